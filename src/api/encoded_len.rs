@@ -1,0 +1,105 @@
+//! How long a request is in its protobuf encoding, which is what etcd limits (semantics, section 15).
+
+use crate::api::{Compare, CompareOp, Delete, Get, Operand, Put, SortOrder, SortTarget, Txn, TxnOp};
+
+/// The tag of a field numbered 1 to 15, and of one numbered 16 and above.
+const TAG: usize = 1;
+const LONG_TAG: usize = 2;
+
+impl Put {
+    pub(crate) fn encoded_len(&self) -> usize {
+        bytes(&self.key)
+            + bytes(&self.value)
+            + number(self.lease.get())
+            + flags([self.prev_kv, self.ignore_value, self.ignore_lease])
+    }
+}
+
+impl Delete {
+    pub(crate) fn encoded_len(&self) -> usize {
+        bytes(self.range.start()) + bytes(self.range.range_end()) + flags([self.prev_kv])
+    }
+}
+
+impl Get {
+    fn encoded_len(&self) -> usize {
+        let revision = self.revision.map_or(0, |revision| revision.get());
+        let bounds = [
+            self.min_mod_revision,
+            self.max_mod_revision,
+            self.min_create_revision,
+            self.max_create_revision,
+        ];
+        let enums = [self.sort_order != SortOrder::None, self.sort_target != SortTarget::Key];
+        bytes(self.range.start())
+            + bytes(self.range.range_end())
+            + number(self.limit)
+            + number(revision)
+            + flags(enums)
+            + flags([self.serializable, self.keys_only, self.count_only])
+            + bounds.into_iter().map(number).sum::<usize>()
+    }
+}
+
+impl Txn {
+    pub(crate) fn encoded_len(&self) -> usize {
+        let compares = self.compare.iter().map(|compare| message(compare.encoded_len()));
+        let operations = self.success.iter().chain(&self.failure).map(|op| message(op.encoded_len()));
+        compares.sum::<usize>() + operations.sum::<usize>()
+    }
+}
+
+impl TxnOp {
+    fn encoded_len(&self) -> usize {
+        match self {
+            Self::Get(get) => message(get.encoded_len()),
+            Self::Put(put) => message(put.encoded_len()),
+            Self::Delete(delete) => message(delete.encoded_len()),
+            Self::Txn(txn) => message(txn.encoded_len()),
+            Self::Unset => 0,
+        }
+    }
+}
+
+impl Compare {
+    /// The operand is a member of a oneof, so it is encoded even when it is 0 or empty.
+    fn encoded_len(&self) -> usize {
+        let (target, operand) = match &self.operand {
+            Operand::Version(number) => (false, TAG + varint(*number)),
+            Operand::CreateRevision(number) | Operand::ModRevision(number) | Operand::Lease(number) => {
+                (true, TAG + varint(*number))
+            }
+            Operand::Value(value) => (true, message(value.len())),
+            Operand::Unrecognized => (true, 0),
+        };
+        let range_end = self.range.range_end();
+        let range_end = if range_end.is_empty() { 0 } else { LONG_TAG - TAG + message(range_end.len()) };
+        flags([self.op != CompareOp::Equal, target]) + bytes(self.range.start()) + operand + range_end
+    }
+}
+
+/// A field of bytes, left out when empty.
+fn bytes(value: &[u8]) -> usize {
+    if value.is_empty() { 0 } else { message(value.len()) }
+}
+
+/// A message, or bytes that are always there.
+fn message(len: usize) -> usize {
+    TAG + varint(i64::try_from(len).unwrap_or(i64::MAX)) + len
+}
+
+/// A number, left out when 0.
+fn number(value: i64) -> usize {
+    if value == 0 { 0 } else { TAG + varint(value) }
+}
+
+/// Booleans, and enums of one byte: those that are not the default.
+fn flags<const N: usize>(set: [bool; N]) -> usize {
+    set.into_iter().filter(|&set| set).count() * 2
+}
+
+/// Seven bits a byte; a negative number takes all ten.
+fn varint(value: i64) -> usize {
+    let bits = 64 - (value.cast_unsigned() | 1).leading_zeros() as usize;
+    bits.div_ceil(7)
+}

@@ -1,0 +1,236 @@
+use bytes::Bytes;
+
+use crate::api::{KeyRange, KeyValue, ResponseHeader, Revision};
+
+/// Reads keys: etcd's `RangeRequest`.
+///
+/// ```
+/// use leasehold::{Get, SortOrder, SortTarget};
+///
+/// let newest_three = Get::prefix("jobs/").sort(SortTarget::ModRevision, SortOrder::Descend).limit(3);
+/// let as_it_was = Get::key("jobs/nightly").at(12);
+/// let how_many = Get::prefix("jobs/").count_only();
+/// # let _ = (newest_three, as_it_was, how_many);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Get {
+    pub(crate) range: KeyRange,
+    pub(crate) limit: i64,
+    pub(crate) revision: Option<Revision>,
+    pub(crate) sort_order: SortOrder,
+    pub(crate) sort_target: SortTarget,
+    pub(crate) keys_only: bool,
+    pub(crate) count_only: bool,
+    pub(crate) serializable: bool,
+    pub(crate) min_mod_revision: i64,
+    pub(crate) max_mod_revision: i64,
+    pub(crate) min_create_revision: i64,
+    pub(crate) max_create_revision: i64,
+}
+
+impl Get {
+    /// Reads the keys of a range, in key order.
+    pub fn range(range: impl Into<KeyRange>) -> Self {
+        Self {
+            range: range.into(),
+            limit: 0,
+            revision: None,
+            sort_order: SortOrder::None,
+            sort_target: SortTarget::Key,
+            keys_only: false,
+            count_only: false,
+            serializable: false,
+            min_mod_revision: 0,
+            max_mod_revision: 0,
+            min_create_revision: 0,
+            max_create_revision: 0,
+        }
+    }
+
+    /// Reads one key.
+    pub fn key(key: impl Into<Bytes>) -> Self {
+        Self::range(KeyRange::key(key))
+    }
+
+    /// Reads every key that begins with `prefix`.
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        Self::range(KeyRange::prefix(prefix))
+    }
+
+    /// Reads every key.
+    pub fn all() -> Self {
+        Self::range(KeyRange::all())
+    }
+
+    /// Gives at most `limit` pairs; 0, the default, and negative numbers mean all.
+    #[must_use]
+    pub fn limit(self, limit: i64) -> Self {
+        Self { limit, ..self }
+    }
+
+    /// Reads the state as of a revision rather than the latest. A revision that is compacted or in the future is an
+    /// error; 0 and below mean the latest, except inside a txn (R-REV-8, R-REV-9).
+    #[must_use]
+    pub fn at(self, revision: impl Into<Revision>) -> Self {
+        Self { revision: Some(revision.into()), ..self }
+    }
+
+    /// Sorts the pairs; those that tie stay in ascending key order, whichever the direction (R-RNG-8).
+    ///
+    /// A target other than the key together with [`SortOrder::None`] and a limit sorts only the first `limit + 1`
+    /// pairs in key order, as etcd does (R-RNG-5).
+    #[must_use]
+    pub fn sort(self, target: SortTarget, order: SortOrder) -> Self {
+        Self { sort_target: target, sort_order: order, ..self }
+    }
+
+    /// Leaves the values out of the pairs.
+    #[must_use]
+    pub fn keys_only(self) -> Self {
+        Self { keys_only: true, ..self }
+    }
+
+    /// Gives only the count, ignoring limit, filters and sort.
+    #[must_use]
+    pub fn count_only(self) -> Self {
+        Self { count_only: true, ..self }
+    }
+
+    /// Allows an answer from a member that lags. There is none here: it changes nothing (R-0-1).
+    #[must_use]
+    pub fn serializable(self) -> Self {
+        Self { serializable: true, ..self }
+    }
+
+    /// Leaves out pairs with a lower `mod_revision`; 0 is no bound.
+    #[must_use]
+    pub fn min_mod_revision(self, revision: impl Into<Revision>) -> Self {
+        Self { min_mod_revision: revision.into().get(), ..self }
+    }
+
+    /// Leaves out pairs with a higher `mod_revision`; 0 is no bound, a negative one leaves out all.
+    #[must_use]
+    pub fn max_mod_revision(self, revision: impl Into<Revision>) -> Self {
+        Self { max_mod_revision: revision.into().get(), ..self }
+    }
+
+    /// Leaves out pairs with a lower `create_revision`; 0 is no bound.
+    #[must_use]
+    pub fn min_create_revision(self, revision: impl Into<Revision>) -> Self {
+        Self { min_create_revision: revision.into().get(), ..self }
+    }
+
+    /// Leaves out pairs with a higher `create_revision`; 0 is no bound, a negative one leaves out all.
+    #[must_use]
+    pub fn max_create_revision(self, revision: impl Into<Revision>) -> Self {
+        Self { max_create_revision: revision.into().get(), ..self }
+    }
+}
+
+/// One key, or whatever a [`KeyRange`] is made from.
+impl<K: Into<KeyRange>> From<K> for Get {
+    fn from(range: K) -> Self {
+        Self::range(range)
+    }
+}
+
+/// The direction of a sort: etcd's `SortOrder`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SortOrder {
+    /// As read; with a target other than the key, ascending.
+    #[default]
+    None,
+    /// Lowest first.
+    Ascend,
+    /// Highest first.
+    Descend,
+    /// A number that etcd gives no meaning: the request fails with [`Error::InvalidSort`](crate::Error).
+    Unrecognized,
+}
+
+impl SortOrder {
+    /// The order of that number on etcd's wire.
+    pub const fn from_wire(number: i32) -> Self {
+        match number {
+            0 => Self::None,
+            1 => Self::Ascend,
+            2 => Self::Descend,
+            _ => Self::Unrecognized,
+        }
+    }
+}
+
+/// What to sort by: etcd's `SortTarget`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum SortTarget {
+    /// The key.
+    #[default]
+    Key,
+    /// [`KeyValue::version`].
+    Version,
+    /// [`KeyValue::create_revision`].
+    CreateRevision,
+    /// [`KeyValue::mod_revision`].
+    ModRevision,
+    /// The value.
+    Value,
+    /// A number that etcd gives no meaning: the request fails with [`Error::InvalidSort`](crate::Error).
+    Unrecognized,
+}
+
+impl SortTarget {
+    /// The target of that number on etcd's wire.
+    pub const fn from_wire(number: i32) -> Self {
+        match number {
+            0 => Self::Key,
+            1 => Self::Version,
+            2 => Self::CreateRevision,
+            3 => Self::ModRevision,
+            4 => Self::Value,
+            _ => Self::Unrecognized,
+        }
+    }
+}
+
+/// The answer to a [`Get`]: etcd's `RangeResponse`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GetResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) kvs: KeyValues,
+    pub(crate) more: bool,
+    pub(crate) count: i64,
+}
+
+impl GetResponse {
+    /// The header; its revision is the store's, not the one read at.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// The pairs.
+    pub fn kvs(&self) -> &[KeyValue] {
+        match &self.kvs {
+            KeyValues::Single(kv) => kv.as_slice(),
+            KeyValues::Many(kvs) => kvs,
+        }
+    }
+
+    /// Whether the limit cut off pairs that the filters let through.
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    /// How many keys of the range there are, whatever limit and filters say (R-RNG-6).
+    pub fn count(&self) -> i64 {
+        self.count
+    }
+}
+
+/// The pairs of a response; reading a single key takes no list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeyValues {
+    Single(Option<KeyValue>),
+    Many(Vec<KeyValue>),
+}

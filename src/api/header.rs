@@ -1,0 +1,38 @@
+use crate::api::Revision;
+
+/// What every response begins with: etcd's `ResponseHeader`.
+///
+/// Inside a txn's responses only the revision is set, as etcd leaves it (R-REV-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseHeader {
+    pub(crate) cluster_id: u64,
+    pub(crate) member_id: u64,
+    pub(crate) revision: Revision,
+    pub(crate) raft_term: u64,
+}
+
+impl ResponseHeader {
+    pub(crate) const fn inner(revision: Revision) -> Self {
+        Self { cluster_id: 0, member_id: 0, revision, raft_term: 0 }
+    }
+
+    /// The cluster that answered: a constant of the store.
+    pub const fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    /// The member that answered: a constant of the store.
+    pub const fn member_id(&self) -> u64 {
+        self.member_id
+    }
+
+    /// The store's revision when the request was answered; R-REV-7 says which for each kind of request.
+    pub const fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The raft term: always 1, for nothing is ever elected here.
+    pub const fn raft_term(&self) -> u64 {
+        self.raft_term
+    }
+}

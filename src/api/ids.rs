@@ -1,0 +1,108 @@
+use std::fmt;
+
+/// The store-wide number of a transaction: etcd's main revision.
+///
+/// A fresh store is at revision 1; each transaction that changes something is one higher (R-REV-1, R-REV-2).
+/// Any `i64` can be said, as on etcd's wire; where a request reads "at" a revision, 0 and below mean the latest.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(i64);
+
+impl Revision {
+    /// The revision of that number.
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// What the number in a request's revision field asks for: `None`, the latest, for 0, and else that revision.
+    pub const fn from_wire(number: i64) -> Option<Self> {
+        if number == 0 { None } else { Some(Self(number)) }
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The revision after this one.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl From<i64> for Revision {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<Revision> for i64 {
+    fn from(revision: Revision) -> Self {
+        revision.0
+    }
+}
+
+impl fmt::Debug for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "R{}", self.0)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// The id of a lease: any `i64` but 0, negative ones included (R-LSE-2).
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LeaseId(i64);
+
+impl LeaseId {
+    /// The id 0: no lease, and in a [`Grant`](crate::Grant), an id of the store's choice.
+    pub const NONE: Self = Self(0);
+
+    /// The id of that number.
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<i64> for LeaseId {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<LeaseId> for i64 {
+    fn from(id: LeaseId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Debug for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "L{}", self.0)
+    }
+}
+
+/// The number; `{:x}` gives the lower-case hexadecimal of etcd's lock keys, a negative id with its sign (R-LCK-1).
+impl fmt::Display for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl fmt::LowerHex for LeaseId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 0 {
+            f.write_str("-")?;
+        }
+        fmt::LowerHex::fmt(&self.0.unsigned_abs(), f)
+    }
+}

@@ -1,0 +1,115 @@
+use bytes::Bytes;
+
+/// Which keys a request is about: one key, or all from a start to an end (R-RNG-1).
+///
+/// The constructors cannot be wrong; [`from_wire`](Self::from_wire) takes whatever etcd's wire can say.
+///
+/// ```
+/// use leasehold::KeyRange;
+///
+/// assert!(KeyRange::prefix("jobs/").contains(b"jobs/nightly"));
+/// assert!(KeyRange::between("a", "c").contains(b"b"));
+/// assert!(!KeyRange::between("a", "c").contains(b"c"));
+/// assert!(KeyRange::key("a").contains(b"a"));
+/// assert_eq!(KeyRange::prefix(""), KeyRange::all());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct KeyRange {
+    key: Bytes,
+    range_end: Bytes,
+}
+
+/// The range end that stands for "every key from the start on".
+const FROM_KEY: &[u8] = b"\0";
+
+impl KeyRange {
+    /// The one key.
+    pub fn key(key: impl Into<Bytes>) -> Self {
+        Self { key: key.into(), range_end: Bytes::new() }
+    }
+
+    /// Every key that begins with `prefix`; every key, if that is empty (R-RNG-2).
+    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+        let key = prefix.into();
+        if key.is_empty() {
+            return Self::all();
+        }
+        let range_end = match key.iter().rposition(|&byte| byte < 0xff) {
+            Some(last) => {
+                let mut end = key[..=last].to_vec();
+                end[last] += 1;
+                end.into()
+            }
+            None => Bytes::from_static(FROM_KEY),
+        };
+        Self { key, range_end }
+    }
+
+    /// Every key from `key` on; every key, if that is empty.
+    pub fn from_key(key: impl Into<Bytes>) -> Self {
+        let key = key.into();
+        let key = if key.is_empty() { Bytes::from_static(FROM_KEY) } else { key };
+        Self { key, range_end: Bytes::from_static(FROM_KEY) }
+    }
+
+    /// Every key from `start` up to but not including `end`; none if the start is not below the end.
+    ///
+    /// # Panics
+    ///
+    /// If `end` is empty or the single byte 0, which mean something else on etcd's wire: use [`key`](Self::key) or
+    /// [`from_key`](Self::from_key).
+    pub fn between(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
+        let range = Self { key: start.into(), range_end: end.into() };
+        assert!(
+            !range.range_end.is_empty() && range.range_end != FROM_KEY,
+            "a range between two keys ends at a key above \"\\0\""
+        );
+        range
+    }
+
+    /// Every key.
+    pub fn all() -> Self {
+        Self { key: Bytes::from_static(FROM_KEY), range_end: Bytes::from_static(FROM_KEY) }
+    }
+
+    /// The range that etcd's two fields mean. Anything can be said: an empty `key` makes the request fail with
+    /// [`Error::EmptyKey`](crate::Error), and an end that is not above the key gives an empty range.
+    pub fn from_wire(key: impl Into<Bytes>, range_end: impl Into<Bytes>) -> Self {
+        Self { key: key.into(), range_end: range_end.into() }
+    }
+
+    /// The first key of the range: etcd's `key`.
+    pub fn start(&self) -> &[u8] {
+        &self.key
+    }
+
+    /// etcd's `range_end`: empty for a single key, `"\0"` for all keys from the start on, else the first key that is
+    /// no longer in the range.
+    pub fn range_end(&self) -> &[u8] {
+        &self.range_end
+    }
+
+    /// Whether `key` is in the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        if self.is_single() {
+            return key == self.key;
+        }
+        key >= &self.key[..] && (self.is_from_key() || key < &self.range_end[..])
+    }
+
+    /// Whether the range is one key rather than an interval.
+    pub(crate) fn is_single(&self) -> bool {
+        self.range_end.is_empty()
+    }
+
+    /// Whether the range has no upper end.
+    pub(crate) fn is_from_key(&self) -> bool {
+        self.range_end == FROM_KEY
+    }
+}
+
+impl<K: Into<Bytes>> From<K> for KeyRange {
+    fn from(key: K) -> Self {
+        Self::key(key)
+    }
+}

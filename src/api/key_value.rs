@@ -1,0 +1,172 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::api::{LeaseId, Revision};
+
+/// A key with one of its values and what the store knows of it: etcd's `mvccpb.KeyValue`.
+///
+/// It is a handle to the store's own record, shared by the key's history and every reader: a clone costs one
+/// reference count, and nothing of it ever changes.
+#[derive(Clone, PartialEq, Eq)]
+pub struct KeyValue {
+    /// The fixed fields, little endian, in the order of [`Fields`]; then the key; then the value. One allocation.
+    record: Arc<[u8]>,
+}
+
+/// The fixed fields of a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields {
+    pub(crate) create_revision: Revision,
+    pub(crate) mod_revision: Revision,
+    /// 0 in a tombstone, and only there.
+    pub(crate) version: i64,
+    pub(crate) lease: LeaseId,
+    /// The position inside the transaction `mod_revision`.
+    pub(crate) sub: u32,
+}
+
+const CREATE: usize = 0;
+const MOD: usize = 8;
+const VERSION: usize = 16;
+const LEASE: usize = 24;
+const SUB: usize = 32;
+const KEY_LEN: usize = 36;
+const KEY: usize = 40;
+
+impl KeyValue {
+    /// Bytes that a record needs beyond its key and its value: the fixed fields and the two reference counts.
+    pub(crate) const OVERHEAD: u64 = KEY as u64 + 16;
+
+    /// Builds a record, using `scratch` to lay it out, so that there is one allocation.
+    pub(crate) fn build(fields: Fields, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) -> Self {
+        let key_len = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
+        scratch.clear();
+        scratch.reserve(KEY + key.len() + value.len());
+        scratch.extend_from_slice(&fields.create_revision.get().to_le_bytes());
+        scratch.extend_from_slice(&fields.mod_revision.get().to_le_bytes());
+        scratch.extend_from_slice(&fields.version.to_le_bytes());
+        scratch.extend_from_slice(&fields.lease.get().to_le_bytes());
+        scratch.extend_from_slice(&fields.sub.to_le_bytes());
+        scratch.extend_from_slice(&key_len.to_le_bytes());
+        scratch.extend_from_slice(key);
+        scratch.extend_from_slice(value);
+        Self { record: Arc::from(&scratch[..]) }
+    }
+
+    /// The same record without its value, as `keys_only` asks for (R-RNG-9).
+    pub(crate) fn without_value(&self, scratch: &mut Vec<u8>) -> Self {
+        let fields = Fields {
+            create_revision: self.create_revision(),
+            mod_revision: self.mod_revision(),
+            version: self.version(),
+            lease: self.lease(),
+            sub: self.sub(),
+        };
+        Self::build(fields, self.key(), &[], scratch)
+    }
+
+    /// The key.
+    pub fn key(&self) -> &[u8] {
+        &self.record[KEY..self.value_at()]
+    }
+
+    /// The value; an empty one is a value like others.
+    pub fn value(&self) -> &[u8] {
+        &self.record[self.value_at()..]
+    }
+
+    /// The revision at which the key was created, after being absent.
+    pub fn create_revision(&self) -> Revision {
+        Revision::new(self.number(CREATE))
+    }
+
+    /// The revision of this value.
+    pub fn mod_revision(&self) -> Revision {
+        Revision::new(self.number(MOD))
+    }
+
+    /// How many values the key had since it was created, this one included: 1 for the first.
+    pub fn version(&self) -> i64 {
+        self.number(VERSION)
+    }
+
+    /// The lease that this value was attached to, [`LeaseId::NONE`] if none. An old value keeps showing it when the
+    /// lease is gone (R-LSE-4).
+    pub fn lease(&self) -> LeaseId {
+        LeaseId::new(self.number(LEASE))
+    }
+
+    /// Whether this record says that the key was deleted.
+    pub(crate) fn is_tombstone(&self) -> bool {
+        self.version() == 0
+    }
+
+    /// The position inside the transaction.
+    pub(crate) fn sub(&self) -> u32 {
+        self.short(SUB)
+    }
+
+    /// What this record counts for in the bytes that a store holds.
+    pub(crate) fn payload_len(&self) -> u64 {
+        (self.record.len() - KEY) as u64
+    }
+
+    /// Whether both are handles to the same record, not merely equal.
+    pub(crate) fn same_record(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.record, &other.record)
+    }
+
+    fn value_at(&self) -> usize {
+        KEY + self.short(KEY_LEN) as usize
+    }
+
+    fn number(&self, at: usize) -> i64 {
+        let bytes = self.record[at..at + 8].try_into().expect("a record begins with its fixed fields");
+        i64::from_le_bytes(bytes)
+    }
+
+    fn short(&self, at: usize) -> u32 {
+        let bytes = self.record[at..at + 4].try_into().expect("a record begins with its fixed fields");
+        u32::from_le_bytes(bytes)
+    }
+}
+
+impl fmt::Debug for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KeyValue")
+            .field("key", &format_args!("\"{}\"", self.key().escape_ascii()))
+            .field("value", &format_args!("\"{}\"", self.value().escape_ascii()))
+            .field("create_revision", &self.create_revision())
+            .field("mod_revision", &self.mod_revision())
+            .field("version", &self.version())
+            .field("lease", &self.lease())
+            .finish()
+    }
+}
+
+/// What happened to a key at a revision: etcd's `mvccpb.Event`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub(crate) kv: KeyValue,
+}
+
+impl Event {
+    /// Whether the key was put or deleted.
+    pub fn event_type(&self) -> EventType {
+        if self.kv.is_tombstone() { EventType::Delete } else { EventType::Put }
+    }
+
+    /// The pair as the put stored it. Of a delete only `key` and `mod_revision`, the revision of the delete, are set.
+    pub fn kv(&self) -> &KeyValue {
+        &self.kv
+    }
+}
+
+/// The kind of an [`Event`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EventType {
+    /// The key was created or got a new value.
+    Put,
+    /// The key was deleted, by a request or with its lease.
+    Delete,
+}

@@ -1,0 +1,41 @@
+use std::time::Duration;
+
+/// The limits of a store; the defaults are those of etcd's server (semantics, section 15), but for the quota, which
+/// is off.
+///
+/// ```
+/// use leasehold::{Limits, Store};
+/// use std::time::Duration;
+///
+/// let limits = Limits { min_lease_ttl: Duration::from_millis(1), ..Limits::default() };
+/// let store = Store::builder().limits(limits).build();
+/// # let _ = store;
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The longest writing request, in bytes of its protobuf encoding: 1.5 MiB. Above it:
+    /// [`Error::RequestTooLarge`](crate::Error).
+    pub max_request_bytes: usize,
+    /// The longest list of a txn, shared down the nesting (R-TXN-3): 128. Above it:
+    /// [`Error::TooManyOps`](crate::Error).
+    pub max_txn_ops: usize,
+    /// The shortest TTL of a lease, to which shorter ones are raised: 2 s. At least a nanosecond.
+    pub min_lease_ttl: Duration,
+    /// The longest TTL of a lease: 9,000,000,000 s. Above it: [`Error::LeaseTtlTooLarge`](crate::Error).
+    pub max_lease_ttl: Duration,
+    /// How many bytes the store may hold, counted as [`Status::bytes_held`](crate::Status); `None`, the default, for
+    /// any number. At it, writes fail with [`Error::NoSpace`](crate::Error) and the NOSPACE alarm is raised (R-MNT-9).
+    pub quota_bytes: Option<u64>,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_request_bytes: 1536 * 1024,
+            max_txn_ops: 128,
+            min_lease_ttl: Duration::from_secs(2),
+            max_lease_ttl: Duration::from_secs(9_000_000_000),
+            quota_bytes: None,
+        }
+    }
+}

@@ -1,0 +1,163 @@
+use std::time::Duration;
+
+use crate::api::{ResponseHeader, Revision};
+
+/// The answer to a compaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CompactResponse {
+    pub(crate) header: ResponseHeader,
+}
+
+impl CompactResponse {
+    /// The header.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+}
+
+/// Which history a store compacts by itself (R-CMP-7, R-CMP-8). Off unless asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// Keeps the history of this long: a sample of the revision every tenth of the period (of an hour, if that is
+    /// shorter), a compaction to the oldest sample every period (every hour, if that is shorter). A period of zero is
+    /// taken as the shortest, ten nanoseconds.
+    Periodic(Duration),
+    /// Keeps so many revisions: a compaction every five minutes.
+    Revision(i64),
+}
+
+/// The answer to a hash of the key space: etcd's `HashKVResponse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HashKvResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) hash: u32,
+    pub(crate) compact_revision: Option<Revision>,
+    pub(crate) hash_revision: Revision,
+}
+
+impl HashKvResponse {
+    /// The header.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// etcd's hash of what is held up to [`hash_revision`](Self::hash_revision): CRC-32C (R-MNT-2).
+    pub fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    /// The compacted revision; `None`, which etcd's wire shows as -1, if nothing was compacted yet.
+    pub fn compact_revision(&self) -> Option<Revision> {
+        self.compact_revision
+    }
+
+    /// The revision up to which the hash was taken.
+    pub fn hash_revision(&self) -> Revision {
+        self.hash_revision
+    }
+}
+
+/// What a store holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub(crate) header: ResponseHeader,
+    pub(crate) compacted: Option<Revision>,
+    pub(crate) keys: u64,
+    pub(crate) versions: u64,
+    pub(crate) leases: u64,
+    pub(crate) bytes_held: u64,
+}
+
+impl Status {
+    /// The header.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// The compacted revision, the oldest that can be read; `None` if nothing was compacted yet.
+    pub fn compacted(&self) -> Option<Revision> {
+        self.compacted
+    }
+
+    /// Keys that exist now.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// Versions of keys that are held, tombstones included, and those that a compaction has yet to reclaim.
+    pub fn versions(&self) -> u64 {
+        self.versions
+    }
+
+    /// Leases that exist now.
+    pub fn leases(&self) -> u64 {
+        self.leases
+    }
+
+    /// About how many bytes of memory all that takes: for each version 96 and its key and value, for each key of
+    /// which a version is held 112 and the key, for each lease 96.
+    pub fn bytes_held(&self) -> u64 {
+        self.bytes_held
+    }
+}
+
+/// Why a member raises an alarm: etcd's `AlarmType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AlarmType {
+    /// None; in a request, all.
+    None,
+    /// The quota was reached: puts, grants and txns that cost space fail.
+    NoSpace,
+    /// The data cannot be trusted: writes fail.
+    Corrupt,
+}
+
+/// An alarm that a member has raised: etcd's `AlarmMember`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Alarm {
+    /// The member that raised it.
+    pub member_id: u64,
+    /// What it is about.
+    pub alarm: AlarmType,
+}
+
+/// What to do with alarms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AlarmAction {
+    /// List those of a type.
+    Get,
+    /// Raise one.
+    Activate,
+    /// End one, of exactly that member and type. Nothing else ends an alarm.
+    Deactivate,
+}
+
+/// Lists, raises or ends alarms: etcd's `AlarmRequest` (R-MNT-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AlarmRequest {
+    /// What to do.
+    pub action: AlarmAction,
+    /// The member whose alarm it is; not looked at when listing.
+    pub member_id: u64,
+    /// Which type. [`AlarmType::None`] lists all, and raises or ends none.
+    pub alarm: AlarmType,
+}
+
+/// The answer to an [`AlarmRequest`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AlarmResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) alarms: Vec<Alarm>,
+}
+
+impl AlarmResponse {
+    /// The header.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// The alarms listed, raised or ended.
+    pub fn alarms(&self) -> &[Alarm] {
+        &self.alarms
+    }
+}

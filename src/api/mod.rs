@@ -1,0 +1,37 @@
+//! The vocabulary: requests, responses and records, with etcd's names. No behaviour beyond construction.
+
+mod delete;
+mod encoded_len;
+mod get;
+mod header;
+mod ids;
+mod key_range;
+mod key_value;
+mod lease;
+mod limits;
+mod maintenance;
+mod put;
+mod timestamp;
+mod txn;
+
+pub use delete::{Delete, DeleteResponse};
+pub use get::{Get, GetResponse, SortOrder, SortTarget};
+pub use header::ResponseHeader;
+pub use ids::{LeaseId, Revision};
+pub use key_range::KeyRange;
+pub use key_value::{Event, EventType, KeyValue};
+pub use lease::{
+    Grant, GrantResponse, KeepAliveResponse, LeasesResponse, RevokeResponse, TimeToLiveResponse,
+};
+pub use limits::Limits;
+pub use maintenance::{
+    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, CompactResponse,
+    HashKvResponse, Status,
+};
+pub use put::{Put, PutResponse};
+pub use timestamp::Timestamp;
+pub use txn::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
+
+pub(crate) use get::KeyValues;
+pub(crate) use key_value::Fields;
+pub(crate) use txn::Operand;

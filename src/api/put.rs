@@ -1,0 +1,85 @@
+use bytes::Bytes;
+
+use crate::api::{KeyValue, LeaseId, ResponseHeader};
+
+/// Gives a key a value: etcd's `PutRequest`.
+///
+/// ```
+/// use leasehold::Put;
+///
+/// let plain = Put::new("config/mode", "blue");
+/// let leased = Put::new("workers/7", "here").lease(12).prev_kv();
+/// # let _ = (plain, leased);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Put {
+    pub(crate) key: Bytes,
+    pub(crate) value: Bytes,
+    pub(crate) lease: LeaseId,
+    pub(crate) prev_kv: bool,
+    pub(crate) ignore_value: bool,
+    pub(crate) ignore_lease: bool,
+}
+
+impl Put {
+    /// Puts `value` under `key`, attached to no lease.
+    pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self {
+            key: key.into(),
+            value: value.into(),
+            lease: LeaseId::NONE,
+            prev_kv: false,
+            ignore_value: false,
+            ignore_lease: false,
+        }
+    }
+
+    /// Attaches the key to a lease, and to that alone: the key is deleted when the lease ends (R-PUT-5).
+    #[must_use]
+    pub fn lease(self, lease: impl Into<LeaseId>) -> Self {
+        Self { lease: lease.into(), ..self }
+    }
+
+    /// Asks for the pair as it was before.
+    #[must_use]
+    pub fn prev_kv(self) -> Self {
+        Self { prev_kv: true, ..self }
+    }
+
+    /// Keeps the value that the key has; the one given here must be empty, and the key must exist.
+    #[must_use]
+    pub fn ignore_value(self) -> Self {
+        Self { ignore_value: true, ..self }
+    }
+
+    /// Keeps the lease that the key has; none may be given here, and the key must exist.
+    #[must_use]
+    pub fn ignore_lease(self) -> Self {
+        Self { ignore_lease: true, ..self }
+    }
+}
+
+impl<K: Into<Bytes>, V: Into<Bytes>> From<(K, V)> for Put {
+    fn from((key, value): (K, V)) -> Self {
+        Self::new(key, value)
+    }
+}
+
+/// The answer to a [`Put`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PutResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) prev_kv: Option<KeyValue>,
+}
+
+impl PutResponse {
+    /// The header; its revision is that of this put.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// The pair as it was before, if that was asked for and the key existed.
+    pub fn prev_kv(&self) -> Option<&KeyValue> {
+        self.prev_kv.as_ref()
+    }
+}

@@ -1,0 +1,254 @@
+use bytes::Bytes;
+
+use crate::api::{
+    Delete, DeleteResponse, Get, GetResponse, KeyRange, LeaseId, Put, PutResponse, ResponseHeader, Revision,
+};
+
+/// Compares, and the operations for either outcome, as one transaction: etcd's `TxnRequest`.
+///
+/// All compares of the tree, nested txns included, see the state before the txn; the operations run in order and see
+/// each other's effects (R-TXN-12, R-TXN-13). Whatever it changes has one revision.
+///
+/// ```
+/// use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
+///
+/// let store = Store::new();
+/// let created = store.txn(
+///     Txn::new()
+///         .when([Compare::create_revision("leader", CompareOp::Equal, 0)])
+///         .and_then([TxnOp::put("leader", "me")])
+///         .or_else([TxnOp::get("leader")]),
+/// )?;
+/// assert!(created.succeeded());
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Txn {
+    pub(crate) compare: Vec<Compare>,
+    pub(crate) success: Vec<TxnOp>,
+    pub(crate) failure: Vec<TxnOp>,
+}
+
+impl Txn {
+    /// A txn without compares, which hold, and without operations.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds compares; the txn succeeds if all hold.
+    #[must_use]
+    pub fn when(mut self, compares: impl IntoIterator<Item = Compare>) -> Self {
+        self.compare.extend(compares);
+        self
+    }
+
+    /// Adds operations to run if all compares hold.
+    #[must_use]
+    pub fn and_then(mut self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+        self.success.extend(operations);
+        self
+    }
+
+    /// Adds operations to run if some compare does not hold.
+    #[must_use]
+    pub fn or_else(mut self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+        self.failure.extend(operations);
+        self
+    }
+}
+
+/// A condition on the keys of a range: etcd's `Compare`.
+///
+/// It holds if it holds for each key found. Where none is found, a compare of values does not hold, and any other is
+/// made once with 0 (R-TXN-8): `create_revision == 0` says that the key is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Compare {
+    pub(crate) range: KeyRange,
+    pub(crate) op: CompareOp,
+    pub(crate) operand: Operand,
+}
+
+/// What is compared, with what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Operand {
+    Version(i64),
+    CreateRevision(i64),
+    ModRevision(i64),
+    Value(Bytes),
+    Lease(i64),
+    /// A target that etcd gives no meaning: what is stored counts as equal.
+    Unrecognized,
+}
+
+impl Compare {
+    /// Compares the key's version with a number.
+    pub fn version(range: impl Into<KeyRange>, op: CompareOp, version: i64) -> Self {
+        Self { range: range.into(), op, operand: Operand::Version(version) }
+    }
+
+    /// Compares the key's create revision.
+    pub fn create_revision(range: impl Into<KeyRange>, op: CompareOp, revision: impl Into<Revision>) -> Self {
+        Self { range: range.into(), op, operand: Operand::CreateRevision(revision.into().get()) }
+    }
+
+    /// Compares the key's mod revision.
+    pub fn mod_revision(range: impl Into<KeyRange>, op: CompareOp, revision: impl Into<Revision>) -> Self {
+        Self { range: range.into(), op, operand: Operand::ModRevision(revision.into().get()) }
+    }
+
+    /// Compares the key's value, byte by byte.
+    pub fn value(range: impl Into<KeyRange>, op: CompareOp, value: impl Into<Bytes>) -> Self {
+        Self { range: range.into(), op, operand: Operand::Value(value.into()) }
+    }
+
+    /// Compares the id of the lease that the key is attached to.
+    pub fn lease(range: impl Into<KeyRange>, op: CompareOp, lease: impl Into<LeaseId>) -> Self {
+        Self { range: range.into(), op, operand: Operand::Lease(lease.into().get()) }
+    }
+
+    /// The compare of etcd's target numbered `target` (VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4): `number` is the
+    /// operand of the numeric targets and `value` that of VALUE. What was sent for another target than the one named
+    /// counts as 0 or empty, so give 0 or an empty value for it; with an unknown target everything stored counts as
+    /// equal (R-TXN-11).
+    pub fn from_wire(
+        range: KeyRange,
+        result: i32,
+        target: i32,
+        number: i64,
+        value: impl Into<Bytes>,
+    ) -> Self {
+        let operand = match target {
+            0 => Operand::Version(number),
+            1 => Operand::CreateRevision(number),
+            2 => Operand::ModRevision(number),
+            3 => Operand::Value(value.into()),
+            4 => Operand::Lease(number),
+            _ => Operand::Unrecognized,
+        };
+        Self { range, op: CompareOp::from_wire(result), operand }
+    }
+}
+
+/// How what is stored relates to the operand: etcd's `CompareResult`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CompareOp {
+    /// It is equal.
+    Equal,
+    /// It is greater.
+    Greater,
+    /// It is less.
+    Less,
+    /// It is not equal.
+    NotEqual,
+    /// A number that etcd gives no meaning: the compare holds (R-TXN-11).
+    Unrecognized,
+}
+
+impl CompareOp {
+    /// The operator of that number on etcd's wire.
+    pub const fn from_wire(number: i32) -> Self {
+        match number {
+            0 => Self::Equal,
+            1 => Self::Greater,
+            2 => Self::Less,
+            3 => Self::NotEqual,
+            _ => Self::Unrecognized,
+        }
+    }
+}
+
+/// An operation of a [`Txn`]: etcd's `RequestOp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxnOp {
+    /// Reads keys.
+    Get(Get),
+    /// Puts a key.
+    Put(Put),
+    /// Deletes keys.
+    Delete(Delete),
+    /// Runs a txn inside this one. Its compares see the state before the outermost txn.
+    Txn(Txn),
+    /// The wire's operation that is none: the txn fails with [`Error::KeyNotFound`](crate::Error).
+    Unset,
+}
+
+impl TxnOp {
+    /// Reads one key, or a range.
+    pub fn get(range: impl Into<KeyRange>) -> Self {
+        Self::Get(Get::range(range))
+    }
+
+    /// Puts `value` under `key`, attached to no lease.
+    pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+        Self::Put(Put::new(key, value))
+    }
+
+    /// Deletes one key, or a range.
+    pub fn delete(range: impl Into<KeyRange>) -> Self {
+        Self::Delete(Delete::range(range))
+    }
+}
+
+impl From<Get> for TxnOp {
+    fn from(get: Get) -> Self {
+        Self::Get(get)
+    }
+}
+
+impl From<Put> for TxnOp {
+    fn from(put: Put) -> Self {
+        Self::Put(put)
+    }
+}
+
+impl From<Delete> for TxnOp {
+    fn from(delete: Delete) -> Self {
+        Self::Delete(delete)
+    }
+}
+
+impl From<Txn> for TxnOp {
+    fn from(txn: Txn) -> Self {
+        Self::Txn(txn)
+    }
+}
+
+/// The answer to a [`Txn`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TxnResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) succeeded: bool,
+    pub(crate) responses: Vec<TxnOpResponse>,
+}
+
+impl TxnResponse {
+    /// The header; its revision is that of this txn if it changed anything, and the store's otherwise. That of a
+    /// nested txn is 0, as etcd leaves it (R-TXN-14).
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// Whether all compares held.
+    pub fn succeeded(&self) -> bool {
+        self.succeeded
+    }
+
+    /// The answers of the operations that ran, in their order.
+    pub fn responses(&self) -> &[TxnOpResponse] {
+        &self.responses
+    }
+}
+
+/// The answer to an operation of a [`Txn`]: etcd's `ResponseOp`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TxnOpResponse {
+    /// To [`TxnOp::Get`].
+    Get(GetResponse),
+    /// To [`TxnOp::Put`].
+    Put(PutResponse),
+    /// To [`TxnOp::Delete`].
+    Delete(DeleteResponse),
+    /// To [`TxnOp::Txn`].
+    Txn(TxnResponse),
+}

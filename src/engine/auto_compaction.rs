@@ -1,0 +1,86 @@
+//! Deciding when a store compacts by itself, and to which revision (R-CMP-7, R-CMP-8).
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::api::{AutoCompaction, Revision, Timestamp};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// The compactor's clockwork. Told the store's revision at each tick, it says what to compact.
+#[derive(Clone, Debug)]
+pub(super) struct AutoCompactor {
+    mode: Mode,
+    pub(super) next_tick: Timestamp,
+    /// The revision last compacted from here.
+    compacted: Revision,
+}
+
+#[derive(Clone, Debug)]
+enum Mode {
+    Periodic {
+        step: Duration,
+        /// Between compactions, once the first has been made.
+        interval: Duration,
+        samples: VecDeque<Revision>,
+        samples_max: usize,
+        next_compaction: Timestamp,
+    },
+    Revision {
+        retention: i64,
+    },
+}
+
+impl AutoCompactor {
+    /// `current` is the revision now.
+    pub(super) fn new(mode: AutoCompaction, current: Revision, now: Timestamp) -> Self {
+        let (mode, step) = match mode {
+            AutoCompaction::Periodic(period) => {
+                let period = period.max(Duration::from_nanos(10));
+                let interval = period.min(HOUR);
+                let step = interval / 10;
+                let samples_max =
+                    usize::try_from(period.as_nanos() / step.as_nanos()).unwrap_or(usize::MAX - 1) + 1;
+                let (samples, next_compaction) = (VecDeque::from([current]), now + period);
+                (Mode::Periodic { step, interval, samples, samples_max, next_compaction }, step)
+            }
+            AutoCompaction::Revision(retention) => (Mode::Revision { retention }, REVISION_INTERVAL),
+        };
+        Self { mode, next_tick: now + step, compacted: Revision::new(0) }
+    }
+
+    /// What to compact now, at a tick.
+    pub(super) fn due(&self, current: Revision, now: Timestamp) -> Option<Revision> {
+        let revision = match &self.mode {
+            Mode::Periodic { samples, next_compaction, .. } => {
+                *samples.front().filter(|_| now >= *next_compaction)?
+            }
+            Mode::Revision { retention } => Revision::new(current.get().saturating_sub(*retention)),
+        };
+        Some(revision).filter(|revision| revision.get() > 0 && *revision != self.compacted)
+    }
+
+    /// Notes that the revision that was due is compacted.
+    pub(super) fn compacted(&mut self, revision: Revision, now: Timestamp) {
+        self.compacted = revision;
+        if let Mode::Periodic { interval, next_compaction, .. } = &mut self.mode {
+            *next_compaction = now + *interval;
+        }
+    }
+
+    /// Ends a tick: samples the revision, and sets the next one.
+    pub(super) fn tick(&mut self, current: Revision, now: Timestamp) {
+        self.next_tick = now
+            + match &mut self.mode {
+                Mode::Periodic { step, samples, samples_max, .. } => {
+                    if samples.len() == *samples_max {
+                        samples.pop_front();
+                    }
+                    samples.push_back(current);
+                    *step
+                }
+                Mode::Revision { .. } => REVISION_INTERVAL,
+            };
+    }
+}

@@ -1,0 +1,179 @@
+//! Commands on keys. Where keys and leases meet, they meet here.
+
+use super::Engine;
+use super::capacity::Cost;
+use super::key_index::SlotId;
+use super::lessor::Ended;
+use super::overlap::check_overlap;
+use super::planted::{Bug, planted};
+use super::txn::{check_delete, check_put, check_txn, is_writing};
+use crate::api::{
+    AlarmRequest, AlarmResponse, CompactResponse, Delete, DeleteResponse, KeyValue, LeaseId, Put,
+    PutResponse, Revision, Txn, TxnResponse,
+};
+use crate::{Error, Result};
+
+impl Engine {
+    /// Gives a key a value (R-PUT-1 to R-PUT-7).
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`NoSpace`](Error::NoSpace) by the quota, [`EmptyKey`](Error::EmptyKey),
+    /// [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided),
+    /// [`RequestTooLarge`](Error::RequestTooLarge), [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
+    /// alarm, [`LeaseNotFound`](Error::LeaseNotFound), [`KeyNotFound`](Error::KeyNotFound).
+    pub fn put(&mut self, put: &Put) -> Result<PutResponse> {
+        self.check_quota(put)?;
+        check_put(put)?;
+        // The other fields take less than 64 bytes, so the exact length matters only close to the limit.
+        if put.key.len() + put.value.len() + 64 > self.limits.max_request_bytes {
+            self.check_size(put.encoded_len())?;
+        }
+        self.alarms.check(|| true, || true)?;
+        if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
+            return Err(Error::LeaseNotFound);
+        }
+        let prev_kv = self.put_key(put)?;
+        self.keys.commit();
+        self.reclaim_some();
+        Ok(PutResponse { header: self.header(), prev_kv })
+    }
+
+    /// Deletes the keys of a range (R-DEL-1 to R-DEL-3).
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`EmptyKey`](Error::EmptyKey), [`RequestTooLarge`](Error::RequestTooLarge),
+    /// [`Corrupt`](Error::Corrupt).
+    pub fn delete(&mut self, delete: &Delete) -> Result<DeleteResponse> {
+        check_delete(delete)?;
+        self.check_size(delete.encoded_len())?;
+        self.alarms.check(|| true, || false)?;
+        let (deleted, prev_kvs) = self.delete_keys(delete);
+        self.keys.commit();
+        self.reclaim_some();
+        Ok(DeleteResponse { header: self.header(), deleted, prev_kvs })
+    }
+
+    /// Runs a transaction (R-TXN-1 to R-TXN-22): all of it, or nothing if it is refused.
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`NoSpace`](Error::NoSpace) by the quota; what any of its operations violates by itself, and
+    /// [`TooManyOps`](Error::TooManyOps); [`DuplicateKey`](Error::DuplicateKey);
+    /// [`RequestTooLarge`](Error::RequestTooLarge); [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
+    /// alarm; and what the operations that would run violate in the present state.
+    pub fn txn(&mut self, txn: &Txn) -> Result<TxnResponse> {
+        self.check_quota(txn)?;
+        check_txn(txn, self.limits.max_txn_ops)?;
+        check_overlap(txn)?;
+        let writing = is_writing(txn);
+        if writing {
+            self.check_size(txn.encoded_len())?;
+        }
+        self.alarms.check(|| writing, || txn.cost() > 0)?;
+        let path = self.keys.choose_path(txn);
+        self.check_path(txn, &path)?;
+        let mut response = self.run(txn, &path).inspect_err(|_| self.roll_back())?;
+        self.keys.commit();
+        self.reclaim_some();
+        response.header = self.header();
+        Ok(response)
+    }
+
+    /// Makes the history before `revision` unreadable (R-CMP-1 to R-CMP-6): at once, while its memory is given back
+    /// a piece with each later command.
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](Error::Corrupt), [`Compacted`](Error::Compacted), [`FutureRevision`](Error::FutureRevision).
+    pub fn compact(&mut self, revision: impl Into<Revision>) -> Result<CompactResponse> {
+        self.alarms.check(|| true, || false)?;
+        self.keys.compact(revision.into())?;
+        self.reclaim_some();
+        Ok(CompactResponse { header: self.header() })
+    }
+
+    /// Lists, raises or ends alarms (R-MNT-7, R-MNT-8).
+    pub fn alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
+        let alarms = self.alarms.request(request);
+        AlarmResponse { header: self.header(), alarms }
+    }
+
+    pub(super) fn check_quota(&mut self, request: &impl Cost) -> Result<()> {
+        self.alarms.check_quota(self.bytes_held(), self.limits.quota_bytes, self.member_id, request)
+    }
+
+    fn check_size(&self, encoded_len: usize) -> Result<()> {
+        if encoded_len > self.limits.max_request_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
+    }
+
+    /// Puts a key in the transaction under way, and attaches it to its lease alone (R-PUT-5). Gives the pair as it was,
+    /// if that was asked for.
+    pub(super) fn put_key(&mut self, put: &Put) -> Result<Option<KeyValue>> {
+        let written = self.keys.put(put)?;
+        if written.lease != written.lease_before {
+            if !planted(Bug::MovedKeyStaysAttached) || written.lease == LeaseId::NONE {
+                self.detach(written.lease_before, self.keys.slot(written.slot).attachment);
+            }
+            self.attach(written.lease, written.slot);
+        }
+        Ok(written.prev_kv)
+    }
+
+    /// Deletes keys in the transaction under way, in ascending order (R-DEL-3). Gives how many, and the pairs as they
+    /// were, if they were asked for.
+    pub(super) fn delete_keys(&mut self, delete: &Delete) -> (i64, Vec<KeyValue>) {
+        let slots = self.keys.live_slots(&delete.range);
+        let mut prev_kvs = Vec::with_capacity(if delete.prev_kv { slots.len() } else { 0 });
+        let deleted = slots.len() as i64;
+        for slot in slots {
+            let before = self.keys.delete(slot);
+            self.detach(before.lease(), self.keys.slot(slot).attachment);
+            if delete.prev_kv {
+                prev_kvs.push(before);
+            }
+        }
+        (deleted, prev_kvs)
+    }
+
+    /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
+    pub(super) fn delete_ended(&mut self, ended: Ended) {
+        let mut slots = ended.keys;
+        slots.sort_by(|&a, &b| self.keys.slot(a).newest.key().cmp(self.keys.slot(b).newest.key()));
+        for slot in slots {
+            self.keys.delete(slot);
+        }
+        let another_due = self.lessor.next_deadline().is_some_and(|deadline| deadline <= self.now);
+        if !(planted(Bug::ExpiriesShareRevision) && another_due) {
+            self.keys.commit();
+        }
+    }
+
+    /// Takes back the transaction under way, newest change first (R-TXN-5).
+    fn roll_back(&mut self) {
+        while let Some(undone) = self.keys.undo() {
+            if let Some((lease, place)) = undone.attached {
+                self.detach(lease, place);
+            }
+            if let Some(slot) = undone.slot.filter(|_| !planted(Bug::RollbackForgetsLease)) {
+                self.attach(undone.lease, slot);
+            }
+        }
+    }
+
+    fn attach(&mut self, lease: LeaseId, slot: SlotId) {
+        if lease != LeaseId::NONE {
+            let place = self.lessor.attach(lease, slot);
+            self.keys.index.slot_mut(slot).attachment = place;
+        }
+    }
+
+    fn detach(&mut self, lease: LeaseId, place: u32) {
+        if lease != LeaseId::NONE
+            && let Some(moved) = self.lessor.detach(lease, place)
+        {
+            self.keys.index.slot_mut(moved).attachment = place;
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! Giving back the memory of what a compaction made unreadable, a bounded piece at a time.
+//!
+//! The history is walked in the order in which it happened. At each change up to the compacted revision, the version
+//! that it superseded goes; a tombstone below the compacted revision goes itself, and its key with it if nothing came
+//! after; and changes below the compacted revision leave the history (R-CMP-2). So the work is proportional to what
+//! was written since the last compaction, not to how many keys there are.
+
+use super::key_space::KeySpace;
+use super::planted::{Bug, planted};
+use crate::api::{KeyValue, Revision};
+
+/// No call reclaims more versions than this.
+pub(super) const RECLAIM_MAX: usize = 256;
+
+impl KeySpace {
+    /// Whether something is left to reclaim.
+    pub(super) fn reclaiming(&self) -> bool {
+        let Some(compacted) = self.compacted() else {
+            return false;
+        };
+        let unswept = self.history.get(self.reclaimed.max(self.history.start()));
+        unswept.is_some_and(|kv| kv.mod_revision() <= compacted)
+            || self.history.get(self.history.start()).is_some_and(|kv| kv.mod_revision() < compacted)
+    }
+
+    /// Reclaims up to [`RECLAIM_MAX`] versions. What is freed goes into `garbage`, to be dropped by the caller when it
+    /// likes; so does the history's handle to it. Gives the number of versions.
+    pub(super) fn reclaim(&mut self, garbage: &mut Vec<KeyValue>) -> usize {
+        let Some(compacted) = self.compacted() else {
+            return 0;
+        };
+        let before = self.versions();
+        for _ in 0..RECLAIM_MAX / 2 {
+            if !self.reclaim_next(compacted, garbage) {
+                break;
+            }
+        }
+        let reclaimed = (before - self.versions()) as usize;
+        assert!(
+            reclaimed <= RECLAIM_MAX,
+            "a change supersedes one version of its key, so two go at the most"
+        );
+        reclaimed
+    }
+
+    /// Walks over one change. Gives false when there is none left.
+    fn reclaim_next(&mut self, compacted: Revision, garbage: &mut Vec<KeyValue>) -> bool {
+        let start = self.history.start();
+        self.reclaimed = self.reclaimed.max(start);
+        let below = self.history.get(start).is_some_and(|kv| kv.mod_revision() < compacted);
+        let position = if below { start } else { self.reclaimed };
+        let Some(kv) = self.history.get(position).filter(|kv| kv.mod_revision() <= compacted).cloned() else {
+            return false;
+        };
+        if position == self.reclaimed {
+            self.reclaim_superseded(&kv, garbage);
+            self.reclaimed += 1;
+        }
+        if below {
+            self.reclaim_tombstone(&kv, garbage);
+            garbage.extend(self.history.pop_front());
+        } else if planted(Bug::CompactionDropsTombstone) {
+            self.reclaim_tombstone(&kv, garbage);
+        }
+        true
+    }
+
+    /// Drops the versions of the change's key that came before it.
+    fn reclaim_superseded(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
+        let slot =
+            self.index.find(kv.key()).expect("a change that was not swept yet is among its key's versions");
+        while let Some(version) = self.index.slot_mut(slot).pop_oldest(|oldest| !oldest.same_record(kv)) {
+            self.uncount_version(&version);
+            garbage.push(version);
+        }
+        if planted(Bug::CompactionDropsLatest)
+            && let Some(version) = self.index.slot_mut(slot).pop_oldest(|_| true)
+        {
+            self.uncount_version(&version);
+        }
+    }
+
+    /// Drops the change from its key's versions if it is a tombstone, of which it is then the first.
+    fn reclaim_tombstone(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
+        if !kv.is_tombstone() {
+            return;
+        }
+        let Some(slot) = self.index.find(kv.key()) else {
+            return;
+        };
+        if self.slot(slot).newest.same_record(kv) {
+            self.uncount_version(kv);
+            garbage.push(self.purge(slot));
+        } else if let Some(version) = self.index.slot_mut(slot).pop_oldest(|oldest| oldest.same_record(kv)) {
+            self.uncount_version(kv);
+            garbage.push(version);
+        }
+    }
+}

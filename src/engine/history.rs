@@ -1,0 +1,95 @@
+//! Every change in the order in which it happened, from the compacted revision on.
+//!
+//! Positions count changes from the store's beginning. The changes lie in fixed segments, each covering the
+//! positions of one multiple of its size, so that neither growing nor dropping old ones moves any.
+
+use std::collections::VecDeque;
+
+use super::slab::SEGMENT;
+use crate::api::{KeyValue, Revision};
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct History {
+    segments: VecDeque<VecDeque<KeyValue>>,
+    /// The position of the oldest change held.
+    start: u64,
+    /// The position of the next change.
+    end: u64,
+}
+
+impl History {
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(super) fn end(&self) -> u64 {
+        self.end
+    }
+
+    pub(super) fn push(&mut self, kv: KeyValue) {
+        if self.end % SEGMENT as u64 == 0 || self.segments.is_empty() {
+            let capacity = if self.end < SEGMENT as u64 { 0 } else { SEGMENT };
+            self.segments.push_back(VecDeque::with_capacity(capacity));
+        }
+        self.segments.back_mut().expect("a segment was just seen to").push_back(kv);
+        self.end += 1;
+    }
+
+    /// Takes back the newest change.
+    pub(super) fn pop_back(&mut self) -> Option<KeyValue> {
+        let kv = self.segments.back_mut()?.pop_back()?;
+        self.end -= 1;
+        self.drop_empty();
+        Some(kv)
+    }
+
+    /// Lets go of the oldest change.
+    pub(super) fn pop_front(&mut self) -> Option<KeyValue> {
+        let kv = self.segments.front_mut()?.pop_front()?;
+        self.start += 1;
+        self.drop_empty();
+        Some(kv)
+    }
+
+    /// The change at a position that is held.
+    pub(super) fn get(&self, position: u64) -> Option<&KeyValue> {
+        if position < self.start || position >= self.end {
+            return None;
+        }
+        let first = self.start / SEGMENT as u64;
+        let segment = position / SEGMENT as u64 - first;
+        let begins = (position - position % SEGMENT as u64).max(self.start);
+        self.segments.get(segment as usize)?.get((position - begins) as usize)
+    }
+
+    /// The newest change.
+    pub(super) fn back(&self) -> Option<&KeyValue> {
+        self.segments.back()?.back()
+    }
+
+    /// The position of the first change at `revision` or later.
+    pub(super) fn position_of(&self, revision: Revision) -> u64 {
+        let (mut low, mut high) = (self.start, self.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let kv = self.get(middle).expect("a position between the first and the last is held");
+            if kv.mod_revision() < revision { low = middle + 1 } else { high = middle }
+        }
+        low
+    }
+
+    /// The changes from a position on.
+    pub(super) fn iter_from(&self, position: u64) -> impl Iterator<Item = &KeyValue> {
+        (position..self.end).filter_map(|position| self.get(position))
+    }
+
+    /// Segments never stay empty, whichever end they were emptied from.
+    fn drop_empty(&mut self) {
+        if self.segments.front().is_some_and(VecDeque::is_empty) {
+            self.segments.pop_front();
+        }
+        if self.segments.back().is_some_and(VecDeque::is_empty) {
+            self.segments.pop_back();
+        }
+    }
+}

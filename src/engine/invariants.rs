@@ -1,0 +1,123 @@
+//! The invariants of ARCHITECTURE.md, recounted from scratch.
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::key_index::SlotId;
+use crate::api::{LeaseId, Revision};
+
+impl Engine {
+    /// Recounts everything that is kept twice or promised. For tests: it visits all that is held.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant does not hold, with its number in ARCHITECTURE.md.
+    pub fn check_invariants(&self) {
+        self.check_index();
+        self.check_versions();
+        self.check_history();
+        self.check_counters();
+        self.check_attachments();
+        self.check_leases();
+    }
+
+    fn check_index(&self) {
+        assert!(self.keys.index.is_consistent(), "invariant 1: both indexes name each key with its slot");
+    }
+
+    fn check_versions(&self) {
+        for (key, slot) in self.keys.index.iter() {
+            let versions: Vec<_> = self.keys.slot(slot).versions().collect();
+            for pair in versions.windows(2) {
+                let (earlier, later) = (pair[0], pair[1]);
+                let ordered = (earlier.mod_revision(), earlier.sub()) < (later.mod_revision(), later.sub());
+                assert!(ordered, "invariant 2: versions of a key ascend by revision");
+                let continues = later.is_tombstone()
+                    || earlier.is_tombstone() && later.version() == 1
+                    || later.version() == earlier.version() + 1
+                        && later.create_revision() == earlier.create_revision();
+                assert!(continues, "invariant 2: a version continues its generation or begins one");
+                assert!(!(earlier.is_tombstone() && later.is_tombstone()), "invariant 2: a key dies once");
+            }
+            for kv in versions {
+                assert_eq!(kv.key(), key, "invariant 2: a version is of its key");
+                assert!(
+                    kv.mod_revision() <= self.keys.current(),
+                    "invariant 2: no version is from the future"
+                );
+                let created = kv.create_revision() == kv.mod_revision();
+                assert!(
+                    kv.is_tombstone() || created == (kv.version() == 1),
+                    "invariant 2: the first version is the created one"
+                );
+            }
+        }
+    }
+
+    fn check_history(&self) {
+        let history = &self.keys.history;
+        let compacted = self.keys.compacted().unwrap_or(Revision::new(-1));
+        let mut before = (Revision::new(0), 0);
+        let mut count = 0;
+        for kv in history.iter_from(history.start()) {
+            let at = (kv.mod_revision(), kv.sub());
+            let follows = at > before && (kv.sub() == 0 || count == 0 || at.0 == before.0);
+            assert!(follows, "invariant 3: history ascends without gaps in a revision");
+            before = at;
+            count += 1;
+            if kv.mod_revision() > compacted {
+                let slot = self.keys.index.find(kv.key()).map(|slot| self.keys.slot(slot));
+                let held = slot.is_some_and(|slot| slot.versions().any(|version| version.same_record(kv)));
+                assert!(
+                    held,
+                    "invariant 3: each change above the compacted revision is a version of its key"
+                );
+            }
+        }
+        assert_eq!(count, history.end() - history.start(), "invariant 3: history holds each position");
+        for (_, slot) in self.keys.index.iter() {
+            for kv in self.keys.slot(slot).versions().filter(|kv| kv.mod_revision() > compacted) {
+                let position = history.position_of(kv.mod_revision()) + u64::from(kv.sub());
+                let found = history.get(position).is_some_and(|change| change.same_record(kv));
+                assert!(found, "invariant 3: each version above the compacted revision is in history");
+            }
+        }
+    }
+
+    fn check_counters(&self) {
+        let counted = (self.keys.live_keys(), self.keys.versions(), self.keys.bytes_held());
+        assert_eq!(counted, self.keys.recount(), "invariant 4: the counters equal a recount");
+        assert_eq!(
+            self.keys.seen(),
+            self.keys.current(),
+            "invariant 5: no transaction is under way between calls"
+        );
+    }
+
+    fn check_attachments(&self) {
+        let mut attached: BTreeMap<LeaseId, Vec<SlotId>> = BTreeMap::new();
+        for (_, slot) in self.keys.index.iter() {
+            let Some(kv) = self.keys.slot(slot).live().filter(|kv| kv.lease() != LeaseId::NONE) else {
+                continue;
+            };
+            let keys = self.lessor.get(kv.lease()).map(|lease| lease.keys());
+            let place = self.keys.slot(slot).attachment as usize;
+            let named = keys.is_some_and(|keys| keys.get(place) == Some(&slot));
+            assert!(
+                named,
+                "invariant 6: a key with a lease is among its lease's keys, at the place it knows"
+            );
+            attached.entry(kv.lease()).or_default().push(slot);
+        }
+        for lease in self.lessor.iter() {
+            let count = attached.get(&lease.id).map_or(0, Vec::len);
+            assert_eq!(lease.keys().len(), count, "invariant 6: a lease has no other keys");
+        }
+    }
+
+    fn check_leases(&self) {
+        assert!(self.lessor.is_consistent(), "invariant 7: the next deadline is the earliest of all leases");
+        let overdue = self.lessor.next_deadline().is_some_and(|deadline| deadline <= self.now);
+        assert!(!overdue, "invariant 8: no lease outlives its deadline");
+    }
+}

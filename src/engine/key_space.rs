@@ -1,0 +1,294 @@
+//! The keys, their versions and their history; which revision is current, and which is compacted.
+//!
+//! Changes belong to the transaction under way, whose revision is one above the current one, until they are committed
+//! or taken back. Attaching keys to leases is not done here: what a change means for leases is handed back.
+
+use super::history::History;
+use super::key_hash::KeyHasher;
+use super::key_index::{KeyIndex, KeySlot, SlotId};
+use super::planted::{Bug, planted};
+use crate::api::{Event, Fields, KeyRange, KeyValue, LeaseId, Put, Revision};
+use crate::{Error, Result};
+
+/// What a version counts for in the bytes held, beyond its key and value: the record's fixed fields, its place in
+/// history (16) and its place among the versions of its key (24).
+const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
+
+/// What a key counts for, beyond its bytes: its slot and its entries in both indexes.
+const KEY_BYTES: u64 = 112;
+
+#[derive(Clone, Debug)]
+pub(super) struct KeySpace {
+    pub(super) index: KeyIndex,
+    pub(super) history: History,
+    current: Revision,
+    compacted: Option<Revision>,
+    /// Changes of the transaction under way.
+    changes: u32,
+    live_keys: u64,
+    versions: u64,
+    bytes_held: u64,
+    /// Up to this position of history, superseded versions are reclaimed. Never behind its start.
+    pub(super) reclaimed: u64,
+    scratch: Vec<u8>,
+}
+
+/// What a put did.
+pub(super) struct Written {
+    pub(super) slot: SlotId,
+    pub(super) lease_before: LeaseId,
+    pub(super) lease: LeaseId,
+    pub(super) prev_kv: Option<KeyValue>,
+}
+
+/// A change that was taken back.
+pub(super) struct Undone {
+    /// `None` if the key is gone, for it was created by the change.
+    pub(super) slot: Option<SlotId>,
+    /// The attachment that the change had made, if it was a put with a lease.
+    pub(super) attached: Option<(LeaseId, u32)>,
+    /// The lease that the key belongs to again.
+    pub(super) lease: LeaseId,
+}
+
+impl KeySpace {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
+        Self {
+            index: KeyIndex::new(hasher),
+            history: History::default(),
+            current: Revision::new(1),
+            compacted: None,
+            changes: 0,
+            live_keys: 0,
+            versions: 0,
+            bytes_held: 0,
+            reclaimed: 0,
+            scratch: Vec::new(),
+        }
+    }
+
+    pub(super) fn current(&self) -> Revision {
+        self.current
+    }
+
+    pub(super) fn compacted(&self) -> Option<Revision> {
+        self.compacted
+    }
+
+    pub(super) fn live_keys(&self) -> u64 {
+        self.live_keys
+    }
+
+    pub(super) fn versions(&self) -> u64 {
+        self.versions
+    }
+
+    pub(super) fn bytes_held(&self) -> u64 {
+        self.bytes_held
+    }
+
+    /// The revision that a reader inside the transaction under way sees (R-REV-7).
+    pub(super) fn seen(&self) -> Revision {
+        if self.changes > 0 { self.current.next() } else { self.current }
+    }
+
+    pub(super) fn slot(&self, slot: SlotId) -> &KeySlot {
+        self.index.slot(slot)
+    }
+
+    /// The pair under `key` now, changes of the transaction under way included.
+    pub(super) fn live(&self, key: &[u8]) -> Option<&KeyValue> {
+        self.index.slot(self.index.find(key)?).live()
+    }
+
+    /// The slots of the keys of a range that exist now, in ascending key order.
+    pub(super) fn live_slots(&self, range: &KeyRange) -> Vec<SlotId> {
+        self.index.range(range).filter(|&slot| self.slot(slot).live().is_some()).collect()
+    }
+
+    /// Changes a key, as of R-REV-4 and R-REV-5. Fails without effect if the put keeps something of a key that does
+    /// not exist.
+    pub(super) fn put(&mut self, put: &Put) -> Result<Written> {
+        let hash = self.index.hash(&put.key);
+        let found = self.index.find_hashed(hash, &put.key);
+        let before = found.and_then(|slot| self.index.slot(slot).live());
+        if before.is_none() && (put.ignore_value || put.ignore_lease) {
+            return Err(Error::KeyNotFound);
+        }
+        let lease_before = before.map_or(LeaseId::NONE, KeyValue::lease);
+        let lease = if put.ignore_lease { lease_before } else { put.lease };
+        let mod_revision = self.current.next();
+        let mut fields =
+            Fields { create_revision: mod_revision, mod_revision, version: 1, lease, sub: self.changes };
+        if let Some(before) = before {
+            fields.create_revision = before.create_revision();
+            fields.version = before.version() + 1;
+        } else if let Some(slot) = found.filter(|_| planted(Bug::VersionOutlivesDelete)) {
+            let live = self.index.slot(slot).versions().filter(|kv| !kv.is_tombstone());
+            fields.version = live.last().map_or(1, |kv| kv.version() + 1);
+        }
+        let kept = before.filter(|_| put.ignore_value);
+        let value = kept.map_or(&put.value[..], KeyValue::value);
+        let kv = KeyValue::build(fields, &put.key, value, &mut self.scratch);
+        let prev_kv = before.filter(|_| put.prev_kv).cloned();
+        self.live_keys += u64::from(before.is_none());
+        let slot = self.record(hash, found, kv);
+        Ok(Written { slot, lease_before, lease, prev_kv })
+    }
+
+    /// Deletes a key that exists. Gives the pair as it was.
+    pub(super) fn delete(&mut self, slot: SlotId) -> KeyValue {
+        let before = self.index.slot(slot).newest.clone();
+        debug_assert!(!before.is_tombstone(), "only a key that exists is deleted");
+        let fields = Fields {
+            create_revision: Revision::new(0),
+            mod_revision: self.current.next(),
+            version: 0,
+            lease: LeaseId::NONE,
+            sub: self.changes,
+        };
+        let tombstone = KeyValue::build(fields, before.key(), &[], &mut self.scratch);
+        self.live_keys -= 1;
+        self.record(0, Some(slot), tombstone);
+        before
+    }
+
+    /// Adds a version to the history and to its key. The hash matters only to a key that is new.
+    fn record(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
+        self.history.push(kv.clone());
+        self.changes += 1;
+        self.count_version(&kv);
+        match found {
+            Some(slot) => {
+                self.index.slot_mut(slot).push(kv);
+                slot
+            }
+            None => {
+                self.bytes_held += KEY_BYTES + kv.key().len() as u64;
+                self.index.insert(hash, kv)
+            }
+        }
+    }
+
+    /// Ends the transaction under way: what it changed, if anything, has one revision from now on (R-REV-2).
+    pub(super) fn commit(&mut self) {
+        if self.changes > 0 {
+            self.current = self.current.next();
+            self.changes = 0;
+        }
+    }
+
+    /// Takes back the newest change of the transaction under way, if it has any left.
+    pub(super) fn undo(&mut self) -> Option<Undone> {
+        self.changes = self.changes.checked_sub(1)?;
+        let kv = self.history.pop_back().expect("each change of the transaction is in history");
+        self.uncount_version(&kv);
+        let slot = self.index.find(kv.key()).expect("a key with a version in history has a slot");
+        let attached = (kv.lease() != LeaseId::NONE).then(|| (kv.lease(), self.index.slot(slot).attachment));
+        let created = self.index.slot_mut(slot).pop().is_none();
+        let restored = if created { None } else { self.index.slot(slot).live() };
+        let lease = restored.map_or(LeaseId::NONE, KeyValue::lease);
+        match (kv.is_tombstone(), restored.is_some()) {
+            (true, true) => self.live_keys += 1,
+            (false, false) => self.live_keys -= 1,
+            _ => {}
+        }
+        if created {
+            self.purge(slot);
+            return Some(Undone { slot: None, attached, lease });
+        }
+        Some(Undone { slot: Some(slot), attached, lease })
+    }
+
+    /// Forgets a key of which no version counts any more.
+    pub(super) fn purge(&mut self, slot: SlotId) -> KeyValue {
+        let kv = self.index.purge(slot);
+        self.bytes_held -= KEY_BYTES + kv.key().len() as u64;
+        kv
+    }
+
+    fn count_version(&mut self, kv: &KeyValue) {
+        self.versions += 1;
+        self.bytes_held += VERSION_BYTES + kv.payload_len();
+    }
+
+    pub(super) fn uncount_version(&mut self, kv: &KeyValue) {
+        self.versions -= 1;
+        self.bytes_held -= VERSION_BYTES + kv.payload_len();
+    }
+
+    /// What versions and keys count for in the bytes held, recounted; for tests.
+    pub(super) fn recount(&self) -> (u64, u64, u64) {
+        let (mut live_keys, mut versions, mut bytes_held) = (0, 0, 0);
+        for (key, slot) in self.index.iter() {
+            let slot = self.slot(slot);
+            live_keys += u64::from(slot.live().is_some());
+            versions += slot.versions().count() as u64;
+            bytes_held += KEY_BYTES + key.len() as u64;
+            bytes_held += slot.versions().map(|kv| VERSION_BYTES + kv.payload_len()).sum::<u64>();
+        }
+        (live_keys, versions, bytes_held)
+    }
+
+    /// Makes `revision` the compacted one. Only what can be read changes here; memory is reclaimed later (R-CMP-1).
+    pub(super) fn compact(&mut self, revision: Revision) -> Result<()> {
+        self.check_not_compacted(revision, |compacted| revision <= compacted)?;
+        self.check_not_future(revision)?;
+        self.compacted = Some(revision);
+        Ok(())
+    }
+
+    /// The revision at which a plain read asks to read: `None` for the latest (R-REV-8).
+    pub(super) fn resolve(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
+        let Some(revision) = revision.filter(|revision| revision.get() > 0) else {
+            return Ok(None);
+        };
+        self.check_not_future(revision)?;
+        self.check_not_compacted(revision, |compacted| revision < compacted)?;
+        Ok(Some(revision))
+    }
+
+    /// The same inside a txn, where the number is taken literally, against the state before the txn (R-REV-9).
+    pub(super) fn resolve_in_txn(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
+        let Some(revision) = revision.filter(|revision| revision.get() != 0) else {
+            return Ok(None);
+        };
+        if !planted(Bug::FutureReadInTxn) || revision > self.current.next() {
+            self.check_not_future(revision)?;
+        }
+        self.check_not_compacted(revision, |compacted| revision < compacted)?;
+        Ok(Some(revision).filter(|revision| revision.get() > 0))
+    }
+
+    pub(super) fn check_not_future(&self, requested: Revision) -> Result<()> {
+        if requested > self.current {
+            return Err(Error::FutureRevision { requested, current: self.current });
+        }
+        Ok(())
+    }
+
+    /// `too_old` judges the compacted revision, which counts as -1 before the first compaction.
+    fn check_not_compacted(&self, requested: Revision, too_old: impl Fn(Revision) -> bool) -> Result<()> {
+        if too_old(self.compacted.unwrap_or(Revision::new(-1))) {
+            return Err(Error::Compacted { requested, compacted: self.compacted });
+        }
+        Ok(())
+    }
+
+    /// The changes from `revision` on, in the order in which they happened.
+    pub(super) fn events(&self, revision: Revision) -> Result<impl Iterator<Item = Event>> {
+        self.check_not_compacted(revision, |compacted| revision < compacted)?;
+        let changes = self.history.iter_from(self.history.position_of(revision));
+        Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone() }))
+    }
+
+    /// Whether a change in history is retained by R-CMP-2: of several to one key at the compacted revision, only the
+    /// last is. Earlier ones are not asked about.
+    fn survives(&self, kv: &KeyValue) -> bool {
+        if self.compacted != Some(kv.mod_revision()) {
+            return true;
+        }
+        let slot = self.index.find(kv.key()).map(|slot| self.index.slot(slot));
+        slot.and_then(|slot| slot.version_at(kv.mod_revision())).is_some_and(|last| last.same_record(kv))
+    }
+}

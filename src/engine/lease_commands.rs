@@ -1,0 +1,76 @@
+//! Commands on leases.
+
+use super::Engine;
+use super::lessor::LEASE_BYTES;
+use crate::api::{Grant, GrantResponse, KeepAliveResponse, LeaseId, RevokeResponse};
+use crate::{Error, Result};
+
+impl Engine {
+    /// Grants a lease, from the time told last on (R-LSE-2, R-LSE-3).
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`NoSpace`](Error::NoSpace) by the quota, [`Corrupt`](Error::Corrupt) and
+    /// [`NoSpace`](Error::NoSpace) by an alarm, [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge),
+    /// [`LeaseExists`](Error::LeaseExists).
+    pub fn grant(&mut self, grant: &Grant) -> Result<GrantResponse> {
+        self.check_quota(grant)?;
+        self.alarms.check(|| true, || true)?;
+        let (id, ttl) = self.lessor.grant(grant, &self.limits, self.now)?;
+        self.reclaim_some();
+        Ok(GrantResponse { header: self.header(), id, ttl })
+    }
+
+    /// Ends a lease and deletes its keys, as one revision (R-LSE-5).
+    ///
+    /// # Errors
+    ///
+    /// [`Corrupt`](Error::Corrupt), [`LeaseNotFound`](Error::LeaseNotFound).
+    pub fn revoke(&mut self, id: LeaseId) -> Result<RevokeResponse> {
+        self.alarms.check(|| true, || false)?;
+        self.expire(id)
+    }
+
+    /// Ends a lease as if its deadline were now, kept alive or not; no alarm stops that, as none stops time.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseNotFound`](Error::LeaseNotFound).
+    pub fn expire(&mut self, id: LeaseId) -> Result<RevokeResponse> {
+        let ended = self.lessor.remove(id).ok_or(Error::LeaseNotFound)?;
+        self.delete_ended(ended);
+        self.reclaim_some();
+        Ok(RevokeResponse { header: self.header() })
+    }
+
+    /// Renews a lease: it lives its TTL from the time told last on (R-LSE-7). That there is no such lease is an
+    /// answer, not an error.
+    pub fn keep_alive(&mut self, id: LeaseId) -> KeepAliveResponse {
+        let ttl = self.lessor.keep_alive(id, self.now);
+        KeepAliveResponse { header: self.header(), id, ttl }
+    }
+
+    /// Ends a lease's standing keep-alive, as when its client hangs: it lives its TTL from the last renewal that would
+    /// have been made, one due at this very instant included. Does nothing to a lease without one.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseNotFound`](Error::LeaseNotFound).
+    pub fn pause_keep_alive(&mut self, id: LeaseId) -> Result<()> {
+        self.lessor.pause_keep_alive(id, self.now)
+    }
+
+    /// Begins a standing keep-alive with a renewal: the lease has no deadline until that is paused. Does nothing to a
+    /// lease that has one.
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseNotFound`](Error::LeaseNotFound).
+    pub fn resume_keep_alive(&mut self, id: LeaseId) -> Result<()> {
+        self.lessor.resume_keep_alive(id, self.now)
+    }
+
+    pub(super) fn bytes_held(&self) -> u64 {
+        self.keys.bytes_held() + self.lessor.len() as u64 * LEASE_BYTES
+    }
+}

@@ -1,0 +1,312 @@
+//! The lease table: who expires when, and which keys belong to whom. It deletes no key itself.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::time::Duration;
+
+use super::key_hash::KeyHasher;
+use super::key_index::SlotId;
+use super::planted::{Bug, planted};
+use super::point_index::PointIndex;
+use super::slab::Slab;
+use crate::api::{Grant, LeaseId, Limits, Timestamp};
+use crate::{Error, Result};
+
+/// What a lease counts for in the bytes held.
+pub(super) const LEASE_BYTES: u64 = 96;
+
+/// With fewer ends of leases that are gone in the queue, cleaning it is not worth the walk.
+const STALE_MIN: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub(super) struct Lessor {
+    hasher: KeyHasher,
+    points: PointIndex,
+    leases: Slab<Lease>,
+    /// When leases end, soonest first. A renewal writes only the lease's deadline: an entry may be too early, and is
+    /// put right when it comes to the front. The first entry is always right.
+    queue: BinaryHeap<Reverse<Due>>,
+    /// Entries of leases that are gone.
+    stale: usize,
+    next_id: i64,
+    next_sequence: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Lease {
+    pub(super) id: LeaseId,
+    pub(super) ttl: Duration,
+    /// Which grant of the store this lease is.
+    pub(super) sequence: u64,
+    pub(super) renewal: Renewal,
+    /// Whether the queue has an entry of this lease.
+    queued: bool,
+    /// The keys attached, in no order; each key knows its place here.
+    keys: Vec<SlotId>,
+}
+
+/// How a lease is kept alive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Renewal {
+    /// By its client, or not: it ends at the deadline.
+    ByHand { deadline: Timestamp },
+    /// As if a client renewed it at this instant and every third of the TTL from then on: it does not end.
+    Standing { since: Timestamp },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    deadline: Timestamp,
+    id: LeaseId,
+    sequence: u64,
+    slot: u32,
+}
+
+/// A lease that has ended, with the keys to delete.
+pub(super) struct Ended {
+    pub(super) keys: Vec<SlotId>,
+}
+
+impl Lessor {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
+        Self {
+            hasher,
+            points: PointIndex::new(),
+            leases: Slab::new(),
+            queue: BinaryHeap::new(),
+            stale: 0,
+            next_id: 1,
+            next_sequence: 0,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.leases.len()
+    }
+
+    pub(super) fn exists(&self, id: LeaseId) -> bool {
+        self.find(id).is_some()
+    }
+
+    pub(super) fn get(&self, id: LeaseId) -> Option<&Lease> {
+        self.find(id).map(|slot| self.leases.at(slot))
+    }
+
+    fn find(&self, id: LeaseId) -> Option<u32> {
+        self.points.find(self.hasher.number(id.get()), |slot| self.leases.at(slot).id == id)
+    }
+
+    /// The next instant at which a lease ends.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
+        self.queue.peek().map(|Reverse(due)| due.deadline)
+    }
+
+    /// Adds a lease (R-LSE-2). Gives its id and the TTL in force.
+    pub(super) fn grant(
+        &mut self,
+        grant: &Grant,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> Result<(LeaseId, Duration)> {
+        if grant.ttl > limits.max_lease_ttl {
+            return Err(Error::LeaseTtlTooLarge);
+        }
+        if self.exists(grant.id) {
+            return Err(Error::LeaseExists);
+        }
+        let id = if grant.id == LeaseId::NONE { self.choose_id() } else { grant.id };
+        let ttl = grant.ttl.max(limits.min_lease_ttl).max(Duration::from_nanos(1));
+        let renewal = if grant.standing {
+            Renewal::Standing { since: now }
+        } else {
+            Renewal::ByHand { deadline: now + ttl }
+        };
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let slot = self.leases.insert(Lease { id, ttl, sequence, renewal, queued: false, keys: Vec::new() });
+        self.points.insert(self.hasher.number(id.get()), slot);
+        self.enqueue(slot);
+        Ok((id, ttl))
+    }
+
+    /// The next number of the counter that no lease has.
+    fn choose_id(&mut self) -> LeaseId {
+        loop {
+            let id = LeaseId::new(self.next_id);
+            self.next_id = self.next_id.checked_add(1).expect("2^63 leases are never granted");
+            if !self.exists(id) {
+                return id;
+            }
+        }
+    }
+
+    /// Renews a lease (R-LSE-7). Gives its TTL, or `None` if there is no such lease.
+    pub(super) fn keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Option<Duration> {
+        let slot = self.find(id)?;
+        let lease = self.leases.at_mut(slot);
+        match &mut lease.renewal {
+            Renewal::ByHand { deadline } if !planted(Bug::KeepAliveKeepsDeadline) => {
+                *deadline = now + lease.ttl
+            }
+            Renewal::ByHand { .. } => {}
+            Renewal::Standing { since } => *since = now,
+        }
+        let ttl = lease.ttl;
+        self.settle();
+        Some(ttl)
+    }
+
+    /// Ends the standing keep-alive: the lease lives one TTL from its last renewal. Does nothing without one.
+    pub(super) fn pause_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
+        let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
+        let lease = self.leases.at_mut(slot);
+        lease.renewal = Renewal::ByHand { deadline: lease.deadline(now) };
+        self.enqueue(slot);
+        Ok(())
+    }
+
+    /// Begins a standing keep-alive with a renewal. Does nothing to one that stands.
+    pub(super) fn resume_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
+        let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
+        let lease = self.leases.at_mut(slot);
+        if let Renewal::ByHand { .. } = lease.renewal {
+            lease.renewal = Renewal::Standing { since: now };
+            self.settle();
+        }
+        Ok(())
+    }
+
+    /// Removes a lease and gives its keys.
+    pub(super) fn remove(&mut self, id: LeaseId) -> Option<Ended> {
+        let slot = self.find(id)?;
+        Some(self.remove_slot(slot))
+    }
+
+    /// Removes the lease that ends first, if it does so by `now`: among those due at one instant, the lowest id
+    /// (R-LSE-6).
+    pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<Ended> {
+        let Reverse(due) = *self.queue.peek().filter(|Reverse(due)| due.deadline <= now)?;
+        Some(self.remove_slot(due.slot))
+    }
+
+    fn remove_slot(&mut self, slot: u32) -> Ended {
+        let lease = self.leases.remove(slot);
+        self.points.remove(self.hasher.number(lease.id.get()), slot);
+        self.stale += usize::from(lease.queued);
+        self.settle();
+        if self.stale > STALE_MIN && self.stale * 2 > self.queue.len() {
+            self.clean_queue();
+        }
+        Ended { keys: lease.keys }
+    }
+
+    /// Attaches a key to a lease that exists. Gives the key's place there.
+    pub(super) fn attach(&mut self, id: LeaseId, key: SlotId) -> u32 {
+        let slot = self.find(id).expect("a key is attached only to a lease that was found to exist");
+        let keys = &mut self.leases.at_mut(slot).keys;
+        keys.push(key);
+        u32::try_from(keys.len() - 1).expect("fewer than 2^32 keys fit into memory")
+    }
+
+    /// Detaches the key at a place of a lease. Gives the key that has the place now, if another moved there.
+    pub(super) fn detach(&mut self, id: LeaseId, place: u32) -> Option<SlotId> {
+        let slot = self.find(id).expect("the lease of a key that exists, exists");
+        let keys = &mut self.leases.at_mut(slot).keys;
+        keys.swap_remove(place as usize);
+        keys.get(place as usize).copied()
+    }
+
+    /// All leases, in no particular order.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Lease> {
+        self.leases.iter().map(|(_, lease)| lease)
+    }
+
+    /// The ids, the lease with the least time left first, among equals the one granted first (R-LSE-11).
+    pub(super) fn by_remaining(&self, now: Timestamp) -> Vec<LeaseId> {
+        let mut leases: Vec<&Lease> = self.iter().collect();
+        leases.sort_by_key(|lease| (lease.deadline(now), lease.sequence));
+        leases.into_iter().map(|lease| lease.id).collect()
+    }
+
+    /// What the ids to come depend on.
+    pub(super) fn counters(&self) -> (i64, u64) {
+        (self.next_id, self.next_sequence)
+    }
+
+    /// Whether the tables agree, and the queue's first entry and count of stale ones are right; for tests.
+    pub(super) fn is_consistent(&self) -> bool {
+        let queued = self.iter().filter(|lease| lease.queued).count();
+        let deadlines = self.iter().filter_map(|lease| match lease.renewal {
+            Renewal::ByHand { deadline } => Some(deadline),
+            Renewal::Standing { .. } => None,
+        });
+        self.points.len() == self.leases.len()
+            && self.leases.iter().all(|(slot, lease)| self.find(lease.id) == Some(slot))
+            && self.queue.len() == queued + self.stale
+            && self.next_deadline() == deadlines.min()
+    }
+
+    /// Sees to it that the queue has an entry of the lease if it has a deadline, and that the first entry is right.
+    fn enqueue(&mut self, slot: u32) {
+        let lease = self.leases.at_mut(slot);
+        if let Renewal::ByHand { deadline } = lease.renewal
+            && !lease.queued
+        {
+            lease.queued = true;
+            let due = Due { deadline, id: lease.id, sequence: lease.sequence, slot };
+            self.queue.push(Reverse(due));
+        }
+        self.settle();
+    }
+
+    /// Makes the first entry of the queue right.
+    fn settle(&mut self) {
+        while let Some(Reverse(due)) = self.queue.peek().copied() {
+            if self.leases.get(due.slot).is_none_or(|lease| lease.sequence != due.sequence) {
+                self.queue.pop();
+                self.stale -= 1;
+                continue;
+            }
+            let lease = self.leases.at_mut(due.slot);
+            match lease.renewal {
+                Renewal::ByHand { deadline } if deadline == due.deadline => return,
+                Renewal::ByHand { deadline } => {
+                    self.queue.pop();
+                    self.queue.push(Reverse(Due { deadline, ..due }));
+                }
+                Renewal::Standing { .. } => {
+                    lease.queued = false;
+                    self.queue.pop();
+                }
+            }
+        }
+    }
+
+    /// Rids the queue of leases that are gone.
+    fn clean_queue(&mut self) {
+        let leases = &self.leases;
+        self.queue
+            .retain(|Reverse(due)| leases.get(due.slot).is_some_and(|lease| lease.sequence == due.sequence));
+        self.stale = 0;
+    }
+}
+
+impl Lease {
+    /// When the lease ends, or would end if its standing keep-alive were paused now.
+    pub(super) fn deadline(&self, now: Timestamp) -> Timestamp {
+        match self.renewal {
+            Renewal::ByHand { deadline } => deadline,
+            Renewal::Standing { since } => {
+                let interval = (self.ttl / 3).max(Duration::from_nanos(1)).as_nanos();
+                let into_interval = (now.since(since).as_nanos() % interval) as u64;
+                let last = Timestamp::from_nanos(now.as_nanos() - into_interval);
+                last + self.ttl
+            }
+        }
+    }
+
+    /// The keys attached, in no order.
+    pub(super) fn keys(&self) -> &[SlotId] {
+        &self.keys
+    }
+}

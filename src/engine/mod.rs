@@ -1,0 +1,210 @@
+//! The deterministic core: one state machine, without clock, thread, lock, I/O or chance.
+
+mod auto_compaction;
+mod capacity;
+mod commands;
+mod compaction;
+mod hash_kv;
+mod history;
+mod invariants;
+mod key_hash;
+mod key_index;
+mod key_space;
+mod lease_commands;
+mod lessor;
+mod overlap;
+#[cfg_attr(not(planted_bugs), expect(dead_code, reason = "without the cfg nothing is planted"))]
+#[cfg_attr(planted_bugs, expect(missing_docs, reason = "exists only in builds that test the tests"))]
+pub mod planted;
+mod point_index;
+mod queries;
+mod range;
+mod slab;
+mod state_hash;
+mod txn;
+
+use auto_compaction::AutoCompactor;
+use capacity::Alarms;
+use key_hash::KeyHasher;
+use key_space::KeySpace;
+use lessor::Lessor;
+
+use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
+
+/// etcd's store as a pure state machine: the answer to a command depends on the commands before it and on the time
+/// that was told, and on nothing else.
+///
+/// [`Store`](crate::Store) is this behind a lock with a clock. Use the engine itself where you have both: in a
+/// simulation, a model checker, or a replay.
+///
+/// # Methods
+///
+/// - **Input** from the world, of which there is one: [`advance`](Self::advance) tells the time. It ends the leases
+///   that are due and compacts by itself.
+/// - **Commands** change the state and answer: [`put`](Self::put), [`delete`](Self::delete), [`txn`](Self::txn),
+///   [`compact`](Self::compact), [`grant`](Self::grant), [`revoke`](Self::revoke), [`expire`](Self::expire),
+///   [`keep_alive`](Self::keep_alive), [`pause_keep_alive`](Self::pause_keep_alive),
+///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). One that is refused changes nothing.
+/// - **Outputs** say what the caller is to do: [`next_deadline`](Self::next_deadline), when to advance at the latest;
+///   [`events`](Self::events), what happened to keys since a revision, of which each change is delivered once by who
+///   remembers how far it came; [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage), memory to free
+///   when it suits.
+/// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`time_to_live`](Self::time_to_live),
+///   [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status), [`now`](Self::now),
+///   [`state_hash`](Self::state_hash), [`check_invariants`](Self::check_invariants).
+///
+/// # Calling order
+///
+/// Before a command whose answer may depend on time (those about leases, and any at all if
+/// [`next_deadline`](Self::next_deadline) is not later than now) call [`advance`](Self::advance) with the time; it never
+/// runs backwards. Afterwards `next_deadline` may have changed. Nothing else is required: each call leaves the engine
+/// complete.
+///
+/// ```
+/// use leasehold::{Engine, EngineConfig, Grant, Put, Timestamp};
+/// use std::time::Duration;
+///
+/// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+/// let lease = engine.grant(&Grant::new(Duration::from_secs(5)))?.id();
+/// engine.put(&Put::new("worker", "alive").lease(lease))?;
+///
+/// let deadline = engine.next_deadline().expect("a lease has one");
+/// engine.advance(deadline);
+/// assert_eq!(engine.get(&"worker".into())?.count(), 0);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Engine {
+    keys: KeySpace,
+    lessor: Lessor,
+    alarms: Alarms,
+    auto_compactor: Option<AutoCompactor>,
+    limits: Limits,
+    cluster_id: u64,
+    member_id: u64,
+    now: Timestamp,
+    garbage: Vec<KeyValue>,
+}
+
+/// What an [`Engine`] is made with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The limits.
+    pub limits: Limits,
+    /// What headers name as the cluster; 1 by default.
+    pub cluster_id: u64,
+    /// What headers and alarms name as the member; 1 by default.
+    pub member_id: u64,
+    /// Which history to compact without being asked; none by default.
+    pub auto_compaction: Option<AutoCompaction>,
+    /// Seeds the hash behind point lookups, so that nobody can choose keys that collide. No answer depends on it.
+    pub hash_seed: u64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self { limits: Limits::default(), cluster_id: 1, member_id: 1, auto_compaction: None, hash_seed: 0 }
+    }
+}
+
+impl Engine {
+    /// A fresh store at revision 1, without keys or leases (R-REV-1), whose time begins at `now`.
+    pub fn new(config: EngineConfig, now: Timestamp) -> Self {
+        let hasher = KeyHasher::new(config.hash_seed);
+        let keys = KeySpace::new(hasher.clone());
+        let compactor = |mode| AutoCompactor::new(mode, keys.current(), now);
+        Self {
+            auto_compactor: config.auto_compaction.map(compactor),
+            keys,
+            lessor: Lessor::new(hasher),
+            alarms: Alarms::default(),
+            limits: config.limits,
+            cluster_id: config.cluster_id,
+            member_id: config.member_id,
+            now,
+            garbage: Vec::new(),
+        }
+    }
+
+    /// Tells the time. Whatever is due by `now` happens, deadline by deadline in their order, each lease at its own
+    /// instant and revision, the lowest id first among those due together (R-LSE-6); leases end before a compaction
+    /// due at the same instant.
+    ///
+    /// # Panics
+    ///
+    /// If `now` is before the time told last: time never runs backwards.
+    pub fn advance(&mut self, now: Timestamp) {
+        assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
+        while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
+            self.now = deadline;
+            if let Some(ended) = self.lessor.remove_due(deadline) {
+                self.delete_ended(ended);
+            } else {
+                self.auto_compact();
+            }
+        }
+        self.now = now;
+        self.reclaim_some();
+    }
+
+    /// The time told last.
+    pub fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// The next instant at which something happens by itself: a lease ends, or the store looks whether to compact.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        let tick = self.auto_compactor.as_ref().map(|compactor| compactor.next_tick);
+        self.lessor.next_deadline().into_iter().chain(tick).min()
+    }
+
+    /// Reclaims up to 256 versions that a compaction made unreadable, and gives their number: 0 when nothing is left.
+    /// Each command does the same, so calling it is for those who want the memory back sooner.
+    pub fn reclaim(&mut self) -> usize {
+        self.keys.reclaim(&mut self.garbage)
+    }
+
+    /// Whether a compaction has left something to reclaim.
+    #[must_use]
+    pub fn is_reclaiming(&self) -> bool {
+        self.keys.reclaiming()
+    }
+
+    /// The records that were reclaimed, to be dropped where that disturbs nobody: outside of a lock. At most what one
+    /// command reclaims gathers, if it is taken after each.
+    #[must_use]
+    pub fn take_garbage(&mut self) -> Vec<KeyValue> {
+        std::mem::take(&mut self.garbage)
+    }
+
+    /// Does the part of a compaction's reclaiming that falls to each command.
+    fn reclaim_some(&mut self) {
+        if self.keys.reclaiming() {
+            self.reclaim();
+        }
+    }
+
+    fn auto_compact(&mut self) {
+        let (now, current) = (self.now, self.keys.current());
+        let Some(compactor) = &mut self.auto_compactor else {
+            return;
+        };
+        if let Some(revision) = compactor.due(current, now) {
+            let corrupt = self.alarms.check(|| true, || false).is_err();
+            if !corrupt && !matches!(self.keys.compact(revision), Err(crate::Error::FutureRevision { .. })) {
+                compactor.compacted(revision, now);
+            }
+        }
+        compactor.tick(current, now);
+    }
+
+    fn header(&self) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.cluster_id,
+            member_id: self.member_id,
+            revision: self.keys.current(),
+            raft_term: 1,
+        }
+    }
+}

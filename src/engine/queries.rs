@@ -1,0 +1,90 @@
+//! Getters: they read the state and leave it alone.
+
+use super::Engine;
+use super::range::check_get;
+use crate::Result;
+use crate::api::{
+    Event, Get, GetResponse, HashKvResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Revision, Status,
+    TimeToLiveResponse,
+};
+
+impl Engine {
+    /// Reads keys (R-RNG-1 to R-RNG-11).
+    ///
+    /// # Errors
+    ///
+    /// In this order: [`EmptyKey`](crate::Error::EmptyKey), [`InvalidSort`](crate::Error::InvalidSort),
+    /// [`FutureRevision`](crate::Error::FutureRevision), [`Compacted`](crate::Error::Compacted).
+    pub fn get(&self, get: &Get) -> Result<GetResponse> {
+        check_get(get)?;
+        let at = self.keys.resolve(get.revision)?;
+        Ok(self.keys.read(get, at, self.header()))
+    }
+
+    /// Reads up to `limit` pairs of a range in key order at a revision, and whether there are more. Unlike
+    /// [`get`](Self::get) it counts nothing, so its cost is that of the page.
+    ///
+    /// # Errors
+    ///
+    /// [`FutureRevision`](crate::Error::FutureRevision), [`Compacted`](crate::Error::Compacted).
+    pub fn page(&self, range: &KeyRange, at: Revision, limit: usize) -> Result<(Vec<KeyValue>, bool)> {
+        self.keys.resolve(Some(at))?;
+        Ok(self.keys.page(range, at, limit))
+    }
+
+    /// What happened to keys from a revision on, in order: by revision, then as executed. It is empty if `from` is in
+    /// the future.
+    ///
+    /// # Errors
+    ///
+    /// [`Compacted`](crate::Error::Compacted), if some of it is no longer held.
+    pub fn events(&self, from: Revision) -> Result<impl Iterator<Item = Event>> {
+        self.keys.events(from)
+    }
+
+    /// How long a lease still lives at the time told last, and which keys it has (R-LSE-10). That there is no such
+    /// lease is an answer, not an error.
+    pub fn time_to_live(&self, id: LeaseId, keys: bool) -> TimeToLiveResponse {
+        let lease = self.lessor.get(id);
+        let attached = lease.filter(|_| keys).map_or(&[][..], |lease| lease.keys());
+        let mut keys: Vec<Vec<u8>> =
+            attached.iter().map(|&slot| self.keys.slot(slot).newest.key().to_vec()).collect();
+        keys.sort();
+        TimeToLiveResponse {
+            header: self.header(),
+            id,
+            ttl: lease.map(|lease| lease.deadline(self.now).since(self.now)),
+            granted_ttl: lease.map(|lease| lease.ttl),
+            keys,
+        }
+    }
+
+    /// All leases, the one with the least time left at the time told last first (R-LSE-11).
+    pub fn leases(&self) -> LeasesResponse {
+        LeasesResponse { header: self.header(), leases: self.lessor.by_remaining(self.now) }
+    }
+
+    /// etcd's hash of what is held up to a revision; 0 and below mean the current one (R-MNT-1, R-MNT-2).
+    ///
+    /// # Errors
+    ///
+    /// [`FutureRevision`](crate::Error::FutureRevision), and [`Compacted`](crate::Error::Compacted) at the compacted
+    /// revision already.
+    pub fn hash_kv(&self, revision: impl Into<Revision>) -> Result<HashKvResponse> {
+        let (hash, hash_revision) = self.keys.hash_kv(revision.into())?;
+        let compact_revision = self.keys.compacted();
+        Ok(HashKvResponse { header: self.header(), hash, compact_revision, hash_revision })
+    }
+
+    /// What is held.
+    pub fn status(&self) -> Status {
+        Status {
+            header: self.header(),
+            compacted: self.keys.compacted(),
+            keys: self.keys.live_keys(),
+            versions: self.keys.versions(),
+            leases: self.lessor.len() as u64,
+            bytes_held: self.bytes_held(),
+        }
+    }
+}

@@ -1,0 +1,153 @@
+//! Reading ranges: the algorithm of R-RNG-4, edge cases included.
+
+use std::cmp::Ordering;
+
+use super::key_space::KeySpace;
+use super::planted::{Bug, planted};
+use crate::api::{
+    Get, GetResponse, KeyRange, KeyValue, KeyValues, ResponseHeader, Revision, SortOrder, SortTarget,
+};
+use crate::{Error, Result};
+
+/// What must hold of a read whatever the state, in this order (R-RNG-3).
+pub(super) fn check_get(get: &Get) -> Result<()> {
+    if get.range.start().is_empty() {
+        return Err(Error::EmptyKey);
+    }
+    if get.sort_order == SortOrder::Unrecognized || get.sort_target == SortTarget::Unrecognized {
+        return Err(Error::InvalidSort);
+    }
+    Ok(())
+}
+
+impl KeySpace {
+    /// Answers a read at a revision that was found readable, `None` for the latest.
+    pub(super) fn read(&self, get: &Get, at: Option<Revision>, header: ResponseHeader) -> GetResponse {
+        if get.range.is_single() {
+            return self.read_single(get, at, header);
+        }
+        let has_filter = has_filter(get);
+        let limit = usize::try_from(get.limit).unwrap_or(0);
+        let cap =
+            if in_key_order(get) && !has_filter && limit > 0 { limit.saturating_add(1) } else { usize::MAX };
+        let (mut kvs, count) = self.scan(get, at, cap);
+        if get.count_only {
+            return GetResponse { header, kvs: KeyValues::Many(Vec::new()), more: false, count };
+        }
+        if has_filter {
+            kvs.retain(|kv| passes(get, kv));
+        }
+        sort(get, &mut kvs);
+        let more = limit > 0 && kvs.len() > limit;
+        if more {
+            kvs.truncate(limit);
+        }
+        if get.keys_only {
+            let mut scratch = Vec::new();
+            kvs = kvs.iter().map(|kv| kv.without_value(&mut scratch)).collect();
+        }
+        let count = if planted(Bug::CountIsLimited) { kvs.len() as i64 } else { count };
+        GetResponse { header, kvs: KeyValues::Many(kvs), more, count }
+    }
+
+    fn read_single(&self, get: &Get, at: Option<Revision>, header: ResponseHeader) -> GetResponse {
+        let slot = self.index.find(get.range.start()).map(|slot| self.slot(slot));
+        let found = slot.and_then(|slot| at.map_or_else(|| slot.live(), |revision| slot.live_at(revision)));
+        let count = i64::from(found.is_some());
+        let kv = found.filter(|kv| !get.count_only && (!has_filter(get) || passes(get, kv)));
+        let kv = if get.keys_only { kv.map(|kv| kv.without_value(&mut Vec::new())) } else { kv.cloned() };
+        GetResponse { header, kvs: KeyValues::Single(kv), more: false, count }
+    }
+
+    /// The first `cap` pairs of the range in key order, and how many keys it has.
+    fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
+        let cap = if get.count_only { 0 } else { cap };
+        let counted = (at.is_none() && covers_everything(&get.range)).then(|| self.live_keys());
+        let mut kvs = Vec::new();
+        let mut count = 0_u64;
+        for slot in self.index.range(&get.range) {
+            if let Some(total) = counted.filter(|_| kvs.len() >= cap) {
+                count = total;
+                break;
+            }
+            let slot = self.slot(slot);
+            let Some(kv) = at.map_or_else(|| slot.live(), |revision| slot.live_at(revision)) else {
+                continue;
+            };
+            count += 1;
+            if kvs.len() < cap {
+                kvs.push(kv.clone());
+            }
+        }
+        (kvs, count.cast_signed())
+    }
+
+    /// The next page of a range read in key order at a pinned revision: up to `limit` pairs, and whether there are more.
+    pub(super) fn page(&self, range: &KeyRange, at: Revision, limit: usize) -> (Vec<KeyValue>, bool) {
+        let slots = self.index.range(range).filter_map(|slot| self.slot(slot).live_at(at));
+        let mut kvs: Vec<KeyValue> = slots.take(limit.saturating_add(1)).cloned().collect();
+        let more = kvs.len() > limit;
+        kvs.truncate(limit);
+        (kvs, more)
+    }
+}
+
+/// Whether the range surely has every key: any key is at or above `"\0"`, but for the empty one, which cannot exist.
+fn covers_everything(range: &KeyRange) -> bool {
+    range.is_from_key() && range.start() == b"\0"
+}
+
+fn in_key_order(get: &Get) -> bool {
+    match get.sort_order {
+        SortOrder::None => true,
+        SortOrder::Ascend => get.sort_target == SortTarget::Key,
+        SortOrder::Descend | SortOrder::Unrecognized => false,
+    }
+}
+
+fn has_filter(get: &Get) -> bool {
+    get.min_mod_revision != 0
+        || get.max_mod_revision != 0
+        || get.min_create_revision != 0
+        || get.max_create_revision != 0
+}
+
+/// The bounds are inclusive, and 0 is none (R-RNG-4, step 6).
+fn passes(get: &Get, kv: &KeyValue) -> bool {
+    let (modified, created) = (kv.mod_revision().get(), kv.create_revision().get());
+    let above = |bound: i64, number: i64| bound != 0 && number > bound;
+    let below = |bound: i64, number: i64| bound != 0 && number < bound;
+    let late = if planted(Bug::FilterExcludesBound) {
+        get.max_mod_revision != 0 && modified >= get.max_mod_revision
+    } else {
+        above(get.max_mod_revision, modified)
+    };
+    !late
+        && !below(get.min_mod_revision, modified)
+        && !above(get.max_create_revision, created)
+        && !below(get.min_create_revision, created)
+}
+
+/// Ties stay in ascending key order in both directions (R-RNG-8): the sort is stable over pairs in key order.
+fn sort(get: &Get, kvs: &mut [KeyValue]) {
+    let descend = get.sort_order == SortOrder::Descend;
+    if get.sort_target == SortTarget::Key && !descend {
+        return;
+    }
+    let compare = |a: &KeyValue, b: &KeyValue| match get.sort_target {
+        SortTarget::Key => a.key().cmp(b.key()),
+        SortTarget::Version => a.version().cmp(&b.version()),
+        SortTarget::CreateRevision => a.create_revision().cmp(&b.create_revision()),
+        SortTarget::ModRevision => a.mod_revision().cmp(&b.mod_revision()),
+        SortTarget::Value => a.value().cmp(b.value()),
+        SortTarget::Unrecognized => Ordering::Equal,
+    };
+    if descend && planted(Bug::DescendingReversesTies) {
+        kvs.sort_by(&compare);
+        kvs.reverse();
+    } else if descend {
+        kvs.sort_by(|a, b| compare(b, a));
+    } else {
+        kvs.sort_by(compare);
+    }
+}

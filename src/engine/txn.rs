@@ -1,0 +1,214 @@
+//! Transactions: what must hold of one, its compares, and its execution (R-TXN-1 to R-TXN-15).
+
+use std::cmp::Ordering;
+
+use super::Engine;
+use super::key_space::KeySpace;
+use super::planted::{Bug, planted};
+use super::range::check_get;
+use crate::api::{
+    Compare, CompareOp, Delete, DeleteResponse, Get, GetResponse, KeyValue, LeaseId, Operand, Put,
+    PutResponse, ResponseHeader, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use crate::{Error, Result};
+
+/// What must hold of a put whatever the state, in this order (R-PUT-1).
+pub(super) fn check_put(put: &Put) -> Result<()> {
+    if put.key.is_empty() {
+        return Err(Error::EmptyKey);
+    }
+    if put.ignore_value && !put.value.is_empty() {
+        return Err(Error::ValueProvided);
+    }
+    if put.ignore_lease && put.lease != LeaseId::NONE {
+        return Err(Error::LeaseProvided);
+    }
+    Ok(())
+}
+
+/// What must hold of a delete whatever the state.
+pub(super) fn check_delete(delete: &Delete) -> Result<()> {
+    if delete.range.start().is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
+}
+
+/// What must hold of a txn whatever the state: both branches, taken or not (R-TXN-2). A nested txn has what its
+/// parent's longest list leaves of the budget (R-TXN-3).
+pub(super) fn check_txn(txn: &Txn, budget: usize) -> Result<()> {
+    let longest = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
+    let left = budget.checked_sub(longest).ok_or(Error::TooManyOps)?;
+    if txn.compare.iter().any(|compare| compare.range.start().is_empty()) {
+        return Err(Error::EmptyKey);
+    }
+    for op in txn.success.iter().chain(&txn.failure) {
+        match op {
+            TxnOp::Get(get) => check_get(get)?,
+            TxnOp::Put(put) => check_put(put)?,
+            TxnOp::Delete(delete) => check_delete(delete)?,
+            TxnOp::Txn(nested) => check_txn(nested, left)?,
+            TxnOp::Unset => return Err(Error::KeyNotFound),
+        }
+    }
+    Ok(())
+}
+
+/// Whether a txn is more than a list of reads, as etcd judges it: one with a nested txn is, even if that only reads.
+pub(super) fn is_writing(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| !matches!(op, TxnOp::Get(_)))
+}
+
+/// Which branch each txn of a tree takes, in the order in which the branches are walked.
+#[derive(Default)]
+pub(super) struct Path {
+    succeeded: bool,
+    nested: Vec<bool>,
+}
+
+impl KeySpace {
+    /// Evaluates all compares on the path taken, before anything is changed (R-TXN-13).
+    pub(super) fn choose_path(&self, txn: &Txn) -> Path {
+        let succeeded = self.all_hold(&txn.compare);
+        let mut path = Path { succeeded, nested: Vec::new() };
+        self.choose_nested(txn, succeeded, &mut path.nested);
+        path
+    }
+
+    fn choose_nested(&self, txn: &Txn, succeeded: bool, chosen: &mut Vec<bool>) {
+        for op in taken(txn, succeeded) {
+            if let TxnOp::Txn(nested) = op {
+                let succeeded = self.all_hold(&nested.compare);
+                chosen.push(succeeded);
+                self.choose_nested(nested, succeeded, chosen);
+            }
+        }
+    }
+
+    fn all_hold(&self, compares: &[Compare]) -> bool {
+        compares.iter().all(|compare| self.holds(compare))
+    }
+
+    /// R-TXN-7 and R-TXN-8.
+    fn holds(&self, compare: &Compare) -> bool {
+        let mut live = self.index.range(&compare.range).filter_map(|slot| self.slot(slot).live()).peekable();
+        if live.peek().is_some() {
+            return live.all(|kv| holds_for(compare, Some(kv)));
+        }
+        let of_value = matches!(compare.operand, Operand::Value(_)) && !planted(Bug::AbsentValueDiffers);
+        !of_value && holds_for(compare, None)
+    }
+}
+
+/// Whether the compare holds for a pair, or for the zeros that stand for an absent one.
+fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
+    let number = |field: fn(&KeyValue) -> i64| kv.map_or(0, field);
+    let order = match &compare.operand {
+        Operand::Version(operand) => number(KeyValue::version).cmp(operand),
+        Operand::CreateRevision(operand) => number(|kv| kv.create_revision().get()).cmp(operand),
+        Operand::ModRevision(operand) => number(|kv| kv.mod_revision().get()).cmp(operand),
+        Operand::Lease(operand) => number(|kv| kv.lease().get()).cmp(operand),
+        Operand::Value(operand) => kv.map_or(&[][..], KeyValue::value).cmp(operand),
+        Operand::Unrecognized => Ordering::Equal,
+    };
+    match compare.op {
+        CompareOp::Equal => order.is_eq(),
+        CompareOp::NotEqual => order.is_ne(),
+        CompareOp::Greater => order.is_gt(),
+        CompareOp::Less => order.is_lt(),
+        CompareOp::Unrecognized => true,
+    }
+}
+
+fn taken(txn: &Txn, succeeded: bool) -> &[TxnOp] {
+    if succeeded { &txn.success } else { &txn.failure }
+}
+
+impl Engine {
+    /// What must hold of the branches taken, given the state before the txn, in the order of the operations
+    /// (R-TXN-4).
+    pub(super) fn check_path(&self, txn: &Txn, path: &Path) -> Result<()> {
+        self.check_branch(txn, path.succeeded, &mut path.nested.iter())
+    }
+
+    fn check_branch(
+        &self,
+        txn: &Txn,
+        succeeded: bool,
+        nested: &mut std::slice::Iter<'_, bool>,
+    ) -> Result<()> {
+        for op in taken(txn, succeeded) {
+            match op {
+                TxnOp::Get(get) => {
+                    self.keys.resolve_in_txn(get.revision)?;
+                }
+                TxnOp::Put(put) => self.check_put_on_state(put)?,
+                TxnOp::Delete(_) | TxnOp::Unset => {}
+                TxnOp::Txn(txn) => {
+                    let succeeded = *nested.next().expect("each nested txn on the path was decided");
+                    self.check_branch(txn, succeeded, nested)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// R-PUT-2.
+    pub(super) fn check_put_on_state(&self, put: &Put) -> Result<()> {
+        if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
+            return Err(Error::LeaseNotFound);
+        }
+        if (put.ignore_value || put.ignore_lease) && self.keys.live(&put.key).is_none() {
+            return Err(Error::KeyNotFound);
+        }
+        Ok(())
+    }
+
+    /// Runs the path taken. On an error some of it may have been done, and is to be taken back.
+    pub(super) fn run(&mut self, txn: &Txn, path: &Path) -> Result<TxnResponse> {
+        let responses = self.run_branch(txn, path.succeeded, &mut path.nested.iter())?;
+        let header = ResponseHeader::inner(Revision::new(0));
+        Ok(TxnResponse { header, succeeded: path.succeeded, responses })
+    }
+
+    fn run_branch(
+        &mut self,
+        txn: &Txn,
+        succeeded: bool,
+        nested: &mut std::slice::Iter<'_, bool>,
+    ) -> Result<Vec<TxnOpResponse>> {
+        let mut responses = Vec::with_capacity(taken(txn, succeeded).len());
+        for op in taken(txn, succeeded) {
+            responses.push(match op {
+                TxnOp::Get(get) => TxnOpResponse::Get(self.run_get(get)?),
+                TxnOp::Put(put) => TxnOpResponse::Put(self.run_put(put)?),
+                TxnOp::Delete(delete) => TxnOpResponse::Delete(self.run_delete(delete)),
+                TxnOp::Txn(txn) => {
+                    let decided = *nested.next().expect("each nested txn on the path was decided");
+                    let succeeded = if planted(Bug::NestedCompareSeesWrites) {
+                        self.keys.choose_path(txn).succeeded
+                    } else {
+                        decided
+                    };
+                    let responses = self.run_branch(txn, succeeded, nested)?;
+                    let header = ResponseHeader::inner(Revision::new(0));
+                    TxnOpResponse::Txn(TxnResponse { header, succeeded, responses })
+                }
+                TxnOp::Unset => return Err(Error::KeyNotFound),
+            });
+        }
+        Ok(responses)
+    }
+
+    fn run_get(&self, get: &Get) -> Result<GetResponse> {
+        let at = self.keys.resolve_in_txn(get.revision)?;
+        Ok(self.keys.read(get, at, ResponseHeader::inner(self.keys.seen())))
+    }
+
+    fn run_put(&mut self, put: &Put) -> Result<PutResponse> {
+        let prev_kv = self.put_key(put)?;
+        Ok(PutResponse { header: ResponseHeader::inner(self.keys.seen()), prev_kv })
+    }
+
+    fn run_delete(&mut self, delete: &Delete) -> DeleteResponse {
+        let (deleted, prev_kvs) = self.delete_keys(delete);
+        DeleteResponse { header: ResponseHeader::inner(self.keys.seen()), deleted, prev_kvs }
+    }
+}

@@ -1,0 +1,148 @@
+//! One error enum, in etcd's words.
+
+use std::fmt;
+
+use crate::api::Revision;
+
+/// A `Result` whose error is [`Error`].
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why a request was refused. A refused request has changed nothing.
+///
+/// `Display` is etcd's exact message, [`code`](Self::code) its gRPC code (semantics: the error table, section 14).
+///
+/// ```
+/// use leasehold::{Code, Error, Put, Store};
+///
+/// let refused = Store::new().put(Put::new("", "value")).unwrap_err();
+/// assert_eq!(refused, Error::EmptyKey);
+/// assert_eq!(refused.to_string(), "etcdserver: key is not provided");
+/// assert_eq!(refused.code(), Code::InvalidArgument);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A request, an operation of a txn, or a compare has an empty key. `etcdserver: key is not provided`
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    /// `ignore_value` or `ignore_lease` on an absent key, or an operation of a txn that is none.
+    /// `etcdserver: key not found`
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    /// `ignore_value` together with a value. `etcdserver: value is provided`
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    /// `ignore_lease` together with a lease. `etcdserver: lease is provided`
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    /// A list of a txn is longer than the txn may have operations (R-TXN-3).
+    /// `etcdserver: too many operations in txn request`
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    /// A txn changes one key twice (R-TXN-16). `etcdserver: duplicate key given in txn request`
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target that etcd does not know. `etcdserver: invalid sort option`
+    #[error("etcdserver: invalid sort option")]
+    InvalidSort,
+    /// A writing request is longer than [`Limits::max_request_bytes`](crate::Limits).
+    /// `etcdserver: request is too large`
+    #[error("etcdserver: request is too large")]
+    RequestTooLarge,
+    /// The revision asked for is no longer held.
+    /// `etcdserver: mvcc: required revision has been compacted`
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted {
+        /// The revision asked for.
+        requested: Revision,
+        /// The oldest revision that can still be read; `None` if none was compacted yet, which a negative revision
+        /// inside a txn or of a compaction meets.
+        compacted: Option<Revision>,
+    },
+    /// The revision asked for does not exist yet. `etcdserver: mvcc: required revision is a future revision`
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRevision {
+        /// The revision asked for.
+        requested: Revision,
+        /// The store's revision.
+        current: Revision,
+    },
+    /// A lease's TTL is above [`Limits::max_lease_ttl`](crate::Limits). `etcdserver: too large lease TTL`
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
+    /// There is no such lease. `etcdserver: requested lease not found`
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+    /// The id asked for is in use. `etcdserver: lease already exists`
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    /// The byte quota is used up, or the NOSPACE alarm is active (R-MNT-8, R-MNT-9).
+    /// `etcdserver: mvcc: database space exceeded`
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// The CORRUPT alarm is active (R-MNT-8). `etcdserver: corrupt cluster`
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+    /// The store was closed. `etcdserver: server stopped`
+    #[error("etcdserver: server stopped")]
+    Stopped,
+    /// Reading in pages, like etcd's range stream, is in key order only (R-RNG-12).
+    /// `RangeStream does not support custom sort orders`
+    #[error("RangeStream does not support custom sort orders")]
+    PagesUnsorted,
+    /// Reading in pages, like etcd's range stream, takes no revision filters (R-RNG-12).
+    /// `RangeStream does not support revision filters`
+    #[error("RangeStream does not support revision filters")]
+    PagesUnfiltered,
+}
+
+impl Error {
+    /// The gRPC code that etcd answers this error with.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::EmptyKey
+            | Self::KeyNotFound
+            | Self::ValueProvided
+            | Self::LeaseProvided
+            | Self::TooManyOps
+            | Self::DuplicateKey
+            | Self::InvalidSort
+            | Self::RequestTooLarge => Code::InvalidArgument,
+            Self::Compacted { .. } | Self::FutureRevision { .. } | Self::LeaseTtlTooLarge => Code::OutOfRange,
+            Self::LeaseNotFound => Code::NotFound,
+            Self::LeaseExists => Code::FailedPrecondition,
+            Self::NoSpace => Code::ResourceExhausted,
+            Self::Corrupt => Code::DataLoss,
+            Self::Stopped => Code::Unavailable,
+            Self::PagesUnsorted | Self::PagesUnfiltered => Code::Unimplemented,
+        }
+    }
+}
+
+/// The gRPC codes that [`Error`]s have. `Display` is the code's name, `as i32` its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Code {
+    /// The request is wrong whatever the state.
+    InvalidArgument = 3,
+    /// What was asked for does not exist.
+    NotFound = 5,
+    /// A limit of memory is reached.
+    ResourceExhausted = 8,
+    /// The state does not allow the request.
+    FailedPrecondition = 9,
+    /// A revision or a TTL is outside of what can be served.
+    OutOfRange = 11,
+    /// The combination of options is not offered.
+    Unimplemented = 12,
+    /// Nobody serves requests any more.
+    Unavailable = 14,
+    /// The data cannot be trusted.
+    DataLoss = 15,
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}

@@ -1,0 +1,106 @@
+//! Time in a test's hands.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::clock::{Clock, NoTimer, Timer, WeakStore};
+use super::verbs::Store;
+use crate::api::Timestamp;
+use crate::sync::Mutex;
+
+/// A clock that stands still until it is moved. It starts no thread.
+///
+/// Handles to it are cheap to clone, and one may serve several stores.
+///
+/// ```
+/// use leasehold::{Grant, ManualClock, Put, Store};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let store = Store::builder().clock(clock.clone()).build();
+/// let lease = store.grant(Grant::new(Duration::from_secs(10)))?.id();
+/// store.put(Put::new("worker", "alive").lease(lease))?;
+///
+/// clock.advance(Duration::from_secs(10));
+/// assert_eq!(store.get("worker")?.count(), 0);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Default)]
+pub struct ManualClock {
+    face: Arc<Mutex<Face>>,
+}
+
+#[derive(Default)]
+struct Face {
+    now: Timestamp,
+    /// Where the calls of `advance` that are under way are going.
+    target: Timestamp,
+    stores: Vec<WeakStore>,
+}
+
+impl ManualClock {
+    /// A clock at the origin of time.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Lets time pass: through every deadline of the attached stores in order, each lease ending at its own instant
+    /// and revision. When it returns, all that was due has happened.
+    ///
+    /// Called by several threads at once, each adds its duration.
+    pub fn advance(&self, duration: Duration) {
+        let target = {
+            let mut face = self.face.lock();
+            face.target = face.target + duration;
+            face.target
+        };
+        loop {
+            let stores = self.stores();
+            let deadlines = stores.iter().filter_map(|store| Some((store.next_deadline()?, store)));
+            let due =
+                deadlines.min_by_key(|(deadline, _)| *deadline).filter(|(deadline, _)| *deadline <= target);
+            let Some((deadline, store)) = due else {
+                self.move_to(target);
+                stores.iter().for_each(Store::tick);
+                return;
+            };
+            self.move_to(deadline);
+            store.tick();
+        }
+    }
+
+    fn move_to(&self, instant: Timestamp) {
+        let mut face = self.face.lock();
+        face.now = face.now.max(instant);
+    }
+
+    /// The attached stores that are left, in the order in which they were built.
+    fn stores(&self) -> Vec<Store> {
+        let mut stores = Vec::new();
+        self.face.lock().stores.retain(|weak| {
+            let store = weak.upgrade();
+            let is_left = store.is_some();
+            stores.extend(store);
+            is_left
+        });
+        stores
+    }
+}
+
+impl Clock for ManualClock {
+    fn now(&self) -> Timestamp {
+        self.face.lock().now
+    }
+
+    fn attach(&self, store: WeakStore) -> Box<dyn Timer> {
+        self.face.lock().stores.push(store);
+        Box::new(NoTimer)
+    }
+}
+
+impl fmt::Debug for ManualClock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ManualClock").field("now", &self.now()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+use std::iter::FusedIterator;
+
+use super::verbs::Store;
+use crate::api::{Get, KeyRange, KeyValue, Revision, SortOrder, SortTarget};
+use crate::{Error, Result};
+
+/// The pages of a long read, as [`Store::range_pages`] gives them.
+///
+/// All are of one revision. If that is compacted before the last page was read, the next one is the error
+/// [`Error::Compacted`], and the last.
+#[derive(Debug)]
+pub struct RangePages {
+    store: Store,
+    revision: Revision,
+    page_size: usize,
+    keys_only: bool,
+    /// How many pairs the limit still lets through.
+    left: usize,
+    /// What is still to be read.
+    rest: Option<KeyRange>,
+}
+
+impl RangePages {
+    pub(super) fn new(store: Store, get: Get, page_size: usize) -> Result<Self> {
+        if get.sort_order != SortOrder::None && (get.sort_target, get.sort_order) != KEY_ORDER {
+            return Err(Error::PagesUnsorted);
+        }
+        let bounds =
+            [get.min_mod_revision, get.max_mod_revision, get.min_create_revision, get.max_create_revision];
+        if bounds != [0; 4] {
+            return Err(Error::PagesUnfiltered);
+        }
+        let first = store.get(Get {
+            count_only: true,
+            range: KeyRange::key(get.range.start().to_vec()),
+            ..get.clone()
+        })?;
+        Ok(Self {
+            store,
+            revision: get.revision.filter(|at| at.get() > 0).unwrap_or(first.header().revision()),
+            page_size: page_size.max(1),
+            keys_only: get.keys_only,
+            left: usize::try_from(get.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX),
+            rest: Some(get.range).filter(|_| !get.count_only),
+        })
+    }
+
+    /// The revision that all pages are of.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+}
+
+const KEY_ORDER: (SortTarget, SortOrder) = (SortTarget::Key, SortOrder::Ascend);
+
+impl Iterator for RangePages {
+    type Item = Result<Vec<KeyValue>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let range = self.rest.take()?;
+        let size = self.page_size.min(self.left);
+        let (mut kvs, more) = match self.store.page(&range, self.revision, size) {
+            Ok(page) => page,
+            Err(error) => return Some(Err(error)),
+        };
+        let last = kvs.last()?;
+        self.left -= kvs.len();
+        if more && self.left > 0 {
+            let after_last = [last.key(), b"\0"].concat();
+            self.rest = Some(KeyRange::from_wire(after_last, range.range_end().to_vec()));
+        }
+        if self.keys_only {
+            let mut scratch = Vec::new();
+            kvs = kvs.iter().map(|kv| kv.without_value(&mut scratch)).collect();
+        }
+        Some(Ok(kvs))
+    }
+}
+
+impl FusedIterator for RangePages {}
