@@ -1,13 +1,122 @@
-//! draft
+//! etcd v3's data model inside your process: keys with revisions, history, transactions and leases, with no server,
+//! no network, no disk and, where you ask for it, no real time.
+//!
+//! It answers as etcd answers, message for message and error for error: recorded conversations with a real etcd are
+//! replayed against it. So code that coordinates through etcd can be tested in microseconds, one process can use the
+//! same primitives among its threads, and a simulation can run it deterministically.
+//!
+//! # Keys and revisions
+//!
+//! Every transaction that changes something gets the next [`Revision`] of the whole store, and every old value stays
+//! readable until it is compacted.
+//!
+//! ```
+//! use leasehold::{Get, Put, Store};
+//!
+//! let store = Store::new();
+//! let blue = store.put(Put::new("config/mode", "blue"))?.header().revision();
+//! store.put(Put::new("config/mode", "green"))?;
+//!
+//! let now = store.get("config/mode")?;
+//! assert_eq!(now.kvs()[0].value(), b"green");
+//! assert_eq!(now.kvs()[0].version(), 2);
+//! assert_eq!(store.get(Get::key("config/mode").at(blue))?.kvs()[0].value(), b"blue");
+//!
+//! let page = store.get(Get::prefix("config/").limit(100))?;
+//! assert_eq!((page.count(), page.more()), (1, false));
+//!
+//! for event in store.events(blue)? {
+//!     println!("{:?} {:?}", event.event_type(), event.kv());
+//! }
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
+//! # Transactions
+//!
+//! A [`Txn`] compares, and then runs one of two lists of operations, as one revision.
+//!
+//! ```
+//! use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
+//!
+//! let store = Store::new();
+//! let seen = store.put(("config/mode", "blue"))?.header().revision();
+//! let swapped = store.txn(
+//!     Txn::new()
+//!         .when([Compare::mod_revision("config/mode", CompareOp::Equal, seen)])
+//!         .and_then([TxnOp::put("config/mode", "red"), TxnOp::delete("config/old")])
+//!         .or_else([TxnOp::get("config/mode")]),
+//! )?;
+//! assert!(swapped.succeeded());
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
+//! # Leases and time
+//!
+//! A key attached to a lease is deleted when the lease ends. Under a [`ManualClock`], time is the test's: it passes
+//! when the test says so, through every deadline in order. Under the [`SystemClock`], the default, a lease ends on
+//! time though nobody calls in.
+//!
+//! ```
+//! use leasehold::{Grant, ManualClock, Put, Store};
+//! use std::time::Duration;
+//!
+//! let clock = ManualClock::new();
+//! let store = Store::builder().clock(clock.clone()).build();
+//! let lease = store.grant(Grant::new(Duration::from_secs(10)))?.id();
+//! store.put(Put::new("workers/7", "alive").lease(lease))?;
+//!
+//! clock.advance(Duration::from_secs(9));
+//! store.keep_alive(lease)?;
+//! clock.advance(Duration::from_secs(9));
+//! assert_eq!(store.get("workers/7")?.count(), 1);
+//! clock.advance(Duration::from_secs(1));
+//! assert_eq!(store.get("workers/7")?.count(), 0);
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
+//! # Errors and limits
+//!
+//! An [`Error`] has etcd's message and [`Code`], and a refused request has changed nothing. The limits of etcd's server
+//! apply, and can be set: see [`Limits`].
+//!
+//! # Determinism
+//!
+//! [`Engine`] is the store without lock, clock and threads: a state machine that is told the time. The same commands
+//! give the same answers, the same events and the same [`state_hash`](Engine::state_hash) in any process.
+//!
+//! # What it does not do
+//!
+//! No watches, locks or elections yet; no persistence; no authentication; no cluster. Rule numbers such as R-TXN-12 in
+//! this documentation are those of the specification that the crate is tested against.
+
 #![deny(missing_docs)]
 
+/// The vocabulary: requests, responses, records.
 mod api;
+/// The deterministic core.
 mod engine;
+/// One error, in etcd's words.
 mod error;
+/// The thread-safe shell with its clocks.
 mod store;
+/// The door to synchronisation.
 mod sync;
 
-pub use api::*;
+pub use api::{
+    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, CompactResponse, Compare, CompareOp,
+    Delete, DeleteResponse, Event, EventType, Get, GetResponse, Grant, GrantResponse, HashKvResponse,
+    KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Limits, Put, PutResponse, ResponseHeader,
+    Revision, RevokeResponse, SortOrder, SortTarget, Status, TimeToLiveResponse, Timestamp, Txn, TxnOp,
+    TxnOpResponse, TxnResponse,
+};
+#[cfg(planted_bugs)]
+#[doc(hidden)]
+pub use engine::planted;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Code, Error, Result};
-pub use store::*;
+pub use store::{Clock, ManualClock, NoTimer, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore};
+
+/// The README's program, compiled and run with the documentation's.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

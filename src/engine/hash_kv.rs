@@ -5,13 +5,14 @@ use crate::api::{KeyValue, Revision};
 use crate::{Error, Result};
 
 impl KeySpace {
-    /// The hash of what is held up to `revision`, and that revision. 0 and below mean the current one (R-MNT-1).
+    /// The hash of what is held up to `revision`, and that revision. 0 and below mean the current one, and that can be
+    /// hashed even when it is compacted (R-MNT-1).
     pub(super) fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision)> {
-        let revision = if revision.get() <= 0 { self.current() } else { revision };
         self.check_not_future(revision)?;
-        if self.compacted().is_some_and(|compacted| revision <= compacted) {
+        if revision.get() > 0 && self.compacted().is_some_and(|compacted| revision <= compacted) {
             return Err(Error::Compacted { requested: revision, compacted: self.compacted() });
         }
+        let revision = if revision.get() > 0 { revision } else { self.current() };
         let compacted = self.compacted().unwrap_or(Revision::new(-1));
         let mut records = Vec::new();
         let mut keeps_any = false;

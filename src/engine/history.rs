@@ -27,7 +27,7 @@ impl History {
     }
 
     pub(super) fn push(&mut self, kv: KeyValue) {
-        if self.end % SEGMENT as u64 == 0 || self.segments.is_empty() {
+        if self.end.is_multiple_of(SEGMENT as u64) || self.segments.is_empty() {
             let capacity = if self.end < SEGMENT as u64 { 0 } else { SEGMENT };
             self.segments.push_back(VecDeque::with_capacity(capacity));
         }
@@ -60,11 +60,6 @@ impl History {
         let segment = position / SEGMENT as u64 - first;
         let begins = (position - position % SEGMENT as u64).max(self.start);
         self.segments.get(segment as usize)?.get((position - begins) as usize)
-    }
-
-    /// The newest change.
-    pub(super) fn back(&self) -> Option<&KeyValue> {
-        self.segments.back()?.back()
     }
 
     /// The position of the first change at `revision` or later.

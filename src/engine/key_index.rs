@@ -41,11 +41,6 @@ impl KeyIndex {
         Self { hasher, points: PointIndex::new(), order: BTreeMap::new(), slots: Slab::new() }
     }
 
-    /// How many keys have a retained version.
-    pub(super) fn len(&self) -> usize {
-        self.slots.len()
-    }
-
     pub(super) fn hash(&self, key: &[u8]) -> u32 {
         self.hasher.bytes(key)
     }

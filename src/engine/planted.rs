@@ -3,10 +3,9 @@
 //! They exist only where the crate is built with `--cfg planted_bugs`, which its tests alone do; in any other build
 //! [`planted`] is the constant `false`.
 
-/// One mistake each.
+/// One mistake each, made in place of what the name's last word is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(planted_bugs, expect(missing_docs, unreachable_pub, reason = "the names say what is done wrong"))]
-pub enum Bug {
+pub(super) enum Bug {
     VersionOutlivesDelete,
     FutureReadInTxn,
     CompactionDropsTombstone,
@@ -32,7 +31,7 @@ pub(super) const fn planted(_: Bug) -> bool {
 pub(super) use switch::planted;
 
 #[cfg(planted_bugs)]
-pub use switch::plant;
+pub use switch::{names, plant};
 
 #[cfg(planted_bugs)]
 mod switch {
@@ -40,13 +39,35 @@ mod switch {
 
     use super::Bug;
 
+    const ALL: [Bug; 14] = [
+        Bug::VersionOutlivesDelete,
+        Bug::FutureReadInTxn,
+        Bug::CompactionDropsTombstone,
+        Bug::CompactionDropsLatest,
+        Bug::CountIsLimited,
+        Bug::FilterExcludesBound,
+        Bug::DescendingReversesTies,
+        Bug::AbsentValueDiffers,
+        Bug::SiblingDeleteOverlaps,
+        Bug::NestedCompareSeesWrites,
+        Bug::MovedKeyStaysAttached,
+        Bug::RollbackForgetsLease,
+        Bug::KeepAliveKeepsDeadline,
+        Bug::ExpiriesShareRevision,
+    ];
+
     thread_local! {
         static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
     }
 
-    /// Makes the engines of this thread wrong in this way, or right again.
-    pub fn plant(bug: Option<Bug>) {
-        PLANTED.set(bug);
+    /// The names of all bugs.
+    pub fn names() -> Vec<String> {
+        ALL.iter().map(|bug| format!("{bug:?}")).collect()
+    }
+
+    /// Makes the engines of this thread wrong in the way of that name, and right again in every other.
+    pub fn plant(name: Option<&str>) {
+        PLANTED.set(ALL.into_iter().find(|bug| Some(format!("{bug:?}").as_str()) == name));
     }
 
     pub(in crate::engine) fn planted(bug: Bug) -> bool {

@@ -37,7 +37,7 @@ impl RangePages {
         })?;
         Ok(Self {
             store,
-            revision: get.revision.filter(|at| at.get() > 0).unwrap_or(first.header().revision()),
+            revision: get.revision.filter(|at| at.get() > 0).unwrap_or_else(|| first.header().revision()),
             page_size: page_size.max(1),
             keys_only: get.keys_only,
             left: usize::try_from(get.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX),

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use super::clock::{Clock, Timer};
-use crate::api::Timestamp;
 use crate::engine::Engine;
 use crate::sync::RwLock;
 use crate::{Error, Result};

@@ -1,0 +1,108 @@
+//! Replays recorded conversations with a real etcd, and tells whether the store answers as etcd did.
+//!
+//! ```text
+//! cargo run --release --example replay -- tests/conformance
+//! ```
+//!
+//! The arguments are trace files, or folders in which every `.jsonl` file is one. `tests/conformance/README.md` says
+//! what a trace is. The last line is always `N passed, M failed, K skipped`; the exit code is 1 if anything failed,
+//! if a file is no trace, or if there was nothing to replay.
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use support::adapter::StoreSubject;
+use support::replay::{Outcome, replay};
+use support::trace::{self, Case, Feature};
+use support::wire::Settings;
+
+fn main() -> ExitCode {
+    let mut report = Report::default();
+    let started = now();
+    for argument in std::env::args_os().skip(1) {
+        match trace::files(Path::new(&argument)) {
+            Ok(files) => files.iter().for_each(|file| report.replay(file)),
+            Err(error) => report.fail(error.to_string()),
+        }
+    }
+    report.print(now().duration_since(started));
+    if report.failed > 0 || report.files == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the summary sets the virtual time against the time that it took"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// What all replays so far came to.
+#[derive(Default)]
+struct Report {
+    files: usize,
+    passed: usize,
+    failed: usize,
+    /// The names of the skipped cases, by the features that they need.
+    skipped: BTreeMap<BTreeSet<Feature>, Vec<String>>,
+    steps: usize,
+    events: usize,
+    virtual_time: Duration,
+}
+
+impl Report {
+    fn replay(&mut self, file: &Path) {
+        self.files += 1;
+        let case = match Case::load(file) {
+            Ok(case) => case,
+            Err(error) => return self.fail(error.to_string()),
+        };
+        let replayed = catch_unwind(AssertUnwindSafe(|| {
+            let mut store = StoreSubject::new(&Settings::default());
+            replay(&case, &mut store)
+        }));
+        match replayed {
+            Ok(Outcome::Passed { steps, events, virtual_time }) => {
+                self.passed += 1;
+                self.steps += steps;
+                self.events += events;
+                self.virtual_time += virtual_time;
+            }
+            Ok(Outcome::Skipped { needs }) => self.skipped.entry(needs).or_default().push(case.name),
+            Ok(Outcome::Failed(mismatch)) => self.fail(format!("{}: {mismatch}", case.name)),
+            Err(_) => self.fail(format!("{}: the store panicked", case.name)),
+        }
+    }
+
+    fn fail(&mut self, why: String) {
+        println!("FAILED {why}");
+        self.failed += 1;
+    }
+
+    fn print(&self, wall_time: Duration) {
+        let Self { passed, failed, steps, events, virtual_time, .. } = self;
+        if self.files == 0 {
+            println!("nothing to replay: name trace files, or folders with .jsonl files in them");
+        }
+        println!(
+            "{steps} steps replayed and every field of their answers compared, {events} key-value pairs among them \
+             (in the cases that passed)"
+        );
+        println!(
+            "{virtual_time:?} of virtual time in {wall_time:.1?} of wall time, reading the files included"
+        );
+        for (needs, names) in &self.skipped {
+            let needs: Vec<_> = needs.iter().map(|feature| feature.name()).collect();
+            let cases = if names.len() == 1 { "case that needs" } else { "cases that need" };
+            println!("skipped {} {cases} {}: {}", names.len(), needs.join(" and "), names.join(", "));
+        }
+        let skipped: usize = self.skipped.values().map(Vec::len).sum();
+        println!("{passed} passed, {failed} failed, {skipped} skipped");
+    }
+}

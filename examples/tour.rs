@@ -1,0 +1,54 @@
+//! Keys, a transaction, history and leases, one after the other: `cargo run --example tour`.
+
+use std::time::Duration;
+
+use leasehold::{Compare, CompareOp, Get, Grant, KeyValue, ManualClock, Put, Store, Txn, TxnOp};
+
+fn main() -> leasehold::Result<()> {
+    let clock = ManualClock::new();
+    let store = Store::builder().clock(clock.clone()).build();
+
+    println!("Keys: each change gets the store's next revision.");
+    let blue = store.put(("config/mode", "blue"))?.header().revision();
+    store.put(("config/mode", "green"))?;
+    store.put(("config/size", "12"))?;
+    show(store.get(Get::prefix("config/"))?.kvs());
+
+    println!("A transaction: swap the mode if nobody has touched it since we looked.");
+    let seen = store.get("config/mode")?.kvs()[0].mod_revision();
+    let swap = || {
+        Txn::new()
+            .when([Compare::mod_revision("config/mode", CompareOp::Equal, seen)])
+            .and_then([TxnOp::put("config/mode", "red"), TxnOp::delete("config/size")])
+            .or_else([TxnOp::get("config/mode")])
+    };
+    println!("  first try: {}", store.txn(swap())?.succeeded());
+    println!("  again: {}", store.txn(swap())?.succeeded());
+
+    println!("History: every old state can be read, and every change listed, until it is compacted.");
+    println!("  at revision {blue}:");
+    show(store.get(Get::prefix("config/").at(blue))?.kvs());
+    for event in store.events(blue)? {
+        let key = event.kv().key().escape_ascii();
+        println!("  revision {}: {:?} {key}", event.kv().mod_revision(), event.event_type());
+    }
+    store.compact(store.status()?.header().revision())?;
+    println!("  after compacting: {}", store.get(Get::key("config/mode").at(blue)).unwrap_err());
+
+    println!("Leases: a key goes when its lease ends, and time passes when we say so.");
+    let lease = store.grant(Grant::new(Duration::from_secs(10)))?.id();
+    store.put(Put::new("workers/7", "alive").lease(lease))?;
+    for _ in 0..3 {
+        clock.advance(Duration::from_secs(4));
+        let left = store.time_to_live(lease, false)?.ttl();
+        println!("  {:?}: {} worker(s), lease has {left:?}", store.now(), store.get("workers/7")?.count());
+    }
+    Ok(())
+}
+
+fn show(kvs: &[KeyValue]) {
+    for kv in kvs {
+        let (key, value) = (kv.key().escape_ascii(), kv.value().escape_ascii());
+        println!("  {key} = {value} (revision {}, version {})", kv.mod_revision(), kv.version());
+    }
+}

@@ -1,0 +1,290 @@
+//! The crate against the naive model, in lockstep over random lists of requests; and the two of them against themselves.
+
+mod support;
+
+use support::adapter::EngineSubject;
+use support::lockstep::{Driver, Tally};
+use support::model::{Model, Row, Stage};
+use support::wire::{
+    DeleteRangeRequest, Failure, Op, OpResponse, PutRequest, Request, Response, Settings, Subject, TxnRequest,
+};
+
+/// How often everything must have been met for a run to count.
+const ENOUGH: u64 = 100;
+
+/// Every rejection that there is: who, at which stage, how.
+const REJECTIONS: [(&str, Stage, Row); 48] = [
+    ("Range", Stage::Static, Row::EmptyKey),
+    ("Range", Stage::Static, Row::InvalidSort),
+    ("Range", Stage::Dynamic, Row::Compacted),
+    ("Range", Stage::Dynamic, Row::Future),
+    ("Put", Stage::Quota, Row::NoSpace),
+    ("Put", Stage::Static, Row::EmptyKey),
+    ("Put", Stage::Static, Row::ValueProvided),
+    ("Put", Stage::Static, Row::LeaseProvided),
+    ("Put", Stage::Size, Row::RequestTooLarge),
+    ("Put", Stage::Alarm, Row::NoSpace),
+    ("Put", Stage::Alarm, Row::Corrupt),
+    ("Put", Stage::Dynamic, Row::LeaseNotFound),
+    ("Put", Stage::Dynamic, Row::KeyNotFound),
+    ("DeleteRange", Stage::Static, Row::EmptyKey),
+    ("DeleteRange", Stage::Size, Row::RequestTooLarge),
+    ("DeleteRange", Stage::Alarm, Row::Corrupt),
+    ("Txn", Stage::Quota, Row::NoSpace),
+    ("Txn", Stage::Static, Row::EmptyKey),
+    ("Txn", Stage::Static, Row::KeyNotFound),
+    ("Txn", Stage::Static, Row::ValueProvided),
+    ("Txn", Stage::Static, Row::LeaseProvided),
+    ("Txn", Stage::Static, Row::TooManyOps),
+    ("Txn", Stage::Static, Row::InvalidSort),
+    ("Txn", Stage::Overlap, Row::DuplicateKey),
+    ("Txn", Stage::Size, Row::RequestTooLarge),
+    ("Txn", Stage::Alarm, Row::NoSpace),
+    ("Txn", Stage::Alarm, Row::Corrupt),
+    ("Txn", Stage::Dynamic, Row::Compacted),
+    ("Txn", Stage::Dynamic, Row::Future),
+    ("Txn", Stage::Dynamic, Row::LeaseNotFound),
+    ("Txn", Stage::Dynamic, Row::KeyNotFound),
+    ("Txn", Stage::Execution, Row::KeyNotFound),
+    ("Compact", Stage::Alarm, Row::Corrupt),
+    ("Compact", Stage::Dynamic, Row::Compacted),
+    ("Compact", Stage::Dynamic, Row::Future),
+    ("HashKv", Stage::Dynamic, Row::Compacted),
+    ("HashKv", Stage::Dynamic, Row::Future),
+    ("Events", Stage::Dynamic, Row::Compacted),
+    ("LeaseGrant", Stage::Quota, Row::NoSpace),
+    ("LeaseGrant", Stage::Alarm, Row::NoSpace),
+    ("LeaseGrant", Stage::Alarm, Row::Corrupt),
+    ("LeaseGrant", Stage::Dynamic, Row::TtlTooLarge),
+    ("LeaseGrant", Stage::Dynamic, Row::LeaseExists),
+    ("LeaseRevoke", Stage::Alarm, Row::Corrupt),
+    ("LeaseRevoke", Stage::Dynamic, Row::LeaseNotFound),
+    ("LeaseExpire", Stage::Dynamic, Row::LeaseNotFound),
+    ("LeasePauseKeepAlive", Stage::Dynamic, Row::LeaseNotFound),
+    ("LeaseResumeKeepAlive", Stage::Dynamic, Row::LeaseNotFound),
+];
+
+/// A lease id that is never granted.
+const NOBODY: i64 = 999;
+
+/// Every kind of request.
+const OPERATIONS: usize = 18;
+
+#[test]
+fn the_engine_answers_as_the_model_does() {
+    let driver = Driver {
+        make: EngineSubject::new,
+        check: |engine: &mut EngineSubject| engine.check_invariants(),
+        drain: EngineSubject::drain,
+    };
+    let tally = driver.explore(2_000);
+    println!("{tally}");
+    if std::env::var_os("LEASEHOLD_CASES").is_none() {
+        assert_met(&tally);
+    }
+}
+
+/// Fails unless the run met every operation, row, rejection and situation often enough, and no rejection that is not listed.
+fn assert_met(tally: &Tally) {
+    assert_eq!(tally.operations.len(), OPERATIONS, "every operation is made");
+    let mut met: Vec<(String, u64)> = Vec::new();
+    met.extend(tally.operations.iter().map(|(name, count)| ((*name).to_owned(), count.answered)));
+    met.extend(Row::ALL.map(|row| (row.name().to_owned(), tally.rows.get(&row).copied().unwrap_or(0))));
+    met.extend(REJECTIONS.map(|(name, stage, row)| {
+        let count = tally.rejections.get(&(name, stage.refuses(row)));
+        (format!("{name} {stage:?} {}", row.name()), count.copied().unwrap_or(0))
+    }));
+    met.extend(tally.situations.iter().map(|(situation, count)| ((*situation).to_owned(), *count)));
+    met.retain(|(_, count)| *count < ENOUGH);
+    assert!(met.is_empty(), "met fewer than {ENOUGH} times: {met:?}");
+    for (name, refusal) in tally.rejections.keys() {
+        let listed = REJECTIONS.contains(&(name, refusal.stage, refusal.row));
+        assert!(listed, "{name} is not known to be refused with {refusal:?}");
+    }
+}
+
+/// A copy of the model with one mistake.
+struct Mistaken {
+    model: Model,
+    mistake: Mistake,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Mistake {
+    /// A range's `count` stops at its limit.
+    CountIsLimited,
+    /// A nested transaction's header shows the revision.
+    NestedHeaderIsSet,
+    /// A put leaves its lease out, from some revision on.
+    LeaseIsDropped,
+    /// A lease is not renewed.
+    KeepAliveDoesNothing,
+    /// A compaction removes a tombstone of its own revision too.
+    CompactedTombstoneIsLost,
+    /// A transaction that fails midway panics.
+    PanicsMidway,
+}
+
+impl Subject for Mistaken {
+    fn call(&mut self, request: &Request) -> Result<Response, Failure> {
+        let mut request = request.clone();
+        match (self.mistake, &mut request) {
+            (Mistake::LeaseIsDropped, Request::Put(put)) if self.model.current() > 3 => put.lease = 0,
+            (Mistake::KeepAliveDoesNothing, Request::LeaseKeepAlive { id }) => *id = NOBODY,
+            _ => {}
+        }
+        let answer = self.model.call(&request);
+        let midway = self.model.refusal().is_some_and(|refusal| refusal.stage == Stage::Execution);
+        assert!(!matches!(self.mistake, Mistake::PanicsMidway) || !midway, "midway");
+        let mut response = answer?;
+        match (self.mistake, &request, &mut response) {
+            (Mistake::CountIsLimited, Request::Range(range), Response::Range(found)) if range.limit > 0 => {
+                found.count = found.count.min(range.limit);
+            }
+            (Mistake::NestedHeaderIsSet, _, Response::Txn(txn)) => {
+                for inner in &mut txn.responses {
+                    if let OpResponse::Txn(nested) = inner {
+                        nested.revision = txn.revision;
+                    }
+                }
+            }
+            (Mistake::CompactedTombstoneIsLost, _, Response::Events(changes)) => {
+                let compacted = self.model.compacted();
+                changes.retain(|change| !change.delete || change.kv.mod_revision != compacted);
+            }
+            _ => {}
+        }
+        Ok(response)
+    }
+}
+
+#[test]
+fn a_mistake_is_caught_and_the_list_is_short() {
+    let mistakes = [
+        Mistake::CountIsLimited,
+        Mistake::NestedHeaderIsSet,
+        Mistake::LeaseIsDropped,
+        Mistake::KeepAliveDoesNothing,
+        Mistake::CompactedTombstoneIsLost,
+        Mistake::PanicsMidway,
+    ];
+    for mistake in mistakes {
+        let driver = Driver {
+            make: |settings: &Settings| Mistaken { model: Model::new(settings.clone()), mistake },
+            check: |_: &mut Mistaken| {},
+            drain: |_: &mut Mistaken| {},
+        };
+        let divergence = driver.explore_from(1, 200).expect_err("the mistake shows in 200 lists");
+        assert!(divergence.requests.len() <= 10, "{mistake:?}:\n{divergence}");
+    }
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run() {
+    let driver = Driver {
+        make: |settings: &Settings| Model::new(settings.clone()),
+        check: |_: &mut Model| {},
+        drain: |_: &mut Model| {},
+    };
+    let first = driver.explore_from(7, 40).expect("a model agrees with itself");
+    let second = driver.explore_from(7, 40).expect("a model agrees with itself");
+    assert_eq!(first, second);
+    let other = driver.explore_from(8, 40).expect("a model agrees with itself");
+    assert_ne!(first, other);
+}
+
+fn put(model: &mut Model, key: &str, value: &str) {
+    let put = PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() };
+    model.call(&Request::Put(put)).expect("a plain put succeeds");
+}
+
+fn hash(model: &mut Model, revision: i64) -> (u32, i64) {
+    match model.call(&Request::HashKv { revision }) {
+        Ok(Response::HashKv { hash, compact_revision, .. }) => (hash, compact_revision),
+        other => panic!("no hash of {revision}: {other:?}"),
+    }
+}
+
+fn compact(model: &mut Model, revision: i64) {
+    model.call(&Request::Compact { revision }).expect("a revision within reach");
+}
+
+/// Appendix A1 of the specification: read off a running etcd.
+#[test]
+fn the_model_hashes_as_a_server_did() {
+    let mut model = Model::new(Settings::default());
+    assert_eq!(hash(&mut model, 0), (1_084_519_789, -1));
+    put(&mut model, "a", "1");
+    let op = |key: &str, value: &str| {
+        Op::Put(PutRequest { key: key.into(), value: value.into(), ..PutRequest::default() })
+    };
+    let delete = |key: &str| DeleteRangeRequest { key: key.into(), ..DeleteRangeRequest::default() };
+    let success = vec![op("a", "2"), op("b", "x"), Op::DeleteRange(delete("c"))];
+    model.call(&Request::Txn(TxnRequest { success, ..TxnRequest::default() })).expect("a plain txn succeeds");
+    model.call(&Request::DeleteRange(delete("a"))).expect("a plain delete succeeds");
+    put(&mut model, "b", "");
+    let expected = [3_245_022_065, 1_084_519_789, 2_587_454_935, 2_274_636_671, 1_640_732_524, 3_245_022_065];
+    for (revision, hashed) in expected.into_iter().enumerate() {
+        assert_eq!(hash(&mut model, revision as i64), (hashed, -1), "revision {revision}");
+    }
+    compact(&mut model, 3);
+    assert_eq!(hash(&mut model, 4), (1_104_304_264, 3));
+    assert_eq!(hash(&mut model, 5), (4_146_372_551, 3));
+    compact(&mut model, 4);
+    assert_eq!(hash(&mut model, 5), (2_478_532_398, 4));
+}
+
+/// The key of the i-th put of etcd's hash tests.
+fn name(index: i64) -> &'static str {
+    const NAMES: [&str; 7] = ["alice", "bob", "celine", "dominik", "eve", "frederica", "gorge"];
+    if index % 142 == 30 {
+        "zenek"
+    } else if index % 71 == 30 {
+        "xavery"
+    } else {
+        NAMES[(index % 7) as usize]
+    }
+}
+
+/// The (hash, compact revision, revision) of etcd's hash tests: batches of puts, each followed by a hash and a compaction
+/// half a batch after its first number, or at the current revision.
+fn hashes_of_batches(at_current: bool) -> Vec<(u32, i64, i64)> {
+    const STEP: i64 = 71;
+    const LAST: i64 = 1210;
+    let mut model = Model::new(Settings::default());
+    let mut hashes = Vec::new();
+    let mut first = 0;
+    loop {
+        let size = if first < LAST { STEP } else { LAST };
+        for index in first..=first + size {
+            put(&mut model, name(index), &index.to_string());
+        }
+        let at = if at_current { model.current() } else { first + size / 2 };
+        let (hashed, compacted) = hash(&mut model, at);
+        hashes.push((hashed, compacted, at));
+        compact(&mut model, at);
+        if size == LAST {
+            return hashes;
+        }
+        first += STEP;
+    }
+}
+
+/// Appendix A2: the figures in etcd's own tests.
+#[test]
+fn the_model_hashes_as_etcds_tests_say() {
+    let hashes = hashes_of_batches(false);
+    let expected = [
+        (4_082_599_214, -1, 35),
+        (2_279_933_401, 35, 106),
+        (3_284_231_217, 106, 177),
+        (126_286_495, 177, 248),
+        (900_108_730, 248, 319),
+        (2_475_485_232, 319, 390),
+    ];
+    assert_eq!(hashes[..6], expected);
+    assert_eq!(hashes.last(), Some(&(724_436_716, 1242, 1883)));
+    let hashes = hashes_of_batches(true);
+    assert_eq!(hashes.first(), Some(&(1_913_897_190, -1, 73)));
+    assert_eq!(hashes.last(), Some(&(2_017_735_779, 1297, 2508)));
+}

@@ -1,0 +1,35 @@
+//! Would the model find a bug? Each of those planted in the engine is switched on in turn, and has to be found.
+//!
+//! The switch exists only in builds with `--cfg planted_bugs`:
+//! `RUSTFLAGS="--cfg planted_bugs" cargo test --target-dir target/planted --test planted -- --nocapture`
+
+#![cfg(planted_bugs)]
+
+mod support;
+
+use leasehold::planted::{names, plant};
+use support::adapter::EngineSubject;
+use support::lockstep::Driver;
+
+/// Lists of commands for each bug: a tenth of what the run without bugs is given.
+const CASES: u32 = 200;
+
+#[test]
+fn every_planted_bug_is_found() {
+    let driver = Driver {
+        make: EngineSubject::new,
+        check: |engine: &mut EngineSubject| engine.check_invariants(),
+        drain: EngineSubject::drain,
+    };
+    plant(None);
+    driver.explore_from(1, CASES).expect("without a bug the engine answers as the model does");
+    let bugs = names();
+    assert!(bugs.len() >= 12, "there are enough bugs to tell");
+    for bug in bugs {
+        plant(Some(&bug));
+        let found = driver.explore_from(1, CASES);
+        plant(None);
+        let divergence = found.err().unwrap_or_else(|| panic!("{bug} was not found in {CASES} lists"));
+        println!("{bug}: found, and shrunk to {} commands\n{divergence}\n", divergence.requests.len());
+    }
+}

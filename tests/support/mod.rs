@@ -1,0 +1,11 @@
+//! What the tests and examples share: the wire's words, whoever answers them, and what judges the answers.
+
+#![expect(dead_code, unreachable_pub, reason = "each test and example uses a part of it")]
+
+pub mod adapter;
+pub mod lockstep;
+pub mod model;
+pub mod replay;
+pub mod strategy;
+pub mod trace;
+pub mod wire;

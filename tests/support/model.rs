@@ -1,0 +1,236 @@
+//! An etcd too simple to be wrong: what the crate is judged against.
+//!
+//! Written rule by rule from the behavioural specification, whose rule ids the comments cite. History is a list of every
+//! record ever written; every answer is found by walking that list; whatever is refused is undone by putting back a copy of
+//! the whole state. There is no index and no cache, and nothing here knows the crate.
+
+mod hash;
+mod history;
+mod lease;
+mod proto;
+mod range;
+mod refusal;
+mod txn;
+mod write;
+
+use std::collections::BTreeSet;
+
+use super::wire::{
+    AlarmAction, AlarmKind, Change, Failure, Kv, Request, Response, Settings, Status, Subject, TxnRequest,
+};
+pub use refusal::{Refusal, Row, Stage};
+
+/// The naive etcd.
+#[derive(Clone, Debug)]
+pub struct Model {
+    settings: Settings,
+    state: State,
+    refusal: Option<Refusal>,
+}
+
+/// Everything that a request can change.
+#[derive(Clone, Debug)]
+struct State {
+    /// `main` of the last committed change.
+    current: i64,
+    /// The last compaction's revision, -1 before the first.
+    compacted: i64,
+    /// Every change ever made, in (main, sub) order. Inside a transaction those of `current + 1` are at its end.
+    records: Vec<Record>,
+    leases: Vec<Lease>,
+    next_lease: i64,
+    grants: u64,
+    alarms: BTreeSet<(u64, AlarmKind)>,
+    /// In nanoseconds.
+    now: u128,
+}
+
+/// One change: the pair a put stored, or `None` for a tombstone.
+#[derive(Clone, Debug)]
+struct Record {
+    key: Vec<u8>,
+    main: i64,
+    sub: i64,
+    kv: Option<Kv>,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    id: i64,
+    /// In seconds.
+    ttl: i64,
+    /// Its place in the order of grants.
+    sequence: u64,
+    end: End,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum End {
+    Deadline(u128),
+    /// Renewed at this instant and every third of the TTL from then on.
+    Standing {
+        anchor: u128,
+    },
+}
+
+/// The length of a transaction on the wire.
+pub fn encoded_len(txn: &TxnRequest) -> usize {
+    proto::txn(txn).len()
+}
+
+impl Model {
+    pub fn new(settings: Settings) -> Self {
+        let state = State {
+            // R-REV-1
+            current: 1,
+            compacted: -1,
+            records: Vec::new(),
+            leases: Vec::new(),
+            next_lease: 1,
+            grants: 0,
+            alarms: BTreeSet::new(),
+            now: 0,
+        };
+        Self { settings, state, refusal: None }
+    }
+
+    pub fn current(&self) -> i64 {
+        self.state.current
+    }
+
+    pub fn compacted(&self) -> i64 {
+        self.state.compacted
+    }
+
+    /// How many leases there are.
+    pub fn leases(&self) -> usize {
+        self.state.leases.len()
+    }
+
+    /// The alarms that are active, sorted.
+    pub fn alarms(&self) -> Vec<(u64, AlarmKind)> {
+        self.state.alarms.iter().copied().collect()
+    }
+
+    /// Whether some key changed more than once in a revision.
+    pub fn touched_twice(&self, revision: i64) -> bool {
+        let records: Vec<_> = self.state.records.iter().filter(|record| record.main == revision).collect();
+        let keys: BTreeSet<_> = records.iter().map(|record| &record.key).collect();
+        keys.len() < records.len()
+    }
+
+    /// Why the last call was refused, if it was.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal
+    }
+
+    fn answer(&mut self, request: &Request) -> Result<Response, Refusal> {
+        let response = match request {
+            Request::Range(range) => Response::Range(self.range(range)?),
+            Request::Put(put) => Response::Put(self.put(put)?),
+            Request::DeleteRange(delete) => Response::DeleteRange(self.delete_range(delete)?),
+            Request::Txn(txn) => Response::Txn(self.txn(txn)?),
+            Request::Compact { revision } => self.compact(*revision)?,
+            Request::HashKv { revision } => self.hash_kv(*revision)?,
+            Request::LeaseGrant { ttl, id, standing } => self.lease_grant(*ttl, *id, *standing)?,
+            Request::LeaseRevoke { id } => self.lease_revoke(*id)?,
+            Request::LeaseExpire { id } => self.lease_expire(*id)?,
+            Request::LeaseKeepAlive { id } => self.lease_keep_alive(*id),
+            Request::LeasePauseKeepAlive { id } => self.lease_pause(*id)?,
+            Request::LeaseResumeKeepAlive { id } => self.lease_resume(*id)?,
+            Request::LeaseTimeToLive { id, keys } => self.lease_time_to_live(*id, *keys),
+            Request::LeaseLeases => self.lease_leases(),
+            Request::Alarm { action, member, kind } => self.alarm(*action, *member, *kind),
+            Request::Advance { nanos } => self.advance(*nanos),
+            Request::Events { from } => self.events(*from)?,
+            Request::Status => Response::Status(self.status()),
+        };
+        Ok(response)
+    }
+
+    /// R-CMP-1; the CORRUPT alarm comes first (R-MNT-8).
+    fn compact(&mut self, revision: i64) -> Result<Response, Refusal> {
+        self.check_corrupt()?;
+        if revision <= self.state.compacted {
+            return Err(Stage::Dynamic.refuses(Row::Compacted));
+        }
+        if revision > self.state.current {
+            return Err(Stage::Dynamic.refuses(Row::Future));
+        }
+        self.state.compacted = revision;
+        Ok(Response::Compact { revision: self.state.current })
+    }
+
+    /// R-MNT-7.
+    fn alarm(&mut self, action: AlarmAction, member: u64, kind: AlarmKind) -> Response {
+        let alarms = &mut self.state.alarms;
+        let affected = match (action, kind) {
+            (AlarmAction::Get, AlarmKind::None) => alarms.iter().copied().collect(),
+            (AlarmAction::Get, _) => alarms.iter().copied().filter(|alarm| alarm.1 == kind).collect(),
+            (_, AlarmKind::None) => Vec::new(),
+            (AlarmAction::Activate, _) => {
+                alarms.insert((member, kind));
+                vec![(member, kind)]
+            }
+            (AlarmAction::Deactivate, _) => {
+                if alarms.remove(&(member, kind)) {
+                    vec![(member, kind)]
+                } else {
+                    Vec::new()
+                }
+            }
+        };
+        Response::Alarm { revision: self.state.current, alarms: affected }
+    }
+
+    /// What a watcher of every key gets from `from` on: a start below the compaction is lost (R-CMP-4), order is
+    /// (main, sub) (R-WCH-8), and of the compacted revision itself there is what R-CMP-2 leaves.
+    fn events(&self, from: i64) -> Result<Response, Refusal> {
+        if from < self.state.compacted {
+            return Err(Stage::Dynamic.refuses(Row::Compacted));
+        }
+        let changes = self.state.retained().into_iter().filter(|record| record.main >= from);
+        Ok(Response::Events(changes.map(Record::change).collect()))
+    }
+
+    fn status(&self) -> Status {
+        Status {
+            revision: self.state.current,
+            compacted: self.state.compacted,
+            keys: self.state.latest().len() as u64,
+            versions: self.state.retained().len() as u64,
+            leases: self.state.leases.len() as u64,
+            bytes: self.state.bytes(),
+        }
+    }
+}
+
+impl Record {
+    /// A DELETE shows only its key and revision.
+    fn change(&self) -> Change {
+        match &self.kv {
+            Some(kv) => Change { delete: false, kv: kv.clone() },
+            None => {
+                let kv = Kv { key: self.key.clone(), mod_revision: self.main, ..Kv::default() };
+                Change { delete: true, kv }
+            }
+        }
+    }
+}
+
+impl Subject for Model {
+    fn call(&mut self, request: &Request) -> Result<Response, Failure> {
+        let before = self.state.clone();
+        let answer = self.answer(request);
+        self.refusal = answer.as_ref().err().copied();
+        if let Some(refusal) = self.refusal {
+            // R-0-4, R-TXN-5
+            self.state = before;
+            if refusal.stage == Stage::Quota {
+                // R-MNT-9
+                self.state.alarms.insert((self.settings.member_id, AlarmKind::NoSpace));
+            }
+        }
+        answer.map_err(|refusal| refusal.row.failure())
+    }
+}

@@ -1,0 +1,142 @@
+//! Replaying a recorded conversation: every request is put to a [`Subject`], and every field of every answer is held
+//! against the recorded one.
+
+pub mod answer;
+pub mod compare;
+pub mod show;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use self::answer::Answer;
+use self::compare::{Comparison, Difference};
+use super::trace::{Case, Expected, Feature, Kind, Step, Symbols, request};
+use super::wire::{Failure, Request, Response, Subject};
+
+/// How a replay ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Passed {
+        /// Steps done, each with its answer compared in every field.
+        steps: usize,
+        /// Key-value pairs and events in those answers.
+        events: usize,
+        /// The time that `advance` let pass.
+        virtual_time: Duration,
+    },
+    /// The first step that was not answered as recorded.
+    Failed(Box<Mismatch>),
+    /// Nothing was done: the case has operations of features that are not replayed.
+    Skipped { needs: BTreeSet<Feature> },
+}
+
+/// A step that went otherwise than recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mismatch {
+    pub step: usize,
+    pub op: String,
+    /// The first field that differs, from the top of the line: `resp.kvs[0].version`.
+    pub field: String,
+    /// What is wrong with it, in a few words.
+    pub what: String,
+    /// The recorded outcome, as the trace writes it, long values shortened.
+    pub expected: String,
+    /// What was answered instead, in the same form.
+    pub got: String,
+}
+
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { step, op, field, what, expected, got } = self;
+        write!(f, "step {step} ({op}): {field}: {what}; expected {expected}, got {got}")
+    }
+}
+
+/// Replays `case` with `subject`, which must be new: empty, at revision 1, with a real server's settings.
+pub fn replay(case: &Case, subject: &mut dyn Subject) -> Outcome {
+    let needs = case.missing();
+    if !needs.is_empty() {
+        return Outcome::Skipped { needs };
+    }
+    let mut player = Player { subject, symbols: Symbols::default(), events: 0, virtual_time: Duration::ZERO };
+    for step in &case.steps {
+        if let Err(mismatch) = player.play(step) {
+            return Outcome::Failed(mismatch);
+        }
+    }
+    Outcome::Passed { steps: case.steps.len(), events: player.events, virtual_time: player.virtual_time }
+}
+
+/// A replay under way.
+struct Player<'a> {
+    subject: &'a mut dyn Subject,
+    symbols: Symbols,
+    events: usize,
+    virtual_time: Duration,
+}
+
+impl Player<'_> {
+    fn play(&mut self, step: &Step) -> Result<(), Box<Mismatch>> {
+        let outcome = self.perform(step);
+        let compared = match &outcome {
+            Ok(outcome) => self.compare(step, outcome),
+            Err(problem) => Err(Difference::new("req", problem)),
+        };
+        compared.map_err(|Difference { field, what }| {
+            let expected = show::expected(&step.expected);
+            let got = outcome.map_or_else(|_| "nothing".to_owned(), |got| show::outcome(&got, &self.symbols));
+            Box::new(Mismatch { step: step.number, op: step.op.clone(), field, what, expected, got })
+        })
+    }
+
+    fn compare(&mut self, step: &Step, outcome: &Result<Answer, Failure>) -> Result<(), Difference> {
+        match (&step.expected, outcome) {
+            (Expected::Answer(pattern), Ok(answer)) => {
+                let mut comparison = Comparison::new(&mut self.symbols);
+                let compared = comparison.answer(pattern, answer, step.unordered);
+                self.events += comparison.events();
+                compared
+            }
+            (Expected::Error(wanted), Err(failure)) => {
+                compare_text("err.code", &wanted.code, &failure.code)?;
+                compare_text("err.message", &wanted.message, &failure.message)
+            }
+            (Expected::Error(_), Ok(_)) => Err(Difference::new("err", "should have failed")),
+            (_, Err(_)) => Err(Difference::new("resp", "should not have failed")),
+            (Expected::Later, Ok(_)) => Err(Difference::new("async", "was answered at once")),
+        }
+    }
+
+    /// Does what the step says: the one place that knows how an operation is carried out. What cannot be done at all
+    /// is an error in words.
+    fn perform(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
+        match step.kind {
+            Kind::Call => {
+                let request = request::build(&step.op, &step.request, &self.symbols)
+                    .map_err(|problem| problem.to_string())?;
+                if let Request::Advance { nanos } = request {
+                    self.virtual_time += Duration::from_nanos(nanos);
+                }
+                match self.subject.call(&request) {
+                    Ok(response) => {
+                        Answer::new(&request, &response).map(Ok).ok_or_else(|| wrong_kind(&response))
+                    }
+                    Err(failure) => Ok(Err(failure)),
+                }
+            }
+            Kind::Missing(feature) => Err(format!("{} is not replayed", feature.name())),
+        }
+    }
+}
+
+fn wrong_kind(response: &Response) -> String {
+    let shown: String = format!("{response:?}").chars().take(100).collect();
+    format!("was answered as another operation is: {shown}")
+}
+
+fn compare_text(field: &str, wanted: &str, got: &str) -> Result<(), Difference> {
+    if got == wanted {
+        return Ok(());
+    }
+    Err(Difference::new(field, format!("{got:?} instead of {wanted:?}")))
+}

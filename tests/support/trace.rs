@@ -1,0 +1,255 @@
+//! Recorded conversations with a real etcd, as they stand in the `.jsonl` files of `tests/conformance/cases`.
+//!
+//! [`Case::load`] reads a file and refuses whatever `tests/conformance/README.md` does not allow, naming file and
+//! line: a trace that is misread would judge wrongly in silence. Answers stay JSON, because they are patterns (an id
+//! may be a name, a TTL a range) that [`super::replay`] holds against what it was given.
+
+pub mod error;
+pub mod fields;
+pub mod request;
+pub mod values;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use serde_json::Value as Json;
+
+pub use self::error::{Problem, TraceError};
+use self::fields::Fields;
+pub use self::values::Symbols;
+use super::wire::Failure;
+
+/// One recorded conversation. It starts with an empty store at revision 1.
+#[derive(Clone, Debug)]
+pub struct Case {
+    pub name: String,
+    pub title: String,
+    pub tags: Vec<String>,
+    pub steps: Vec<Step>,
+}
+
+/// One thing that a client did, and what the server said to it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// From 1, without gaps.
+    pub number: usize,
+    /// Who does it. Steps are done one after the other, whoever does them.
+    pub client: String,
+    pub op: String,
+    pub kind: Kind,
+    pub request: Json,
+    pub expected: Expected,
+    /// The leases of the answer are to be compared without regard to their order.
+    pub unordered: bool,
+}
+
+/// What a replayer does about an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One request and its answer.
+    Call,
+    /// Nothing: it belongs to a feature that is not replayed.
+    Missing(Feature),
+}
+
+/// What is recorded and not replayed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Feature {
+    Watch,
+    Lock,
+    Election,
+}
+
+impl Feature {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Watch => "watch",
+            Self::Lock => "lock",
+            Self::Election => "election",
+        }
+    }
+}
+
+/// The recorded outcome of a step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Expected {
+    Answer(Json),
+    Error(Failure),
+    /// The call was started under a handle and its outcome belongs to a later step.
+    Later,
+}
+
+impl Case {
+    /// Reads the trace in `path`.
+    pub fn load(path: &Path) -> Result<Self, TraceError> {
+        let fail = |line, problem| TraceError { file: path.to_owned(), line, problem };
+        let text =
+            fs::read_to_string(path).map_err(|error| fail(0, Problem::Unreadable(error.to_string())))?;
+        Self::parse(&text).map_err(|(line, problem)| fail(line, problem))
+    }
+
+    /// Reads the lines of a trace. The number in the error is that of the line.
+    pub fn parse(text: &str) -> Result<Self, (usize, Problem)> {
+        let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
+        let (_, header) = lines.next().ok_or((1, Problem::Empty))?;
+        let mut case = read_header(header).map_err(|problem| (1, problem))?;
+        let mut known = Known::default();
+        for (line, text) in lines {
+            let step =
+                read_step(case.steps.len() + 1, text, &mut known).map_err(|problem| (line, problem))?;
+            case.steps.push(step);
+        }
+        if case.steps.is_empty() {
+            return Err((1, Problem::Empty));
+        }
+        Ok(case)
+    }
+
+    /// The features without which the case cannot be replayed.
+    pub fn missing(&self) -> BTreeSet<Feature> {
+        let features = self.steps.iter().filter_map(|step| match step.kind {
+            Kind::Missing(feature) => Some(feature),
+            Kind::Call => None,
+        });
+        features.collect()
+    }
+}
+
+/// Every `.jsonl` file at or below `path`, in the order of the paths.
+pub fn files(path: &Path) -> Result<Vec<PathBuf>, TraceError> {
+    let unreadable = |error: io::Error| {
+        let problem = Problem::Unreadable(error.to_string());
+        TraceError { file: path.to_owned(), line: 0, problem }
+    };
+    if !fs::metadata(path).map_err(unreadable)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path).map_err(unreadable)?;
+    let mut entries: Vec<_> =
+        entries.map(|entry| Ok(entry?.path())).collect::<Result<_, _>>().map_err(unreadable)?;
+    entries.sort();
+    let mut found = Vec::new();
+    for entry in entries {
+        if entry.is_dir() {
+            found.extend(files(&entry)?);
+        } else if entry.extension().is_some_and(|extension| extension == "jsonl") {
+            found.push(entry);
+        }
+    }
+    Ok(found)
+}
+
+/// What the lines so far have introduced.
+#[derive(Default)]
+struct Known {
+    /// The ids that the server chose. At this time their values are stand-ins.
+    symbols: Symbols,
+    /// The feature of each call that was started under a handle.
+    handles: BTreeMap<String, Feature>,
+}
+
+fn read_header(text: &str) -> Result<Case, Problem> {
+    let json = read_json(text)?;
+    let symbols = Symbols::default();
+    let mut header = Fields::new("header", &json, &symbols)?;
+    let name = header.required_text("case")?;
+    let title = header.required_text("title")?;
+    header.required_text("source")?;
+    let format = header.integer("format")?;
+    let tags =
+        header.list("tags")?.iter().map(|tag| values::text("header.tags", tag)).collect::<Result<_, _>>()?;
+    header.finish()?;
+    if format != 1 {
+        return Err(Problem::UnknownFormat(format));
+    }
+    Ok(Case { name, title, tags, steps: Vec::new() })
+}
+
+fn read_step(number: usize, text: &str, known: &mut Known) -> Result<Step, Problem> {
+    let json = read_json(text)?;
+    let mut line = Fields::new("", &json, &known.symbols)?;
+    let found = line.integer("step")?;
+    if usize::try_from(found) != Ok(number) {
+        return Err(Problem::WrongNumber { wanted: number, found });
+    }
+    let client = line.required_text("client")?;
+    let op = line.required_text("op")?;
+    let started = line.optional_text("async")?;
+    let handle = line.optional_text("handle")?;
+    let stream = line.optional_text("stream")?;
+    let unordered = line.flag("unordered")?;
+    let request = line.any("req").cloned();
+    let expected = read_outcome(&mut line, started.is_some())?;
+    line.finish()?;
+
+    let kind = kind_of(&op, handle.as_deref(), known)?;
+    if stream.is_some() != op.starts_with("watch_") {
+        return Err(Problem::Misplaced("stream"));
+    }
+    if unordered && op != "lease_leases" {
+        return Err(Problem::Misplaced("unordered"));
+    }
+    if request.is_none() == handle.is_none() {
+        return Err(Problem::Misplaced("req"));
+    }
+    if started.is_some() && !matches!(op.as_str(), "lock" | "campaign" | "observe") {
+        return Err(Problem::Misplaced("async"));
+    }
+    if let (Some(handle), Kind::Missing(feature)) = (started, kind) {
+        known.handles.insert(handle, feature);
+    }
+    let request = request.unwrap_or_default();
+    if kind == Kind::Call {
+        request::build(&op, &request, &known.symbols)?;
+    }
+    if let Expected::Answer(answer) = &expected {
+        known.symbols.declare(answer);
+    }
+    Ok(Step { number, client, op, kind, request, expected, unordered })
+}
+
+fn read_outcome(line: &mut Fields<'_>, later: bool) -> Result<Expected, Problem> {
+    let answer = line.any("resp").cloned();
+    let error = line.child("err")?;
+    match (answer, error, later) {
+        (Some(answer), None, false) => Ok(Expected::Answer(answer)),
+        (None, Some(mut error), false) => {
+            let (code, message) = (error.required_text("code")?, error.required_text("message")?);
+            error.finish()?;
+            Ok(Expected::Error(Failure { code, message }))
+        }
+        (None, None, true) => Ok(Expected::Later),
+        _ => Err(Problem::NotOneOutcome),
+    }
+}
+
+/// What to do about an operation. Building another feature starts here.
+fn kind_of(op: &str, handle: Option<&str>, known: &Known) -> Result<Kind, Problem> {
+    if matches!(op, "await" | "pending" | "cancel" | "observe_expect") != handle.is_some() {
+        return Err(Problem::Misplaced("handle"));
+    }
+    Ok(match op {
+        "range" | "put" | "delete_range" | "txn" | "compact" => Kind::Call,
+        "lease_grant" | "lease_revoke" | "lease_keep_alive" | "lease_time_to_live" | "lease_leases" => {
+            Kind::Call
+        }
+        "advance" => Kind::Call,
+        "watch_create" | "watch_cancel" | "watch_progress" | "watch_expect" | "watch_close" => {
+            Kind::Missing(Feature::Watch)
+        }
+        "lock" | "unlock" => Kind::Missing(Feature::Lock),
+        "campaign" | "proclaim" | "leader" | "resign" | "observe" => Kind::Missing(Feature::Election),
+        "await" | "pending" | "cancel" | "observe_expect" => {
+            let handle = handle.unwrap_or_default();
+            let feature =
+                known.handles.get(handle).ok_or_else(|| Problem::UnknownHandle(handle.to_owned()))?;
+            Kind::Missing(*feature)
+        }
+        _ => return Err(Problem::UnknownOperation(op.to_owned())),
+    })
+}
+
+fn read_json(text: &str) -> Result<Json, Problem> {
+    serde_json::from_str(text).map_err(|error| Problem::NotJson(error.to_string()))
+}
