@@ -68,8 +68,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`FutureRevision`](crate::Error::FutureRevision), and [`Compacted`](crate::Error::Compacted) at the compacted
-    /// revision already.
+    /// [`FutureRevision`](crate::Error::FutureRevision), and [`Compacted`](crate::Error::Compacted) for the compacted
+    /// revision and those before it, if it is asked for by its number.
     pub fn hash_kv(&self, revision: impl Into<Revision>) -> Result<HashKvResponse> {
         let (hash, hash_revision) = self.keys.hash_kv(revision.into())?;
         let compact_revision = self.keys.compacted();
