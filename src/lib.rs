@@ -103,18 +103,20 @@ mod store;
 mod sync;
 
 pub use api::{
-    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, CompactResponse, Compare, CompareOp,
-    Delete, DeleteResponse, Event, EventType, Get, GetResponse, Grant, GrantResponse, HashKvResponse,
-    KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Limits, Put, PutResponse, ResponseHeader,
-    Revision, RevokeResponse, SortOrder, SortTarget, Status, TimeToLiveResponse, Timestamp, Txn, TxnOp,
-    TxnOpResponse, TxnResponse,
+    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
+    Compare, CompareOp, Delete, DeleteResponse, Event, EventType, Get, GetResponse, Grant, GrantResponse,
+    HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Limits, Put, PutResponse,
+    ResponseHeader, Revision, RevokeResponse, SortOrder, SortTarget, Status, TimeToLiveResponse, Timestamp,
+    Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 #[cfg(planted_bugs)]
 #[doc(hidden)]
 pub use engine::planted;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Code, Error, Result};
-pub use store::{Clock, ManualClock, NoTimer, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore};
+pub use store::{
+    Clock, ManualClock, NoTimer, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore,
+};
 
 /// The README's program, compiled and run with the documentation's.
 #[cfg(doctest)]

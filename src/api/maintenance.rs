@@ -2,7 +2,43 @@ use std::time::Duration;
 
 use crate::api::{ResponseHeader, Revision};
 
-/// The answer to a compaction.
+/// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
+///
+/// ```
+/// use leasehold::{Compact, Store};
+///
+/// let store = Store::new();
+/// let latest = store.put(("config/mode", "blue"))?.header().revision();
+/// store.compact(Compact::new(latest).physical())?;
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Compact {
+    pub(crate) revision: Revision,
+    pub(crate) physical: bool,
+}
+
+impl Compact {
+    /// Compacts to `revision`, which stays readable.
+    pub fn new(revision: impl Into<Revision>) -> Self {
+        Self { revision: revision.into(), physical: false }
+    }
+
+    /// Asks a [`Store`](crate::Store) to answer only when the memory was given back; others can use it meanwhile. To
+    /// an [`Engine`](crate::Engine) it means nothing.
+    #[must_use]
+    pub fn physical(self) -> Self {
+        Self { physical: true, ..self }
+    }
+}
+
+impl<R: Into<Revision>> From<R> for Compact {
+    fn from(revision: R) -> Self {
+        Self::new(revision)
+    }
+}
+
+/// The answer to a [`Compact`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactResponse {
     pub(crate) header: ResponseHeader,

@@ -25,7 +25,7 @@ pub use lease::{
 };
 pub use limits::Limits;
 pub use maintenance::{
-    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, CompactResponse,
+    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
     HashKvResponse, Status,
 };
 pub use put::{Put, PutResponse};

@@ -8,8 +8,8 @@ use super::overlap::check_overlap;
 use super::planted::{Bug, planted};
 use super::txn::{check_delete, check_put, check_txn, is_writing};
 use crate::api::{
-    AlarmRequest, AlarmResponse, CompactResponse, Delete, DeleteResponse, KeyValue, LeaseId, Put,
-    PutResponse, Revision, Txn, TxnResponse,
+    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, KeyValue, LeaseId, Put,
+    PutResponse, Txn, TxnResponse,
 };
 use crate::{Error, Result};
 
@@ -87,9 +87,9 @@ impl Engine {
     /// # Errors
     ///
     /// [`Corrupt`](Error::Corrupt), [`Compacted`](Error::Compacted), [`FutureRevision`](Error::FutureRevision).
-    pub fn compact(&mut self, revision: impl Into<Revision>) -> Result<CompactResponse> {
+    pub fn compact(&mut self, compact: &Compact) -> Result<CompactResponse> {
         self.alarms.check(|| true, || false)?;
-        self.keys.compact(revision.into())?;
+        self.keys.compact(compact.revision)?;
         self.reclaim_some();
         Ok(CompactResponse { header: self.header() })
     }

@@ -7,9 +7,9 @@ use super::pages::RangePages;
 use super::shell::{Shell, Time};
 use crate::Result;
 use crate::api::{
-    AlarmRequest, AlarmResponse, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse, Grant,
-    GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Put,
-    PutResponse, Revision, RevokeResponse, Status, TimeToLiveResponse, Timestamp, Txn, TxnResponse,
+    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse,
+    Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse,
+    Put, PutResponse, Revision, RevokeResponse, Status, TimeToLiveResponse, Timestamp, Txn, TxnResponse,
 };
 
 /// An etcd inside your process: keys with revisions and history, transactions, and leases.
@@ -116,25 +116,18 @@ impl Store {
     }
 
     /// Makes the history before a revision unreadable, at once; its memory is given back afterwards, a piece at a
-    /// time, by later commands and the clock's timer. The errors are those of
-    /// [`Engine::compact`](crate::Engine::compact).
+    /// time, by later commands and the clock's timer; if [`Compact::physical`] was asked for, before this returns. The
+    /// errors are those of [`Engine::compact`](crate::Engine::compact).
     ///
     /// # Errors
     ///
     /// See there.
-    pub fn compact(&self, revision: impl Into<Revision>) -> Result<CompactResponse> {
-        self.shell.command(Time::IsNoMatter, |engine| engine.compact(revision))
-    }
-
-    /// The same, but returns only when the memory was given back: etcd's `physical`. Others can use the store
-    /// meanwhile.
-    ///
-    /// # Errors
-    ///
-    /// See there.
-    pub fn compact_physical(&self, revision: impl Into<Revision>) -> Result<CompactResponse> {
-        let response = self.compact(revision)?;
-        self.shell.tick()?;
+    pub fn compact(&self, compact: impl Into<Compact>) -> Result<CompactResponse> {
+        let compact = compact.into();
+        let response = self.shell.command(Time::IsNoMatter, |engine| engine.compact(&compact))?;
+        if compact.physical {
+            self.shell.tick()?;
+        }
         Ok(response)
     }
 

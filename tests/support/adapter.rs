@@ -52,8 +52,9 @@ impl EngineSubject {
                 Response::DeleteRange(responses::delete_range(&engine.delete(&requests::delete(request))?))
             }
             Request::Txn(request) => Response::Txn(responses::txn(&engine.txn(&requests::txn(request))?)),
-            Request::Compact { revision } => {
-                Response::Compact { revision: responses::revision(engine.compact(*revision)?.header()) }
+            Request::Compact { revision, physical } => {
+                let compact = requests::compact(*revision, *physical);
+                Response::Compact { revision: responses::revision(engine.compact(&compact)?.header()) }
             }
             Request::HashKv { revision } => responses::hash_kv(&engine.hash_kv(*revision)?),
             Request::LeaseGrant { ttl, id, standing } => {
@@ -126,8 +127,9 @@ impl StoreSubject {
                 Response::DeleteRange(responses::delete_range(&store.delete(requests::delete(request))?))
             }
             Request::Txn(request) => Response::Txn(responses::txn(&store.txn(requests::txn(request))?)),
-            Request::Compact { revision } => {
-                Response::Compact { revision: responses::revision(store.compact(*revision)?.header()) }
+            Request::Compact { revision, physical } => {
+                let compact = requests::compact(*revision, *physical);
+                Response::Compact { revision: responses::revision(store.compact(compact)?.header()) }
             }
             Request::HashKv { revision } => responses::hash_kv(&store.hash_kv(*revision)?),
             Request::LeaseGrant { ttl, id, standing } => {

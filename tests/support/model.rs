@@ -130,7 +130,7 @@ impl Model {
             Request::Put(put) => Response::Put(self.put(put)?),
             Request::DeleteRange(delete) => Response::DeleteRange(self.delete_range(delete)?),
             Request::Txn(txn) => Response::Txn(self.txn(txn)?),
-            Request::Compact { revision } => self.compact(*revision)?,
+            Request::Compact { revision, .. } => self.compact(*revision)?,
             Request::HashKv { revision } => self.hash_kv(*revision)?,
             Request::LeaseGrant { ttl, id, standing } => self.lease_grant(*ttl, *id, *standing)?,
             Request::LeaseRevoke { id } => self.lease_revoke(*id)?,

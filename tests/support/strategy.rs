@@ -64,7 +64,8 @@ pub fn request() -> BoxedStrategy<Request> {
         13 => range().prop_map(Request::Range),
         6 => delete_range().prop_map(Request::DeleteRange),
         24 => txn().prop_map(Request::Txn),
-        4 => revision().prop_map(|revision| Request::Compact { revision }),
+        4 => (revision(), any::<bool>())
+            .prop_map(|(revision, physical)| Request::Compact { revision, physical }),
         3 => revision().prop_map(|revision| Request::HashKv { revision }),
         3 => revision().prop_map(|from| Request::Events { from }),
         1 => Just(Request::Status),

@@ -116,25 +116,56 @@ pub enum Request {
     Put(PutRequest),
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
-    Compact { revision: i64 },
-    HashKv { revision: i64 },
+    /// `physical`: answer only when the memory is given back.
+    Compact {
+        revision: i64,
+        physical: bool,
+    },
+    HashKv {
+        revision: i64,
+    },
     /// `standing`: the engine keeps the lease alive until it is told to pause (no deadline meanwhile).
-    LeaseGrant { ttl: i64, id: i64, standing: bool },
-    LeaseRevoke { id: i64 },
+    LeaseGrant {
+        ttl: i64,
+        id: i64,
+        standing: bool,
+    },
+    LeaseRevoke {
+        id: i64,
+    },
     /// Ends the lease now as if its deadline had passed.
-    LeaseExpire { id: i64 },
-    LeaseKeepAlive { id: i64 },
+    LeaseExpire {
+        id: i64,
+    },
+    LeaseKeepAlive {
+        id: i64,
+    },
     /// Stops the standing keep-alive: the lease now lives one TTL from the last renewal that would have happened.
-    LeasePauseKeepAlive { id: i64 },
+    LeasePauseKeepAlive {
+        id: i64,
+    },
     /// Starts the standing keep-alive with a renewal at this instant.
-    LeaseResumeKeepAlive { id: i64 },
-    LeaseTimeToLive { id: i64, keys: bool },
+    LeaseResumeKeepAlive {
+        id: i64,
+    },
+    LeaseTimeToLive {
+        id: i64,
+        keys: bool,
+    },
     LeaseLeases,
-    Alarm { action: AlarmAction, member: u64, kind: AlarmKind },
+    Alarm {
+        action: AlarmAction,
+        member: u64,
+        kind: AlarmKind,
+    },
     /// Lets time pass.
-    Advance { nanos: u64 },
+    Advance {
+        nanos: u64,
+    },
     /// Every change in history with mod_revision >= `from`, in order: what a watcher of all keys is sent.
-    Events { from: i64 },
+    Events {
+        from: i64,
+    },
     /// Revision, compacted revision, live keys, retained versions, leases, bytes held.
     Status,
 }
@@ -192,19 +223,49 @@ pub enum Response {
     Put(PutResponse),
     DeleteRange(DeleteRangeResponse),
     Txn(TxnResponse),
-    Compact { revision: i64 },
-    HashKv { revision: i64, hash: u32, compact_revision: i64 },
-    LeaseGrant { revision: i64, id: i64, ttl: i64 },
-    LeaseRevoke { revision: i64 },
-    LeaseExpire { revision: i64 },
+    Compact {
+        revision: i64,
+    },
+    HashKv {
+        revision: i64,
+        hash: u32,
+        compact_revision: i64,
+    },
+    LeaseGrant {
+        revision: i64,
+        id: i64,
+        ttl: i64,
+    },
+    LeaseRevoke {
+        revision: i64,
+    },
+    LeaseExpire {
+        revision: i64,
+    },
     /// TTL 0: there is no such lease.
-    LeaseKeepAlive { revision: i64, id: i64, ttl: i64 },
+    LeaseKeepAlive {
+        revision: i64,
+        id: i64,
+        ttl: i64,
+    },
     LeasePauseKeepAlive,
     LeaseResumeKeepAlive,
     /// TTL -1: there is no such lease.
-    LeaseTimeToLive { revision: i64, id: i64, ttl: i64, granted_ttl: i64, keys: Vec<Vec<u8>> },
-    LeaseLeases { revision: i64, ids: Vec<i64> },
-    Alarm { revision: i64, alarms: Vec<(u64, AlarmKind)> },
+    LeaseTimeToLive {
+        revision: i64,
+        id: i64,
+        ttl: i64,
+        granted_ttl: i64,
+        keys: Vec<Vec<u8>>,
+    },
+    LeaseLeases {
+        revision: i64,
+        ids: Vec<i64>,
+    },
+    Alarm {
+        revision: i64,
+        alarms: Vec<(u64, AlarmKind)>,
+    },
     Advance,
     Events(Vec<Change>),
     Status(Status),

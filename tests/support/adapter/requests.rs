@@ -1,8 +1,8 @@
 //! The wire's requests as the crate's.
 
 use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, Compare, Delete, Get, Grant, KeyRange, Put, Revision, SortOrder,
-    SortTarget, Txn, TxnOp,
+    AlarmAction, AlarmRequest, AlarmType, Compact, Compare, Delete, Get, Grant, KeyRange, Put, Revision,
+    SortOrder, SortTarget, Txn, TxnOp,
 };
 
 use crate::support::wire;
@@ -106,4 +106,9 @@ fn compare(compare: &wire::Compare) -> Compare {
 
 fn key_range(key: &[u8], range_end: &[u8]) -> KeyRange {
     KeyRange::from_wire(key.to_vec(), range_end.to_vec())
+}
+
+pub fn compact(revision: i64, physical: bool) -> Compact {
+    let compact = Compact::new(revision);
+    if physical { compact.physical() } else { compact }
 }

@@ -41,7 +41,9 @@ pub fn resolve(request: &Request, present: &Present) -> Request {
     match &mut request {
         Request::Range(range) => resolve_range(range, present),
         Request::Txn(txn) => resolve_txn(txn, present),
-        Request::Compact { revision } | Request::HashKv { revision } | Request::Events { from: revision } => {
+        Request::Compact { revision, .. }
+        | Request::HashKv { revision }
+        | Request::Events { from: revision } => {
             resolve_revision(revision, present);
         }
         Request::Alarm { member, kind, .. } if *member == FIRST_ALARM => {

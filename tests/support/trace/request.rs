@@ -23,9 +23,7 @@ pub fn build(op: &str, json: &Json, symbols: &Symbols) -> Result<Request, Proble
         "delete_range" => Request::DeleteRange(delete_range(&mut fields)?),
         "txn" => Request::Txn(txn(&mut fields)?),
         "compact" => {
-            // In one process a compaction is done when it is answered, so that `physical` asks for nothing more.
-            fields.flag("physical")?;
-            Request::Compact { revision: fields.integer("revision")? }
+            Request::Compact { revision: fields.integer("revision")?, physical: fields.flag("physical")? }
         }
         "lease_grant" => {
             Request::LeaseGrant { ttl: fields.integer("TTL")?, id: fields.id("ID")?, standing: false }
