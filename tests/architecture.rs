@@ -5,7 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first: each may name itself, those before it, and what the table adds.
-const ROOMS: [(&str, &[&str]); 3] = [("api", &[]), ("engine", &["api"]), ("store", &["api", "engine", "sync"])];
+const ROOMS: [(&str, &[&str]); 3] =
+    [("api", &[]), ("engine", &["api"]), ("store", &["api", "engine", "sync"])];
 
 /// What every room may name at the crate's root: the re-exports of `error`.
 const EVERYWHERE: [&str; 4] = ["error", "Error", "Result", "Code"];
@@ -24,7 +25,8 @@ const DOORS: [(&str, &[&str]); 8] = [
 
 /// What the deterministic rooms may not name at all.
 const IMPURE: [&str; 14] = [
-    "Mutex", "RwLock", "Condvar", "Arc", "Atomic", "OnceLock", "env", "fs", "io", "net", "process", "rand", "Rc", "Cell",
+    "Mutex", "RwLock", "Condvar", "Arc", "Atomic", "OnceLock", "env", "fs", "io", "net", "process", "rand",
+    "Rc", "Cell",
 ];
 
 /// `Arc` shares records; the planted bugs need a switch of their own.
@@ -95,10 +97,20 @@ fn planted_violations_are_found() {
     ] {
         assert_eq!(wrong_imports(&engine(import)).len(), 1, "{import}");
     }
-    for pure in ["use crate::{Error, Result};", "use crate::api::{Get, Put};", "use super::slab::Slab; // crate::store"] {
+    for pure in [
+        "use crate::{Error, Result};",
+        "use crate::api::{Get, Put};",
+        "use super::slab::Slab; // crate::store",
+    ] {
         assert_eq!(wrong_imports(&engine(pure)), [""; 0], "{pure}");
     }
-    for door in ["Instant::now()", "use std::sync::Mutex;", "parking_lot::RwLock", "HashMap::new()", "std::env::var(x)"] {
+    for door in [
+        "Instant::now()",
+        "use std::sync::Mutex;",
+        "parking_lot::RwLock",
+        "HashMap::new()",
+        "std::env::var(x)",
+    ] {
         assert!(!forced_doors(&engine(door)).is_empty(), "{door}");
     }
     assert_eq!(forced_doors(&engine("let instantly = environment(\"Instant\"); // Instant")), [""; 0]);
@@ -114,7 +126,8 @@ fn planted_violations_are_found() {
 
 /// The names after `crate::` or `super::super::` that the file's room may not name.
 fn wrong_imports(source: &Source) -> Vec<String> {
-    let Some((room, below)) = ROOMS.iter().find(|(room, _)| source.path.starts_with(&format!("src/{room}/"))) else {
+    let Some((room, below)) = ROOMS.iter().find(|(room, _)| source.path.starts_with(&format!("src/{room}/")))
+    else {
         return Vec::new();
     };
     let code = source.code.join("\n");
@@ -123,7 +136,8 @@ fn wrong_imports(source: &Source) -> Vec<String> {
         Some(group) => names_of_group(group),
         None => vec![leading_name(rest)],
     });
-    let is_allowed = |name: &String| name == room || below.contains(&&**name) || EVERYWHERE.contains(&&**name);
+    let is_allowed =
+        |name: &String| name == room || below.contains(&&**name) || EVERYWHERE.contains(&&**name);
     named.filter(|name| !is_allowed(name)).map(|name| format!("{}: names {name}", source.path)).collect()
 }
 
@@ -172,7 +186,8 @@ fn over_budget(source: &Source) -> Vec<String> {
     let is_code = |line: &&String| !line.trim().is_empty();
     let file_max = if source.path == "src/lib.rs" { FACE_LINES_MAX } else { FILE_LINES_MAX };
     let lines = source.code.iter().filter(is_code).count();
-    let file = (lines > file_max).then(|| format!("{}: {lines} lines of code, {file_max} at most", source.path));
+    let file =
+        (lines > file_max).then(|| format!("{}: {lines} lines of code, {file_max} at most", source.path));
     let functions = source.code.iter().enumerate().filter(|(_, line)| begins_function(line));
     let long = functions.filter_map(|(start, line)| {
         let length = function_length(&source.code[start..]);

@@ -37,32 +37,38 @@ impl KeyValue {
     /// Bytes that a record needs beyond its key and its value: the fixed fields and the two reference counts.
     pub(crate) const OVERHEAD: u64 = KEY as u64 + 16;
 
-    /// Builds a record, using `scratch` to lay it out, so that there is one allocation.
-    pub(crate) fn build(fields: Fields, key: &[u8], value: &[u8], scratch: &mut Vec<u8>) -> Self {
+    /// A record whose fixed fields are still to be filled in, which takes no memory any more.
+    pub(crate) fn draft(key: &[u8], value: &[u8]) -> Self {
         let key_len = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
-        scratch.clear();
-        scratch.reserve(KEY + key.len() + value.len());
-        scratch.extend_from_slice(&fields.create_revision.get().to_le_bytes());
-        scratch.extend_from_slice(&fields.mod_revision.get().to_le_bytes());
-        scratch.extend_from_slice(&fields.version.to_le_bytes());
-        scratch.extend_from_slice(&fields.lease.get().to_le_bytes());
-        scratch.extend_from_slice(&fields.sub.to_le_bytes());
-        scratch.extend_from_slice(&key_len.to_le_bytes());
-        scratch.extend_from_slice(key);
-        scratch.extend_from_slice(value);
-        Self { record: Arc::from(&scratch[..]) }
+        let value_at = KEY + key.len();
+        let mut record: Arc<[u8]> = std::iter::repeat_n(0, value_at + value.len()).collect();
+        let bytes = Arc::get_mut(&mut record).expect("nobody else has a handle to a new record");
+        bytes[KEY_LEN..KEY].copy_from_slice(&key_len.to_le_bytes());
+        bytes[KEY..value_at].copy_from_slice(key);
+        bytes[value_at..].copy_from_slice(value);
+        Self { record }
+    }
+
+    /// Fills in the fixed fields of a draft.
+    pub(crate) fn with_fields(mut self, fields: Fields) -> Self {
+        let bytes = Arc::get_mut(&mut self.record).expect("a draft is not shared");
+        bytes[CREATE..MOD].copy_from_slice(&fields.create_revision.get().to_le_bytes());
+        bytes[MOD..VERSION].copy_from_slice(&fields.mod_revision.get().to_le_bytes());
+        bytes[VERSION..LEASE].copy_from_slice(&fields.version.to_le_bytes());
+        bytes[LEASE..SUB].copy_from_slice(&fields.lease.get().to_le_bytes());
+        bytes[SUB..KEY_LEN].copy_from_slice(&fields.sub.to_le_bytes());
+        self
     }
 
     /// The same record without its value, as `keys_only` asks for (R-RNG-9).
-    pub(crate) fn without_value(&self, scratch: &mut Vec<u8>) -> Self {
-        let fields = Fields {
+    pub(crate) fn without_value(&self) -> Self {
+        Self::draft(self.key(), &[]).with_fields(Fields {
             create_revision: self.create_revision(),
             mod_revision: self.mod_revision(),
             version: self.version(),
             lease: self.lease(),
             sub: self.sub(),
-        };
-        Self::build(fields, self.key(), &[], scratch)
+        })
     }
 
     /// The key.

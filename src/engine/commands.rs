@@ -23,6 +23,11 @@ impl Engine {
     /// [`RequestTooLarge`](Error::RequestTooLarge), [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
     /// alarm, [`LeaseNotFound`](Error::LeaseNotFound), [`KeyNotFound`](Error::KeyNotFound).
     pub fn put(&mut self, put: &Put) -> Result<PutResponse> {
+        self.put_draft(put, KeyValue::draft(&put.key, &put.value))
+    }
+
+    /// The same with the put's record made before: by the store, before it takes the lock.
+    pub(crate) fn put_draft(&mut self, put: &Put, draft: KeyValue) -> Result<PutResponse> {
         self.check_quota(put)?;
         check_put(put)?;
         // The other fields take less than 64 bytes, so the exact length matters only close to the limit.
@@ -33,7 +38,7 @@ impl Engine {
         if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
             return Err(Error::LeaseNotFound);
         }
-        let prev_kv = self.put_key(put)?;
+        let prev_kv = self.put_key(put, draft)?;
         self.keys.commit();
         self.reclaim_some();
         Ok(PutResponse { header: self.header(), prev_kv })
@@ -110,11 +115,11 @@ impl Engine {
 
     /// Puts a key in the transaction under way, and attaches it to its lease alone (R-PUT-5). Gives the pair as it was,
     /// if that was asked for.
-    pub(super) fn put_key(&mut self, put: &Put) -> Result<Option<KeyValue>> {
-        let written = self.keys.put(put)?;
+    pub(super) fn put_key(&mut self, put: &Put, draft: KeyValue) -> Result<Option<KeyValue>> {
+        let written = self.keys.put(put, draft)?;
         if written.lease != written.lease_before {
             if !planted(Bug::MovedKeyStaysAttached) || written.lease == LeaseId::NONE {
-                self.detach(written.lease_before, self.keys.slot(written.slot).attachment);
+                self.detach(written.lease_before, self.keys.slot(written.slot).attachment());
             }
             self.attach(written.lease, written.slot);
         }
@@ -129,7 +134,7 @@ impl Engine {
         let deleted = slots.len() as i64;
         for slot in slots {
             let before = self.keys.delete(slot);
-            self.detach(before.lease(), self.keys.slot(slot).attachment);
+            self.detach(before.lease(), self.keys.slot(slot).attachment());
             if delete.prev_kv {
                 prev_kvs.push(before);
             }
@@ -140,7 +145,7 @@ impl Engine {
     /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
     pub(super) fn delete_ended(&mut self, ended: Ended) {
         let mut slots = ended.keys;
-        slots.sort_by(|&a, &b| self.keys.slot(a).newest.key().cmp(self.keys.slot(b).newest.key()));
+        slots.sort_by(|&a, &b| self.keys.slot(a).newest().key().cmp(self.keys.slot(b).newest().key()));
         for slot in slots {
             self.keys.delete(slot);
         }
@@ -165,7 +170,7 @@ impl Engine {
     fn attach(&mut self, lease: LeaseId, slot: SlotId) {
         if lease != LeaseId::NONE {
             let place = self.lessor.attach(lease, slot);
-            self.keys.index.slot_mut(slot).attachment = place;
+            self.keys.index.set_attachment(slot, place);
         }
     }
 
@@ -173,7 +178,7 @@ impl Engine {
         if lease != LeaseId::NONE
             && let Some(moved) = self.lessor.detach(lease, place)
         {
-            self.keys.index.slot_mut(moved).attachment = place;
+            self.keys.index.set_attachment(moved, place);
         }
     }
 }

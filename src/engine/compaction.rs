@@ -13,28 +13,18 @@ use crate::api::{KeyValue, Revision};
 pub(super) const RECLAIM_MAX: usize = 256;
 
 impl KeySpace {
-    /// Whether something is left to reclaim.
-    pub(super) fn reclaiming(&self) -> bool {
-        let Some(compacted) = self.compacted() else {
-            return false;
-        };
-        let unswept = self.history.get(self.reclaimed.max(self.history.start()));
-        unswept.is_some_and(|kv| kv.mod_revision() <= compacted)
-            || self.history.get(self.history.start()).is_some_and(|kv| kv.mod_revision() < compacted)
-    }
-
     /// Reclaims up to [`RECLAIM_MAX`] versions. What is freed goes into `garbage`, to be dropped by the caller when it
     /// likes; so does the history's handle to it. Gives the number of versions.
     pub(super) fn reclaim(&mut self, garbage: &mut Vec<KeyValue>) -> usize {
-        let Some(compacted) = self.compacted() else {
+        let Some(compacted) = self.compacted().filter(|_| self.reclaiming) else {
             return 0;
         };
         let before = self.versions();
-        for _ in 0..RECLAIM_MAX / 2 {
-            if !self.reclaim_next(compacted, garbage) {
-                break;
-            }
+        let mut walked = 0;
+        while walked < RECLAIM_MAX / 2 && self.reclaim_next(compacted, garbage) {
+            walked += 1;
         }
+        self.reclaiming = walked == RECLAIM_MAX / 2;
         let reclaimed = (before - self.versions()) as usize;
         assert!(
             reclaimed <= RECLAIM_MAX,
@@ -69,12 +59,12 @@ impl KeySpace {
     fn reclaim_superseded(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
         let slot =
             self.index.find(kv.key()).expect("a change that was not swept yet is among its key's versions");
-        while let Some(version) = self.index.slot_mut(slot).pop_oldest(|oldest| !oldest.same_record(kv)) {
+        while let Some(version) = self.index.pop_oldest(slot, |oldest| !oldest.same_record(kv)) {
             self.uncount_version(&version);
             garbage.push(version);
         }
         if planted(Bug::CompactionDropsLatest)
-            && let Some(version) = self.index.slot_mut(slot).pop_oldest(|_| true)
+            && let Some(version) = self.index.pop_oldest(slot, |_| true)
         {
             self.uncount_version(&version);
         }
@@ -88,10 +78,10 @@ impl KeySpace {
         let Some(slot) = self.index.find(kv.key()) else {
             return;
         };
-        if self.slot(slot).newest.same_record(kv) {
+        if self.slot(slot).newest().same_record(kv) {
             self.uncount_version(kv);
             garbage.push(self.purge(slot));
-        } else if let Some(version) = self.index.slot_mut(slot).pop_oldest(|oldest| oldest.same_record(kv)) {
+        } else if let Some(version) = self.index.pop_oldest(slot, |oldest| oldest.same_record(kv)) {
             self.uncount_version(kv);
             garbage.push(version);
         }

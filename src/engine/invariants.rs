@@ -101,7 +101,7 @@ impl Engine {
                 continue;
             };
             let keys = self.lessor.get(kv.lease()).map(|lease| lease.keys());
-            let place = self.keys.slot(slot).attachment as usize;
+            let place = self.keys.slot(slot).attachment() as usize;
             let named = keys.is_some_and(|keys| keys.get(place) == Some(&slot));
             assert!(
                 named,

@@ -1,6 +1,6 @@
 //! Where each key's versions are: a hash index for points, an ordered one for ranges, and the histories themselves.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound;
 
 use super::key_hash::KeyHasher;
@@ -17,28 +17,45 @@ pub(super) struct KeyIndex {
     hasher: KeyHasher,
     points: PointIndex,
     order: BTreeMap<Box<[u8]>, SlotId>,
-    slots: Slab<KeySlot>,
+    /// The newest version of each key, apart from what else is known of it: reading the latest touches nothing else, and
+    /// the more of these fit into a cache, the faster it is.
+    newest: Slab<KeyValue>,
+    /// The rest, under the same numbers.
+    past: Slab<Past>,
 }
 
-/// The retained versions of a key, tombstones included.
-#[derive(Clone, Debug)]
-pub(super) struct KeySlot {
-    pub(super) newest: KeyValue,
-    /// The others, oldest first. They carry their revision, so that a search need not touch the records.
+#[derive(Clone, Debug, Default)]
+struct Past {
+    /// The versions before the newest, oldest first.
     older: VecDeque<Older>,
     /// The place of this key among the keys of its lease; meaningless without one.
-    pub(super) attachment: u32,
+    attachment: u32,
 }
 
+/// A version with its revision, so that a search need not touch the records.
 #[derive(Clone, Debug)]
 struct Older {
     mod_revision: Revision,
     kv: KeyValue,
 }
 
+/// The retained versions of a key, tombstones included.
+#[derive(Clone, Copy)]
+pub(super) struct KeySlot<'a> {
+    newest: &'a KeyValue,
+    index: &'a KeyIndex,
+    id: SlotId,
+}
+
 impl KeyIndex {
     pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self { hasher, points: PointIndex::new(), order: BTreeMap::new(), slots: Slab::new() }
+        Self {
+            hasher,
+            points: PointIndex::new(),
+            order: BTreeMap::new(),
+            newest: Slab::new(),
+            past: Slab::new(),
+        }
     }
 
     pub(super) fn hash(&self, key: &[u8]) -> u32 {
@@ -50,45 +67,79 @@ impl KeyIndex {
     }
 
     pub(super) fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<SlotId> {
-        self.points.find(hash, |id| self.slots.at(id).newest.key() == key).map(SlotId)
+        self.points.find(hash, |id| self.newest.at(id).key() == key).map(SlotId)
     }
 
-    pub(super) fn slot(&self, slot: SlotId) -> &KeySlot {
-        self.slots.at(slot.0)
-    }
-
-    pub(super) fn slot_mut(&mut self, slot: SlotId) -> &mut KeySlot {
-        self.slots.at_mut(slot.0)
+    pub(super) fn slot(&self, id: SlotId) -> KeySlot<'_> {
+        KeySlot { newest: self.newest.at(id.0), index: self, id }
     }
 
     /// Adds a key that is not there yet, with its first version.
     pub(super) fn insert(&mut self, hash: u32, kv: KeyValue) -> SlotId {
         let key = kv.key().into();
-        let slot = SlotId(self.slots.insert(KeySlot { newest: kv, older: VecDeque::new(), attachment: 0 }));
-        self.points.insert(hash, slot.0);
-        self.order.insert(key, slot);
-        slot
+        let id = self.newest.insert(kv);
+        assert_eq!(
+            id,
+            self.past.insert(Past::default()),
+            "both parts of a slot are added and removed together"
+        );
+        self.points.insert(hash, id);
+        self.order.insert(key, SlotId(id));
+        SlotId(id)
     }
 
     /// Forgets a key of which nothing is retained any more. Gives its last version.
     pub(super) fn purge(&mut self, slot: SlotId) -> KeyValue {
-        let removed = self.slots.remove(slot.0);
-        let key = removed.newest.key();
-        self.points.remove(self.hash(key), slot.0);
-        self.order.remove(key);
-        removed.newest
+        let kv = self.newest.remove(slot.0);
+        self.past.remove(slot.0);
+        self.points.remove(self.hash(kv.key()), slot.0);
+        self.order.remove(kv.key());
+        kv
+    }
+
+    /// Makes `kv` the newest version.
+    pub(super) fn push(&mut self, slot: SlotId, kv: KeyValue) {
+        let kv = std::mem::replace(self.newest.at_mut(slot.0), kv);
+        let older = &mut self.past.at_mut(slot.0).older;
+        if older.len() == older.capacity() {
+            // A quarter more rather than twice as much: history is most of a store's memory.
+            older.reserve_exact((older.len() / 4).max(2));
+        }
+        older.push_back(Older { mod_revision: kv.mod_revision(), kv });
+    }
+
+    /// Takes back the newest version; `None`, and nothing is done, if it is the only one.
+    pub(super) fn pop(&mut self, slot: SlotId) -> Option<KeyValue> {
+        let before = self.past.at_mut(slot.0).older.pop_back()?;
+        Some(std::mem::replace(self.newest.at_mut(slot.0), before.kv))
+    }
+
+    /// Lets go of the oldest version but the newest, if there is one that is to go.
+    pub(super) fn pop_oldest(
+        &mut self,
+        slot: SlotId,
+        is_to_go: impl Fn(&KeyValue) -> bool,
+    ) -> Option<KeyValue> {
+        let older = &mut self.past.at_mut(slot.0).older;
+        older.front().filter(|oldest| is_to_go(&oldest.kv))?;
+        Some(older.pop_front()?.kv)
+    }
+
+    /// Notes the key's place among the keys of its lease.
+    pub(super) fn set_attachment(&mut self, slot: SlotId, place: u32) {
+        self.past.at_mut(slot.0).attachment = place;
     }
 
     /// The keys of a range in ascending order, whether they exist now or did once.
-    pub(super) fn range<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = SlotId> + 'a {
+    pub(super) fn range(&self, range: &KeyRange) -> Slots<'_> {
         let start = range.start();
-        let single = range.is_single().then(|| self.find(start)).flatten();
-        let inverted = !range.is_from_key() && start >= range.range_end();
-        let interval = (!range.is_single() && !inverted).then(|| {
-            let end = if range.is_from_key() { Bound::Unbounded } else { Bound::Excluded(range.range_end()) };
-            self.order.range::<[u8], _>((Bound::Included(start), end))
-        });
-        single.into_iter().chain(interval.into_iter().flatten().map(|(_, &slot)| slot))
+        if range.is_single() {
+            return Slots { single: self.find(start), interval: None };
+        }
+        let end = if range.is_from_key() { Bound::Unbounded } else { Bound::Excluded(range.range_end()) };
+        let is_empty = !range.is_from_key() && start >= range.range_end();
+        let interval = (!is_empty).then(|| self.order.range::<[u8], _>((Bound::Included(start), end)));
+        Slots { single: None, interval }
     }
 
     /// All keys in ascending order, with their slots.
@@ -96,61 +147,72 @@ impl KeyIndex {
         self.order.iter().map(|(key, &slot)| (&**key, slot))
     }
 
-    /// Whether the three tables name the same keys; for tests.
+    /// Whether all tables name the same keys; for tests.
     pub(super) fn is_consistent(&self) -> bool {
-        self.points.len() == self.slots.len()
-            && self.order.len() == self.slots.len()
-            && self.slots.iter().all(|(id, slot)| {
-                let key = slot.newest.key();
-                self.find(key) == Some(SlotId(id)) && self.order.get(key) == Some(&SlotId(id))
+        self.points.len() == self.newest.len()
+            && self.order.len() == self.newest.len()
+            && self.past.len() == self.newest.len()
+            && self.newest.iter().all(|(id, kv)| {
+                let indexed = self.find(kv.key()) == Some(SlotId(id));
+                indexed && self.order.get(kv.key()) == Some(&SlotId(id)) && self.past.get(id).is_some()
             })
     }
 }
 
-impl KeySlot {
-    /// Makes `kv` the newest version.
-    pub(super) fn push(&mut self, kv: KeyValue) {
-        let kv = std::mem::replace(&mut self.newest, kv);
-        if self.older.len() == self.older.capacity() {
-            // A quarter more rather than twice as much: history is most of a store's memory.
-            self.older.reserve_exact((self.older.len() / 4).max(2));
+/// The keys of a range, one after the other.
+pub(super) struct Slots<'a> {
+    single: Option<SlotId>,
+    interval: Option<btree_map::Range<'a, Box<[u8]>, SlotId>>,
+}
+
+impl Iterator for Slots<'_> {
+    type Item = SlotId;
+
+    fn next(&mut self) -> Option<SlotId> {
+        match &mut self.interval {
+            Some(interval) => interval.next().map(|(_, &slot)| slot),
+            None => self.single.take(),
         }
-        self.older.push_back(Older { mod_revision: kv.mod_revision(), kv });
     }
+}
 
-    /// Takes back the newest version; `None`, and nothing is done, if it is the only one.
-    pub(super) fn pop(&mut self) -> Option<KeyValue> {
-        let before = self.older.pop_back()?;
-        Some(std::mem::replace(&mut self.newest, before.kv))
-    }
-
-    /// Lets go of the oldest version but the newest, if there is one that is to go.
-    pub(super) fn pop_oldest(&mut self, is_to_go: impl Fn(&KeyValue) -> bool) -> Option<KeyValue> {
-        self.older.front().filter(|oldest| is_to_go(&oldest.kv))?;
-        Some(self.older.pop_front()?.kv)
+impl<'a> KeySlot<'a> {
+    /// The newest version, be it a tombstone.
+    pub(super) fn newest(self) -> &'a KeyValue {
+        self.newest
     }
 
     /// The newest version, unless it is a tombstone.
-    pub(super) fn live(&self) -> Option<&KeyValue> {
-        Some(&self.newest).filter(|kv| !kv.is_tombstone())
+    pub(super) fn live(self) -> Option<&'a KeyValue> {
+        Some(self.newest).filter(|kv| !kv.is_tombstone())
     }
 
     /// The newest version at `revision`, be it a tombstone.
-    pub(super) fn version_at(&self, revision: Revision) -> Option<&KeyValue> {
+    pub(super) fn version_at(self, revision: Revision) -> Option<&'a KeyValue> {
         if self.newest.mod_revision() <= revision {
-            return Some(&self.newest);
+            return Some(self.newest);
         }
-        let later = self.older.partition_point(|older| older.mod_revision <= revision);
-        Some(&self.older[later.checked_sub(1)?].kv)
+        let older = &self.past().older;
+        let later = older.partition_point(|older| older.mod_revision <= revision);
+        Some(&older[later.checked_sub(1)?].kv)
     }
 
     /// The pair as it was at `revision`, if the key existed.
-    pub(super) fn live_at(&self, revision: Revision) -> Option<&KeyValue> {
+    pub(super) fn live_at(self, revision: Revision) -> Option<&'a KeyValue> {
         self.version_at(revision).filter(|kv| !kv.is_tombstone())
     }
 
     /// The retained versions, oldest first.
-    pub(super) fn versions(&self) -> impl Iterator<Item = &KeyValue> {
-        self.older.iter().map(|older| &older.kv).chain([&self.newest])
+    pub(super) fn versions(self) -> impl Iterator<Item = &'a KeyValue> {
+        self.past().older.iter().map(|older| &older.kv).chain([self.newest])
+    }
+
+    /// The place of the key among the keys of its lease; meaningless without one.
+    pub(super) fn attachment(self) -> u32 {
+        self.past().attachment
+    }
+
+    fn past(self) -> &'a Past {
+        self.index.past.at(self.id.0)
     }
 }

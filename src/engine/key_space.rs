@@ -30,7 +30,8 @@ pub(super) struct KeySpace {
     bytes_held: u64,
     /// Up to this position of history, superseded versions are reclaimed. Never behind its start.
     pub(super) reclaimed: u64,
-    scratch: Vec<u8>,
+    /// Whether a compaction may have left something to reclaim.
+    pub(super) reclaiming: bool,
 }
 
 /// What a put did.
@@ -63,7 +64,7 @@ impl KeySpace {
             versions: 0,
             bytes_held: 0,
             reclaimed: 0,
-            scratch: Vec::new(),
+            reclaiming: false,
         }
     }
 
@@ -92,7 +93,7 @@ impl KeySpace {
         if self.changes > 0 { self.current.next() } else { self.current }
     }
 
-    pub(super) fn slot(&self, slot: SlotId) -> &KeySlot {
+    pub(super) fn slot(&self, slot: SlotId) -> KeySlot<'_> {
         self.index.slot(slot)
     }
 
@@ -107,8 +108,8 @@ impl KeySpace {
     }
 
     /// Changes a key, as of R-REV-4 and R-REV-5. Fails without effect if the put keeps something of a key that does
-    /// not exist.
-    pub(super) fn put(&mut self, put: &Put) -> Result<Written> {
+    /// not exist. The draft is of the put's key and value.
+    pub(super) fn put(&mut self, put: &Put, draft: KeyValue) -> Result<Written> {
         let hash = self.index.hash(&put.key);
         let found = self.index.find_hashed(hash, &put.key);
         let before = found.and_then(|slot| self.index.slot(slot).live());
@@ -128,8 +129,8 @@ impl KeySpace {
             fields.version = live.last().map_or(1, |kv| kv.version() + 1);
         }
         let kept = before.filter(|_| put.ignore_value);
-        let value = kept.map_or(&put.value[..], KeyValue::value);
-        let kv = KeyValue::build(fields, &put.key, value, &mut self.scratch);
+        let draft = kept.map_or(draft, |kept| KeyValue::draft(&put.key, kept.value()));
+        let kv = draft.with_fields(fields);
         let prev_kv = before.filter(|_| put.prev_kv).cloned();
         self.live_keys += u64::from(before.is_none());
         let slot = self.record(hash, found, kv);
@@ -138,7 +139,7 @@ impl KeySpace {
 
     /// Deletes a key that exists. Gives the pair as it was.
     pub(super) fn delete(&mut self, slot: SlotId) -> KeyValue {
-        let before = self.index.slot(slot).newest.clone();
+        let before = self.index.slot(slot).newest().clone();
         debug_assert!(!before.is_tombstone(), "only a key that exists is deleted");
         let fields = Fields {
             create_revision: Revision::new(0),
@@ -147,7 +148,7 @@ impl KeySpace {
             lease: LeaseId::NONE,
             sub: self.changes,
         };
-        let tombstone = KeyValue::build(fields, before.key(), &[], &mut self.scratch);
+        let tombstone = KeyValue::draft(before.key(), &[]).with_fields(fields);
         self.live_keys -= 1;
         self.record(0, Some(slot), tombstone);
         before
@@ -160,7 +161,7 @@ impl KeySpace {
         self.count_version(&kv);
         match found {
             Some(slot) => {
-                self.index.slot_mut(slot).push(kv);
+                self.index.push(slot, kv);
                 slot
             }
             None => {
@@ -184,8 +185,9 @@ impl KeySpace {
         let kv = self.history.pop_back().expect("each change of the transaction is in history");
         self.uncount_version(&kv);
         let slot = self.index.find(kv.key()).expect("a key with a version in history has a slot");
-        let attached = (kv.lease() != LeaseId::NONE).then(|| (kv.lease(), self.index.slot(slot).attachment));
-        let created = self.index.slot_mut(slot).pop().is_none();
+        let attached =
+            (kv.lease() != LeaseId::NONE).then(|| (kv.lease(), self.index.slot(slot).attachment()));
+        let created = self.index.pop(slot).is_none();
         let restored = if created { None } else { self.index.slot(slot).live() };
         let lease = restored.map_or(LeaseId::NONE, KeyValue::lease);
         match (kv.is_tombstone(), restored.is_some()) {
@@ -235,6 +237,7 @@ impl KeySpace {
         self.check_not_compacted(revision, |compacted| revision <= compacted)?;
         self.check_not_future(revision)?;
         self.compacted = Some(revision);
+        self.reclaiming = true;
         Ok(())
     }
 

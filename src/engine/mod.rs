@@ -160,20 +160,22 @@ impl Engine {
         self.lessor.next_deadline().into_iter().chain(tick).min()
     }
 
-    /// Reclaims up to 256 versions that a compaction made unreadable, and gives their number: 0 when nothing is left.
-    /// Each command does the same, so calling it is for those who want the memory back sooner.
+    /// Does a bounded piece of reclaiming what a compaction made unreadable, and gives the number of versions reclaimed:
+    /// 256 at the most, and 0 where the piece had none. Each command does the same, so calling it while
+    /// [`is_reclaiming`](Self::is_reclaiming) is for those who want the memory back sooner.
     pub fn reclaim(&mut self) -> usize {
+        self.garbage.clear();
         self.keys.reclaim(&mut self.garbage)
     }
 
-    /// Whether a compaction has left something to reclaim.
+    /// Whether a compaction may have left something to reclaim.
     #[must_use]
     pub fn is_reclaiming(&self) -> bool {
-        self.keys.reclaiming()
+        self.keys.reclaiming
     }
 
-    /// The records that were reclaimed, to be dropped where that disturbs nobody: outside of a lock. At most what one
-    /// command reclaims gathers, if it is taken after each.
+    /// The records that the last call reclaimed, to be dropped where that disturbs nobody: outside of a lock. What is
+    /// not taken is dropped by the next call that reclaims.
     #[must_use]
     pub fn take_garbage(&mut self) -> Vec<KeyValue> {
         std::mem::take(&mut self.garbage)
@@ -181,7 +183,7 @@ impl Engine {
 
     /// Does the part of a compaction's reclaiming that falls to each command.
     fn reclaim_some(&mut self) {
-        if self.keys.reclaiming() {
+        if self.keys.reclaiming {
             self.reclaim();
         }
     }

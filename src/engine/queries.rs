@@ -48,7 +48,7 @@ impl Engine {
         let lease = self.lessor.get(id);
         let attached = lease.filter(|_| keys).map_or(&[][..], |lease| lease.keys());
         let mut keys: Vec<Vec<u8>> =
-            attached.iter().map(|&slot| self.keys.slot(slot).newest.key().to_vec()).collect();
+            attached.iter().map(|&slot| self.keys.slot(slot).newest().key().to_vec()).collect();
         keys.sort();
         TimeToLiveResponse {
             header: self.header(),

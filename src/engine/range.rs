@@ -43,8 +43,7 @@ impl KeySpace {
             kvs.truncate(limit);
         }
         if get.keys_only {
-            let mut scratch = Vec::new();
-            kvs = kvs.iter().map(|kv| kv.without_value(&mut scratch)).collect();
+            kvs = kvs.iter().map(KeyValue::without_value).collect();
         }
         let count = if planted(Bug::CountIsLimited) { kvs.len() as i64 } else { count };
         GetResponse { header, kvs: KeyValues::Many(kvs), more, count }
@@ -55,7 +54,7 @@ impl KeySpace {
         let found = slot.and_then(|slot| at.map_or_else(|| slot.live(), |revision| slot.live_at(revision)));
         let count = i64::from(found.is_some());
         let kv = found.filter(|kv| !get.count_only && (!has_filter(get) || passes(get, kv)));
-        let kv = if get.keys_only { kv.map(|kv| kv.without_value(&mut Vec::new())) } else { kv.cloned() };
+        let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
         GetResponse { header, kvs: KeyValues::Single(kv), more: false, count }
     }
 
@@ -63,7 +62,7 @@ impl KeySpace {
     fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
         let cap = if get.count_only { 0 } else { cap };
         let counted = (at.is_none() && covers_everything(&get.range)).then(|| self.live_keys());
-        let mut kvs = Vec::new();
+        let mut kvs = Vec::with_capacity(cap.min(32));
         let mut count = 0_u64;
         for slot in self.index.range(&get.range) {
             if let Some(total) = counted.filter(|_| kvs.len() >= cap) {

@@ -203,7 +203,7 @@ impl Engine {
     }
 
     fn run_put(&mut self, put: &Put) -> Result<PutResponse> {
-        let prev_kv = self.put_key(put)?;
+        let prev_kv = self.put_key(put, KeyValue::draft(&put.key, &put.value))?;
         Ok(PutResponse { header: ResponseHeader::inner(self.keys.seen()), prev_kv })
     }
 

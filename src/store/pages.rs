@@ -70,8 +70,7 @@ impl Iterator for RangePages {
             self.rest = Some(KeyRange::from_wire(after_last, range.range_end().to_vec()));
         }
         if self.keys_only {
-            let mut scratch = Vec::new();
-            kvs = kvs.iter().map(|kv| kv.without_value(&mut scratch)).collect();
+            kvs = kvs.iter().map(KeyValue::without_value).collect();
         }
         Some(Ok(kvs))
     }

@@ -97,7 +97,9 @@ impl Shell {
     /// Does what is due, and gives back all memory that a compaction freed, the lock released between two pieces.
     pub(super) fn tick(&self) -> Result<()> {
         self.command(Time::Matters, |_| Ok(()))?;
-        while self.command(Time::IsNoMatter, |engine| Ok(engine.reclaim()))? > 0 {}
+        while self.read(|engine| Ok(engine.is_reclaiming()))? {
+            self.command(Time::IsNoMatter, |engine| Ok(engine.reclaim()))?;
+        }
         Ok(())
     }
 

@@ -93,7 +93,9 @@ impl Store {
     /// See there.
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
         let put = put.into();
-        self.shell.command(Time::IsNoMatter, |engine| engine.put(&put))
+        // The record is made, which may take fresh memory, before anybody has to wait for it.
+        let draft = KeyValue::draft(&put.key, &put.value);
+        self.shell.command(Time::IsNoMatter, |engine| engine.put_draft(&put, draft))
     }
 
     /// Deletes keys. The errors are those of [`Engine::delete`](crate::Engine::delete).

@@ -36,8 +36,8 @@ impl EngineSubject {
 
     /// Reclaims all that compactions have left behind.
     pub fn drain(&mut self) {
-        while self.engine.reclaim() > 0 {
-            drop(self.engine.take_garbage());
+        while self.engine.is_reclaiming() {
+            self.engine.reclaim();
         }
     }
 
