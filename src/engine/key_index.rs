@@ -8,19 +8,20 @@ use super::point_index::PointIndex;
 use super::slab::Slab;
 use crate::api::{KeyRange, KeyValue, Revision};
 
-/// The number under which a key's history is held, from the key's creation until nothing of it is retained.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct SlotId(u32);
+/// Where a key's history is held, from the key's creation until nothing of it is retained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SlotId {
+    hash: u32,
+    id: u32,
+}
 
 #[derive(Clone, Debug)]
 pub(super) struct KeyIndex {
     hasher: KeyHasher,
-    points: PointIndex,
+    /// The newest version of each key: reading the latest looks nowhere else.
+    points: PointIndex<KeyValue>,
     order: BTreeMap<Box<[u8]>, SlotId>,
-    /// The newest version of each key, apart from what else is known of it: reading the latest touches nothing else, and
-    /// the more of these fit into a cache, the faster it is.
-    newest: Slab<KeyValue>,
-    /// The rest, under the same numbers.
+    /// What else is known of each key.
     past: Slab<Past>,
 }
 
@@ -49,13 +50,7 @@ pub(super) struct KeySlot<'a> {
 
 impl KeyIndex {
     pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self {
-            hasher,
-            points: PointIndex::new(),
-            order: BTreeMap::new(),
-            newest: Slab::new(),
-            past: Slab::new(),
-        }
+        Self { hasher, points: PointIndex::new(), order: BTreeMap::new(), past: Slab::new() }
     }
 
     pub(super) fn hash(&self, key: &[u8]) -> u32 {
@@ -67,40 +62,34 @@ impl KeyIndex {
     }
 
     pub(super) fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<SlotId> {
-        self.points.find(hash, |id| self.newest.at(id).key() == key).map(SlotId)
+        let (id, _) = self.points.find(hash, |_, newest| newest.key() == key)?;
+        Some(SlotId { hash, id })
     }
 
     pub(super) fn slot(&self, id: SlotId) -> KeySlot<'_> {
-        KeySlot { newest: self.newest.at(id.0), index: self, id }
+        KeySlot { newest: self.points.at(id.hash, id.id), index: self, id }
     }
 
     /// Adds a key that is not there yet, with its first version.
     pub(super) fn insert(&mut self, hash: u32, kv: KeyValue) -> SlotId {
-        let key = kv.key().into();
-        let id = self.newest.insert(kv);
-        assert_eq!(
-            id,
-            self.past.insert(Past::default()),
-            "both parts of a slot are added and removed together"
-        );
-        self.points.insert(hash, id);
-        self.order.insert(key, SlotId(id));
-        SlotId(id)
+        let slot = SlotId { hash, id: self.past.insert(Past::default()) };
+        self.order.insert(kv.key().into(), slot);
+        self.points.insert(hash, slot.id, kv);
+        slot
     }
 
     /// Forgets a key of which nothing is retained any more. Gives its last version.
     pub(super) fn purge(&mut self, slot: SlotId) -> KeyValue {
-        let kv = self.newest.remove(slot.0);
-        self.past.remove(slot.0);
-        self.points.remove(self.hash(kv.key()), slot.0);
+        self.past.remove(slot.id);
+        let kv = self.points.remove(slot.hash, slot.id);
         self.order.remove(kv.key());
         kv
     }
 
     /// Makes `kv` the newest version.
     pub(super) fn push(&mut self, slot: SlotId, kv: KeyValue) {
-        let kv = std::mem::replace(self.newest.at_mut(slot.0), kv);
-        let older = &mut self.past.at_mut(slot.0).older;
+        let kv = std::mem::replace(self.points.at_mut(slot.hash, slot.id), kv);
+        let older = &mut self.past.at_mut(slot.id).older;
         if older.len() == older.capacity() {
             // A quarter more rather than twice as much: history is most of a store's memory.
             older.reserve_exact((older.len() / 4).max(2));
@@ -110,8 +99,8 @@ impl KeyIndex {
 
     /// Takes back the newest version; `None`, and nothing is done, if it is the only one.
     pub(super) fn pop(&mut self, slot: SlotId) -> Option<KeyValue> {
-        let before = self.past.at_mut(slot.0).older.pop_back()?;
-        Some(std::mem::replace(self.newest.at_mut(slot.0), before.kv))
+        let before = self.past.at_mut(slot.id).older.pop_back()?;
+        Some(std::mem::replace(self.points.at_mut(slot.hash, slot.id), before.kv))
     }
 
     /// Lets go of the oldest version but the newest, if there is one that is to go.
@@ -120,14 +109,14 @@ impl KeyIndex {
         slot: SlotId,
         is_to_go: impl Fn(&KeyValue) -> bool,
     ) -> Option<KeyValue> {
-        let older = &mut self.past.at_mut(slot.0).older;
+        let older = &mut self.past.at_mut(slot.id).older;
         older.front().filter(|oldest| is_to_go(&oldest.kv))?;
         Some(older.pop_front()?.kv)
     }
 
     /// Notes the key's place among the keys of its lease.
     pub(super) fn set_attachment(&mut self, slot: SlotId, place: u32) {
-        self.past.at_mut(slot.0).attachment = place;
+        self.past.at_mut(slot.id).attachment = place;
     }
 
     /// The keys of a range in ascending order, whether they exist now or did once.
@@ -149,13 +138,12 @@ impl KeyIndex {
 
     /// Whether all tables name the same keys; for tests.
     pub(super) fn is_consistent(&self) -> bool {
-        self.points.len() == self.newest.len()
-            && self.order.len() == self.newest.len()
-            && self.past.len() == self.newest.len()
-            && self.newest.iter().all(|(id, kv)| {
-                let indexed = self.find(kv.key()) == Some(SlotId(id));
-                indexed && self.order.get(kv.key()) == Some(&SlotId(id)) && self.past.get(id).is_some()
-            })
+        self.points.len() == self.order.len()
+            && self.past.len() == self.order.len()
+            && self
+                .order
+                .iter()
+                .all(|(key, slot)| self.find(key) == Some(*slot) && self.past.get(slot.id).is_some())
     }
 }
 
@@ -213,6 +201,6 @@ impl<'a> KeySlot<'a> {
     }
 
     fn past(self) -> &'a Past {
-        self.index.past.at(self.id.0)
+        self.index.past.at(self.id.id)
     }
 }

@@ -21,7 +21,7 @@ const STALE_MIN: usize = 1024;
 #[derive(Clone, Debug)]
 pub(super) struct Lessor {
     hasher: KeyHasher,
-    points: PointIndex,
+    points: PointIndex<()>,
     leases: Slab<Lease>,
     /// When leases end, soonest first. A renewal writes only the lease's deadline: an entry may be too early, and is
     /// put right when it comes to the front. The first entry is always right.
@@ -93,7 +93,9 @@ impl Lessor {
     }
 
     fn find(&self, id: LeaseId) -> Option<u32> {
-        self.points.find(self.hasher.number(id.get()), |slot| self.leases.at(slot).id == id)
+        let hash = self.hasher.number(id.get());
+        let (slot, ()) = self.points.find(hash, |slot, ()| self.leases.at(slot).id == id)?;
+        Some(slot)
     }
 
     /// The next instant at which a lease ends.
@@ -124,7 +126,7 @@ impl Lessor {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let slot = self.leases.insert(Lease { id, ttl, sequence, renewal, queued: false, keys: Vec::new() });
-        self.points.insert(self.hasher.number(id.get()), slot);
+        self.points.insert(self.hasher.number(id.get()), slot, ());
         self.enqueue(slot);
         Ok((id, ttl))
     }

@@ -1,84 +1,77 @@
-//! Point lookups: from the hash of a key to the number under which a slab holds what belongs to it.
+//! Point lookups: from the hash of a key to its number, and to what is wanted first of it.
 //!
-//! Only numbers are stored; the caller compares keys where they are. The order of the entries depends on the seed and
-//! is never observed: there is no way to iterate.
+//! The caller compares keys where they are. The order of the entries depends on the seed of the hash and is never
+//! observed: there is no way to iterate.
 
 /// Cut into this many tables, each growing alone, so that no insert pays for moving all entries at once.
 const TABLES: usize = 64;
 const TABLE_BITS: u32 = TABLES.trailing_zeros();
 
 #[derive(Clone, Debug)]
-pub(super) struct PointIndex {
-    tables: Vec<Table>,
+pub(super) struct PointIndex<T> {
+    tables: Vec<Table<T>>,
 }
 
-/// Open addressing with linear probing. An entry is 0, or the hash above the id plus one.
-#[derive(Clone, Debug, Default)]
-struct Table {
-    entries: Vec<u64>,
+/// Open addressing with linear probing.
+#[derive(Clone, Debug)]
+struct Table<T> {
+    entries: Vec<Option<Entry<T>>>,
     used: usize,
 }
 
-impl PointIndex {
+/// The value lies in the entry itself, so that finding it is one look into memory.
+#[derive(Clone, Debug)]
+struct Entry<T> {
+    hash: u32,
+    id: u32,
+    value: T,
+}
+
+impl<T: Clone> PointIndex<T> {
     pub(super) fn new() -> Self {
-        Self { tables: vec![Table::default(); TABLES] }
+        Self { tables: vec![Table { entries: Vec::new(), used: 0 }; TABLES] }
+    }
+}
+
+impl<T> PointIndex<T> {
+    /// The id and value under `hash` of which `is_it` says that they are those meant.
+    pub(super) fn find(&self, hash: u32, is_it: impl Fn(u32, &T) -> bool) -> Option<(u32, &T)> {
+        let table = &self.tables[table_of(hash)];
+        let entry = table.entries[table.find(hash, is_it)?].as_ref()?;
+        Some((entry.id, &entry.value))
     }
 
-    /// The id under `hash` of which `is_it` says that it is the one meant.
-    pub(super) fn find(&self, hash: u32, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        let table = &self.tables[table_of(hash)];
-        if table.entries.is_empty() {
-            return None;
-        }
-        let mask = table.entries.len() - 1;
-        let mut at = hash as usize & mask;
-        loop {
-            let entry = table.entries[at];
-            if entry == 0 {
-                return None;
-            }
-            if hash_of(entry) == hash && is_it(id_of(entry)) {
-                return Some(id_of(entry));
-            }
-            at = (at + 1) & mask;
-        }
+    /// The value of an id that is there.
+    pub(super) fn at(&self, hash: u32, id: u32) -> &T {
+        let (_, value) = self.find(hash, |found, _| found == id).expect("an id is found under its hash");
+        value
+    }
+
+    /// The value of an id that is there.
+    pub(super) fn at_mut(&mut self, hash: u32, id: u32) -> &mut T {
+        let table = &mut self.tables[table_of(hash)];
+        let at = table.find(hash, |found, _| found == id).expect("an id is found under its hash");
+        &mut table.entries[at].as_mut().expect("an entry was just found there").value
     }
 
     /// Adds an id that is not there yet.
-    pub(super) fn insert(&mut self, hash: u32, id: u32) {
+    pub(super) fn insert(&mut self, hash: u32, id: u32, value: T) {
         let table = &mut self.tables[table_of(hash)];
         if (table.used + 1) * 5 > table.entries.len() * 4 {
             table.grow();
         }
-        table.place(u64::from(hash) << 32 | (u64::from(id) + 1));
+        table.place(Entry { hash, id, value });
         table.used += 1;
     }
 
     /// Removes an id that is there.
-    pub(super) fn remove(&mut self, hash: u32, id: u32) {
+    pub(super) fn remove(&mut self, hash: u32, id: u32) -> T {
         let table = &mut self.tables[table_of(hash)];
-        let mask = table.entries.len() - 1;
-        let sought = u64::from(hash) << 32 | (u64::from(id) + 1);
-        let mut hole = hash as usize & mask;
-        while table.entries[hole] != sought {
-            assert!(
-                table.entries[hole] != 0,
-                "an id is removed from the index under the hash it was added with"
-            );
-            hole = (hole + 1) & mask;
-        }
-        // Entries behind the hole move up unless that would put them before the place where their search begins.
-        let mut next = (hole + 1) & mask;
-        while table.entries[next] != 0 {
-            let home = hash_of(table.entries[next]) as usize & mask;
-            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
-                table.entries[hole] = table.entries[next];
-                hole = next;
-            }
-            next = (next + 1) & mask;
-        }
-        table.entries[hole] = 0;
+        let at = table
+            .find(hash, |found, _| found == id)
+            .expect("an id is removed under the hash it was added with");
         table.used -= 1;
+        table.remove(at)
     }
 
     /// How many ids there are.
@@ -87,35 +80,55 @@ impl PointIndex {
     }
 }
 
-impl Table {
-    fn grow(&mut self) {
-        let doubled = vec![0; (self.entries.len() * 2).max(8)];
-        for entry in std::mem::replace(&mut self.entries, doubled) {
-            if entry != 0 {
-                self.place(entry);
+impl<T> Table<T> {
+    fn find(&self, hash: u32, is_it: impl Fn(u32, &T) -> bool) -> Option<usize> {
+        let mask = self.entries.len().checked_sub(1)?;
+        let mut at = hash as usize & mask;
+        while let Some(entry) = &self.entries[at] {
+            if entry.hash == hash && is_it(entry.id, &entry.value) {
+                return Some(at);
             }
+            at = (at + 1) & mask;
+        }
+        None
+    }
+
+    fn grow(&mut self) {
+        let capacity = (self.entries.len() * 2).max(8);
+        let doubled = std::iter::repeat_with(|| None).take(capacity).collect();
+        for entry in std::mem::replace(&mut self.entries, doubled).into_iter().flatten() {
+            self.place(entry);
         }
     }
 
-    fn place(&mut self, entry: u64) {
+    fn place(&mut self, entry: Entry<T>) {
         let mask = self.entries.len() - 1;
-        let mut at = hash_of(entry) as usize & mask;
-        while self.entries[at] != 0 {
+        let mut at = entry.hash as usize & mask;
+        while self.entries[at].is_some() {
             at = (at + 1) & mask;
         }
-        self.entries[at] = entry;
+        self.entries[at] = Some(entry);
+    }
+
+    /// Takes out the entry at a place. Entries behind it move up, unless that would put them before the place where
+    /// their search begins.
+    fn remove(&mut self, at: usize) -> T {
+        let mask = self.entries.len() - 1;
+        let removed = self.entries[at].take().expect("an entry was just found there");
+        let (mut hole, mut next) = (at, (at + 1) & mask);
+        while let Some(entry) = &self.entries[next] {
+            let home = entry.hash as usize & mask;
+            if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
+                self.entries.swap(hole, next);
+                hole = next;
+            }
+            next = (next + 1) & mask;
+        }
+        removed.value
     }
 }
 
 /// The table takes the upper bits, the place inside it the lower ones.
 fn table_of(hash: u32) -> usize {
     (hash >> (32 - TABLE_BITS)) as usize
-}
-
-fn hash_of(entry: u64) -> u32 {
-    (entry >> 32) as u32
-}
-
-fn id_of(entry: u64) -> u32 {
-    (entry & u64::from(u32::MAX)) as u32 - 1
 }

@@ -9,6 +9,9 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
+/// How many keys of a range are looked up together.
+const BATCH: usize = 32;
+
 /// What must hold of a read whatever the state, in this order (R-RNG-3).
 pub(super) fn check_get(get: &Get) -> Result<()> {
     if get.range.start().is_empty() {
@@ -59,26 +62,36 @@ impl KeySpace {
     }
 
     /// The first `cap` pairs of the range in key order, and how many keys it has.
+    ///
+    /// Keys are taken in batches: where their newest versions are is looked up for all before the first is looked at, so
+    /// that the processor waits for memory once for many rather than once for each.
     fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
         let cap = if get.count_only { 0 } else { cap };
         let counted = (at.is_none() && covers_everything(&get.range)).then(|| self.live_keys());
-        let mut kvs = Vec::with_capacity(cap.min(32));
+        let mut kvs = Vec::with_capacity(cap.min(BATCH));
         let mut count = 0_u64;
-        for slot in self.index.range(&get.range) {
+        let mut slots = self.index.range(&get.range);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
             if let Some(total) = counted.filter(|_| kvs.len() >= cap) {
-                count = total;
-                break;
+                return (kvs, total.cast_signed());
             }
-            let slot = self.slot(slot);
-            let Some(kv) = at.map_or_else(|| slot.live(), |revision| slot.live_at(revision)) else {
-                continue;
-            };
-            count += 1;
-            if kvs.len() < cap {
-                kvs.push(kv.clone());
+            batch.clear();
+            batch.extend(slots.by_ref().take(BATCH).map(|slot| self.slot(slot)));
+            if batch.is_empty() {
+                return (kvs, count.cast_signed());
+            }
+            let pairs = batch.iter().filter_map(|slot| match at {
+                None => slot.live(),
+                Some(revision) => slot.live_at(revision),
+            });
+            for kv in pairs {
+                count += 1;
+                if kvs.len() < cap {
+                    kvs.push(kv.clone());
+                }
             }
         }
-        (kvs, count.cast_signed())
     }
 
     /// The next page of a range read in key order at a pinned revision: up to `limit` pairs, and whether there are more.
