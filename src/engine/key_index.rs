@@ -92,7 +92,7 @@ impl KeyIndex {
         let older = &mut self.past.at_mut(slot.id).older;
         if older.len() == older.capacity() {
             // A quarter more rather than twice as much: history is most of a store's memory.
-            older.reserve_exact((older.len() / 4).max(2));
+            older.reserve_exact((older.len() / 4).max(4));
         }
         older.push_back(Older { mod_revision: kv.mod_revision(), kv });
     }
@@ -181,8 +181,8 @@ impl<'a> KeySlot<'a> {
             return Some(self.newest);
         }
         let older = &self.past().older;
-        let later = older.partition_point(|older| older.mod_revision <= revision);
-        Some(&older[later.checked_sub(1)?].kv)
+        let last = count_until(older, self.newest, revision).checked_sub(1)?;
+        Some(&older[last].kv)
     }
 
     /// The pair as it was at `revision`, if the key existed.
@@ -203,4 +203,37 @@ impl<'a> KeySlot<'a> {
     fn past(self) -> &'a Past {
         self.index.past.at(self.id.id)
     }
+}
+
+/// How many of the versions older than `newest` are of `revision` or before, which is before the newest one's.
+///
+/// The place is guessed as if all versions had come at the intervals of the newest generation, and searched for from there
+/// in steps that double. Mostly that looks at one or two places in memory, where halving looks at one for each step.
+fn count_until(older: &VecDeque<Older>, newest: &KeyValue, revision: Revision) -> usize {
+    let is_until = |place: usize| older[place].mod_revision <= revision;
+    let distance = |earlier: Revision| newest.mod_revision().get().abs_diff(earlier.get());
+    let interval = (distance(newest.create_revision()) / newest.version().unsigned_abs().max(1)).max(1);
+    let back = usize::try_from(distance(revision) / interval).unwrap_or(usize::MAX);
+    let guess = older.len().saturating_sub(back.saturating_add(1));
+    // All before `low` are; none from `high` on is.
+    let (mut low, mut high, mut step) = (guess, guess, 1);
+    if older.get(guess).is_some_and(|_| is_until(guess)) {
+        low = guess + 1;
+        while low + step <= older.len() && is_until(low + step - 1) {
+            low += step;
+            step *= 2;
+        }
+        high = older.len().min(low + step - 1);
+    } else {
+        while step <= high && !is_until(high - step) {
+            high -= step;
+            step *= 2;
+        }
+        low = (high + 1).saturating_sub(step).min(high);
+    }
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if is_until(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
 }
