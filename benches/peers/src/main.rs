@@ -1,0 +1,80 @@
+//! Leasehold beside other stores that a program could embed: `cargo run --release`, in this folder.
+//!
+//! A crate of its own, so that nobody who builds or tests Leasehold builds these too. The calls and the way of measuring
+//! are those of `../workloads` and `../support`: both sides in turn, the same keys and values, the median of the ratios
+//! of the rounds. Here a ratio is how many times as long the peer takes, so higher is better, and what "must" be met is
+//! a lower bound.
+//!
+//! - `surrealmx`, the newest release: puts, gets, ranges and compare-and-put of the latest values. It has no public read
+//!   at an old version.
+//! - `surrealmx` 0.18, the last with such a read: gets at an old version, with an hour of history kept. A Leasehold get
+//!   is one call; there it is a read transaction made, asked and cancelled. The time with one transaction kept for all
+//!   reads is told too.
+//!
+//! Both peers run with their background threads on, as they come.
+
+#[expect(dead_code, reason = "the other benchmarks use all of it")]
+#[path = "../../workloads/keys.rs"]
+mod keys;
+mod old_revisions;
+#[expect(dead_code, reason = "the other benchmarks use all of it")]
+#[path = "../../workloads/subjects.rs"]
+mod subjects;
+mod surreal;
+mod turns;
+
+use keys::Stock;
+use leasehold::Store;
+use subjects::{Subject, loaded};
+use surreal::Surreal;
+use turns::{Side, compare, in_pieces};
+
+const KEYS: usize = 100_000;
+const CALLS: usize = 20_000;
+const RANGES: usize = 1_000;
+
+fn main() {
+    println!("| workload | peer / leasehold: median (min-max) | must | ns: leasehold, peer |");
+    println!("|---|---|---|---|");
+    old_revisions::compare_all();
+    let ratio = |workload, calls, sides| compare(&format!("{workload}, surrealmx 1"), 1.0, calls, sides);
+    ratio("T8 put, 100k keys", CALLS, (puts(stored()), puts(surreal())));
+    ratio("T8 get, 100k keys", CALLS, (gets(stored()), gets(surreal())));
+    ratio("T8 range of 100", RANGES, (ranges(stored()), ranges(surreal())));
+    ratio("T8 get, then compare and put", CALLS, (changes(stored()), changes(surreal())));
+}
+
+fn stored() -> Store {
+    loaded(Store::new(), Stock::new(KEYS).pairs())
+}
+
+fn surreal() -> Surreal {
+    loaded(Surreal::new(), Stock::new(KEYS).pairs())
+}
+
+fn puts(subject: impl Subject + 'static) -> Side {
+    let mut stock = Stock::new(KEYS);
+    Box::new(move |calls| in_pieces(calls, |piece| stock.puts(piece), |(key, value)| subject.put(key, value)))
+}
+
+fn gets(subject: impl Subject + 'static) -> Side {
+    let mut stock = Stock::new(KEYS);
+    Box::new(move |calls| in_pieces(calls, |piece| stock.gets(piece), |key| subject.get(key)))
+}
+
+fn changes(subject: impl Subject + 'static) -> Side {
+    let mut stock = Stock::new(KEYS);
+    Box::new(move |calls| {
+        let change = |(key, value)| subject.compare_and_put(key, value);
+        in_pieces(calls, |piece| stock.puts(piece), change)
+    })
+}
+
+fn ranges(subject: impl Subject + 'static) -> Side {
+    let (sorted, mut rng) = (Stock::new(KEYS).sorted(), keys::Rng::new(2));
+    let mut ready = move |piece: usize| {
+        let starts = (0..piece).map(|_| rng.below(sorted.len() - 100));
+        starts.map(|start| (sorted[start].clone(), sorted[start + 100].clone())).collect()
+    };
+    Box::new(move |calls| in_pieces(calls, &mut ready, |(start, end)| subject.range(start, end)))
+}

@@ -1,0 +1,30 @@
+//! Measuring two sides in turn, so that whatever else the machine does falls on both.
+
+use std::time::Duration;
+
+use crate::table::{Spread, Table, Target};
+use crate::workloads::{Duel, Side};
+
+/// Runs both sides in rounds of `calls` calls, every other round the rival first, and adds the ratio of their times.
+pub(crate) fn compare(table: &mut Table, target: Target, rounds: usize, calls: usize, mut duel: Duel) {
+    let per_call = |side: &mut Side| nanos(side(calls)) / calls as f64;
+    per_call(&mut duel.store);
+    per_call(&mut duel.rival);
+    let (mut store, mut rival) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        if round % 2 == 0 {
+            store.push(per_call(&mut duel.store));
+            rival.push(per_call(&mut duel.rival));
+        } else {
+            rival.push(per_call(&mut duel.rival));
+            store.push(per_call(&mut duel.store));
+        }
+    }
+    let ratios = store.iter().zip(&rival).map(|(store, rival)| store / rival).collect();
+    let detail = format!("{:.0} / {:.0} ns", Spread::of(store).median, Spread::of(rival).median);
+    table.add(target, Spread::of(ratios), &detail);
+}
+
+pub(crate) fn nanos(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}

@@ -1,0 +1,67 @@
+//! The figures beside what they must be.
+
+use std::fmt;
+
+/// What is measured, and how low it must be and should be.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) name: &'static str,
+    pub(crate) workload: &'static str,
+    pub(crate) unit: &'static str,
+    /// None: the figure is told and not judged.
+    pub(crate) must: Option<f64>,
+    pub(crate) aim: Option<f64>,
+}
+
+/// The median of what the rounds gave, with the lowest and the highest.
+#[derive(Clone, Copy)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) min: f64,
+    pub(crate) max: f64,
+}
+
+impl Spread {
+    pub(crate) fn of(mut rounds: Vec<f64>) -> Self {
+        rounds.sort_by(f64::total_cmp);
+        Self { median: rounds[rounds.len() / 2], min: rounds[0], max: rounds[rounds.len() - 1] }
+    }
+}
+
+/// The lines so far.
+#[derive(Default)]
+pub(crate) struct Table {
+    lines: Vec<String>,
+}
+
+impl Table {
+    /// Adds a line, and shows it at once. `detail` says what the figure was made from.
+    pub(crate) fn add(&mut self, target: Target, measured: Spread, detail: &str) {
+        let Target { name, workload, unit, must, aim } = target;
+        let met = match (must, aim) {
+            (Some(must), _) if measured.median > must => "MISSED",
+            (_, Some(aim)) if measured.median <= aim => "yes, and the aim",
+            (Some(_), _) => "yes",
+            (None, _) => "-",
+        };
+        let limit = |limit: Option<f64>| limit.map_or_else(|| "-".into(), |limit| format!("{limit} {unit}"));
+        let line = format!(
+            "| {name} | {workload} | {:.3} {unit} ({:.3}-{:.3}) | {} | {} | {met} | {detail} |",
+            measured.median,
+            measured.min,
+            measured.max,
+            limit(must),
+            limit(aim)
+        );
+        eprintln!("{line}");
+        self.lines.push(line);
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "| target | workload | measured: median (min-max) | must | aim | met? | from |")?;
+        writeln!(f, "|---|---|---|---|---|---|---|")?;
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
