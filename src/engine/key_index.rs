@@ -216,21 +216,22 @@ fn count_until(older: &VecDeque<Older>, newest: &KeyValue, revision: Revision) -
     let back = usize::try_from(distance(revision) / interval).unwrap_or(usize::MAX);
     let guess = older.len().saturating_sub(back.saturating_add(1));
     // All before `low` are; none from `high` on is.
-    let (mut low, mut high, mut step) = (guess, guess, 1);
-    if older.get(guess).is_some_and(|_| is_until(guess)) {
-        low = guess + 1;
+    let mut step = 1;
+    let (mut low, mut high) = if guess < older.len() && is_until(guess) {
+        let mut low = guess + 1;
         while low + step <= older.len() && is_until(low + step - 1) {
             low += step;
             step *= 2;
         }
-        high = older.len().min(low + step - 1);
+        (low, older.len().min(low + step - 1))
     } else {
+        let mut high = guess;
         while step <= high && !is_until(high - step) {
             high -= step;
             step *= 2;
         }
-        low = (high + 1).saturating_sub(step).min(high);
-    }
+        ((high + 1).saturating_sub(step), high)
+    };
     while low < high {
         let middle = low + (high - low) / 2;
         if is_until(middle) { low = middle + 1 } else { high = middle }
