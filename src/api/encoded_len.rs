@@ -1,6 +1,8 @@
 //! How long a request is in its protobuf encoding, which is what etcd limits (semantics, section 15).
 
-use crate::api::{Compare, CompareOp, Delete, Get, Operand, Put, SortOrder, SortTarget, Txn, TxnOp};
+use crate::api::{
+    Compact, Compare, CompareOp, Delete, Get, Grant, Operand, Put, SortOrder, SortTarget, Txn, TxnOp,
+};
 
 /// The tag of a field numbered 1 to 15, and of one numbered 16 and above.
 const TAG: usize = 1;
@@ -18,6 +20,19 @@ impl Put {
 impl Delete {
     pub(crate) fn encoded_len(&self) -> usize {
         bytes(self.range.start()) + bytes(self.range.range_end()) + flags([self.prev_kv])
+    }
+}
+
+impl Compact {
+    pub(crate) fn encoded_len(&self) -> usize {
+        number(self.revision.get()) + flags([self.physical])
+    }
+}
+
+impl Grant {
+    /// On the wire the TTL is in whole seconds.
+    pub(crate) fn encoded_len(&self) -> usize {
+        number(i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX)) + number(self.id.get())
     }
 }
 

@@ -55,11 +55,11 @@ impl CompactResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
     /// Keeps the history of this long: a sample of the revision every tenth of the period (of an hour, if that is
-    /// shorter), a compaction to the oldest sample every period (every hour, if that is shorter). A period of zero is
-    /// taken as the shortest, ten nanoseconds.
+    /// shorter), a compaction to the oldest sample every period (every hour, if that is shorter). Ten milliseconds at
+    /// the least, to which shorter periods are raised; zero is off, as in etcd.
     Periodic(Duration),
-    /// Keeps so many revisions: a compaction every five minutes.
-    Revision(i64),
+    /// Keeps so many revisions: a compaction every five minutes. Zero is off, as in etcd.
+    Revision(u64),
 }
 
 /// The answer to a hash of the key space: etcd's `HashKVResponse`.

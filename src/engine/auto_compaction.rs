@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use crate::api::{AutoCompaction, Revision, Timestamp};
 
+/// With shorter ones, ticks would come faster than a busy machine can make them.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
@@ -28,16 +30,17 @@ enum Mode {
         next_compaction: Timestamp,
     },
     Revision {
-        retention: i64,
+        retention: u64,
     },
 }
 
 impl AutoCompactor {
-    /// `current` is the revision now.
-    pub(super) fn new(mode: AutoCompaction, current: Revision, now: Timestamp) -> Self {
+    /// `current` is the revision now. Nothing comes of a mode that is off.
+    pub(super) fn new(mode: AutoCompaction, current: Revision, now: Timestamp) -> Option<Self> {
         let (mode, step) = match mode {
+            AutoCompaction::Periodic(Duration::ZERO) | AutoCompaction::Revision(0) => return None,
             AutoCompaction::Periodic(period) => {
-                let period = period.max(Duration::from_nanos(10));
+                let period = period.max(PERIOD_MIN);
                 let interval = period.min(HOUR);
                 let step = interval / 10;
                 let samples_max =
@@ -47,7 +50,7 @@ impl AutoCompactor {
             }
             AutoCompaction::Revision(retention) => (Mode::Revision { retention }, REVISION_INTERVAL),
         };
-        Self { mode, next_tick: now + step, compacted: Revision::new(0) }
+        Some(Self { mode, next_tick: now + step, compacted: Revision::new(0) })
     }
 
     /// What to compact now, at a tick.
@@ -56,7 +59,7 @@ impl AutoCompactor {
             Mode::Periodic { samples, next_compaction, .. } => {
                 *samples.front().filter(|_| now >= *next_compaction)?
             }
-            Mode::Revision { retention } => Revision::new(current.get().saturating_sub(*retention)),
+            Mode::Revision { retention } => Revision::new(current.get().saturating_sub_unsigned(*retention)),
         };
         Some(revision).filter(|revision| revision.get() > 0 && *revision != self.compacted)
     }

@@ -91,8 +91,10 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](Error::Corrupt), [`Compacted`](Error::Compacted), [`FutureRevision`](Error::FutureRevision).
+    /// In this order: [`RequestTooLarge`](Error::RequestTooLarge), [`Corrupt`](Error::Corrupt),
+    /// [`Compacted`](Error::Compacted), [`FutureRevision`](Error::FutureRevision).
     pub fn compact(&mut self, compact: &Compact) -> Result<CompactResponse> {
+        self.check_size(compact.encoded_len())?;
         self.alarms.check(|| true, || false)?;
         self.keys.compact(compact.revision)?;
         self.reclaim_some();
@@ -102,6 +104,7 @@ impl Engine {
     /// Lists, raises or ends alarms (R-MNT-7, R-MNT-8).
     pub fn alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
         let alarms = self.alarms.request(request);
+        self.reclaim_some();
         AlarmResponse { header: self.header(), alarms }
     }
 
@@ -109,7 +112,7 @@ impl Engine {
         self.alarms.check_quota(self.bytes_held(), self.limits.quota_bytes, self.member_id, request)
     }
 
-    fn check_size(&self, encoded_len: usize) -> Result<()> {
+    pub(super) fn check_size(&self, encoded_len: usize) -> Result<()> {
         if encoded_len > self.limits.max_request_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
     }
 

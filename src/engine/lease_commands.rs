@@ -10,11 +10,12 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order: [`NoSpace`](Error::NoSpace) by the quota, [`Corrupt`](Error::Corrupt) and
-    /// [`NoSpace`](Error::NoSpace) by an alarm, [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge),
+    /// In this order: [`NoSpace`](Error::NoSpace) by the quota, [`RequestTooLarge`](Error::RequestTooLarge),
+    /// [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an alarm, [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge),
     /// [`LeaseExists`](Error::LeaseExists).
     pub fn grant(&mut self, grant: &Grant) -> Result<GrantResponse> {
         self.check_quota(grant)?;
+        self.check_size(grant.encoded_len())?;
         self.alarms.check(|| true, || true)?;
         let (id, ttl) = self.lessor.grant(grant, &self.limits, self.now)?;
         self.reclaim_some();
@@ -47,6 +48,7 @@ impl Engine {
     /// answer, not an error.
     pub fn keep_alive(&mut self, id: LeaseId) -> KeepAliveResponse {
         let ttl = self.lessor.keep_alive(id, self.now);
+        self.reclaim_some();
         KeepAliveResponse { header: self.header(), id, ttl }
     }
 
@@ -57,7 +59,9 @@ impl Engine {
     ///
     /// [`LeaseNotFound`](Error::LeaseNotFound).
     pub fn pause_keep_alive(&mut self, id: LeaseId) -> Result<()> {
-        self.lessor.pause_keep_alive(id, self.now)
+        self.lessor.pause_keep_alive(id, self.now)?;
+        self.reclaim_some();
+        Ok(())
     }
 
     /// Begins a standing keep-alive with a renewal: the lease has no deadline until that is paused. Does nothing to a
@@ -67,7 +71,9 @@ impl Engine {
     ///
     /// [`LeaseNotFound`](Error::LeaseNotFound).
     pub fn resume_keep_alive(&mut self, id: LeaseId) -> Result<()> {
-        self.lessor.resume_keep_alive(id, self.now)
+        self.lessor.resume_keep_alive(id, self.now)?;
+        self.reclaim_some();
+        Ok(())
     }
 
     pub(super) fn bytes_held(&self) -> u64 {

@@ -115,7 +115,7 @@ impl Engine {
         let keys = KeySpace::new(hasher.clone());
         let compactor = |mode| AutoCompactor::new(mode, keys.current(), now);
         Self {
-            auto_compactor: config.auto_compaction.map(compactor),
+            auto_compactor: config.auto_compaction.and_then(compactor),
             keys,
             lessor: Lessor::new(hasher),
             alarms: Alarms::default(),
@@ -161,7 +161,7 @@ impl Engine {
     }
 
     /// Does a bounded piece of reclaiming what a compaction made unreadable, and gives the number of versions reclaimed:
-    /// 256 at the most, and 0 where the piece had none. Each command does the same, so calling it while
+    /// 256 at the most, and 0 where the piece had none. Each command that succeeds does the same, so calling it while
     /// [`is_reclaiming`](Self::is_reclaiming) is for those who want the memory back sooner.
     pub fn reclaim(&mut self) -> usize {
         self.garbage.clear();

@@ -7,7 +7,7 @@ use crate::api::{KeyValue, Revision};
 impl Engine {
     /// A hash of the state: time, revisions, every version that can be read, leases, alarms, and what is to come by
     /// itself. Equal in two engines that were given the same commands, whatever their hash seeds and however much of
-    /// a compaction either has reclaimed; a refused command leaves it unchanged.
+    /// a compaction either has reclaimed; a refused command leaves it unchanged, but for the alarm that a quota raises.
     ///
     /// For comparing within one version of this crate; it visits all that is held.
     pub fn state_hash(&self) -> u64 {

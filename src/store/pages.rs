@@ -22,6 +22,8 @@ pub struct RangePages {
 
 impl RangePages {
     pub(super) fn new(store: Store, get: Get, page_size: usize) -> Result<Self> {
+        let start = KeyRange::key(get.range.start().to_vec());
+        let first = store.get(Get { count_only: true, range: start, ..get })?;
         if get.sort_order != SortOrder::None && (get.sort_target, get.sort_order) != KEY_ORDER {
             return Err(Error::PagesUnsorted);
         }
@@ -30,11 +32,6 @@ impl RangePages {
         if bounds != [0; 4] {
             return Err(Error::PagesUnfiltered);
         }
-        let first = store.get(Get {
-            count_only: true,
-            range: KeyRange::key(get.range.start().to_vec()),
-            ..get.clone()
-        })?;
         Ok(Self {
             store,
             revision: get.revision.filter(|at| at.get() > 0).unwrap_or_else(|| first.header().revision()),

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use leasehold::{
-    Engine, EngineConfig, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put, Revision,
-    Store, Timestamp,
+    Compact, Engine, EngineConfig, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put,
+    Revision, Store, Timestamp,
 };
 
 /// A store on a clock that stands still, and the clock.
@@ -52,6 +52,11 @@ pub(crate) fn put_leased(store: &Store, keys: &[&'static str], lease: impl Into<
     for &key in keys {
         store.put(Put::new(key, "v").lease(lease)).expect("the lease exists");
     }
+}
+
+/// A compaction that answers when the memory was given back.
+pub(crate) fn physical(revision: i64) -> Compact {
+    Compact::new(revision).physical()
 }
 
 /// Grants a lease under an id.
