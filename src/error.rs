@@ -56,8 +56,8 @@ pub enum Error {
     Compacted {
         /// The revision asked for.
         requested: Revision,
-        /// The oldest revision that can still be read; `None` if none was compacted yet, which a negative revision
-        /// inside a txn or of a compaction meets.
+        /// The compacted revision, the oldest that can still be read. `None` if nothing was compacted yet: a negative
+        /// revision, inside a txn or of a compaction, is refused even then.
         compacted: Option<Revision>,
     },
     /// The revision asked for does not exist yet. `etcdserver: mvcc: required revision is a future revision`

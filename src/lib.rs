@@ -114,9 +114,7 @@ pub use api::{
 pub use engine::planted;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Code, Error, Result};
-pub use store::{
-    Clock, ManualClock, NoTimer, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore,
-};
+pub use store::{Clock, ManualClock, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore};
 
 /// The README's program, compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -19,7 +19,7 @@ fn store_with(auto_compaction: AutoCompaction) -> (Store, ManualClock) {
 }
 
 fn compacted(store: &Store) -> Option<i64> {
-    store.status().expect("the store is open").compacted().map(i64::from)
+    store.status().expect("the store is open").compact_revision().map(i64::from)
 }
 
 /// Lets so many steps pass, with one put before each: the sample after n steps is of revision n + 1.
@@ -207,5 +207,5 @@ fn leases_end_before_a_compaction_of_the_same_instant() {
     engine.put(&Put::new("k", "v").lease(7)).unwrap();
     engine.advance(Timestamp::ORIGIN + secs(5 * MINUTE));
     let status = engine.status();
-    assert_eq!((status.header().revision(), status.compacted()), (at(3), Some(at(2))));
+    assert_eq!((status.header().revision(), status.compact_revision()), (at(3), Some(at(2))));
 }

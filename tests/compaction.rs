@@ -31,7 +31,7 @@ fn which_revisions_can_be_compacted() {
         let none_yet = Error::Compacted { requested: at(-1), compacted: None };
         assert_eq!(compact(&store, -1).unwrap_err(), none_yet);
         assert_eq!(compact(&store, 0).unwrap().header().revision(), at(4));
-        assert_eq!(store.status().unwrap().compacted(), Some(at(0)));
+        assert_eq!(store.status().unwrap().compact_revision(), Some(at(0)));
         assert_eq!(compact(&store, 0).unwrap_err(), compacted(0, 0));
         assert_eq!(compact(&store, 1).unwrap().header().revision(), at(4));
         assert_eq!(compact(&store, 1).unwrap_err(), compacted(1, 1));
@@ -40,7 +40,7 @@ fn which_revisions_can_be_compacted() {
         assert_eq!(compact(&store, 3).unwrap_err(), compacted(3, 4));
         assert_eq!(compact(&store, 100).unwrap_err(), future(100, 4));
         assert_eq!(compact(&store, i64::MIN).unwrap_err(), compacted(i64::MIN, 4));
-        assert_eq!(store.status().unwrap().compacted(), Some(at(4)));
+        assert_eq!(store.status().unwrap().compact_revision(), Some(at(4)));
     }
 }
 

@@ -154,7 +154,7 @@ fn command(engine: &mut Engine, random: &mut Random) -> String {
         30 => format!("resume {:?}", engine.resume_keep_alive(lease)),
         31 => format!("compact {:?}", engine.compact(&Compact::new(some_revision(engine, random)))),
         32 => format!("alarm {:?}", engine.alarm(&some_alarm(random))),
-        33 => format!("hash {:?}", engine.hash_kv(some_revision(engine, random))),
+        33 => format!("hash {:?}", engine.hash_kv(some_revision(engine, random).into())),
         34 => format!("ttl {:?}", engine.time_to_live(lease, true)),
         35 => format!("leases {:?}", engine.leases()),
         _ => {

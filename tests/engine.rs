@@ -154,7 +154,7 @@ fn the_hash_seed_changes_nothing() {
             Engine::new(EngineConfig { hash_seed, ..EngineConfig::default() }, Timestamp::ORIGIN);
         workload(&mut engine, 7, 3000);
         engine.check_invariants();
-        let compacted = engine.status().compacted().unwrap();
+        let compacted = engine.status().compact_revision().unwrap();
         let events: Vec<_> = engine.events(compacted).unwrap().collect();
         (engine.state_hash(), engine.status(), show_all(engine.get(&Get::all()).unwrap().kvs()), events)
     };
@@ -240,7 +240,7 @@ fn the_state_hash_does_not_see_reads() {
     workload(&mut engine, 5, 500);
     let hash = engine.state_hash();
     engine.get(&Get::all()).unwrap();
-    engine.hash_kv(0).unwrap();
+    engine.hash_kv(at(0)).unwrap();
     engine.time_to_live(LeaseId::new(1), true);
     engine.leases();
     engine.status();

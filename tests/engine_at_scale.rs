@@ -109,7 +109,8 @@ fn delete(engine: &mut Engine, reference: &mut Reference, from: u64, to: u64) {
 /// A readable revision, more often a recent one.
 fn readable(engine: &Engine, random: &mut Random) -> i64 {
     let status = engine.status();
-    let (oldest, newest) = (status.compacted().map_or(1, Revision::get), status.header().revision().get());
+    let (oldest, newest) =
+        (status.compact_revision().map_or(1, Revision::get), status.header().revision().get());
     let span = (newest - oldest).cast_unsigned() + 1;
     newest - random.below(span).min(random.below(span)).cast_signed()
 }

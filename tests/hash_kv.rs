@@ -26,7 +26,7 @@ fn the_figures_of_a_live_etcd() {
     }
     assert_eq!(hash(&store, 0), (3_245_022_065, -1));
     for (compacted, at, figure) in [(3, 4, 1_104_304_264), (3, 5, 4_146_372_551), (4, 5, 2_478_532_398)] {
-        if store.status().unwrap().compacted().map(i64::from) != Some(compacted) {
+        if store.status().unwrap().compact_revision().map(i64::from) != Some(compacted) {
             store.compact(compacted).unwrap();
         }
         assert_eq!(hash(&store, at), (figure, compacted), "at {at}");
@@ -267,7 +267,7 @@ fn hashes_while_compacting() {
     std::thread::scope(|scope| {
         for _ in 0..3 {
             scope.spawn(|| {
-                while store.status().unwrap().compacted() != Some(at(100)) {
+                while store.status().unwrap().compact_revision() != Some(at(100)) {
                     let response = store.hash_kv(1000).unwrap();
                     let compacted = response.compact_revision();
                     let first = *seen.lock().unwrap().entry(compacted).or_insert_with(|| response.hash());

@@ -30,7 +30,7 @@ fn shown(store: &Store, key: &'static str) -> String {
 fn a_fresh_store_is_at_revision_one() {
     let store = Store::new();
     assert_eq!(revision(&store), 1);
-    assert_eq!(store.status().unwrap().compacted(), None);
+    assert_eq!(store.status().unwrap().compact_revision(), None);
     assert_eq!(put(&store, "a", "1"), 2);
     assert_eq!(revision(&store), 2);
 }

@@ -25,6 +25,11 @@ impl Delete {
         Self::range(KeyRange::prefix(prefix))
     }
 
+    /// Deletes every key.
+    pub fn all() -> Self {
+        Self::range(KeyRange::all())
+    }
+
     /// Asks for the deleted pairs.
     #[must_use]
     pub fn prev_kv(self) -> Self {

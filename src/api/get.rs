@@ -1,3 +1,5 @@
+use std::fmt;
+
 use bytes::Bytes;
 
 use crate::api::{KeyRange, KeyValue, ResponseHeader, Revision};
@@ -69,7 +71,8 @@ impl Get {
     }
 
     /// Reads the state as of a revision rather than the latest. A revision that is compacted or in the future is an
-    /// error; 0 and below mean the latest, except inside a txn (R-REV-8, R-REV-9).
+    /// error. 0 means the latest; so do negative numbers, except inside a txn, where they are taken literally (R-REV-8,
+    /// R-REV-9).
     #[must_use]
     pub fn at(self, revision: impl Into<Revision>) -> Self {
         Self { revision: Some(revision.into()), ..self }
@@ -211,10 +214,7 @@ impl GetResponse {
 
     /// The pairs.
     pub fn kvs(&self) -> &[KeyValue] {
-        match &self.kvs {
-            KeyValues::Single(kv) => kv.as_slice(),
-            KeyValues::Many(kvs) => kvs,
-        }
+        self.kvs.as_slice()
     }
 
     /// Whether the limit cut off pairs that the filters let through.
@@ -228,9 +228,32 @@ impl GetResponse {
     }
 }
 
-/// The pairs of a response; reading a single key takes no list.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// The pairs of a response; reading a single key takes no list. Which of the two it is shows nowhere.
+#[derive(Clone)]
 pub(crate) enum KeyValues {
     Single(Option<KeyValue>),
     Many(Vec<KeyValue>),
+}
+
+impl KeyValues {
+    fn as_slice(&self) -> &[KeyValue] {
+        match self {
+            Self::Single(kv) => kv.as_slice(),
+            Self::Many(kvs) => kvs,
+        }
+    }
+}
+
+impl PartialEq for KeyValues {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for KeyValues {}
+
+impl fmt::Debug for KeyValues {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_slice().fmt(f)
+    }
 }

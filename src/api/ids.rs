@@ -3,7 +3,7 @@ use std::fmt;
 /// The store-wide number of a transaction: etcd's main revision.
 ///
 /// A fresh store is at revision 1; each transaction that changes something is one higher (R-REV-1, R-REV-2).
-/// Any `i64` can be said, as on etcd's wire; where a request reads "at" a revision, 0 and below mean the latest.
+/// Any `i64` can be said, as on etcd's wire: see [`Get::at`](crate::Get::at).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(i64);
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::str::{self, Utf8Error};
 use std::sync::Arc;
 
 use crate::api::{LeaseId, Revision};
@@ -79,6 +80,24 @@ impl KeyValue {
     /// The value; an empty one is a value like others.
     pub fn value(&self) -> &[u8] {
         &self.record[self.value_at()..]
+    }
+
+    /// The key as text.
+    ///
+    /// # Errors
+    ///
+    /// If it is not UTF-8.
+    pub fn key_str(&self) -> Result<&str, Utf8Error> {
+        str::from_utf8(self.key())
+    }
+
+    /// The value as text.
+    ///
+    /// # Errors
+    ///
+    /// If it is not UTF-8.
+    pub fn value_str(&self) -> Result<&str, Utf8Error> {
+        str::from_utf8(self.value())
     }
 
     /// The revision at which the key was created, after being absent.

@@ -41,11 +41,17 @@ impl Grant {
         Self { id: id.into(), ..self }
     }
 
-    /// Keeps the lease alive until that is paused: as if a client renewed it every third of its TTL from now on, but
-    /// without any work.
+    /// Keeps the lease alive until that is [paused](crate::Store::pause_keep_alive): as if a client renewed it every third
+    /// of its TTL from now on, but without any work.
     #[must_use]
     pub const fn standing(self) -> Self {
         Self { standing: true, ..self }
+    }
+}
+
+impl From<Duration> for Grant {
+    fn from(ttl: Duration) -> Self {
+        Self::new(ttl)
     }
 }
 

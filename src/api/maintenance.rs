@@ -97,7 +97,7 @@ impl HashKvResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub(crate) header: ResponseHeader,
-    pub(crate) compacted: Option<Revision>,
+    pub(crate) compact_revision: Option<Revision>,
     pub(crate) keys: u64,
     pub(crate) versions: u64,
     pub(crate) leases: u64,
@@ -111,8 +111,8 @@ impl Status {
     }
 
     /// The compacted revision, the oldest that can be read; `None` if nothing was compacted yet.
-    pub fn compacted(&self) -> Option<Revision> {
-        self.compacted
+    pub fn compact_revision(&self) -> Option<Revision> {
+        self.compact_revision
     }
 
     /// Keys that exist now.
@@ -177,6 +177,23 @@ pub struct AlarmRequest {
     pub member_id: u64,
     /// Which type. [`AlarmType::None`] lists all, and raises or ends none.
     pub alarm: AlarmType,
+}
+
+impl AlarmRequest {
+    /// Lists all alarms.
+    pub const fn list() -> Self {
+        Self { action: AlarmAction::Get, member_id: 0, alarm: AlarmType::None }
+    }
+
+    /// Raises an alarm.
+    pub const fn activate(alarm: Alarm) -> Self {
+        Self { action: AlarmAction::Activate, member_id: alarm.member_id, alarm: alarm.alarm }
+    }
+
+    /// Ends an alarm, as [`list`](Self::list) gave it.
+    pub const fn deactivate(alarm: Alarm) -> Self {
+        Self { action: AlarmAction::Deactivate, member_id: alarm.member_id, alarm: alarm.alarm }
+    }
 }
 
 /// The answer to an [`AlarmRequest`].

@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use super::Engine;
+use crate::Error;
 use crate::api::{AutoCompaction, Revision, Timestamp};
 
 /// With shorter ones, ticks would come faster than a busy machine can make them.
@@ -85,5 +87,22 @@ impl AutoCompactor {
                 }
                 Mode::Revision { .. } => REVISION_INTERVAL,
             };
+    }
+}
+
+impl Engine {
+    /// Does what is due at a tick of the compactor.
+    pub(super) fn auto_compact(&mut self) {
+        let (now, current) = (self.now, self.keys.current());
+        let Some(compactor) = &mut self.auto_compactor else {
+            return;
+        };
+        if let Some(revision) = compactor.due(current, now) {
+            let corrupt = self.alarms.check(|| true, || false).is_err();
+            if !corrupt && !matches!(self.keys.compact(revision), Err(Error::FutureRevision { .. })) {
+                compactor.compacted(revision, now);
+            }
+        }
+        compactor.tick(current, now);
     }
 }

@@ -1,14 +1,12 @@
-//! Commands on keys. Where keys and leases meet, they meet here.
+//! Commands on keys, and alarms.
 
 use super::Engine;
 use super::capacity::Cost;
-use super::key_index::SlotId;
-use super::lessor::Ended;
 use super::overlap::check_overlap;
 use super::planted::{Bug, planted};
 use super::txn::{check_delete, check_put, check_txn, is_writing};
 use crate::api::{
-    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, KeyValue, LeaseId, Put,
+    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, KeyValue, Put,
     PutResponse, Txn, TxnResponse,
 };
 use crate::{Error, Result};
@@ -35,9 +33,7 @@ impl Engine {
             self.check_size(put.encoded_len())?;
         }
         self.alarms.check(|| true, || true)?;
-        if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
-            return Err(Error::LeaseNotFound);
-        }
+        self.check_put_on_state(put)?;
         let prev_kv = self.put_key(put, draft)?;
         self.keys.commit();
         self.reclaim_some();
@@ -109,7 +105,8 @@ impl Engine {
     }
 
     pub(super) fn check_quota(&mut self, request: &impl Cost) -> Result<()> {
-        self.alarms.check_quota(self.bytes_held(), self.limits.quota_bytes, self.member_id, request)
+        let held = self.bytes_held_for_quota();
+        self.alarms.check_quota(held, self.limits.quota_bytes, self.member_id, request)
     }
 
     pub(super) fn check_size(&self, encoded_len: usize) -> Result<()> {
@@ -121,7 +118,7 @@ impl Engine {
     pub(super) fn put_key(&mut self, put: &Put, draft: KeyValue) -> Result<Option<KeyValue>> {
         let written = self.keys.put(put, draft)?;
         if written.lease != written.lease_before {
-            if !planted(Bug::MovedKeyStaysAttached) || written.lease == LeaseId::NONE {
+            if !planted(Bug::MovedKeyStaysAttached) {
                 self.detach(written.lease_before, self.keys.slot(written.slot).attachment());
             }
             self.attach(written.lease, written.slot);
@@ -145,19 +142,6 @@ impl Engine {
         (deleted, prev_kvs)
     }
 
-    /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
-    pub(super) fn delete_ended(&mut self, ended: Ended) {
-        let mut slots = ended.keys;
-        slots.sort_by(|&a, &b| self.keys.slot(a).newest().key().cmp(self.keys.slot(b).newest().key()));
-        for slot in slots {
-            self.keys.delete(slot);
-        }
-        let another_due = self.lessor.next_deadline().is_some_and(|deadline| deadline <= self.now);
-        if !(planted(Bug::ExpiriesShareRevision) && another_due) {
-            self.keys.commit();
-        }
-    }
-
     /// Takes back the transaction under way, newest change first (R-TXN-5).
     fn roll_back(&mut self) {
         while let Some(undone) = self.keys.undo() {
@@ -167,21 +151,6 @@ impl Engine {
             if let Some(slot) = undone.slot.filter(|_| !planted(Bug::RollbackForgetsLease)) {
                 self.attach(undone.lease, slot);
             }
-        }
-    }
-
-    fn attach(&mut self, lease: LeaseId, slot: SlotId) {
-        if lease != LeaseId::NONE {
-            let place = self.lessor.attach(lease, slot);
-            self.keys.index.set_attachment(slot, place);
-        }
-    }
-
-    fn detach(&mut self, lease: LeaseId, place: u32) {
-        if lease != LeaseId::NONE
-            && let Some(moved) = self.lessor.detach(lease, place)
-        {
-            self.keys.index.set_attachment(moved, place);
         }
     }
 }

@@ -13,22 +13,18 @@ impl KeySpace {
             return Err(Error::Compacted { requested: revision, compacted: self.compacted() });
         }
         let revision = if revision.get() > 0 { revision } else { self.current() };
-        let compacted = self.compacted().unwrap_or(Revision::new(-1));
+        let floor = self.floor();
         let mut records = Vec::new();
         let mut keeps_any = false;
         for (_, slot) in self.index.iter() {
             let slot = self.slot(slot);
             let kept = slot.live_at(revision);
-            let survivor = slot.version_at(compacted);
             keeps_any |= kept.is_some();
-            let held = slot.versions().filter(|kv| kv.mod_revision() <= revision);
+            let held = slot.retained(floor).filter(|kv| kv.mod_revision() <= revision);
             records.extend(held.filter_map(|kv| {
-                let old = kv.mod_revision() <= compacted;
-                // Older ones only wait to be reclaimed; a tombstone at the compacted revision is not hashed.
-                let retained =
-                    !old || survivor.is_some_and(|last| last.same_record(kv) && !kv.is_tombstone());
+                let old = kv.mod_revision() <= floor;
                 let is_kept = kept.is_some_and(|kept| kept.same_record(kv));
-                retained.then_some((kv, old && !is_kept))
+                (!old || !kv.is_tombstone()).then_some((kv, old && !is_kept))
             }));
         }
         records.sort_by_key(|(kv, _)| (kv.mod_revision(), kv.sub()));

@@ -8,7 +8,7 @@ use super::point_index::PointIndex;
 use super::slab::Slab;
 use crate::api::{KeyRange, KeyValue, Revision};
 
-/// Where a key's history is held, from the key's creation until nothing of it is retained.
+/// Names a key, from its creation until nothing of it is retained: `hash` finds its entry among the points, `id` its past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SlotId {
     hash: u32,
@@ -193,6 +193,15 @@ impl<'a> KeySlot<'a> {
     /// The retained versions, oldest first.
     pub(super) fn versions(self) -> impl Iterator<Item = &'a KeyValue> {
         self.past().older.iter().map(|older| &older.kv).chain([self.newest])
+    }
+
+    /// Those of them that a compaction to `floor` retains (R-CMP-2), whether or not it has reclaimed the others yet.
+    pub(super) fn retained(self, floor: Revision) -> impl Iterator<Item = &'a KeyValue> {
+        let survivor = self.version_at(floor);
+        self.versions().filter(move |kv| {
+            let survives = survivor.is_some_and(|last| last.same_record(kv));
+            kv.mod_revision() > floor || survives && !(kv.is_tombstone() && kv.mod_revision() < floor)
+        })
     }
 
     /// The place of the key among the keys of its lease; meaningless without one.

@@ -14,7 +14,8 @@ use crate::{Error, Result};
 /// history (16) and its place among the versions of its key (24).
 const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
 
-/// What a key counts for, beyond its bytes: its slot and its entries in both indexes.
+/// What a key counts for, beyond its bytes: its entry among the points (32, free places included), its entry in key order
+/// (40, likewise) and its past (40).
 const KEY_BYTES: u64 = 112;
 
 #[derive(Clone, Debug)]
@@ -22,16 +23,26 @@ pub(super) struct KeySpace {
     pub(super) index: KeyIndex,
     pub(super) history: History,
     current: Revision,
-    compacted: Option<Revision>,
+    pub(super) compacted: Option<Revision>,
     /// Changes of the transaction under way.
     changes: u32,
     live_keys: u64,
     versions: u64,
     bytes_held: u64,
+    /// The part of it that tombstones are.
+    tombstone_bytes: u64,
     /// Up to this position of history, superseded versions are reclaimed. Never behind its start.
     pub(super) reclaimed: u64,
     /// Whether a compaction may have left something to reclaim.
     pub(super) reclaiming: bool,
+}
+
+fn version_bytes(kv: &KeyValue) -> u64 {
+    VERSION_BYTES + kv.payload_len()
+}
+
+fn tombstone_bytes(kv: &KeyValue) -> u64 {
+    if kv.is_tombstone() { version_bytes(kv) } else { 0 }
 }
 
 /// What a put did.
@@ -63,6 +74,7 @@ impl KeySpace {
             live_keys: 0,
             versions: 0,
             bytes_held: 0,
+            tombstone_bytes: 0,
             reclaimed: 0,
             reclaiming: false,
         }
@@ -76,6 +88,11 @@ impl KeySpace {
         self.compacted
     }
 
+    /// The compacted revision as a number to compare with: -1 before the first compaction.
+    pub(super) fn floor(&self) -> Revision {
+        self.compacted.unwrap_or(Revision::new(-1))
+    }
+
     pub(super) fn live_keys(&self) -> u64 {
         self.live_keys
     }
@@ -86,6 +103,12 @@ impl KeySpace {
 
     pub(super) fn bytes_held(&self) -> u64 {
         self.bytes_held
+    }
+
+    /// What the quota counts: tombstones are left out, so that deleting helps at once, and a compaction to the latest
+    /// revision, which keeps the tombstones of that, can be followed by a write.
+    pub(super) fn bytes_for_quota(&self) -> u64 {
+        self.bytes_held - self.tombstone_bytes
     }
 
     /// The revision that a reader inside the transaction under way sees (R-REV-7).
@@ -211,34 +234,27 @@ impl KeySpace {
 
     fn count_version(&mut self, kv: &KeyValue) {
         self.versions += 1;
-        self.bytes_held += VERSION_BYTES + kv.payload_len();
+        self.bytes_held += version_bytes(kv);
+        self.tombstone_bytes += tombstone_bytes(kv);
     }
 
     pub(super) fn uncount_version(&mut self, kv: &KeyValue) {
         self.versions -= 1;
-        self.bytes_held -= VERSION_BYTES + kv.payload_len();
+        self.bytes_held -= version_bytes(kv);
+        self.tombstone_bytes -= tombstone_bytes(kv);
     }
 
-    /// What versions and keys count for in the bytes held, recounted; for tests.
-    pub(super) fn recount(&self) -> (u64, u64, u64) {
-        let (mut live_keys, mut versions, mut bytes_held) = (0, 0, 0);
+    /// The counters, and what a recount makes of them; for tests.
+    pub(super) fn recount(&self) -> ([u64; 4], [u64; 4]) {
+        let mut recounted = [0; 4];
         for (key, slot) in self.index.iter() {
             let slot = self.slot(slot);
-            live_keys += u64::from(slot.live().is_some());
-            versions += slot.versions().count() as u64;
-            bytes_held += KEY_BYTES + key.len() as u64;
-            bytes_held += slot.versions().map(|kv| VERSION_BYTES + kv.payload_len()).sum::<u64>();
+            recounted[0] += u64::from(slot.live().is_some());
+            recounted[1] += slot.versions().count() as u64;
+            recounted[2] += KEY_BYTES + key.len() as u64 + slot.versions().map(version_bytes).sum::<u64>();
+            recounted[3] += slot.versions().map(tombstone_bytes).sum::<u64>();
         }
-        (live_keys, versions, bytes_held)
-    }
-
-    /// Makes `revision` the compacted one. Only what can be read changes here; memory is reclaimed later (R-CMP-1).
-    pub(super) fn compact(&mut self, revision: Revision) -> Result<()> {
-        self.check_not_compacted(revision, |compacted| revision <= compacted)?;
-        self.check_not_future(revision)?;
-        self.compacted = Some(revision);
-        self.reclaiming = true;
-        Ok(())
+        ([self.live_keys, self.versions, self.bytes_held, self.tombstone_bytes], recounted)
     }
 
     /// The revision at which a plain read asks to read: `None` for the latest (R-REV-8).
@@ -270,9 +286,13 @@ impl KeySpace {
         Ok(())
     }
 
-    /// `too_old` judges the compacted revision, which counts as -1 before the first compaction.
-    fn check_not_compacted(&self, requested: Revision, too_old: impl Fn(Revision) -> bool) -> Result<()> {
-        if too_old(self.compacted.unwrap_or(Revision::new(-1))) {
+    /// `too_old` judges the compacted revision.
+    pub(super) fn check_not_compacted(
+        &self,
+        requested: Revision,
+        too_old: impl Fn(Revision) -> bool,
+    ) -> Result<()> {
+        if too_old(self.floor()) {
             return Err(Error::Compacted { requested, compacted: self.compacted });
         }
         Ok(())
@@ -285,13 +305,12 @@ impl KeySpace {
         Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone() }))
     }
 
-    /// Whether a change in history is retained by R-CMP-2: of several to one key at the compacted revision, only the
-    /// last is. Earlier ones are not asked about.
+    /// Whether a change in history is still a version of its key: of several to one key at the compacted revision, only
+    /// the last is (R-CMP-2). Earlier ones are not asked about.
     fn survives(&self, kv: &KeyValue) -> bool {
-        if self.compacted != Some(kv.mod_revision()) {
-            return true;
+        kv.mod_revision() > self.floor() || {
+            let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
+            slot.is_some_and(|slot| slot.retained(self.floor()).any(|version| version.same_record(kv)))
         }
-        let slot = self.index.find(kv.key()).map(|slot| self.index.slot(slot));
-        slot.and_then(|slot| slot.version_at(kv.mod_revision())).is_some_and(|last| last.same_record(kv))
     }
 }

@@ -1,7 +1,9 @@
-//! Commands on leases.
+//! Commands on leases. Where leases and keys meet, they meet here.
 
 use super::Engine;
-use super::lessor::LEASE_BYTES;
+use super::key_index::SlotId;
+use super::lessor::Ended;
+use super::planted::{Bug, planted};
 use crate::api::{Grant, GrantResponse, KeepAliveResponse, LeaseId, RevokeResponse};
 use crate::{Error, Result};
 
@@ -76,7 +78,33 @@ impl Engine {
         Ok(())
     }
 
-    pub(super) fn bytes_held(&self) -> u64 {
-        self.keys.bytes_held() + self.lessor.len() as u64 * LEASE_BYTES
+    /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
+    pub(super) fn delete_ended(&mut self, ended: Ended) {
+        let mut slots = ended.keys;
+        slots.sort_by(|&a, &b| self.keys.slot(a).newest().key().cmp(self.keys.slot(b).newest().key()));
+        for slot in slots {
+            self.keys.delete(slot);
+        }
+        let another_due = self.lessor.next_deadline().is_some_and(|deadline| deadline <= self.now);
+        if !(planted(Bug::ExpiriesShareRevision) && another_due) {
+            self.keys.commit();
+        }
+    }
+
+    /// Attaches a key to a lease, if it is one.
+    pub(super) fn attach(&mut self, lease: LeaseId, slot: SlotId) {
+        if lease != LeaseId::NONE {
+            let place = self.lessor.attach(lease, slot);
+            self.keys.index.set_attachment(slot, place);
+        }
+    }
+
+    /// Detaches the key at a place of a lease, if it is one.
+    pub(super) fn detach(&mut self, lease: LeaseId, place: u32) {
+        if lease != LeaseId::NONE
+            && let Some(moved) = self.lessor.detach(lease, place)
+        {
+            self.keys.index.set_attachment(moved, place);
+        }
     }
 }

@@ -136,7 +136,9 @@ impl Engine {
     /// If `now` is before the time told last: time never runs backwards.
     pub fn advance(&mut self, now: Timestamp) {
         assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
+        let mut was_due = false;
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
+            was_due = true;
             self.now = deadline;
             if let Some(ended) = self.lessor.remove_due(deadline) {
                 self.delete_ended(ended);
@@ -145,7 +147,9 @@ impl Engine {
             }
         }
         self.now = now;
-        self.reclaim_some();
+        if was_due {
+            self.reclaim_some();
+        }
     }
 
     /// The time told last.
@@ -158,48 +162,6 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let tick = self.auto_compactor.as_ref().map(|compactor| compactor.next_tick);
         self.lessor.next_deadline().into_iter().chain(tick).min()
-    }
-
-    /// Does a bounded piece of reclaiming what a compaction made unreadable, and gives the number of versions reclaimed:
-    /// 256 at the most, and 0 where the piece had none. Each command that succeeds does the same, so calling it while
-    /// [`is_reclaiming`](Self::is_reclaiming) is for those who want the memory back sooner.
-    pub fn reclaim(&mut self) -> usize {
-        self.garbage.clear();
-        self.keys.reclaim(&mut self.garbage)
-    }
-
-    /// Whether a compaction may have left something to reclaim.
-    #[must_use]
-    pub fn is_reclaiming(&self) -> bool {
-        self.keys.reclaiming
-    }
-
-    /// The records that the last call reclaimed, to be dropped where that disturbs nobody: outside of a lock. What is
-    /// not taken is dropped by the next call that reclaims.
-    #[must_use]
-    pub fn take_garbage(&mut self) -> Vec<KeyValue> {
-        std::mem::take(&mut self.garbage)
-    }
-
-    /// Does the part of a compaction's reclaiming that falls to each command.
-    fn reclaim_some(&mut self) {
-        if self.keys.reclaiming {
-            self.reclaim();
-        }
-    }
-
-    fn auto_compact(&mut self) {
-        let (now, current) = (self.now, self.keys.current());
-        let Some(compactor) = &mut self.auto_compactor else {
-            return;
-        };
-        if let Some(revision) = compactor.due(current, now) {
-            let corrupt = self.alarms.check(|| true, || false).is_err();
-            if !corrupt && !matches!(self.keys.compact(revision), Err(crate::Error::FutureRevision { .. })) {
-                compactor.compacted(revision, now);
-            }
-        }
-        compactor.tick(current, now);
     }
 
     fn header(&self) -> ResponseHeader {

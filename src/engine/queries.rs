@@ -1,6 +1,7 @@
 //! Getters: they read the state and leave it alone.
 
 use super::Engine;
+use super::lessor::LEASE_BYTES;
 use super::range::check_get;
 use crate::Result;
 use crate::api::{
@@ -70,8 +71,8 @@ impl Engine {
     ///
     /// [`FutureRevision`](crate::Error::FutureRevision), and [`Compacted`](crate::Error::Compacted) for the compacted
     /// revision and those before it, if it is asked for by its number.
-    pub fn hash_kv(&self, revision: impl Into<Revision>) -> Result<HashKvResponse> {
-        let (hash, hash_revision) = self.keys.hash_kv(revision.into())?;
+    pub fn hash_kv(&self, revision: Revision) -> Result<HashKvResponse> {
+        let (hash, hash_revision) = self.keys.hash_kv(revision)?;
         let compact_revision = self.keys.compacted();
         Ok(HashKvResponse { header: self.header(), hash, compact_revision, hash_revision })
     }
@@ -80,11 +81,20 @@ impl Engine {
     pub fn status(&self) -> Status {
         Status {
             header: self.header(),
-            compacted: self.keys.compacted(),
+            compact_revision: self.keys.compacted(),
             keys: self.keys.live_keys(),
             versions: self.keys.versions(),
             leases: self.lessor.len() as u64,
             bytes_held: self.bytes_held(),
         }
+    }
+
+    fn bytes_held(&self) -> u64 {
+        self.keys.bytes_held() + self.lessor.len() as u64 * LEASE_BYTES
+    }
+
+    /// What of it the quota counts.
+    pub(super) fn bytes_held_for_quota(&self) -> u64 {
+        self.keys.bytes_for_quota() + self.lessor.len() as u64 * LEASE_BYTES
     }
 }

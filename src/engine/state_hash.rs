@@ -2,7 +2,7 @@
 
 use super::Engine;
 use super::lessor::Renewal;
-use crate::api::{KeyValue, Revision};
+use crate::api::Revision;
 
 impl Engine {
     /// A hash of the state: time, revisions, every version that can be read, leases, alarms, and what is to come by
@@ -28,16 +28,8 @@ impl Engine {
     }
 
     fn hash_keys(&self, hash: &mut Fnv1a) {
-        let compacted = self.keys.compacted().unwrap_or(Revision::new(-1));
         for (key, slot) in self.keys.index.iter() {
-            let slot = self.keys.slot(slot);
-            let survivor = slot.version_at(compacted);
-            let retained = |kv: &&KeyValue| {
-                let survives = survivor.is_some_and(|last| last.same_record(kv));
-                let is_gone = kv.is_tombstone() && kv.mod_revision() < compacted;
-                kv.mod_revision() > compacted || survives && !is_gone
-            };
-            for kv in slot.versions().filter(retained) {
+            for kv in self.keys.slot(slot).retained(self.keys.floor()) {
                 hash.bytes(key);
                 hash.bytes(kv.value());
                 hash.number(kv.create_revision().get().cast_unsigned());

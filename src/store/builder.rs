@@ -3,9 +3,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use super::clock::{Clock, WeakStore};
+use super::handle::Store;
 use super::shell::Shell;
 use super::system_clock::SystemClock;
-use super::verbs::Store;
 use crate::api::{AutoCompaction, Limits};
 use crate::engine::{Engine, EngineConfig};
 

@@ -1,10 +1,10 @@
 //! Where time comes from.
 
 use std::fmt;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 
+use super::handle::Store;
 use super::shell::Shell;
-use super::verbs::Store;
 use crate::api::Timestamp;
 
 /// A store's source of time.
@@ -14,11 +14,13 @@ use crate::api::Timestamp;
 /// implements `attach`, to be told when the next tick is due.
 ///
 /// ```
-/// use leasehold::{Clock, Store, Timestamp};
+/// use leasehold::{Clock, Grant, Put, Store, Timestamp};
+/// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU64, Ordering};
+/// use std::time::Duration;
 ///
 /// /// Nanoseconds, counted by a simulation.
-/// struct Simulated(&'static AtomicU64);
+/// struct Simulated(AtomicU64);
 ///
 /// impl Clock for Simulated {
 ///     fn now(&self) -> Timestamp {
@@ -26,37 +28,48 @@ use crate::api::Timestamp;
 ///     }
 /// }
 ///
-/// static NOW: AtomicU64 = AtomicU64::new(0);
-/// let store = Store::builder().clock(Simulated(&NOW)).build();
-/// assert_eq!(store.next_deadline(), None);
+/// let clock = Arc::new(Simulated(AtomicU64::new(0)));
+/// let store = Store::builder().clock(Arc::clone(&clock)).build();
+/// let lease = store.grant(Duration::from_secs(5))?.id();
+/// store.put(Put::new("worker", "alive").lease(lease))?;
+///
+/// let deadline = store.next_deadline().expect("a lease has one");
+/// clock.0.store(deadline.as_nanos(), Ordering::SeqCst);
+/// store.tick();
+/// assert_eq!(store.get("worker")?.count(), 0);
+/// # Ok::<(), leasehold::Error>(())
 /// ```
 pub trait Clock: Send + Sync + 'static {
     /// The time. It should never go back; a time before one that the store was told already counts as that one.
+    ///
+    /// Called with the store's lock held: it must neither call a store nor wait.
     fn now(&self) -> Timestamp;
 
-    /// Called once when a store is built on this clock. What it gives is told when the store's next tick is due; the
-    /// default gives [`NoTimer`], for clocks whose owner calls [`Store::tick`] by himself.
-    fn attach(&self, store: WeakStore) -> Box<dyn Timer> {
-        drop(store);
-        Box::new(NoTimer)
+    /// Called once when a store is built on this clock. What it gives is told when the store's next tick is due. The
+    /// default gives nothing, for clocks whose owner calls [`Store::tick`].
+    fn attach(&self, _store: WeakStore) -> Option<Box<dyn Timer>> {
+        None
     }
 }
 
-/// What sees to it that a store is ticked in time. It is dropped with the store, and must then let go of its thread
-/// or task without waiting for it: that may be the one dropping it.
-pub trait Timer: Send + Sync {
-    /// [`Store::tick`] is to be called at `deadline`, or soon after. Called with no lock held, and only when the
-    /// deadline is earlier than those told before, or when there is memory to give back; after a tick, ask
-    /// [`Store::next_deadline`].
-    fn arm(&self, deadline: Timestamp);
+impl<C: Clock + ?Sized> Clock for Arc<C> {
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
+        (**self).attach(store)
+    }
 }
 
-/// The timer of clocks whose owner calls [`Store::tick`] by himself.
-#[derive(Clone, Copy, Debug)]
-pub struct NoTimer;
-
-impl Timer for NoTimer {
-    fn arm(&self, _: Timestamp) {}
+/// Ticks a store in time. It is dropped with the store, and must then let go of its thread or task without waiting for
+/// it: that may be the one dropping it.
+pub trait Timer: Send + Sync {
+    /// [`Store::tick`] is to be called at `deadline`, or soon after. After a tick, ask [`Store::next_deadline`].
+    ///
+    /// Called with no lock held, when a call has made the next tick due earlier than it was, or has left memory to give
+    /// back. The deadlines told need not descend.
+    fn arm(&self, deadline: Timestamp);
 }
 
 /// A handle to a store that does not keep it alive.

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::{Clock, NoTimer, Timer, WeakStore};
-use super::verbs::Store;
+use super::clock::{Clock, Timer, WeakStore};
+use super::handle::Store;
 use crate::api::Timestamp;
 use crate::sync::Mutex;
 
@@ -43,6 +43,11 @@ impl ManualClock {
     /// A clock at the origin of time.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.face.lock().now
     }
 
     /// Lets time pass: through every deadline of the attached stores in order, each lease ending at its own instant
@@ -90,12 +95,12 @@ impl ManualClock {
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        self.face.lock().now
+        Self::now(self)
     }
 
-    fn attach(&self, store: WeakStore) -> Box<dyn Timer> {
+    fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
         self.face.lock().stores.push(store);
-        Box::new(NoTimer)
+        None
     }
 }
 

@@ -2,15 +2,15 @@
 
 mod builder;
 mod clock;
+mod handle;
 mod manual_clock;
 mod pages;
 mod shell;
 mod system_clock;
-mod verbs;
 
 pub use builder::StoreBuilder;
-pub use clock::{Clock, NoTimer, Timer, WeakStore};
+pub use clock::{Clock, Timer, WeakStore};
+pub use handle::Store;
 pub use manual_clock::ManualClock;
 pub use pages::RangePages;
 pub use system_clock::SystemClock;
-pub use verbs::Store;

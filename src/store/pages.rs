@@ -1,6 +1,6 @@
 use std::iter::FusedIterator;
 
-use super::verbs::Store;
+use super::handle::Store;
 use crate::api::{Get, KeyRange, KeyValue, Revision, SortOrder, SortTarget};
 use crate::{Error, Result};
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::clock::{Clock, Timer};
+use crate::api::Timestamp;
 use crate::engine::Engine;
 use crate::sync::RwLock;
 use crate::{Error, Result};
@@ -11,7 +12,7 @@ use crate::{Error, Result};
 pub(super) struct Shell {
     state: RwLock<State>,
     clock: Arc<dyn Clock>,
-    timer: Box<dyn Timer>,
+    timer: Option<Box<dyn Timer>>,
 }
 
 struct State {
@@ -28,12 +29,10 @@ pub(super) enum Time {
 }
 
 impl Shell {
-    pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>, timer: Box<dyn Timer>) -> Self {
+    pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>, timer: Option<Box<dyn Timer>>) -> Self {
         let next = engine.next_deadline();
         let shell = Self { state: RwLock::new(State { engine, closed: false }), clock, timer };
-        if let Some(deadline) = next {
-            shell.timer.arm(deadline);
-        }
+        shell.arm(next);
         shell
     }
 
@@ -87,10 +86,14 @@ impl Shell {
             let garbage = engine.take_garbage();
             drop(state);
             drop(garbage);
-            if let Some(deadline) = next {
-                self.timer.arm(deadline);
-            }
+            self.arm(next);
             return answer;
+        }
+    }
+
+    fn arm(&self, deadline: Option<Timestamp>) {
+        if let (Some(timer), Some(deadline)) = (&self.timer, deadline) {
+            timer.arm(deadline);
         }
     }
 
@@ -109,12 +112,5 @@ impl Shell {
             state.closed = true;
             Ok(())
         })
-    }
-}
-
-impl std::fmt::Debug for Shell {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let status = self.read(|engine| Ok(engine.status()));
-        f.debug_struct("Store").field("status", &status).finish_non_exhaustive()
     }
 }

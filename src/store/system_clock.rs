@@ -12,6 +12,10 @@ use crate::sync::{Condvar, Mutex};
 ///
 /// A store on it has one timer thread: started by the first lease or compaction, parked until something is due, and
 /// gone when the store is. A store that has had neither has no thread.
+///
+/// # Panics
+///
+/// The call that starts the thread panics if the operating system cannot.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Instant,
@@ -35,8 +39,8 @@ impl Clock for SystemClock {
         Timestamp::ORIGIN + instant_now().saturating_duration_since(self.origin)
     }
 
-    fn attach(&self, store: WeakStore) -> Box<dyn Timer> {
-        Box::new(TimerThread { alarm: Arc::default(), clock: *self, store })
+    fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
+        Some(Box::new(TimerThread { alarm: Arc::default(), clock: *self, store }))
     }
 }
 

@@ -56,7 +56,7 @@ impl EngineSubject {
                 let compact = requests::compact(*revision, *physical);
                 Response::Compact { revision: responses::revision(engine.compact(&compact)?.header()) }
             }
-            Request::HashKv { revision } => responses::hash_kv(&engine.hash_kv(*revision)?),
+            Request::HashKv { revision } => responses::hash_kv(&engine.hash_kv((*revision).into())?),
             Request::LeaseGrant { ttl, id, standing } => {
                 responses::lease_grant(&engine.grant(&requests::grant(*ttl, *id, *standing))?)
             }

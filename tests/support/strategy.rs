@@ -37,7 +37,11 @@ pub fn settings() -> impl Strategy<Value = Settings> {
     let max_txn_ops = prop_oneof![7 => 4..=8_usize, 3 => Just(128_usize)];
     let max_request_bytes =
         prop_oneof![6 => Just(600_usize), 3 => Just(1536 * 1024_usize), 1 => 30..=80_usize];
-    let quota_bytes = prop_oneof![3 => Just(None), 1 => (1_000..9_000_u64).prop_map(Some)];
+    let quota_bytes = prop_oneof![
+        24 => Just(None),
+        7 => (1_000..9_000_u64).prop_map(Some),
+        1 => (100..600_u64).prop_map(Some),
+    ];
     let max_ttl = prop_oneof![Just(9_000_000_000_i64), Just(100_i64)];
     let member_id = prop_oneof![3 => Just(1_u64), 1 => Just(2_u64)];
     (max_txn_ops, max_request_bytes, 1..=3_i64, max_ttl, quota_bytes, member_id).prop_map(

@@ -116,7 +116,7 @@ pub fn events(events: impl IntoIterator<Item = Event>) -> wire::Response {
 pub fn status(status: &Status) -> wire::Response {
     wire::Response::Status(wire::Status {
         revision: revision(status.header()),
-        compacted: compacted(status.compacted()),
+        compacted: compacted(status.compact_revision()),
         keys: status.keys(),
         versions: status.versions(),
         leases: status.leases(),

@@ -76,8 +76,14 @@ impl State {
         self.records.iter().filter(survives).collect()
     }
 
-    /// The bytes held, as the quota counts them: 96 and the key and value for each version, 112 and the key for each key
-    /// with a version, 96 for each lease.
+    /// The bytes held, as the quota counts them: without tombstones.
+    pub(super) fn bytes_for_quota(&self) -> u64 {
+        let tombstones = self.retained().into_iter().filter(|record| record.kv.is_none());
+        self.bytes() - tombstones.map(|record| 96 + record.key.len() as u64).sum::<u64>()
+    }
+
+    /// The bytes held: 96 and the key and value for each version, 112 and the key for each key with a version, 96 for each
+    /// lease.
     pub(super) fn bytes(&self) -> u64 {
         let retained = self.retained();
         let keys: BTreeSet<&[u8]> = retained.iter().map(|record| record.key.as_slice()).collect();

@@ -56,7 +56,7 @@ impl Model {
     /// R-MNT-9: before anything else.
     pub(super) fn check_quota(&self, cost: u64) -> Result<(), Refusal> {
         match self.settings.quota_bytes {
-            Some(quota) if cost > 0 && self.state.bytes() + cost >= quota => {
+            Some(quota) if cost > 0 && self.state.bytes_for_quota() + cost >= quota => {
                 Err(Stage::Quota.refuses(Row::NoSpace))
             }
             _ => Ok(()),

@@ -1,5 +1,6 @@
-//! What a store can be asked.
+//! The handle, and what it can be asked.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::builder::StoreBuilder;
@@ -28,13 +29,14 @@ use crate::api::{
 /// assert_eq!(store.get(Get::key("config/mode").at(blue))?.kvs()[0].value(), b"blue");
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Store {
     shell: Arc<Shell>,
 }
 
 impl Store {
-    /// An empty store at revision 1, with real time, etcd's limits, and no thread until the first lease.
+    /// An empty store at revision 1, with real time, etcd's limits, and no thread until the first lease or
+    /// compaction.
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -48,11 +50,12 @@ impl Store {
         Self { shell }
     }
 
-    /// Reads keys. The errors are those of [`Engine::get`](crate::Engine::get).
+    /// Reads keys.
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`](crate::Error), here and in every other method, if the store was closed.
+    /// Those of [`Engine::get`](crate::Engine::get); and here and in every other method,
+    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn get(&self, get: impl Into<Get>) -> Result<GetResponse> {
         let get = get.into();
         self.shell.read(|engine| engine.get(&get))
@@ -60,6 +63,8 @@ impl Store {
 
     /// Reads a long range a page of up to `page_size` pairs at a time, each page in one call, all of one revision:
     /// that of the read, or the latest as of now. So writers wait for a page at the most, and memory is needed for one.
+    ///
+    /// A page size of 0 counts as 1. A limit bounds all pages together; of a `count_only` there are none.
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -76,8 +81,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error) for a sort that is not by ascending key, and
-    /// [`Error::PagesUnfiltered`](crate::Error) for a revision filter (R-RNG-12).
+    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error::PagesUnsorted) for a sort that is not by ascending key, and
+    /// [`Error::PagesUnfiltered`](crate::Error::PagesUnfiltered) for a revision filter (R-RNG-12).
     pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
         RangePages::new(self.clone(), get.into(), page_size)
     }
@@ -86,11 +91,11 @@ impl Store {
         self.shell.read(|engine| engine.page(range, at, limit))
     }
 
-    /// Gives a key a value. The errors are those of [`Engine::put`](crate::Engine::put).
+    /// Gives a key a value.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::put`](crate::Engine::put).
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
         let put = put.into();
         // The record is made, which may take fresh memory, before anybody has to wait for it.
@@ -98,32 +103,31 @@ impl Store {
         self.shell.command(Time::IsNoMatter, |engine| engine.put_draft(&put, draft))
     }
 
-    /// Deletes keys. The errors are those of [`Engine::delete`](crate::Engine::delete).
+    /// Deletes keys.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::delete`](crate::Engine::delete).
     pub fn delete(&self, delete: impl Into<Delete>) -> Result<DeleteResponse> {
         let delete = delete.into();
         self.shell.command(Time::IsNoMatter, |engine| engine.delete(&delete))
     }
 
-    /// Runs a transaction. The errors are those of [`Engine::txn`](crate::Engine::txn).
+    /// Runs a transaction.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::txn`](crate::Engine::txn).
     pub fn txn(&self, txn: Txn) -> Result<TxnResponse> {
         self.shell.command(Time::IsNoMatter, |engine| engine.txn(&txn))
     }
 
     /// Makes the history before a revision unreadable, at once; its memory is given back afterwards, a piece at a
-    /// time, by later commands and the clock's timer; if [`Compact::physical`] was asked for, before this returns. The
-    /// errors are those of [`Engine::compact`](crate::Engine::compact).
+    /// time, by later commands and the clock's timer; if [`Compact::physical`] was asked for, before this returns.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::compact`](crate::Engine::compact).
     pub fn compact(&self, compact: impl Into<Compact>) -> Result<CompactResponse> {
         let compact = compact.into();
         let response = self.shell.command(Time::IsNoMatter, |engine| engine.compact(&compact))?;
@@ -133,23 +137,24 @@ impl Store {
         Ok(response)
     }
 
-    /// What happened to keys from a revision on, in order. The errors are those of
-    /// [`Engine::events`](crate::Engine::events).
+    /// What happened to keys from a revision on, in order: all of it in one list, gathered while others may read but not
+    /// write. Of a long history, start late or compact first.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::events`](crate::Engine::events).
     pub fn events(&self, from: impl Into<Revision>) -> Result<Vec<Event>> {
-        self.shell.read(|engine| Ok(engine.events(from.into())?.collect()))
+        let from = from.into();
+        self.shell.read(|engine| Ok(engine.events(from)?.collect()))
     }
 
-    /// etcd's hash of what is held up to a revision; 0 means the current one. The errors are those of
-    /// [`Engine::hash_kv`](crate::Engine::hash_kv).
+    /// etcd's hash of what is held up to a revision; 0 and below mean the current one.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::hash_kv`](crate::Engine::hash_kv).
     pub fn hash_kv(&self, revision: impl Into<Revision>) -> Result<HashKvResponse> {
+        let revision = revision.into();
         self.shell.read(|engine| engine.hash_kv(revision))
     }
 
@@ -157,7 +162,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`](crate::Error).
+    /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn status(&self) -> Result<Status> {
         self.shell.read(|engine| Ok(engine.status()))
     }
@@ -166,46 +171,49 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`](crate::Error).
+    /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse> {
         self.shell.command(Time::IsNoMatter, |engine| Ok(engine.alarm(&request)))
     }
 
-    /// Grants a lease. The errors are those of [`Engine::grant`](crate::Engine::grant).
+    /// Grants a lease.
     ///
     /// # Errors
     ///
-    /// See there.
-    pub fn grant(&self, grant: Grant) -> Result<GrantResponse> {
+    /// Those of [`Engine::grant`](crate::Engine::grant).
+    pub fn grant(&self, grant: impl Into<Grant>) -> Result<GrantResponse> {
+        let grant = grant.into();
         self.shell.command(Time::Matters, |engine| engine.grant(&grant))
     }
 
-    /// Ends a lease and deletes its keys. The errors are those of [`Engine::revoke`](crate::Engine::revoke).
+    /// Ends a lease and deletes its keys.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::revoke`](crate::Engine::revoke).
     pub fn revoke(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
-        self.shell.command(Time::Matters, |engine| engine.revoke(id.into()))
+        let id = id.into();
+        self.shell.command(Time::Matters, |engine| engine.revoke(id))
     }
 
-    /// Ends a lease now as if its deadline had passed, kept alive or not: for tests of what follows. The errors are
-    /// those of [`Engine::expire`](crate::Engine::expire).
+    /// Ends a lease now as if its deadline had passed, kept alive or not: for tests of what follows.
     ///
     /// # Errors
     ///
-    /// See there.
+    /// Those of [`Engine::expire`](crate::Engine::expire).
     pub fn expire(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
-        self.shell.command(Time::Matters, |engine| engine.expire(id.into()))
+        let id = id.into();
+        self.shell.command(Time::Matters, |engine| engine.expire(id))
     }
 
     /// Renews a lease. That there is no such lease is an answer, not an error (R-LSE-7).
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`](crate::Error).
+    /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn keep_alive(&self, id: impl Into<LeaseId>) -> Result<KeepAliveResponse> {
-        self.shell.command(Time::Matters, |engine| Ok(engine.keep_alive(id.into())))
+        let id = id.into();
+        self.shell.command(Time::Matters, |engine| Ok(engine.keep_alive(id)))
     }
 
     /// Ends a lease's standing keep-alive, as when its client hangs: see
@@ -213,18 +221,20 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseNotFound`](crate::Error).
+    /// [`Error::LeaseNotFound`](crate::Error::LeaseNotFound).
     pub fn pause_keep_alive(&self, id: impl Into<LeaseId>) -> Result<()> {
-        self.shell.command(Time::Matters, |engine| engine.pause_keep_alive(id.into()))
+        let id = id.into();
+        self.shell.command(Time::Matters, |engine| engine.pause_keep_alive(id))
     }
 
     /// Begins a standing keep-alive: see [`Engine::resume_keep_alive`](crate::Engine::resume_keep_alive).
     ///
     /// # Errors
     ///
-    /// [`Error::LeaseNotFound`](crate::Error).
+    /// [`Error::LeaseNotFound`](crate::Error::LeaseNotFound).
     pub fn resume_keep_alive(&self, id: impl Into<LeaseId>) -> Result<()> {
-        self.shell.command(Time::Matters, |engine| engine.resume_keep_alive(id.into()))
+        let id = id.into();
+        self.shell.command(Time::Matters, |engine| engine.resume_keep_alive(id))
     }
 
     /// How long a lease still lives, and, if `keys` is set, which keys it has. That there is no such lease is an
@@ -232,16 +242,17 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`](crate::Error).
+    /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn time_to_live(&self, id: impl Into<LeaseId>, keys: bool) -> Result<TimeToLiveResponse> {
-        self.shell.command(Time::Matters, |engine| Ok(engine.time_to_live(id.into(), keys)))
+        let id = id.into();
+        self.shell.command(Time::Matters, |engine| Ok(engine.time_to_live(id, keys)))
     }
 
     /// All leases, the one with the least time left first (R-LSE-11).
     ///
     /// # Errors
     ///
-    /// [`Error::Stopped`](crate::Error).
+    /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn leases(&self) -> Result<LeasesResponse> {
         self.shell.command(Time::Matters, |engine| Ok(engine.leases()))
     }
@@ -251,9 +262,11 @@ impl Store {
         self.shell.clock().now()
     }
 
-    /// Does what is due by now: ends leases, compacts, gives memory back. Every write does what is due first, and the
-    /// clocks of this crate call it in time; a clock of your own calls it at [`next_deadline`](Self::next_deadline). Does
-    /// nothing to a closed store.
+    /// Does what is due by now: ends leases, compacts, gives memory back. The clocks of this crate call it in time; with a
+    /// clock of your own, call it at [`next_deadline`](Self::next_deadline).
+    ///
+    /// Every command does what is due first, and so do [`time_to_live`](Self::time_to_live) and
+    /// [`leases`](Self::leases); the other reads show the state as last told. Does nothing to a closed store.
     pub fn tick(&self) {
         // A closed store has nothing to do any more, which is all that the error would say.
         self.shell.tick().unwrap_or_default();
@@ -264,7 +277,7 @@ impl Store {
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
-    /// Closes the store for all its handles: every later call fails with [`Error::Stopped`](crate::Error).
+    /// Closes the store for all its handles: every later call fails with [`Error::Stopped`](crate::Error::Stopped).
     pub fn close(&self) {
         // That it is closed already is what was asked for.
         self.shell.close().unwrap_or_default();
@@ -274,5 +287,11 @@ impl Store {
 impl Default for Store {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("status", &self.status()).finish_non_exhaustive()
     }
 }
