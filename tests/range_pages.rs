@@ -41,7 +41,6 @@ fn all_pages_together_are_the_range() {
         Get::all().keys_only(),
         Get::prefix("k").limit(3).keys_only().at(20),
         Get::all().sort(SortTarget::Key, SortOrder::Ascend),
-        Get::all().sort(SortTarget::ModRevision, SortOrder::None),
         Get::all().serializable(),
     ];
     for get in gets {

@@ -8,7 +8,7 @@ use crate::api::{LeaseId, Revision};
 ///
 /// It is a handle to the store's own record, shared by the key's history and every reader: a clone costs one
 /// reference count, and nothing of it ever changes.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct KeyValue {
     /// The fixed fields, little endian, in the order of [`Fields`]; then the key; then the value. One allocation.
     record: Arc<[u8]>,
@@ -155,6 +155,16 @@ impl KeyValue {
         u32::from_le_bytes(bytes)
     }
 }
+
+/// By what it shows; the position inside its transaction does not count.
+impl PartialEq for KeyValue {
+    fn eq(&self, other: &Self) -> bool {
+        self.same_record(other)
+            || self.record[..SUB] == other.record[..SUB] && self.record[KEY_LEN..] == other.record[KEY_LEN..]
+    }
+}
+
+impl Eq for KeyValue {}
 
 impl fmt::Debug for KeyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest writing request, in bytes of its protobuf encoding: 1.5 MiB. Above it:
+    /// The longest writing request, in bytes of its protobuf encoding: 1.5 MiB; at most 4 GiB - 1. Above it:
     /// [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
     pub max_request_bytes: usize,
     /// The longest list of a txn, shared down the nesting (R-TXN-3): 128. Above it:

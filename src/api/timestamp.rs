@@ -13,6 +13,9 @@ impl Timestamp {
     /// The clock's origin.
     pub const ORIGIN: Self = Self(0);
 
+    /// The last instant, at which arithmetic stops.
+    pub const MAX: Self = Self(u64::MAX);
+
     /// The instant so many nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)

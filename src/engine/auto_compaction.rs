@@ -16,7 +16,8 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug)]
 pub(super) struct AutoCompactor {
     mode: Mode,
-    pub(super) next_tick: Timestamp,
+    /// None once time has come to its end.
+    pub(super) next_tick: Option<Timestamp>,
     /// The revision last compacted from here.
     compacted: Revision,
 }
@@ -52,7 +53,7 @@ impl AutoCompactor {
             }
             AutoCompaction::Revision(retention) => (Mode::Revision { retention }, REVISION_INTERVAL),
         };
-        Some(Self { mode, next_tick: now + step, compacted: Revision::new(0) })
+        Some(Self { mode, next_tick: after(now, step), compacted: Revision::new(0) })
     }
 
     /// What to compact now, at a tick.
@@ -76,18 +77,22 @@ impl AutoCompactor {
 
     /// Ends a tick: samples the revision, and sets the next one.
     pub(super) fn tick(&mut self, current: Revision, now: Timestamp) {
-        self.next_tick = now
-            + match &mut self.mode {
-                Mode::Periodic { step, samples, samples_max, .. } => {
-                    if samples.len() == *samples_max {
-                        samples.pop_front();
-                    }
-                    samples.push_back(current);
-                    *step
+        let step = match &mut self.mode {
+            Mode::Periodic { step, samples, samples_max, .. } => {
+                if samples.len() == *samples_max {
+                    samples.pop_front();
                 }
-                Mode::Revision { .. } => REVISION_INTERVAL,
-            };
+                samples.push_back(current);
+                *step
+            }
+            Mode::Revision { .. } => REVISION_INTERVAL,
+        };
+        self.next_tick = after(now, step);
     }
+}
+
+fn after(now: Timestamp, step: Duration) -> Option<Timestamp> {
+    Some(now + step).filter(|&next| next != Timestamp::MAX)
 }
 
 impl Engine {

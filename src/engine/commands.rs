@@ -11,6 +11,9 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
+/// No request is longer, whatever the limit: the length of a key must fit into its record.
+const REQUEST_BYTES_MAX: usize = u32::MAX as usize;
+
 impl Engine {
     /// Gives a key a value (R-PUT-1 to R-PUT-7).
     ///
@@ -21,19 +24,20 @@ impl Engine {
     /// [`RequestTooLarge`](Error::RequestTooLarge), [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
     /// alarm, [`LeaseNotFound`](Error::LeaseNotFound), [`KeyNotFound`](Error::KeyNotFound).
     pub fn put(&mut self, put: &Put) -> Result<PutResponse> {
-        self.put_draft(put, KeyValue::draft(&put.key, &put.value))
+        self.put_draft(put, None)
     }
 
-    /// The same with the put's record made before: by the store, before it takes the lock.
-    pub(crate) fn put_draft(&mut self, put: &Put, draft: KeyValue) -> Result<PutResponse> {
+    /// The same with the put's record perhaps made before: by the store, before it takes the lock.
+    pub(crate) fn put_draft(&mut self, put: &Put, draft: Option<KeyValue>) -> Result<PutResponse> {
         self.check_quota(put)?;
         check_put(put)?;
         // The other fields take less than 64 bytes, so the exact length matters only close to the limit.
-        if put.key.len() + put.value.len() + 64 > self.limits.max_request_bytes {
+        if put.key.len() + put.value.len() + 64 > self.limits.max_request_bytes.min(REQUEST_BYTES_MAX) {
             self.check_size(put.encoded_len())?;
         }
         self.alarms.check(|| true, || true)?;
         self.check_put_on_state(put)?;
+        let draft = draft.unwrap_or_else(|| KeyValue::draft(&put.key, &put.value));
         let prev_kv = self.put_key(put, draft)?;
         self.keys.commit();
         self.reclaim_some();
@@ -83,7 +87,9 @@ impl Engine {
     }
 
     /// Makes the history before `revision` unreadable (R-CMP-1 to R-CMP-6): at once, while its memory is given back
-    /// a piece with each later command.
+    /// a piece with each later command. A command that deletes thousands of keys makes more to reclaim than one gives back:
+    /// where such are frequent and no [`Store`](crate::Store) with a timer does it, call [`reclaim`](Self::reclaim) while
+    /// [`is_reclaiming`](Self::is_reclaiming).
     ///
     /// # Errors
     ///
@@ -110,7 +116,8 @@ impl Engine {
     }
 
     pub(super) fn check_size(&self, encoded_len: usize) -> Result<()> {
-        if encoded_len > self.limits.max_request_bytes { Err(Error::RequestTooLarge) } else { Ok(()) }
+        let max = self.limits.max_request_bytes.min(REQUEST_BYTES_MAX);
+        if encoded_len > max { Err(Error::RequestTooLarge) } else { Ok(()) }
     }
 
     /// Puts a key in the transaction under way, and attaches it to its lease alone (R-PUT-5). Gives the pair as it was,

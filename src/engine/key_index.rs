@@ -111,7 +111,11 @@ impl KeyIndex {
     ) -> Option<KeyValue> {
         let older = &mut self.past.at_mut(slot.id).older;
         older.front().filter(|oldest| is_to_go(&oldest.kv))?;
-        Some(older.pop_front()?.kv)
+        let oldest = older.pop_front()?;
+        if older.len() * 4 < older.capacity() {
+            older.shrink_to(older.len() * 2);
+        }
+        Some(oldest.kv)
     }
 
     /// Notes the key's place among the keys of its lease.

@@ -1,7 +1,6 @@
 //! The lease table: who expires when, and which keys belong to whom. It deletes no key itself.
 
-use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::key_hash::KeyHasher;
@@ -15,19 +14,13 @@ use crate::{Error, Result};
 /// What a lease counts for in the bytes held.
 pub(super) const LEASE_BYTES: u64 = 96;
 
-/// With fewer ends of leases that are gone in the queue, cleaning it is not worth the walk.
-const STALE_MIN: usize = 1024;
-
 #[derive(Clone, Debug)]
 pub(super) struct Lessor {
     hasher: KeyHasher,
     points: PointIndex<()>,
     leases: Slab<Lease>,
-    /// When leases end, soonest first. A renewal writes only the lease's deadline: an entry may be too early, and is
-    /// put right when it comes to the front. The first entry is always right.
-    queue: BinaryHeap<Reverse<Due>>,
-    /// Entries of leases that are gone.
-    stale: usize,
+    /// When leases end, soonest first. One with a standing keep-alive is not here.
+    deadlines: BTreeMap<(Timestamp, LeaseId), u32>,
     next_id: i64,
     next_sequence: u64,
 }
@@ -39,8 +32,6 @@ pub(super) struct Lease {
     /// Which grant of the store this lease is.
     pub(super) sequence: u64,
     pub(super) renewal: Renewal,
-    /// Whether the queue has an entry of this lease.
-    queued: bool,
     /// The keys attached, in no order; each key knows its place here.
     keys: Vec<SlotId>,
 }
@@ -54,14 +45,6 @@ pub(super) enum Renewal {
     Standing { since: Timestamp },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Due {
-    deadline: Timestamp,
-    id: LeaseId,
-    sequence: u64,
-    slot: u32,
-}
-
 /// A lease that has ended, with the keys to delete.
 pub(super) struct Ended {
     pub(super) keys: Vec<SlotId>,
@@ -73,8 +56,7 @@ impl Lessor {
             hasher,
             points: PointIndex::new(),
             leases: Slab::new(),
-            queue: BinaryHeap::new(),
-            stale: 0,
+            deadlines: BTreeMap::new(),
             next_id: 1,
             next_sequence: 0,
         }
@@ -100,7 +82,7 @@ impl Lessor {
 
     /// The next instant at which a lease ends.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        self.queue.peek().map(|Reverse(due)| due.deadline)
+        self.deadlines.first_key_value().map(|(&(deadline, _), _)| deadline)
     }
 
     /// Adds a lease (R-LSE-2). Gives its id and the TTL in force.
@@ -125,9 +107,11 @@ impl Lessor {
         };
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let slot = self.leases.insert(Lease { id, ttl, sequence, renewal, queued: false, keys: Vec::new() });
+        let slot = self.leases.insert(Lease { id, ttl, sequence, renewal, keys: Vec::new() });
         self.points.insert(self.hasher.number(id.get()), slot, ());
-        self.enqueue(slot);
+        if let Renewal::ByHand { deadline } = renewal {
+            self.deadlines.insert((deadline, id), slot);
+        }
         Ok((id, ttl))
     }
 
@@ -145,37 +129,47 @@ impl Lessor {
     /// Renews a lease (R-LSE-7). Gives its TTL, or `None` if there is no such lease.
     pub(super) fn keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Option<Duration> {
         let slot = self.find(id)?;
-        let lease = self.leases.at_mut(slot);
-        match &mut lease.renewal {
-            Renewal::ByHand { deadline } if !planted(Bug::KeepAliveKeepsDeadline) => {
-                *deadline = now + lease.ttl
-            }
-            Renewal::ByHand { .. } => {}
-            Renewal::Standing { since } => *since = now,
-        }
+        let lease = self.leases.at(slot);
         let ttl = lease.ttl;
-        self.settle();
+        let renewed = match lease.renewal {
+            Renewal::ByHand { .. } if planted(Bug::KeepAliveKeepsDeadline) => lease.renewal,
+            Renewal::ByHand { .. } => Renewal::ByHand { deadline: now + ttl },
+            Renewal::Standing { .. } => Renewal::Standing { since: now },
+        };
+        self.renew(slot, renewed);
         Some(ttl)
     }
 
     /// Ends the standing keep-alive: the lease lives one TTL from its last renewal. Does nothing without one.
     pub(super) fn pause_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
-        let lease = self.leases.at_mut(slot);
-        lease.renewal = Renewal::ByHand { deadline: lease.deadline(now) };
-        self.enqueue(slot);
+        let deadline = self.leases.at(slot).deadline(now);
+        self.renew(slot, Renewal::ByHand { deadline });
         Ok(())
     }
 
     /// Begins a standing keep-alive with a renewal. Does nothing to one that stands.
     pub(super) fn resume_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
-        let lease = self.leases.at_mut(slot);
-        if let Renewal::ByHand { .. } = lease.renewal {
-            lease.renewal = Renewal::Standing { since: now };
-            self.settle();
+        if let Renewal::ByHand { .. } = self.leases.at(slot).renewal {
+            self.renew(slot, Renewal::Standing { since: now });
         }
         Ok(())
+    }
+
+    fn renew(&mut self, slot: u32, renewal: Renewal) {
+        let lease = self.leases.at_mut(slot);
+        let id = lease.id;
+        let before = std::mem::replace(&mut lease.renewal, renewal);
+        if before == renewal {
+            return;
+        }
+        if let Renewal::ByHand { deadline } = before {
+            self.deadlines.remove(&(deadline, id));
+        }
+        if let Renewal::ByHand { deadline } = renewal {
+            self.deadlines.insert((deadline, id), slot);
+        }
     }
 
     /// Removes a lease and gives its keys.
@@ -187,17 +181,15 @@ impl Lessor {
     /// Removes the lease that ends first, if it does so by `now`: among those due at one instant, the lowest id
     /// (R-LSE-6).
     pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<Ended> {
-        let Reverse(due) = *self.queue.peek().filter(|Reverse(due)| due.deadline <= now)?;
-        Some(self.remove_slot(due.slot))
+        let (_, &slot) = self.deadlines.first_key_value().filter(|((deadline, _), _)| *deadline <= now)?;
+        Some(self.remove_slot(slot))
     }
 
     fn remove_slot(&mut self, slot: u32) -> Ended {
         let lease = self.leases.remove(slot);
         self.points.remove(self.hasher.number(lease.id.get()), slot);
-        self.stale += usize::from(lease.queued);
-        self.settle();
-        if self.stale > STALE_MIN && self.stale * 2 > self.queue.len() {
-            self.clean_queue();
+        if let Renewal::ByHand { deadline } = lease.renewal {
+            self.deadlines.remove(&(deadline, lease.id));
         }
         Ended { keys: lease.keys }
     }
@@ -235,61 +227,15 @@ impl Lessor {
         (self.next_id, self.next_sequence)
     }
 
-    /// Whether the tables agree, and the queue's first entry and count of stale ones are right; for tests.
+    /// Whether the tables agree; for tests.
     pub(super) fn is_consistent(&self) -> bool {
-        let queued = self.iter().filter(|lease| lease.queued).count();
-        let deadlines = self.iter().filter_map(|lease| match lease.renewal {
-            Renewal::ByHand { deadline } => Some(deadline),
+        let due = self.leases.iter().filter_map(|(slot, lease)| match lease.renewal {
+            Renewal::ByHand { deadline } => Some(((deadline, lease.id), slot)),
             Renewal::Standing { .. } => None,
         });
         self.points.len() == self.leases.len()
             && self.leases.iter().all(|(slot, lease)| self.find(lease.id) == Some(slot))
-            && self.queue.len() == queued + self.stale
-            && self.next_deadline() == deadlines.min()
-    }
-
-    /// Sees to it that the queue has an entry of the lease if it has a deadline, and that the first entry is right.
-    fn enqueue(&mut self, slot: u32) {
-        let lease = self.leases.at_mut(slot);
-        if let Renewal::ByHand { deadline } = lease.renewal
-            && !lease.queued
-        {
-            lease.queued = true;
-            let due = Due { deadline, id: lease.id, sequence: lease.sequence, slot };
-            self.queue.push(Reverse(due));
-        }
-        self.settle();
-    }
-
-    /// Makes the first entry of the queue right.
-    fn settle(&mut self) {
-        while let Some(Reverse(due)) = self.queue.peek().copied() {
-            if self.leases.get(due.slot).is_none_or(|lease| lease.sequence != due.sequence) {
-                self.queue.pop();
-                self.stale -= 1;
-                continue;
-            }
-            let lease = self.leases.at_mut(due.slot);
-            match lease.renewal {
-                Renewal::ByHand { deadline } if deadline == due.deadline => return,
-                Renewal::ByHand { deadline } => {
-                    self.queue.pop();
-                    self.queue.push(Reverse(Due { deadline, ..due }));
-                }
-                Renewal::Standing { .. } => {
-                    lease.queued = false;
-                    self.queue.pop();
-                }
-            }
-        }
-    }
-
-    /// Rids the queue of leases that are gone.
-    fn clean_queue(&mut self) {
-        let leases = &self.leases;
-        self.queue
-            .retain(|Reverse(due)| leases.get(due.slot).is_some_and(|lease| lease.sequence == due.sequence));
-        self.stale = 0;
+            && self.deadlines == due.collect()
     }
 }
 

@@ -160,7 +160,7 @@ impl Engine {
     /// The next instant at which something happens by itself: a lease ends, or the store looks whether to compact.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let tick = self.auto_compactor.as_ref().map(|compactor| compactor.next_tick);
+        let tick = self.auto_compactor.as_ref().and_then(|compactor| compactor.next_tick);
         self.lessor.next_deadline().into_iter().chain(tick).min()
     }
 

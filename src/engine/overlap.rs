@@ -1,6 +1,6 @@
 //! The rule that a txn must not change a key twice, as far as its requests tell (R-TXN-16 to R-TXN-22).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::planted::{Bug, planted};
 use crate::api::{KeyRange, Txn, TxnOp};
@@ -10,7 +10,16 @@ use crate::{Error, Result};
 #[derive(Default)]
 struct Changes<'a> {
     puts: BTreeSet<&'a [u8]>,
-    deletes: Vec<&'a KeyRange>,
+    deletes: Deleted<'a>,
+}
+
+/// The keys that deletes cover. Looking one up does not take longer the more deletes there are by the same measure: a
+/// txn may have tens of thousands of operations, nested, and all others wait for it.
+#[derive(Default)]
+struct Deleted<'a> {
+    keys: BTreeSet<&'a [u8]>,
+    /// Intervals by their start, with their end; no two of them touch.
+    intervals: BTreeMap<&'a [u8], &'a [u8]>,
 }
 
 /// Checks both branches, each for itself.
@@ -35,7 +44,7 @@ fn changes_of(operations: &[TxnOp]) -> Result<Changes<'_>> {
     let mut changes = Changes::default();
     for op in operations {
         if let TxnOp::Delete(delete) = op {
-            changes.deletes.push(&delete.range);
+            changes.deletes.add(&delete.range);
         }
     }
     for op in operations {
@@ -53,7 +62,7 @@ fn changes_of(operations: &[TxnOp]) -> Result<Changes<'_>> {
 
 impl<'a> Changes<'a> {
     fn add_put(&mut self, key: &'a [u8]) -> Result<()> {
-        if self.deletes.iter().any(|range| covers(range, key)) || !self.puts.insert(key) {
+        if self.deletes.cover(key) || !self.puts.insert(key) {
             return Err(Error::DuplicateKey);
         }
         Ok(())
@@ -61,9 +70,8 @@ impl<'a> Changes<'a> {
 
     /// Adds what either branch of a nested txn changes. Of the two, both may put a key, or one put and one delete it.
     fn add_nested(&mut self, success: Self, failure: Self) -> Result<()> {
-        let later_deletes = success.deletes.iter().chain(&failure.deletes);
         if planted(Bug::SiblingDeleteOverlaps)
-            && later_deletes.clone().any(|range| self.puts.iter().any(|key| covers(range, key)))
+            && self.puts.iter().any(|key| success.deletes.cover(key) || failure.deletes.cover(key))
         {
             return Err(Error::DuplicateKey);
         }
@@ -73,13 +81,48 @@ impl<'a> Changes<'a> {
         for key in failure.puts.difference(&success.puts) {
             self.add_put(key)?;
         }
-        self.deletes.extend(success.deletes);
-        self.deletes.extend(failure.deletes);
+        self.deletes.merge(success.deletes);
+        self.deletes.merge(failure.deletes);
         Ok(())
     }
 }
 
-/// Whether a delete counts as deleting `key`: one without an upper end never does (R-TXN-20).
-fn covers(range: &KeyRange, key: &[u8]) -> bool {
-    !range.is_from_key() && range.contains(key)
+impl<'a> Deleted<'a> {
+    /// Adds what a delete covers. One without an upper end counts as covering nothing (R-TXN-20).
+    fn add(&mut self, range: &'a KeyRange) {
+        if range.is_single() {
+            self.keys.insert(range.start());
+        } else if !range.is_from_key() {
+            self.add_interval(range.start(), range.range_end());
+        }
+    }
+
+    /// Adds an interval, united with those that it touches.
+    fn add_interval(&mut self, mut start: &'a [u8], mut end: &'a [u8]) {
+        if start >= end {
+            return;
+        }
+        if let Some((&before, &reach)) =
+            self.intervals.range(..=start).next_back().filter(|(_, reach)| **reach >= start)
+        {
+            (start, end) = (before, end.max(reach));
+        }
+        while let Some((&within, &reach)) = self.intervals.range(start..=end).next() {
+            end = end.max(reach);
+            self.intervals.remove(within);
+        }
+        self.intervals.insert(start, end);
+    }
+
+    fn merge(&mut self, other: Self) {
+        self.keys.extend(other.keys);
+        for (start, end) in other.intervals {
+            self.add_interval(start, end);
+        }
+    }
+
+    fn cover(&self, key: &[u8]) -> bool {
+        let interval = self.intervals.range(..=key).next_back();
+        self.keys.contains(key) || interval.is_some_and(|(_, &end)| key < end)
+    }
 }

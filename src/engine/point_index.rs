@@ -58,7 +58,7 @@ impl<T> PointIndex<T> {
     pub(super) fn insert(&mut self, hash: u32, id: u32, value: T) {
         let table = &mut self.tables[table_of(hash)];
         if (table.used + 1) * 5 > table.entries.len() * 4 {
-            table.grow();
+            table.resize((table.entries.len() * 2).max(8));
         }
         table.place(Entry { hash, id, value });
         table.used += 1;
@@ -71,7 +71,11 @@ impl<T> PointIndex<T> {
             .find(hash, |found, _| found == id)
             .expect("an id is removed under the hash it was added with");
         table.used -= 1;
-        table.remove(at)
+        let value = table.remove(at);
+        if table.used * 8 < table.entries.len() {
+            table.resize(table.entries.len() / 2);
+        }
+        value
     }
 
     /// How many ids there are.
@@ -93,10 +97,10 @@ impl<T> Table<T> {
         None
     }
 
-    fn grow(&mut self) {
-        let capacity = (self.entries.len() * 2).max(8);
-        let doubled = std::iter::repeat_with(|| None).take(capacity).collect();
-        for entry in std::mem::replace(&mut self.entries, doubled).into_iter().flatten() {
+    /// Makes room for as many entries, a power of two, or none if there are none.
+    fn resize(&mut self, capacity: usize) {
+        let places = std::iter::repeat_with(|| None).take(capacity).collect();
+        for entry in std::mem::replace(&mut self.entries, places).into_iter().flatten() {
             self.place(entry);
         }
     }

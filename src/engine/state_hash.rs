@@ -7,7 +7,8 @@ use crate::api::Revision;
 impl Engine {
     /// A hash of the state: time, revisions, every version that can be read, leases, alarms, and what is to come by
     /// itself. Equal in two engines that were given the same commands, whatever their hash seeds and however much of
-    /// a compaction either has reclaimed; a refused command leaves it unchanged, but for the alarm that a quota raises.
+    /// a compaction either has reclaimed; a refused command leaves it unchanged. Not so with a quota: what is held then
+    /// decides answers, so what is yet to be reclaimed counts, and a command that the quota refuses raises its alarm.
     ///
     /// For comparing within one version of this crate; it visits all that is held.
     pub fn state_hash(&self) -> u64 {
@@ -15,6 +16,9 @@ impl Engine {
         hash.number(self.now.as_nanos());
         hash.number(self.keys.current().get().cast_unsigned());
         hash.number(self.keys.compacted().map_or(-1, Revision::get).cast_unsigned());
+        if self.limits.quota_bytes.is_some() {
+            hash.number(self.bytes_held_for_quota());
+        }
         self.hash_keys(&mut hash);
         self.hash_leases(&mut hash);
         for alarm in self.alarms.iter() {

@@ -2,7 +2,7 @@ use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
-use super::clock::{Clock, WeakStore};
+use super::clock::Clock;
 use super::handle::Store;
 use super::shell::Shell;
 use super::system_clock::SystemClock;
@@ -68,10 +68,7 @@ impl StoreBuilder {
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
         let config = EngineConfig { hash_seed: RandomState::new().hash_one(0), ..self.config };
         let engine = Engine::new(config, clock.now());
-        Store::from_shell(Arc::new_cyclic(|weak| {
-            let timer = clock.attach(WeakStore::new(weak.clone()));
-            Shell::new(engine, clock, timer)
-        }))
+        Store::from_shell(Shell::new(engine, clock))
     }
 }
 

@@ -81,6 +81,10 @@ impl WeakStore {
         Self(shell)
     }
 
+    pub(super) fn is_left(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
     /// The store, if a handle to it is left.
     pub fn upgrade(&self) -> Option<Store> {
         self.0.upgrade().map(Store::from_shell)

@@ -12,6 +12,10 @@ use crate::api::{
     Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse,
     Put, PutResponse, Revision, RevokeResponse, Status, TimeToLiveResponse, Timestamp, Txn, TxnResponse,
 };
+use crate::engine::Engine;
+
+/// The longest key and value together whose record is made before the lock is taken.
+const DRAFT_MAX: usize = 64 * 1024;
 
 /// An etcd inside your process: keys with revisions and history, transactions, and leases.
 ///
@@ -98,8 +102,10 @@ impl Store {
     /// Those of [`Engine::put`](crate::Engine::put).
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
         let put = put.into();
-        // The record is made, which may take fresh memory, before anybody has to wait for it.
-        let draft = KeyValue::draft(&put.key, &put.value);
+        // The record is made, which may take fresh memory, before anybody has to wait for it; a large one only once it is
+        // known to be within the limits.
+        let is_small = put.key.len() + put.value.len() <= DRAFT_MAX;
+        let draft = is_small.then(|| KeyValue::draft(&put.key, &put.value));
         self.shell.command(Time::IsNoMatter, |engine| engine.put_draft(&put, draft))
     }
 
@@ -245,7 +251,7 @@ impl Store {
     /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn time_to_live(&self, id: impl Into<LeaseId>, keys: bool) -> Result<TimeToLiveResponse> {
         let id = id.into();
-        self.shell.command(Time::Matters, |engine| Ok(engine.time_to_live(id, keys)))
+        self.shell.read_now(|engine| engine.time_to_live(id, keys))
     }
 
     /// All leases, the one with the least time left first (R-LSE-11).
@@ -254,7 +260,7 @@ impl Store {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn leases(&self) -> Result<LeasesResponse> {
-        self.shell.command(Time::Matters, |engine| Ok(engine.leases()))
+        self.shell.read_now(Engine::leases)
     }
 
     /// The time by the store's clock.
@@ -268,8 +274,18 @@ impl Store {
     /// Every command does what is due first, and so do [`time_to_live`](Self::time_to_live) and
     /// [`leases`](Self::leases); the other reads show the state as last told. Does nothing to a closed store.
     pub fn tick(&self) {
-        // A closed store has nothing to do any more, which is all that the error would say.
-        self.shell.tick().unwrap_or_default();
+        // That the store is closed is no failure here: then nothing is due.
+        self.try_tick().unwrap_or_default();
+    }
+
+    /// The same, but says whether the store is closed.
+    pub(super) fn try_tick(&self) -> Result<()> {
+        self.shell.tick()
+    }
+
+    /// Whether both are handles to one store.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shell, &other.shell)
     }
 
     /// When something happens by itself next; `None` if never, or if the store is closed.
@@ -277,7 +293,8 @@ impl Store {
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
-    /// Closes the store for all its handles: every later call fails with [`Error::Stopped`](crate::Error::Stopped).
+    /// Closes the store for all its handles: what it holds is freed, and every later call fails with
+    /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn close(&self) {
         // That it is closed already is what was asked for.
         self.shell.close().unwrap_or_default();

@@ -60,11 +60,16 @@ impl ManualClock {
             face.target = face.target + duration;
             face.target
         };
+        // Stores on which a tick had no effect, as on one whose clock lags behind this one: they are left alone.
+        let mut idle: Vec<Store> = Vec::new();
         loop {
             let stores = self.stores();
             let deadlines = stores.iter().filter_map(|store| Some((store.next_deadline()?, store)));
-            let due =
-                deadlines.min_by_key(|(deadline, _)| *deadline).filter(|(deadline, _)| *deadline <= target);
+            let due = deadlines
+                .filter(|(deadline, store)| {
+                    *deadline <= target && !idle.iter().any(|idle| idle.is_same(store))
+                })
+                .min_by_key(|(deadline, _)| *deadline);
             let Some((deadline, store)) = due else {
                 self.move_to(target);
                 stores.iter().for_each(Store::tick);
@@ -72,6 +77,9 @@ impl ManualClock {
             };
             self.move_to(deadline);
             store.tick();
+            if store.next_deadline() == Some(deadline) {
+                idle.push(store.clone());
+            }
         }
     }
 
@@ -99,7 +107,11 @@ impl Clock for ManualClock {
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
-        self.face.lock().stores.push(store);
+        let stores = &mut self.face.lock().stores;
+        if stores.len() == stores.capacity() {
+            stores.retain(WeakStore::is_left);
+        }
+        stores.push(store);
         None
     }
 }

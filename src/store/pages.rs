@@ -24,7 +24,7 @@ impl RangePages {
     pub(super) fn new(store: Store, get: Get, page_size: usize) -> Result<Self> {
         let start = KeyRange::key(get.range.start().to_vec());
         let first = store.get(Get { count_only: true, range: start, ..get })?;
-        if get.sort_order != SortOrder::None && (get.sort_target, get.sort_order) != KEY_ORDER {
+        if get.sort_target != SortTarget::Key || get.sort_order == SortOrder::Descend {
             return Err(Error::PagesUnsorted);
         }
         let bounds =
@@ -47,8 +47,6 @@ impl RangePages {
         self.revision
     }
 }
-
-const KEY_ORDER: (SortTarget, SortOrder) = (SortTarget::Key, SortOrder::Ascend);
 
 impl Iterator for RangePages {
     type Item = Result<Vec<KeyValue>>;

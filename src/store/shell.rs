@@ -1,10 +1,10 @@
 //! The lock: its one place for writing and its one for reading.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use super::clock::{Clock, Timer};
+use super::clock::{Clock, Timer, WeakStore};
 use crate::api::Timestamp;
-use crate::engine::Engine;
+use crate::engine::{Engine, EngineConfig};
 use crate::sync::RwLock;
 use crate::{Error, Result};
 
@@ -12,7 +12,8 @@ use crate::{Error, Result};
 pub(super) struct Shell {
     state: RwLock<State>,
     clock: Arc<dyn Clock>,
-    timer: Option<Box<dyn Timer>>,
+    /// Set once the clock is attached, which is when the store can be reached by it.
+    timer: OnceLock<Box<dyn Timer>>,
 }
 
 struct State {
@@ -29,10 +30,16 @@ pub(super) enum Time {
 }
 
 impl Shell {
-    pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>, timer: Option<Box<dyn Timer>>) -> Self {
-        let next = engine.next_deadline();
-        let shell = Self { state: RwLock::new(State { engine, closed: false }), clock, timer };
-        shell.arm(next);
+    /// Makes a shell and attaches its clock to it.
+    pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let state = RwLock::new(State { engine, closed: false });
+        let shell = Arc::new(Self { state, clock, timer: OnceLock::new() });
+        if let Some(timer) = shell.clock.attach(WeakStore::new(Arc::downgrade(&shell))) {
+            let timer = shell.timer.get_or_init(|| timer);
+            if let Ok(Some(deadline)) = shell.read(|engine| Ok(engine.next_deadline())) {
+                timer.arm(deadline);
+            }
+        }
         shell
     }
 
@@ -47,6 +54,12 @@ impl Shell {
             return Err(Error::Stopped);
         }
         query(&state.engine)
+    }
+
+    /// Runs a query whose answer depends on the time, after whatever was due by then.
+    pub(super) fn read_now<T>(&self, query: impl FnOnce(&Engine) -> T) -> Result<T> {
+        self.command(Time::Matters, |_| Ok(()))?;
+        self.read(|engine| Ok(query(engine)))
     }
 
     /// Runs a command under the lock, after whatever was due by then.
@@ -92,7 +105,7 @@ impl Shell {
     }
 
     fn arm(&self, deadline: Option<Timestamp>) {
-        if let (Some(timer), Some(deadline)) = (&self.timer, deadline) {
+        if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
             timer.arm(deadline);
         }
     }
@@ -106,11 +119,15 @@ impl Shell {
         Ok(())
     }
 
-    /// Makes every later command and query fail.
+    /// Makes every later command and query fail, and frees what is held.
     pub(super) fn close(&self) -> Result<()> {
-        self.write(Time::IsNoMatter, |state| {
+        let held = self.write(Time::IsNoMatter, |state| {
             state.closed = true;
-            Ok(())
-        })
+            let empty = Engine::new(EngineConfig::default(), state.engine.now());
+            Ok(std::mem::replace(&mut state.engine, empty))
+        })?;
+        // A timer that has something to wait for is told, so that it finds out.
+        self.arm(held.next_deadline().map(|_| held.now()));
+        Ok(())
     }
 }

@@ -80,10 +80,11 @@ impl Timer for TimerThread {
         self.alarm.changed.notify_one();
         if must_start {
             let (alarm, clock, store) = (Arc::clone(&self.alarm), self.clock, self.store.clone());
-            thread::Builder::new()
-                .name("leasehold-timer".into())
-                .spawn(move || alarm.run(clock, &store))
-                .expect("the operating system can start a thread");
+            let thread = thread::Builder::new().name("leasehold-timer".into());
+            if let Err(error) = thread.spawn(move || alarm.run(clock, &store)) {
+                self.alarm.setting.lock().is_started = false;
+                panic!("the operating system can start a thread: {error}");
+            }
         }
     }
 }
@@ -108,7 +109,9 @@ impl Alarm {
             let Some(store) = store.upgrade() else {
                 return;
             };
-            store.tick();
+            if store.try_tick().is_err() {
+                return;
+            }
             if let Some(deadline) = store.next_deadline() {
                 self.setting.lock().advance_to(deadline);
             }
