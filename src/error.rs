@@ -10,7 +10,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 /// Why a request was refused. A refused request has changed nothing, except that one which the quota refuses raises the
 /// NOSPACE alarm (R-MNT-9).
 ///
-/// `Display` is etcd's exact message, [`code`](Self::code) its gRPC code (semantics: the error table, section 14).
+/// `Display` is etcd's exact message, [`code`](Self::code) its gRPC code (SEMANTICS.md, section 14).
 ///
 /// ```
 /// use leasehold::{Code, Error, Put, Store};

@@ -22,6 +22,7 @@
 //! assert_eq!(now.kvs()[0].version(), 2);
 //! assert_eq!(store.get(Get::key("config/mode").at(blue))?.kvs()[0].value(), b"blue");
 //!
+//! // A key or a value is text or bytes, owned or borrowed.
 //! let page = store.get(Get::prefix("config/").limit(100))?;
 //! assert_eq!((page.count(), page.more()), (1, false));
 //!
@@ -86,8 +87,10 @@
 //!
 //! # What it does not do
 //!
-//! No watches, locks or elections yet; no persistence; no authentication; no cluster. Rule numbers such as R-TXN-12 in
-//! this documentation are those of the specification that the crate is tested against.
+//! No watches, locks or elections yet; no persistence; no authentication; no cluster.
+//!
+//! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
+//! rule by rule, which the crate is built and tested against.
 
 #![deny(missing_docs)]
 
@@ -105,9 +108,9 @@ mod sync;
 pub use api::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
     Compare, CompareOp, Delete, DeleteResponse, Event, EventType, Get, GetResponse, Grant, GrantResponse,
-    HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Limits, Put, PutResponse,
-    ResponseHeader, Revision, RevokeResponse, SortOrder, SortTarget, Status, TimeToLiveResponse, Timestamp,
-    Txn, TxnOp, TxnOpResponse, TxnResponse,
+    HashKvResponse, IntoBytes, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Limits, Put,
+    PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder, SortTarget, Status, TimeToLiveResponse,
+    Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 #[cfg(planted_bugs)]
 #[doc(hidden)]

@@ -1,6 +1,4 @@
-use bytes::Bytes;
-
-use crate::api::{KeyRange, KeyValue, ResponseHeader};
+use crate::api::{IntoBytes, KeyRange, KeyValue, ResponseHeader};
 
 /// Deletes keys: etcd's `DeleteRangeRequest`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,12 +14,12 @@ impl Delete {
     }
 
     /// Deletes one key.
-    pub fn key(key: impl Into<Bytes>) -> Self {
+    pub fn key(key: impl IntoBytes) -> Self {
         Self::range(KeyRange::key(key))
     }
 
     /// Deletes every key that begins with `prefix`.
-    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+    pub fn prefix(prefix: impl IntoBytes) -> Self {
         Self::range(KeyRange::prefix(prefix))
     }
 

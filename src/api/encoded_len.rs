@@ -1,4 +1,4 @@
-//! How long a request is in its protobuf encoding, which is what etcd limits (semantics, section 15).
+//! How long a request is in its protobuf encoding, which is what etcd limits (SEMANTICS.md, section 15).
 
 use crate::api::{
     Compact, Compare, CompareOp, Delete, Get, Grant, Operand, Put, SortOrder, SortTarget, Txn, TxnOp,
@@ -39,12 +39,6 @@ impl Grant {
 impl Get {
     fn encoded_len(&self) -> usize {
         let revision = self.revision.map_or(0, |revision| revision.get());
-        let bounds = [
-            self.min_mod_revision,
-            self.max_mod_revision,
-            self.min_create_revision,
-            self.max_create_revision,
-        ];
         let enums = [self.sort_order != SortOrder::None, self.sort_target != SortTarget::Key];
         bytes(self.range.start())
             + bytes(self.range.range_end())
@@ -52,7 +46,7 @@ impl Get {
             + number(revision)
             + flags(enums)
             + flags([self.serializable, self.keys_only, self.count_only])
-            + bounds.into_iter().map(number).sum::<usize>()
+            + self.revision_bounds().into_iter().map(number).sum::<usize>()
     }
 }
 

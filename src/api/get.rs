@@ -1,8 +1,6 @@
 use std::fmt;
 
-use bytes::Bytes;
-
-use crate::api::{KeyRange, KeyValue, ResponseHeader, Revision};
+use crate::api::{IntoBytes, KeyRange, KeyValue, ResponseHeader, Revision};
 
 /// Reads keys: etcd's `RangeRequest`.
 ///
@@ -50,12 +48,12 @@ impl Get {
     }
 
     /// Reads one key.
-    pub fn key(key: impl Into<Bytes>) -> Self {
+    pub fn key(key: impl IntoBytes) -> Self {
         Self::range(KeyRange::key(key))
     }
 
     /// Reads every key that begins with `prefix`.
-    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
+    pub fn prefix(prefix: impl IntoBytes) -> Self {
         Self::range(KeyRange::prefix(prefix))
     }
 
@@ -194,6 +192,13 @@ impl SortTarget {
             4 => Self::Value,
             _ => Self::Unrecognized,
         }
+    }
+}
+
+impl Get {
+    /// The bounds of both revisions, each 0 if it is none.
+    pub(crate) fn revision_bounds(&self) -> [i64; 4] {
+        [self.min_mod_revision, self.max_mod_revision, self.min_create_revision, self.max_create_revision]
     }
 }
 

@@ -12,7 +12,8 @@ pub struct ResponseHeader {
 }
 
 impl ResponseHeader {
-    pub(crate) const fn inner(revision: Revision) -> Self {
+    /// That of an operation inside a txn.
+    pub(crate) const fn of_operation(revision: Revision) -> Self {
         Self { cluster_id: 0, member_id: 0, revision, raft_term: 0 }
     }
 

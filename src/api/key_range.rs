@@ -1,5 +1,7 @@
 use bytes::Bytes;
 
+use crate::api::IntoBytes;
+
 /// Which keys a request is about: one key, or all from a start to an end (R-RNG-1).
 ///
 /// The constructors cannot be wrong; [`from_wire`](Self::from_wire) takes whatever etcd's wire can say.
@@ -24,13 +26,13 @@ const FROM_KEY: &[u8] = b"\0";
 
 impl KeyRange {
     /// The one key.
-    pub fn key(key: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), range_end: Bytes::new() }
+    pub fn key(key: impl IntoBytes) -> Self {
+        Self { key: key.into_bytes(), range_end: Bytes::new() }
     }
 
     /// Every key that begins with `prefix`; every key, if that is empty (R-RNG-2).
-    pub fn prefix(prefix: impl Into<Bytes>) -> Self {
-        let key = prefix.into();
+    pub fn prefix(prefix: impl IntoBytes) -> Self {
+        let key = prefix.into_bytes();
         if key.is_empty() {
             return Self::all();
         }
@@ -46,8 +48,8 @@ impl KeyRange {
     }
 
     /// Every key from `key` on; every key, if that is empty.
-    pub fn from_key(key: impl Into<Bytes>) -> Self {
-        let key = key.into();
+    pub fn from_key(key: impl IntoBytes) -> Self {
+        let key = key.into_bytes();
         let key = if key.is_empty() { Bytes::from_static(FROM_KEY) } else { key };
         Self { key, range_end: Bytes::from_static(FROM_KEY) }
     }
@@ -58,8 +60,8 @@ impl KeyRange {
     ///
     /// If `end` is empty or the single byte 0, which mean something else on etcd's wire: use [`key`](Self::key) or
     /// [`from_key`](Self::from_key).
-    pub fn between(start: impl Into<Bytes>, end: impl Into<Bytes>) -> Self {
-        let range = Self { key: start.into(), range_end: end.into() };
+    pub fn between(start: impl IntoBytes, end: impl IntoBytes) -> Self {
+        let range = Self { key: start.into_bytes(), range_end: end.into_bytes() };
         assert!(
             !range.range_end.is_empty() && range.range_end != FROM_KEY,
             "a range between two keys ends at a key above \"\\0\""
@@ -74,8 +76,8 @@ impl KeyRange {
 
     /// The range that etcd's two fields mean. Anything can be said: an empty `key` makes the request fail with
     /// [`Error::EmptyKey`](crate::Error), and an end that is not above the key gives an empty range.
-    pub fn from_wire(key: impl Into<Bytes>, range_end: impl Into<Bytes>) -> Self {
-        Self { key: key.into(), range_end: range_end.into() }
+    pub fn from_wire(key: impl IntoBytes, range_end: impl IntoBytes) -> Self {
+        Self { key: key.into_bytes(), range_end: range_end.into_bytes() }
     }
 
     /// The first key of the range: etcd's `key`.
@@ -108,7 +110,7 @@ impl KeyRange {
     }
 }
 
-impl<K: Into<Bytes>> From<K> for KeyRange {
+impl<K: IntoBytes> From<K> for KeyRange {
     fn from(key: K) -> Self {
         Self::key(key)
     }

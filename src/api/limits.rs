@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-/// The limits of a store; the defaults are those of etcd's server (semantics, section 15), but for the quota, which
+/// The limits of a store; the defaults are those of etcd's server (SEMANTICS.md, section 15), but for the quota, which
 /// is off.
 ///
 /// ```

@@ -5,6 +5,7 @@ mod encoded_len;
 mod get;
 mod header;
 mod ids;
+mod into_bytes;
 mod key_range;
 mod key_value;
 mod lease;
@@ -18,6 +19,7 @@ pub use delete::{Delete, DeleteResponse};
 pub use get::{Get, GetResponse, SortOrder, SortTarget};
 pub use header::ResponseHeader;
 pub use ids::{LeaseId, Revision};
+pub use into_bytes::IntoBytes;
 pub use key_range::KeyRange;
 pub use key_value::{Event, EventType, KeyValue};
 pub use lease::{

@@ -1,6 +1,6 @@
 use bytes::Bytes;
 
-use crate::api::{KeyValue, LeaseId, ResponseHeader};
+use crate::api::{IntoBytes, KeyValue, LeaseId, ResponseHeader};
 
 /// Gives a key a value: etcd's `PutRequest`.
 ///
@@ -23,10 +23,10 @@ pub struct Put {
 
 impl Put {
     /// Puts `value` under `key`, attached to no lease.
-    pub fn new(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+    pub fn new(key: impl IntoBytes, value: impl IntoBytes) -> Self {
         Self {
-            key: key.into(),
-            value: value.into(),
+            key: key.into_bytes(),
+            value: value.into_bytes(),
             lease: LeaseId::NONE,
             prev_kv: false,
             ignore_value: false,
@@ -59,7 +59,7 @@ impl Put {
     }
 }
 
-impl<K: Into<Bytes>, V: Into<Bytes>> From<(K, V)> for Put {
+impl<K: IntoBytes, V: IntoBytes> From<(K, V)> for Put {
     fn from((key, value): (K, V)) -> Self {
         Self::new(key, value)
     }

@@ -1,7 +1,8 @@
 use bytes::Bytes;
 
 use crate::api::{
-    Delete, DeleteResponse, Get, GetResponse, KeyRange, LeaseId, Put, PutResponse, ResponseHeader, Revision,
+    Delete, DeleteResponse, Get, GetResponse, IntoBytes, KeyRange, LeaseId, Put, PutResponse, ResponseHeader,
+    Revision,
 };
 
 /// Compares, and the operations for either outcome, as one transaction: etcd's `TxnRequest`.
@@ -97,8 +98,8 @@ impl Compare {
     }
 
     /// Compares the key's value, byte by byte.
-    pub fn value(range: impl Into<KeyRange>, op: CompareOp, value: impl Into<Bytes>) -> Self {
-        Self { range: range.into(), op, operand: Operand::Value(value.into()) }
+    pub fn value(range: impl Into<KeyRange>, op: CompareOp, value: impl IntoBytes) -> Self {
+        Self { range: range.into(), op, operand: Operand::Value(value.into_bytes()) }
     }
 
     /// Compares the id of the lease that the key is attached to.
@@ -110,18 +111,12 @@ impl Compare {
     /// operand of the numeric targets and `value` that of VALUE. What was sent for another target than the one named
     /// counts as 0 or empty, so give 0 or an empty value for it; with an unknown target everything stored counts as
     /// equal (R-TXN-11).
-    pub fn from_wire(
-        range: KeyRange,
-        result: i32,
-        target: i32,
-        number: i64,
-        value: impl Into<Bytes>,
-    ) -> Self {
+    pub fn from_wire(range: KeyRange, result: i32, target: i32, number: i64, value: impl IntoBytes) -> Self {
         let operand = match target {
             0 => Operand::Version(number),
             1 => Operand::CreateRevision(number),
             2 => Operand::ModRevision(number),
-            3 => Operand::Value(value.into()),
+            3 => Operand::Value(value.into_bytes()),
             4 => Operand::Lease(number),
             _ => Operand::Unrecognized,
         };
@@ -180,7 +175,7 @@ impl TxnOp {
     }
 
     /// Puts `value` under `key`, attached to no lease.
-    pub fn put(key: impl Into<Bytes>, value: impl Into<Bytes>) -> Self {
+    pub fn put(key: impl IntoBytes, value: impl IntoBytes) -> Self {
         Self::Put(Put::new(key, value))
     }
 

@@ -1,7 +1,8 @@
 //! Every change in the order in which it happened, from the compacted revision on.
 //!
 //! Positions count changes from the store's beginning. The changes lie in fixed segments, each covering the
-//! positions of one multiple of its size, so that neither growing nor dropping old ones moves any.
+//! positions of one multiple of its size, so that growing moves the first segment at the most, and dropping old changes
+//! none.
 
 use std::collections::VecDeque;
 

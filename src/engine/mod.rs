@@ -1,28 +1,35 @@
 //! The deterministic core: one state machine, without clock, thread, lock, I/O or chance.
 
-mod auto_compaction;
-mod capacity;
-mod commands;
-mod compaction;
-mod hash_kv;
+// Tables that many entries fit into.
 mod history;
-mod invariants;
 mod key_hash;
+mod point_index;
+mod slab;
+// What is stored: keys with their versions, and leases.
 mod key_index;
 mod key_space;
-mod lease_commands;
 mod lessor;
+// What requests must pass.
+mod capacity;
 mod overlap;
+// What they do.
+mod commands;
+mod lease_commands;
+mod queries;
+mod range;
+mod txn;
+// Compaction by hand, and by itself.
+mod auto_compaction;
+mod compaction;
+// Looking at all of it.
+mod hash_kv;
+mod invariants;
+mod state_hash;
+// Bugs for the tests to find.
 #[cfg(not(planted_bugs))]
 mod planted;
 #[cfg(planted_bugs)]
 pub mod planted;
-mod point_index;
-mod queries;
-mod range;
-mod slab;
-mod state_hash;
-mod txn;
 
 use auto_compaction::AutoCompactor;
 use capacity::Alarms;

@@ -118,10 +118,7 @@ fn in_key_order(get: &Get) -> bool {
 }
 
 fn has_filter(get: &Get) -> bool {
-    get.min_mod_revision != 0
-        || get.max_mod_revision != 0
-        || get.min_create_revision != 0
-        || get.max_create_revision != 0
+    get.revision_bounds() != [0; 4]
 }
 
 /// The bounds are inclusive, and 0 is none (R-RNG-4, step 6).

@@ -1,4 +1,4 @@
-//! A table of values under small numbers, in fixed segments, so that growing it never moves what it holds.
+//! A table of values under small numbers, in fixed segments, so that growing it moves one segment at the most.
 
 /// Entries of a segment. The first segment grows like a `Vec`, so that a small store stays small.
 pub(super) const SEGMENT: usize = 4096;

@@ -56,7 +56,8 @@ pub(super) fn is_writing(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| !matches!(op, TxnOp::Get(_)))
 }
 
-/// Which branch each txn of a tree takes, in the order in which the branches are walked.
+/// Which branch each txn of a tree takes: the outermost, and those inside in the order in which the branches are walked,
+/// so that a txn without others inside, as most are, needs no list.
 #[derive(Default)]
 pub(super) struct Path {
     succeeded: bool,
@@ -164,7 +165,7 @@ impl Engine {
     /// Runs the path taken. On an error some of it may have been done, and is to be taken back.
     pub(super) fn run(&mut self, txn: &Txn, path: &Path) -> Result<TxnResponse> {
         let responses = self.run_branch(txn, path.succeeded, &mut path.nested.iter())?;
-        let header = ResponseHeader::inner(Revision::new(0));
+        let header = ResponseHeader::of_operation(Revision::new(0));
         Ok(TxnResponse { header, succeeded: path.succeeded, responses })
     }
 
@@ -188,7 +189,7 @@ impl Engine {
                         decided
                     };
                     let responses = self.run_branch(txn, succeeded, nested)?;
-                    let header = ResponseHeader::inner(Revision::new(0));
+                    let header = ResponseHeader::of_operation(Revision::new(0));
                     TxnOpResponse::Txn(TxnResponse { header, succeeded, responses })
                 }
                 TxnOp::Unset => return Err(Error::KeyNotFound),
@@ -199,16 +200,16 @@ impl Engine {
 
     fn run_get(&self, get: &Get) -> Result<GetResponse> {
         let at = self.keys.resolve_in_txn(get.revision)?;
-        Ok(self.keys.read(get, at, ResponseHeader::inner(self.keys.seen())))
+        Ok(self.keys.read(get, at, ResponseHeader::of_operation(self.keys.seen())))
     }
 
     fn run_put(&mut self, put: &Put) -> Result<PutResponse> {
         let prev_kv = self.put_key(put, KeyValue::draft(&put.key, &put.value))?;
-        Ok(PutResponse { header: ResponseHeader::inner(self.keys.seen()), prev_kv })
+        Ok(PutResponse { header: ResponseHeader::of_operation(self.keys.seen()), prev_kv })
     }
 
     fn run_delete(&mut self, delete: &Delete) -> DeleteResponse {
         let (deleted, prev_kvs) = self.delete_keys(delete);
-        DeleteResponse { header: ResponseHeader::inner(self.keys.seen()), deleted, prev_kvs }
+        DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
     }
 }

@@ -22,14 +22,12 @@ pub struct RangePages {
 
 impl RangePages {
     pub(super) fn new(store: Store, get: Get, page_size: usize) -> Result<Self> {
-        let start = KeyRange::key(get.range.start().to_vec());
+        let start = KeyRange::key(get.range.start());
         let first = store.get(Get { count_only: true, range: start, ..get })?;
         if get.sort_target != SortTarget::Key || get.sort_order == SortOrder::Descend {
             return Err(Error::PagesUnsorted);
         }
-        let bounds =
-            [get.min_mod_revision, get.max_mod_revision, get.min_create_revision, get.max_create_revision];
-        if bounds != [0; 4] {
+        if get.revision_bounds() != [0; 4] {
             return Err(Error::PagesUnfiltered);
         }
         Ok(Self {
@@ -62,7 +60,7 @@ impl Iterator for RangePages {
         self.left -= kvs.len();
         if more && self.left > 0 {
             let after_last = [last.key(), b"\0"].concat();
-            self.rest = Some(KeyRange::from_wire(after_last, range.range_end().to_vec()));
+            self.rest = Some(KeyRange::from_wire(after_last, range.range_end()));
         }
         if self.keys_only {
             kvs = kvs.iter().map(KeyValue::without_value).collect();
