@@ -1,5 +1,5 @@
 //! Every error: which request meets it, its words, its code and its numbers; and that a refused request changes
-//! nothing (R-0-4, semantics section 14).
+//! nothing (R-0-4, SEMANTICS.md section 14).
 
 mod shorthand;
 

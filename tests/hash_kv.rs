@@ -1,4 +1,4 @@
-//! etcd's hash of the key space, against figures of etcd itself (R-MNT-1 to R-MNT-3, semantics appendix A).
+//! etcd's hash of the key space, against figures of etcd itself (R-MNT-1 to R-MNT-3, SEMANTICS.md appendix A).
 
 mod shorthand;
 

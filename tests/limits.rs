@@ -1,4 +1,4 @@
-//! Limits: request size, quota, and the alarms that refuse writes (R-MNT-7 to R-MNT-9, semantics section 15).
+//! Limits: request size, quota, and the alarms that refuse writes (R-MNT-7 to R-MNT-9, SEMANTICS.md section 15).
 //! The budget of a txn's operations is in `txn_checks.rs`, the TTLs of leases in `lease.rs`.
 
 mod shorthand;

@@ -225,8 +225,9 @@ impl<'a> KeySlot<'a> {
 fn count_until(older: &VecDeque<Older>, newest: &KeyValue, revision: Revision) -> usize {
     let is_until = |place: usize| older[place].mod_revision <= revision;
     let distance = |earlier: Revision| newest.mod_revision().get().abs_diff(earlier.get());
-    let interval = (distance(newest.create_revision()) / newest.version().unsigned_abs().max(1)).max(1);
-    let back = usize::try_from(distance(revision) / interval).unwrap_or(usize::MAX);
+    let span = distance(newest.create_revision()).max(1);
+    let back = distance(revision).saturating_mul(newest.version().unsigned_abs()) / span;
+    let back = usize::try_from(back).unwrap_or(usize::MAX);
     let guess = older.len().saturating_sub(back.saturating_add(1));
     // All before `low` are; none from `high` on is.
     let mut step = 1;
