@@ -67,7 +67,12 @@ impl KeyIndex {
     }
 
     pub(super) fn slot(&self, id: SlotId) -> KeySlot<'_> {
-        KeySlot { newest: self.points.at(id.hash, id.id), index: self, id }
+        KeySlot { newest: self.newest(id), index: self, id }
+    }
+
+    /// The newest version of a key, be it a tombstone.
+    pub(super) fn newest(&self, id: SlotId) -> &KeyValue {
+        self.points.at(id.hash, id.id)
     }
 
     /// Adds a key that is not there yet, with its first version.

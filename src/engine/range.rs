@@ -2,12 +2,29 @@
 
 use std::cmp::Ordering;
 
+use super::key_index::Slots;
 use super::key_space::KeySpace;
 use super::planted::{Bug, planted};
 use crate::api::{
     Get, GetResponse, KeyRange, KeyValue, KeyValues, ResponseHeader, Revision, SortOrder, SortTarget,
 };
 use crate::{Error, Result};
+
+/// What a scan finds: the first pairs, up to a number of them, and how many there are.
+struct Found {
+    kvs: Vec<KeyValue>,
+    count: i64,
+    cap: usize,
+}
+
+impl Found {
+    fn add(&mut self, kv: &KeyValue) {
+        self.count += 1;
+        if self.kvs.len() < self.cap {
+            self.kvs.push(kv.clone());
+        }
+    }
+}
 
 /// How many keys of a range are looked up together.
 const BATCH: usize = 32;
@@ -62,35 +79,35 @@ impl KeySpace {
     }
 
     /// The first `cap` pairs of the range in key order, and how many keys it has.
-    ///
+    fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
+        let mut found = Found { kvs: Vec::new(), count: 0, cap: if get.count_only { 0 } else { cap } };
+        let slots = self.index.range(&get.range);
+        match at {
+            Some(revision) => {
+                slots.filter_map(|slot| self.slot(slot).live_at(revision)).for_each(|kv| found.add(kv))
+            }
+            None => self.scan_latest(get, slots, &mut found),
+        }
+        (found.kvs, found.count)
+    }
+
     /// Keys are taken in batches: where their newest versions are is looked up for all before the first is looked at, so
     /// that the processor waits for memory once for many rather than once for each.
-    fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
-        let cap = if get.count_only { 0 } else { cap };
-        let counted = (at.is_none() && covers_everything(&get.range)).then(|| self.live_keys());
-        let mut kvs = Vec::with_capacity(cap.min(BATCH));
-        let mut count = 0_u64;
-        let mut slots = self.index.range(&get.range);
+    fn scan_latest(&self, get: &Get, mut slots: Slots<'_>, found: &mut Found) {
+        let is_counted = covers_everything(&get.range);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            if let Some(total) = counted.filter(|_| kvs.len() >= cap) {
-                return (kvs, total.cast_signed());
+            if is_counted && found.kvs.len() >= found.cap {
+                found.count = self.live_keys().cast_signed();
+                return;
             }
             batch.clear();
-            batch.extend(slots.by_ref().take(BATCH).map(|slot| self.slot(slot)));
+            batch.extend(slots.by_ref().take(BATCH).map(|slot| self.index.newest(slot)));
             if batch.is_empty() {
-                return (kvs, count.cast_signed());
+                return;
             }
-            let pairs = batch.iter().filter_map(|slot| match at {
-                None => slot.live(),
-                Some(revision) => slot.live_at(revision),
-            });
-            for kv in pairs {
-                count += 1;
-                if kvs.len() < cap {
-                    kvs.push(kv.clone());
-                }
-            }
+            found.kvs.reserve(batch.len().min(found.cap - found.kvs.len()));
+            batch.iter().filter(|kv| !kv.is_tombstone()).for_each(|kv| found.add(kv));
         }
     }
 
