@@ -84,6 +84,23 @@ fn sources_say_nothing_that_is_banned() {
 }
 
 #[test]
+fn tests_named_in_the_table_of_etcds_tests_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let table = fs::read_to_string(root.join("ETCD_TESTS.md")).expect("the table is there");
+    let rows = table.lines().filter(|line| line.starts_with("| Test") || line.starts_with("| Example"));
+    let words = rows.flat_map(|row| row.split(|letter: char| !is_word(letter) && letter != ':'));
+    let named: Vec<(&str, &str)> = words.filter_map(|word| word.split_once("::")).collect();
+    assert!(named.len() > 150, "the table names tests: {}", named.len());
+    let is_missing = |(file, name): &(&str, &str)| {
+        let source = fs::read_to_string(root.join(file).with_extension("rs")).unwrap_or_default();
+        !source.contains(&format!("fn {name}("))
+    };
+    assert_none(
+        named.into_iter().filter(is_missing).map(|(file, name)| format!("{file}::{name} is not there")),
+    );
+}
+
+#[test]
 fn planted_violations_are_found() {
     let engine = |code: &str| Source::new("src/engine/planted_here.rs", code);
     for import in [

@@ -143,9 +143,7 @@ impl Engine {
     /// If `now` is before the time told last: time never runs backwards.
     pub fn advance(&mut self, now: Timestamp) {
         assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
-        let mut was_due = false;
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
-            was_due = true;
             self.now = deadline;
             if let Some(ended) = self.lessor.remove_due(deadline) {
                 self.delete_ended(ended);
@@ -154,9 +152,6 @@ impl Engine {
             }
         }
         self.now = now;
-        if was_due {
-            self.reclaim_some();
-        }
     }
 
     /// The time told last.
