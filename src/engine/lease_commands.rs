@@ -80,8 +80,10 @@ impl Engine {
 
     /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
     pub(super) fn delete_ended(&mut self, ended: Ended) {
-        let mut slots = ended.keys;
-        slots.sort_by(|&a, &b| self.keys.slot(a).newest().key().cmp(self.keys.slot(b).newest().key()));
+        let mut keyed: Vec<_> =
+            ended.keys.into_iter().map(|slot| (self.keys.slot(slot).newest().key(), slot)).collect();
+        keyed.sort_unstable_by_key(|&(key, _)| key);
+        let slots: Vec<SlotId> = keyed.into_iter().map(|(_, slot)| slot).collect();
         for slot in slots {
             self.keys.delete(slot);
         }

@@ -85,8 +85,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error::PagesUnsorted) for a sort that is not by ascending key, and
-    /// [`Error::PagesUnfiltered`](crate::Error::PagesUnfiltered) for a revision filter (R-RNG-12).
+    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error::PagesUnsorted) for a sort that is not by
+    /// ascending key, and [`Error::PagesUnfiltered`](crate::Error::PagesUnfiltered) for a revision filter (R-RNG-12).
     pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
         RangePages::new(self.clone(), get.into(), page_size)
     }
@@ -102,8 +102,8 @@ impl Store {
     /// Those of [`Engine::put`](crate::Engine::put).
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
         let put = put.into();
-        // The record is made, which may take fresh memory, before anybody has to wait for it; a large one only once it is
-        // known to be within the limits.
+        // The record is made, which may take fresh memory, before anybody has to wait for it; a large one only once
+        // it is known to be within the limits.
         let is_small = put.key.len() + put.value.len() <= DRAFT_MAX;
         let draft = is_small.then(|| KeyValue::draft(&put.key, &put.value));
         self.shell.command(Time::IsNoMatter, |engine| engine.put_draft(&put, draft))

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
+use serde::Deserialize;
 use serde_json::Value as Json;
 
 pub use self::error::{Problem, TraceError};
@@ -251,5 +252,9 @@ fn kind_of(op: &str, handle: Option<&str>, known: &Known) -> Result<Kind, Proble
 }
 
 fn read_json(text: &str) -> Result<Json, Problem> {
-    serde_json::from_str(text).map_err(|error| Problem::NotJson(error.to_string()))
+    // A txn may be nested 128 deep, which is several times as many levels of JSON.
+    let mut source = serde_json::Deserializer::from_str(text);
+    source.disable_recursion_limit();
+    let json = Json::deserialize(&mut source).and_then(|json| source.end().map(|()| json));
+    json.map_err(|error| Problem::NotJson(error.to_string()))
 }
