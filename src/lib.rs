@@ -75,6 +75,25 @@
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
+//! # Memory
+//!
+//! History is kept until it is compacted: by [`Store::compact`], or by the store itself, which a store that lives long
+//! should be told to do. What is compacted can no longer be read, and its memory is given back a piece at a time.
+//!
+//! ```
+//! use leasehold::{AutoCompaction, Error, Get, Store};
+//! use std::time::Duration;
+//!
+//! let store = Store::builder().auto_compaction(AutoCompaction::Periodic(Duration::from_secs(3600))).build();
+//! let blue = store.put(("config/mode", "blue"))?.header().revision();
+//! let green = store.put(("config/mode", "green"))?.header().revision();
+//!
+//! store.compact(green)?;
+//! let refused = store.get(Get::key("config/mode").at(blue));
+//! assert_eq!(refused, Err(Error::Compacted { requested: blue, compacted: Some(green) }));
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
 //! # Errors and limits
 //!
 //! An [`Error`] has etcd's message and [`Code`], and a refused request has changed nothing. The limits of etcd's server
