@@ -32,7 +32,7 @@ impl Engine {
         self.check_quota(put)?;
         check_put(put)?;
         // The other fields take less than 64 bytes, so the exact length matters only close to the limit.
-        if put.key.len() + put.value.len() + 64 > self.limits.max_request_bytes.min(REQUEST_BYTES_MAX) {
+        if put.key.len() + put.value.len() + 64 > self.max_request_bytes() {
             self.check_size(put.encoded_len())?;
         }
         self.alarms.check(|| true, || true)?;
@@ -116,8 +116,11 @@ impl Engine {
     }
 
     pub(super) fn check_size(&self, encoded_len: usize) -> Result<()> {
-        let max = self.limits.max_request_bytes.min(REQUEST_BYTES_MAX);
-        if encoded_len > max { Err(Error::RequestTooLarge) } else { Ok(()) }
+        if encoded_len > self.max_request_bytes() { Err(Error::RequestTooLarge) } else { Ok(()) }
+    }
+
+    fn max_request_bytes(&self) -> usize {
+        self.limits.max_request_bytes.min(REQUEST_BYTES_MAX)
     }
 
     /// Puts a key in the transaction under way, and attaches it to its lease alone (R-PUT-5). Gives the pair as it was,

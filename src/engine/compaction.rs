@@ -47,7 +47,9 @@ impl Engine {
 impl KeySpace {
     /// Makes `revision` the compacted one. Only what can be read changes here; memory is reclaimed later (R-CMP-1).
     pub(super) fn compact(&mut self, revision: Revision) -> Result<()> {
-        self.check_not_compacted(revision, |compacted| revision <= compacted)?;
+        if revision <= self.floor() {
+            return Err(self.compacted_error(revision));
+        }
         self.check_not_future(revision)?;
         self.compacted = Some(revision);
         self.reclaiming = true;

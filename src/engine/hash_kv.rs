@@ -1,16 +1,16 @@
 //! etcd's hash of the key space (R-MNT-2): CRC-32C over its records in the encoding that etcd stores them in.
 
 use super::key_space::KeySpace;
+use crate::Result;
 use crate::api::{KeyValue, Revision};
-use crate::{Error, Result};
 
 impl KeySpace {
     /// The hash of what is held up to `revision`, and that revision. 0 and below mean the current one, and that can be
     /// hashed even when it is compacted (R-MNT-1).
     pub(super) fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision)> {
         self.check_not_future(revision)?;
-        if revision.get() > 0 && self.compacted().is_some_and(|compacted| revision <= compacted) {
-            return Err(Error::Compacted { requested: revision, compacted: self.compacted() });
+        if revision.get() > 0 && revision <= self.floor() {
+            return Err(self.compacted_error(revision));
         }
         let revision = if revision.get() > 0 { revision } else { self.current() };
         let floor = self.floor();

@@ -220,9 +220,8 @@ impl KeySpace {
         }
         if created {
             self.purge(slot);
-            return Some(Undone { slot: None, attached, lease });
         }
-        Some(Undone { slot: Some(slot), attached, lease })
+        Some(Undone { slot: Some(slot).filter(|_| !created), attached, lease })
     }
 
     /// Forgets a key of which no version counts any more.
@@ -263,7 +262,7 @@ impl KeySpace {
             return Ok(None);
         };
         self.check_not_future(revision)?;
-        self.check_not_compacted(revision, |compacted| revision < compacted)?;
+        self.check_not_compacted(revision)?;
         Ok(Some(revision))
     }
 
@@ -275,7 +274,7 @@ impl KeySpace {
         if !planted(Bug::FutureReadInTxn) || revision > self.current.next() {
             self.check_not_future(revision)?;
         }
-        self.check_not_compacted(revision, |compacted| revision < compacted)?;
+        self.check_not_compacted(revision)?;
         Ok(Some(revision).filter(|revision| revision.get() > 0))
     }
 
@@ -286,21 +285,17 @@ impl KeySpace {
         Ok(())
     }
 
-    /// `too_old` judges the compacted revision.
-    pub(super) fn check_not_compacted(
-        &self,
-        requested: Revision,
-        too_old: impl Fn(Revision) -> bool,
-    ) -> Result<()> {
-        if too_old(self.floor()) {
-            return Err(Error::Compacted { requested, compacted: self.compacted });
-        }
-        Ok(())
+    fn check_not_compacted(&self, requested: Revision) -> Result<()> {
+        if requested < self.floor() { Err(self.compacted_error(requested)) } else { Ok(()) }
+    }
+
+    pub(super) fn compacted_error(&self, requested: Revision) -> Error {
+        Error::Compacted { requested, compacted: self.compacted }
     }
 
     /// The changes from `revision` on, in the order in which they happened.
     pub(super) fn events(&self, revision: Revision) -> Result<impl Iterator<Item = Event>> {
-        self.check_not_compacted(revision, |compacted| revision < compacted)?;
+        self.check_not_compacted(revision)?;
         let changes = self.history.iter_from(self.history.position_of(revision));
         Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone() }))
     }

@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::key_index::SlotId;
-use super::lessor::Ended;
 use super::planted::{Bug, planted};
 use crate::api::{Grant, GrantResponse, KeepAliveResponse, LeaseId, RevokeResponse};
 use crate::{Error, Result};
@@ -40,8 +39,8 @@ impl Engine {
     ///
     /// [`LeaseNotFound`](Error::LeaseNotFound).
     pub fn expire(&mut self, id: LeaseId) -> Result<RevokeResponse> {
-        let ended = self.lessor.remove(id).ok_or(Error::LeaseNotFound)?;
-        self.delete_ended(ended);
+        let keys = self.lessor.remove(id).ok_or(Error::LeaseNotFound)?;
+        self.delete_ended(keys);
         self.reclaim_some();
         Ok(RevokeResponse { header: self.header() })
     }
@@ -79,9 +78,9 @@ impl Engine {
     }
 
     /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
-    pub(super) fn delete_ended(&mut self, ended: Ended) {
+    pub(super) fn delete_ended(&mut self, keys: Vec<SlotId>) {
         let mut keyed: Vec<_> =
-            ended.keys.into_iter().map(|slot| (self.keys.slot(slot).newest().key(), slot)).collect();
+            keys.into_iter().map(|slot| (self.keys.slot(slot).newest().key(), slot)).collect();
         keyed.sort_unstable_by_key(|&(key, _)| key);
         let slots: Vec<SlotId> = keyed.into_iter().map(|(_, slot)| slot).collect();
         for slot in slots {

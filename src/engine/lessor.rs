@@ -45,11 +45,6 @@ pub(super) enum Renewal {
     Standing { since: Timestamp },
 }
 
-/// A lease that has ended, with the keys to delete.
-pub(super) struct Ended {
-    pub(super) keys: Vec<SlotId>,
-}
-
 impl Lessor {
     pub(super) fn new(hasher: KeyHasher) -> Self {
         Self {
@@ -172,26 +167,26 @@ impl Lessor {
         }
     }
 
-    /// Removes a lease and gives its keys.
-    pub(super) fn remove(&mut self, id: LeaseId) -> Option<Ended> {
+    /// Removes a lease and gives the keys to delete, in no order.
+    pub(super) fn remove(&mut self, id: LeaseId) -> Option<Vec<SlotId>> {
         let slot = self.find(id)?;
         Some(self.remove_slot(slot))
     }
 
     /// Removes the lease that ends first, if it does so by `now`: among those due at one instant, the lowest id
     /// (R-LSE-6).
-    pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<Ended> {
+    pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<Vec<SlotId>> {
         let (_, &slot) = self.deadlines.first_key_value().filter(|((deadline, _), _)| *deadline <= now)?;
         Some(self.remove_slot(slot))
     }
 
-    fn remove_slot(&mut self, slot: u32) -> Ended {
+    fn remove_slot(&mut self, slot: u32) -> Vec<SlotId> {
         let lease = self.leases.remove(slot);
         self.points.remove(self.hasher.number(lease.id.get()), slot);
         if let Renewal::ByHand { deadline } = lease.renewal {
             self.deadlines.remove(&(deadline, lease.id));
         }
-        Ended { keys: lease.keys }
+        lease.keys
     }
 
     /// Attaches a key to a lease that exists. Gives the key's place there.

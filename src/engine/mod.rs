@@ -145,8 +145,8 @@ impl Engine {
         assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
             self.now = deadline;
-            if let Some(ended) = self.lessor.remove_due(deadline) {
-                self.delete_ended(ended);
+            if let Some(keys) = self.lessor.remove_due(deadline) {
+                self.delete_ended(keys);
             } else {
                 self.auto_compact();
             }

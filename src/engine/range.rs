@@ -10,22 +10,6 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// What a scan finds: the first pairs, up to a number of them, and how many there are.
-struct Found {
-    kvs: Vec<KeyValue>,
-    count: i64,
-    cap: usize,
-}
-
-impl Found {
-    fn add(&mut self, kv: &KeyValue) {
-        self.count += 1;
-        if self.kvs.len() < self.cap {
-            self.kvs.push(kv.clone());
-        }
-    }
-}
-
 /// How many keys of a range are looked up together.
 const BATCH: usize = 32;
 
@@ -118,6 +102,22 @@ impl KeySpace {
         let more = kvs.len() > limit;
         kvs.truncate(limit);
         (kvs, more)
+    }
+}
+
+/// What a scan finds: the first pairs, up to a number of them, and how many there are.
+struct Found {
+    kvs: Vec<KeyValue>,
+    count: i64,
+    cap: usize,
+}
+
+impl Found {
+    fn add(&mut self, kv: &KeyValue) {
+        self.count += 1;
+        if self.kvs.len() < self.cap {
+            self.kvs.push(kv.clone());
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::lessor::Renewal;
-use crate::api::Revision;
 
 impl Engine {
     /// A hash of the state: time, revisions, every version that can be read, leases, alarms, and what is to come by
@@ -15,7 +14,7 @@ impl Engine {
         let mut hash = Fnv1a::new();
         hash.number(self.now.as_nanos());
         hash.number(self.keys.current().get().cast_unsigned());
-        hash.number(self.keys.compacted().map_or(-1, Revision::get).cast_unsigned());
+        hash.number(self.keys.floor().get().cast_unsigned());
         if self.limits.quota_bytes.is_some() {
             hash.number(self.bytes_held_for_quota());
         }

@@ -58,7 +58,6 @@ pub(super) fn is_writing(txn: &Txn) -> bool {
 
 /// Which branch each txn of a tree takes: the outermost, and those inside in the order in which the branches are walked,
 /// so that a txn without others inside, as most are, needs no list.
-#[derive(Default)]
 pub(super) struct Path {
     succeeded: bool,
     nested: Vec<bool>,

@@ -17,6 +17,8 @@
 #[path = "../../workloads/keys.rs"]
 mod keys;
 mod old_revisions;
+#[path = "../../workloads/pieces.rs"]
+mod pieces;
 #[expect(dead_code, reason = "the other benchmarks use all of it")]
 #[path = "../../workloads/subjects.rs"]
 mod subjects;
@@ -25,9 +27,10 @@ mod turns;
 
 use keys::Stock;
 use leasehold::Store;
+use pieces::{Side, in_pieces};
 use subjects::{Subject, loaded};
 use surreal::Surreal;
-use turns::{Side, compare, in_pieces};
+use turns::compare;
 
 const KEYS: usize = 100_000;
 const CALLS: usize = 20_000;

@@ -9,7 +9,8 @@ use leasehold::{Get, Revision, Store};
 use surrealmx_0_18::Database;
 
 use crate::keys::{Rng, Stock};
-use crate::turns::{Side, compare, in_pieces};
+use crate::pieces::{Side, in_pieces};
+use crate::turns::compare;
 
 const KEYS: usize = 10_000;
 const VERSIONS: usize = 100;

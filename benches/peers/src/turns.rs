@@ -1,33 +1,10 @@
 //! Measuring two sides in turn.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Does so many calls, and gives the time that they took.
-pub(crate) type Side = Box<dyn FnMut(usize) -> Duration>;
+use crate::pieces::Side;
 
 const ROUNDS: usize = 11;
-
-const AT_A_TIME: usize = 256;
-
-/// How long so many calls take; `prepare` makes some ready, which is not counted, and `work` makes them.
-pub(crate) fn in_pieces<C>(
-    calls: usize,
-    mut prepare: impl FnMut(usize) -> Vec<C>,
-    work: impl Fn(C),
-) -> Duration {
-    let pieces = (0..calls).step_by(AT_A_TIME).map(|done| AT_A_TIME.min(calls - done));
-    pieces.map(&mut prepare).map(|ready| timed(|| ready.into_iter().for_each(&work))).sum()
-}
-
-/// How long `work` takes.
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-fn timed<T>(work: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
-    let done = work();
-    let time = start.elapsed();
-    drop(done);
-    time
-}
 
 /// Prints how many times as long the second side takes, which must be at least `must`.
 pub(crate) fn compare(workload: &str, must: f64, calls: usize, (mut store, mut peer): (Side, Side)) {
