@@ -84,6 +84,13 @@ pub enum Error {
     /// The CORRUPT alarm is active (R-MNT-8). `etcdserver: corrupt cluster`
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
+    /// A watch's range ends at or before its start (R-WCH-2). `mvcc: watcher range is empty`
+    #[error("mvcc: watcher range is empty")]
+    WatchRangeEmpty,
+    /// Another watcher of the stream has the id, or it is -1 (R-WCH-3, R-WCH-4).
+    /// `mvcc: duplicate watch ID provided on the WatchStream`
+    #[error("mvcc: duplicate watch ID provided on the WatchStream")]
+    WatchIdTaken,
     /// The store was closed. `etcdserver: server stopped`
     #[error("etcdserver: server stopped")]
     Stopped,
@@ -111,7 +118,7 @@ impl Error {
             | Self::RequestTooLarge => Code::InvalidArgument,
             Self::Compacted { .. } | Self::FutureRevision { .. } | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseNotFound => Code::NotFound,
-            Self::LeaseExists => Code::FailedPrecondition,
+            Self::LeaseExists | Self::WatchRangeEmpty | Self::WatchIdTaken => Code::FailedPrecondition,
             Self::NoSpace => Code::ResourceExhausted,
             Self::Corrupt => Code::DataLoss,
             Self::Stopped => Code::Unavailable,

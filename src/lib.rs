@@ -115,6 +115,8 @@
 
 /// The vocabulary: requests, responses, records.
 mod api;
+/// The seam between those who wait and what they wait for.
+mod client;
 /// The deterministic core.
 mod engine;
 /// One error, in etcd's words.
@@ -126,11 +128,13 @@ mod sync;
 
 pub use api::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
-    Compare, CompareOp, Delete, DeleteResponse, Event, EventType, Get, GetResponse, Grant, GrantResponse,
-    HashKvResponse, IntoBytes, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Limits, Put,
-    PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder, SortTarget, Status, TimeToLiveResponse,
-    Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, Delete, DeleteResponse, Delivery, Event, EventType, Get, GetResponse, Grant,
+    GrantResponse, HashKvResponse, IntoBytes, KeepAliveResponse, KeyRange, KeyValue, Lag, LeaseId,
+    LeasesResponse, Limits, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder,
+    SortTarget, Status, StreamId, TimeToLiveResponse, Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Watch, WatchId, WatchRequest, WatchResponse,
 };
+pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
 #[cfg(planted_bugs)]
 #[doc(hidden)]
 pub use engine::planted;

@@ -1,7 +1,8 @@
 //! How long a request is in its protobuf encoding, which is what etcd limits (SEMANTICS.md, section 15).
 
 use crate::api::{
-    Compact, Compare, CompareOp, Delete, Get, Grant, Operand, Put, SortOrder, SortTarget, Txn, TxnOp,
+    Compact, Compare, CompareOp, Delete, Event, EventType, Get, Grant, KeyValue, Operand, Put, SortOrder,
+    SortTarget, Txn, TxnOp,
 };
 
 /// The tag of a field numbered 1 to 15, and of one numbered 16 and above.
@@ -84,6 +85,25 @@ impl Compare {
         let range_end = self.range.range_end();
         let range_end = if range_end.is_empty() { 0 } else { LONG_TAG - TAG + message(range_end.len()) };
         flags([self.op != CompareOp::Equal, target]) + bytes(self.range.start()) + operand + range_end
+    }
+}
+
+impl Event {
+    /// As a member of a response's list.
+    pub(crate) fn encoded_len(&self) -> usize {
+        let prev_kv = self.prev_kv.as_ref().map_or(0, |kv| message(kv.encoded_len()));
+        message(flags([self.event_type() == EventType::Delete]) + message(self.kv.encoded_len()) + prev_kv)
+    }
+}
+
+impl KeyValue {
+    fn encoded_len(&self) -> usize {
+        bytes(self.key())
+            + number(self.create_revision().get())
+            + number(self.mod_revision().get())
+            + number(self.version())
+            + bytes(self.value())
+            + number(self.lease().get())
     }
 }
 

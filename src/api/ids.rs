@@ -106,3 +106,63 @@ impl fmt::LowerHex for LeaseId {
         fmt::LowerHex::fmt(&self.0.unsigned_abs(), f)
     }
 }
+
+/// The id of a watcher among those of its stream (R-WCH-3).
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WatchId(i64);
+
+impl WatchId {
+    /// The id 0 in a request: one of the store's choice, of which the first is 0.
+    pub const AUTO: Self = Self(0);
+
+    /// The id -1: that of no watcher, when one is refused, or of all those of a stream (R-WCH-4, R-WCH-21).
+    pub const INVALID: Self = Self(-1);
+
+    /// The id of that number.
+    pub const fn new(number: i64) -> Self {
+        Self(number)
+    }
+
+    /// The number.
+    pub const fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl From<i64> for WatchId {
+    fn from(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+impl From<WatchId> for i64 {
+    fn from(id: WatchId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Debug for WatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "W{}", self.0)
+    }
+}
+
+impl fmt::Display for WatchId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+/// Names a watch stream of an engine: see [`Engine::open_stream`](crate::Engine::open_stream).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(u64);
+
+impl StreamId {
+    pub(crate) const fn new(number: u64) -> Self {
+        Self(number)
+    }
+
+    pub(crate) const fn get(self) -> u64 {
+        self.0
+    }
+}

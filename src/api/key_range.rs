@@ -104,6 +104,21 @@ impl KeyRange {
         self.range_end.is_empty()
     }
 
+    /// Whether the range is an interval that ends at or before its start.
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.is_single() && !self.is_from_key() && self.key >= self.range_end
+    }
+
+    /// The first key, shared.
+    pub(crate) fn shared_start(&self) -> Bytes {
+        self.key.clone()
+    }
+
+    /// etcd's `range_end`, shared.
+    pub(crate) fn shared_end(&self) -> Bytes {
+        self.range_end.clone()
+    }
+
     /// Whether the range has no upper end.
     pub(crate) fn is_from_key(&self) -> bool {
         self.range_end == FROM_KEY

@@ -63,13 +63,22 @@ impl KeyValue {
 
     /// The same record without its value, as `keys_only` asks for (R-RNG-9).
     pub(crate) fn without_value(&self) -> Self {
-        Self::draft(self.key(), &[]).with_fields(Fields {
+        Self::draft(self.key(), &[]).with_fields(self.fields())
+    }
+
+    /// The same record with a shorter key, as a namespace shows it.
+    pub(crate) fn without_prefix(&self, len: usize) -> Self {
+        Self::draft(&self.key()[len..], self.value()).with_fields(self.fields())
+    }
+
+    fn fields(&self) -> Fields {
+        Fields {
             create_revision: self.create_revision(),
             mod_revision: self.mod_revision(),
             version: self.version(),
             lease: self.lease(),
             sub: self.sub(),
-        })
+        }
     }
 
     /// The key.
@@ -124,6 +133,11 @@ impl KeyValue {
     /// Whether this record says that the key was deleted.
     pub(crate) fn is_tombstone(&self) -> bool {
         self.version() == 0
+    }
+
+    /// What kind of event this record is.
+    pub(crate) fn event_type(&self) -> EventType {
+        if self.is_tombstone() { EventType::Delete } else { EventType::Put }
     }
 
     /// The position inside the transaction.
@@ -183,17 +197,29 @@ impl fmt::Debug for KeyValue {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub(crate) kv: KeyValue,
+    pub(crate) prev_kv: Option<KeyValue>,
 }
 
 impl Event {
     /// Whether the key was put or deleted.
     pub fn event_type(&self) -> EventType {
-        if self.kv.is_tombstone() { EventType::Delete } else { EventType::Put }
+        self.kv.event_type()
     }
 
     /// The pair as the put stored it. Of a delete only `key` and `mod_revision`, the revision of the delete, are set.
     pub fn kv(&self) -> &KeyValue {
         &self.kv
+    }
+
+    /// The pair as it was before the whole transaction, if the watcher asked for it: `None` for a put that created the
+    /// key, for a key that did not exist before, and where that revision is compacted (R-WCH-17).
+    pub fn prev_kv(&self) -> Option<&KeyValue> {
+        self.prev_kv.as_ref()
+    }
+
+    /// Whether the key was put after being absent.
+    pub fn is_create(&self) -> bool {
+        self.event_type() == EventType::Put && self.kv.create_revision() == self.kv.mod_revision()
     }
 }
 

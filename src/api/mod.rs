@@ -14,11 +14,12 @@ mod maintenance;
 mod put;
 mod timestamp;
 mod txn;
+mod watch;
 
 pub use delete::{Delete, DeleteResponse};
 pub use get::{Get, GetResponse, SortOrder, SortTarget};
 pub use header::ResponseHeader;
-pub use ids::{LeaseId, Revision};
+pub use ids::{LeaseId, Revision, StreamId, WatchId};
 pub use into_bytes::IntoBytes;
 pub use key_range::KeyRange;
 pub use key_value::{Event, EventType, KeyValue};
@@ -33,7 +34,9 @@ pub use maintenance::{
 pub use put::{Put, PutResponse};
 pub use timestamp::Timestamp;
 pub use txn::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
+pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
 
 pub(crate) use get::KeyValues;
 pub(crate) use key_value::Fields;
 pub(crate) use txn::Operand;
+pub(crate) use watch::{WatchRefusal, WatchResponseKind};

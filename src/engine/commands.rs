@@ -39,7 +39,7 @@ impl Engine {
         self.check_put_on_state(put)?;
         let draft = draft.unwrap_or_else(|| KeyValue::draft(&put.key, &put.value));
         let prev_kv = self.put_key(put, draft)?;
-        self.keys.commit();
+        self.commit();
         self.reclaim_some();
         Ok(PutResponse { header: self.header(), prev_kv })
     }
@@ -55,7 +55,7 @@ impl Engine {
         self.check_size(delete.encoded_len())?;
         self.alarms.check(|| true, || false)?;
         let (deleted, prev_kvs) = self.delete_keys(delete);
-        self.keys.commit();
+        self.commit();
         self.reclaim_some();
         Ok(DeleteResponse { header: self.header(), deleted, prev_kvs })
     }
@@ -80,7 +80,7 @@ impl Engine {
         let path = self.keys.choose_path(txn);
         self.check_path(txn, &path)?;
         let mut response = self.run(txn, &path).inspect_err(|_| self.roll_back())?;
-        self.keys.commit();
+        self.commit();
         self.reclaim_some();
         response.header = self.header();
         Ok(response)

@@ -19,6 +19,7 @@ impl Engine {
         self.check_counters();
         self.check_attachments();
         self.check_leases();
+        self.hub.check();
     }
 
     fn check_index(&self) {

@@ -194,12 +194,13 @@ impl KeySpace {
         }
     }
 
-    /// Ends the transaction under way: what it changed, if anything, has one revision from now on (R-REV-2).
-    pub(super) fn commit(&mut self) {
+    /// Ends the transaction under way: what it changed, if anything, has one revision from now on (R-REV-2). Gives how
+    /// many changes it made.
+    pub(super) fn commit(&mut self) -> u32 {
         if self.changes > 0 {
             self.current = self.current.next();
-            self.changes = 0;
         }
+        std::mem::take(&mut self.changes)
     }
 
     /// Takes back the newest change of the transaction under way, if it has any left.
@@ -297,15 +298,26 @@ impl KeySpace {
     pub(super) fn events(&self, revision: Revision) -> Result<impl Iterator<Item = Event>> {
         self.check_not_compacted(revision)?;
         let changes = self.history.iter_from(self.history.position_of(revision));
-        Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone() }))
+        Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone(), prev_kv: None }))
     }
 
     /// Whether a change in history is still a version of its key: of several to one key at the compacted revision, only
     /// the last is (R-CMP-2). Earlier ones are not asked about.
-    fn survives(&self, kv: &KeyValue) -> bool {
+    pub(super) fn survives(&self, kv: &KeyValue) -> bool {
         kv.mod_revision() > self.floor() || {
             let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
             slot.is_some_and(|slot| slot.retained(self.floor()).any(|version| version.same_record(kv)))
         }
+    }
+
+    /// The pair of a change's key as it was before the whole transaction, where a watcher is shown that: not if the change
+    /// created the key, and not if the state of then is compacted (R-WCH-17, R-CMP-5).
+    pub(super) fn prev_kv(&self, kv: &KeyValue) -> Option<KeyValue> {
+        let before = Revision::new(kv.mod_revision().get() - 1);
+        let is_created = !kv.is_tombstone() && kv.create_revision() == kv.mod_revision();
+        if before < self.floor() || is_created && !planted(Bug::CreateShowsPrevKv) {
+            return None;
+        }
+        self.slot(self.index.find(kv.key())?).live_at(before).cloned()
     }
 }

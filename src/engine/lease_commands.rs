@@ -88,7 +88,7 @@ impl Engine {
         }
         let another_due = self.lessor.next_deadline().is_some_and(|deadline| deadline <= self.now);
         if !(planted(Bug::ExpiriesShareRevision) && another_due) {
-            self.keys.commit();
+            self.commit();
         }
     }
 

@@ -9,6 +9,8 @@ mod slab;
 mod key_index;
 mod key_space;
 mod lessor;
+// Who is told of changes.
+mod hub;
 // What requests must pass.
 mod capacity;
 mod overlap;
@@ -18,6 +20,7 @@ mod lease_commands;
 mod queries;
 mod range;
 mod txn;
+mod watch_commands;
 // Compaction by hand, and by itself.
 mod auto_compaction;
 mod compaction;
@@ -33,9 +36,12 @@ pub mod planted;
 
 use auto_compaction::AutoCompactor;
 use capacity::Alarms;
+use hub::Hub;
 use key_hash::KeyHasher;
 use key_space::KeySpace;
 use lessor::Lessor;
+
+use std::time::Duration;
 
 use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
 
@@ -85,6 +91,7 @@ use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
 pub struct Engine {
     keys: KeySpace,
     lessor: Lessor,
+    hub: Hub,
     alarms: Alarms,
     auto_compactor: Option<AutoCompactor>,
     limits: Limits,
@@ -107,11 +114,24 @@ pub struct EngineConfig {
     pub auto_compaction: Option<AutoCompaction>,
     /// Seeds the hash behind point lookups, so that nobody can choose keys that collide. No answer depends on it.
     pub hash_seed: u64,
+    /// How often a watcher that asked for it is told how far the store has come, if nothing else is sent (R-WCH-20): 10
+    /// minutes by default, and at least 100 ms.
+    pub progress_interval: Duration,
 }
+
+/// etcd tells no sooner.
+const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 impl Default for EngineConfig {
     fn default() -> Self {
-        Self { limits: Limits::default(), cluster_id: 1, member_id: 1, auto_compaction: None, hash_seed: 0 }
+        Self {
+            limits: Limits::default(),
+            cluster_id: 1,
+            member_id: 1,
+            auto_compaction: None,
+            hash_seed: 0,
+            progress_interval: Duration::from_secs(600),
+        }
     }
 }
 
@@ -124,7 +144,8 @@ impl Engine {
         Self {
             auto_compactor: config.auto_compaction.and_then(compactor),
             keys,
-            lessor: Lessor::new(hasher),
+            lessor: Lessor::new(hasher.clone()),
+            hub: Hub::new(hasher, config.progress_interval.max(PROGRESS_INTERVAL_MIN)),
             alarms: Alarms::default(),
             limits: config.limits,
             cluster_id: config.cluster_id,
@@ -147,8 +168,10 @@ impl Engine {
             self.now = deadline;
             if let Some(keys) = self.lessor.remove_due(deadline) {
                 self.delete_ended(keys);
-            } else {
+            } else if self.auto_compaction_tick() == Some(deadline) {
                 self.auto_compact();
+            } else {
+                self.fire();
             }
         }
         self.now = now;
@@ -162,8 +185,12 @@ impl Engine {
     /// The next instant at which something happens by itself: a lease ends, or the store looks whether to compact.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let tick = self.auto_compactor.as_ref().and_then(|compactor| compactor.next_tick);
-        self.lessor.next_deadline().into_iter().chain(tick).min()
+        let deadlines = [self.lessor.next_deadline(), self.auto_compaction_tick(), self.hub.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn auto_compaction_tick(&self) -> Option<Timestamp> {
+        self.auto_compactor.as_ref()?.next_tick
     }
 
     fn header(&self) -> ResponseHeader {

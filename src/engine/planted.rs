@@ -20,6 +20,11 @@ pub(super) enum Bug {
     RollbackForgetsLease,
     KeepAliveKeepsDeadline,
     ExpiriesShareRevision,
+    OverflowSkips,
+    CompactionIsSilent,
+    CreateShowsPrevKv,
+    ProgressWhileLagging,
+    StartIsExclusive,
 }
 
 #[cfg(not(planted_bugs))]
@@ -39,7 +44,7 @@ mod switch {
 
     use super::Bug;
 
-    const ALL: [Bug; 14] = [
+    const ALL: [Bug; 19] = [
         Bug::VersionOutlivesDelete,
         Bug::FutureReadInTxn,
         Bug::CompactionDropsTombstone,
@@ -54,6 +59,11 @@ mod switch {
         Bug::RollbackForgetsLease,
         Bug::KeepAliveKeepsDeadline,
         Bug::ExpiriesShareRevision,
+        Bug::OverflowSkips,
+        Bug::CompactionIsSilent,
+        Bug::CreateShowsPrevKv,
+        Bug::ProgressWhileLagging,
+        Bug::StartIsExclusive,
     ];
 
     thread_local! {

@@ -4,8 +4,8 @@ use super::Engine;
 use super::lessor::Renewal;
 
 impl Engine {
-    /// A hash of the state: time, revisions, every version that can be read, leases, alarms, and what is to come by
-    /// itself. Equal in two engines that were given the same commands, whatever their hash seeds and however much of
+    /// A hash of the state: time, revisions, every version that can be read, leases, alarms, watch streams with what they
+    /// have not received, and what is to come by itself. Equal in two engines that were given the same commands, whatever their hash seeds and however much of
     /// a compaction either has reclaimed; a refused command leaves it unchanged. Not so with a quota: what is held then
     /// decides answers, so what is yet to be reclaimed counts, and a command that the quota refuses raises its alarm.
     ///
@@ -24,6 +24,7 @@ impl Engine {
             hash.number(alarm.member_id);
             hash.number(alarm.alarm as u64);
         }
+        self.hub.describe(|text| hash.bytes(text.as_bytes()));
         if let Some(compactor) = &self.auto_compactor {
             hash.bytes(format!("{compactor:?}").as_bytes());
         }

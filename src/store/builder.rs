@@ -1,6 +1,7 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::clock::Clock;
 use super::handle::Store;
@@ -60,6 +61,13 @@ impl StoreBuilder {
     /// busy from the beginning.
     pub fn auto_compaction(mut self, auto_compaction: AutoCompaction) -> Self {
         self.config.auto_compaction = Some(auto_compaction);
+        self
+    }
+
+    /// How often a watcher that asked for it is told how far the store has come, if nothing else is sent (R-WCH-20): 10
+    /// minutes by default, and at least 100 ms.
+    pub fn progress_interval(mut self, interval: Duration) -> Self {
+        self.config.progress_interval = interval;
         self
     }
 

@@ -11,7 +11,9 @@ use crate::api::{
     AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse,
     Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse,
     Put, PutResponse, Revision, RevokeResponse, Status, TimeToLiveResponse, Timestamp, Txn, TxnResponse,
+    Watch,
 };
+use crate::client::{Client, Watcher};
 use crate::engine::Engine;
 
 /// The longest key and value together whose record is made before the lock is taken.
@@ -48,6 +50,10 @@ impl Store {
     /// Makes a store with a clock or limits of your choice.
     pub fn builder() -> StoreBuilder {
         StoreBuilder::new()
+    }
+
+    pub(super) fn shell(&self) -> &Shell {
+        &self.shell
     }
 
     pub(super) fn from_shell(shell: Arc<Shell>) -> Self {
@@ -162,6 +168,33 @@ impl Store {
     pub fn hash_kv(&self, revision: impl Into<Revision>) -> Result<HashKvResponse> {
         let revision = revision.into();
         self.shell.read(|engine| engine.hash_kv(revision))
+    }
+
+    /// Watches keys.
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// let mut watcher = store.watch(Watch::prefix("jobs/"))?;
+    /// store.put(("jobs/nightly", "ran"))?;
+    /// let response = watcher.recv()?.expect("the watch goes on");
+    /// assert_eq!(response.events()[0].kv().key(), b"jobs/nightly");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty), [`WatchIdTaken`](crate::Error::WatchIdTaken) for the id -1, and
+    /// [`Compacted`](crate::Error::Compacted) for a negative revision. That the revision to start from is compacted is said
+    /// by the first receiving (R-WCH-6).
+    pub fn watch(&self, watch: impl Into<Watch>) -> Result<Watcher> {
+        self.client().watch(watch).confirm()
+    }
+
+    /// The store as code sees it that is to run elsewhere too: see [`Client`]. It keeps the store alive.
+    pub fn client(&self) -> Client {
+        Client::new(self.clone())
     }
 
     /// What the store holds: revisions, keys, versions, leases, bytes.

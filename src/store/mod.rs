@@ -1,5 +1,6 @@
 //! The thread-safe shell: one engine behind one lock, with a clock.
 
+mod backend;
 mod builder;
 mod clock;
 mod handle;

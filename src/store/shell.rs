@@ -1,9 +1,11 @@
 //! The lock: its one place for writing and its one for reading.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
 
 use super::clock::{Clock, Timer, WeakStore};
-use crate::api::Timestamp;
+use crate::api::{KeyValue, Lag, StreamId, Timestamp, WatchId, WatchRequest};
+use crate::client::{Inbox, WakeList};
 use crate::engine::{Engine, EngineConfig};
 use crate::sync::RwLock;
 use crate::{Error, Result};
@@ -18,7 +20,36 @@ pub(super) struct Shell {
 
 struct State {
     engine: Engine,
+    /// Whom to tell about which stream.
+    inboxes: BTreeMap<StreamId, Weak<Inbox>>,
     closed: bool,
+}
+
+/// What leaves the lock with its holder: to be freed, and to be told, when the lock is released. Both may run code of
+/// others, which may call the store.
+struct Out {
+    garbage: Vec<KeyValue>,
+    woken: Vec<Arc<Inbox>>,
+}
+
+impl State {
+    fn gather(&mut self) -> Out {
+        let garbage = self.engine.take_garbage();
+        let woken = if self.engine.has_woken() { self.engine.take_woken() } else { Vec::new() };
+        let inbox = |id: StreamId| self.inboxes.get(&id)?.upgrade();
+        Out { garbage, woken: woken.into_iter().filter_map(inbox).collect() }
+    }
+}
+
+impl Out {
+    /// To be called without the lock. Whom to wake is asked of all inboxes first, so that a waker sees all of it.
+    fn settle(self) {
+        drop(self.garbage);
+        if !self.woken.is_empty() {
+            let wakers: Vec<_> = self.woken.iter().filter_map(|inbox| inbox.notify()).collect();
+            WakeList::wake(wakers.into_iter());
+        }
+    }
 }
 
 /// Whether a command's answer depends on the time by itself, and not only through what is due.
@@ -32,7 +63,7 @@ pub(super) enum Time {
 impl Shell {
     /// Makes a shell and attaches its clock to it.
     pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let state = RwLock::new(State { engine, closed: false });
+        let state = RwLock::new(State { engine, inboxes: BTreeMap::new(), closed: false });
         let shell = Arc::new(Self { state, clock, timer: OnceLock::new() });
         if let Some(timer) = shell.clock.attach(WeakStore::new(Arc::downgrade(&shell))) {
             let timer = shell.timer.get_or_init(|| timer);
@@ -68,7 +99,7 @@ impl Shell {
     }
 
     /// Takes the lock for writing. What is due happens first: deadline by deadline, the lock released between two.
-    /// What is freed is dropped, and the timer told, after the lock is released.
+    /// What is freed is dropped, and the timer and the watchers told, after the lock is released.
     fn write<T>(&self, time: Time, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         loop {
             let mut state = self.state.write();
@@ -77,14 +108,14 @@ impl Shell {
             }
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
-            if time == Time::Matters || before.is_some() {
+            if time == Time::Matters || before.is_some() || engine.is_watched() {
                 // A clock of the user's may be read out of order by two threads; the engine's time never goes back.
                 let now = self.clock.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
-                    let garbage = engine.take_garbage();
+                    let out = state.gather();
                     drop(state);
-                    drop(garbage);
+                    out.settle();
                     continue;
                 }
                 engine.advance(now);
@@ -96,10 +127,10 @@ impl Shell {
             } else {
                 engine.next_deadline().filter(|&next| before.is_none_or(|before| next < before))
             };
-            let garbage = engine.take_garbage();
+            let out = state.gather();
             drop(state);
-            drop(garbage);
             self.arm(next);
+            out.settle();
             return answer;
         }
     }
@@ -119,15 +150,77 @@ impl Shell {
         Ok(())
     }
 
-    /// Makes every later command and query fail, and frees what is held.
+    /// Makes requests of an inbox's stream, which is opened first if it is not yet.
+    pub(super) fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) -> Result<()> {
+        self.with_stream(inbox, |engine, stream| {
+            requests.iter().for_each(|request| engine.watch(stream, request))
+        })
+    }
+
+    /// Sets the timer of an inbox.
+    pub(super) fn set_timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) -> Result<()> {
+        self.with_stream(inbox, |engine, stream| engine.set_timer(stream, at))
+    }
+
+    fn with_stream(&self, inbox: &Arc<Inbox>, command: impl FnOnce(&mut Engine, StreamId)) -> Result<()> {
+        self.write(Time::Matters, |State { engine, inboxes, .. }| {
+            let stream = *inbox.stream().get_or_init(|| {
+                let stream = engine.open_stream();
+                inboxes.insert(stream, Arc::downgrade(inbox));
+                stream
+            });
+            command(engine, stream);
+            Ok(())
+        })
+    }
+
+    /// Moves what there is for an inbox into it.
+    pub(super) fn pull(&self, inbox: &Inbox) {
+        let Some(&stream) = inbox.stream().get() else {
+            return;
+        };
+        inbox.fill(|queue| {
+            let mut since = None;
+            let has_more = self.write(Time::IsNoMatter, |state| {
+                since = state.engine.behind_since(stream);
+                Ok(state.engine.receive(stream, queue))
+            });
+            // A store that is closed has nothing more; the inbox is told so otherwise.
+            (has_more.unwrap_or(false), since)
+        });
+    }
+
+    /// Ends an inbox's stream. What it had not received is dropped after the lock is released.
+    pub(super) fn cancel(&self, inbox: &Inbox) -> Result<()> {
+        let Some(&stream) = inbox.stream().get() else {
+            return Ok(());
+        };
+        let unreceived = self.write(Time::IsNoMatter, |State { engine, inboxes, .. }| {
+            let inbox = inboxes.remove(&stream);
+            Ok((engine.close_stream(stream), inbox))
+        })?;
+        drop(unreceived);
+        Ok(())
+    }
+
+    pub(super) fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
+        let stream = *inbox.stream().get()?;
+        self.read(|engine| Ok(engine.lag(stream, id))).ok()?
+    }
+
+    /// Makes every later command and query fail, frees what is held, and tells all who wait.
     pub(super) fn close(&self) -> Result<()> {
-        let held = self.write(Time::IsNoMatter, |state| {
+        let (held, inboxes) = self.write(Time::IsNoMatter, |state| {
             state.closed = true;
             let empty = Engine::new(EngineConfig::default(), state.engine.now());
-            Ok(std::mem::replace(&mut state.engine, empty))
+            let held = std::mem::replace(&mut state.engine, empty);
+            Ok((held, std::mem::take(&mut state.inboxes)))
         })?;
         // A timer that has something to wait for is told, so that it finds out.
         self.arm(held.next_deadline().map(|_| held.now()));
+        let inboxes: Vec<_> = inboxes.into_values().filter_map(|inbox| inbox.upgrade()).collect();
+        let wakers: Vec<_> = inboxes.iter().filter_map(|inbox| inbox.close()).collect();
+        WakeList::wake(wakers.into_iter());
         Ok(())
     }
 }

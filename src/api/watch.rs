@@ -1,0 +1,263 @@
+use std::fmt;
+use std::sync::Arc;
+
+use crate::api::{Event, IntoBytes, KeyRange, ResponseHeader, Revision, Timestamp, WatchId};
+
+/// Watches keys: etcd's `WatchCreateRequest`.
+///
+/// ```
+/// use leasehold::Watch;
+///
+/// let whatever_comes = Watch::key("config/mode");
+/// let since_then = Watch::prefix("jobs/").from(12).prev_kv();
+/// let only_deletes = Watch::all().no_put();
+/// # let _ = (whatever_comes, since_then, only_deletes);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watch {
+    pub(crate) range: KeyRange,
+    pub(crate) start: Revision,
+    pub(crate) id: WatchId,
+    pub(crate) capacity: usize,
+    pub(crate) prev_kv: bool,
+    pub(crate) no_put: bool,
+    pub(crate) no_delete: bool,
+    pub(crate) progress_notify: bool,
+    pub(crate) fragment: bool,
+}
+
+impl Watch {
+    /// How many responses with events wait for a watcher at the most, unless it is told otherwise.
+    pub const DEFAULT_CAPACITY: usize = 128;
+
+    /// Watches the keys of a range. One that ends at or before its start is refused (R-WCH-2).
+    pub fn range(range: impl Into<KeyRange>) -> Self {
+        Self {
+            range: range.into(),
+            start: Revision::new(0),
+            id: WatchId::AUTO,
+            capacity: Self::DEFAULT_CAPACITY,
+            prev_kv: false,
+            no_put: false,
+            no_delete: false,
+            progress_notify: false,
+            fragment: false,
+        }
+    }
+
+    /// Watches one key.
+    pub fn key(key: impl IntoBytes) -> Self {
+        Self::range(KeyRange::key(key))
+    }
+
+    /// Watches every key that begins with `prefix`.
+    pub fn prefix(prefix: impl IntoBytes) -> Self {
+        Self::range(KeyRange::prefix(prefix))
+    }
+
+    /// Watches every key.
+    pub fn all() -> Self {
+        Self::range(KeyRange::all())
+    }
+
+    /// The first revision whose events are wanted: etcd's `start_revision`. One of the past, the current one included, is
+    /// served from history, and if that is compacted, the watch ends with the compacted revision; until one of the
+    /// future, nothing is sent. 0, the default, means whatever happens from now on; a negative one is refused (R-WCH-6).
+    #[must_use]
+    pub fn from(self, revision: impl Into<Revision>) -> Self {
+        Self { start: revision.into(), ..self }
+    }
+
+    /// Asks for the pair as it was before each change (R-WCH-17).
+    #[must_use]
+    pub fn prev_kv(self) -> Self {
+        Self { prev_kv: true, ..self }
+    }
+
+    /// Leaves out puts: etcd's filter `NOPUT`.
+    #[must_use]
+    pub fn no_put(self) -> Self {
+        Self { no_put: true, ..self }
+    }
+
+    /// Leaves out deletes: etcd's filter `NODELETE`.
+    #[must_use]
+    pub fn no_delete(self) -> Self {
+        Self { no_delete: true, ..self }
+    }
+
+    /// Asks to be told from time to time how far the store has come, when nothing else was sent (R-WCH-20).
+    #[must_use]
+    pub fn progress_notify(self) -> Self {
+        Self { progress_notify: true, ..self }
+    }
+
+    /// Allows a response that is longer than requests may be, by 512 KiB or more, to come in pieces (R-WCH-18).
+    #[must_use]
+    pub fn fragment(self) -> Self {
+        Self { fragment: true, ..self }
+    }
+
+    /// Chooses the id among the watchers of its stream; [`WatchId::AUTO`], the default, leaves that to the store (R-WCH-3).
+    #[must_use]
+    pub fn id(self, id: impl Into<WatchId>) -> Self {
+        Self { id: id.into(), ..self }
+    }
+
+    /// How many responses with events the store keeps for the watcher until they are received:
+    /// [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) unless set, and at least one. What comes on top of that is read from
+    /// history later, so nothing is lost that is not compacted meanwhile.
+    #[must_use]
+    pub fn capacity(self, responses: usize) -> Self {
+        Self { capacity: responses, ..self }
+    }
+}
+
+/// One key, or whatever a [`KeyRange`] is made from.
+impl<K: Into<KeyRange>> From<K> for Watch {
+    fn from(range: K) -> Self {
+        Self::range(range)
+    }
+}
+
+/// What can be asked of a watch stream: etcd's `WatchRequest` (R-WCH-1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WatchRequest {
+    /// Adds a watcher.
+    Create(Watch),
+    /// Ends a watcher.
+    Cancel(WatchId),
+    /// Asks how far all watchers of the stream have come (R-WCH-21).
+    Progress,
+}
+
+/// What a watch stream is sent: etcd's `WatchResponse`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WatchResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) watch_id: WatchId,
+    pub(crate) kind: WatchResponseKind,
+}
+
+/// What a response says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WatchResponseKind {
+    Events {
+        events: Arc<[Event]>,
+        fragment: bool,
+    },
+    Created,
+    Refused(WatchRefusal),
+    Canceled,
+    /// With the compacted revision.
+    Compacted(Revision),
+    Progress,
+}
+
+/// Why a watcher was not created.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WatchRefusal {
+    EmptyRange,
+    DuplicateId,
+    /// With the revision asked for.
+    NegativeStart(Revision),
+}
+
+impl WatchResponse {
+    /// The header. Its revision is that of the events, if the watcher keeps up, and the store's when the response was
+    /// made otherwise; of a [progress notification](Self::is_progress_notify), a promise that all until then was sent. A
+    /// watch that ended by a compaction shows 0 (R-WCH-9, R-WCH-10, R-WCH-12).
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// The watcher; [`WatchId::INVALID`] if it was refused, or if all of the stream are meant.
+    pub fn watch_id(&self) -> WatchId {
+        self.watch_id
+    }
+
+    /// Whether this answers a request to create a watcher, be it refused.
+    pub fn created(&self) -> bool {
+        matches!(self.kind, WatchResponseKind::Created | WatchResponseKind::Refused(_))
+    }
+
+    /// Whether the watcher has ended, or was refused.
+    pub fn canceled(&self) -> bool {
+        use WatchResponseKind::{Canceled, Compacted, Refused};
+        matches!(self.kind, Canceled | Compacted(_) | Refused(_))
+    }
+
+    /// The compacted revision, if the watcher ended because it had still to be sent earlier ones.
+    pub fn compact_revision(&self) -> Option<Revision> {
+        match self.kind {
+            WatchResponseKind::Compacted(revision) => Some(revision),
+            _ => None,
+        }
+    }
+
+    /// Why the watcher was refused, in etcd's words; else empty.
+    pub fn cancel_reason(&self) -> &'static str {
+        match self.kind {
+            WatchResponseKind::Refused(WatchRefusal::EmptyRange) => "mvcc: watcher range is empty",
+            WatchResponseKind::Refused(WatchRefusal::DuplicateId) => {
+                "mvcc: duplicate watch ID provided on the WatchStream"
+            }
+            WatchResponseKind::Refused(WatchRefusal::NegativeStart(_)) => {
+                "etcdserver: mvcc: required revision has been compacted"
+            }
+            _ => "",
+        }
+    }
+
+    /// Whether more pieces of the same response follow.
+    pub fn fragment(&self) -> bool {
+        matches!(self.kind, WatchResponseKind::Events { fragment: true, .. })
+    }
+
+    /// The events, by revision, and those of one revision in the order in which it made them (R-WCH-8).
+    pub fn events(&self) -> &[Event] {
+        match &self.kind {
+            WatchResponseKind::Events { events, .. } => events,
+            _ => &[],
+        }
+    }
+
+    /// Whether this says only how far the store has come (R-WCH-19).
+    pub fn is_progress_notify(&self) -> bool {
+        matches!(self.kind, WatchResponseKind::Progress)
+    }
+}
+
+impl fmt::Debug for WatchResponse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("WatchResponse");
+        shown.field("revision", &self.header.revision).field("watch_id", &self.watch_id);
+        match &self.kind {
+            WatchResponseKind::Events { events, .. } => shown.field("events", events),
+            kind => shown.field("kind", kind),
+        };
+        shown.finish()
+    }
+}
+
+/// What a stream is handed, in the order in which the store decided it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Delivery {
+    /// Something about a watcher.
+    Watch(WatchResponse),
+    /// The stream's timer has come to the instant that it was set to.
+    Timer(Timestamp),
+}
+
+/// How far a watcher is behind the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lag {
+    /// The store's revision.
+    pub current: Revision,
+    /// How many revisions, from the first that it has still to receive or to be looked through for it: 0 if it has
+    /// received all there was.
+    pub revisions: u64,
+    /// Since when it has not received all there was; `None` if it has.
+    pub since: Option<Timestamp>,
+}

@@ -1,0 +1,59 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use super::call::Call;
+use super::inbox::Inbox;
+use super::park::park_until;
+use super::request::{Request, Response};
+use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
+
+/// Whoever can be asked as a store is: [`Store`](crate::Store) itself, a simulated network in front of it, or a real
+/// cluster. [`Client`](crate::Client) is the handle over it.
+///
+/// # Contract
+///
+/// - A call is under way when [`call`](Self::call) returns, polled or not. Dropping a [`Call`] abandons the answer, never
+///   the request. Two calls may overtake each other unless the second is made after the first is answered.
+/// - Everything about one waiter, events and its timer, goes into one [`Inbox`], in the order in which the backend decided
+///   it. So whether a waiter was served or timed out never depends on who polled first. What else happens at the instant
+///   of a timer comes before it.
+/// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: ids are its own, and its responses one sequence.
+/// - No user's code runs while the backend holds a lock that its own methods take: wakers are called, and what users own
+///   is dropped, after it is released; and of several wakers each is called, even if one panics.
+/// - After [`cancel`](Self::cancel) nothing more is delivered.
+pub trait Backend: Send + Sync + 'static {
+    /// Makes a request.
+    fn call(&self, request: Request) -> Call<Response>;
+
+    /// Makes requests of the watch stream that `inbox` is, all of them at one revision of the store if the backend can. The
+    /// answers are delivered into it.
+    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
+
+    /// Sets the timer of `inbox` in place of the one that is set: [`Delivery::Timer`](crate::Delivery) is delivered then, at
+    /// once if that is now or was before. `None` unsets it.
+    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
+
+    /// Fetches what there is for an inbox that was [notified](Inbox::notify), which asks for it when it is looked into. A
+    /// backend that pushes whatever it has does nothing.
+    fn pull(&self, _inbox: &Inbox) {}
+
+    /// Ends the stream: its watchers and its timer.
+    fn cancel(&self, inbox: &Inbox);
+
+    /// How far a watcher is behind, apart from what is in the inbox; by default, nobody can tell.
+    fn lag(&self, _inbox: &Inbox, _id: WatchId) -> Option<Lag> {
+        None
+    }
+
+    /// The time by which timers go.
+    fn now(&self) -> Timestamp;
+
+    /// Sees a future to its end on its own: what is left to do of something that was dropped. It makes calls and ends.
+    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
+
+    /// Blocks the calling thread until `poll` gives an answer. The default parks it between polls.
+    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+        park_until(poll);
+    }
+}

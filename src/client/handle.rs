@@ -1,0 +1,204 @@
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::backend::Backend;
+use super::call::Call;
+use super::namespace::Namespace;
+use super::request::{Request, Response};
+use super::ticket::Ticket;
+use super::watch_stream::WatchStream;
+use super::watcher::Watcher;
+use crate::api::{
+    Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant, GrantResponse, IntoBytes,
+    KeepAliveResponse, LeaseId, LeasesResponse, Put, PutResponse, RevokeResponse, TimeToLiveResponse,
+    Timestamp, Txn, TxnResponse, Watch,
+};
+
+/// A handle to whatever answers as a store does: see [`Backend`].
+///
+/// It takes the requests that [`Store`](crate::Store) takes, and gives a [`Call`] where that gives the answer. Code written
+/// against it runs unchanged in front of a store, in a simulation, and in front of a cluster.
+///
+/// ```
+/// use leasehold::{Client, Store};
+///
+/// async fn rename(client: &Client, from: &str, to: &str) -> leasehold::Result<()> {
+///     let found = client.get(from).await?;
+///     if let Some(kv) = found.kvs().first() {
+///         client.put((to, kv.value())).await?;
+///         client.delete(from).await?;
+///     }
+///     Ok(())
+/// }
+///
+/// let store = Store::new();
+/// store.put(("old", "value"))?;
+/// let client = store.client();
+/// client.block_on(rename(&client, "old", "new"))?;
+/// assert_eq!(store.get("new")?.count(), 1);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    backend: Arc<dyn Backend>,
+    namespace: Namespace,
+}
+
+/// One method per request: the only place that knows which answer belongs to which.
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty, $request:expr, $variant:pat => $got:expr;)*) => {
+        $($(#[$doc])*
+        pub fn $name(&self, $($argument: impl Into<$type>),*) -> Call<$answer> {
+            self.send($request, |response| match response {
+                $variant => $got,
+                other => panic!("a backend answers a request in its own kind, not with {other:?}"),
+            })
+        })*
+    };
+}
+
+impl Client {
+    /// A client of a backend. A store's own is [`Store::client`](crate::Store::client).
+    pub fn new(backend: impl Backend) -> Self {
+        Self { backend: Arc::new(backend), namespace: Namespace::default() }
+    }
+
+    /// The client of a part of the key space: each key that is sent gets the prefix, each key that is shown loses it, in
+    /// reads, writes, txns, compares, watches and lists of a lease's keys alike. A range without an end goes to the end of the
+    /// part. Leases and revisions are those of the whole.
+    ///
+    /// ```
+    /// use leasehold::{Get, Store};
+    ///
+    /// let store = Store::new();
+    /// let billing = store.client().namespace("billing/");
+    /// billing.put(("rate", "7")).wait()?;
+    /// assert_eq!(store.get("billing/rate")?.count(), 1);
+    /// assert_eq!(billing.get(Get::all()).wait()?.kvs()[0].key(), b"rate");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    #[must_use]
+    pub fn namespace(&self, prefix: impl IntoBytes) -> Self {
+        let namespace = self.namespace.inside(&prefix.into_bytes());
+        Self { backend: Arc::clone(&self.backend), namespace }
+    }
+
+    calls! {
+        /// Reads keys, as [`Store::get`](crate::Store::get).
+        get(get: Get) -> GetResponse, Request::Get(get.into()), Response::Get(answer) => answer;
+
+        /// Gives a key a value, as [`Store::put`](crate::Store::put).
+        put(put: Put) -> PutResponse, Request::Put(put.into()), Response::Put(answer) => answer;
+
+        /// Deletes keys, as [`Store::delete`](crate::Store::delete).
+        delete(delete: Delete) -> DeleteResponse, Request::Delete(delete.into()), Response::Delete(answer) => answer;
+
+        /// Runs a transaction, as [`Store::txn`](crate::Store::txn).
+        txn(txn: Txn) -> TxnResponse, Request::Txn(txn.into()), Response::Txn(answer) => answer;
+
+        /// Makes history unreadable, as [`Store::compact`](crate::Store::compact).
+        compact(compact: Compact) -> CompactResponse, Request::Compact(compact.into()), Response::Compact(answer) => answer;
+
+        /// Grants a lease, as [`Store::grant`](crate::Store::grant).
+        grant(grant: Grant) -> GrantResponse, Request::Grant(grant.into()), Response::Grant(answer) => answer;
+
+        /// Ends a lease, as [`Store::revoke`](crate::Store::revoke).
+        revoke(id: LeaseId) -> RevokeResponse, Request::Revoke(id.into()), Response::Revoke(answer) => answer;
+
+        /// Renews a lease, as [`Store::keep_alive`](crate::Store::keep_alive).
+        keep_alive(id: LeaseId) -> KeepAliveResponse, Request::KeepAlive(id.into()), Response::KeepAlive(answer) => answer;
+
+        /// Ends a standing keep-alive, as [`Store::pause_keep_alive`](crate::Store::pause_keep_alive).
+        pause_keep_alive(id: LeaseId) -> (), Request::PauseKeepAlive(id.into()), Response::PauseKeepAlive => ();
+
+        /// Begins a standing keep-alive, as [`Store::resume_keep_alive`](crate::Store::resume_keep_alive).
+        resume_keep_alive(id: LeaseId) -> (), Request::ResumeKeepAlive(id.into()), Response::ResumeKeepAlive => ();
+
+        /// Lists the leases, as [`Store::leases`](crate::Store::leases).
+        leases() -> LeasesResponse, Request::Leases, Response::Leases(answer) => answer;
+    }
+
+    /// Tells how long a lease still lives, as [`Store::time_to_live`](crate::Store::time_to_live).
+    pub fn time_to_live(&self, id: impl Into<LeaseId>, keys: bool) -> Call<TimeToLiveResponse> {
+        self.send(Request::TimeToLive { id: id.into(), keys }, |response| match response {
+            Response::TimeToLive(answer) => answer,
+            other => panic!("a backend answers a request in its own kind, not with {other:?}"),
+        })
+    }
+
+    fn send<T: 'static>(
+        &self,
+        request: Request,
+        answer: impl FnOnce(Response) -> T + Send + 'static,
+    ) -> Call<T> {
+        if self.namespace.is_everything() {
+            return self.backend.call(request).map(&self.backend, answer);
+        }
+        let namespace = self.namespace.clone();
+        let call = self.backend.call(self.namespace.request(request));
+        call.map(&self.backend, move |response| answer(namespace.response(response)))
+    }
+
+    /// Watches keys. If the store refuses to, the first receiving says so.
+    pub fn watch(&self, watch: impl Into<Watch>) -> Watcher {
+        Watcher::new(self, watch.into())
+    }
+
+    /// A stream for several watchers.
+    pub fn watch_stream(&self) -> WatchStream {
+        WatchStream::new(self)
+    }
+
+    /// A ticket that is due when so much of the backend's time has passed. What else happens at that instant has happened
+    /// by then.
+    ///
+    /// ```
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let mut nap = store.client().sleep(Duration::from_secs(60));
+    /// clock.advance(Duration::from_secs(59));
+    /// assert!(nap.try_take()?.is_none());
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(nap.try_take()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn sleep(&self, duration: Duration) -> Ticket<()> {
+        Ticket::sleep(self, duration)
+    }
+
+    /// The backend's time.
+    pub fn now(&self) -> Timestamp {
+        self.backend.now()
+    }
+
+    /// Runs a future to its end, blocking the thread as the backend does.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let mut future = std::pin::pin!(future);
+        let mut output = None;
+        self.backend.drive(&mut |context| future.as_mut().poll(context).map(|got| output = Some(got)));
+        output.expect("a backend drives a future to its end")
+    }
+
+    /// Sees a future to its end on its own: see [`Backend::detach`].
+    pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
+        self.backend.detach(Box::pin(task));
+    }
+
+    pub(super) fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    pub(super) fn prefix(&self) -> &Namespace {
+        &self.namespace
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("namespace", &self.namespace).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,133 @@
+//! An inbox of one's own at a backend.
+
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::backend::Backend;
+use super::inbox::{Inbox, Look};
+use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest};
+use crate::{Error, Result};
+
+/// Dropping it ends its watchers and its timer.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    backend: Shared,
+    inbox: Arc<Inbox>,
+    /// The instant that the timer was set to last.
+    timer: Option<Timestamp>,
+}
+
+/// A backend, as `Debug` can do nothing with it.
+struct Shared(Arc<dyn Backend>);
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Backend")
+    }
+}
+
+impl Mailbox {
+    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
+        Self { backend: Shared(backend), inbox: Arc::new(Inbox::new()), timer: None }
+    }
+
+    pub(super) fn watch(&self, requests: &[WatchRequest]) {
+        self.backend.0.watch(requests, &self.inbox);
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.backend.0.now()
+    }
+
+    pub(super) fn set_timer(&mut self, at: Option<Timestamp>) {
+        self.timer = at;
+        self.backend.0.timer(at, &self.inbox);
+    }
+
+    /// Waits for the next delivery. A timer that was unset or set anew meanwhile is not one.
+    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Delivery>> {
+        let look = || self.inbox.look_or_register(context.waker());
+        match self.next(look) {
+            Look::Delivery(delivery) => Poll::Ready(Ok(delivery)),
+            Look::Closed => Poll::Ready(Err(Error::Stopped)),
+            Look::Nothing | Look::MustPull => Poll::Pending,
+        }
+    }
+
+    /// Takes a delivery if there is one.
+    pub(super) fn try_take(&self) -> Result<Option<Delivery>> {
+        match self.next(|| self.inbox.look()) {
+            Look::Delivery(delivery) => Ok(Some(delivery)),
+            Look::Closed => Err(Error::Stopped),
+            Look::Nothing | Look::MustPull => Ok(None),
+        }
+    }
+
+    fn next(&self, mut look: impl FnMut() -> Look) -> Look {
+        loop {
+            match look() {
+                Look::MustPull => self.backend.0.pull(&self.inbox),
+                Look::Delivery(Delivery::Timer(at)) if Some(at) != self.timer => {}
+                look => return look,
+            }
+        }
+    }
+
+    /// Blocks the thread until `poll` gives something.
+    pub(super) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>) -> T {
+        let backend = Arc::clone(&self.backend.0);
+        let mut found = None;
+        backend.drive(&mut |context| poll(self, context).map(|got| found = Some(got)));
+        found.expect("a backend drives a poll until it gives something")
+    }
+
+    /// Blocks the thread until `poll` gives something or the time is up, which a delivery of the timer says. What happened
+    /// before that, in the backend's order, comes first. The timer is what `poll` itself wants it to be afterwards.
+    pub(super) fn block_for<T>(
+        &mut self,
+        duration: Duration,
+        own_timer: Option<Timestamp>,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Option<T>>,
+    ) -> Option<T> {
+        if let Poll::Ready(found) = poll(self, &mut Context::from_waker(Waker::noop())) {
+            return found;
+        }
+        let at = self.now() + duration;
+        if own_timer.is_some_and(|own| own <= at) {
+            return self.block(poll);
+        }
+        self.set_timer(Some(at));
+        let found = self.block(poll);
+        self.set_timer(own_timer);
+        found
+    }
+
+    pub(super) fn ready(&self) -> &Receiver<()> {
+        self.inbox.ready()
+    }
+
+    /// How far a watcher is behind, with what lies in the inbox.
+    pub(super) fn lag(&self, id: WatchId) -> Option<Lag> {
+        let behind = self.backend.0.lag(&self.inbox, id)?;
+        let unread = self.inbox.peek(|delivery| match delivery {
+            Delivery::Watch(response) if response.watch_id == id => {
+                response.events().first().map(|event| event.kv.mod_revision())
+            }
+            _ => None,
+        });
+        let Some((next, since)) = unread else {
+            return Some(behind);
+        };
+        let revisions = behind.current.next().get().abs_diff(next.get());
+        Some(Lag { revisions, since: since.or(behind.since), ..behind })
+    }
+}
+
+impl Drop for Mailbox {
+    fn drop(&mut self) {
+        self.backend.0.cancel(&self.inbox);
+    }
+}

@@ -1,0 +1,25 @@
+//! The seam: what locks, elections and watchers ask of a store, whichever it is, and how they wait for it.
+
+mod backend;
+mod call;
+mod handle;
+mod inbox;
+mod mailbox;
+mod namespace;
+mod park;
+mod request;
+mod ticket;
+mod wake;
+mod watch_stream;
+mod watcher;
+
+pub use backend::Backend;
+pub use call::Call;
+pub use handle::Client;
+pub use inbox::Inbox;
+pub use request::{Request, Response};
+pub use ticket::Ticket;
+pub use watch_stream::WatchStream;
+pub use watcher::{Responses, Watcher};
+
+pub(crate) use wake::WakeList;

@@ -1,0 +1,153 @@
+//! A part of the key space that looks like all of it: every key sent gets a prefix, every key shown loses it.
+
+use bytes::Bytes;
+
+use super::request::{Request, Response};
+use crate::api::{
+    Compare, Event, GetResponse, KeyRange, KeyValue, KeyValues, Put, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Watch, WatchResponse, WatchResponseKind,
+};
+
+/// The prefix; empty for the whole key space.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Namespace(Bytes);
+
+impl Namespace {
+    /// The namespace of that prefix inside this one.
+    pub(super) fn inside(&self, prefix: &[u8]) -> Self {
+        Self([&self.0, prefix].concat().into())
+    }
+
+    pub(super) fn is_everything(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn request(&self, request: Request) -> Request {
+        match request {
+            Request::Get(get) => Request::Get(crate::api::Get { range: self.range(&get.range), ..get }),
+            Request::Put(put) => Request::Put(self.put(put)),
+            Request::Delete(delete) => {
+                Request::Delete(crate::api::Delete { range: self.range(&delete.range), ..delete })
+            }
+            Request::Txn(txn) => Request::Txn(self.txn(txn)),
+            keyless => keyless,
+        }
+    }
+
+    pub(super) fn response(&self, response: Response) -> Response {
+        match response {
+            Response::Get(get) => Response::Get(self.get_response(get)),
+            Response::Put(put) => Response::Put(crate::api::PutResponse {
+                prev_kv: put.prev_kv.as_ref().map(|kv| self.strip(kv)),
+                ..put
+            }),
+            Response::Delete(delete) => Response::Delete(crate::api::DeleteResponse {
+                prev_kvs: self.strip_all(&delete.prev_kvs),
+                ..delete
+            }),
+            Response::Txn(txn) => Response::Txn(self.txn_response(txn)),
+            Response::TimeToLive(mut lease) => {
+                // A lease may have keys outside.
+                lease.keys =
+                    lease.keys.iter().filter_map(|key| Some(key.strip_prefix(&*self.0)?.to_vec())).collect();
+                Response::TimeToLive(lease)
+            }
+            keyless => keyless,
+        }
+    }
+
+    pub(super) fn watch(&self, watch: Watch) -> Watch {
+        if self.is_everything() {
+            return watch;
+        }
+        let range = if watch.range.start().is_empty() {
+            // What an empty key means to a watch (R-WCH-2), said before it gets a prefix.
+            KeyRange::from_wire(b"\0", watch.range.range_end())
+        } else {
+            watch.range
+        };
+        Watch { range: self.range(&range), ..watch }
+    }
+
+    pub(super) fn watch_response(&self, response: WatchResponse) -> WatchResponse {
+        if self.is_everything() {
+            return response;
+        }
+        let kind = match response.kind {
+            WatchResponseKind::Events { events, fragment } => {
+                let strip = |event: &Event| Event {
+                    kv: self.strip(&event.kv),
+                    prev_kv: event.prev_kv.as_ref().map(|kv| self.strip(kv)),
+                };
+                WatchResponseKind::Events { events: events.iter().map(strip).collect(), fragment }
+            }
+            kind => kind,
+        };
+        WatchResponse { kind, ..response }
+    }
+
+    /// An empty key stays empty, so that it is refused as it would be outside.
+    fn key(&self, key: &[u8]) -> Bytes {
+        if key.is_empty() { Bytes::new() } else { [&self.0, key].concat().into() }
+    }
+
+    /// A range without an end goes to the end of the namespace.
+    fn range(&self, range: &KeyRange) -> KeyRange {
+        let end = if range.is_from_key() {
+            KeyRange::prefix(&self.0).shared_end()
+        } else {
+            self.key(range.range_end())
+        };
+        KeyRange::from_wire(self.key(range.start()), end)
+    }
+
+    fn put(&self, put: Put) -> Put {
+        Put { key: self.key(&put.key), ..put }
+    }
+
+    fn txn(&self, txn: Txn) -> Txn {
+        let compare = |compare: Compare| Compare { range: self.range(&compare.range), ..compare };
+        let operation = |operation: TxnOp| match operation {
+            TxnOp::Get(get) => TxnOp::Get(crate::api::Get { range: self.range(&get.range), ..get }),
+            TxnOp::Put(put) => TxnOp::Put(self.put(put)),
+            TxnOp::Delete(delete) => {
+                TxnOp::Delete(crate::api::Delete { range: self.range(&delete.range), ..delete })
+            }
+            TxnOp::Txn(txn) => TxnOp::Txn(self.txn(txn)),
+            TxnOp::Unset => TxnOp::Unset,
+        };
+        Txn {
+            compare: txn.compare.into_iter().map(compare).collect(),
+            success: txn.success.into_iter().map(operation).collect(),
+            failure: txn.failure.into_iter().map(operation).collect(),
+        }
+    }
+
+    fn txn_response(&self, txn: TxnResponse) -> TxnResponse {
+        let operation = |response: TxnOpResponse| match response {
+            TxnOpResponse::Get(get) => TxnOpResponse::Get(self.get_response(get)),
+            TxnOpResponse::Put(put) => TxnOpResponse::Put(crate::api::PutResponse {
+                prev_kv: put.prev_kv.as_ref().map(|kv| self.strip(kv)),
+                ..put
+            }),
+            TxnOpResponse::Delete(delete) => TxnOpResponse::Delete(crate::api::DeleteResponse {
+                prev_kvs: self.strip_all(&delete.prev_kvs),
+                ..delete
+            }),
+            TxnOpResponse::Txn(txn) => TxnOpResponse::Txn(self.txn_response(txn)),
+        };
+        TxnResponse { responses: txn.responses.into_iter().map(operation).collect(), ..txn }
+    }
+
+    fn get_response(&self, get: GetResponse) -> GetResponse {
+        GetResponse { kvs: KeyValues::Many(self.strip_all(get.kvs())), ..get }
+    }
+
+    fn strip_all(&self, kvs: &[KeyValue]) -> Vec<KeyValue> {
+        kvs.iter().map(|kv| self.strip(kv)).collect()
+    }
+
+    fn strip(&self, kv: &KeyValue) -> KeyValue {
+        kv.without_prefix(self.0.len())
+    }
+}

@@ -1,0 +1,42 @@
+//! Blocking a thread on a future.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+
+/// Wakes a parked thread, and remembers that it did.
+struct Unpark {
+    thread: Thread,
+    is_woken: AtomicBool,
+}
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        self.thread.unpark();
+    }
+}
+
+/// Polls until there is an answer, and parks the thread between polls. The first poll is free: most need no second.
+///
+/// The flag, not the thread's token, says whether to poll again. So a token that was left over only makes another round;
+/// and one that another `park_until` below this one on the same thread consumed is not missed, because the flag was set
+/// before it.
+pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+    if poll(&mut Context::from_waker(Waker::noop())).is_ready() {
+        return;
+    }
+    let unpark = Arc::new(Unpark { thread: thread::current(), is_woken: AtomicBool::new(false) });
+    let waker = Waker::from(Arc::clone(&unpark));
+    let mut context = Context::from_waker(&waker);
+    while poll(&mut context).is_pending() {
+        while !unpark.is_woken.swap(false, Ordering::Acquire) {
+            thread::park();
+        }
+    }
+}

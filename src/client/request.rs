@@ -1,0 +1,71 @@
+use crate::api::{
+    Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant, GrantResponse,
+    KeepAliveResponse, LeaseId, LeasesResponse, Put, PutResponse, RevokeResponse, TimeToLiveResponse, Txn,
+    TxnResponse,
+};
+
+/// What a [`Backend`](crate::Backend) can be asked. Each variant is what the [`Client`](crate::Client) method of its name
+/// sends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Request {
+    /// Reads keys.
+    Get(Get),
+    /// Gives a key a value.
+    Put(Put),
+    /// Deletes keys.
+    Delete(Delete),
+    /// Runs a transaction.
+    Txn(Txn),
+    /// Makes history unreadable.
+    Compact(Compact),
+    /// Grants a lease, perhaps with its standing keep-alive.
+    Grant(Grant),
+    /// Ends a lease.
+    Revoke(LeaseId),
+    /// Renews a lease.
+    KeepAlive(LeaseId),
+    /// Ends the standing keep-alive of a lease.
+    PauseKeepAlive(LeaseId),
+    /// Begins a standing keep-alive.
+    ResumeKeepAlive(LeaseId),
+    /// Asks how long a lease still lives.
+    TimeToLive {
+        /// The lease.
+        id: LeaseId,
+        /// Whether its keys are asked for.
+        keys: bool,
+    },
+    /// Lists the leases.
+    Leases,
+}
+
+/// The answer to a [`Request`], in the variant of its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Response {
+    /// To [`Request::Get`].
+    Get(GetResponse),
+    /// To [`Request::Put`].
+    Put(PutResponse),
+    /// To [`Request::Delete`].
+    Delete(DeleteResponse),
+    /// To [`Request::Txn`].
+    Txn(TxnResponse),
+    /// To [`Request::Compact`].
+    Compact(CompactResponse),
+    /// To [`Request::Grant`].
+    Grant(GrantResponse),
+    /// To [`Request::Revoke`].
+    Revoke(RevokeResponse),
+    /// To [`Request::KeepAlive`].
+    KeepAlive(KeepAliveResponse),
+    /// To [`Request::PauseKeepAlive`].
+    PauseKeepAlive,
+    /// To [`Request::ResumeKeepAlive`].
+    ResumeKeepAlive,
+    /// To [`Request::TimeToLive`].
+    TimeToLive(TimeToLiveResponse),
+    /// To [`Request::Leases`].
+    Leases(LeasesResponse),
+}

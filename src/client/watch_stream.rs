@@ -1,0 +1,140 @@
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::handle::Client;
+use super::mailbox::Mailbox;
+use super::namespace::Namespace;
+use crate::Result;
+use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchResponse};
+
+/// etcd's watch stream: any number of watchers whose responses come as one sequence (R-WCH-1), each with the id of its
+/// watcher.
+///
+/// [`Watcher`](crate::Watcher) is easier where one is enough. Dropping the stream ends all its watchers; it does not end
+/// because one of them does.
+///
+/// ```
+/// use leasehold::{Store, Watch};
+///
+/// let store = Store::new();
+/// let mut stream = store.client().watch_stream();
+/// stream.create(Watch::key("a"));
+/// stream.create(Watch::key("b"));
+/// store.put(("b", "1"))?;
+///
+/// let ids: Vec<i64> = std::iter::from_fn(|| stream.try_recv().transpose())
+///     .map(|response| Ok(response?.watch_id().get()))
+///     .collect::<leasehold::Result<_>>()?;
+/// assert_eq!(ids, [0, 1, 1], "both were created, and the second saw the put");
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct WatchStream {
+    mailbox: Mailbox,
+    namespace: Namespace,
+}
+
+impl WatchStream {
+    pub(super) fn new(client: &Client) -> Self {
+        Self { mailbox: Mailbox::new(client.backend().clone()), namespace: client.prefix().clone() }
+    }
+
+    pub(super) fn now(&self) -> Timestamp {
+        self.mailbox.now()
+    }
+
+    /// Asks for a watcher. The answer, which may be a refusal, is received before its first event.
+    pub fn create(&self, watch: impl Into<Watch>) {
+        let watch = self.namespace.watch(watch.into());
+        self.mailbox.watch(&[WatchRequest::Create(watch)]);
+    }
+
+    /// Ends a watcher. If there is one of that id, the answer is received after its last event (R-WCH-22).
+    pub fn cancel(&self, id: impl Into<WatchId>) {
+        self.mailbox.watch(&[WatchRequest::Cancel(id.into())]);
+    }
+
+    /// Asks how far all watchers have come. If all have caught up, the answer is received after all that they were sent,
+    /// and else there is none (R-WCH-21).
+    pub fn request_progress(&self) {
+        self.mailbox.watch(&[WatchRequest::Progress]);
+    }
+
+    /// Gives the next response if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
+    pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
+        while let Some(delivery) = self.mailbox.try_take()? {
+            if let Delivery::Watch(response) = delivery {
+                return Ok(Some(self.namespace.watch_response(response)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the next response.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
+    pub fn recv(&mut self) -> Result<WatchResponse> {
+        let namespace = &self.namespace;
+        self.mailbox.block(|mailbox, context| poll_response(mailbox, namespace, context))
+    }
+
+    /// Waits for the next response for some of the store's time at the most. `None` says that the time has passed before
+    /// there was one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
+    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<WatchResponse>> {
+        let namespace = &self.namespace;
+        let received = self.mailbox.block_for(duration, None, |mailbox, context| {
+            let delivery = std::task::ready!(mailbox.poll(context));
+            Poll::Ready(match delivery {
+                Ok(Delivery::Watch(response)) => Some(Ok(namespace.watch_response(response))),
+                Ok(Delivery::Timer(_)) => None,
+                Err(error) => Some(Err(error)),
+            })
+        });
+        received.transpose()
+    }
+
+    /// Gives the next response if there is one; else the task is woken when there is.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
+        poll_response(&self.mailbox, &self.namespace, context)
+    }
+
+    /// A channel that holds a token while there is something to receive, for `select!`. After the token was taken from it,
+    /// the next receiving puts it back if anything is left. A token may turn out to stand for nothing, so follow it with
+    /// [`try_recv`](Self::try_recv).
+    pub fn ready(&self) -> &Receiver<()> {
+        self.mailbox.ready()
+    }
+
+    /// How far a watcher of this stream is behind; `None` if there is no such watcher, or the backend cannot tell.
+    pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
+        self.mailbox.lag(id.into())
+    }
+}
+
+fn poll_response(
+    mailbox: &Mailbox,
+    namespace: &Namespace,
+    context: &mut Context<'_>,
+) -> Poll<Result<WatchResponse>> {
+    loop {
+        if let Delivery::Watch(response) = std::task::ready!(mailbox.poll(context))? {
+            return Poll::Ready(Ok(namespace.watch_response(response)));
+        }
+    }
+}

@@ -1,0 +1,270 @@
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::handle::Client;
+use super::watch_stream::WatchStream;
+use crate::api::{Lag, Revision, Watch, WatchId, WatchRefusal, WatchResponse, WatchResponseKind};
+use crate::{Error, Result};
+
+/// What happens to keys, from a revision on: every event once and in order, all events of one revision together, and no gap
+/// (R-WCH-7).
+///
+/// A watcher that is slow costs a bounded amount of memory: what its share of the queue has no room for, it reads from
+/// history later. Only if that is compacted by then does it end, with the compacted revision. So receiving either gives the
+/// next events, or says that some are lost.
+///
+/// There are several ways to receive, for one receiver at a time: [`recv`](Self::recv) blocks, [`recv_timeout`] for so much
+/// of the store's time, [`try_recv`] not at all; a `&mut Watcher` is a future of the next response, and
+/// `for response in &mut watcher` takes one after the other; and [`ready`](Self::ready) is a channel for `select!`. All give `Err` once if the watch has ended,
+/// and then `Ok(None)`. Dropping it ends the watch.
+///
+/// [`recv_timeout`]: Self::recv_timeout
+/// [`try_recv`]: Self::try_recv
+///
+/// ```
+/// use leasehold::{Error, Store, Watch};
+///
+/// let store = Store::new();
+/// let blue = store.put(("config/mode", "blue"))?.header().revision();
+/// let green = store.put(("config/mode", "green"))?.header().revision();
+///
+/// let mut watcher = store.watch(Watch::prefix("config/").from(blue).prev_kv())?;
+/// while let Some(response) = watcher.try_recv()? {
+///     for event in response.events() {
+///         println!("{:?} {:?} -> {:?}", event.event_type(), event.prev_kv(), event.kv());
+///     }
+/// }
+///
+/// store.compact(green)?;
+/// let mut too_late = store.watch(Watch::prefix("config/").from(blue))?;
+/// assert_eq!(too_late.recv(), Err(Error::Compacted { requested: blue, compacted: Some(green) }));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Watcher {
+    stream: WatchStream,
+    /// The id, once the watch is created.
+    id: Option<WatchId>,
+    /// The first revision that has not been received.
+    next: Revision,
+    is_ended: bool,
+}
+
+impl Watcher {
+    pub(super) fn new(client: &Client, watch: Watch) -> Self {
+        let stream = client.watch_stream();
+        let next = watch.start;
+        stream.create(watch);
+        Self { stream, id: None, next, is_ended: false }
+    }
+
+    /// Sees to a backend's refusal, or its consent, if that is there already.
+    pub(crate) fn confirm(mut self) -> Result<Self> {
+        if let Some(response) = self.stream.try_recv()? {
+            // The answer to the creation is the first response, and has no events.
+            self.sort(response)?;
+        }
+        Ok(self)
+    }
+
+    /// Takes in a response. Gives it back if it is for the user to see; `None` if not.
+    fn sort(&mut self, response: WatchResponse) -> Result<Option<WatchResponse>> {
+        match &response.kind {
+            WatchResponseKind::Created => {
+                self.id = Some(response.watch_id());
+                Ok(None)
+            }
+            WatchResponseKind::Canceled => {
+                self.is_ended = true;
+                Ok(None)
+            }
+            WatchResponseKind::Refused(refusal) => {
+                self.is_ended = true;
+                Err(match *refusal {
+                    WatchRefusal::EmptyRange => Error::WatchRangeEmpty,
+                    WatchRefusal::DuplicateId => Error::WatchIdTaken,
+                    WatchRefusal::NegativeStart(requested) => Error::Compacted { requested, compacted: None },
+                })
+            }
+            WatchResponseKind::Compacted(compacted) => {
+                self.is_ended = true;
+                Err(Error::Compacted { requested: self.next, compacted: Some(*compacted) })
+            }
+            WatchResponseKind::Events { events, .. } => {
+                self.next = events.last().map_or(self.next, |event| event.kv.mod_revision().next());
+                Ok(Some(response))
+            }
+            WatchResponseKind::Progress => {
+                self.next = self.next.max(response.header().revision().next());
+                Ok(Some(response))
+            }
+        }
+    }
+
+    fn accept(&mut self, received: Result<WatchResponse>) -> Result<Option<WatchResponse>> {
+        match received {
+            Ok(response) => self.sort(response),
+            Err(error) => {
+                self.is_ended = true;
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives the next response if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Once: [`Compacted`](Error::Compacted) if what was next is lost, with the first revision that was not received;
+    /// [`Stopped`](Error::Stopped) if the store was closed; and what the backend refused the watch with, if it did.
+    pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
+        while !self.is_ended {
+            let Some(received) = self.stream.try_recv().transpose() else {
+                return Ok(None);
+            };
+            if let Some(response) = self.accept(received)? {
+                return Ok(Some(response));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the next response. `None` if the watch has ended, of which the error came before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn recv(&mut self) -> Result<Option<WatchResponse>> {
+        while !self.is_ended {
+            let received = self.stream.recv();
+            if let Some(response) = self.accept(received)? {
+                return Ok(Some(response));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits for the next response for some of the store's time at the most. `None` if that has passed, or if the watch has
+    /// ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<WatchResponse>> {
+        let end = self.stream.now() + duration;
+        while !self.is_ended {
+            let left = end.since(self.stream.now());
+            let Some(received) = self.stream.recv_timeout(left).transpose() else {
+                return Ok(None);
+            };
+            if let Some(response) = self.accept(received)? {
+                return Ok(Some(response));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Gives the next response if there is one, or `None` if the watch has ended; else the task is woken when there is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<WatchResponse>>> {
+        while !self.is_ended {
+            let received = ready!(self.stream.poll_recv(context));
+            if let Some(response) = self.accept(received)? {
+                return Poll::Ready(Ok(Some(response)));
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    /// A channel that holds a token while there is something to receive, for `select!`: a capacity of one, and no events in
+    /// it, for an event lost from a channel would be lost for good. After a token was taken, receive with
+    /// [`try_recv`](Self::try_recv): it puts the token back if anything is left. It may also find nothing.
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let mut watcher = store.watch(Watch::key("stop"))?;
+    /// let ticker = crossbeam_channel::tick(Duration::from_millis(1));
+    /// let mut rounds = 0;
+    /// loop {
+    ///     crossbeam_channel::select_biased! {
+    ///         recv(watcher.ready()) -> _ => {
+    ///             if let Some(response) = watcher.try_recv()? {
+    ///                 assert_eq!(response.events()[0].kv().key(), b"stop");
+    ///                 break;
+    ///             }
+    ///         }
+    ///         recv(ticker) -> _ => {
+    ///             rounds += 1;
+    ///             if rounds == 3 {
+    ///                 store.put(("stop", "now"))?;
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn ready(&self) -> &Receiver<()> {
+        self.stream.ready()
+    }
+
+    /// Asks how far the watch has come. If it has caught up, a response without events is received after all that was sent,
+    /// and else there is none (R-WCH-21).
+    pub fn request_progress(&self) {
+        self.stream.request_progress();
+    }
+
+    /// How far the watcher is behind; `None` if it has ended, or the backend cannot tell.
+    pub fn lag(&self) -> Option<Lag> {
+        self.stream.lag(self.id?)
+    }
+}
+
+/// Of the next response.
+impl Future for Watcher {
+    type Output = Result<Option<WatchResponse>>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_recv(context)
+    }
+}
+
+/// The responses of a [`Watcher`], each waited for, until the watch has ended: `for response in &mut watcher`.
+#[derive(Debug)]
+pub struct Responses<'a> {
+    watcher: &'a mut Watcher,
+}
+
+impl Iterator for Responses<'_> {
+    type Item = Result<WatchResponse>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.watcher.recv().transpose()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Watcher {
+    type Item = Result<WatchResponse>;
+    type IntoIter = Responses<'a>;
+
+    fn into_iter(self) -> Responses<'a> {
+        Responses { watcher: self }
+    }
+}
+
+#[cfg(feature = "stream")]
+impl futures_core::Stream for Watcher {
+    type Item = Result<WatchResponse>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_recv(context).map(Result::transpose)
+    }
+}

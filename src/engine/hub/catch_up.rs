@@ -1,0 +1,67 @@
+//! Watchers that read history: those that start in the past, and those whose share of the queue was full.
+
+use super::{Hub, State, View, Watcher};
+use crate::api::{Event, Revision, WatchResponseKind};
+use crate::engine::planted::{Bug, planted};
+
+/// A piece of catching up looks at no more changes than this, but for the rest of the last one's revision.
+const SCAN_MAX: usize = 4096;
+
+/// A response has events of no more revisions than this (R-WCH-10).
+const REVISIONS_MAX: usize = 1000;
+
+impl Hub {
+    /// Does a piece of catching up: one response at the most. At the end of history the watcher is synced; if what it has
+    /// to read next is compacted, that ends it (R-CMP-4).
+    pub(super) fn catch_up(&mut self, watcher: u32, view: &View<'_>) {
+        let record = self.watchers.at(watcher);
+        let (slot, id) = (record.stream, record.id);
+        let State::Lagging { next } = record.state else {
+            return;
+        };
+        if next < view.keys.floor() && !planted(Bug::CompactionIsSilent) {
+            let kind = WatchResponseKind::Compacted(view.keys.floor());
+            let header = crate::api::ResponseHeader { revision: Revision::new(0), ..view.header };
+            self.respond(slot, id, kind, &View { header, ..*view });
+            self.streams.at_mut(slot).lagging -= 1;
+            self.watchers.at_mut(watcher).state = State::Compacted;
+            return;
+        }
+        let (events, next) = read(record, next, view);
+        if !events.is_empty() {
+            self.send(watcher, events.into(), view);
+        }
+        if next > view.keys.current() {
+            self.streams.at_mut(slot).lagging -= 1;
+            self.join(watcher);
+        } else {
+            self.watchers.at_mut(watcher).state = State::Lagging { next };
+        }
+    }
+}
+
+/// What a watcher is to be sent of a piece of history, whole revisions always, and the first revision after the piece.
+fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revision) {
+    let history = &view.keys.history;
+    let mut events: Vec<Event> = Vec::new();
+    let (mut revisions, mut last) = (0, from);
+    for (looked_at, kv) in history.iter_from(history.position_of(from)).enumerate() {
+        let revision = kv.mod_revision();
+        if revision != last && looked_at >= SCAN_MAX {
+            return (events, revision);
+        }
+        last = revision;
+        let is_wanted = watcher.range.contains(kv.key()) && !watcher.options.filter_out(kv.event_type());
+        if !is_wanted || !view.keys.survives(kv) {
+            continue;
+        }
+        if events.last().is_none_or(|event| event.kv.mod_revision() != revision) {
+            if revisions == REVISIONS_MAX {
+                return (events, revision);
+            }
+            revisions += 1;
+        }
+        events.push(view.event(kv, watcher.options));
+    }
+    (events, view.keys.current().next())
+}

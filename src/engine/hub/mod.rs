@@ -1,0 +1,294 @@
+//! The watch hub: who watches what, and what each stream has still to receive.
+//!
+//! A watcher that keeps up is in a topic, where each commit finds it (`publish.rs`). One that does not, because it starts
+//! in the past or because its share of its stream's queue is full, is in none: it reads history when its stream is
+//! received from (`catch_up.rs`), and joins its topic once it has come to the end.
+
+mod audit;
+mod catch_up;
+mod intervals;
+mod progress;
+mod publish;
+mod requests;
+mod topics;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::key_hash::KeyHasher;
+use super::key_space::KeySpace;
+use super::slab::Slab;
+use crate::api::{
+    Delivery, Event, EventType, KeyRange, KeyValue, ResponseHeader, Revision, StreamId, Timestamp, WatchId,
+    WatchResponse, WatchResponseKind,
+};
+use topics::{TopicId, Topics};
+
+#[derive(Clone, Debug)]
+pub(super) struct Hub {
+    streams: Slab<Stream>,
+    watchers: Slab<Watcher>,
+    topics: Topics,
+    /// When the timers of streams go off, soonest first.
+    timers: BTreeSet<(Timestamp, StreamId)>,
+    /// When watchers are told how far the store has come, for the streams that have such watchers.
+    ticks: BTreeSet<(Timestamp, StreamId)>,
+    /// The streams that found nothing when last received from and have something now, in the order in which they got it.
+    woken: Vec<StreamId>,
+    /// How many streams were opened.
+    opened: u32,
+    progress_interval: Duration,
+    recipients: Vec<publish::Recipient>,
+}
+
+/// An ordered sequence of deliveries, about any number of watchers.
+#[derive(Clone, Debug)]
+struct Stream {
+    id: StreamId,
+    watchers: BTreeMap<WatchId, u32>,
+    /// The next id to be chosen, unless it is in use.
+    next_watch_id: i64,
+    queue: VecDeque<Delivery>,
+    /// How often it was received from: what a watcher counted as queued in an earlier epoch is gone.
+    epoch: u64,
+    /// Whether nothing was left when it was last received from, and nothing has come since.
+    is_awaited: bool,
+    /// Since when there is something to receive.
+    behind_since: Option<Timestamp>,
+    /// How many of the watchers read history.
+    lagging: usize,
+    timer: Option<Timestamp>,
+    opened_at: Timestamp,
+    tick: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug)]
+struct Watcher {
+    stream: u32,
+    id: WatchId,
+    range: KeyRange,
+    /// The revision asked for: until then nothing is sent, and no progress reported.
+    start: Revision,
+    state: State,
+    capacity: usize,
+    options: Options,
+    progress_notify: bool,
+    fragment: bool,
+    /// Responses with events in the stream's queue, as counted in `epoch`.
+    queued: usize,
+    epoch: u64,
+    /// Whether events were sent since the last tick.
+    was_sent: bool,
+    /// The epoch in which a notification was queued last.
+    notified_in: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// In a topic: it has been sent all events there were.
+    Synced(TopicId),
+    /// It reads history, from this revision on.
+    Lagging { next: Revision },
+    /// Ended by a compaction; its id is in use until it is cancelled (R-WCH-13).
+    Compacted,
+}
+
+/// What of an event a watcher wants to see. Those of a topic that want the same share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Options {
+    prev_kv: bool,
+    no_put: bool,
+    no_delete: bool,
+}
+
+impl Options {
+    /// How many there are.
+    const COUNT: usize = 8;
+
+    fn index(self) -> usize {
+        usize::from(self.prev_kv) | usize::from(self.no_put) << 1 | usize::from(self.no_delete) << 2
+    }
+
+    fn filter_out(self, event_type: EventType) -> bool {
+        match event_type {
+            EventType::Put => self.no_put,
+            EventType::Delete => self.no_delete,
+        }
+    }
+}
+
+impl Hub {
+    pub(super) fn new(hasher: KeyHasher, progress_interval: Duration) -> Self {
+        Self {
+            streams: Slab::new(),
+            watchers: Slab::new(),
+            topics: Topics::new(hasher),
+            timers: BTreeSet::new(),
+            ticks: BTreeSet::new(),
+            woken: Vec::new(),
+            opened: 0,
+            progress_interval,
+            recipients: Vec::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self, now: Timestamp) -> StreamId {
+        let generation = u64::from(self.opened);
+        self.opened = self.opened.wrapping_add(1);
+        let slot = self.streams.insert(Stream {
+            id: StreamId::new(0),
+            watchers: BTreeMap::new(),
+            next_watch_id: 0,
+            queue: VecDeque::new(),
+            epoch: 0,
+            is_awaited: true,
+            behind_since: None,
+            lagging: 0,
+            timer: None,
+            opened_at: now,
+            tick: None,
+        });
+        let id = StreamId::new(generation << 32 | u64::from(slot));
+        self.streams.at_mut(slot).id = id;
+        id
+    }
+
+    /// The slot of a stream that is open.
+    fn find(&self, id: StreamId) -> Option<u32> {
+        let slot = id.get() as u32;
+        self.streams.get(slot).filter(|stream| stream.id == id).map(|_| slot)
+    }
+
+    /// Ends a stream with its watchers and its timer. Gives what it has not received.
+    pub(super) fn close(&mut self, id: StreamId) -> VecDeque<Delivery> {
+        let Some(slot) = self.find(id) else {
+            return VecDeque::new();
+        };
+        self.set_timer(id, None, Timestamp::ORIGIN);
+        let stream = self.streams.remove(slot);
+        if let Some(tick) = stream.tick {
+            self.ticks.remove(&(tick, id));
+        }
+        for watcher in stream.watchers.into_values() {
+            self.leave(watcher, id);
+            self.watchers.remove(watcher);
+        }
+        stream.queue
+    }
+
+    /// Appends what is queued to `into`, and a piece of what lagging watchers have still to read. Gives whether there is
+    /// more; if there is not, the stream is woken once something comes.
+    pub(super) fn receive(&mut self, id: StreamId, into: &mut VecDeque<Delivery>, view: &View<'_>) -> bool {
+        let Some(slot) = self.find(id) else {
+            return false;
+        };
+        self.take_queue(slot, into);
+        if self.streams.at(slot).lagging > 0 {
+            for watcher in self.lagging(slot) {
+                self.catch_up(watcher, view);
+            }
+            self.take_queue(slot, into);
+        }
+        let stream = self.streams.at_mut(slot);
+        stream.is_awaited = stream.lagging == 0;
+        if stream.is_awaited {
+            stream.behind_since = None;
+        }
+        !stream.is_awaited
+    }
+
+    fn take_queue(&mut self, slot: u32, into: &mut VecDeque<Delivery>) {
+        let stream = self.streams.at_mut(slot);
+        stream.epoch += 1;
+        if into.is_empty() {
+            std::mem::swap(&mut stream.queue, into);
+        } else {
+            into.append(&mut stream.queue);
+        }
+    }
+
+    /// The watchers of a stream that read history, by their ids.
+    fn lagging(&self, slot: u32) -> Vec<u32> {
+        let watchers = self.streams.at(slot).watchers.values().copied();
+        watchers.filter(|&watcher| matches!(self.watchers.at(watcher).state, State::Lagging { .. })).collect()
+    }
+
+    pub(super) fn take_woken(&mut self) -> Vec<StreamId> {
+        std::mem::take(&mut self.woken)
+    }
+
+    pub(super) fn behind_since(&self, id: StreamId) -> Option<Timestamp> {
+        self.streams.at(self.find(id)?).behind_since
+    }
+
+    pub(super) fn has_woken(&self) -> bool {
+        !self.woken.is_empty()
+    }
+
+    /// Whether anybody watches.
+    pub(super) fn is_watched(&self) -> bool {
+        self.watchers.len() > 0
+    }
+
+    /// Queues a delivery, and notes whom that wakes.
+    fn push(&mut self, slot: u32, delivery: Delivery, now: Timestamp) {
+        let stream = self.streams.at_mut(slot);
+        stream.queue.push_back(delivery);
+        stream.behind_since.get_or_insert(now);
+        if std::mem::replace(&mut stream.is_awaited, false) {
+            self.woken.push(stream.id);
+        }
+    }
+
+    /// Queues a response about a watcher.
+    fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &View<'_>) {
+        let response = WatchResponse { header: view.header, watch_id, kind };
+        self.push(slot, Delivery::Watch(response), view.now);
+    }
+
+    /// Takes a watcher out of its topic, if it is in one, and out of the count of those that lag.
+    fn leave(&mut self, watcher: u32, stream: StreamId) {
+        let record = self.watchers.at(watcher);
+        match record.state {
+            State::Synced(topic) => self.topics.leave(topic, &record.range, (stream, record.id)),
+            State::Lagging { .. } => {
+                if let Some(stream) = self.find(stream) {
+                    self.streams.at_mut(stream).lagging -= 1;
+                }
+            }
+            State::Compacted => {}
+        }
+    }
+
+    /// Puts a watcher that is in no topic into its own.
+    fn join(&mut self, watcher: u32) {
+        let record = self.watchers.at(watcher);
+        let stream = self.streams.at(record.stream).id;
+        let topic = self.topics.join(&record.range, (stream, record.id), watcher);
+        self.watchers.at_mut(watcher).state = State::Synced(topic);
+    }
+}
+
+impl Watcher {
+    /// How many responses with events its stream holds for it.
+    fn queued(&self, stream: &Stream) -> usize {
+        if self.epoch == stream.epoch { self.queued } else { 0 }
+    }
+}
+
+/// What the hub sees of the engine around it.
+pub(super) struct View<'a> {
+    pub(super) keys: &'a KeySpace,
+    pub(super) header: ResponseHeader,
+    pub(super) now: Timestamp,
+    /// The size of a response at which it is sent in fragments.
+    pub(super) fragment_bytes: usize,
+}
+
+impl View<'_> {
+    /// The event as a watcher with these options is to see it.
+    fn event(&self, kv: &KeyValue, options: Options) -> Event {
+        let prev_kv = if options.prev_kv { self.keys.prev_kv(kv) } else { None };
+        Event { kv: kv.clone(), prev_kv }
+    }
+}

@@ -1,0 +1,100 @@
+//! What is asked of a stream: watchers made and ended.
+
+use super::{Hub, Options, State, View, Watcher};
+use crate::api::{
+    KeyRange, Revision, StreamId, Watch, WatchId, WatchRefusal, WatchRequest, WatchResponseKind,
+};
+use crate::engine::planted::{Bug, planted};
+
+impl Hub {
+    /// Does what is asked; the answer, if there is one, is queued.
+    pub(in crate::engine) fn request(&mut self, stream: StreamId, request: &WatchRequest, view: &View<'_>) {
+        let Some(slot) = self.find(stream) else {
+            return;
+        };
+        match request {
+            WatchRequest::Create(watch) => self.create(slot, watch, view),
+            WatchRequest::Cancel(id) => self.cancel(slot, *id, view),
+            WatchRequest::Progress => self.request_progress(slot, view),
+        }
+    }
+
+    /// Adds a watcher, of which the answer comes before its first event (R-WCH-2 to R-WCH-6).
+    fn create(&mut self, slot: u32, watch: &Watch, view: &View<'_>) {
+        let range = normalize(&watch.range);
+        let id = match self.choose_id(slot, watch, &range) {
+            Ok(id) => id,
+            Err(refusal) => {
+                return self.respond(slot, WatchId::INVALID, WatchResponseKind::Refused(refusal), view);
+            }
+        };
+        let watcher = self.watchers.insert(Watcher {
+            stream: slot,
+            id,
+            range,
+            start: watch.start,
+            state: State::Lagging { next: watch.start },
+            capacity: watch.capacity.max(1),
+            options: Options { prev_kv: watch.prev_kv, no_put: watch.no_put, no_delete: watch.no_delete },
+            progress_notify: watch.progress_notify,
+            fragment: watch.fragment,
+            queued: 0,
+            epoch: 0,
+            was_sent: false,
+            notified_in: None,
+        });
+        let stream = self.streams.at_mut(slot);
+        stream.watchers.insert(id, watcher);
+        self.respond(slot, id, WatchResponseKind::Created, view);
+        if watch.start == Revision::new(0) || watch.start > view.keys.current() {
+            self.join(watcher);
+        } else {
+            self.streams.at_mut(slot).lagging += 1;
+            if planted(Bug::StartIsExclusive) {
+                self.watchers.at_mut(watcher).state = State::Lagging { next: watch.start.next() };
+            }
+            self.catch_up(watcher, view);
+        }
+        if watch.progress_notify {
+            self.schedule_tick(slot, view.now);
+        }
+    }
+
+    /// The id of a watcher that may be made (R-WCH-3, R-WCH-4). A refusal uses up none.
+    fn choose_id(&mut self, slot: u32, watch: &Watch, range: &KeyRange) -> Result<WatchId, WatchRefusal> {
+        let stream = self.streams.at_mut(slot);
+        if range.is_empty() {
+            return Err(WatchRefusal::EmptyRange);
+        }
+        if watch.start < Revision::new(0) {
+            return Err(WatchRefusal::NegativeStart(watch.start));
+        }
+        if watch.id != WatchId::AUTO {
+            let is_taken = watch.id == WatchId::INVALID || stream.watchers.contains_key(&watch.id);
+            return if is_taken { Err(WatchRefusal::DuplicateId) } else { Ok(watch.id) };
+        }
+        while stream.watchers.contains_key(&WatchId::new(stream.next_watch_id)) {
+            stream.next_watch_id += 1;
+        }
+        stream.next_watch_id += 1;
+        Ok(WatchId::new(stream.next_watch_id - 1))
+    }
+
+    /// Ends a watcher, or forgets one that a compaction has ended; an id that nobody has is ignored (R-WCH-13, R-WCH-22).
+    fn cancel(&mut self, slot: u32, id: WatchId, view: &View<'_>) {
+        let stream = self.streams.at_mut(slot);
+        let stream_id = stream.id;
+        let Some(watcher) = stream.watchers.remove(&id) else {
+            return;
+        };
+        self.leave(watcher, stream_id);
+        self.watchers.remove(watcher);
+        self.respond(slot, id, WatchResponseKind::Canceled, view);
+    }
+}
+
+/// A copy of the range that holds on to nothing of the caller's, the empty key replaced as etcd does (R-WCH-2).
+fn normalize(range: &KeyRange) -> KeyRange {
+    let key = if range.start().is_empty() { b"\0" } else { range.start() };
+    KeyRange::from_wire(key, range.range_end())
+}

@@ -1,0 +1,81 @@
+//! The store behind the seam.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Waker};
+
+use super::handle::Store;
+use crate::Result;
+use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
+use crate::client::{Backend, Call, Inbox, Request, Response};
+
+/// Every call is answered when it returns; so what is detached ends at its first poll.
+impl Backend for Store {
+    fn call(&self, request: Request) -> Call<Response> {
+        Call::ready(self.answer(request))
+    }
+
+    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
+        self.unless_closed(inbox, self.shell().watch(requests, inbox));
+    }
+
+    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
+        self.unless_closed(inbox, self.shell().set_timer(at, inbox));
+    }
+
+    fn pull(&self, inbox: &Inbox) {
+        self.shell().pull(inbox);
+    }
+
+    fn cancel(&self, inbox: &Inbox) {
+        // A store that is closed has ended the stream.
+        self.shell().cancel(inbox).unwrap_or_default();
+    }
+
+    fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
+        self.shell().lag(inbox, id)
+    }
+
+    fn now(&self) -> Timestamp {
+        Self::now(self)
+    }
+
+    fn detach(&self, mut task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        let polled = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(polled.is_ready(), "a detached task only makes calls, and a store answers them at once");
+    }
+}
+
+impl Store {
+    fn answer(&self, request: Request) -> Result<Response> {
+        Ok(match request {
+            Request::Get(get) => Response::Get(self.get(get)?),
+            Request::Put(put) => Response::Put(self.put(put)?),
+            Request::Delete(delete) => Response::Delete(self.delete(delete)?),
+            Request::Txn(txn) => Response::Txn(self.txn(txn)?),
+            Request::Compact(compact) => Response::Compact(self.compact(compact)?),
+            Request::Grant(grant) => Response::Grant(self.grant(grant)?),
+            Request::Revoke(id) => Response::Revoke(self.revoke(id)?),
+            Request::KeepAlive(id) => Response::KeepAlive(self.keep_alive(id)?),
+            Request::PauseKeepAlive(id) => {
+                self.pause_keep_alive(id)?;
+                Response::PauseKeepAlive
+            }
+            Request::ResumeKeepAlive(id) => {
+                self.resume_keep_alive(id)?;
+                Response::ResumeKeepAlive
+            }
+            Request::TimeToLive { id, keys } => Response::TimeToLive(self.time_to_live(id, keys)?),
+            Request::Leases => Response::Leases(self.leases()?),
+        })
+    }
+
+    /// Tells who would wait in vain that the store is closed. Nobody waits yet, whose request this is.
+    fn unless_closed(&self, inbox: &Inbox, done: Result<()>) {
+        if done.is_err()
+            && let Some(waker) = inbox.close()
+        {
+            waker.wake();
+        }
+    }
+}
