@@ -1,5 +1,5 @@
-//! etcd v3's data model inside your process: keys with revisions, history, transactions and leases, with no server,
-//! no network, no disk and, where you ask for it, no real time.
+//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases and watches, with no
+//! server, no network, no disk and, where you ask for it, no real time.
 //!
 //! It answers as etcd answers, message for message and error for error: recorded conversations with a real etcd are
 //! replayed against it. So code that coordinates through etcd can be tested in microseconds, one process can use the
@@ -75,6 +75,53 @@
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
+//! # Watching
+//!
+//! A [`Watcher`] gives what happens to keys, from a revision on: every event once, in order, without a gap. It costs a
+//! bounded amount of memory however slow it is received from: what its queue has no room for, it reads from history.
+//!
+//! ```
+//! use leasehold::{EventType, Store, Watch};
+//!
+//! let store = Store::new();
+//! let start = store.put(("jobs/nightly", "queued"))?.header().revision();
+//! let mut watcher = store.watch(Watch::prefix("jobs/").from(start).prev_kv())?;
+//! store.delete("jobs/nightly")?;
+//!
+//! let put = watcher.recv()?.expect("the watch goes on");
+//! assert_eq!(put.events()[0].event_type(), EventType::Put);
+//! let deleted = watcher.recv()?.expect("the watch goes on");
+//! let before = deleted.events()[0].prev_kv().expect("the key was there before");
+//! assert_eq!(before.value(), b"queued");
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
+//! # Clients
+//!
+//! What is written against a [`Client`] runs over whatever implements [`Backend`]: a store, a simulated network in front of
+//! one, a cluster. Its methods are those of [`Store`], and give a [`Call`], to be awaited or waited for. What waits for more
+//! than an answer is a [`Ticket`]. No runtime is needed, and any will do.
+//!
+//! ```
+//! use leasehold::{ManualClock, Store};
+//! use std::time::Duration;
+//!
+//! let clock = ManualClock::new();
+//! let store = Store::builder().clock(clock.clone()).build();
+//! let billing = store.client().namespace("billing/");
+//!
+//! let rate = billing.block_on(async {
+//!     billing.put(("rate", "7")).await?;
+//!     billing.get("rate").await
+//! })?;
+//! assert_eq!(rate.kvs()[0].value(), b"7");
+//!
+//! let mut nap = billing.sleep(Duration::from_secs(60));
+//! clock.advance(Duration::from_secs(60));
+//! assert!(nap.try_take()?.is_some());
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
 //! # Memory
 //!
 //! History is kept until it is compacted: by [`Store::compact`], or by the store itself, which a store that lives long
@@ -106,7 +153,7 @@
 //!
 //! # What it does not do
 //!
-//! No watches, locks or elections yet; no persistence; no authentication; no cluster.
+//! No locks or elections yet; no log on disk; no authentication; no cluster.
 //!
 //! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
 //! rule by rule, which the crate is built and tested against.
