@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::adapter::EngineSubject;
+use support::adapter::{EngineSubject, WATCHES};
 use support::lockstep::{Driver, Tally};
 use support::model::{Model, Row, Stage};
 use support::wire::{
@@ -67,8 +67,8 @@ const REJECTIONS: [(&str, Stage, Row); 48] = [
 /// A lease id that is never granted.
 const NOBODY: i64 = 999;
 
-/// Every kind of request.
-const OPERATIONS: usize = 18;
+/// Every kind of request, without and with those of watches.
+const OPERATIONS: [usize; 2] = [18, 23];
 
 #[test]
 fn the_engine_answers_as_the_model_does() {
@@ -79,16 +79,29 @@ fn the_engine_answers_as_the_model_does() {
     };
     let tally = driver.explore(2_000);
     println!("{tally}");
-    let is_given = |name: &&str| std::env::var_os(name).is_some();
-    let is_default = !["LEASEHOLD_SEED", "LEASEHOLD_CASES"].iter().any(is_given);
-    if is_default {
-        assert_met(&tally);
+    if is_default_run() {
+        assert_met(&tally, OPERATIONS[usize::from(WATCHES)]);
     }
 }
 
+#[test]
+fn the_model_answers_as_itself_and_meets_everything() {
+    let tally = model_alone().explore(2_000);
+    println!("{tally}");
+    if is_default_run() {
+        assert_met(&tally, OPERATIONS[1]);
+    }
+}
+
+/// Whether the run is as long as it is meant to be, with lists that are known.
+fn is_default_run() -> bool {
+    let is_given = |name: &&str| std::env::var_os(name).is_some();
+    !["LEASEHOLD_SEED", "LEASEHOLD_CASES"].iter().any(is_given)
+}
+
 /// Fails unless the run met every operation, row, rejection and situation often enough, and no rejection that is not listed.
-fn assert_met(tally: &Tally) {
-    assert_eq!(tally.operations.len(), OPERATIONS, "every operation is made");
+fn assert_met(tally: &Tally, operations: usize) {
+    assert_eq!(tally.operations.len(), operations, "every operation is made");
     let mut met: Vec<(String, u64)> = Vec::new();
     met.extend(tally.operations.iter().map(|(name, count)| ((*name).to_owned(), count.answered)));
     met.extend(Row::ALL.map(|row| (row.name().to_owned(), tally.rows.get(&row).copied().unwrap_or(0))));
@@ -183,16 +196,21 @@ fn a_mistake_is_caught_and_the_list_is_short() {
 
 #[test]
 fn the_same_seed_gives_the_same_run() {
-    let driver = Driver {
-        make: |settings: &Settings| Model::new(settings.clone()),
-        check: |_: &mut Model| {},
-        drain: |_: &mut Model| {},
-    };
+    let driver = model_alone();
     let first = driver.explore_from(7, 40).expect("a model agrees with itself");
     let second = driver.explore_from(7, 40).expect("a model agrees with itself");
     assert_eq!(first, second);
     let other = driver.explore_from(8, 40).expect("a model agrees with itself");
     assert_ne!(first, other);
+}
+
+/// The model as its own judge.
+fn model_alone() -> Driver<impl Fn(&Settings) -> Model, impl Fn(&mut Model), impl Fn(&mut Model)> {
+    Driver {
+        make: |settings: &Settings| Model::new(settings.clone()),
+        check: |_: &mut Model| {},
+        drain: |_: &mut Model| {},
+    }
 }
 
 fn put(model: &mut Model, key: &str, value: &str) {

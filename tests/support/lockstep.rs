@@ -66,7 +66,8 @@ where
             Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
         let mut runner = TestRunner::new_with_rng(config, rng(seed));
         let total = RefCell::new(Tally::default());
-        let verdict = runner.run(&(strategy::settings(), strategy::requests()), |(settings, requests)| {
+        let has_watches = (self.make)(&Settings::default()).has_watches();
+        let verdict = runner.run(&(strategy::settings(), strategy::requests(has_watches)), |(settings, requests)| {
             let tally = self
                 .run(&settings, &requests)
                 .map_err(|divergence| TestCaseError::fail(divergence.to_string()))?;
@@ -163,7 +164,8 @@ where
         }
     }
 
-    /// What a list of requests may have left unseen: every readable revision, all of history, every lease.
+    /// What a list of requests may have left unseen: every readable revision, all of history, every lease,
+    /// whatever is left for watchers.
     fn audit(&mut self) -> Result<(), Box<Divergence>> {
         let (compacted, current) = (self.model.compacted(), self.model.current());
         let mut questions = vec![
@@ -179,6 +181,9 @@ where
         }
         for id in strategy::LEASES {
             questions.push(Request::LeaseTimeToLive { id, keys: true });
+        }
+        if self.subject.has_watches() {
+            questions.extend(strategy::STREAMS.map(|stream| Request::WatchReceive { stream }));
         }
         for question in questions {
             drop(self.compare(&question)?);

@@ -11,6 +11,7 @@ mod proto;
 mod range;
 mod refusal;
 mod txn;
+mod watch;
 mod write;
 
 use std::collections::BTreeSet;
@@ -19,6 +20,8 @@ use super::wire::{
     AlarmAction, AlarmKind, Change, Failure, Kv, Request, Response, Settings, Status, Subject, TxnRequest,
 };
 pub use refusal::{Refusal, Row, Stage};
+pub use watch::Incident;
+use watch::Stream;
 
 /// The naive etcd.
 #[derive(Clone, Debug)]
@@ -26,6 +29,11 @@ pub struct Model {
     settings: Settings,
     state: State,
     refusal: Option<Refusal>,
+    /// In the order in which they were opened.
+    streams: Vec<Stream>,
+    /// The last revision that the watchers were told of.
+    published: i64,
+    incidents: Vec<Incident>,
 }
 
 /// Everything that a request can change.
@@ -91,7 +99,8 @@ impl Model {
             alarms: BTreeSet::new(),
             now: 0,
         };
-        Self { settings, state, refusal: None }
+        let published = state.current;
+        Self { settings, state, refusal: None, streams: Vec::new(), published, incidents: Vec::new() }
     }
 
     pub fn current(&self) -> i64 {
@@ -144,6 +153,11 @@ impl Model {
             Request::Advance { nanos } => self.advance(*nanos),
             Request::Events { from } => self.events(*from)?,
             Request::Status => Response::Status(self.status()),
+            Request::WatchCreate(create) => self.watch_create(create),
+            Request::WatchCancel { stream, id } => self.watch_cancel(*stream, *id),
+            Request::WatchProgress { stream } => self.watch_progress(*stream),
+            Request::WatchReceive { stream } => self.watch_receive(*stream),
+            Request::WatchClose { stream } => self.watch_close(*stream),
         };
         Ok(response)
     }
@@ -221,6 +235,7 @@ impl Record {
 impl Subject for Model {
     fn call(&mut self, request: &Request) -> Result<Response, Failure> {
         let before = self.state.clone();
+        self.incidents.clear();
         let answer = self.answer(request);
         self.refusal = answer.as_ref().err().copied();
         if let Some(refusal) = self.refusal {
@@ -231,6 +246,7 @@ impl Subject for Model {
                 self.state.alarms.insert((self.settings.member_id, AlarmKind::NoSpace));
             }
         }
+        self.publish();
         answer.map_err(|refusal| refusal.row.failure())
     }
 }

@@ -5,6 +5,7 @@
 //! is a pure function of the seed.
 
 mod relative;
+mod watch;
 
 use std::ops::Range;
 
@@ -13,6 +14,7 @@ use proptest::prelude::*;
 
 use self::relative::{COMPACTED, CURRENT, FIRST_ALARM};
 pub use self::relative::{Present, resolve, without_doubtful_size};
+pub use self::watch::STREAMS;
 use super::wire::{
     AlarmAction, AlarmKind, Compare, DeleteRangeRequest, Op, Operand, PutRequest, RangeRequest, Request,
     Settings, TxnRequest,
@@ -44,21 +46,30 @@ pub fn settings() -> impl Strategy<Value = Settings> {
     ];
     let max_ttl = prop_oneof![Just(9_000_000_000_i64), Just(100_i64)];
     let member_id = prop_oneof![3 => Just(1_u64), 1 => Just(2_u64)];
+    let member_id = (member_id, watch::progress_interval());
     (max_txn_ops, max_request_bytes, 1..=3_i64, max_ttl, quota_bytes, member_id).prop_map(
-        |(max_txn_ops, max_request_bytes, min_ttl, max_ttl, quota_bytes, member_id)| Settings {
+        |(max_txn_ops, max_request_bytes, min_ttl, max_ttl, quota_bytes, (member_id, interval))| Settings {
             max_txn_ops,
             max_request_bytes,
             min_ttl,
             max_ttl,
             quota_bytes,
             member_id,
+            progress_interval_nanos: interval,
         },
     )
 }
 
-/// A list of up to 200 requests. Some leases come first, so that there are any.
-pub fn requests() -> impl Strategy<Value = Vec<Request>> {
-    (vec(grant(), 0..=4), vec(request(), 1..=196)).prop_map(|(grants, requests)| [grants, requests].concat())
+/// A list of up to 200 requests. Some leases come first, so that there are any. With watches, those and what they meet come on
+/// top, and so the list is longer.
+pub fn requests(with_watches: bool) -> BoxedStrategy<Vec<Request>> {
+    let grants = || vec(grant(), 0..=4);
+    if with_watches {
+        let request = prop_oneof![11 => request(), 9 => watch::request()];
+        (grants(), vec(request, 1..=356)).prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
+    } else {
+        (grants(), vec(request(), 1..=196)).prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
+    }
 }
 
 /// One request of any kind.

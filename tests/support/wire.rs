@@ -2,6 +2,10 @@
 //!
 //! Traces, the naive model, and the crate all speak it, so each can judge the others. Nothing here knows the crate.
 
+mod watch;
+
+pub use self::watch::{WatchCreate, WatchEvent, WatchResponse};
+
 /// `mvccpb.KeyValue`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kv {
@@ -168,6 +172,21 @@ pub enum Request {
     },
     /// Revision, compacted revision, live keys, retained versions, leases, bytes held.
     Status,
+    WatchCreate(WatchCreate),
+    WatchCancel {
+        stream: u32,
+        id: i64,
+    },
+    WatchProgress {
+        stream: u32,
+    },
+    /// Takes whatever the stream can be given now, until nothing more comes. Answers to the other three come here too.
+    WatchReceive {
+        stream: u32,
+    },
+    WatchClose {
+        stream: u32,
+    },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -269,6 +288,9 @@ pub enum Response {
     Advance,
     Events(Vec<Change>),
     Status(Status),
+    /// The request was taken by its stream.
+    Watch,
+    Watched(Vec<WatchResponse>),
 }
 
 /// An error as the wire shows it: the gRPC code's name and the exact message.
@@ -294,6 +316,8 @@ pub struct Settings {
     pub max_ttl: i64,
     pub quota_bytes: Option<u64>,
     pub member_id: u64,
+    /// How often a watcher that wants it is told how far the store has come.
+    pub progress_interval_nanos: u64,
 }
 
 impl Default for Settings {
@@ -306,6 +330,7 @@ impl Default for Settings {
             max_ttl: 9_000_000_000,
             quota_bytes: None,
             member_id: 1,
+            progress_interval_nanos: 600_000_000_000,
         }
     }
 }
@@ -313,4 +338,9 @@ impl Default for Settings {
 /// Whoever can be spoken to as to an etcd: the crate, or the naive model.
 pub trait Subject {
     fn call(&mut self, request: &Request) -> Result<Response, Failure>;
+
+    /// Whether the five requests of watches are answered.
+    fn has_watches(&self) -> bool {
+        true
+    }
 }

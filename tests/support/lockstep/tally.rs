@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::AddAssign;
 
-use super::super::model::{Model, Refusal, Row};
+use super::super::model::{Incident, Model, Refusal, Row};
 use super::super::wire::{
     AlarmAction, AlarmKind, OpResponse, RangeResponse, Request, Response, TxnRequest, TxnResponse,
 };
@@ -54,6 +54,11 @@ impl Tally {
 
     fn count_situations(&mut self, request: &Request, response: &Response, model: &Model, before: Present) {
         let revisions = model.current() - before.current;
+        if let Request::WatchCreate(_) = request {
+            // So that one that is never met is seen to be missing.
+            Incident::ALL.iter().for_each(|incident| self.met(incident.name(), false));
+        }
+        model.incidents().iter().for_each(|incident| self.met(incident.name(), true));
         match (request, response) {
             (Request::Range(request), Response::Range(response)) => {
                 self.count_range(response);
@@ -176,6 +181,11 @@ fn operation(request: &Request) -> &'static str {
         Request::Advance { .. } => "Advance",
         Request::Events { .. } => "Events",
         Request::Status => "Status",
+        Request::WatchCreate(_) => "WatchCreate",
+        Request::WatchCancel { .. } => "WatchCancel",
+        Request::WatchProgress { .. } => "WatchProgress",
+        Request::WatchReceive { .. } => "WatchReceive",
+        Request::WatchClose { .. } => "WatchClose",
     }
 }
 

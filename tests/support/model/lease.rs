@@ -131,22 +131,28 @@ impl Model {
         }
     }
 
-    /// R-LSE-6, R-LSE-9: what is due ends before anybody sees the new time, in (deadline, id) order.
+    /// R-LSE-6, R-LSE-9: what is due ends before anybody sees the new time, in (deadline, id) order. The ticks of watch
+    /// streams come in between, and at one instant last.
     pub(super) fn advance(&mut self, nanos: u64) -> Response {
-        let state = &mut self.state;
-        state.now += u128::from(nanos);
-        let mut due: Vec<(u128, i64)> = Vec::new();
-        for lease in &state.leases {
-            if let End::Deadline(deadline) = lease.end
-                && deadline <= state.now
-            {
-                due.push((deadline, lease.id));
+        let end = self.state.now + u128::from(nanos);
+        let is_due = |instant: &u128| *instant <= end;
+        loop {
+            let lease = self.state.next_deadline().filter(|(deadline, _)| is_due(deadline));
+            let tick = self.next_tick().filter(is_due);
+            match (lease, tick) {
+                (Some((deadline, id)), tick) if tick.is_none_or(|tick| deadline <= tick) => {
+                    self.state.now = deadline;
+                    self.state.end_lease(id);
+                    self.publish();
+                }
+                (_, Some(tick)) => {
+                    self.state.now = tick;
+                    self.tick();
+                }
+                _ => break,
             }
         }
-        due.sort_unstable();
-        for (_, id) in due {
-            state.end_lease(id);
-        }
+        self.state.now = end;
         Response::Advance
     }
 }
@@ -164,6 +170,15 @@ impl State {
     /// A key belongs to the lease its live pair names (R-LSE-4, R-PUT-5).
     fn attached(&self, id: i64) -> Vec<Vec<u8>> {
         self.latest().into_values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
+    }
+
+    /// The lease that ends next if nobody does anything, with its deadline.
+    fn next_deadline(&self) -> Option<(u128, i64)> {
+        let deadlines = self.leases.iter().filter_map(|lease| match lease.end {
+            End::Deadline(deadline) => Some((deadline, lease.id)),
+            End::Standing { .. } => None,
+        });
+        deadlines.min()
     }
 
     /// R-LSE-5: the lease and its keys, in ascending order and one revision.

@@ -1,7 +1,8 @@
 //! Protobuf, as much as the size of a request and the hash need: proto3, so zero fields are left out unless `set_` says so.
 
 use super::super::wire::{
-    Compare, DeleteRangeRequest, Kv, Op, Operand, PutRequest, RangeRequest, TxnRequest,
+    Compare, DeleteRangeRequest, Kv, Op, Operand, PutRequest, RangeRequest, TxnRequest, WatchEvent,
+    WatchResponse,
 };
 
 /// A message being encoded.
@@ -132,6 +133,26 @@ pub(super) fn txn(request: &TxnRequest) -> Message {
     }
     for failure in &request.failure {
         message = message.message(3, op(failure));
+    }
+    message
+}
+
+fn event(event: &WatchEvent) -> Message {
+    let message = Message::default().flag(1, event.delete).message(2, key_value(&event.kv));
+    match &event.prev_kv {
+        Some(prev_kv) => message.message(3, key_value(prev_kv)),
+        None => message,
+    }
+}
+
+/// One with events. Its header shows the revision only.
+pub(super) fn watch_response(response: &WatchResponse) -> Message {
+    let mut message = Message::default()
+        .message(1, Message::default().int(3, response.revision))
+        .int(2, response.watch_id)
+        .flag(7, response.fragment);
+    for change in &response.events {
+        message = message.message(11, event(change));
     }
     message
 }

@@ -10,7 +10,7 @@ pub(super) const CURRENT: i64 = 1 << 40;
 pub(super) const COMPACTED: i64 = 1 << 41;
 
 /// How far from its centre a number still counts as relative.
-const WINDOW: i64 = 1 << 20;
+const WINDOW: u64 = 1 << 20;
 
 /// As an alarm's member: whichever alarm is first on the list now.
 pub(super) const FIRST_ALARM: u64 = u64::MAX;
@@ -46,6 +46,7 @@ pub fn resolve(request: &Request, present: &Present) -> Request {
         | Request::Events { from: revision } => {
             resolve_revision(revision, present);
         }
+        Request::WatchCreate(create) => resolve_revision(&mut create.start_revision, present),
         Request::Alarm { member, kind, .. } if *member == FIRST_ALARM => {
             (*member, *kind) = present.alarm.unwrap_or((1, *kind));
         }
@@ -55,9 +56,9 @@ pub fn resolve(request: &Request, present: &Present) -> Request {
 }
 
 fn resolve_revision(revision: &mut i64, present: &Present) {
-    if (*revision - CURRENT).abs() <= WINDOW {
+    if revision.abs_diff(CURRENT) <= WINDOW {
         *revision += present.current - CURRENT;
-    } else if (*revision - COMPACTED).abs() <= WINDOW {
+    } else if revision.abs_diff(COMPACTED) <= WINDOW {
         *revision += present.compacted - COMPACTED;
     }
 }

@@ -1,0 +1,76 @@
+//! Progress: asked for, and told from time to time.
+
+use super::super::super::wire::{Response, WatchResponse};
+use super::super::Model;
+use super::{Incident, NO_ID, Place};
+
+impl Model {
+    /// R-WCH-21. The dead count as nobody (R-WCH-13).
+    pub(in super::super) fn watch_progress(&mut self, name: u32) -> Response {
+        let current = self.state.current;
+        let watchers = self.find(name).map(|stream| stream.watchers.clone()).unwrap_or_default();
+        let alive: Vec<_> = watchers.into_values().filter(|watcher| watcher.place != Place::Dead).collect();
+        let is_lagging = alive.iter().any(|watcher| watcher.place != Place::Live);
+        let is_early = alive.iter().any(|watcher| current < watcher.request.start_revision);
+        let incident = if alive.is_empty() {
+            Incident::ProgressOfNobody
+        } else if is_lagging {
+            Incident::ProgressWhileLagging
+        } else if is_early {
+            Incident::ProgressBeforeStart
+        } else {
+            self.queue(name, progress(NO_ID, current));
+            Incident::ProgressAnswered
+        };
+        self.met(incident, true);
+        Response::Watch
+    }
+
+    /// The instant of the next tick of any stream.
+    pub(in super::super) fn next_tick(&self) -> Option<u128> {
+        self.streams.iter().map(|stream| stream.next_tick).min()
+    }
+
+    /// R-WCH-20, without the random part: every stream whose tick is due now, in the order in which they were opened.
+    pub(in super::super) fn tick(&mut self) {
+        let now = self.state.now;
+        let due = self.streams.iter().filter(|stream| stream.next_tick == now);
+        let names: Vec<u32> = due.map(|stream| stream.name).collect();
+        for name in names {
+            let interval = u128::from(self.settings.progress_interval_nanos);
+            self.stream(name).next_tick += interval;
+            let ids: Vec<i64> = self.stream(name).watchers.keys().copied().collect();
+            for id in ids {
+                self.tick_of(name, id);
+            }
+        }
+    }
+
+    fn tick_of(&mut self, name: u32, id: i64) {
+        let current = self.state.current;
+        let stream = self.stream(name);
+        let waits = stream.queue.iter().any(|response| response.watch_id == id);
+        let Some(watcher) = stream.watchers.get_mut(&id) else { return };
+        let was_busy = std::mem::take(&mut watcher.is_busy);
+        if !watcher.request.progress_notify {
+            return;
+        }
+        let incident = match watcher.place {
+            Place::Dead => Incident::NoTickForDead,
+            Place::Lagging { .. } => Incident::NoTickWhileLagging,
+            Place::Live if current < watcher.request.start_revision => Incident::NoTickBeforeStart,
+            Place::Live if was_busy => Incident::NoTickAfterEvents,
+            Place::Live if waits => Incident::NoTickWhileQueued,
+            Place::Live => {
+                self.queue(name, progress(id, current));
+                Incident::Tick
+            }
+        };
+        self.met(incident, true);
+    }
+}
+
+/// R-WCH-19.
+fn progress(watch_id: i64, revision: i64) -> WatchResponse {
+    WatchResponse { revision, watch_id, ..WatchResponse::default() }
+}

@@ -1,0 +1,91 @@
+//! Watches: a few streams of a few watchers, most of them with room for little, and consumers of which some are slow.
+
+use proptest::prelude::*;
+
+use super::super::wire::{Request, WatchCreate};
+use super::relative::CURRENT;
+use super::{key, range_end, revision};
+
+/// The streams. The first is received from often, the last hardly ever.
+pub const STREAMS: [u32; 3] = [0, 1, 2];
+
+/// One request of any kind to any stream.
+pub(super) fn request() -> BoxedStrategy<Request> {
+    prop_oneof![
+        24 => create().prop_map(Request::WatchCreate),
+        15 => (stream(), id()).prop_map(|(stream, id)| Request::WatchCancel { stream, id }),
+        14 => stream().prop_map(|stream| Request::WatchProgress { stream }),
+        20 => prop_oneof![12 => Just(0_u32), 6 => Just(1), 2 => Just(2)]
+            .prop_map(|stream| Request::WatchReceive { stream }),
+        1 => stream().prop_map(|stream| Request::WatchClose { stream }),
+    ]
+    .boxed()
+}
+
+/// Mostly about as long as one step of time; and a real server's.
+pub(super) fn progress_interval() -> BoxedStrategy<u64> {
+    const MILLIS: u64 = 1_000_000;
+    prop_oneof![
+        1 => Just(100 * MILLIS),
+        4 => Just(1_000 * MILLIS),
+        4 => (500..6_000_u64).prop_map(|millis| millis * MILLIS),
+        1 => Just(600_000 * MILLIS),
+    ]
+    .boxed()
+}
+
+fn create() -> BoxedStrategy<WatchCreate> {
+    let start = prop_oneof![8 => Just(0_i64), 10 => revision(), 2 => future()];
+    let watch_id = prop_oneof![12 => Just(0_i64), 6 => 1..6_i64, 1 => Just(-1), 1 => Just(-7), 1 => Just(100)];
+    let capacity = prop_oneof![6 => 1..5_usize, 1 => Just(0_usize), 1 => 5..200_usize];
+    let flags = (
+        prop::bool::weighted(0.15),
+        prop::bool::weighted(0.15),
+        prop::bool::weighted(0.6),
+        prop::bool::weighted(0.5),
+        any::<bool>(),
+    );
+    (stream(), place(), start, watch_id, capacity, flags)
+        .prop_map(|(stream, (key, range_end), start_revision, watch_id, capacity, flags)| {
+            let (no_put, no_delete, prev_kv, progress_notify, fragment) = flags;
+            WatchCreate {
+                stream,
+                key,
+                range_end,
+                start_revision,
+                no_put,
+                no_delete,
+                prev_kv,
+                watch_id,
+                progress_notify,
+                fragment,
+                capacity,
+            }
+        })
+        .boxed()
+}
+
+/// Everything in both its forms, or one key, the smallest in two forms, or a range, some of them empty.
+fn place() -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
+    prop_oneof![
+        4 => prop::sample::select(vec![(vec![], vec![0]), (vec![0], vec![0])]),
+        3 => key().prop_map(|key| (key, Vec::new())),
+        6 => (key(), range_end()),
+        1 => (Just(Vec::new()), range_end()),
+    ]
+    .boxed()
+}
+
+fn stream() -> BoxedStrategy<u32> {
+    prop::sample::select(STREAMS.as_slice()).boxed()
+}
+
+/// Mostly one that is given automatically and one after the other.
+fn id() -> BoxedStrategy<i64> {
+    prop_oneof![10 => 0..10_i64, 1 => Just(-1), 2 => Just(-7), 2 => Just(100), 1 => Just(50)].boxed()
+}
+
+/// A revision a little or very far ahead.
+fn future() -> BoxedStrategy<i64> {
+    prop_oneof![8 => (1..5_i64).prop_map(|ahead| CURRENT + ahead), 1 => Just(i64::MAX), 1 => Just(i64::MIN)].boxed()
+}
