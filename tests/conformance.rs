@@ -18,7 +18,7 @@ use support::wire::{Failure, Request, Response, Settings, Subject};
 const CASES: usize = 177;
 
 /// Cases that together have every operation that is replayed and every kind of answer.
-const ALTERED: [&str; 15] = [
+const ALTERED: [&str; 22] = [
     "compact-errors",
     "delete-prev-kv",
     "lease-expiry-without-keys",
@@ -34,6 +34,13 @@ const ALTERED: [&str; 15] = [
     "range-limit-more-count",
     "txn-mixed-ops",
     "txn-nested-read-only",
+    "watch-bad-range",
+    "watch-cancel",
+    "watch-compacted-then-cancel",
+    "watch-ids-per-stream",
+    "watch-lease-revoke",
+    "watch-prev-kv",
+    "watch-progress",
 ];
 
 #[test]
@@ -60,12 +67,17 @@ impl Subject for Checked {
         self.0.check_invariants();
         answer
     }
+
+    fn has_watches(&self) -> bool {
+        self.0.has_watches()
+    }
 }
 
 /// Replays every case, each with a new subject.
 fn replay_all<S: Subject>(new: impl Fn() -> S) {
     let mut failed = Vec::new();
     let (mut passed, mut skipped) = (0, 0);
+    let has_watches = new().has_watches();
     for case in cases() {
         match replay(&case, &mut new()) {
             Outcome::Passed { steps, .. } => {
@@ -77,7 +89,7 @@ fn replay_all<S: Subject>(new: impl Fn() -> S) {
         }
     }
     assert!(failed.is_empty(), "{} of {CASES} cases fail\n{}", failed.len(), failed.join("\n"));
-    assert_eq!((passed + skipped, skipped), (CASES, skipped_by_text().len()));
+    assert_eq!((passed + skipped, skipped), (CASES, skipped_by_text(has_watches).len()));
 }
 
 /// A watch changes nothing, so whatever else was done in a case with watches can be replayed without them.
@@ -85,7 +97,7 @@ fn replay_all<S: Subject>(new: impl Fn() -> S) {
 fn the_steps_between_watches_are_answered_as_recorded() {
     let mut replayed = 0;
     for mut case in cases() {
-        if case.missing() != BTreeSet::from([Feature::Watch]) {
+        if case.missing(false) != BTreeSet::from([Feature::Watch]) {
             continue;
         }
         case.steps.retain(|step| step.kind == Kind::Call);
@@ -98,23 +110,28 @@ fn the_steps_between_watches_are_answered_as_recorded() {
 
 #[test]
 fn exactly_the_cases_of_missing_features_are_skipped() {
-    let skipped: BTreeSet<_> =
-        cases().into_iter().filter(|case| !case.missing().is_empty()).map(|case| case.name).collect();
-    assert_eq!(skipped, skipped_by_text());
+    for has_watches in [false, true] {
+        let is_skipped = |case: &Case| !case.missing(has_watches).is_empty();
+        let skipped: BTreeSet<_> = cases().into_iter().filter(is_skipped).map(|case| case.name).collect();
+        assert_eq!(skipped, skipped_by_text(has_watches));
+    }
 
-    let needs = |name: &str| load(name).missing();
-    assert_eq!(needs("put-prev-kv"), BTreeSet::new());
-    assert_eq!(needs("watch-basic"), BTreeSet::from([Feature::Watch]));
-    assert_eq!(needs("lock-watch"), BTreeSet::from([Feature::Watch, Feature::Lock]));
+    let needs = |name: &str| [true, false].map(|has_watches| load(name).missing(has_watches));
+    assert_eq!(needs("put-prev-kv"), [BTreeSet::new(), BTreeSet::new()]);
+    assert_eq!(needs("watch-basic"), [BTreeSet::new(), BTreeSet::from([Feature::Watch])]);
+    let lock = Feature::Lock;
+    assert_eq!(needs("lock-watch"), [BTreeSet::from([lock]), BTreeSet::from([lock, Feature::Watch])]);
     // Its waits and cancellations are those of campaigns.
-    assert_eq!(needs("election-candidate-cancelled"), BTreeSet::from([Feature::Election]));
+    let election = BTreeSet::from([Feature::Election]);
+    assert_eq!(needs("election-candidate-cancelled"), [election.clone(), election]);
 }
 
 /// The names of the cases with an operation that is not replayed, found without the parser.
-fn skipped_by_text() -> BTreeSet<String> {
+fn skipped_by_text(has_watches: bool) -> BTreeSet<String> {
     const MISSING: [&str; 8] =
-        ["watch_", "lock", "unlock", "campaign", "proclaim", "leader", "resign", "observe"];
-    let has_one = |text: &str| MISSING.iter().any(|op| text.contains(&format!("\"op\":\"{op}")));
+        ["lock", "unlock", "campaign", "proclaim", "leader", "resign", "observe", "watch_"];
+    let missing = &MISSING[..MISSING.len() - usize::from(has_watches)];
+    let has_one = |text: &str| missing.iter().any(|op| text.contains(&format!("\"op\":\"{op}")));
     let named = paths().into_iter().filter(|path| has_one(&read(path)));
     named.map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned()).collect()
 }
@@ -331,6 +348,13 @@ fn what_is_no_trace_is_refused_with_its_line() {
     ] {
         let problem = refused(&format!(r#""op":"range","req":{wrong},"resp":{{}}"#));
         assert!(matches!(problem, (3, Problem::NotA { .. })), "{wrong}: {problem:?}");
+    }
+    let filter = refused(r#""op":"watch_create","stream":"w","req":{"filters":["PUT"]},"resp":{}"#);
+    assert!(matches!(filter, (3, Problem::NotA { .. })), "{filter:?}");
+    for step in
+        [r#""op":"watch_progress","req":{},"resp":null"#, r#""op":"put","stream":"w","req":{},"resp":{}"#]
+    {
+        assert_eq!(refused(step), (3, Problem::Misplaced("stream")));
     }
     let unbound = refused(r#""op":"put","req":{"key":"a","lease":"$lease1"},"resp":{}"#);
     assert!(matches!(unbound, (3, Problem::UnboundSymbol { .. })), "{unbound:?}");

@@ -4,12 +4,15 @@
 pub mod answer;
 pub mod compare;
 pub mod show;
+pub mod streams;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use self::answer::Answer;
 use self::compare::{Comparison, Difference};
+use self::streams::Streams;
+use super::trace::watch::{self, WatchStep};
 use super::trace::{Case, Expected, Feature, Kind, Step, Symbols, request};
 use super::wire::{Failure, Request, Response, Subject};
 
@@ -54,11 +57,17 @@ impl std::fmt::Display for Mismatch {
 
 /// Replays `case` with `subject`, which must be new: empty, at revision 1, with a real server's settings.
 pub fn replay(case: &Case, subject: &mut dyn Subject) -> Outcome {
-    let needs = case.missing();
+    let needs = case.missing(subject.has_watches());
     if !needs.is_empty() {
         return Outcome::Skipped { needs };
     }
-    let mut player = Player { subject, symbols: Symbols::default(), events: 0, virtual_time: Duration::ZERO };
+    let mut player = Player {
+        subject,
+        symbols: Symbols::default(),
+        streams: Streams::default(),
+        events: 0,
+        virtual_time: Duration::ZERO,
+    };
     for step in &case.steps {
         if let Err(mismatch) = player.play(step) {
             return Outcome::Failed(mismatch);
@@ -71,6 +80,7 @@ pub fn replay(case: &Case, subject: &mut dyn Subject) -> Outcome {
 struct Player<'a> {
     subject: &'a mut dyn Subject,
     symbols: Symbols,
+    streams: Streams,
     events: usize,
     virtual_time: Duration,
 }
@@ -108,24 +118,62 @@ impl Player<'_> {
     }
 
     /// Does what the step says: the one place that knows how an operation is carried out. What cannot be done at all
-    /// is an error in words.
+    /// is an error in words. Before the next step, whatever this one woke has run as far as it can.
     fn perform(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
-        match step.kind {
-            Kind::Call => {
-                let request = request::build(&step.op, &step.request, &self.symbols)
-                    .map_err(|problem| problem.to_string())?;
-                if let Request::Advance { nanos } = request {
-                    self.virtual_time += Duration::from_nanos(nanos);
-                }
-                match self.subject.call(&request) {
-                    Ok(response) => {
-                        Answer::new(&request, &response).map(Ok).ok_or_else(|| wrong_kind(&response))
-                    }
-                    Err(failure) => Ok(Err(failure)),
+        let outcome = match step.kind {
+            Kind::Call => self.perform_call(step)?,
+            Kind::Watch => Ok(self.perform_watch(step)?),
+            Kind::Missing(feature) => return Err(format!("{} is not replayed", feature.name())),
+        };
+        self.settle()?;
+        self.streams.stray().map_or(Ok(outcome), Err)
+    }
+
+    fn perform_call(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
+        let request =
+            request::build(&step.op, &step.request, &self.symbols).map_err(|problem| problem.to_string())?;
+        if let Request::Advance { nanos } = request {
+            self.virtual_time += Duration::from_nanos(nanos);
+        }
+        match self.subject.call(&request) {
+            Ok(response) => Answer::new(&request, &response).map(Ok).ok_or_else(|| wrong_kind(&response)),
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    fn perform_watch(&mut self, step: &Step) -> Result<Answer, String> {
+        let name = step.stream.as_deref().unwrap_or_default();
+        let number = self.streams.number(name);
+        let watch = watch::build(&step.op, number, &step.request, &self.symbols);
+        let request = match watch.map_err(|problem| problem.to_string())? {
+            WatchStep::Ask(request) => request,
+            WatchStep::Expect { id } => return self.streams.take(name, id),
+        };
+        match self.subject.call(&request) {
+            Ok(Response::Watch) => {}
+            Ok(response) => return Err(wrong_kind(&response)),
+            Err(Failure { code, message }) => return Err(format!("was refused: {code}: {message}")),
+        }
+        if let Request::WatchClose { .. } = request {
+            self.streams.close(name);
+            return Ok(Answer::Message(Vec::new()));
+        }
+        self.settle()?;
+        self.streams.answer_to(name, &request)
+    }
+
+    /// Receives whatever there is on the open streams.
+    fn settle(&mut self) -> Result<(), String> {
+        for stream in self.streams.numbers() {
+            match self.subject.call(&Request::WatchReceive { stream }) {
+                Ok(Response::Watched(responses)) => self.streams.receive(stream, responses),
+                Ok(response) => return Err(wrong_kind(&response)),
+                Err(Failure { code, message }) => {
+                    return Err(format!("was not received from: {code}: {message}"));
                 }
             }
-            Kind::Missing(feature) => Err(format!("{} is not replayed", feature.name())),
         }
+        Ok(())
     }
 }
 

@@ -8,6 +8,7 @@ pub mod error;
 pub mod fields;
 pub mod request;
 pub mod values;
+pub mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -39,6 +40,8 @@ pub struct Step {
     pub client: String,
     pub op: String,
     pub kind: Kind,
+    /// The watch stream that is meant.
+    pub stream: Option<String>,
     pub request: Json,
     pub expected: Expected,
     /// The leases of the answer are to be compared without regard to their order.
@@ -50,11 +53,13 @@ pub struct Step {
 pub enum Kind {
     /// One request and its answer.
     Call,
+    /// Something about a watch stream, whose answers come on the stream.
+    Watch,
     /// Nothing: it belongs to a feature that is not replayed.
     Missing(Feature),
 }
 
-/// What is recorded and not replayed.
+/// What is recorded and not replayed, or not with every subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
     Watch,
@@ -107,11 +112,12 @@ impl Case {
         Ok(case)
     }
 
-    /// The features without which the case cannot be replayed.
-    pub fn missing(&self) -> BTreeSet<Feature> {
+    /// The features without which the case cannot be replayed, by a subject that may have watches.
+    pub fn missing(&self, has_watches: bool) -> BTreeSet<Feature> {
         let features = self.steps.iter().filter_map(|step| match step.kind {
             Kind::Missing(feature) => Some(feature),
-            Kind::Call => None,
+            Kind::Watch if !has_watches => Some(Feature::Watch),
+            Kind::Watch | Kind::Call => None,
         });
         features.collect()
     }
@@ -185,7 +191,7 @@ fn read_step(number: usize, text: &str, known: &mut Known) -> Result<Step, Probl
     line.finish()?;
 
     let kind = kind_of(&op, handle.as_deref(), known)?;
-    if stream.is_some() != op.starts_with("watch_") {
+    if stream.is_some() != (kind == Kind::Watch) {
         return Err(Problem::Misplaced("stream"));
     }
     if unordered && op != "lease_leases" {
@@ -201,13 +207,15 @@ fn read_step(number: usize, text: &str, known: &mut Known) -> Result<Step, Probl
         known.handles.insert(handle, feature);
     }
     let request = request.unwrap_or_default();
-    if kind == Kind::Call {
-        request::build(&op, &request, &known.symbols)?;
+    match kind {
+        Kind::Call => drop(request::build(&op, &request, &known.symbols)?),
+        Kind::Watch => drop(watch::build(&op, 0, &request, &known.symbols)?),
+        Kind::Missing(_) => {}
     }
     if let Expected::Answer(answer) = &expected {
         known.symbols.declare(answer);
     }
-    Ok(Step { number, client, op, kind, request, expected, unordered })
+    Ok(Step { number, client, op, kind, stream, request, expected, unordered })
 }
 
 fn read_outcome(line: &mut Fields<'_>, later: bool) -> Result<Expected, Problem> {
@@ -236,9 +244,7 @@ fn kind_of(op: &str, handle: Option<&str>, known: &Known) -> Result<Kind, Proble
             Kind::Call
         }
         "advance" => Kind::Call,
-        "watch_create" | "watch_cancel" | "watch_progress" | "watch_expect" | "watch_close" => {
-            Kind::Missing(Feature::Watch)
-        }
+        "watch_create" | "watch_cancel" | "watch_progress" | "watch_expect" | "watch_close" => Kind::Watch,
         "lock" | "unlock" => Kind::Missing(Feature::Lock),
         "campaign" | "proclaim" | "leader" | "resign" | "observe" => Kind::Missing(Feature::Election),
         "await" | "pending" | "cancel" | "observe_expect" => {

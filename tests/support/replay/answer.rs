@@ -15,7 +15,7 @@ pub enum Answer {
     Seconds(i64),
     /// A lease id, which may be recorded by name.
     Id(i64),
-    Text(&'static str),
+    Text(String),
     Bytes(Vec<u8>),
     List(Vec<Self>),
     Message(Vec<(&'static str, Self)>),
@@ -42,7 +42,7 @@ impl Answer {
                 ("ID", Self::Id(*id)),
                 ("TTL", Self::Integer(*ttl)),
                 // No lease is granted with an error beside it.
-                ("error", Self::Text("")),
+                ("error", Self::Text(String::new())),
             ],
             (Request::LeaseKeepAlive { .. }, Response::LeaseKeepAlive { revision, id, ttl }) => {
                 vec![header(*revision), ("ID", Self::Id(*id)), ("TTL", Self::Integer(*ttl))]
@@ -108,7 +108,7 @@ fn txn(response: &TxnResponse) -> Answer {
     ])
 }
 
-fn pair(kv: &Kv) -> Answer {
+pub fn pair(kv: &Kv) -> Answer {
     Answer::Pair(vec![
         ("key", Answer::Bytes(kv.key.clone())),
         ("create_revision", Answer::Integer(kv.create_revision)),
@@ -119,7 +119,7 @@ fn pair(kv: &Kv) -> Answer {
     ])
 }
 
-fn header(revision: i64) -> (&'static str, Answer) {
+pub fn header(revision: i64) -> (&'static str, Answer) {
     ("header", Answer::Message(vec![("revision", Answer::Integer(revision))]))
 }
 

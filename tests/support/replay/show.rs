@@ -42,7 +42,7 @@ fn to_json(answer: &Answer, symbols: &Symbols) -> Json {
         Answer::Flag(flag) => (*flag).into(),
         Answer::Integer(number) | Answer::Seconds(number) => (*number).into(),
         Answer::Id(id) => symbols.name(*id).map_or_else(|| (*id).into(), Json::from),
-        Answer::Text(text) => (*text).into(),
+        Answer::Text(text) => text.as_str().into(),
         Answer::Bytes(bytes) => bytes_to_json(bytes),
         Answer::List(elements) => elements.iter().map(|element| to_json(element, symbols)).collect(),
         Answer::Message(fields) | Answer::Pair(fields) => Json::Object(
