@@ -4,9 +4,11 @@ mod support;
 
 use support::adapter::{EngineSubject, WATCHES};
 use support::lockstep::{Driver, Tally};
+use support::mistaken::{Mistake, Mistaken};
 use support::model::{Model, Row, Stage};
 use support::wire::{
-    DeleteRangeRequest, Failure, Op, OpResponse, PutRequest, Request, Response, Settings, Subject, TxnRequest,
+    DeleteRangeRequest, Op, PutRequest, Request, Response, Settings, Subject, TxnRequest, WatchCreate,
+    WatchResponse,
 };
 
 /// How often everything must have been met for a run to count.
@@ -64,20 +66,12 @@ const REJECTIONS: [(&str, Stage, Row); 48] = [
     ("LeaseResumeKeepAlive", Stage::Dynamic, Row::LeaseNotFound),
 ];
 
-/// A lease id that is never granted.
-const NOBODY: i64 = 999;
-
 /// Every kind of request, without and with those of watches.
 const OPERATIONS: [usize; 2] = [18, 23];
 
 #[test]
 fn the_engine_answers_as_the_model_does() {
-    let driver = Driver {
-        make: EngineSubject::new,
-        check: |engine: &mut EngineSubject| engine.check_invariants(),
-        drain: EngineSubject::drain,
-    };
-    let tally = driver.explore(2_000);
+    let tally = engine().explore(2_000);
     println!("{tally}");
     if is_default_run() {
         assert_met(&tally, OPERATIONS[usize::from(WATCHES)]);
@@ -118,80 +112,49 @@ fn assert_met(tally: &Tally, operations: usize) {
     }
 }
 
-/// A copy of the model with one mistake.
-struct Mistaken {
-    model: Model,
-    mistake: Mistake,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Mistake {
-    /// A range's `count` stops at its limit.
-    CountIsLimited,
-    /// A nested transaction's header shows the revision.
-    NestedHeaderIsSet,
-    /// A put leaves its lease out, from some revision on.
-    LeaseIsDropped,
-    /// A lease is not renewed.
-    KeepAliveDoesNothing,
-    /// A compaction removes a tombstone of its own revision too.
-    CompactedTombstoneIsLost,
-    /// A transaction that fails midway panics.
-    PanicsMidway,
-}
-
-impl Subject for Mistaken {
-    fn call(&mut self, request: &Request) -> Result<Response, Failure> {
-        let mut request = request.clone();
-        match (self.mistake, &mut request) {
-            (Mistake::LeaseIsDropped, Request::Put(put)) if self.model.current() > 3 => put.lease = 0,
-            (Mistake::KeepAliveDoesNothing, Request::LeaseKeepAlive { id }) => *id = NOBODY,
-            _ => {}
-        }
-        let answer = self.model.call(&request);
-        let midway = self.model.refusal().is_some_and(|refusal| refusal.stage == Stage::Execution);
-        assert!(!matches!(self.mistake, Mistake::PanicsMidway) || !midway, "midway");
-        let mut response = answer?;
-        match (self.mistake, &request, &mut response) {
-            (Mistake::CountIsLimited, Request::Range(range), Response::Range(found)) if range.limit > 0 => {
-                found.count = found.count.min(range.limit);
-            }
-            (Mistake::NestedHeaderIsSet, _, Response::Txn(txn)) => {
-                for inner in &mut txn.responses {
-                    if let OpResponse::Txn(nested) = inner {
-                        nested.revision = txn.revision;
-                    }
-                }
-            }
-            (Mistake::CompactedTombstoneIsLost, _, Response::Events(changes)) => {
-                let compacted = self.model.compacted();
-                changes.retain(|change| !change.delete || change.kv.mod_revision != compacted);
-            }
-            _ => {}
-        }
-        Ok(response)
-    }
-}
-
 #[test]
 fn a_mistake_is_caught_and_the_list_is_short() {
-    let mistakes = [
-        Mistake::CountIsLimited,
-        Mistake::NestedHeaderIsSet,
-        Mistake::LeaseIsDropped,
-        Mistake::KeepAliveDoesNothing,
-        Mistake::CompactedTombstoneIsLost,
-        Mistake::PanicsMidway,
-    ];
-    for mistake in mistakes {
+    for mistake in Mistake::ALL {
         let driver = Driver {
-            make: |settings: &Settings| Mistaken { model: Model::new(settings.clone()), mistake },
+            make: |settings: &Settings| Mistaken::new(settings, mistake),
             check: |_: &mut Mistaken| {},
             drain: |_: &mut Mistaken| {},
         };
         let divergence = driver.explore_from(1, 200).expect_err("the mistake shows in 200 lists");
         assert!(divergence.requests.len() <= 10, "{mistake:?}:\n{divergence}");
     }
+}
+
+/// Five events of 1 MiB where 2 MiB is too long: R-WCH-18 as it was seen. And what is shorter goes together.
+#[test]
+fn long_responses_come_in_pieces() {
+    const MIB: usize = 1024 * 1024;
+    let put = |len: usize| {
+        let put = PutRequest { key: b"a".to_vec(), value: vec![b'v'; len], ..PutRequest::default() };
+        Request::Put(put)
+    };
+    let create = |fragment| {
+        let create =
+            WatchCreate { key: b"a".to_vec(), start_revision: 2, fragment, ..WatchCreate::default() };
+        Request::WatchCreate(create)
+    };
+    let puts = [MIB; 5].into_iter().chain([7 * MIB / 10; 3]).map(put);
+    let mut requests: Vec<Request> = puts.chain([true, false].map(create)).collect();
+    requests.push(Request::WatchReceive { stream: 0 });
+    if WATCHES {
+        engine().run(&Settings::default(), &requests).expect("the engine answers as the model does");
+    }
+    let mut model = Model::new(Settings::default());
+    let answers: Vec<_> = requests.iter().map(|request| model.call(request)).collect();
+    let Some(Ok(Response::Watched(responses))) = answers.last() else { panic!("no responses: {answers:?}") };
+    let of = |id: i64| -> Vec<(usize, bool)> {
+        let sent: Vec<&WatchResponse> =
+            responses.iter().filter(|response| response.watch_id == id && !response.created).collect();
+        assert!(sent.iter().all(|response| response.revision == 9));
+        sent.into_iter().map(|response| (response.events.len(), response.fragment)).collect()
+    };
+    assert_eq!(of(0), [(1, true), (1, true), (1, true), (1, true), (2, true), (2, false)]);
+    assert_eq!(of(1), [(8, false)]);
 }
 
 #[test]
@@ -202,6 +165,16 @@ fn the_same_seed_gives_the_same_run() {
     assert_eq!(first, second);
     let other = driver.explore_from(8, 40).expect("a model agrees with itself");
     assert_ne!(first, other);
+}
+
+/// The engine, which counts its invariants after every request.
+fn engine()
+-> Driver<impl Fn(&Settings) -> EngineSubject, impl Fn(&mut EngineSubject), impl Fn(&mut EngineSubject)> {
+    Driver {
+        make: EngineSubject::new,
+        check: |engine: &mut EngineSubject| engine.check_invariants(),
+        drain: EngineSubject::drain,
+    }
 }
 
 /// The model as its own judge.

@@ -67,13 +67,14 @@ where
         let mut runner = TestRunner::new_with_rng(config, rng(seed));
         let total = RefCell::new(Tally::default());
         let has_watches = (self.make)(&Settings::default()).has_watches();
-        let verdict = runner.run(&(strategy::settings(), strategy::requests(has_watches)), |(settings, requests)| {
-            let tally = self
-                .run(&settings, &requests)
-                .map_err(|divergence| TestCaseError::fail(divergence.to_string()))?;
-            *total.borrow_mut() += tally;
-            Ok(())
-        });
+        let verdict =
+            runner.run(&(strategy::settings(), strategy::requests(has_watches)), |(settings, requests)| {
+                let tally = self
+                    .run(&settings, &requests)
+                    .map_err(|divergence| TestCaseError::fail(divergence.to_string()))?;
+                *total.borrow_mut() += tally;
+                Ok(())
+            });
         match verdict {
             Ok(()) => Ok(total.into_inner()),
             Err(TestError::Fail(reason, (settings, requests))) => Err(self

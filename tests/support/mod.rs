@@ -4,6 +4,7 @@
 
 pub mod adapter;
 pub mod lockstep;
+pub mod mistaken;
 pub mod model;
 pub mod replay;
 pub mod strategy;

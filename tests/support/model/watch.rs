@@ -68,7 +68,8 @@ impl Model {
             request.capacity = WatchCreate::DEFAULT_CAPACITY;
         }
         let current = self.state.current;
-        let answer = WatchResponse { revision: current, watch_id: NO_ID, created: true, ..Default::default() };
+        let answer =
+            WatchResponse { revision: current, watch_id: NO_ID, created: true, ..Default::default() };
         let name = request.stream;
         if let Some((reason, incident)) = self.refusal_of(&request) {
             self.incidents.push(incident);

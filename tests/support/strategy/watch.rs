@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::super::wire::{Request, WatchCreate};
-use super::relative::CURRENT;
+use super::relative::{COMPACTED, CURRENT};
 use super::{key, range_end, revision};
 
 /// The streams. The first is received from often, the last hardly ever.
@@ -13,7 +13,7 @@ pub const STREAMS: [u32; 3] = [0, 1, 2];
 pub(super) fn request() -> BoxedStrategy<Request> {
     prop_oneof![
         24 => create().prop_map(Request::WatchCreate),
-        15 => (stream(), id()).prop_map(|(stream, id)| Request::WatchCancel { stream, id }),
+        16 => (stream(), id()).prop_map(|(stream, id)| Request::WatchCancel { stream, id }),
         14 => stream().prop_map(|stream| Request::WatchProgress { stream }),
         20 => prop_oneof![12 => Just(0_u32), 6 => Just(1), 2 => Just(2)]
             .prop_map(|stream| Request::WatchReceive { stream }),
@@ -35,8 +35,9 @@ pub(super) fn progress_interval() -> BoxedStrategy<u64> {
 }
 
 fn create() -> BoxedStrategy<WatchCreate> {
-    let start = prop_oneof![8 => Just(0_i64), 10 => revision(), 2 => future()];
-    let watch_id = prop_oneof![12 => Just(0_i64), 6 => 1..6_i64, 1 => Just(-1), 1 => Just(-7), 1 => Just(100)];
+    let start = prop_oneof![8 => Just(0_i64), 8 => revision(), 3 => Just(COMPACTED), 2 => future()];
+    let watch_id =
+        prop_oneof![12 => Just(0_i64), 6 => 1..6_i64, 1 => Just(-1), 1 => Just(-7), 1 => Just(100)];
     let capacity = prop_oneof![6 => 1..5_usize, 1 => Just(0_usize), 1 => 5..200_usize];
     let flags = (
         prop::bool::weighted(0.15),
@@ -87,5 +88,6 @@ fn id() -> BoxedStrategy<i64> {
 
 /// A revision a little or very far ahead.
 fn future() -> BoxedStrategy<i64> {
-    prop_oneof![8 => (1..5_i64).prop_map(|ahead| CURRENT + ahead), 1 => Just(i64::MAX), 1 => Just(i64::MIN)].boxed()
+    prop_oneof![8 => (1..5_i64).prop_map(|ahead| CURRENT + ahead), 1 => Just(i64::MAX), 1 => Just(i64::MIN)]
+        .boxed()
 }

@@ -109,7 +109,8 @@ impl Model {
     /// Queues one response with events, in pieces if it has to be (R-WCH-18).
     fn queue_events(&mut self, name: u32, watcher: &mut Watcher, revision: i64, events: Vec<WatchEvent>) {
         const ENVELOPE: usize = 512 * 1024;
-        let changed: BTreeSet<_> = events.iter().map(|event| (&event.kv.key, event.kv.mod_revision)).collect();
+        let changed: BTreeSet<_> =
+            events.iter().map(|event| (&event.kv.key, event.kv.mod_revision)).collect();
         self.met(Incident::KeyTwiceInARevision, changed.len() < events.len());
         watcher.queued += 1;
         watcher.is_busy = true;
