@@ -1,4 +1,5 @@
-//! Replays recorded conversations with a real etcd, and tells whether the store answers as etcd did.
+//! Replays recorded conversations with a real etcd, and tells whether the store behind a client answers as etcd did: a
+//! `ClientSubject` over any other backend judges that one.
 //!
 //! ```text
 //! cargo run --release --example replay -- tests/conformance
@@ -17,7 +18,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use support::adapter::StoreSubject;
+use support::adapter::seam::ClientSubject;
 use support::replay::{Outcome, replay};
 use support::trace::{self, Case, Feature};
 use support::wire::Settings;
@@ -64,8 +65,8 @@ impl Report {
             Err(error) => return self.fail(error.to_string()),
         };
         let replayed = catch_unwind(AssertUnwindSafe(|| {
-            let mut store = StoreSubject::new(&Settings::default());
-            replay(&case, &mut store)
+            let mut client = ClientSubject::of_store(&Settings::default());
+            replay(&case, &mut client)
         }));
         match replayed {
             Ok(Outcome::Passed { steps, events, virtual_time }) => {

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value as Json, json};
 
-use support::adapter::{EngineSubject, StoreSubject};
+use support::adapter::engine::EngineSubject;
+use support::adapter::seam::ClientSubject;
+use support::adapter::store::StoreSubject;
 use support::model::Model;
 use support::replay::{Outcome, replay};
-use support::trace::{self, Case, Expected, Feature, Kind, Problem};
+use support::trace::{self, Case, Expected, Feature, Problem};
 use support::wire::{Failure, Request, Response, Settings, Subject};
 
 /// How many conversations are recorded.
@@ -49,6 +51,11 @@ fn the_store_answers_as_recorded() {
 }
 
 #[test]
+fn a_client_gets_what_was_recorded() {
+    replay_all(|| ClientSubject::of_store(&Settings::default()));
+}
+
+#[test]
 fn the_engine_answers_as_recorded_and_keeps_its_invariants() {
     replay_all(|| Checked(EngineSubject::new(&Settings::default())));
 }
@@ -67,17 +74,12 @@ impl Subject for Checked {
         self.0.check_invariants();
         answer
     }
-
-    fn has_watches(&self) -> bool {
-        self.0.has_watches()
-    }
 }
 
 /// Replays every case, each with a new subject.
 fn replay_all<S: Subject>(new: impl Fn() -> S) {
     let mut failed = Vec::new();
     let (mut passed, mut skipped) = (0, 0);
-    let has_watches = new().has_watches();
     for case in cases() {
         match replay(&case, &mut new()) {
             Outcome::Passed { steps, .. } => {
@@ -89,49 +91,25 @@ fn replay_all<S: Subject>(new: impl Fn() -> S) {
         }
     }
     assert!(failed.is_empty(), "{} of {CASES} cases fail\n{}", failed.len(), failed.join("\n"));
-    assert_eq!((passed + skipped, skipped), (CASES, skipped_by_text(has_watches).len()));
-}
-
-/// A watch changes nothing, so whatever else was done in a case with watches can be replayed without them.
-#[test]
-fn the_steps_between_watches_are_answered_as_recorded() {
-    let mut replayed = 0;
-    for mut case in cases() {
-        if case.missing(false) != BTreeSet::from([Feature::Watch]) {
-            continue;
-        }
-        case.steps.retain(|step| step.kind == Kind::Call);
-        let outcome = replay(&case, &mut Checked(EngineSubject::new(&Settings::default())));
-        let Outcome::Passed { steps, .. } = outcome else { panic!("{}: {outcome:?}", case.name) };
-        replayed += steps;
-    }
-    assert!(replayed > 3000, "only {replayed} steps were replayed");
+    assert_eq!((passed + skipped, skipped), (CASES, skipped_by_text().len()));
 }
 
 #[test]
 fn exactly_the_cases_of_missing_features_are_skipped() {
-    for has_watches in [false, true] {
-        let is_skipped = |case: &Case| !case.missing(has_watches).is_empty();
-        let skipped: BTreeSet<_> = cases().into_iter().filter(is_skipped).map(|case| case.name).collect();
-        assert_eq!(skipped, skipped_by_text(has_watches));
-    }
+    let is_skipped = |case: &Case| !case.missing().is_empty();
+    let skipped: BTreeSet<_> = cases().into_iter().filter(is_skipped).map(|case| case.name).collect();
+    assert_eq!(skipped, skipped_by_text());
 
-    let needs = |name: &str| [true, false].map(|has_watches| load(name).missing(has_watches));
-    assert_eq!(needs("put-prev-kv"), [BTreeSet::new(), BTreeSet::new()]);
-    assert_eq!(needs("watch-basic"), [BTreeSet::new(), BTreeSet::from([Feature::Watch])]);
-    let lock = Feature::Lock;
-    assert_eq!(needs("lock-watch"), [BTreeSet::from([lock]), BTreeSet::from([lock, Feature::Watch])]);
+    assert_eq!(load("watch-basic").missing(), BTreeSet::new());
+    assert_eq!(load("lock-watch").missing(), BTreeSet::from([Feature::Lock]));
     // Its waits and cancellations are those of campaigns.
-    let election = BTreeSet::from([Feature::Election]);
-    assert_eq!(needs("election-candidate-cancelled"), [election.clone(), election]);
+    assert_eq!(load("election-candidate-cancelled").missing(), BTreeSet::from([Feature::Election]));
 }
 
 /// The names of the cases with an operation that is not replayed, found without the parser.
-fn skipped_by_text(has_watches: bool) -> BTreeSet<String> {
-    const MISSING: [&str; 8] =
-        ["lock", "unlock", "campaign", "proclaim", "leader", "resign", "observe", "watch_"];
-    let missing = &MISSING[..MISSING.len() - usize::from(has_watches)];
-    let has_one = |text: &str| missing.iter().any(|op| text.contains(&format!("\"op\":\"{op}")));
+fn skipped_by_text() -> BTreeSet<String> {
+    const MISSING: [&str; 7] = ["lock", "unlock", "campaign", "proclaim", "leader", "resign", "observe"];
+    let has_one = |text: &str| MISSING.iter().any(|op| text.contains(&format!("\"op\":\"{op}")));
     let named = paths().into_iter().filter(|path| has_one(&read(path)));
     named.map(|path| path.file_stem().expect("a file has a name").to_string_lossy().into_owned()).collect()
 }

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::adapter::{EngineSubject, WATCHES};
+use support::adapter::engine::EngineSubject;
 use support::lockstep::{Driver, Tally};
 use support::mistaken::{Mistake, Mistaken};
 use support::model::{Model, Row, Stage};
@@ -66,15 +66,15 @@ const REJECTIONS: [(&str, Stage, Row); 48] = [
     ("LeaseResumeKeepAlive", Stage::Dynamic, Row::LeaseNotFound),
 ];
 
-/// Every kind of request, without and with those of watches.
-const OPERATIONS: [usize; 2] = [18, 23];
+/// Every kind of request.
+const OPERATIONS: usize = 23;
 
 #[test]
 fn the_engine_answers_as_the_model_does() {
     let tally = engine().explore(2_000);
     println!("{tally}");
     if is_default_run() {
-        assert_met(&tally, OPERATIONS[usize::from(WATCHES)]);
+        assert_met(&tally);
     }
 }
 
@@ -83,7 +83,7 @@ fn the_model_answers_as_itself_and_meets_everything() {
     let tally = model_alone().explore(2_000);
     println!("{tally}");
     if is_default_run() {
-        assert_met(&tally, OPERATIONS[1]);
+        assert_met(&tally);
     }
 }
 
@@ -94,8 +94,8 @@ fn is_default_run() -> bool {
 }
 
 /// Fails unless the run met every operation, row, rejection and situation often enough, and no rejection that is not listed.
-fn assert_met(tally: &Tally, operations: usize) {
-    assert_eq!(tally.operations.len(), operations, "every operation is made");
+fn assert_met(tally: &Tally) {
+    assert_eq!(tally.operations.len(), OPERATIONS, "every operation is made");
     let mut met: Vec<(String, u64)> = Vec::new();
     met.extend(tally.operations.iter().map(|(name, count)| ((*name).to_owned(), count.answered)));
     met.extend(Row::ALL.map(|row| (row.name().to_owned(), tally.rows.get(&row).copied().unwrap_or(0))));
@@ -141,9 +141,7 @@ fn long_responses_come_in_pieces() {
     let puts = [MIB; 5].into_iter().chain([7 * MIB / 10; 3]).map(put);
     let mut requests: Vec<Request> = puts.chain([true, false].map(create)).collect();
     requests.push(Request::WatchReceive { stream: 0 });
-    if WATCHES {
-        engine().run(&Settings::default(), &requests).expect("the engine answers as the model does");
-    }
+    engine().run(&Settings::default(), &requests).expect("the engine answers as the model does");
     let mut model = Model::new(Settings::default());
     let answers: Vec<_> = requests.iter().map(|request| model.call(request)).collect();
     let Some(Ok(Response::Watched(responses))) = answers.last() else { panic!("no responses: {answers:?}") };

@@ -8,7 +8,7 @@
 mod support;
 
 use leasehold::planted::{names, plant};
-use support::adapter::EngineSubject;
+use support::adapter::engine::EngineSubject;
 use support::lockstep::Driver;
 
 /// Lists of commands for each bug at the most: half of what the run without bugs is given.

@@ -66,15 +66,13 @@ where
             Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
         let mut runner = TestRunner::new_with_rng(config, rng(seed));
         let total = RefCell::new(Tally::default());
-        let has_watches = (self.make)(&Settings::default()).has_watches();
-        let verdict =
-            runner.run(&(strategy::settings(), strategy::requests(has_watches)), |(settings, requests)| {
-                let tally = self
-                    .run(&settings, &requests)
-                    .map_err(|divergence| TestCaseError::fail(divergence.to_string()))?;
-                *total.borrow_mut() += tally;
-                Ok(())
-            });
+        let verdict = runner.run(&(strategy::settings(), strategy::requests()), |(settings, requests)| {
+            let tally = self
+                .run(&settings, &requests)
+                .map_err(|divergence| TestCaseError::fail(divergence.to_string()))?;
+            *total.borrow_mut() += tally;
+            Ok(())
+        });
         match verdict {
             Ok(()) => Ok(total.into_inner()),
             Err(TestError::Fail(reason, (settings, requests))) => Err(self
@@ -183,9 +181,7 @@ where
         for id in strategy::LEASES {
             questions.push(Request::LeaseTimeToLive { id, keys: true });
         }
-        if self.subject.has_watches() {
-            questions.extend(strategy::STREAMS.map(|stream| Request::WatchReceive { stream }));
-        }
+        questions.extend(strategy::STREAMS.map(|stream| Request::WatchReceive { stream }));
         for question in questions {
             drop(self.compare(&question)?);
             self.done.pop();

@@ -57,7 +57,7 @@ impl std::fmt::Display for Mismatch {
 
 /// Replays `case` with `subject`, which must be new: empty, at revision 1, with a real server's settings.
 pub fn replay(case: &Case, subject: &mut dyn Subject) -> Outcome {
-    let needs = case.missing(subject.has_watches());
+    let needs = case.missing();
     if !needs.is_empty() {
         return Outcome::Skipped { needs };
     }

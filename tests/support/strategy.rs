@@ -60,16 +60,11 @@ pub fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
-/// A list of up to 200 requests. Some leases come first, so that there are any. With watches, the list is longer, so that it
-/// has no fewer of the others.
-pub fn requests(with_watches: bool) -> BoxedStrategy<Vec<Request>> {
-    let grants = || vec(grant(), 0..=4);
-    if with_watches {
-        let request = prop_oneof![13 => request(), 7 => watch::request()];
-        (grants(), vec(request, 1..=346)).prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
-    } else {
-        (grants(), vec(request(), 1..=196)).prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
-    }
+/// A list of up to 350 requests, a third of them about watches. Some leases come first, so that there are any.
+pub fn requests() -> BoxedStrategy<Vec<Request>> {
+    let request = prop_oneof![13 => request(), 7 => watch::request()];
+    let lists = (vec(grant(), 0..=4), vec(request, 1..=346));
+    lists.prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
 }
 
 /// One request of any kind.

@@ -62,7 +62,6 @@ pub enum Kind {
 /// What is recorded and not replayed, or not with every subject.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
-    Watch,
     Lock,
     Election,
 }
@@ -70,7 +69,6 @@ pub enum Feature {
 impl Feature {
     pub fn name(self) -> &'static str {
         match self {
-            Self::Watch => "watch",
             Self::Lock => "lock",
             Self::Election => "election",
         }
@@ -112,11 +110,10 @@ impl Case {
         Ok(case)
     }
 
-    /// The features without which the case cannot be replayed, by a subject that may have watches.
-    pub fn missing(&self, has_watches: bool) -> BTreeSet<Feature> {
+    /// The features without which the case cannot be replayed.
+    pub fn missing(&self) -> BTreeSet<Feature> {
         let features = self.steps.iter().filter_map(|step| match step.kind {
             Kind::Missing(feature) => Some(feature),
-            Kind::Watch if !has_watches => Some(Feature::Watch),
             Kind::Watch | Kind::Call => None,
         });
         features.collect()

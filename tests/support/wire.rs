@@ -338,9 +338,4 @@ impl Default for Settings {
 /// Whoever can be spoken to as to an etcd: the crate, or the naive model.
 pub trait Subject {
     fn call(&mut self, request: &Request) -> Result<Response, Failure>;
-
-    /// Whether the five requests of watches are answered.
-    fn has_watches(&self) -> bool {
-        true
-    }
 }

@@ -2,7 +2,7 @@
 
 use leasehold::{
     AlarmAction, AlarmRequest, AlarmType, Compact, Compare, Delete, Get, Grant, KeyRange, Put, Revision,
-    SortOrder, SortTarget, Txn, TxnOp,
+    SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 
 use crate::support::wire;
@@ -111,4 +111,19 @@ fn key_range(key: &[u8], range_end: &[u8]) -> KeyRange {
 pub fn compact(revision: i64, physical: bool) -> Compact {
     let compact = Compact::new(revision);
     if physical { compact.physical() } else { compact }
+}
+
+pub fn watch(create: &wire::WatchCreate) -> Watch {
+    type Set = fn(Watch) -> Watch;
+    let options: [(bool, Set); 5] = [
+        (create.no_put, Watch::no_put),
+        (create.no_delete, Watch::no_delete),
+        (create.prev_kv, Watch::prev_kv),
+        (create.progress_notify, Watch::progress_notify),
+        (create.fragment, Watch::fragment),
+    ];
+    let watch = Watch::range(key_range(&create.key, &create.range_end)).from(create.start_revision);
+    let watch = watch.id(create.watch_id);
+    let watch = if create.capacity == 0 { watch } else { watch.capacity(create.capacity) };
+    options.into_iter().filter(|(is_set, _)| *is_set).fold(watch, |watch, (_, option)| option(watch))
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use leasehold::{
     AlarmResponse, AlarmType, DeleteResponse, Error, Event, EventType, GetResponse, GrantResponse,
     HashKvResponse, KeepAliveResponse, KeyValue, LeasesResponse, PutResponse, ResponseHeader, Revision,
-    Status, TimeToLiveResponse, TxnOpResponse, TxnResponse,
+    Status, TimeToLiveResponse, TxnOpResponse, TxnResponse, WatchResponse,
 };
 
 use crate::support::wire;
@@ -111,6 +111,24 @@ pub fn events(events: impl IntoIterator<Item = Event>) -> wire::Response {
         .into_iter()
         .map(|event| wire::Change { delete: event.event_type() == EventType::Delete, kv: kv(event.kv()) });
     wire::Response::Events(changes.collect())
+}
+
+pub fn watch(response: &WatchResponse) -> wire::WatchResponse {
+    let event = |event: &Event| wire::WatchEvent {
+        delete: event.event_type() == EventType::Delete,
+        kv: kv(event.kv()),
+        prev_kv: event.prev_kv().map(kv),
+    };
+    wire::WatchResponse {
+        revision: revision(response.header()),
+        watch_id: response.watch_id().get(),
+        created: response.created(),
+        canceled: response.canceled(),
+        compact_revision: response.compact_revision().map_or(0, Revision::get),
+        cancel_reason: response.cancel_reason().to_owned(),
+        fragment: response.fragment(),
+        events: response.events().iter().map(event).collect(),
+    }
 }
 
 pub fn status(status: &Status) -> wire::Response {
