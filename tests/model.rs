@@ -155,6 +155,80 @@ fn long_responses_come_in_pieces() {
     assert_eq!(of(1), [(8, false)]);
 }
 
+/// What a watcher of everything is sent, in short: the revisions of the events before the revision of the header.
+fn watched(model: &mut Model) -> Vec<String> {
+    let Ok(Response::Watched(responses)) = model.call(&Request::WatchReceive { stream: 0 }) else {
+        panic!("a stream is received from");
+    };
+    let shown = responses.iter().map(|response| {
+        let WatchResponse { revision, watch_id, .. } = response;
+        match (response.created, response.canceled, response.compact_revision, &response.events[..]) {
+            (true, false, 0, []) => format!("{watch_id} created at {revision}"),
+            (false, true, 0, []) => format!("{watch_id} canceled at {revision}"),
+            (false, true, compacted, []) => format!("{watch_id} compacted {compacted} at {revision}"),
+            (false, false, 0, []) => format!("{watch_id} progress {revision}"),
+            (false, false, 0, events) => {
+                let events: Vec<_> = events.iter().map(|event| event.kv.mod_revision).collect();
+                format!("{watch_id} {events:?} at {revision}")
+            }
+            _ => format!("{response:?}"),
+        }
+    });
+    shown.collect()
+}
+
+fn watch(model: &mut Model, start_revision: i64, capacity: usize) {
+    let create = WatchCreate { start_revision, capacity, range_end: vec![0], ..WatchCreate::default() };
+    let create = WatchCreate { progress_notify: true, ..create };
+    model.call(&Request::WatchCreate(create)).expect("a watch is taken");
+}
+
+/// What the crate does where the specification leaves it open, worked out by hand.
+#[test]
+fn the_model_treats_slow_consumers_as_the_crate_means_to() {
+    let mut model = Model::new(Settings::default());
+    watch(&mut model, 0, 2);
+    watch(&mut model, 0, 1);
+    watch(&mut model, 4, 1);
+    for value in ["2", "3", "4", "5"] {
+        put(&mut model, "a", value);
+    }
+    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is taken");
+    compact(&mut model, 4);
+    let created = ["0 created at 1", "1 created at 1", "2 created at 1"];
+    let queued = ["0 [2] at 2", "1 [2] at 2", "0 [3] at 3", "2 [4] at 4"];
+    let caught_up = ["0 [4, 5] at 5", "1 compacted 4 at 0", "2 [5] at 5"];
+    assert_eq!(watched(&mut model), [&created[..], &queued, &caught_up].concat());
+
+    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is taken");
+    model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is taken");
+    model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is taken");
+    watch(&mut model, 5, 1);
+    put(&mut model, "a", "6");
+    let answers = ["-1 progress 5", "1 canceled at 5", "3 created at 5", "3 [5] at 5"];
+    assert_eq!(watched(&mut model), [&answers[..], &["0 [6] at 6", "2 [6] at 6", "3 [6] at 6"]].concat());
+}
+
+/// A tick says nothing to who was sent events since the one before, or has not received yet.
+#[test]
+fn the_model_ticks_as_the_crate_means_to() {
+    let mut model = Model::new(Settings { progress_interval_nanos: 1_000, ..Settings::default() });
+    let pass = |model: &mut Model, nanos| {
+        model.call(&Request::Advance { nanos }).expect("time passes");
+        watched(model)
+    };
+    pass(&mut model, 300);
+    watch(&mut model, 0, 1);
+    watch(&mut model, 3, 1);
+    assert_eq!(pass(&mut model, 999), ["0 created at 1", "1 created at 1"]);
+    assert_eq!(pass(&mut model, 1), ["0 progress 1"]);
+    put(&mut model, "a", "2");
+    put(&mut model, "a", "3");
+    assert_eq!(pass(&mut model, 999), ["0 [2] at 2", "1 [3] at 3", "0 [3] at 3"]);
+    assert!(pass(&mut model, 1).is_empty());
+    assert_eq!(pass(&mut model, 5_000), ["0 progress 3", "1 progress 3"]);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run() {
     let driver = model_alone();
