@@ -78,15 +78,6 @@ fn the_engine_answers_as_the_model_does() {
     }
 }
 
-#[test]
-fn the_model_answers_as_itself_and_meets_everything() {
-    let tally = model_alone().explore(2_000);
-    println!("{tally}");
-    if is_default_run() {
-        assert_met(&tally);
-    }
-}
-
 /// Whether the run is as long as it is meant to be, with lists that are known.
 fn is_default_run() -> bool {
     let is_given = |name: &&str| std::env::var_os(name).is_some();

@@ -63,11 +63,11 @@ impl Hub {
     /// The id of a watcher that may be made (R-WCH-3, R-WCH-4). A refusal uses up none.
     fn choose_id(&mut self, slot: u32, watch: &Watch, range: &KeyRange) -> Result<WatchId, WatchRefusal> {
         let stream = self.streams.at_mut(slot);
-        if range.is_empty() {
-            return Err(WatchRefusal::EmptyRange);
-        }
         if watch.start < Revision::new(0) {
             return Err(WatchRefusal::NegativeStart(watch.start));
+        }
+        if range.is_empty() {
+            return Err(WatchRefusal::EmptyRange);
         }
         if watch.id != WatchId::AUTO {
             let is_taken = watch.id == WatchId::INVALID || stream.watchers.contains_key(&watch.id);

@@ -180,9 +180,13 @@ impl Model {
         std::mem::take(&mut stream.queue)
     }
 
-    /// In this order, where several things are wrong: R-WCH-2, R-WCH-3 and R-WCH-4, R-WCH-6.
+    /// In this order, where several things are wrong: R-WCH-6, whose text says that the server's outer layer refuses; R-WCH-2;
+    /// R-WCH-3 and R-WCH-4.
     fn refusal_of(&mut self, request: &WatchCreate) -> Option<(&'static str, Incident)> {
         let WatchCreate { key, range_end, watch_id, .. } = request;
+        if request.start_revision < 0 {
+            return Some((NEGATIVE_START, Incident::NegativeStart));
+        }
         if !range_end.is_empty() && *range_end != [0] && key >= range_end {
             return Some((EMPTY_RANGE, Incident::EmptyRange));
         }
@@ -192,7 +196,7 @@ impl Model {
         if *watch_id != 0 && self.stream(request.stream).watchers.contains_key(watch_id) {
             return Some((DUPLICATE_ID, Incident::DuplicateId));
         }
-        (request.start_revision < 0).then_some((NEGATIVE_START, Incident::NegativeStart))
+        None
     }
 
     /// R-WCH-3.

@@ -49,7 +49,8 @@ impl Model {
     fn tick_of(&mut self, name: u32, id: i64) {
         let current = self.state.current;
         let stream = self.stream(name);
-        let waits = stream.queue.iter().any(|response| response.watch_id == id);
+        let is_of_it = |response: &WatchResponse| response.watch_id == id && !response.created;
+        let waits = stream.queue.iter().any(is_of_it);
         let Some(watcher) = stream.watchers.get_mut(&id) else { return };
         let was_busy = std::mem::take(&mut watcher.is_busy);
         if !watcher.request.progress_notify {
