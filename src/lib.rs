@@ -153,7 +153,7 @@
 //!
 //! # What it does not do
 //!
-//! No locks or elections yet; no log on disk; no authentication; no cluster.
+//! No locks or elections yet; no persistence but by [`Store::save`]; no authentication; no cluster.
 //!
 //! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
 //! rule by rule, which the crate is built and tested against.
@@ -187,7 +187,9 @@ pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Tic
 pub use engine::planted;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Code, Error, Result};
-pub use store::{Clock, ManualClock, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore};
+pub use store::{
+    Clock, LoadError, ManualClock, RangePages, SaveError, Store, StoreBuilder, SystemClock, Timer, WeakStore,
+};
 
 /// The README's program, compiled and run with the documentation's.
 #[cfg(doctest)]

@@ -104,7 +104,12 @@ impl Alarms {
         }
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = Alarm> {
+    /// Takes over a saved alarm.
+    pub(super) fn restore(&mut self, alarm: Alarm) {
+        self.active.insert(alarm);
+    }
+
+    pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = Alarm> {
         self.active.iter().copied()
     }
 }

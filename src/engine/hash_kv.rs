@@ -1,5 +1,6 @@
 //! etcd's hash of the key space (R-MNT-2): CRC-32C over its records in the encoding that etcd stores them in.
 
+use super::crc32c::Crc32c;
 use super::key_space::KeySpace;
 use crate::Result;
 use crate::api::{KeyValue, Revision};
@@ -81,39 +82,4 @@ fn encode_varint(mut number: u64, into: &mut Vec<u8>) {
         number >>= 7;
     }
     into.push(number as u8);
-}
-
-/// CRC-32 with the Castagnoli polynomial, reflected.
-struct Crc32c(u32);
-
-const TABLE: [u32; 256] = {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        let mut crc = byte as u32;
-        let mut bit = 0;
-        while bit < 8 {
-            crc = if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
-            bit += 1;
-        }
-        table[byte] = crc;
-        byte += 1;
-    }
-    table
-};
-
-impl Crc32c {
-    const fn new() -> Self {
-        Self(!0)
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.0 = self.0 >> 8 ^ TABLE[usize::from(self.0 as u8 ^ byte)];
-        }
-    }
-
-    const fn finish(self) -> u32 {
-        !self.0
-    }
 }

@@ -181,6 +181,24 @@ impl KeySpace {
     fn record(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.history.push(kv.clone());
         self.changes += 1;
+        self.hold(hash, found, kv)
+    }
+
+    /// Takes over a saved version, after all of those that came before it. Its revision is the current one then; from the
+    /// compacted revision on, it is in history.
+    pub(super) fn restore(&mut self, found: Option<SlotId>, kv: KeyValue) {
+        let was_live = found.is_some_and(|slot| self.slot(slot).live().is_some());
+        self.live_keys -= u64::from(was_live);
+        self.live_keys += u64::from(!kv.is_tombstone());
+        self.current = kv.mod_revision();
+        if kv.mod_revision() >= self.floor() {
+            self.history.push(kv.clone());
+        }
+        self.hold(self.index.hash(kv.key()), found, kv);
+    }
+
+    /// Adds a version to its key. The hash matters only to a key that is new.
+    fn hold(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.count_version(&kv);
         match found {
             Some(slot) => {

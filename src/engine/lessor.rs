@@ -41,8 +41,21 @@ pub(super) struct Lease {
 pub(super) enum Renewal {
     /// By its client, or not: it ends at the deadline.
     ByHand { deadline: Timestamp },
-    /// As if a client renewed it at this instant and every third of the TTL from then on: it does not end.
-    Standing { since: Timestamp },
+    /// As if a client renewed it every third of the TTL: it does not end. At this instant, the last renewal was so long
+    /// ago: not at all, unless the store was loaded then.
+    Standing { since: Timestamp, elapsed: Duration },
+}
+
+/// How often a standing keep-alive renews a lease.
+pub(super) fn renewal_interval(ttl: Duration) -> Duration {
+    (ttl / 3).max(Duration::from_nanos(1))
+}
+
+impl Renewal {
+    /// A standing keep-alive that begins with a renewal.
+    pub(super) const fn standing(now: Timestamp) -> Self {
+        Self::Standing { since: now, elapsed: Duration::ZERO }
+    }
 }
 
 impl Lessor {
@@ -95,19 +108,32 @@ impl Lessor {
         }
         let id = if grant.id == LeaseId::NONE { self.choose_id() } else { grant.id };
         let ttl = grant.ttl.max(limits.min_lease_ttl).max(Duration::from_nanos(1));
-        let renewal = if grant.standing {
-            Renewal::Standing { since: now }
-        } else {
-            Renewal::ByHand { deadline: now + ttl }
-        };
+        let renewal =
+            if grant.standing { Renewal::standing(now) } else { Renewal::ByHand { deadline: now + ttl } };
         let sequence = self.next_sequence;
         self.next_sequence += 1;
-        let slot = self.leases.insert(Lease { id, ttl, sequence, renewal, keys: Vec::new() });
+        self.insert(Lease { id, ttl, sequence, renewal, keys: Vec::new() });
+        Ok((id, ttl))
+    }
+
+    fn insert(&mut self, lease: Lease) {
+        let (id, renewal) = (lease.id, lease.renewal);
+        let slot = self.leases.insert(lease);
         self.points.insert(self.hasher.number(id.get()), slot, ());
         if let Renewal::ByHand { deadline } = renewal {
             self.deadlines.insert((deadline, id), slot);
         }
-        Ok((id, ttl))
+    }
+
+    /// Takes over a saved lease whose id nobody has, still without keys.
+    pub(super) fn restore(&mut self, id: LeaseId, ttl: Duration, sequence: u64, renewal: Renewal) {
+        self.insert(Lease { id, ttl, sequence, renewal, keys: Vec::new() });
+    }
+
+    /// Takes over the saved counters.
+    pub(super) fn restore_counters(&mut self, next_id: i64, next_sequence: u64) {
+        self.next_id = next_id;
+        self.next_sequence = next_sequence;
     }
 
     /// The next number of the counter that no lease has.
@@ -129,7 +155,7 @@ impl Lessor {
         let renewed = match lease.renewal {
             Renewal::ByHand { .. } if planted(Bug::KeepAliveKeepsDeadline) => lease.renewal,
             Renewal::ByHand { .. } => Renewal::ByHand { deadline: now + ttl },
-            Renewal::Standing { .. } => Renewal::Standing { since: now },
+            Renewal::Standing { .. } => Renewal::standing(now),
         };
         self.renew(slot, renewed);
         Some(ttl)
@@ -147,7 +173,7 @@ impl Lessor {
     pub(super) fn resume_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
         if let Renewal::ByHand { .. } = self.leases.at(slot).renewal {
-            self.renew(slot, Renewal::Standing { since: now });
+            self.renew(slot, Renewal::standing(now));
         }
         Ok(())
     }
@@ -239,13 +265,16 @@ impl Lease {
     pub(super) fn deadline(&self, now: Timestamp) -> Timestamp {
         match self.renewal {
             Renewal::ByHand { deadline } => deadline,
-            Renewal::Standing { since } => {
-                let interval = (self.ttl / 3).max(Duration::from_nanos(1)).as_nanos();
-                let into_interval = (now.since(since).as_nanos() % interval) as u64;
-                let last = Timestamp::from_nanos(now.as_nanos() - into_interval);
-                last + self.ttl
+            Renewal::Standing { since, elapsed } => {
+                now + (self.ttl - self.since_renewal(since, elapsed, now))
             }
         }
+    }
+
+    /// How long ago the last renewal of a standing keep-alive was: less than the interval between two, and so than the TTL.
+    pub(super) fn since_renewal(&self, since: Timestamp, elapsed: Duration, now: Timestamp) -> Duration {
+        let nanos = (elapsed + now.since(since)).as_nanos() % renewal_interval(self.ttl).as_nanos();
+        Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
     }
 
     /// The keys attached, in no order.

@@ -25,9 +25,13 @@ mod watch_commands;
 mod auto_compaction;
 mod compaction;
 // Looking at all of it.
+mod crc32c;
 mod hash_kv;
 mod invariants;
 mod state_hash;
+// All of it taken out, and put into a new engine.
+mod restore;
+mod snapshot;
 // Bugs for the tests to find.
 #[cfg(not(planted_bugs))]
 mod planted;
@@ -44,6 +48,10 @@ use lessor::Lessor;
 use std::time::Duration;
 
 use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
+
+pub(crate) use crc32c::Crc32c;
+pub(crate) use restore::{Inconsistent, Restore};
+pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 
 /// etcd's store as a pure state machine: the answer to a command depends on the commands before it and on the time
 /// that was told, and on nothing else.
@@ -66,6 +74,7 @@ use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
 /// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`time_to_live`](Self::time_to_live),
 ///   [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status), [`now`](Self::now),
 ///   [`state_hash`](Self::state_hash), [`check_invariants`](Self::check_invariants).
+/// - **Saving**: [`save`](Self::save) writes the whole state, and [`load`](Self::load) makes an engine of it.
 ///
 /// # Calling order
 ///

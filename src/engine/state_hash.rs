@@ -57,7 +57,7 @@ impl Engine {
             hash.number(lease.sequence);
             let (kind, at) = match lease.renewal {
                 Renewal::ByHand { deadline } => (0, deadline),
-                Renewal::Standing { since } => (1, since),
+                Renewal::Standing { .. } => (1, lease.deadline(self.now)),
             };
             hash.number(kind);
             hash.number(at.as_nanos());

@@ -1,10 +1,12 @@
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
+use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::clock::Clock;
 use super::handle::Store;
+use super::load::{LoadError, read_snapshot};
 use super::shell::Shell;
 use super::system_clock::SystemClock;
 use crate::api::{AutoCompaction, Limits};
@@ -73,10 +75,47 @@ impl StoreBuilder {
 
     /// Makes the store.
     pub fn build(self) -> Store {
-        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        let config = EngineConfig { hash_seed: RandomState::new().hash_one(0), ..self.config };
+        let (config, clock) = self.into_parts();
         let engine = Engine::new(config, clock.now());
         Store::from_shell(Shell::new(engine, clock))
+    }
+
+    /// Makes a store with the state that [`Store::save`] saved: all of it, or none. Reads up to the save's end and no
+    /// further, in pieces of at most 64 KiB.
+    ///
+    /// The store answers as the saved one would, with this builder's clock and configuration. A lease has the time that
+    /// remained to it when it was saved, counted from the end of the load; the time between counts for nothing. One with
+    /// a standing keep-alive has it still. Automatic compaction begins anew.
+    ///
+    /// ```
+    /// use leasehold::{Grant, ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let lease = store.grant(Grant::new(Duration::from_secs(10)))?.id();
+    /// clock.advance(Duration::from_secs(4));
+    /// let mut saved = Vec::new();
+    /// store.save(&mut saved)?;
+    ///
+    /// let loaded = Store::builder().clock(ManualClock::new()).load(&saved[..])?;
+    /// assert_eq!(loaded.time_to_live(lease, false)?.ttl(), Some(Duration::from_secs(6)));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// A [`LoadError`], if that is not a whole and sound save of a known format, or if the reader refuses.
+    pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
+        let (config, clock) = self.into_parts();
+        let engine = read_snapshot(config, &mut from)?.start(clock.now())?;
+        Ok(Store::from_shell(Shell::new(engine, clock)))
+    }
+
+    /// The configuration, with a hash seed of its own, and the clock.
+    fn into_parts(self) -> (EngineConfig, Arc<dyn Clock>) {
+        let config = EngineConfig { hash_seed: RandomState::new().hash_one(0), ..self.config };
+        (config, self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())))
     }
 }
 

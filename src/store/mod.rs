@@ -4,14 +4,18 @@ mod backend;
 mod builder;
 mod clock;
 mod handle;
+mod load;
 mod manual_clock;
 mod pages;
+mod save;
 mod shell;
 mod system_clock;
 
 pub use builder::StoreBuilder;
 pub use clock::{Clock, Timer, WeakStore};
 pub use handle::Store;
+pub use load::LoadError;
 pub use manual_clock::ManualClock;
 pub use pages::RangePages;
+pub use save::SaveError;
 pub use system_clock::SystemClock;

@@ -1,0 +1,171 @@
+//! An engine made of what was saved of another. Nothing of that is believed: what no engine could have come to is refused,
+//! so that the invariants hold of whatever is restored.
+
+use super::auto_compaction::AutoCompactor;
+use super::capacity::Alarms;
+use super::key_hash::KeyHasher;
+use super::key_index::SlotId;
+use super::key_space::KeySpace;
+use super::lessor::{Lessor, Renewal, renewal_interval};
+use super::snapshot::{Heading, SavedLease, SavedRenewal};
+use super::{Engine, EngineConfig};
+use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
+
+/// What is counted one by one never comes as far as this.
+const COUNT_END: u64 = 1 << 62;
+
+/// Which part of what was saved cannot be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Inconsistent(pub(crate) &'static str);
+
+/// An engine in the making. It takes leases by their sequence, alarms in ascending order, and versions by their
+/// revisions; then it is started.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    config: EngineConfig,
+    heading: Heading,
+    leases: Vec<SavedLease>,
+    alarms: Alarms,
+    keys: KeySpace,
+    /// The revision of the last version, and its position in that.
+    last: (Revision, u32),
+}
+
+impl Restore {
+    pub(crate) fn new(config: EngineConfig, heading: Heading) -> Result<Self, Inconsistent> {
+        let Heading { compacted, next_lease_id, next_lease_sequence } = heading;
+        let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
+        check(compacted.is_none_or(is_possible), "the compacted revision")?;
+        check(next_lease_sequence < COUNT_END, "the number of leases granted")?;
+        // The counter passes over ids that leases have, each of which was granted.
+        let passed = next_lease_id.checked_sub(1).and_then(|passed| u64::try_from(passed).ok());
+        check(passed.is_some_and(|passed| passed <= next_lease_sequence), "the counter of lease ids")?;
+        let mut keys = KeySpace::new(KeyHasher::new(config.hash_seed));
+        keys.compacted = compacted;
+        let last = (keys.current(), 0);
+        Ok(Self { config, heading, leases: Vec::new(), alarms: Alarms::default(), keys, last })
+    }
+
+    pub(crate) fn lease(&mut self, lease: SavedLease) -> Result<(), Inconsistent> {
+        check(lease.id != LeaseId::NONE, "the id of a lease")?;
+        check(!lease.ttl.is_zero(), "the TTL of a lease")?;
+        let follows = self.leases.last().is_none_or(|before| before.sequence < lease.sequence);
+        check(follows && lease.sequence < self.heading.next_lease_sequence, "the order of leases")?;
+        let renewal_is_possible = match lease.renewal {
+            SavedRenewal::ByHand { remaining } => !remaining.is_zero() && remaining <= lease.ttl,
+            SavedRenewal::Standing { elapsed } => elapsed < renewal_interval(lease.ttl),
+        };
+        check(renewal_is_possible, "the renewal of a lease")?;
+        self.leases.push(lease);
+        Ok(())
+    }
+
+    pub(crate) fn alarm(&mut self, alarm: Alarm) -> Result<(), Inconsistent> {
+        let follows = self.alarms.iter().next_back().is_none_or(|before| before < alarm);
+        check(follows && alarm.alarm != AlarmType::None, "an alarm")?;
+        self.alarms.restore(alarm);
+        Ok(())
+    }
+
+    pub(crate) fn version(&mut self, key: &[u8], value: &[u8], fields: Fields) -> Result<(), Inconsistent> {
+        self.check_place(&fields)?;
+        check(!key.is_empty(), "a key")?;
+        let found = self.keys.index.find(key);
+        let before = found.map(|slot| self.keys.slot(slot).newest());
+        let is_old = fields.mod_revision <= self.keys.floor();
+        check(!is_old || before.is_none(), "a version that was compacted")?;
+        if fields.version == 0 {
+            let is_empty = fields.create_revision == Revision::new(0) && fields.lease == LeaseId::NONE;
+            check(is_empty && value.is_empty(), "a tombstone")?;
+            // At the compacted revision a tombstone is retained without what it superseded.
+            let is_first = fields.mod_revision == self.keys.floor();
+            check(is_first || before.is_some_and(|kv| !kv.is_tombstone()), "a tombstone of nothing")?;
+        } else if let Some(before) = before.filter(|kv| !kv.is_tombstone()) {
+            check(continues(before, &fields), "a version that does not continue its generation")?;
+        } else if is_old {
+            check(is_in_generation(&fields), "a version outside of its generation")?;
+        } else {
+            check(begins(&fields), "a version that does not begin its generation")?;
+        }
+        self.last = (fields.mod_revision, fields.sub);
+        self.keys.restore(found, KeyValue::draft(key, value).with_fields(fields));
+        Ok(())
+    }
+
+    /// Versions ascend, and above the compacted revision without gaps.
+    fn check_place(&self, fields: &Fields) -> Result<(), Inconsistent> {
+        let (revision, sub) = self.last;
+        let place = (fields.mod_revision, fields.sub);
+        let follows = if fields.mod_revision > self.keys.floor() {
+            place == (revision, sub + 1) || place == (revision.next(), 0)
+        } else {
+            place > self.last
+        };
+        // No transaction makes changes at the first revision, and none has one after the last position.
+        let is_possible = fields.mod_revision > Revision::new(1) && fields.sub < u32::MAX;
+        check(follows && is_possible, "the order of versions")
+    }
+
+    /// The engine, whose time begins at `now`.
+    pub(crate) fn start(self, now: Timestamp) -> Result<Engine, Inconsistent> {
+        let current = self.keys.current();
+        check(self.keys.floor() <= current, "no version at the compacted revision")?;
+        let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
+        lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
+        for lease in self.leases {
+            check(!lessor.exists(lease.id), "two leases of one id")?;
+            lessor.restore(lease.id, lease.ttl, lease.sequence, resumed(lease.renewal, now));
+        }
+        let attached = attached(&self.keys);
+        check(
+            attached.iter().all(|&(lease, _)| lessor.exists(lease)),
+            "a key of a lease that does not exist",
+        )?;
+        let compactor = |mode| AutoCompactor::new(mode, current, now);
+        let mut engine = Engine::new(self.config, now);
+        engine.auto_compactor = self.config.auto_compaction.and_then(compactor);
+        (engine.keys, engine.lessor, engine.alarms) = (self.keys, lessor, self.alarms);
+        for (lease, slot) in attached {
+            engine.attach(lease, slot);
+        }
+        Ok(engine)
+    }
+}
+
+/// The keys that exist and have a lease.
+fn attached(keys: &KeySpace) -> Vec<(LeaseId, SlotId)> {
+    let leased = |slot| Some((keys.slot(slot).live()?.lease(), slot));
+    let slots = keys.index.iter().filter_map(|(_, slot)| leased(slot));
+    slots.filter(|&(lease, _)| lease != LeaseId::NONE).collect()
+}
+
+fn resumed(renewal: SavedRenewal, now: Timestamp) -> Renewal {
+    match renewal {
+        SavedRenewal::ByHand { remaining } => Renewal::ByHand { deadline: now + remaining },
+        SavedRenewal::Standing { elapsed } => Renewal::Standing { since: now, elapsed },
+    }
+}
+
+/// Whether a version is the one after `before` in its generation.
+fn continues(before: &KeyValue, fields: &Fields) -> bool {
+    fields.create_revision == before.create_revision()
+        && fields.version == before.version() + 1
+        && fields.mod_revision > before.mod_revision()
+}
+
+fn begins(fields: &Fields) -> bool {
+    fields.version == 1 && fields.create_revision == fields.mod_revision
+}
+
+/// Whether there is a generation that has such a version, of which each has a revision of its own.
+fn is_in_generation(fields: &Fields) -> bool {
+    let since_created = fields.mod_revision.get().saturating_sub(fields.create_revision.get());
+    begins(fields)
+        || fields.version > 1
+            && fields.create_revision > Revision::new(1)
+            && fields.version - 1 <= since_created
+}
+
+fn check(holds: bool, what: &'static str) -> Result<(), Inconsistent> {
+    if holds { Ok(()) } else { Err(Inconsistent(what)) }
+}

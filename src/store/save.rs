@@ -1,0 +1,170 @@
+//! Writing a store's state.
+//!
+//! A save begins with a heading of 20 bytes, which every version of the format has: [`MAGIC`], the format's version, and
+//! the checksum. Then come chunks: their length, so many bytes, and the checksum; the last is empty. A checksum is the
+//! CRC-32C of everything before it but the other checksums, so that no chunk can be left out, moved or taken from
+//! another save.
+//!
+//! The bytes of the chunks are, one after the other, with all numbers little endian:
+//!
+//! | what | fields |
+//! |---|---|
+//! | heading | compacted revision or -1, next lease id, leases granted; how many leases, alarms and versions follow |
+//! | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
+//! | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
+//! | version | create revision, mod revision, version, lease, position in its revision, lengths of key and value; both |
+//!
+//! Lengths and positions have 32 bits, kinds 8, times 64 of seconds and 32 of nanoseconds, and other numbers 64.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use crate::Error;
+use crate::api::{AlarmType, KeyValue};
+use crate::engine::{Crc32c, Engine, SavedLease, SavedRenewal, Snapshot};
+
+/// No text begins like this, and what takes it for one and changes the ends of its lines is found out.
+pub(super) const MAGIC: [u8; 12] = *b"\x89leasehold\r\n";
+
+/// The version of the format that is written, and the newest that can be read.
+pub(super) const VERSION: u32 = 1;
+
+pub(super) const CHUNK_MAX: usize = 64 * 1024;
+
+/// Why a store was not saved.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The writer refused; what it was given so far is no save.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store did: [`Error::Stopped`], for it was closed.
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+impl Engine {
+    /// Saves the whole state, in the way of [`Store::save`](crate::Store::save). Leases are saved with what remains of
+    /// them at the time told last.
+    ///
+    /// # Errors
+    ///
+    /// Those of the writer.
+    pub fn save(&self, mut into: impl Write) -> io::Result<()> {
+        write_snapshot(self.snapshot(), &mut into)
+    }
+}
+
+/// Writes all of it, in pieces of at most [`CHUNK_MAX`] bytes and a little.
+pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<()> {
+    snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
+    let mut chunks = Chunks::begin(into)?;
+    let heading = &snapshot.heading;
+    chunks.write(&heading.compacted.map_or(-1, |revision| revision.get()).to_le_bytes())?;
+    chunks.write(&heading.next_lease_id.to_le_bytes())?;
+    chunks.write(&heading.next_lease_sequence.to_le_bytes())?;
+    let versions = snapshot.old.len() + snapshot.changes.len();
+    for count in [snapshot.leases.len(), snapshot.alarms.len(), versions] {
+        chunks.write(&(count as u64).to_le_bytes())?;
+    }
+    for lease in &snapshot.leases {
+        write_lease(lease, &mut chunks)?;
+    }
+    for alarm in &snapshot.alarms {
+        chunks.write(&alarm.member_id.to_le_bytes())?;
+        chunks.write(&[if alarm.alarm == AlarmType::NoSpace { NO_SPACE } else { CORRUPT }])?;
+    }
+    for kv in snapshot.old.iter().chain(&snapshot.changes) {
+        write_version(kv, &mut chunks)?;
+    }
+    chunks.end()
+}
+
+pub(super) const BY_HAND: u8 = 0;
+pub(super) const STANDING: u8 = 1;
+pub(super) const NO_SPACE: u8 = 1;
+pub(super) const CORRUPT: u8 = 2;
+
+fn write_lease(lease: &SavedLease, chunks: &mut Chunks<'_>) -> io::Result<()> {
+    let (kind, time) = match lease.renewal {
+        SavedRenewal::ByHand { remaining } => (BY_HAND, remaining),
+        SavedRenewal::Standing { elapsed } => (STANDING, elapsed),
+    };
+    chunks.write(&lease.id.get().to_le_bytes())?;
+    write_duration(lease.ttl, chunks)?;
+    chunks.write(&lease.sequence.to_le_bytes())?;
+    chunks.write(&[kind])?;
+    write_duration(time, chunks)
+}
+
+fn write_duration(duration: Duration, chunks: &mut Chunks<'_>) -> io::Result<()> {
+    chunks.write(&duration.as_secs().to_le_bytes())?;
+    chunks.write(&duration.subsec_nanos().to_le_bytes())
+}
+
+fn write_version(kv: &KeyValue, chunks: &mut Chunks<'_>) -> io::Result<()> {
+    let numbers = [kv.create_revision().get(), kv.mod_revision().get(), kv.version(), kv.lease().get()];
+    for number in numbers {
+        chunks.write(&number.to_le_bytes())?;
+    }
+    chunks.write(&kv.sub().to_le_bytes())?;
+    for bytes in [kv.key(), kv.value()] {
+        let length = u32::try_from(bytes.len()).expect("no request is longer than 4 GiB");
+        chunks.write(&length.to_le_bytes())?;
+    }
+    chunks.write(kv.key())?;
+    chunks.write(kv.value())
+}
+
+/// Cuts what is written to it into chunks.
+struct Chunks<'a> {
+    into: &'a mut dyn Write,
+    crc: Crc32c,
+    /// Room for the length; then what the chunk has so far.
+    chunk: Vec<u8>,
+}
+
+const LENGTH: usize = 4;
+
+impl<'a> Chunks<'a> {
+    fn begin(into: &'a mut dyn Write) -> io::Result<Self> {
+        let mut crc = Crc32c::new();
+        let mut heading = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
+        crc.write(&heading);
+        heading.extend_from_slice(&crc.finish().to_le_bytes());
+        into.write_all(&heading)?;
+        Ok(Self { into, crc, chunk: vec![0; LENGTH] })
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = LENGTH + CHUNK_MAX - self.chunk.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.chunk.extend_from_slice(now);
+            if now.len() == room {
+                self.write_chunk()?;
+            }
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    fn write_chunk(&mut self) -> io::Result<()> {
+        let length = (self.chunk.len() - LENGTH) as u32;
+        self.chunk[..LENGTH].copy_from_slice(&length.to_le_bytes());
+        self.crc.write(&self.chunk);
+        self.chunk.extend_from_slice(&self.crc.finish().to_le_bytes());
+        self.into.write_all(&self.chunk)?;
+        self.chunk.truncate(LENGTH);
+        Ok(())
+    }
+
+    /// Writes what is left, and the empty chunk.
+    fn end(mut self) -> io::Result<()> {
+        if self.chunk.len() > LENGTH {
+            self.write_chunk()?;
+        }
+        self.write_chunk()?;
+        self.into.flush()
+    }
+}
