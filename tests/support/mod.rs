@@ -7,6 +7,7 @@ pub mod lockstep;
 pub mod mistaken;
 pub mod model;
 pub mod replay;
+pub mod save_format;
 pub mod strategy;
 pub mod trace;
 pub mod wire;

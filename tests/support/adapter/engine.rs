@@ -17,13 +17,19 @@ pub struct EngineSubject {
 
 impl EngineSubject {
     pub fn new(settings: &Settings) -> Self {
-        let config = EngineConfig {
-            limits: limits(settings),
-            member_id: settings.member_id,
-            progress_interval: Duration::from_nanos(settings.progress_interval_nanos),
-            ..EngineConfig::default()
-        };
-        Self { engine: Engine::new(config, Timestamp::ORIGIN), streams: BTreeMap::new() }
+        Self { engine: Engine::new(config(settings), Timestamp::ORIGIN), streams: BTreeMap::new() }
+    }
+
+    /// The engine that comes of what this one saves, at another time. Nobody watches it.
+    pub fn reloaded(&self, settings: &Settings, now: Timestamp) -> Self {
+        let mut saved = Vec::new();
+        self.engine.save(&mut saved).expect("memory takes everything");
+        let engine = Engine::load(config(settings), now, &saved[..]).expect("what was saved can be loaded");
+        Self { engine, streams: BTreeMap::new() }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.engine.now()
     }
 
     /// Recounts what the engine keeps in step, and panics if something is not.
@@ -136,5 +142,14 @@ impl Subject for EngineSubject {
         let answer = self.answer(request).map_err(|error| responses::failure(&error));
         drop(self.engine.take_garbage());
         answer
+    }
+}
+
+fn config(settings: &Settings) -> EngineConfig {
+    EngineConfig {
+        limits: limits(settings),
+        member_id: settings.member_id,
+        progress_interval: Duration::from_nanos(settings.progress_interval_nanos),
+        ..EngineConfig::default()
     }
 }
