@@ -6,6 +6,7 @@ mod tally;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use proptest::strategy::BoxedStrategy;
 use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner};
 
 pub use self::divergence::Divergence;
@@ -62,11 +63,21 @@ where
 
     /// The same with everything given: the sum of all tallies, or the smallest disagreement.
     pub fn explore_from(&self, seed: u64, cases: u32) -> Result<Tally, Box<Divergence>> {
+        self.explore_lists(seed, cases, &strategy::requests())
+    }
+
+    /// The same with lists of a kind of one's own.
+    pub fn explore_lists(
+        &self,
+        seed: u64,
+        cases: u32,
+        lists: &BoxedStrategy<Vec<Request>>,
+    ) -> Result<Tally, Box<Divergence>> {
         let config =
             Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
         let mut runner = TestRunner::new_with_rng(config, rng(seed));
         let total = RefCell::new(Tally::default());
-        let verdict = runner.run(&(strategy::settings(), strategy::requests()), |(settings, requests)| {
+        let verdict = runner.run(&(strategy::settings(), lists), |(settings, requests)| {
             let tally = self
                 .run(&settings, &requests)
                 .map_err(|divergence| TestCaseError::fail(divergence.to_string()))?;
