@@ -7,7 +7,7 @@ use leasehold::{Compact, Engine, EngineConfig, Grant, Put, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use shorthand::secs;
-use support::adapter::EngineSubject;
+use support::adapter::engine::EngineSubject;
 use support::lockstep::Driver;
 use support::model::Model;
 use support::strategy::{self, Present};
@@ -42,13 +42,15 @@ fn an_engine_loaded_after_each_command_answers_as_the_model_does() {
         },
         drain: |engine: &mut Reloaded| engine.subject.drain(),
     };
-    driver.explore_from(11, 60).unwrap_or_else(|failure| panic!("{failure}"));
+    let lists = strategy::requests_without_watches();
+    driver.explore_lists(11, 60, &lists).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 /// Where nothing was reclaimed, and at another time: what is asked and commanded afterwards is answered the same by both.
 #[test]
 fn a_loaded_engine_goes_on_as_the_saved_one_at_any_time() {
-    let lists = (strategy::settings(), strategy::requests(), strategy::requests());
+    let lists =
+        (strategy::settings(), strategy::requests_without_watches(), strategy::requests_without_watches());
     let nows =
         prop_oneof![Just(0_u64), 0..5_000_000_000_u64, any::<u32>().prop_map(|now| u64::from(now) << 24)];
     let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
