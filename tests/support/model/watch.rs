@@ -42,6 +42,8 @@ struct Watcher {
     queued: usize,
     /// Whether events were queued since the last tick.
     is_busy: bool,
+    /// Whether a notification was queued since the stream was last received from.
+    is_told: bool,
     /// Whether its start lay in the future and nothing was sent since.
     is_early: bool,
 }
@@ -84,7 +86,8 @@ impl Model {
         let start = request.start_revision;
         let is_past = (1..=current).contains(&start);
         let place = if is_past { Place::Lagging { next: start } } else { Place::Live };
-        let watcher = Watcher { request, place, queued: 0, is_busy: false, is_early: start > current };
+        let watcher =
+            Watcher { request, place, queued: 0, is_busy: false, is_told: false, is_early: start > current };
         self.stream(name).watchers.insert(id, watcher);
         if is_past {
             let caught_up = self.catch_up(name, id);
@@ -175,7 +178,7 @@ impl Model {
     fn take(&mut self, name: u32) -> Vec<WatchResponse> {
         let Some(stream) = self.find(name) else { return Vec::new() };
         for watcher in stream.watchers.values_mut() {
-            watcher.queued = 0;
+            (watcher.queued, watcher.is_told) = (0, false);
         }
         std::mem::take(&mut stream.queue)
     }

@@ -49,8 +49,6 @@ impl Model {
     fn tick_of(&mut self, name: u32, id: i64) {
         let current = self.state.current;
         let stream = self.stream(name);
-        let is_of_it = |response: &WatchResponse| response.watch_id == id && !response.created;
-        let waits = stream.queue.iter().any(is_of_it);
         let Some(watcher) = stream.watchers.get_mut(&id) else { return };
         let was_busy = std::mem::take(&mut watcher.is_busy);
         if !watcher.request.progress_notify {
@@ -61,8 +59,9 @@ impl Model {
             Place::Lagging { .. } => Incident::NoTickWhileLagging,
             Place::Live if current < watcher.request.start_revision => Incident::NoTickBeforeStart,
             Place::Live if was_busy => Incident::NoTickAfterEvents,
-            Place::Live if waits => Incident::NoTickWhileQueued,
+            Place::Live if watcher.queued > 0 || watcher.is_told => Incident::NoTickWhileQueued,
             Place::Live => {
+                watcher.is_told = true;
                 self.queue(name, progress(id, current));
                 Incident::Tick
             }
