@@ -3,11 +3,12 @@
 //! Workers hold leases, renew them or hang, and take over each other's jobs. Time jumps from deadline to deadline, and
 //! the seed decides everything: the same seed prints the same lines, in any process.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use leasehold::{
-    Compare, CompareOp, Engine, EngineConfig, EventType, Grant, LeaseId, Put, Result, Revision, Timestamp,
-    Txn,
+    Compare, CompareOp, Delivery, Engine, EngineConfig, Grant, LeaseId, Put, Result, Timestamp, Txn, Watch,
+    WatchRequest,
 };
 
 const WORKERS: i64 = 3;
@@ -17,7 +18,9 @@ fn main() -> Result<()> {
     let mut seed = std::env::args().nth(1).and_then(|seed| seed.parse().ok()).unwrap_or(1_u64);
     let mut engine =
         Engine::new(EngineConfig { hash_seed: seed, ..EngineConfig::default() }, Timestamp::ORIGIN);
-    let mut delivered = Revision::new(1);
+    let stream = engine.open_stream();
+    engine.watch(stream, &WatchRequest::Create(Watch::key("job").no_put()));
+    let mut received = VecDeque::new();
     for worker in 1..=WORKERS {
         engine.grant(&Grant::new(TTL).id(worker).standing())?;
     }
@@ -33,10 +36,12 @@ fn main() -> Result<()> {
         // A second passes, or whatever is due happens first.
         let next = engine.now() + Duration::from_secs(1);
         engine.advance(engine.next_deadline().map_or(next, |deadline| deadline.min(next)));
-        for event in engine.events(delivered.next())? {
-            delivered = event.kv().mod_revision();
-            if event.event_type() == EventType::Delete {
-                println!("{:?}: the job is free at revision {delivered}", engine.now());
+        while engine.receive(stream, &mut received) {}
+        for delivery in received.drain(..) {
+            if let Delivery::Watch(response) = delivery {
+                for event in response.events() {
+                    println!("{:?}: the job is free at revision {}", engine.now(), event.kv().mod_revision());
+                }
             }
         }
     }

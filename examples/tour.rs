@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use leasehold::{Compare, CompareOp, Get, Grant, KeyValue, ManualClock, Put, Store, Txn, TxnOp};
+use leasehold::{Compare, CompareOp, Get, Grant, KeyValue, ManualClock, Put, Store, Txn, TxnOp, Watch};
 
 fn main() -> leasehold::Result<()> {
     let clock = ManualClock::new();
@@ -37,6 +37,9 @@ fn main() -> leasehold::Result<()> {
         println!("  after compacting: {error}");
     }
 
+    println!("Watches: what happens from here on, once and in order, however late it is received.");
+    let mut watcher = store.watch(Watch::prefix("workers/").prev_kv())?;
+
     println!("Leases: a key goes when its lease ends, and time passes when we say so.");
     let lease = store.grant(Grant::new(Duration::from_secs(10)))?.id();
     store.put(Put::new("workers/7", "alive").lease(lease))?;
@@ -44,6 +47,16 @@ fn main() -> leasehold::Result<()> {
         clock.advance(Duration::from_secs(4));
         let left = store.time_to_live(lease, false)?.ttl();
         println!("  {:?}: {} worker(s), lease has {left:?}", store.now(), store.get("workers/7")?.count());
+    }
+    while let Some(response) = watcher.try_recv()? {
+        for event in response.events() {
+            let (key, before) = (event.kv().key().escape_ascii(), event.prev_kv().map(KeyValue::value_str));
+            println!(
+                "  watched at {}: {:?} {key}, before: {before:?}",
+                event.kv().mod_revision(),
+                event.event_type()
+            );
+        }
     }
     Ok(())
 }

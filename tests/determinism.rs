@@ -2,14 +2,15 @@
 
 mod shorthand;
 
+use std::collections::VecDeque;
 use std::env;
 use std::fmt::Write;
 use std::process::Command;
 
 use leasehold::{
     AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Compact, Compare, CompareOp, Delete, Engine,
-    EngineConfig, Get, Grant, KeyRange, LeaseId, Limits, Put, Revision, SortOrder, SortTarget, Timestamp,
-    Txn, TxnOp,
+    EngineConfig, Get, Grant, KeyRange, LeaseId, Limits, Put, Revision, SortOrder, SortTarget, StreamId,
+    Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
 };
 use shorthand::{Random, millis, secs};
 
@@ -79,6 +80,12 @@ fn everything_happens() {
         "leases",
         "ttl",
         "event Event",
+        "watch",
+        "cancel",
+        "progress",
+        "timer",
+        "receive [Watch",
+        "receive [Timer",
     ] {
         let times = trace.lines().filter(|line| line.starts_with(expected)).count();
         assert!(times >= 3, "{expected} happens {times} times");
@@ -115,10 +122,14 @@ fn trace(hash_seed: u64) -> String {
     let config = EngineConfig { hash_seed, limits, auto_compaction, ..EngineConfig::default() };
     let mut engine = Engine::new(config, Timestamp::ORIGIN);
     let (mut random, mut trace, mut told) = (Random::new(42), String::new(), Revision::new(0));
+    let streams: [StreamId; 3] = std::array::from_fn(|_| engine.open_stream());
     for n in 0..COMMANDS {
-        let line = command(&mut engine, &mut random);
-        let deadline = engine.next_deadline();
-        writeln!(trace, "{line} next {deadline:?}").expect("a string takes everything");
+        let line = match random.below(5) {
+            0 => watch_command(&mut engine, streams[random.below(3) as usize], &mut random),
+            _ => command(&mut engine, &mut random),
+        };
+        let (deadline, woken) = (engine.next_deadline(), engine.take_woken());
+        writeln!(trace, "{line} next {deadline:?} woken {woken:?}").expect("a string takes everything");
         let from = told.next();
         for event in engine.events(from).into_iter().flatten() {
             writeln!(trace, "event {event:?}").expect("a string takes everything");
@@ -160,6 +171,34 @@ fn command(engine: &mut Engine, random: &mut Random) -> String {
         _ => {
             engine.advance(engine.now() + millis(random.below(20_000)));
             format!("time {:?}", engine.now())
+        }
+    }
+}
+
+fn watch_command(engine: &mut Engine, stream: StreamId, random: &mut Random) -> String {
+    match random.below(10) {
+        0..=2 => {
+            let watch = Watch::range(some_range(random)).from(some_revision(engine, random)).capacity(3);
+            let watch = if random.one_in(2) { watch.prev_kv() } else { watch.progress_notify() };
+            engine.watch(stream, &WatchRequest::Create(watch));
+            "watch".to_owned()
+        }
+        3 => {
+            engine.watch(stream, &WatchRequest::Cancel(WatchId::new(random.below(200) as i64)));
+            "cancel".to_owned()
+        }
+        4 => {
+            engine.watch(stream, &WatchRequest::Progress);
+            "progress".to_owned()
+        }
+        5 => {
+            engine.set_timer(stream, Some(engine.now() + millis(random.below(30_000))));
+            "timer".to_owned()
+        }
+        _ => {
+            let mut received = VecDeque::new();
+            while engine.receive(stream, &mut received) {}
+            format!("receive {received:?}")
         }
     }
 }

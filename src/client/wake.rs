@@ -1,33 +1,30 @@
 //! Waking many, whatever one of them does.
 
 use std::task::Waker;
+use std::vec::IntoIter;
 
 /// Wakers to be called in their order, once no lock is held. If one panics, the others are called all the same, and the
 /// panic goes on.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct WakeList {
-    /// In the reverse order.
-    wakers: Vec<Waker>,
+    wakers: IntoIter<Waker>,
 }
 
 impl WakeList {
-    pub(crate) fn wake(wakers: impl DoubleEndedIterator<Item = Waker>) {
-        let mut list = Self { wakers: wakers.rev().collect() };
-        list.wake_rest();
+    pub(crate) fn wake(wakers: Vec<Waker>) {
+        Self { wakers: wakers.into_iter() }.wake_rest();
     }
 
     fn wake_rest(&mut self) {
-        while let Some(waker) = self.wakers.pop() {
+        for waker in self.wakers.by_ref() {
             waker.wake();
         }
     }
 }
 
 impl Drop for WakeList {
+    /// Only where a waker has panicked is any left. The next one to panic ends the process.
     fn drop(&mut self) {
-        if !self.wakers.is_empty() {
-            // A waker has panicked, and its unwinding brought us here. The next one to panic ends the process.
-            self.wake_rest();
-        }
+        self.wake_rest();
     }
 }

@@ -47,7 +47,7 @@ impl Out {
         drop(self.garbage);
         if !self.woken.is_empty() {
             let wakers: Vec<_> = self.woken.iter().filter_map(|inbox| inbox.notify()).collect();
-            WakeList::wake(wakers.into_iter());
+            WakeList::wake(wakers);
         }
     }
 }
@@ -220,7 +220,7 @@ impl Shell {
         self.arm(held.next_deadline().map(|_| held.now()));
         let inboxes: Vec<_> = inboxes.into_values().filter_map(|inbox| inbox.upgrade()).collect();
         let wakers: Vec<_> = inboxes.iter().filter_map(|inbox| inbox.close()).collect();
-        WakeList::wake(wakers.into_iter());
+        WakeList::wake(wakers);
         Ok(())
     }
 }
