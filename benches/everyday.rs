@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use workloads::keys::Stock;
-use workloads::{Duel, leases, lifecycle, points, ranges};
+use workloads::{Duel, leases, lifecycle, points, ranges, seam, watching};
 
 const KEYS: usize = 100_000;
 
@@ -34,10 +34,28 @@ fn ranges(criterion: &mut Criterion) {
 fn leases(criterion: &mut Criterion) {
     measure(criterion, "leases/grant put expire", "put delete", leases::against_put_and_delete);
     measure(criterion, "leases/grant put expire, and the map", "put delete", leases::against_the_map);
+    measure(criterion, "leases/a second with 10k sessions", "without leases", || {
+        leases::sessions_kept_alive(10_000)
+    });
 }
 
 fn lifecycle(criterion: &mut Criterion) {
     measure(criterion, "lifecycle/new get drop", "btreemap", lifecycle::new_get_drop);
+}
+
+fn watching(criterion: &mut Criterion) {
+    measure(criterion, "watching/put beside 10k keys", "unwatched", || {
+        watching::put_beside_keys(KEYS, 10_000)
+    });
+    measure(criterion, "watching/put beside 10k prefixes", "unwatched", || {
+        watching::put_beside_prefixes(KEYS, "p/", 10_000, true)
+    });
+    measure(criterion, "watching/put and receive", "unwatched", || watching::put_and_receive(KEYS));
+}
+
+fn seam(criterion: &mut Criterion) {
+    measure(criterion, "seam/get", "store", || seam::get(1_000));
+    measure(criterion, "seam/txn", "store", || seam::txn(1_000));
 }
 
 /// Measures both sides. A workload that keeps history grows with the iterations, as it would in use.
@@ -58,6 +76,6 @@ fn measure(criterion: &mut Criterion, workload: &str, rival: &str, make: impl Fn
 criterion_group! {
     name = everyday;
     config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(2));
-    targets = points, ranges, leases, lifecycle
+    targets = points, ranges, leases, lifecycle, watching, seam
 }
 criterion_main!(everyday);

@@ -4,6 +4,8 @@
 //! targets to run only those: `cargo bench --bench targets -- T1 T5`. Memory is `cargo bench --bench memory`, and other
 //! stores are in `benches/peers`.
 
+#[path = "support/fan_out.rs"]
+mod fan_out;
 #[path = "support/rounds.rs"]
 mod rounds;
 #[path = "support/stalls.rs"]
@@ -14,10 +16,10 @@ mod workloads;
 
 use std::time::Duration;
 
-use rounds::{compare, nanos};
+use rounds::{compare, excess, nanos};
 use table::{Spread, Table, Target};
 use workloads::keys::Stock;
-use workloads::{Duel, leases, lifecycle, points, ranges};
+use workloads::{Duel, leases, lifecycle, points, ranges, seam, watching};
 
 const KEYS: usize = 100_000;
 const ROUNDS: usize = 15;
@@ -33,6 +35,19 @@ fn main() {
         if is_wanted(target.name) {
             compare(&mut table, target, rounds, calls, make());
         }
+    }
+    for (target, rounds, calls, make) in ratios_of_watches() {
+        if is_wanted(target.name) {
+            compare(&mut table, target, rounds, calls, make());
+        }
+    }
+    for (target, rounds, calls, make) in excesses() {
+        if is_wanted(target.name) {
+            excess(&mut table, target, rounds, calls, make());
+        }
+    }
+    if is_wanted("T11") {
+        fan_out::figures(&mut table, KEYS, ROUNDS);
     }
     if is_wanted("T17") {
         stall_figures(&mut table);
@@ -68,21 +83,65 @@ fn ratios() -> Vec<Ratio> {
             KEYS,
             leases::against_put_and_delete,
         ),
+        (told("T12", "lease, key, expiry / map's put + delete", "x"), 7, KEYS, leases::against_the_map),
         (
-            Target {
-                must: None,
-                aim: None,
-                ..ratio("T12", "lease, key, expiry / map's put + delete", 0.0, 0.0)
-            },
-            7,
-            KEYS,
-            leases::against_the_map,
+            Target { aim: None, ..ratio("T13", "an hour with 10k sessions, a put a second", 1.1, 1.0) },
+            ROUNDS * 4,
+            3_600,
+            || leases::sessions_kept_alive(10_000),
         ),
+        (told("seam", "client.get / store.get, 1k keys", "x"), ROUNDS, CALLS * 4, || seam::get(1_000)),
+        (told("seam", "client.txn / store.txn, 1k keys", "x"), ROUNDS, CALLS, || seam::txn(1_000)),
+    ]
+}
+
+/// Against a store that nobody watches.
+fn ratios_of_watches() -> Vec<Ratio> {
+    vec![
+        (ratio("T9", "put, 10k keys besides watched", 1.3, 1.1), ROUNDS, CALLS, || {
+            watching::put_beside_keys(KEYS, 10_000)
+        }),
+        (ratio("T9", "put, 100k keys besides watched", 3.0, 1.5), ROUNDS, CALLS, || {
+            watching::put_beside_keys(KEYS, 100_000)
+        }),
+        (told("T9", "put, one key besides watched", "x"), ROUNDS, CALLS, || {
+            watching::put_beside_keys(KEYS, 1)
+        }),
+        (told("seam", "put of a watched key, and received", "x"), ROUNDS, CALLS, || {
+            watching::put_and_receive(KEYS)
+        }),
+    ]
+}
+
+/// By how much longer a put takes while ranges are watched in which its key is not.
+fn excesses() -> Vec<Ratio> {
+    let extra = |workload| Target { must: Some(2_000.0), aim: Some(1_000.0), ..told("T10", workload, "ns") };
+    vec![
+        (told("T10", "extra per put, 1 range", "ns"), ROUNDS, CALLS, || {
+            watching::put_beside_prefixes(KEYS, "p/", 1, true)
+        }),
+        (told("T10", "extra per put, 1k ranges", "ns"), ROUNDS, CALLS, || {
+            watching::put_beside_prefixes(KEYS, "p/", 1_000, true)
+        }),
+        (extra("extra per put, 10k ranges, keys anywhere"), ROUNDS, CALLS, || {
+            watching::put_beside_prefixes(KEYS, "p/", 10_000, false)
+        }),
+        (extra("extra per put, 10k ranges, keys between them"), ROUNDS, CALLS, || {
+            watching::put_beside_prefixes(KEYS, "p/", 10_000, true)
+        }),
+        (extra("extra per put, 10k ranges, a long common prefix"), ROUNDS, CALLS, || {
+            watching::put_beside_prefixes(KEYS, "/registry/pods/namespace-", 10_000, true)
+        }),
     ]
 }
 
 fn ratio(name: &'static str, workload: &'static str, must: f64, aim: f64) -> Target {
     Target { name, workload, unit: "x", must: Some(must), aim: Some(aim) }
+}
+
+/// A figure that is told and not judged.
+fn told(name: &'static str, workload: &'static str, unit: &'static str) -> Target {
+    Target { name, workload, unit, must: None, aim: None }
 }
 
 fn stall_figures(table: &mut Table) {

@@ -6,7 +6,23 @@ use crate::table::{Spread, Table, Target};
 use crate::workloads::{Duel, Side};
 
 /// Runs both sides in rounds of `calls` calls, every other round the rival first, and adds the ratio of their times.
-pub(crate) fn compare(table: &mut Table, target: Target, rounds: usize, calls: usize, mut duel: Duel) {
+pub(crate) fn compare(table: &mut Table, target: Target, rounds: usize, calls: usize, duel: Duel) {
+    add(table, target, rounds, calls, duel, |store, rival| store / rival);
+}
+
+/// The same, but adds by how many nanoseconds per call the store takes longer.
+pub(crate) fn excess(table: &mut Table, target: Target, rounds: usize, calls: usize, duel: Duel) {
+    add(table, target, rounds, calls, duel, |store, rival| store - rival);
+}
+
+fn add(
+    table: &mut Table,
+    target: Target,
+    rounds: usize,
+    calls: usize,
+    mut duel: Duel,
+    figure: fn(f64, f64) -> f64,
+) {
     let per_call = |side: &mut Side| nanos(side(calls)) / calls as f64;
     per_call(&mut duel.store);
     per_call(&mut duel.rival);
@@ -20,9 +36,9 @@ pub(crate) fn compare(table: &mut Table, target: Target, rounds: usize, calls: u
             store.push(per_call(&mut duel.store));
         }
     }
-    let ratios = store.iter().zip(&rival).map(|(store, rival)| store / rival).collect();
+    let figures = store.iter().zip(&rival).map(|(&store, &rival)| figure(store, rival)).collect();
     let detail = format!("{:.0} / {:.0} ns", Spread::of(store).median, Spread::of(rival).median);
-    table.add(target, Spread::of(ratios), &detail);
+    table.add(target, Spread::of(figures), &detail);
 }
 
 pub(crate) fn nanos(time: Duration) -> f64 {

@@ -64,6 +64,16 @@ impl Stock {
         })
     }
 
+    /// Between the prefixes `{stem}00000/`, `{stem}00001/` and so on, so many of them, and under none.
+    pub(crate) fn between_prefixes(count: usize, stem: &str, prefixes: usize) -> Self {
+        Self::build(count, |rng, key| {
+            key.extend_from_slice(format!("{stem}{:05}.", rng.below(prefixes)).as_bytes());
+            for _ in 0..8 + rng.below(9) {
+                key.push(ALPHABET[rng.below(ALPHABET.len())]);
+            }
+        })
+    }
+
     fn build(count: usize, extend: impl Fn(&mut Rng, &mut Vec<u8>)) -> Self {
         let mut rng = Rng::new(1);
         let mut keys = Vec::with_capacity(count);
@@ -78,6 +88,14 @@ impl Stock {
         }
         rng.shuffle(&mut keys);
         Self { keys: keys.into(), rng }
+    }
+
+    /// Takes so many of the keys away.
+    pub(crate) fn split_off(&mut self, count: usize) -> Vec<Bytes> {
+        let (taken, left) = self.keys.split_at(count);
+        let taken = taken.iter().map(|key| Bytes::copy_from_slice(key)).collect();
+        self.keys = left.into();
+        taken
     }
 
     /// Every key once, in random order.

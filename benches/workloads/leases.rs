@@ -6,8 +6,8 @@ use bytes::Bytes;
 use leasehold::{Grant, ManualClock, Put, Store};
 
 use super::keys::{Rng, Stock};
-use super::subjects::{LockedMap, Subject};
-use super::{Duel, Side, timed};
+use super::subjects::{LockedMap, Subject, loaded};
+use super::{Duel, Side, in_pieces, timed};
 
 /// So many leases granted, each with one key, and all ended by time; against keys put and deleted without a lease in
 /// the same store.
@@ -18,6 +18,40 @@ pub(crate) fn against_put_and_delete() -> Duel {
 /// The same against the baseline.
 pub(crate) fn against_the_map() -> Duel {
     Duel { store: lease_side(), rival: put_and_delete_side(LockedMap::default) }
+}
+
+/// A put a second for so many seconds of virtual time, while that many sessions are kept alive, each with a key; against
+/// the same with keys that have no lease.
+pub(crate) fn sessions_kept_alive(sessions: usize) -> Duel {
+    Duel { store: seconds_side(sessions, true), rival: seconds_side(sessions, false) }
+}
+
+fn seconds_side(sessions: usize, with_leases: bool) -> Side {
+    let clock = ManualClock::new();
+    let store = Store::builder().clock(clock.clone()).build();
+    let mut stock = Stock::new(sessions * 2);
+    for key in stock.split_off(sessions) {
+        let mut put = Put::new(key, "alive");
+        if with_leases {
+            let grant = Grant::new(Duration::from_secs(10)).standing();
+            put = put.lease(store.grant(grant).expect("a grant is accepted").id());
+        }
+        store.put(put).expect("a put is accepted");
+    }
+    let store = loaded(store, stock.pairs());
+    Box::new(move |seconds| {
+        assert_eq!(store.next_deadline(), None, "sessions that are kept alive make no work");
+        let time = in_pieces(
+            seconds,
+            |piece| stock.puts(piece),
+            |(key, value)| {
+                Subject::put(&store, key, value);
+                clock.advance(Duration::from_secs(1));
+            },
+        );
+        assert_eq!(store.status().expect("the store is open").keys(), sessions as u64 * 2);
+        time
+    })
 }
 
 fn manual_store() -> Store {

@@ -9,7 +9,9 @@ pub(crate) mod lifecycle;
 pub(crate) mod pieces;
 pub(crate) mod points;
 pub(crate) mod ranges;
+pub(crate) mod seam;
 pub(crate) mod subjects;
+pub(crate) mod watching;
 
 pub(crate) use pieces::{Side, in_pieces, timed};
 

@@ -1,0 +1,77 @@
+//! What it costs to call the store through a client, as code does that is to run elsewhere too.
+
+use std::hint::black_box;
+
+use bytes::Bytes;
+use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
+
+use super::keys::Stock;
+use super::subjects::loaded;
+use super::{Duel, in_pieces};
+
+/// A get through the client; against the store's own.
+pub(crate) fn get(keys: usize) -> Duel {
+    let (store, mut stock) = store_of(keys);
+    let (client, mut again) = (store.client(), stock.clone());
+    Duel {
+        store: Box::new(move |calls| {
+            in_pieces(
+                calls,
+                |piece| stock.gets(piece),
+                |key| {
+                    let response = client.get(key).wait().expect("a get is accepted");
+                    black_box(response.kvs()[0].value());
+                },
+            )
+        }),
+        rival: Box::new(move |calls| {
+            in_pieces(
+                calls,
+                |piece| again.gets(piece),
+                |key| {
+                    let response = store.get(key).expect("a get is accepted");
+                    black_box(response.kvs()[0].value());
+                },
+            )
+        }),
+    }
+}
+
+/// A txn of a compare and a put through the client; against the store's own.
+pub(crate) fn txn(keys: usize) -> Duel {
+    let (store, mut stock) = store_of(keys);
+    let (client, mut again) = (store.client(), stock.clone());
+    Duel {
+        store: Box::new(move |calls| {
+            in_pieces(
+                calls,
+                |piece| stock.puts(piece),
+                |call| {
+                    let answer = client.txn(put_if_there(call)).wait().expect("a txn is accepted");
+                    assert!(black_box(answer).succeeded());
+                },
+            )
+        }),
+        rival: Box::new(move |calls| {
+            in_pieces(
+                calls,
+                |piece| again.puts(piece),
+                |call| {
+                    let answer = store.txn(put_if_there(call)).expect("a txn is accepted");
+                    assert!(black_box(answer).succeeded());
+                },
+            )
+        }),
+    }
+}
+
+fn store_of(keys: usize) -> (Store, Stock) {
+    let mut stock = Stock::new(keys);
+    let pairs = stock.pairs();
+    (loaded(Store::new(), pairs), stock)
+}
+
+fn put_if_there((key, value): (Bytes, Bytes)) -> Txn {
+    let is_there = Compare::create_revision(key.clone(), CompareOp::Greater, 0);
+    Txn::new().when([is_there]).and_then([TxnOp::put(key, value)])
+}
