@@ -158,11 +158,12 @@ impl fmt::Display for WatchId {
 pub struct StreamId(u64);
 
 impl StreamId {
-    pub(crate) const fn new(number: u64) -> Self {
-        Self(number)
+    /// A stream's slot is its own while it is open; the generation tells it from those that had the slot before.
+    pub(crate) const fn new(generation: u32, slot: u32) -> Self {
+        Self((generation as u64) << 32 | slot as u64)
     }
 
-    pub(crate) const fn get(self) -> u64 {
-        self.0
+    pub(crate) const fn slot(self) -> usize {
+        self.0 as u32 as usize
     }
 }

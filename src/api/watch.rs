@@ -1,4 +1,5 @@
 use std::fmt;
+use std::slice;
 use std::sync::Arc;
 
 use crate::api::{Event, IntoBytes, KeyRange, ResponseHeader, Revision, Timestamp, WatchId};
@@ -134,8 +135,14 @@ pub enum WatchRequest {
 /// What a watch stream is sent: etcd's `WatchResponse`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WatchResponse {
-    pub(crate) header: ResponseHeader,
     pub(crate) watch_id: WatchId,
+    /// All but the id, which all watchers that are sent the same share.
+    pub(crate) body: Arc<WatchResponseBody>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct WatchResponseBody {
+    pub(crate) header: ResponseHeader,
     pub(crate) kind: WatchResponseKind,
 }
 
@@ -143,7 +150,7 @@ pub struct WatchResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WatchResponseKind {
     Events {
-        events: Arc<[Event]>,
+        events: Events,
         fragment: bool,
     },
     Created,
@@ -153,6 +160,31 @@ pub(crate) enum WatchResponseKind {
     Compacted(Revision),
     Progress,
 }
+
+/// The events of a response; a single one, as most are, takes no list.
+#[derive(Clone, Debug)]
+pub(crate) enum Events {
+    Single(Event),
+    Many(Vec<Event>),
+}
+
+impl Events {
+    pub(crate) fn as_slice(&self) -> &[Event] {
+        match self {
+            Self::Single(event) => slice::from_ref(event),
+            Self::Many(events) => events,
+        }
+    }
+}
+
+/// Which of the two it is shows nowhere.
+impl PartialEq for Events {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_slice() == other.as_slice()
+    }
+}
+
+impl Eq for Events {}
 
 /// Why a watcher was not created.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,11 +196,15 @@ pub(crate) enum WatchRefusal {
 }
 
 impl WatchResponse {
+    pub(crate) fn new(watch_id: WatchId, header: ResponseHeader, kind: WatchResponseKind) -> Self {
+        Self { watch_id, body: Arc::new(WatchResponseBody { header, kind }) }
+    }
+
     /// The header. Its revision is that of the events, if the watcher keeps up, and the store's when the response was
     /// made otherwise; of a [progress notification](Self::is_progress_notify), a promise that all until then was sent. A
     /// watch that ended by a compaction shows 0 (R-WCH-9, R-WCH-10, R-WCH-12).
     pub fn header(&self) -> &ResponseHeader {
-        &self.header
+        &self.body.header
     }
 
     /// The watcher; [`WatchId::INVALID`] if it was refused, or if all of the stream are meant.
@@ -178,18 +214,18 @@ impl WatchResponse {
 
     /// Whether this answers a request to create a watcher, be it refused.
     pub fn created(&self) -> bool {
-        matches!(self.kind, WatchResponseKind::Created | WatchResponseKind::Refused(_))
+        matches!(self.body.kind, WatchResponseKind::Created | WatchResponseKind::Refused(_))
     }
 
     /// Whether the watcher has ended, or was refused.
     pub fn canceled(&self) -> bool {
         use WatchResponseKind::{Canceled, Compacted, Refused};
-        matches!(self.kind, Canceled | Compacted(_) | Refused(_))
+        matches!(self.body.kind, Canceled | Compacted(_) | Refused(_))
     }
 
     /// The compacted revision, if the watcher ended because it had still to be sent earlier ones.
     pub fn compact_revision(&self) -> Option<Revision> {
-        match self.kind {
+        match self.body.kind {
             WatchResponseKind::Compacted(revision) => Some(revision),
             _ => None,
         }
@@ -197,7 +233,7 @@ impl WatchResponse {
 
     /// Why the watcher was refused, in etcd's words; else empty.
     pub fn cancel_reason(&self) -> &'static str {
-        match self.kind {
+        match self.body.kind {
             WatchResponseKind::Refused(WatchRefusal::EmptyRange) => "mvcc: watcher range is empty",
             WatchResponseKind::Refused(WatchRefusal::DuplicateId) => {
                 "mvcc: duplicate watch ID provided on the WatchStream"
@@ -211,29 +247,29 @@ impl WatchResponse {
 
     /// Whether more pieces of the same response follow.
     pub fn fragment(&self) -> bool {
-        matches!(self.kind, WatchResponseKind::Events { fragment: true, .. })
+        matches!(self.body.kind, WatchResponseKind::Events { fragment: true, .. })
     }
 
     /// The events, by revision, and those of one revision in the order in which it made them (R-WCH-8).
     pub fn events(&self) -> &[Event] {
-        match &self.kind {
-            WatchResponseKind::Events { events, .. } => events,
+        match &self.body.kind {
+            WatchResponseKind::Events { events, .. } => events.as_slice(),
             _ => &[],
         }
     }
 
     /// Whether this says only how far the store has come (R-WCH-19).
     pub fn is_progress_notify(&self) -> bool {
-        matches!(self.kind, WatchResponseKind::Progress)
+        matches!(self.body.kind, WatchResponseKind::Progress)
     }
 }
 
 impl fmt::Debug for WatchResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("WatchResponse");
-        shown.field("revision", &self.header.revision).field("watch_id", &self.watch_id);
-        match &self.kind {
-            WatchResponseKind::Events { events, .. } => shown.field("events", events),
+        shown.field("revision", &self.header().revision).field("watch_id", &self.watch_id);
+        match &self.body.kind {
+            WatchResponseKind::Events { events, .. } => shown.field("events", &events.as_slice()),
             kind => shown.field("kind", kind),
         };
         shown.finish()

@@ -32,7 +32,7 @@ struct Contents {
     /// Whether the backend has more.
     is_notified: bool,
     is_closed: bool,
-    /// Since when there is something in the queue.
+    /// Since when there is something, as far as the taker has not looked since.
     since: Option<Timestamp>,
     waker: Option<Waker>,
 }
@@ -70,66 +70,62 @@ impl Inbox {
         &self.stream
     }
 
-    /// Adds a delivery. Gives whom to wake.
+    /// Adds a delivery, at a time of the backend. Gives whom to wake.
     #[must_use = "who waits for it has to be woken"]
-    pub fn push(&self, delivery: Delivery) -> Option<Waker> {
-        self.change(|contents| contents.queue.push_back(delivery))
+    pub fn push(&self, delivery: Delivery, now: Timestamp) -> Option<Waker> {
+        self.change(Some(now), |contents| contents.queue.push_back(delivery))
     }
 
-    /// Notes that there is something to be pulled. Gives whom to wake.
+    /// Notes that there is something to be pulled, at a time of the backend. Gives whom to wake.
     #[must_use = "who waits for it has to be woken"]
-    pub fn notify(&self) -> Option<Waker> {
-        self.change(|contents| contents.is_notified = true)
+    pub fn notify(&self, now: Timestamp) -> Option<Waker> {
+        self.change(Some(now), |contents| contents.is_notified = true)
     }
 
     /// Notes that the backend is gone: after what is in the inbox nothing comes. Gives whom to wake.
     #[must_use = "who waits for it has to be woken"]
     pub fn close(&self) -> Option<Waker> {
-        self.change(|contents| contents.is_closed = true)
+        self.change(None, |contents| contents.is_closed = true)
     }
 
-    /// Lets a backend that is asked to pull add what it has. The closure gives whether there is more, and since when what it
-    /// adds has been there; it runs without any lock of the inbox.
-    pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> (bool, Option<Timestamp>)) {
-        let mut queue = std::mem::take(&mut self.contents.lock().queue);
-        let was_empty = queue.is_empty();
-        let (has_more, since) = pull(&mut queue);
+    fn change(&self, now: Option<Timestamp>, change: impl FnOnce(&mut Contents)) -> Option<Waker> {
         let mut contents = self.contents.lock();
-        queue.append(&mut contents.queue);
-        contents.queue = queue;
-        contents.is_notified |= has_more;
-        if was_empty {
-            contents.since = since;
+        if !contents.has_something() {
+            contents.since = now;
         }
-        self.settle(&contents);
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Contents)) -> Option<Waker> {
-        let mut contents = self.contents.lock();
         change(&mut contents);
         self.settle(&contents);
         contents.waker.take()
     }
 
-    /// Takes what is there, without waiting.
-    pub(super) fn look(&self) -> Look {
+    /// Lets a backend that is asked to pull add what it has. The closure gives whether there is more; it runs without any lock
+    /// of the inbox.
+    pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
+        let mut queue = std::mem::take(&mut self.contents.lock().queue);
+        let has_more = pull(&mut queue);
         let mut contents = self.contents.lock();
-        self.look_into(&mut contents)
+        queue.append(&mut contents.queue);
+        contents.queue = queue;
+        contents.is_notified |= has_more;
+        self.settle(&contents);
     }
 
-    /// The same, and registers the waker if there is nothing.
-    pub(super) fn look_or_register(&self, waker: &Waker) -> Look {
+    /// Takes what is there, without waiting: the first delivery, and the others into `rest`, which is empty. Registers the
+    /// waker, if there is one, where there is nothing.
+    pub(super) fn look(&self, rest: &mut VecDeque<Delivery>, waker: Option<&Waker>) -> Look {
         let mut contents = self.contents.lock();
-        let look = self.look_into(&mut contents);
-        let is_registered = contents.waker.as_ref().is_some_and(|registered| registered.will_wake(waker));
-        if !matches!(look, Look::Nothing) || is_registered {
+        let look = self.look_into(&mut contents, rest);
+        let (Look::Nothing, Some(waker)) = (&look, waker) else {
+            return look;
+        };
+        if contents.waker.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
             return look;
         }
         drop(contents);
         // Cloning and dropping wakers is foreign code, so neither is done under the lock; hence the second look.
         let waker = waker.clone();
         let mut contents = self.contents.lock();
-        let look = self.look_into(&mut contents);
+        let look = self.look_into(&mut contents, rest);
         let displaced =
             if matches!(look, Look::Nothing) { contents.waker.replace(waker) } else { Some(waker) };
         drop(contents);
@@ -137,34 +133,56 @@ impl Inbox {
         look
     }
 
-    fn look_into(&self, contents: &mut Contents) -> Look {
+    fn look_into(&self, contents: &mut Contents, rest: &mut VecDeque<Delivery>) -> Look {
         let look = if let Some(delivery) = contents.queue.pop_front() {
+            if !self.has_token() {
+                std::mem::swap(&mut contents.queue, rest);
+            }
             Look::Delivery(delivery)
         } else if std::mem::take(&mut contents.is_notified) {
-            Look::MustPull
+            return Look::MustPull;
         } else if contents.is_closed {
             Look::Closed
         } else {
+            contents.since = None;
             Look::Nothing
         };
-        if !matches!(look, Look::MustPull) {
-            self.settle(contents);
-        }
+        self.settle(contents);
         look
     }
 
-    /// The first delivery that is there, as `read` sees it, and since when there is one.
-    pub(super) fn peek<T>(&self, read: impl FnMut(&Delivery) -> Option<T>) -> Option<(T, Option<Timestamp>)> {
-        let contents = self.contents.lock();
-        let found = contents.queue.iter().find_map(read)?;
-        Some((found, contents.since))
+    /// Puts back what was taken and not used.
+    pub(super) fn put_back(&self, rest: &mut VecDeque<Delivery>) {
+        let mut contents = self.contents.lock();
+        rest.append(&mut contents.queue);
+        std::mem::swap(&mut contents.queue, rest);
+        self.settle(&contents);
     }
 
-    /// A channel that holds a token while there is something.
-    pub(super) fn ready(&self) -> &Receiver<()> {
-        let (_, receiver) = self.token.get_or_init(|| bounded(1));
+    /// Since when there is something.
+    pub(super) fn since(&self) -> Option<Timestamp> {
+        self.contents.lock().since
+    }
+
+    /// What `read` finds first among what is there.
+    pub(super) fn peek<T>(&self, read: impl FnMut(&Delivery) -> Option<T>) -> Option<T> {
+        self.contents.lock().queue.iter().find_map(read)
+    }
+
+    /// A channel that holds a token while there is something, or `has_rest` says that its taker has. From then on nothing is
+    /// taken ahead.
+    pub(super) fn ready(&self, has_rest: bool) -> &Receiver<()> {
+        let (sender, receiver) = self.token.get_or_init(|| bounded(1));
         self.settle(&self.contents.lock());
+        if has_rest {
+            sender.try_send(()).unwrap_or_default();
+        }
         receiver
+    }
+
+    /// Whether anybody has asked for the channel.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.get().is_some()
     }
 
     /// Sees to it that the channel, once somebody has asked for it, holds its token if and only if there is something.

@@ -1,5 +1,6 @@
 //! An inbox of one's own at a backend.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -16,6 +17,8 @@ use crate::{Error, Result};
 pub(super) struct Mailbox {
     backend: Shared,
     inbox: Arc<Inbox>,
+    /// What was taken out of the inbox ahead, so that its lock is taken once for all of it.
+    rest: VecDeque<Delivery>,
     /// The instant that the timer was set to last.
     timer: Option<Timestamp>,
 }
@@ -31,7 +34,7 @@ impl std::fmt::Debug for Shared {
 
 impl Mailbox {
     pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend: Shared(backend), inbox: Arc::new(Inbox::new()), timer: None }
+        Self { backend: Shared(backend), inbox: Arc::new(Inbox::new()), rest: VecDeque::new(), timer: None }
     }
 
     pub(super) fn watch(&self, requests: &[WatchRequest]) {
@@ -48,9 +51,8 @@ impl Mailbox {
     }
 
     /// Waits for the next delivery. A timer that was unset or set anew meanwhile is not one.
-    pub(super) fn poll(&self, context: &mut Context<'_>) -> Poll<Result<Delivery>> {
-        let look = || self.inbox.look_or_register(context.waker());
-        match self.next(look) {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery>> {
+        match self.next(Some(context.waker())) {
             Look::Delivery(delivery) => Poll::Ready(Ok(delivery)),
             Look::Closed => Poll::Ready(Err(Error::Stopped)),
             Look::Nothing | Look::MustPull => Poll::Pending,
@@ -58,17 +60,21 @@ impl Mailbox {
     }
 
     /// Takes a delivery if there is one.
-    pub(super) fn try_take(&self) -> Result<Option<Delivery>> {
-        match self.next(|| self.inbox.look()) {
+    pub(super) fn try_take(&mut self) -> Result<Option<Delivery>> {
+        match self.next(None) {
             Look::Delivery(delivery) => Ok(Some(delivery)),
             Look::Closed => Err(Error::Stopped),
             Look::Nothing | Look::MustPull => Ok(None),
         }
     }
 
-    fn next(&self, mut look: impl FnMut() -> Look) -> Look {
+    fn next(&mut self, waker: Option<&Waker>) -> Look {
+        if !self.rest.is_empty() && self.inbox.has_token() {
+            self.inbox.put_back(&mut self.rest);
+        }
         loop {
-            match look() {
+            let taken = self.rest.pop_front().map(Look::Delivery);
+            match taken.unwrap_or_else(|| self.inbox.look(&mut self.rest, waker)) {
                 Look::MustPull => self.backend.0.pull(&self.inbox),
                 Look::Delivery(Delivery::Timer(at)) if Some(at) != self.timer => {}
                 look => return look,
@@ -106,23 +112,23 @@ impl Mailbox {
     }
 
     pub(super) fn ready(&self) -> &Receiver<()> {
-        self.inbox.ready()
+        self.inbox.ready(!self.rest.is_empty())
     }
 
     /// How far a watcher is behind, with what lies in the inbox.
     pub(super) fn lag(&self, id: WatchId) -> Option<Lag> {
         let behind = self.backend.0.lag(&self.inbox, id)?;
-        let unread = self.inbox.peek(|delivery| match delivery {
+        let first = |delivery: &Delivery| match delivery {
             Delivery::Watch(response) if response.watch_id == id => {
                 response.events().first().map(|event| event.kv.mod_revision())
             }
             _ => None,
-        });
-        let Some((next, since)) = unread else {
-            return Some(behind);
         };
-        let revisions = behind.current.next().get().abs_diff(next.get());
-        Some(Lag { revisions, since: since.or(behind.since), ..behind })
+        let unread = self.rest.iter().find_map(first).or_else(|| self.inbox.peek(first));
+        let revisions =
+            unread.map_or(behind.revisions, |next| behind.current.next().get().abs_diff(next.get()));
+        let since = self.inbox.since().or(behind.since).filter(|_| revisions > 0);
+        Some(Lag { revisions, since, ..behind })
     }
 }
 

@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::request::{Request, Response};
 use crate::api::{
-    Compare, Event, GetResponse, KeyRange, KeyValue, KeyValues, Put, Txn, TxnOp, TxnOpResponse, TxnResponse,
-    Watch, WatchResponse, WatchResponseKind,
+    Compare, Event, Events, GetResponse, KeyRange, KeyValue, KeyValues, Put, Txn, TxnOp, TxnOpResponse,
+    TxnResponse, Watch, WatchResponse, WatchResponseKind,
 };
 
 /// The prefix; empty for the whole key space.
@@ -73,17 +73,16 @@ impl Namespace {
         if self.is_everything() {
             return response;
         }
-        let kind = match response.kind {
-            WatchResponseKind::Events { events, fragment } => {
-                let strip = |event: &Event| Event {
-                    kv: self.strip(&event.kv),
-                    prev_kv: event.prev_kv.as_ref().map(|kv| self.strip(kv)),
-                };
-                WatchResponseKind::Events { events: events.iter().map(strip).collect(), fragment }
-            }
-            kind => kind,
+        let WatchResponseKind::Events { events, fragment } = &response.body.kind else {
+            return response;
         };
-        WatchResponse { kind, ..response }
+        let strip = |event: &Event| Event {
+            kv: self.strip(&event.kv),
+            prev_kv: event.prev_kv.as_ref().map(|kv| self.strip(kv)),
+        };
+        let events = Events::Many(events.as_slice().iter().map(strip).collect());
+        let kind = WatchResponseKind::Events { events, fragment: *fragment };
+        WatchResponse::new(response.watch_id, *response.header(), kind)
     }
 
     /// An empty key stays empty, so that it is refused as it would be outside.

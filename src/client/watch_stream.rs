@@ -111,7 +111,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
-        poll_response(&self.mailbox, &self.namespace, context)
+        poll_response(&mut self.mailbox, &self.namespace, context)
     }
 
     /// A channel that holds a token while there is something to receive, for `select!`. After the token was taken from it,
@@ -128,7 +128,7 @@ impl WatchStream {
 }
 
 fn poll_response(
-    mailbox: &Mailbox,
+    mailbox: &mut Mailbox,
     namespace: &Namespace,
     context: &mut Context<'_>,
 ) -> Poll<Result<WatchResponse>> {

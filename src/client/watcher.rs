@@ -72,7 +72,7 @@ impl Watcher {
 
     /// Takes in a response. Gives it back if it is for the user to see; `None` if not.
     fn sort(&mut self, response: WatchResponse) -> Result<Option<WatchResponse>> {
-        match &response.kind {
+        match &response.body.kind {
             WatchResponseKind::Created => {
                 self.id = Some(response.watch_id());
                 Ok(None)
@@ -94,7 +94,8 @@ impl Watcher {
                 Err(Error::Compacted { requested: self.next, compacted: Some(*compacted) })
             }
             WatchResponseKind::Events { events, .. } => {
-                self.next = events.last().map_or(self.next, |event| event.kv.mod_revision().next());
+                self.next =
+                    events.as_slice().last().map_or(self.next, |event| event.kv.mod_revision().next());
                 Ok(Some(response))
             }
             WatchResponseKind::Progress => {

@@ -54,19 +54,9 @@ impl Engine {
         self.hub.take_woken()
     }
 
-    /// Since when a stream has something to receive.
-    pub(crate) fn behind_since(&self, stream: StreamId) -> Option<Timestamp> {
-        self.hub.behind_since(stream)
-    }
-
     /// Whether there are any.
     pub(crate) fn has_woken(&self) -> bool {
         self.hub.has_woken()
-    }
-
-    /// Whether anybody watches, so that it matters when something happens.
-    pub(crate) fn is_watched(&self) -> bool {
-        self.hub.is_watched()
     }
 
     /// Ends the transaction under way, and tells the watchers.

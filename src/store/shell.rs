@@ -1,6 +1,5 @@
 //! The lock: its one place for writing and its one for reading.
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::clock::{Clock, Timer, WeakStore};
@@ -20,8 +19,8 @@ pub(super) struct Shell {
 
 struct State {
     engine: Engine,
-    /// Whom to tell about which stream.
-    inboxes: BTreeMap<StreamId, Weak<Inbox>>,
+    /// Whom to tell about which stream, by its slot.
+    inboxes: Vec<Option<(StreamId, Weak<Inbox>)>>,
     closed: bool,
 }
 
@@ -36,17 +35,21 @@ impl State {
     fn gather(&mut self) -> Out {
         let garbage = self.engine.take_garbage();
         let woken = if self.engine.has_woken() { self.engine.take_woken() } else { Vec::new() };
-        let inbox = |id: StreamId| self.inboxes.get(&id)?.upgrade();
+        let inbox = |id: StreamId| {
+            let (stream, inbox) = self.inboxes.get(id.slot())?.as_ref()?;
+            inbox.upgrade().filter(|_| *stream == id)
+        };
         Out { garbage, woken: woken.into_iter().filter_map(inbox).collect() }
     }
 }
 
 impl Out {
     /// To be called without the lock. Whom to wake is asked of all inboxes first, so that a waker sees all of it.
-    fn settle(self) {
+    fn settle(self, clock: &dyn Clock) {
         drop(self.garbage);
         if !self.woken.is_empty() {
-            let wakers: Vec<_> = self.woken.iter().filter_map(|inbox| inbox.notify()).collect();
+            let now = clock.now();
+            let wakers: Vec<_> = self.woken.iter().filter_map(|inbox| inbox.notify(now)).collect();
             WakeList::wake(wakers);
         }
     }
@@ -63,7 +66,7 @@ pub(super) enum Time {
 impl Shell {
     /// Makes a shell and attaches its clock to it.
     pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>) -> Arc<Self> {
-        let state = RwLock::new(State { engine, inboxes: BTreeMap::new(), closed: false });
+        let state = RwLock::new(State { engine, inboxes: Vec::new(), closed: false });
         let shell = Arc::new(Self { state, clock, timer: OnceLock::new() });
         if let Some(timer) = shell.clock.attach(WeakStore::new(Arc::downgrade(&shell))) {
             let timer = shell.timer.get_or_init(|| timer);
@@ -108,14 +111,14 @@ impl Shell {
             }
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
-            if time == Time::Matters || before.is_some() || engine.is_watched() {
+            if time == Time::Matters || before.is_some() {
                 // A clock of the user's may be read out of order by two threads; the engine's time never goes back.
                 let now = self.clock.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
                     let out = state.gather();
                     drop(state);
-                    out.settle();
+                    out.settle(&*self.clock);
                     continue;
                 }
                 engine.advance(now);
@@ -130,7 +133,7 @@ impl Shell {
             let out = state.gather();
             drop(state);
             self.arm(next);
-            out.settle();
+            out.settle(&*self.clock);
             return answer;
         }
     }
@@ -166,7 +169,10 @@ impl Shell {
         self.write(Time::Matters, |State { engine, inboxes, .. }| {
             let stream = *inbox.stream().get_or_init(|| {
                 let stream = engine.open_stream();
-                inboxes.insert(stream, Arc::downgrade(inbox));
+                if inboxes.len() <= stream.slot() {
+                    inboxes.resize_with(stream.slot() + 1, || None);
+                }
+                inboxes[stream.slot()] = Some((stream, Arc::downgrade(inbox)));
                 stream
             });
             command(engine, stream);
@@ -180,13 +186,9 @@ impl Shell {
             return;
         };
         inbox.fill(|queue| {
-            let mut since = None;
-            let has_more = self.write(Time::IsNoMatter, |state| {
-                since = state.engine.behind_since(stream);
-                Ok(state.engine.receive(stream, queue))
-            });
+            let has_more = self.command(Time::IsNoMatter, |engine| Ok(engine.receive(stream, queue)));
             // A store that is closed has nothing more; the inbox is told so otherwise.
-            (has_more.unwrap_or(false), since)
+            has_more.unwrap_or(false)
         });
     }
 
@@ -196,7 +198,7 @@ impl Shell {
             return Ok(());
         };
         let unreceived = self.write(Time::IsNoMatter, |State { engine, inboxes, .. }| {
-            let inbox = inboxes.remove(&stream);
+            let inbox = inboxes.get_mut(stream.slot()).and_then(Option::take);
             Ok((engine.close_stream(stream), inbox))
         })?;
         drop(unreceived);
@@ -218,7 +220,8 @@ impl Shell {
         })?;
         // A timer that has something to wait for is told, so that it finds out.
         self.arm(held.next_deadline().map(|_| held.now()));
-        let inboxes: Vec<_> = inboxes.into_values().filter_map(|inbox| inbox.upgrade()).collect();
+        let inboxes: Vec<_> =
+            inboxes.into_iter().flatten().filter_map(|(_, inbox)| inbox.upgrade()).collect();
         let wakers: Vec<_> = inboxes.iter().filter_map(|inbox| inbox.close()).collect();
         WakeList::wake(wakers);
         Ok(())

@@ -1,7 +1,9 @@
 //! Watchers that read history: those that start in the past, and those whose share of the queue was full.
 
+use std::sync::Arc;
+
 use super::{Hub, State, View, Watcher};
-use crate::api::{Event, Revision, WatchResponseKind};
+use crate::api::{Event, Events, ResponseHeader, Revision, WatchResponseBody, WatchResponseKind};
 use crate::engine::planted::{Bug, planted};
 
 /// A piece of catching up looks at no more changes than this, but for the rest of the last one's revision.
@@ -21,7 +23,7 @@ impl Hub {
         };
         if next < view.keys.floor() && !planted(Bug::CompactionIsSilent) {
             let kind = WatchResponseKind::Compacted(view.keys.floor());
-            let header = crate::api::ResponseHeader { revision: Revision::new(0), ..view.header };
+            let header = ResponseHeader { revision: Revision::new(0), ..view.header };
             self.respond(slot, id, kind, &View { header, ..*view });
             self.streams.at_mut(slot).lagging -= 1;
             self.watchers.at_mut(watcher).state = State::Compacted;
@@ -29,7 +31,8 @@ impl Hub {
         }
         let (events, next) = read(record, next, view);
         if !events.is_empty() {
-            self.send(watcher, events.into(), view);
+            let kind = WatchResponseKind::Events { events: Events::Many(events), fragment: false };
+            self.send(watcher, &Arc::new(WatchResponseBody { header: view.header, kind }), view);
         }
         if next > view.keys.current() {
             self.streams.at_mut(slot).lagging -= 1;

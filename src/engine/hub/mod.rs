@@ -133,10 +133,10 @@ impl Hub {
     }
 
     pub(super) fn open(&mut self, now: Timestamp) -> StreamId {
-        let generation = u64::from(self.opened);
+        let generation = self.opened;
         self.opened = self.opened.wrapping_add(1);
         let slot = self.streams.insert(Stream {
-            id: StreamId::new(0),
+            id: StreamId::new(0, 0),
             watchers: BTreeMap::new(),
             next_watch_id: 0,
             queue: VecDeque::new(),
@@ -148,14 +148,14 @@ impl Hub {
             opened_at: now,
             tick: None,
         });
-        let id = StreamId::new(generation << 32 | u64::from(slot));
+        let id = StreamId::new(generation, slot);
         self.streams.at_mut(slot).id = id;
         id
     }
 
     /// The slot of a stream that is open.
     fn find(&self, id: StreamId) -> Option<u32> {
-        let slot = id.get() as u32;
+        let slot = id.slot() as u32;
         self.streams.get(slot).filter(|stream| stream.id == id).map(|_| slot)
     }
 
@@ -217,20 +217,12 @@ impl Hub {
         std::mem::take(&mut self.woken)
     }
 
-    pub(super) fn behind_since(&self, id: StreamId) -> Option<Timestamp> {
-        self.streams.at(self.find(id)?).behind_since
-    }
-
     pub(super) fn has_woken(&self) -> bool {
         !self.woken.is_empty()
     }
 
-    /// Whether anybody watches.
-    pub(super) fn is_watched(&self) -> bool {
-        self.watchers.len() > 0
-    }
-
     /// Queues a delivery, and notes whom that wakes.
+    #[inline]
     fn push(&mut self, slot: u32, delivery: Delivery, now: Timestamp) {
         let stream = self.streams.at_mut(slot);
         stream.queue.push_back(delivery);
@@ -242,8 +234,7 @@ impl Hub {
 
     /// Queues a response about a watcher.
     fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &View<'_>) {
-        let response = WatchResponse { header: view.header, watch_id, kind };
-        self.push(slot, Delivery::Watch(response), view.now);
+        self.push(slot, Delivery::Watch(WatchResponse::new(watch_id, view.header, kind)), view.now);
     }
 
     /// Takes a watcher out of its topic, if it is in one, and out of the count of those that lag.

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use super::topics::{Member, TopicId};
 use super::{Hub, Options, State, View};
-use crate::api::{Event, KeyValue, Revision, WatchResponseKind};
+use crate::api::{
+    Delivery, Event, Events, KeyValue, Revision, WatchId, WatchResponse, WatchResponseBody, WatchResponseKind,
+};
 use crate::engine::planted::{Bug, planted};
 
 /// A watcher of a topic that a transaction concerns.
@@ -17,11 +19,11 @@ pub(super) struct Recipient {
     batch: usize,
 }
 
-/// The changes of a transaction to the keys of a topic, and the events of them: made once for all watchers that want the
-/// same of them.
+/// The changes of a transaction to the keys of a topic, and the responses about them: each made once for all watchers that
+/// want the same.
 struct Batch<'a> {
     changes: Vec<&'a KeyValue>,
-    made: [Option<Arc<[Event]>>; Options::COUNT],
+    made: [Option<Arc<WatchResponseBody>>; Options::COUNT],
 }
 
 impl<'a> Batch<'a> {
@@ -29,18 +31,23 @@ impl<'a> Batch<'a> {
         Self { changes, made: [const { None }; Options::COUNT] }
     }
 
-    /// The events for watchers with these options; none, if all are filtered out.
-    fn events(&mut self, options: Options, view: &View<'_>) -> Option<Arc<[Event]>> {
+    /// What watchers with these options are sent; nothing, if all is filtered out.
+    fn body(&mut self, options: Options, view: &View<'_>) -> Option<&Arc<WatchResponseBody>> {
         let made = &mut self.made[options.index()];
         if made.is_none() {
             let wanted = |kv: &&&KeyValue| !options.filter_out(kv.event_type());
-            *made = Some(match self.changes[..] {
-                // The usual case, for which an array takes no list beside it.
-                [kv] if wanted(&&kv) => Arc::new([view.event(kv, options)]),
-                _ => self.changes.iter().filter(wanted).map(|kv| view.event(kv, options)).collect(),
-            });
+            let mut events = self.changes.iter().filter(wanted).map(|kv| view.event(kv, options));
+            let events = match self.changes.len() {
+                1 => Events::Single(events.next()?),
+                _ => Events::Many(events.collect()),
+            };
+            if events.as_slice().is_empty() {
+                return None;
+            }
+            let kind = WatchResponseKind::Events { events, fragment: false };
+            *made = Some(Arc::new(WatchResponseBody { header: view.header, kind }));
         }
-        made.clone().filter(|events| !events.is_empty())
+        made.as_ref()
     }
 }
 
@@ -95,11 +102,11 @@ impl Hub {
         if revision < record.start {
             return;
         }
-        let Some(events) = batch.events(record.options, view) else {
+        let Some(body) = batch.body(record.options, view) else {
             return;
         };
         if record.queued(self.streams.at(record.stream)) < record.capacity {
-            self.send(watcher, events, view);
+            self.send(watcher, body, view);
         } else {
             let next = if planted(Bug::OverflowSkips) { revision.next() } else { revision };
             self.fall_behind(watcher, next);
@@ -114,29 +121,33 @@ impl Hub {
     }
 
     /// Queues a response with events, in pieces if it is too long for one and pieces are wanted (R-WCH-18).
-    pub(super) fn send(&mut self, watcher: u32, events: Arc<[Event]>, view: &View<'_>) {
+    pub(super) fn send(&mut self, watcher: u32, body: &Arc<WatchResponseBody>, view: &View<'_>) {
         let record = self.watchers.at_mut(watcher);
-        let (slot, id) = (record.stream, record.id);
+        let (slot, watch_id) = (record.stream, record.id);
         let epoch = self.streams.at(slot).epoch;
         if record.epoch != epoch {
             (record.epoch, record.queued) = (epoch, 0);
         }
         record.queued += 1;
         record.was_sent = true;
-        let mut rest = &events[..];
-        if record.fragment && events.len() > 1 && encoded_len(&events) >= view.fragment_bytes {
-            loop {
-                let piece = piece_len(rest, view.fragment_bytes);
-                if piece == rest.len() {
-                    break;
-                }
-                let kind = WatchResponseKind::Events { events: rest[..piece].into(), fragment: true };
-                self.respond(slot, id, kind, view);
-                rest = &rest[piece..];
-            }
+        if record.fragment
+            && let WatchResponseKind::Events { events, .. } = &body.kind
+            && encoded_len(events.as_slice()) >= view.fragment_bytes
+        {
+            return self.send_in_pieces(slot, watch_id, events.as_slice(), view);
         }
-        let events = if rest.len() == events.len() { events } else { rest.into() };
-        self.respond(slot, id, WatchResponseKind::Events { events, fragment: false }, view);
+        let response = WatchResponse { watch_id, body: Arc::clone(body) };
+        self.push(slot, Delivery::Watch(response), view.now);
+    }
+
+    fn send_in_pieces(&mut self, slot: u32, watch_id: WatchId, mut rest: &[Event], view: &View<'_>) {
+        while !rest.is_empty() {
+            let (piece, others) = rest.split_at(piece_len(rest, view.fragment_bytes));
+            let events = Events::Many(piece.to_vec());
+            let kind = WatchResponseKind::Events { events, fragment: !others.is_empty() };
+            self.respond(slot, watch_id, kind, view);
+            rest = others;
+        }
     }
 }
 
