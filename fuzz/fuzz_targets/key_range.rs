@@ -1,0 +1,7 @@
+//! Ranges of keys against what they are said to mean.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|data: &[u8]| leasehold_fuzz::key_range::run(data));

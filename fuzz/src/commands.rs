@@ -1,0 +1,90 @@
+//! A list of commands, made of the engine and of the naive model side by side.
+//!
+//! After every command the answers are equal and the engine's books are in order; after a compaction everything is
+//! reclaimed; at the end every revision that can be read is. All of that is the lockstep's of `tests/support`.
+
+mod decode;
+mod shrink;
+
+use std::cell::RefCell;
+use std::fmt;
+
+use super::support::adapter::EngineSubject;
+use super::support::lockstep::{Divergence, Driver, Tally};
+use super::support::strategy::{Present, resolve};
+use super::support::wire::{Request, Settings};
+use super::totals::AtExit;
+use decode::Decoder;
+pub use shrink::shrink;
+
+/// More would make the model, which walks all of history for every answer, too slow for its use.
+const REQUESTS_MAX: usize = 160;
+
+thread_local! {
+    static TOTALS: RefCell<AtExit<Totals>> = RefCell::new(AtExit(Totals::new()));
+}
+
+/// Panics with the commands and both answers where the two disagree.
+pub fn run(data: &[u8]) {
+    let (settings, requests) = decode(data);
+    match lockstep(&settings, &requests) {
+        Ok(tally) => TOTALS.with_borrow_mut(|totals| totals.0.add(tally)),
+        Err(divergence) => panic!("the engine does not answer as the model does:\n{divergence}"),
+    }
+}
+
+fn decode(data: &[u8]) -> (Settings, Vec<Request>) {
+    let mut decoder = Decoder::new(data);
+    let settings = decoder.settings();
+    let mut requests: Vec<Request> = decoder.grants().collect();
+    while !decoder.is_over() && requests.len() < REQUESTS_MAX {
+        requests.push(decoder.request());
+    }
+    (settings, requests)
+}
+
+fn lockstep(settings: &Settings, requests: &[Request]) -> Result<Tally, Box<Divergence>> {
+    let driver = Driver {
+        make: EngineSubject::new,
+        check: |engine: &mut EngineSubject| engine.check_invariants(),
+        drain: EngineSubject::drain,
+    };
+    driver.run(settings, requests)
+}
+
+/// What all inputs so far have met.
+#[derive(Debug, Default)]
+struct Totals {
+    inputs: u64,
+    tally: Tally,
+}
+
+impl Totals {
+    fn new() -> Self {
+        assert_relative_revisions();
+        Self::default()
+    }
+
+    fn add(&mut self, tally: Tally) {
+        self.inputs += 1;
+        self.tally += tally;
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.tally.operations.values();
+        let commands: u64 = counts.map(|count| count.answered + count.refused).sum();
+        write!(f, "{}\ntotal: {commands} commands in {} inputs", self.tally, self.inputs)
+    }
+}
+
+/// The decoder's relative revisions must be what `strategy` takes for such: otherwise they would all be in the far future,
+/// and next to nothing would be tested.
+fn assert_relative_revisions() {
+    let present = Present { current: 30, compacted: 20, leases: 0, alarm: None };
+    for (relative, real) in [(decode::CURRENT - 1, 29), (decode::COMPACTED + 1, 21)] {
+        let resolved = resolve(&Request::HashKv { revision: relative }, &present);
+        assert_eq!(resolved, Request::HashKv { revision: real }, "relative revisions are resolved");
+    }
+}

@@ -1,0 +1,246 @@
+//! Bytes as commands that meet each other: few keys, few leases, revisions near those that count, limits within reach.
+
+mod txn;
+
+use super::super::choices::Choices;
+use super::super::support::strategy::{KEYS, LEASES};
+use super::super::support::wire::{
+    AlarmAction, AlarmKind, DeleteRangeRequest, PutRequest, RangeRequest, Request, Settings,
+};
+
+/// Stands for the current revision when the command is made, and its neighbours for that one's: `strategy::resolve`.
+pub(super) const CURRENT: i64 = 1 << 40;
+
+/// Stands for the compacted revision, likewise.
+pub(super) const COMPACTED: i64 = 1 << 41;
+
+/// As an alarm's member: that of the first alarm there is.
+const FIRST_ALARM: u64 = u64::MAX;
+
+/// A lease that nobody grants.
+const UNKNOWN_LEASE: i64 = 777;
+
+const SECOND: u64 = 1_000_000_000;
+
+#[derive(Debug)]
+pub(super) struct Decoder<'a> {
+    choices: Choices<'a>,
+}
+
+impl<'a> Decoder<'a> {
+    pub(super) fn new(data: &'a [u8]) -> Self {
+        Self { choices: Choices::new(data) }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.choices.are_over()
+    }
+
+    pub(super) fn settings(&mut self) -> Settings {
+        let choices = &mut self.choices;
+        let quota = u64::from(choices.byte());
+        Settings {
+            max_txn_ops: choices.one_of(&[128, 8, 128, 5]),
+            max_request_bytes: choices.one_of(&[1536 * 1024, 600, 600, 40]),
+            min_ttl: choices.one_of(&[2, 1, 3]),
+            max_ttl: choices.one_of(&[9_000_000_000, 100]),
+            quota_bytes: (quota % 4 == 3).then_some(100 + quota * 32),
+            member_id: choices.one_of(&[1, 2]),
+        }
+    }
+
+    /// Grants of some of the leases that the others use.
+    pub(super) fn grants(&mut self) -> impl Iterator<Item = Request> {
+        let flags = self.choices.flags();
+        let granted = (0..).zip(LEASES).filter(move |&(bit, _)| flags.has(bit));
+        granted.map(|(bit, id)| Request::LeaseGrant { ttl: 10, id, standing: bit == 3 })
+    }
+
+    /// The numbers left over are puts. Kinds of command to come take theirs from those, so that the corpus keeps its
+    /// meaning.
+    pub(super) fn request(&mut self) -> Request {
+        match self.choices.below(128) {
+            20..=31 => Request::Range(self.range()),
+            32..=38 => Request::DeleteRange(self.delete_range()),
+            40..=59 => Request::Txn(self.txn()),
+            60..=62 => Request::Compact { revision: self.revision(), physical: false },
+            63 => Request::Compact { revision: self.revision(), physical: true },
+            64 | 65 => Request::HashKv { revision: self.revision() },
+            66 | 67 => Request::Events { from: self.revision() },
+            68 => Request::Status,
+            69..=75 => self.grant(),
+            76 | 77 => Request::LeaseRevoke { id: self.lease() },
+            78 => Request::LeaseExpire { id: self.lease() },
+            79 | 80 => Request::LeaseKeepAlive { id: self.lease() },
+            81 => Request::LeasePauseKeepAlive { id: self.lease() },
+            82 => Request::LeaseResumeKeepAlive { id: self.lease() },
+            83 | 84 => Request::LeaseTimeToLive { id: self.lease(), keys: self.choices.below(4) > 0 },
+            85 => Request::LeaseLeases,
+            86..=88 => self.alarm(),
+            89..=93 => Request::Advance { nanos: self.nanos() },
+            _ => Request::Put(self.put()),
+        }
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        match self.choices.byte() {
+            // No key at all is refused.
+            255 => Vec::new(),
+            byte => KEYS[usize::from(byte) % KEYS.len()].to_vec(),
+        }
+    }
+
+    /// Of a single key, of all from the key on, an ordinary one, often before the key, or one too long for a small limit.
+    fn range_end(&mut self) -> Vec<u8> {
+        const ENDS: [&[u8]; 7] = [b"\0\0", b"a\0", b"ab\0", b"ac", b"b", b"d", b"\xff\0"];
+        match self.choices.byte() {
+            255 => vec![b'z'; 560 + usize::from(self.choices.below(60))],
+            byte if byte % 16 < 6 => Vec::new(),
+            byte if byte % 16 < 9 => vec![0],
+            byte => ENDS[usize::from(byte % 16) - 9].to_vec(),
+        }
+    }
+
+    fn value(&mut self) -> Vec<u8> {
+        const VALUES: [&[u8]; 4] = [b"", b"x", b"y", b"xy"];
+        match self.choices.byte() {
+            // About as long as a small limit lets a request be.
+            250.. => vec![b'v'; 560 + usize::from(self.choices.below(60))],
+            byte => VALUES[usize::from(byte) % VALUES.len()].to_vec(),
+        }
+    }
+
+    fn lease(&mut self) -> i64 {
+        match self.choices.byte() {
+            255 => UNKNOWN_LEASE,
+            240.. => 0,
+            byte => LEASES[usize::from(byte) % LEASES.len()],
+        }
+    }
+
+    fn revision(&mut self) -> i64 {
+        let byte = self.choices.byte();
+        let number = i64::from(byte);
+        match byte >> 5 {
+            0 => 0,
+            1 | 2 => CURRENT - number % 4,
+            3 => CURRENT - number % 32,
+            4 => CURRENT + 1 + number % 2,
+            5 | 6 => COMPACTED - 1 + number % 4,
+            _ => number % 8 - 3,
+        }
+    }
+
+    fn put(&mut self) -> PutRequest {
+        let (key, value) = (self.key(), self.value());
+        let flags = self.choices.flags();
+        let mut put = PutRequest {
+            key,
+            value,
+            lease: if flags.has(0) { self.lease() } else { 0 },
+            prev_kv: flags.has(1),
+            ignore_value: matches!(flags.from(2) % 16, 14 | 15),
+            ignore_lease: matches!(flags.from(2) % 16, 13 | 15),
+        };
+        // To give a thing and to say that it is to be left alone is refused: mostly not asked for.
+        if flags.from(6) < 3 {
+            if put.ignore_value {
+                put.value.clear();
+            }
+            if put.ignore_lease {
+                put.lease = 0;
+            }
+        }
+        put
+    }
+
+    fn range(&mut self) -> RangeRequest {
+        let flags = self.choices.flags();
+        let (key, range_end) = if flags.has(0) { (vec![0], vec![0]) } else { (self.key(), self.range_end()) };
+        let mut range = RangeRequest { key, range_end, ..RangeRequest::default() };
+        if flags.has(1) {
+            range.revision = self.revision();
+        }
+        if flags.has(2) {
+            range.limit = self.choices.one_of(&[1, 2, 3, 4, 5, -1, i64::MAX]);
+        }
+        if flags.has(3) {
+            range.sort_order = self.number(3);
+            range.sort_target = self.number(5);
+        }
+        if flags.has(4) {
+            self.bounds(&mut range);
+        }
+        range.keys_only = flags.has(5);
+        range.count_only = flags.has_both([5, 6]);
+        range.serializable = flags.has(7);
+        range
+    }
+
+    /// A number of an enum that has `end` of them, or an unknown one.
+    fn number(&mut self, end: u8) -> i32 {
+        match self.choices.byte() {
+            255 => -1,
+            254 => i32::from(end),
+            byte => i32::from(byte % end),
+        }
+    }
+
+    fn bounds(&mut self, range: &mut RangeRequest) {
+        let flags = self.choices.flags();
+        let bounds = [
+            &mut range.min_mod_revision,
+            &mut range.max_mod_revision,
+            &mut range.min_create_revision,
+            &mut range.max_create_revision,
+        ];
+        for (bit, bound) in (0..).zip(bounds) {
+            if flags.has(bit) {
+                let byte = self.choices.byte();
+                let number = i64::from(byte & 15);
+                *bound = if byte < 160 { CURRENT - number } else { number - 2 };
+            }
+        }
+    }
+
+    fn delete_range(&mut self) -> DeleteRangeRequest {
+        let (key, range_end) = (self.key(), self.range_end());
+        DeleteRangeRequest { key, range_end, prev_kv: self.choices.flags().has(0) }
+    }
+
+    fn grant(&mut self) -> Request {
+        const LIMITS: [i64; 6] = [-1, 0, 100, 101, 9_000_000_000, 9_000_000_001];
+        let byte = self.choices.byte();
+        let ttl = match usize::from(byte) {
+            byte if byte < 192 => 1 + byte as i64 % 15,
+            byte => LIMITS[byte % LIMITS.len()],
+        };
+        Request::LeaseGrant { ttl, id: self.lease(), standing: byte & 16 != 0 }
+    }
+
+    /// Most take back the alarm that there is: while one stands, little else is possible.
+    fn alarm(&mut self) -> Request {
+        let byte = self.choices.byte();
+        let kind = [AlarmKind::NoSpace, AlarmKind::Corrupt, AlarmKind::None, AlarmKind::NoSpace]
+            [usize::from(byte >> 4 & 3)];
+        let member = u64::from(byte >> 6);
+        match byte % 16 {
+            0..=8 => Request::Alarm { action: AlarmAction::Deactivate, member: FIRST_ALARM, kind },
+            9 => Request::Alarm { action: AlarmAction::Deactivate, member, kind },
+            10 | 11 => Request::Alarm { action: AlarmAction::Activate, member, kind },
+            _ => Request::Alarm { action: AlarmAction::Get, member, kind },
+        }
+    }
+
+    /// Many on the grid of whole seconds and of thirds, where leases meet their deadlines exactly.
+    fn nanos(&mut self) -> u64 {
+        let byte = self.choices.byte();
+        let number = u64::from(byte % 64);
+        match byte / 64 {
+            0 => number % 16 * SECOND,
+            1 => number * SECOND / 3,
+            2 => number * SECOND / 16 + u64::from(self.choices.byte()),
+            _ => number % 2,
+        }
+    }
+}
