@@ -5,7 +5,7 @@
 //! cargo run --release --example rerun -- shrink artifacts/commands/crash-…
 //! ```
 //!
-//! Arguments that are folders stand for the files in them. `shrink` is no target: it prints the commands that a failing
+//! Arguments that are folders stand for the files in them. `--write DIR` keeps the random inputs. `shrink` is no target: it prints the commands that a failing
 //! input of `commands` cannot do without.
 
 use std::fs;
@@ -14,17 +14,18 @@ use std::path::{Path, PathBuf};
 use leasehold_fuzz::{TARGETS, Target, commands};
 
 /// Of a random input, in bytes.
-const LENGTH_MAX: u64 = 700;
+const LENGTH_MAX: u64 = 400;
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let name = arguments.next().expect("the first argument is a target, or `shrink`");
-    let (mut paths, mut random, mut seed) = (Vec::new(), 0, 1);
+    let (mut paths, mut random, mut seed, mut folder) = (Vec::new(), 0, 1, None);
     while let Some(argument) = arguments.next() {
-        let mut number = || arguments.next().and_then(|text| text.parse().ok()).expect("a number follows");
+        let mut value = || arguments.next().expect("a value follows");
         match &*argument {
-            "--random" => random = number(),
-            "--seed" => seed = number(),
+            "--random" => random = value().parse().expect("a number follows"),
+            "--seed" => seed = value().parse().expect("a number follows"),
+            "--write" => folder = Some(PathBuf::from(value())),
             _ => paths.push(PathBuf::from(argument)),
         }
     }
@@ -37,15 +38,19 @@ fn main() {
         TARGETS.iter().find(|(target, _)| *target == name).expect("the first argument is a target").1;
     println!("{name}: {} files, {random} random inputs of seed {seed}", files.len());
     files.iter().for_each(|file| target(&read(file)));
-    run_random(target, random, seed);
+    run_random(target, random, seed, folder.as_deref());
     println!("{name}: nothing found");
 }
 
-fn run_random(target: Target, inputs: u64, seed: u64) {
+fn run_random(target: Target, inputs: u64, seed: u64, folder: Option<&Path>) {
     let mut random = Random(seed);
-    for _ in 0..inputs {
+    for number in 0..inputs {
         let length = random.next() % LENGTH_MAX;
         let input: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
+        if let Some(folder) = folder {
+            fs::create_dir_all(folder).expect("the folder can be made");
+            fs::write(folder.join(number.to_string()), &input).expect("the input can be written");
+        }
         target(&input);
     }
 }

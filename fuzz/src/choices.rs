@@ -38,6 +38,11 @@ impl<'a> Choices<'a> {
         Flags(self.byte())
     }
 
+    /// All that is left; a target that goes on after that makes first choices.
+    pub fn rest(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.bytes).to_vec()
+    }
+
     /// Up to `longest` bytes, as they are.
     pub fn bytes(&mut self, longest: u8) -> Vec<u8> {
         let length = usize::from(self.below(longest + 1)).min(self.bytes.len());

@@ -36,7 +36,7 @@ pub fn run(data: &[u8]) {
 fn decode(data: &[u8]) -> (Settings, Vec<Request>) {
     let mut decoder = Decoder::new(data);
     let settings = decoder.settings();
-    let mut requests: Vec<Request> = decoder.grants().collect();
+    let mut requests = decoder.beginning();
     while !decoder.is_over() && requests.len() < REQUESTS_MAX {
         requests.push(decoder.request());
     }

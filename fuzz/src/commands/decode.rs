@@ -20,6 +20,9 @@ const FIRST_ALARM: u64 = u64::MAX;
 /// A lease that nobody grants.
 const UNKNOWN_LEASE: i64 = 777;
 
+/// The byte that makes the rare choices, most of which are refused: not 0 or 255, which fuzzers like best.
+const RARE: u8 = 0xb5;
+
 const SECOND: u64 = 1_000_000_000;
 
 #[derive(Debug)]
@@ -49,11 +52,15 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Grants of some of the leases that the others use.
-    pub(super) fn grants(&mut self) -> impl Iterator<Item = Request> {
-        let flags = self.choices.flags();
-        let granted = (0..).zip(LEASES).filter(move |&(bit, _)| flags.has(bit));
-        granted.map(|(bit, id)| Request::LeaseGrant { ttl: 10, id, standing: bit == 3 })
+    /// Some leases and some keys, so that what follows finds any.
+    pub(super) fn beginning(&mut self) -> Vec<Request> {
+        let (leases, keys) = (self.choices.flags(), self.choices.flags());
+        let granted = (0..).zip(LEASES).filter(|&(bit, _)| leases.has(bit));
+        let grants = granted.map(|(bit, id)| Request::LeaseGrant { ttl: 10, id, standing: bit == 3 });
+        let named = (0..).zip(KEYS).filter(|&(bit, _)| keys.has(bit));
+        let puts =
+            named.map(|(_, key)| Request::Put(PutRequest { key: key.to_vec(), ..PutRequest::default() }));
+        grants.chain(puts).collect()
     }
 
     /// The numbers left over are puts. Kinds of command to come take theirs from those, so that the corpus keeps its
@@ -84,8 +91,7 @@ impl<'a> Decoder<'a> {
 
     fn key(&mut self) -> Vec<u8> {
         match self.choices.byte() {
-            // No key at all is refused.
-            255 => Vec::new(),
+            RARE => Vec::new(),
             byte => KEYS[usize::from(byte) % KEYS.len()].to_vec(),
         }
     }
@@ -94,7 +100,7 @@ impl<'a> Decoder<'a> {
     fn range_end(&mut self) -> Vec<u8> {
         const ENDS: [&[u8]; 7] = [b"\0\0", b"a\0", b"ab\0", b"ac", b"b", b"d", b"\xff\0"];
         match self.choices.byte() {
-            255 => vec![b'z'; 560 + usize::from(self.choices.below(60))],
+            RARE => vec![b'z'; 560 + usize::from(self.choices.below(60))],
             byte if byte % 16 < 6 => Vec::new(),
             byte if byte % 16 < 9 => vec![0],
             byte => ENDS[usize::from(byte % 16) - 9].to_vec(),
@@ -105,15 +111,15 @@ impl<'a> Decoder<'a> {
         const VALUES: [&[u8]; 4] = [b"", b"x", b"y", b"xy"];
         match self.choices.byte() {
             // About as long as a small limit lets a request be.
-            250.. => vec![b'v'; 560 + usize::from(self.choices.below(60))],
+            RARE => vec![b'v'; 560 + usize::from(self.choices.below(60))],
             byte => VALUES[usize::from(byte) % VALUES.len()].to_vec(),
         }
     }
 
     fn lease(&mut self) -> i64 {
         match self.choices.byte() {
-            255 => UNKNOWN_LEASE,
-            240.. => 0,
+            RARE => UNKNOWN_LEASE,
+            192..=199 => 0,
             byte => LEASES[usize::from(byte) % LEASES.len()],
         }
     }
@@ -180,8 +186,8 @@ impl<'a> Decoder<'a> {
     /// A number of an enum that has `end` of them, or an unknown one.
     fn number(&mut self, end: u8) -> i32 {
         match self.choices.byte() {
-            255 => -1,
-            254 => i32::from(end),
+            RARE => -1,
+            192 => i32::from(end),
             byte => i32::from(byte % end),
         }
     }
@@ -212,7 +218,7 @@ impl<'a> Decoder<'a> {
         const LIMITS: [i64; 6] = [-1, 0, 100, 101, 9_000_000_000, 9_000_000_001];
         let byte = self.choices.byte();
         let ttl = match usize::from(byte) {
-            byte if byte < 192 => 1 + byte as i64 % 15,
+            byte if !(176..208).contains(&byte) => 1 + byte as i64 % 15,
             byte => LIMITS[byte % LIMITS.len()],
         };
         Request::LeaseGrant { ttl, id: self.lease(), standing: byte & 16 != 0 }

@@ -95,7 +95,7 @@ impl Meaning {
 pub(super) fn key(choices: &mut Choices<'_>) -> Vec<u8> {
     const BYTES: [u8; 8] = [0, 1, b'a', b'b', 0x7f, 0x80, 0xfe, 0xff];
     let length = choices.byte();
-    if length >= 200 {
+    if (160..224).contains(&length) {
         return choices.bytes(20);
     }
     (0..length % 6).map(|_| choices.one_of(&BYTES)).collect()

@@ -14,7 +14,7 @@ impl Decoder<'_> {
     fn txn_of_depth(&mut self, depth: u8) -> TxnRequest {
         let lengths = self.choices.byte();
         // Three short lists, or now and then some of them beyond the small limits.
-        let [compares, successes, failures] = if lengths >= 248 {
+        let [compares, successes, failures] = if (192..200).contains(&lengths) {
             [0; 3].map(|_: u8| self.choices.below(10))
         } else {
             [lengths % 3, lengths / 3 % 4, lengths / 12 % 4]
