@@ -4,6 +4,7 @@
 mod choices;
 pub mod commands;
 pub mod key_range;
+pub mod load;
 #[path = "../../tests/support/mod.rs"]
 mod support;
 mod totals;
@@ -12,4 +13,5 @@ mod totals;
 pub type Target = fn(&[u8]);
 
 /// Every target by its name, which is that of its binary and of its corpus.
-pub const TARGETS: [(&str, Target); 2] = [("commands", commands::run), ("key_range", key_range::run)];
+pub const TARGETS: [(&str, Target); 3] =
+    [("commands", commands::run), ("key_range", key_range::run), ("load", load::run)];

@@ -1,6 +1,7 @@
 //! Bytes as commands that meet each other: few keys, few leases, revisions near those that count, limits within reach.
 
 mod txn;
+mod watch;
 
 use super::super::choices::Choices;
 use super::super::support::strategy::{KEYS, LEASES};
@@ -28,11 +29,13 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(super) struct Decoder<'a> {
     choices: Choices<'a>,
+    /// Whether commands about watches are made.
+    pub(super) has_watches: bool,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(data: &'a [u8]) -> Self {
-        Self { choices: Choices::new(data) }
+        Self { choices: Choices::new(data), has_watches: false }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -49,6 +52,7 @@ impl<'a> Decoder<'a> {
             max_ttl: choices.one_of(&[9_000_000_000, 100]),
             quota_bytes: (quota % 4 == 3).then_some(100 + quota * 32),
             member_id: choices.one_of(&[1, 2]),
+            progress_interval_nanos: SECOND / 10 * choices.one_of(&[10, 1, 25, 6000]),
         }
     }
 
@@ -85,6 +89,7 @@ impl<'a> Decoder<'a> {
             85 => Request::LeaseLeases,
             86..=88 => self.alarm(),
             89..=93 => Request::Advance { nanos: self.nanos() },
+            96..=124 if self.has_watches => self.watch(),
             _ => Request::Put(self.put()),
         }
     }

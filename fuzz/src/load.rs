@@ -1,0 +1,129 @@
+//! Loading what may be anything: it is refused, or it is a store in order, which can be used, saved and loaded again.
+
+mod commands;
+mod seal;
+
+use std::alloc::System;
+use std::cell::RefCell;
+
+use leasehold::{Engine, EngineConfig, LoadError, Timestamp};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+use super::choices::Choices;
+use super::totals::{AtExit, Counts};
+use seal::{seal, unseal};
+
+/// Counts what is allocated, so that a length that was read and believed is noticed.
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// For what a store has before it has anything.
+const BYTES_AT_ONCE: usize = 1 << 20;
+
+/// For what keeping a byte of a save takes, growing as it comes.
+const BYTES_A_BYTE: usize = 100;
+
+thread_local! {
+    static TOTALS: RefCell<AtExit<Counts>> = RefCell::default();
+}
+
+/// Panics where loading does, where it takes too much memory, or where what it gives is not a store in order.
+pub fn run(data: &[u8]) {
+    let mut choices = Choices::new(data);
+    TOTALS.with_borrow_mut(|AtExit(counts)| {
+        counts.begin_input();
+        match choices.below(4) {
+            0 => try_save(&choices.rest(), &mut choices, counts),
+            1 => {
+                let chunk_len = 1 + usize::from(choices.byte()) * 8;
+                try_save(&seal(&choices.rest(), chunk_len), &mut choices, counts);
+            }
+            _ => try_changed(&mut choices, counts),
+        }
+    });
+}
+
+/// Saves a store, and loads that, once as it is, and once changed in places, with checksums that are right.
+fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
+    let changes: Vec<[u8; 4]> = (0..choices.below(5)).map(|_| [0; 4].map(|_: u8| choices.byte())).collect();
+    let chunk_len = 1 + usize::from(choices.byte()) * 8;
+    let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    for _ in 0..choices.below(40) {
+        commands::step(&mut engine, choices, counts);
+    }
+    let saved = save(&engine);
+    let mut payload = unseal(&saved);
+    assert_eq!(seal(&payload, usize::MAX), saved, "the format is understood");
+    let loaded = load(&saved, engine.now(), counts).expect("what was saved can be loaded");
+    assert_eq!(loaded.state_hash(), engine.state_hash(), "what was loaded is what was saved");
+    for change in changes {
+        if !payload.is_empty() {
+            alter(&mut payload, change);
+        }
+    }
+    try_save(&seal(&payload, chunk_len), choices, counts);
+}
+
+/// Changes the payload, which is not empty, in one way at one place.
+fn alter(payload: &mut Vec<u8>, [how, low, high, byte]: [u8; 4]) {
+    let place = usize::from(u16::from_le_bytes([low, high])) % payload.len();
+    let number = payload[place];
+    match how % 8 {
+        0 => payload[place] = byte,
+        1 => payload[place] = number.wrapping_add(1),
+        2 => payload[place] = number.wrapping_sub(1),
+        3 => payload[place] = number ^ 1 << (byte % 8),
+        4 => payload.insert(place, byte),
+        5 => drop(payload.remove(place)),
+        6 => payload.truncate(place),
+        _ => payload.extend_from_within(place..),
+    }
+}
+
+/// Loads it; if it loads, it is used, and as good as what it came from.
+fn try_save(save: &[u8], choices: &mut Choices<'_>, counts: &mut Counts) {
+    let Some(mut engine) = load(save, Timestamp::ORIGIN, counts) else { return };
+    for _ in 0..choices.below(40) {
+        commands::step(&mut engine, choices, counts);
+        engine.check_invariants();
+    }
+    commands::one_of_each(&mut engine, counts);
+    engine.check_invariants();
+    check_again(&engine, counts);
+}
+
+/// What is loaded, if that is not refused; then it is in order, and says of itself what it was told.
+fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
+    let region = Region::new(ALLOCATOR);
+    let loaded = Engine::load(EngineConfig::default(), now, save);
+    let allocated = region.change().bytes_allocated;
+    let allowed = BYTES_AT_ONCE + BYTES_A_BYTE * save.len();
+    assert!(allocated <= allowed, "{allocated} bytes were allocated for {} bytes", save.len());
+    counts.add(match &loaded {
+        Ok(_) => "load",
+        Err(LoadError::Corrupt { what }) => what,
+        Err(LoadError::NotASave) => "refused: not a save",
+        Err(LoadError::NewerVersion { .. }) => "refused: newer",
+        Err(LoadError::Truncated) => "refused: truncated",
+        Err(other) => panic!("memory can be read: {other}"),
+    });
+    let engine = loaded.ok()?;
+    engine.check_invariants();
+    check_again(&engine, counts);
+    Some(engine)
+}
+
+/// A store and what it saves are the same, time apart, of which a save has only what remains.
+fn check_again(engine: &Engine, counts: &mut Counts) {
+    counts.add("save and load");
+    let again = Engine::load(EngineConfig::default(), engine.now(), &save(engine)[..]);
+    let again = again.expect("what was saved can be loaded");
+    again.check_invariants();
+    assert_eq!(again.state_hash(), engine.state_hash(), "what was loaded is what was saved");
+}
+
+fn save(engine: &Engine) -> Vec<u8> {
+    let mut saved = Vec::new();
+    engine.save(&mut saved).expect("memory takes everything");
+    saved
+}
