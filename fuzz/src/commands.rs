@@ -9,10 +9,10 @@ mod shrink;
 use std::cell::RefCell;
 use std::fmt;
 
-use super::support::adapter::EngineSubject;
+use super::support::adapter::engine::EngineSubject;
 use super::support::lockstep::{Divergence, Driver, Tally};
 use super::support::strategy::{Present, resolve};
-use super::support::wire::{Request, Settings, Subject};
+use super::support::wire::{Request, Settings};
 use super::totals::AtExit;
 use decode::Decoder;
 pub use shrink::shrink;
@@ -36,7 +36,6 @@ pub fn run(data: &[u8]) {
 fn decode(data: &[u8]) -> (Settings, Vec<Request>) {
     let mut decoder = Decoder::new(data);
     let settings = decoder.settings();
-    decoder.has_watches = EngineSubject::new(&settings).has_watches();
     let mut requests = decoder.beginning();
     while !decoder.is_over() && requests.len() < REQUESTS_MAX {
         requests.push(decoder.request());

@@ -1,7 +1,6 @@
 //! Loading what may be anything: it is refused, or it is a store in order, which can be used, saved and loaded again.
 
 mod commands;
-mod seal;
 
 use std::alloc::System;
 use std::cell::RefCell;
@@ -10,8 +9,8 @@ use leasehold::{Engine, EngineConfig, LoadError, Timestamp};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::choices::Choices;
+use super::support::save_format::{framed, payload};
 use super::totals::{AtExit, Counts};
-use seal::{seal, unseal};
 
 /// Counts what is allocated, so that a length that was read and believed is noticed.
 #[global_allocator]
@@ -22,6 +21,12 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 
 /// For what keeping a byte of a save takes, growing as it comes.
 const BYTES_A_BYTE: usize = 100;
+
+/// The version of the format.
+const FORMAT: u32 = 1;
+
+/// What a chunk of a save has at the most.
+const CHUNK_MAX: usize = 64 * 1024;
 
 thread_local! {
     static TOTALS: RefCell<AtExit<Counts>> = RefCell::default();
@@ -35,25 +40,30 @@ pub fn run(data: &[u8]) {
         match choices.below(4) {
             0 => try_save(&choices.rest(), &mut choices, counts),
             1 => {
-                let chunk_len = 1 + usize::from(choices.byte()) * 8;
-                try_save(&seal(&choices.rest(), chunk_len), &mut choices, counts);
+                let chunk = chunk(&mut choices);
+                try_save(&framed(FORMAT, &choices.rest(), chunk), &mut choices, counts);
             }
             _ => try_changed(&mut choices, counts),
         }
     });
 }
 
+/// How long chunks are: not so short that their checksums, reckoned the simple way, are all that takes time.
+fn chunk(choices: &mut Choices<'_>) -> usize {
+    16 + usize::from(choices.byte()) * 8
+}
+
 /// Saves a store, and loads that, once as it is, and once changed in places, with checksums that are right.
 fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
     let changes: Vec<[u8; 4]> = (0..choices.below(5)).map(|_| [0; 4].map(|_: u8| choices.byte())).collect();
-    let chunk_len = 1 + usize::from(choices.byte()) * 8;
+    let chunk = chunk(choices);
     let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     for _ in 0..choices.below(40) {
         commands::step(&mut engine, choices, counts);
     }
     let saved = save(&engine);
-    let mut payload = unseal(&saved);
-    assert_eq!(seal(&payload, usize::MAX), saved, "the format is understood");
+    let mut payload = payload(&saved);
+    assert_eq!(framed(FORMAT, &payload, CHUNK_MAX), saved, "the format is understood");
     let loaded = load(&saved, engine.now(), counts).expect("what was saved can be loaded");
     assert_eq!(loaded.state_hash(), engine.state_hash(), "what was loaded is what was saved");
     for change in changes {
@@ -61,7 +71,7 @@ fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
             alter(&mut payload, change);
         }
     }
-    try_save(&seal(&payload, chunk_len), choices, counts);
+    try_save(&framed(FORMAT, &payload, chunk), choices, counts);
 }
 
 /// Changes the payload, which is not empty, in one way at one place.

@@ -29,13 +29,11 @@ const SECOND: u64 = 1_000_000_000;
 #[derive(Debug)]
 pub(super) struct Decoder<'a> {
     choices: Choices<'a>,
-    /// Whether commands about watches are made.
-    pub(super) has_watches: bool,
 }
 
 impl<'a> Decoder<'a> {
     pub(super) fn new(data: &'a [u8]) -> Self {
-        Self { choices: Choices::new(data), has_watches: false }
+        Self { choices: Choices::new(data) }
     }
 
     pub(super) fn is_over(&self) -> bool {
@@ -67,8 +65,8 @@ impl<'a> Decoder<'a> {
         grants.chain(puts).collect()
     }
 
-    /// The numbers left over are puts. Kinds of command to come take theirs from those, so that the corpus keeps its
-    /// meaning.
+    /// The numbers left over are puts. Kinds of command to come take theirs from those, so that the corpora keep most of
+    /// their meaning.
     pub(super) fn request(&mut self) -> Request {
         match self.choices.below(128) {
             20..=31 => Request::Range(self.range()),
@@ -89,7 +87,7 @@ impl<'a> Decoder<'a> {
             85 => Request::LeaseLeases,
             86..=88 => self.alarm(),
             89..=93 => Request::Advance { nanos: self.nanos() },
-            96..=124 if self.has_watches => self.watch(),
+            96..=124 => self.watch(),
             _ => Request::Put(self.put()),
         }
     }

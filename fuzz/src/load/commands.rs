@@ -12,10 +12,12 @@ use super::super::totals::Counts;
 
 const KINDS: u8 = 12;
 
-/// Makes one command of each kind.
+/// Makes a few commands of each kind: those of no lease, or of one that is to be named, among them.
 pub(super) fn one_of_each(engine: &mut Engine, counts: &mut Counts) {
     for kind in 0..KINDS {
-        step(engine, &mut Choices::new(&[kind, 5]), counts);
+        for byte in [0, 5] {
+            step(engine, &mut Choices::new(&[kind, byte]), counts);
+        }
     }
 }
 
