@@ -110,6 +110,11 @@ impl Restore {
     pub(crate) fn start(self, now: Timestamp) -> Result<Engine, Inconsistent> {
         let current = self.keys.current();
         check(self.keys.floor() <= current, "no version at the compacted revision")?;
+        // Each id that the counter has passed was granted, and so was each lease whose id it has not.
+        let passed = 1..self.heading.next_lease_id;
+        let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
+        let granted = (passed.end - passed.start).unsigned_abs() + others;
+        check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")?;
         let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
         lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
         for lease in self.leases {
