@@ -32,7 +32,9 @@ impl Hub {
         let (events, next) = read(record, next, view);
         if !events.is_empty() {
             let kind = WatchResponseKind::Events { events: Events::Many(events), fragment: false };
-            self.send(watcher, &Arc::new(WatchResponseBody { header: view.header, kind }), view);
+            let body = Arc::new(WatchResponseBody { header: view.header, kind });
+            let stream = self.streams.at_mut(slot);
+            self.watchers.at_mut(watcher).send(stream, &body, view, &mut self.woken);
         }
         if next > view.keys.current() {
             self.streams.at_mut(slot).lagging -= 1;

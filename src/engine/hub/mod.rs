@@ -66,7 +66,8 @@ struct Stream {
 struct Watcher {
     stream: u32,
     id: WatchId,
-    range: KeyRange,
+    /// Apart, for it is looked at only when the watcher is not in its topic, or leaves it.
+    range: Box<KeyRange>,
     /// The revision asked for: until then nothing is sent, and no progress reported.
     start: Revision,
     state: State,
@@ -222,14 +223,8 @@ impl Hub {
     }
 
     /// Queues a delivery, and notes whom that wakes.
-    #[inline]
     fn push(&mut self, slot: u32, delivery: Delivery, now: Timestamp) {
-        let stream = self.streams.at_mut(slot);
-        stream.queue.push_back(delivery);
-        stream.behind_since.get_or_insert(now);
-        if std::mem::replace(&mut stream.is_awaited, false) {
-            self.woken.push(stream.id);
-        }
+        self.streams.at_mut(slot).push(delivery, now, &mut self.woken);
     }
 
     /// Queues a response about a watcher.
@@ -257,6 +252,17 @@ impl Hub {
         let stream = self.streams.at(record.stream).id;
         let topic = self.topics.join(&record.range, (stream, record.id), watcher);
         self.watchers.at_mut(watcher).state = State::Synced(topic);
+    }
+}
+
+impl Stream {
+    #[inline]
+    fn push(&mut self, delivery: Delivery, now: Timestamp, woken: &mut Vec<StreamId>) {
+        self.queue.push_back(delivery);
+        self.behind_since.get_or_insert(now);
+        if std::mem::replace(&mut self.is_awaited, false) {
+            woken.push(self.id);
+        }
     }
 }
 

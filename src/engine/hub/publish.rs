@@ -3,21 +3,16 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::topics::{Member, TopicId};
-use super::{Hub, Options, State, View};
+use super::topics::TopicId;
+use super::{Hub, Options, State, Stream, View, Watcher};
 use crate::api::{
-    Delivery, Event, Events, KeyValue, Revision, WatchId, WatchResponse, WatchResponseBody, WatchResponseKind,
+    Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
+    WatchResponseKind,
 };
 use crate::engine::planted::{Bug, planted};
 
-/// A watcher of a topic that a transaction concerns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Recipient {
-    member: Member,
-    watcher: u32,
-    /// Which of the batches it gets.
-    batch: usize,
-}
+/// A watcher of a topic that a transaction concerns, and which of the batches it gets.
+pub(super) type Recipient = (u32, u32);
 
 /// The changes of a transaction to the keys of a topic, and the responses about them: each made once for all watchers that
 /// want the same.
@@ -70,7 +65,7 @@ impl Hub {
                 self.invite(topic, 0, &mut recipients);
             });
             if topics > 1 {
-                recipients.sort_unstable();
+                self.put_in_order(&mut recipients);
             }
             batches.extend((topics > 0).then(|| Batch::of(vec![kv])));
         } else {
@@ -78,26 +73,34 @@ impl Hub {
             for kv in history.iter_from(first) {
                 self.topics.of_key(kv.key(), |topic| concerned.entry(topic).or_default().push(kv));
             }
-            for (batch, (topic, changes)) in concerned.into_iter().enumerate() {
-                self.invite(topic, batch, &mut recipients);
+            for (topic, changes) in concerned {
+                self.invite(topic, batches.len(), &mut recipients);
                 batches.push(Batch::of(changes));
             }
-            recipients.sort_unstable();
+            self.put_in_order(&mut recipients);
         }
-        for recipient in &recipients {
-            self.serve(recipient.watcher, &mut batches[recipient.batch], view);
+        for &(watcher, batch) in &recipients {
+            self.serve(watcher, &mut batches[batch as usize], view);
         }
         self.recipients = recipients;
     }
 
+    /// Those of one topic are in the order in which they are served; those of several are put into it.
+    fn put_in_order(&self, recipients: &mut [Recipient]) {
+        recipients.sort_by_cached_key(|&(watcher, _)| {
+            let record = self.watchers.at(watcher);
+            (self.streams.at(record.stream).id, record.id)
+        });
+    }
+
     fn invite(&self, topic: TopicId, batch: usize, recipients: &mut Vec<Recipient>) {
-        let members = self.topics.members(topic).iter();
-        recipients.extend(members.map(|&(member, watcher)| Recipient { member, watcher, batch }));
+        let batch = u32::try_from(batch).expect("fewer than 2^32 topics fit into memory");
+        recipients.extend(self.topics.members(topic).iter().map(|&(_, watcher)| (watcher, batch)));
     }
 
     /// Sends a watcher what it wants of a transaction; if its share of the queue is full, it is to read history.
     fn serve(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &View<'_>) {
-        let record = self.watchers.at(watcher);
+        let record = self.watchers.at_mut(watcher);
         let revision = view.header.revision;
         if revision < record.start {
             return;
@@ -105,8 +108,9 @@ impl Hub {
         let Some(body) = batch.body(record.options, view) else {
             return;
         };
-        if record.queued(self.streams.at(record.stream)) < record.capacity {
-            self.send(watcher, body, view);
+        let stream = self.streams.at_mut(record.stream);
+        if record.queued(stream) < record.capacity {
+            record.send(stream, body, view, &mut self.woken);
         } else {
             let next = if planted(Bug::OverflowSkips) { revision.next() } else { revision };
             self.fall_behind(watcher, next);
@@ -119,33 +123,44 @@ impl Hub {
         self.watchers.at_mut(watcher).state = State::Lagging { next };
         self.streams.at_mut(slot).lagging += 1;
     }
+}
 
+impl Watcher {
     /// Queues a response with events, in pieces if it is too long for one and pieces are wanted (R-WCH-18).
-    pub(super) fn send(&mut self, watcher: u32, body: &Arc<WatchResponseBody>, view: &View<'_>) {
-        let record = self.watchers.at_mut(watcher);
-        let (slot, watch_id) = (record.stream, record.id);
-        let epoch = self.streams.at(slot).epoch;
-        if record.epoch != epoch {
-            (record.epoch, record.queued) = (epoch, 0);
-        }
-        record.queued += 1;
-        record.was_sent = true;
-        if record.fragment
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        stream: &mut Stream,
+        body: &Arc<WatchResponseBody>,
+        view: &View<'_>,
+        woken: &mut Vec<StreamId>,
+    ) {
+        self.queued = self.queued(stream) + 1;
+        self.epoch = stream.epoch;
+        self.was_sent = true;
+        if self.fragment
             && let WatchResponseKind::Events { events, .. } = &body.kind
             && encoded_len(events.as_slice()) >= view.fragment_bytes
         {
-            return self.send_in_pieces(slot, watch_id, events.as_slice(), view);
+            return self.send_in_pieces(stream, events.as_slice(), view, woken);
         }
-        let response = WatchResponse { watch_id, body: Arc::clone(body) };
-        self.push(slot, Delivery::Watch(response), view.now);
+        let response = WatchResponse { watch_id: self.id, body: Arc::clone(body) };
+        stream.push(Delivery::Watch(response), view.now, woken);
     }
 
-    fn send_in_pieces(&mut self, slot: u32, watch_id: WatchId, mut rest: &[Event], view: &View<'_>) {
+    fn send_in_pieces(
+        &self,
+        stream: &mut Stream,
+        mut rest: &[Event],
+        view: &View<'_>,
+        woken: &mut Vec<StreamId>,
+    ) {
         while !rest.is_empty() {
             let (piece, others) = rest.split_at(piece_len(rest, view.fragment_bytes));
             let events = Events::Many(piece.to_vec());
             let kind = WatchResponseKind::Events { events, fragment: !others.is_empty() };
-            self.respond(slot, watch_id, kind, view);
+            let response = WatchResponse::new(self.id, view.header, kind);
+            stream.push(Delivery::Watch(response), view.now, woken);
             rest = others;
         }
     }

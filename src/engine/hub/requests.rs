@@ -31,7 +31,7 @@ impl Hub {
         let watcher = self.watchers.insert(Watcher {
             stream: slot,
             id,
-            range,
+            range: Box::new(range),
             start: watch.start,
             state: State::Lagging { next: watch.start },
             capacity: watch.capacity.max(1),
