@@ -1,0 +1,241 @@
+//! etcd's rules for watches, checked over what was recorded of one: its tests call them filter, ordered, unique, atomic,
+//! bookmarkable, resumable, reliable, prev_kv and is-create.
+
+use std::collections::BTreeMap;
+
+use leasehold::{Event, EventType, KeyRange, KeyValue, WatchResponse};
+
+/// What was changed, in order: revisions from 2 on, each with keys and their new values, or none if they were deleted.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Log {
+    pub(crate) revisions: Vec<Vec<(String, Option<String>)>>,
+    /// Up to which revision previous pairs may be missing.
+    pub(crate) compacted: i64,
+}
+
+/// A value, and its mod revision.
+pub(crate) type Previous = (String, i64);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) revision: i64,
+    pub(crate) key: String,
+    pub(crate) value: Option<String>,
+    pub(crate) is_create: bool,
+    pub(crate) previous: Option<Previous>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Told {
+    Events(Vec<Seen>),
+    Progress(i64),
+    /// With the compacted revision.
+    Lost(i64),
+}
+
+/// A watch, and all that it was told.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) range: KeyRange,
+    pub(crate) start: i64,
+    /// The revision of its creation, if it is known.
+    pub(crate) created_at: Option<i64>,
+    pub(crate) hides: Option<EventType>,
+    pub(crate) wants_previous: bool,
+    pub(crate) told: Vec<Told>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    Filter,
+    Ordered,
+    Unique,
+    Atomic,
+    Bookmarkable,
+    Resumable,
+    Reliable,
+    PrevKv,
+    IsCreate,
+    /// Only what is compacted may be called lost.
+    Honest,
+}
+
+/// A rule, and whether a record keeps it.
+type Check = (Rule, fn(&Record, &Log) -> bool);
+
+const CHECKS: [Check; 10] = [
+    (Rule::Filter, |record, _| record.seen().all(|seen| record.wants(&seen.key, seen.value.is_some()))),
+    (Rule::Ordered, |record, _| record.seen().is_sorted_by_key(|seen| seen.revision)),
+    (Rule::Unique, |record, _| {
+        let mut seen: Vec<_> = record.seen().map(|seen| (seen.revision, &seen.key)).collect();
+        seen.sort();
+        seen.windows(2).all(|pair| pair[0] != pair[1])
+    }),
+    (Rule::Atomic, |record, _| is_atomic(record)),
+    (Rule::Bookmarkable, |record, _| is_bookmarkable(record)),
+    (Rule::Resumable, |record, log| is_resumable(record, log)),
+    (Rule::Reliable, |record, log| is_reliable(record, log)),
+    (Rule::PrevKv, |record, log| record.seen().all(|seen| has_right_previous(seen, record, log))),
+    (Rule::IsCreate, |record, log| {
+        let creates =
+            |seen: &Seen| seen.value.is_some() && log.before(seen.revision).get(&seen.key).is_none();
+        record.seen().all(|seen| seen.is_create == creates(seen))
+    }),
+    (Rule::Honest, |record, _| is_honest(record)),
+];
+
+/// The first rule that is broken.
+pub(crate) fn broken(record: &Record, log: &Log) -> Option<Rule> {
+    CHECKS.into_iter().find(|(_, keeps)| !keeps(record, log)).map(|(rule, _)| rule)
+}
+
+impl Log {
+    /// The values and mod revisions just before a revision.
+    fn before(&self, revision: i64) -> BTreeMap<String, Previous> {
+        let mut state = BTreeMap::new();
+        for (at, changes) in (2..revision).zip(&self.revisions) {
+            for (key, value) in changes {
+                match value {
+                    Some(value) => state.insert(key.clone(), (value.clone(), at)),
+                    None => state.remove(key),
+                };
+            }
+        }
+        state
+    }
+
+    /// Revision, key and value of all changes that a watch is about.
+    fn wanted(&self, record: &Record) -> Vec<(i64, &str, Option<&str>)> {
+        let changes = (2..).zip(&self.revisions).flat_map(|(revision, changes)| {
+            changes.iter().map(move |(key, value)| (revision, &**key, value.as_deref()))
+        });
+        changes.filter(|(_, key, value)| record.wants(key, value.is_some())).collect()
+    }
+}
+
+impl Seen {
+    pub(crate) fn of(event: &Event) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("the tests put text");
+        let previous = |kv: &KeyValue| (text(kv.value()), kv.mod_revision().get());
+        Self {
+            revision: event.kv().mod_revision().get(),
+            key: text(event.kv().key()),
+            value: (event.event_type() == EventType::Put).then(|| text(event.kv().value())),
+            is_create: event.is_create(),
+            previous: event.prev_kv().map(previous),
+        }
+    }
+}
+
+impl Record {
+    /// Takes down a response, if it is one that tells something.
+    pub(crate) fn take_down(&mut self, response: &WatchResponse) {
+        let revision = response.header().revision().get();
+        if !response.events().is_empty() {
+            self.told.push(Told::Events(response.events().iter().map(Seen::of).collect()));
+        } else if response.is_progress_notify() {
+            self.told.push(Told::Progress(revision));
+        } else if let Some(compacted) = response.compact_revision() {
+            self.told.push(Told::Lost(compacted.get()));
+        } else {
+            self.created_at = self.created_at.or(Some(revision));
+        }
+    }
+
+    fn wants(&self, key: &str, is_put: bool) -> bool {
+        let kind = if is_put { EventType::Put } else { EventType::Delete };
+        self.range.contains(key.as_bytes()) && self.hides != Some(kind)
+    }
+
+    fn seen(&self) -> impl Iterator<Item = &Seen> {
+        self.told.iter().flat_map(|told| match told {
+            Told::Events(events) => &events[..],
+            _ => &[],
+        })
+    }
+
+    /// The first revision that the watch has to tell of; `None` if nobody knows.
+    fn first(&self) -> Option<i64> {
+        if self.start != 0 {
+            return Some(self.start);
+        }
+        self.created_at.map(|revision| revision + 1).or_else(|| match self.told.first()? {
+            Told::Events(events) => events.first().map(|seen| seen.revision),
+            Told::Progress(revision) => Some(revision + 1),
+            Told::Lost(_) => None,
+        })
+    }
+
+    /// The last revision that the watch has told of.
+    fn last(&self) -> i64 {
+        let revisions = self.told.iter().map(|told| match told {
+            Told::Events(events) => events.last().map_or(0, |seen| seen.revision),
+            Told::Progress(revision) => *revision,
+            Told::Lost(_) => 0,
+        });
+        revisions.max().unwrap_or(0)
+    }
+}
+
+fn is_atomic(record: &Record) -> bool {
+    let mut last = 0;
+    record.told.iter().all(|told| {
+        let Told::Events(events) = told else {
+            return true;
+        };
+        let begins_anew = events.first().is_none_or(|seen| seen.revision != last);
+        last = events.last().map_or(last, |seen| seen.revision);
+        begins_anew
+    })
+}
+
+fn is_bookmarkable(record: &Record) -> bool {
+    let (mut progress, mut last) = (0, 0);
+    record.told.iter().all(|told| match told {
+        Told::Events(events) => {
+            last = events.last().map_or(last, |seen| seen.revision);
+            events.iter().all(|seen| seen.revision > progress)
+        }
+        Told::Progress(revision) => {
+            let is_later = *revision >= progress.max(last);
+            progress = *revision;
+            is_later
+        }
+        Told::Lost(_) => true,
+    })
+}
+
+fn is_resumable(record: &Record, log: &Log) -> bool {
+    let Some(first) = record.seen().next().filter(|_| record.start != 0) else {
+        return true;
+    };
+    let wanted = log.wanted(record).into_iter().find(|&(revision, _, _)| revision >= record.start);
+    wanted == Some((first.revision, &first.key, first.value.as_deref()))
+}
+
+fn is_reliable(record: &Record, log: &Log) -> bool {
+    let Some(first) = record.first() else {
+        return record.seen().next().is_none();
+    };
+    let mut wanted = log.wanted(record);
+    wanted.retain(|&(revision, _, _)| first <= revision && revision <= record.last());
+    record.seen().map(|seen| (seen.revision, &*seen.key, seen.value.as_deref())).eq(wanted)
+}
+
+fn has_right_previous(seen: &Seen, record: &Record, log: &Log) -> bool {
+    let right = log.before(seen.revision).remove(&seen.key);
+    match &seen.previous {
+        Some(_) => record.wants_previous && seen.previous == right,
+        // It may be missing only where it is compacted.
+        None => !record.wants_previous || right.is_none() || seen.revision - 1 < log.compacted,
+    }
+}
+
+fn is_honest(record: &Record) -> bool {
+    let (last, next) = (record.told.len().saturating_sub(1), record.last() + 1);
+    let first = record.first().unwrap_or(0);
+    record.told.iter().enumerate().all(|(index, told)| match told {
+        Told::Lost(compacted) => index == last && next.max(first) < *compacted,
+        _ => true,
+    })
+}
