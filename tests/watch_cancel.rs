@@ -7,10 +7,9 @@ mod watch_shorthand;
 use std::collections::VecDeque;
 
 use leasehold::{
-    Compact, Compare, CompareOp, Engine, Lag, Revision, StreamId, Timestamp, Txn, TxnOp, Watch, WatchId,
-    WatchRequest,
+    Compact, Compare, CompareOp, Engine, StreamId, Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
 };
-use shorthand::{at, delete, manual, millis, physical, put, secs};
+use shorthand::{at, delete, manual, physical, put, secs};
 use watch_shorthand::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, say_delivery, stream,
     stream_of,
@@ -316,7 +315,8 @@ fn the_capacity_bounds_what_is_held() {
     let streams = rows.map(|(capacity, _)| {
         let stream = engine.open_stream();
         let watch = Watch::key("a").fragment();
-        create(&mut engine, stream, capacity.map_or(watch.clone(), |capacity| watch.capacity(capacity)));
+        let watch = if let Some(capacity) = capacity { watch.capacity(capacity) } else { watch };
+        create(&mut engine, stream, watch);
         assert_eq!(receive(&mut engine, stream), ["0 @1 created"]);
         stream
     });
@@ -353,7 +353,7 @@ fn a_lagging_watcher_ends_rather_than_miss_something() {
         let all = responses(&mut stream);
         let of = |id: i64| all.iter().filter(move |r| r.watch_id().get() == id);
         assert_eq!(revisions(of(1)), (2..=8).collect::<Vec<_>>(), "it kept up");
-        let last = of(0).last().unwrap();
+        let last = of(0).next_back().unwrap();
         if compacted <= 4 {
             assert_eq!((revisions(of(0)), last.canceled()), ((2..=8).collect(), false), "4 was next");
         } else {
@@ -383,68 +383,6 @@ fn a_compaction_ends_who_reads_before_it() {
         assert_eq!(said[0].matches("put").count(), if compacted > 2002 { 0 } else { 500 }, "{compacted}");
         engine.check_invariants();
     }
-}
-
-fn lag(current: i64, revisions: u64, since: Option<u64>) -> Option<Lag> {
-    let since = since.map(|seconds| Timestamp::ORIGIN + secs(seconds));
-    Some(Lag { current: Revision::new(current), revisions, since })
-}
-
-/// How far a watcher is behind: since which revision and since when it has not received all there was.
-#[test]
-fn lag_counts_revisions_and_time() {
-    let (store, clock) = manual();
-    let mut watcher = store.watch(Watch::key("a").capacity(2)).unwrap();
-    assert_eq!(watcher.lag(), lag(1, 0, None));
-    put(&store, "b", "other");
-    assert_eq!(watcher.lag(), lag(2, 0, None), "what it does not watch it is not behind with");
-    clock.advance(secs(5));
-    put(&store, "a", "1");
-    clock.advance(secs(5));
-    put(&store, "b", "other");
-    assert_eq!(watcher.lag(), lag(4, 2, Some(5)));
-    put_times(&store, "a", 8);
-    assert_eq!(watcher.lag(), lag(12, 10, Some(5)), "from the first it has not received");
-    assert_eq!(revisions(&watcher.recv().unwrap()), [3]);
-    assert_eq!(watcher.lag(), lag(12, 8, Some(5)), "5 is next");
-    while watcher.try_recv().unwrap().is_some() {}
-    assert_eq!(watcher.lag(), lag(12, 0, None));
-    clock.advance(millis(1500));
-    put(&store, "a", "x");
-    assert_eq!(watcher.lag().unwrap().since, Some(Timestamp::ORIGIN + millis(11_500)));
-    store.close();
-    assert_eq!(watcher.lag(), None);
-}
-
-/// Who is not there is not behind; one that has ended is not either.
-#[test]
-fn lag_is_of_a_watcher() {
-    let (store, _clock) = manual();
-    let mut stream = stream(&store);
-    assert_eq!(stream.lag(0), None, "the stream is not even open");
-    stream.create(Watch::key("a"));
-    stream.create(Watch::key("b"));
-    drain(&mut stream);
-    put_times(&store, "b", 3);
-    assert_eq!((stream.lag(0), stream.lag(1), stream.lag(2)), (lag(4, 0, None), lag(4, 3, Some(0)), None));
-    stream.cancel(1);
-    assert_eq!(stream.lag(1), None);
-    store.compact(4).unwrap();
-    stream.create(Watch::key("a").from(2));
-    drain(&mut stream);
-    assert_eq!(stream.lag(2), lag(4, 0, None), "nothing will come");
-}
-
-/// The time is each watcher's own.
-#[test]
-#[ignore = "the time is taken since the stream, not the watcher, has something to receive"]
-fn lag_is_not_that_of_another_watcher_of_the_stream() {
-    let (store, clock) = manual();
-    let stream = stream_of(&store, [Watch::key("a"), Watch::key("b")]);
-    put(&store, "a", "1");
-    clock.advance(secs(5));
-    put(&store, "b", "2");
-    assert_eq!((stream.lag(0), stream.lag(1)), (lag(3, 2, Some(0)), lag(3, 1, Some(5))));
 }
 
 /// R-WCH-7: a compare that fails, or a branch that changes nothing, leaves no trace in a watch.

@@ -316,7 +316,7 @@ fn watchers_share_no_response() {
 
 fn big_puts(store: &Store, times: usize, bytes: usize) {
     for n in 0..times {
-        store.put((format!("big{n}"), vec![b'x'; bytes])).unwrap();
+        store.put((format!("big{n}"), vec![b'x'; bytes])).expect("the put is good");
     }
 }
 
@@ -327,7 +327,7 @@ fn pieces(store: &Store, watch: Watch) -> Vec<(bool, usize)> {
     let heads: BTreeSet<_> = all.iter().map(|r| (r.watch_id(), r.header().revision())).collect();
     assert_eq!(heads.len(), 1, "all pieces have one head");
     let seen: Vec<_> = all.iter().flat_map(|r| r.events()).cloned().collect();
-    assert_eq!(seen, store.events(1).unwrap(), "and no event is lost or moved");
+    assert_eq!(Ok(seen), store.events(1), "and no event is lost or moved");
     all.iter().map(|r| (r.fragment(), r.events().len())).collect()
 }
 
@@ -423,4 +423,15 @@ fn the_end_of_a_lease_is_deletes() {
     engine.put(&Put::new("a", "v").lease(id)).unwrap();
     engine.expire(id).unwrap();
     assert_eq!(receive(&mut engine, stream)[1..], ["0 @2 put a=v 2/2/1 #1", "0 @3 delete a 3"]);
+}
+
+/// An empty value is a value, and puts the key.
+#[test]
+fn an_empty_value_is_a_put() {
+    let (store, _clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("a").no_put()]);
+    put(&store, "a", "");
+    let all = responses(&mut stream);
+    assert_eq!(all.iter().map(say).collect::<Vec<_>>(), ["0 @2 put a= 2/2/1"]);
+    assert!(all[0].events()[0].is_create());
 }

@@ -10,7 +10,7 @@ use watch_shorthand::{drain_watcher, put_times, responses, revisions, stream};
 
 /// A watcher that has received all there was.
 fn watcher_of(store: &Store, watch: Watch) -> Watcher {
-    let mut watcher = store.watch(watch).unwrap();
+    let mut watcher = store.watch(watch).expect("the watch is good");
     drain_watcher(&mut watcher);
     watcher
 }

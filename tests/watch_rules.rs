@@ -8,6 +8,10 @@ use proptest::prelude::*;
 use shorthand::secs;
 use watch_checker::{Log, Record, Rule, Seen, Told, broken};
 
+fn number(text: &str) -> i64 {
+    text.parse().expect("the tables have numbers")
+}
+
 /// A log in words: revisions apart by spaces, the changes of one by commas, `a=1` or `-a`.
 fn log(text: &str) -> Log {
     let change = |change: &str| match change.split_once('=') {
@@ -22,13 +26,12 @@ fn log(text: &str) -> Log {
 /// brackets.
 fn seen(text: &str) -> Seen {
     let (event, previous) = text.trim_end_matches(']').split_once('[').unwrap_or((text, ""));
-    let (change, revision) = event.trim_end_matches('+').split_once('@').unwrap();
-    let previous =
-        previous.split_once('/').map(|(value, revision)| (value.to_owned(), revision.parse().unwrap()));
+    let (change, revision) = event.trim_end_matches('+').split_once('@').expect("an event has a revision");
+    let previous = previous.split_once('/').map(|(value, revision)| (value.to_owned(), number(revision)));
     let (key, value) =
         change.split_once('=').map_or((change, None), |(key, value)| (key, Some(value.to_owned())));
     Seen {
-        revision: revision.parse().unwrap(),
+        revision: number(revision),
         key: key.trim_start_matches('-').to_owned(),
         value,
         is_create: event.ends_with('+'),
@@ -45,13 +48,13 @@ fn record(watch: &str, told: &str) -> Record {
         None => KeyRange::key(range.to_owned()),
     };
     let response = |text: &str| match text.trim().split_at(1) {
-        ("p", revision) => Told::Progress(revision.parse().unwrap()),
-        ("x", compacted) => Told::Lost(compacted.parse().unwrap()),
+        ("p", revision) => Told::Progress(number(revision)),
+        ("x", compacted) => Told::Lost(number(compacted)),
         _ => Told::Events(text.split_whitespace().map(seen).collect()),
     };
     let told = told.split('|').filter(|text| !text.trim().is_empty()).map(response).collect();
     let wants_previous = format!("{told:?}").contains("previous: Some");
-    Record { range, start: start.parse().unwrap(), created_at: None, hides: None, wants_previous, told }
+    Record { range, start: number(start), created_at: None, hides: None, wants_previous, told }
 }
 
 /// The ideas of etcd's `TestValidateWatch`: log, watch, what was told, and the rule that breaks.
@@ -171,7 +174,7 @@ impl Run {
     /// Puts or deletes keys as one revision, and takes down what that changes.
     fn commit(&mut self, changes: &[(&'static str, bool)]) {
         let value = self.current().to_string();
-        let is_there = |key| self.store.get(key).unwrap().count() > 0;
+        let is_there = |key| self.store.get(key).expect("the key is not empty").count() > 0;
         let happen: Vec<_> = changes.iter().filter(|&&(key, is_put)| is_put || is_there(key)).collect();
         if !happen.is_empty() {
             let new = |&&(key, is_put): &&(&str, bool)| (key.to_owned(), is_put.then(|| value.clone()));
@@ -180,7 +183,8 @@ impl Run {
         let operation = |&(key, is_put): &(&'static str, bool)| {
             if is_put { TxnOp::put(key, value.clone()) } else { TxnOp::Delete(Delete::key(key)) }
         };
-        let answer = self.store.txn(Txn::new().and_then(changes.iter().map(operation))).unwrap();
+        let answer =
+            self.store.txn(Txn::new().and_then(changes.iter().map(operation))).expect("the txn is good");
         assert_eq!(answer.header().revision().get(), self.current());
     }
 
@@ -217,7 +221,7 @@ impl Run {
     /// Takes down some responses. What is for all watchers of the stream is for each.
     fn receive(&mut self, stream: usize, most: usize) {
         let (stream, records) = &mut self.streams[stream];
-        let responses = std::iter::from_fn(|| stream.try_recv().unwrap());
+        let responses = std::iter::from_fn(|| stream.try_recv().expect("the store is open"));
         for response in responses.take(most) {
             let has_ended = |record: &Record| matches!(record.told.last(), Some(Told::Lost(_)));
             match usize::try_from(response.watch_id().get()) {

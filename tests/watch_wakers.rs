@@ -178,14 +178,15 @@ fn wait_while_time_passes(
     pass: impl FnOnce(),
 ) -> Option<String> {
     std::thread::scope(|scope| {
-        let waiting =
-            scope.spawn(|| stream.recv_timeout(until.since(store.now())).unwrap().as_ref().map(say));
+        let waiting = scope.spawn(|| {
+            stream.recv_timeout(until.since(store.now())).expect("the store is open").as_ref().map(say)
+        });
         // A thread that waits is one whose timer is set.
         while store.next_deadline().is_none_or(|deadline| deadline > until) {
             std::thread::yield_now();
         }
         pass();
-        waiting.join().unwrap()
+        waiting.join().expect("it only waits")
     })
 }
 

@@ -365,8 +365,7 @@ fn a_watcher_is_a_stream() {
 /// Dropping it ends the watch: nobody watches any more, and nothing is kept for it.
 #[test]
 fn dropping_it_ends_the_watch() {
-    let clock = ManualClock::new();
-    let store = Store::builder().clock(clock.clone()).build();
+    let (store, _clock) = manual();
     for _ in 0..3 {
         let mut watcher = store.watch(Watch::key("a").progress_notify()).unwrap();
         assert_eq!(watcher.recv_timeout(Duration::ZERO), Ok(None));

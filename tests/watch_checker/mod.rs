@@ -78,7 +78,7 @@ const CHECKS: [Check; 10] = [
     (Rule::PrevKv, |record, log| record.seen().all(|seen| has_right_previous(seen, record, log))),
     (Rule::IsCreate, |record, log| {
         let creates =
-            |seen: &Seen| seen.value.is_some() && log.before(seen.revision).get(&seen.key).is_none();
+            |seen: &Seen| seen.value.is_some() && !log.before(seen.revision).contains_key(&seen.key);
         record.seen().all(|seen| seen.is_create == creates(seen))
     }),
     (Rule::Honest, |record, _| is_honest(record)),

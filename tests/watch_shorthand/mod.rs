@@ -61,7 +61,7 @@ pub(crate) fn stream_of<const N: usize>(store: &Store, watches: [Watch; N]) -> W
     let mut stream = stream(store);
     for watch in watches {
         stream.create(watch);
-        let response = stream.try_recv().unwrap().expect("a creation is answered at once");
+        let response = stream.try_recv().expect("the store is open").expect("a creation is answered at once");
         assert!(response.created() && !response.canceled(), "{response:?}");
     }
     stream

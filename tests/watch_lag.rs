@@ -1,0 +1,70 @@
+//! How far a watcher is behind.
+
+mod shorthand;
+mod watch_shorthand;
+
+use leasehold::{Lag, Revision, Timestamp, Watch};
+use shorthand::{manual, millis, put, secs};
+use watch_shorthand::{drain, put_times, revisions, stream, stream_of};
+
+fn lag(current: i64, revisions: u64, since: Option<u64>) -> Option<Lag> {
+    let since = since.map(|seconds| Timestamp::ORIGIN + secs(seconds));
+    Some(Lag { current: Revision::new(current), revisions, since })
+}
+
+/// How far a watcher is behind: since which revision and since when it has not received all there was.
+#[test]
+fn lag_counts_revisions_and_time() {
+    let (store, clock) = manual();
+    let mut watcher = store.watch(Watch::key("a").capacity(2)).unwrap();
+    assert_eq!(watcher.lag(), lag(1, 0, None));
+    put(&store, "b", "other");
+    assert_eq!(watcher.lag(), lag(2, 0, None), "what it does not watch it is not behind with");
+    clock.advance(secs(5));
+    put(&store, "a", "1");
+    clock.advance(secs(5));
+    put(&store, "b", "other");
+    assert_eq!(watcher.lag(), lag(4, 2, Some(5)));
+    put_times(&store, "a", 8);
+    assert_eq!(watcher.lag(), lag(12, 10, Some(5)), "from the first it has not received");
+    assert_eq!(revisions(&watcher.recv().unwrap()), [3]);
+    assert_eq!(watcher.lag(), lag(12, 8, Some(5)), "5 is next");
+    while watcher.try_recv().unwrap().is_some() {}
+    assert_eq!(watcher.lag(), lag(12, 0, None));
+    clock.advance(millis(1500));
+    put(&store, "a", "x");
+    assert_eq!(watcher.lag().unwrap().since, Some(Timestamp::ORIGIN + millis(11_500)));
+    store.close();
+    assert_eq!(watcher.lag(), None);
+}
+
+/// Who is not there is not behind; one that has ended is not either.
+#[test]
+fn lag_is_of_a_watcher() {
+    let (store, _clock) = manual();
+    let mut stream = stream(&store);
+    assert_eq!(stream.lag(0), None, "the stream is not even open");
+    stream.create(Watch::key("a"));
+    stream.create(Watch::key("b"));
+    drain(&mut stream);
+    put_times(&store, "b", 3);
+    assert_eq!((stream.lag(0), stream.lag(1), stream.lag(2)), (lag(4, 0, None), lag(4, 3, Some(0)), None));
+    stream.cancel(1);
+    assert_eq!(stream.lag(1), None);
+    store.compact(4).unwrap();
+    stream.create(Watch::key("a").from(2));
+    drain(&mut stream);
+    assert_eq!(stream.lag(2), lag(4, 0, None), "nothing will come");
+}
+
+/// The time is each watcher's own.
+#[test]
+#[ignore = "the time is taken since the stream, not the watcher, has something to receive"]
+fn lag_is_not_that_of_another_watcher_of_the_stream() {
+    let (store, clock) = manual();
+    let stream = stream_of(&store, [Watch::key("a"), Watch::key("b")]);
+    put(&store, "a", "1");
+    clock.advance(secs(5));
+    put(&store, "b", "2");
+    assert_eq!((stream.lag(0), stream.lag(1)), (lag(3, 2, Some(0)), lag(3, 1, Some(5))));
+}
