@@ -206,6 +206,11 @@ fn a_thread_is_woken_at_its_timeout() {
     });
     assert_eq!(received, Some("0 @2 put a=v 2/2/1".to_owned()));
     assert_eq!(stream.recv_timeout(Duration::ZERO), Ok(None), "the timer that went off is forgotten");
+    let until = store.now() + secs(20);
+    let received =
+        wait_while_time_passes(&store, &mut stream, until, || assert_eq!(put(&store, "a", "early"), 3));
+    assert_eq!(received, Some("0 @3 put a=early 2/3/2".to_owned()));
+    assert_eq!(store.next_deadline(), None, "nor is a timer left that has not gone off");
     put(&store, "a", "w");
-    assert_eq!(stream.recv_timeout(secs(1)).unwrap().as_ref().map(say).unwrap(), "0 @3 put a=w 2/3/2");
+    assert_eq!(stream.recv_timeout(secs(1)).unwrap().as_ref().map(say).unwrap(), "0 @4 put a=w 2/4/3");
 }

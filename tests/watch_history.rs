@@ -1,0 +1,104 @@
+//! Reading history in pieces, while what is compacted of it is still being freed (R-WCH-10, R-CMP-2, R-CMP-4, R-CMP-5).
+
+mod shorthand;
+mod watch_shorthand;
+
+use std::collections::VecDeque;
+
+use leasehold::{Compact, Delivery, Engine, StreamId, Txn, TxnOp, Watch, WatchResponse};
+use watch_shorthand::{create, engine_put, receive, revisions};
+
+/// Puts keys of a prefix as one revision.
+fn put_many(engine: &mut Engine, prefix: &str, keys: usize) {
+    let puts = (0..keys).map(|n| TxnOp::put(format!("{prefix}{n:03}"), "v"));
+    engine.txn(&Txn::new().and_then(puts)).expect("the txn is good");
+}
+
+/// The responses of a stream, each piece taken before the next is made.
+fn pieces(engine: &mut Engine, stream: StreamId) -> Vec<WatchResponse> {
+    let mut all = Vec::new();
+    loop {
+        let mut deliveries = VecDeque::new();
+        let has_more = engine.receive(stream, &mut deliveries);
+        all.extend(deliveries.into_iter().filter_map(|delivery| match delivery {
+            Delivery::Watch(response) if !response.created() => Some(response),
+            _ => None,
+        }));
+        engine.check_invariants();
+        if !has_more {
+            return all;
+        }
+    }
+}
+
+/// R-WCH-10: wherever a piece ends, it does so between two revisions, also if only some of a revision match.
+#[test]
+fn a_piece_ends_between_revisions() {
+    for (of_a, of_b) in [(128, 0), (100, 0), (7, 93), (93, 7), (1, 127), (0, 128)] {
+        let mut engine = shorthand::engine();
+        for _ in 0..150 {
+            let puts = |prefix: &'static str, keys| {
+                (0..keys).map(move |n| TxnOp::put(format!("{prefix}{n:03}"), "v"))
+            };
+            engine.txn(&Txn::new().and_then(puts("a", of_a).chain(puts("b", of_b)))).unwrap();
+        }
+        let stream = engine.open_stream();
+        create(&mut engine, stream, Watch::prefix("a").from(1));
+        let all = pieces(&mut engine, stream);
+        for response in &all {
+            assert_eq!(response.events().len() % of_a, 0, "{of_a} {of_b}: whole revisions");
+        }
+        let expected: Vec<i64> = (2..=151).flat_map(|revision| vec![revision; of_a]).collect();
+        assert_eq!(revisions(&all), expected, "{of_a} {of_b}");
+    }
+}
+
+/// An engine with much history, compacted at a revision, of which nothing is freed yet.
+fn compacted_at(revision: i64) -> Engine {
+    let mut engine = shorthand::engine();
+    for round in 0..60 {
+        put_many(&mut engine, "k", 100);
+        if round % 10 == 0 {
+            engine.delete(&leasehold::Delete::key("k050")).unwrap();
+        }
+    }
+    engine.compact(&Compact::new(revision)).unwrap();
+    engine
+}
+
+/// R-CMP-2, R-CMP-5: what a watch shows does not depend on how much of the compacted history is freed.
+#[test]
+fn what_is_seen_does_not_depend_on_freeing() {
+    // Revision 3 is a delete, as is every eleventh after it.
+    for revision in [3, 4, 14, 40, 66, 67] {
+        let unfreed = compacted_at(revision);
+        let mut freed = unfreed.clone();
+        while freed.is_reclaiming() {
+            freed.reclaim();
+        }
+        let said = [unfreed, freed].map(|mut engine| {
+            let stream = engine.open_stream();
+            create(&mut engine, stream, Watch::all().from(revision).prev_kv());
+            let all = pieces(&mut engine, stream);
+            let events: Vec<_> = all.iter().flat_map(|response| response.events()).cloned().collect();
+            for event in &events {
+                let is_first = event.kv().mod_revision().get() == revision;
+                assert!(!is_first || event.prev_kv().is_none(), "the state before is compacted: {event:?}");
+            }
+            assert_eq!(events.first().map(|event| event.kv().mod_revision().get()), Some(revision));
+            events
+        });
+        assert_eq!(said[0], said[1], "{revision}");
+    }
+}
+
+/// R-CMP-5: a live watcher too is shown no pair of a state that was compacted just before the change.
+#[test]
+fn the_pair_of_the_compacted_revision_itself_is_shown() {
+    let mut engine = compacted_at(67);
+    let stream = engine.open_stream();
+    create(&mut engine, stream, Watch::key("k001").prev_kv());
+    receive(&mut engine, stream);
+    engine_put(&mut engine, "k001", "w");
+    assert_eq!(receive(&mut engine, stream), ["0 @68 put k001=w 2/68/61 was k001=v 2/67/60"]);
+}
