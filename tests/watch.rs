@@ -233,6 +233,25 @@ fn a_negative_start_is_refused() {
     }
 }
 
+/// R-WCH-2, R-WCH-3, R-WCH-6: of several reasons to refuse a watch, etcd sees the start first and the id last.
+#[test]
+fn refusals_come_in_order() {
+    let (store, _clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a").id(7)]);
+    let rows = [
+        (wire(b"b", b"a").from(-1).id(7), COMPACTED),
+        (wire(b"b", b"a").from(-1), COMPACTED),
+        (Watch::key("a").from(-1).id(7), COMPACTED),
+        (wire(b"b", b"a").id(7), EMPTY),
+        (wire(b"b", b"a").id(-1), EMPTY),
+        (Watch::key("a").id(7).from(1), DUPLICATE),
+    ];
+    for (watch, reason) in rows {
+        stream.create(watch);
+        assert_eq!(drain(&mut stream), [format!("-1 @1 refused: {reason}")]);
+    }
+}
+
 /// R-WCH-6: a start before the compacted revision is accepted, and the watcher is ended then.
 #[test]
 fn a_compacted_start_is_accepted_and_then_ended() {

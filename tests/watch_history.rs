@@ -59,10 +59,10 @@ fn compacted_at(revision: i64) -> Engine {
     for round in 0..60 {
         put_many(&mut engine, "k", 100);
         if round % 10 == 0 {
-            engine.delete(&leasehold::Delete::key("k050")).unwrap();
+            engine.delete(&leasehold::Delete::key("k050")).expect("the delete is good");
         }
     }
-    engine.compact(&Compact::new(revision)).unwrap();
+    engine.compact(&Compact::new(revision)).expect("it is not compacted yet");
     engine
 }
 
