@@ -1,8 +1,8 @@
 //! How long a request is in its protobuf encoding, which is what etcd limits (SEMANTICS.md, section 15).
 
 use crate::api::{
-    Compact, Compare, CompareOp, Delete, Event, EventType, Get, Grant, KeyValue, Operand, Put, SortOrder,
-    SortTarget, Txn, TxnOp,
+    Compact, Compare, CompareOp, Delete, Event, EventType, Get, Grant, KeyValue, Operand, Put,
+    ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, WatchId, WatchResponse,
 };
 
 /// The tag of a field numbered 1 to 15, and of one numbered 16 and above.
@@ -93,6 +93,15 @@ impl Event {
     pub(crate) fn encoded_len(&self) -> usize {
         let prev_kv = self.prev_kv.as_ref().map_or(0, |kv| message(kv.encoded_len()));
         message(flags([self.event_type() == EventType::Delete]) + message(self.kv.encoded_len()) + prev_kv)
+    }
+}
+
+impl WatchResponse {
+    /// That of a response without its events.
+    pub(crate) fn envelope_len(watch_id: WatchId, header: &ResponseHeader) -> usize {
+        let ids = [header.cluster_id, header.member_id, header.raft_term].map(u64::cast_signed).map(number);
+        let header = ids.into_iter().sum::<usize>() + number(header.revision.get());
+        message(header) + number(watch_id.get())
     }
 }
 

@@ -107,7 +107,8 @@ impl Watch {
 
     /// How many responses with events the store keeps for the watcher until they are received:
     /// [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) unless set, and at least one. What comes on top of that is read from
-    /// history later, so nothing is lost that is not compacted meanwhile.
+    /// history later, so nothing is lost that is not compacted meanwhile. What a receiver was handed and has not looked at
+    /// yet, as many again at the most, does not count.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: responses, ..self }
@@ -294,6 +295,7 @@ pub struct Lag {
     /// How many revisions, from the first that it has still to receive or to be looked through for it: 0 if it has
     /// received all there was.
     pub revisions: u64,
-    /// Since when it has not received all there was; `None` if it has.
+    /// Since when it has not received all there was; `None` if it has. Of a stream with several watchers it may be the time
+    /// since when one of them has not.
     pub since: Option<Timestamp>,
 }

@@ -32,8 +32,10 @@ struct Contents {
     /// Whether the backend has more.
     is_notified: bool,
     is_closed: bool,
-    /// Since when there is something, as far as the taker has not looked since.
+    /// Since when there is what was added last, by pulling or pushing.
     since: Option<Timestamp>,
+    /// Since when the backend has more.
+    notified_at: Option<Timestamp>,
     waker: Option<Waker>,
 }
 
@@ -60,6 +62,7 @@ impl Inbox {
             is_notified: true,
             is_closed: false,
             since: None,
+            notified_at: None,
             waker: None,
         };
         Self { stream: OnceLock::new(), contents: Mutex::new(contents), token: OnceLock::new() }
@@ -73,26 +76,32 @@ impl Inbox {
     /// Adds a delivery, at a time of the backend. Gives whom to wake.
     #[must_use = "who waits for it has to be woken"]
     pub fn push(&self, delivery: Delivery, now: Timestamp) -> Option<Waker> {
-        self.change(Some(now), |contents| contents.queue.push_back(delivery))
+        self.change(|contents| {
+            if contents.queue.is_empty() {
+                contents.since = Some(now);
+            }
+            contents.queue.push_back(delivery);
+        })
     }
 
     /// Notes that there is something to be pulled, at a time of the backend. Gives whom to wake.
     #[must_use = "who waits for it has to be woken"]
     pub fn notify(&self, now: Timestamp) -> Option<Waker> {
-        self.change(Some(now), |contents| contents.is_notified = true)
+        self.change(|contents| {
+            if !std::mem::replace(&mut contents.is_notified, true) {
+                contents.notified_at = Some(now);
+            }
+        })
     }
 
     /// Notes that the backend is gone: after what is in the inbox nothing comes. Gives whom to wake.
     #[must_use = "who waits for it has to be woken"]
     pub fn close(&self) -> Option<Waker> {
-        self.change(None, |contents| contents.is_closed = true)
+        self.change(|contents| contents.is_closed = true)
     }
 
-    fn change(&self, now: Option<Timestamp>, change: impl FnOnce(&mut Contents)) -> Option<Waker> {
+    fn change(&self, change: impl FnOnce(&mut Contents)) -> Option<Waker> {
         let mut contents = self.contents.lock();
-        if !contents.has_something() {
-            contents.since = now;
-        }
         change(&mut contents);
         self.settle(&contents);
         contents.waker.take()
@@ -106,7 +115,9 @@ impl Inbox {
         let mut contents = self.contents.lock();
         queue.append(&mut contents.queue);
         contents.queue = queue;
-        contents.is_notified |= has_more;
+        if has_more && !std::mem::replace(&mut contents.is_notified, true) {
+            contents.notified_at = contents.since;
+        }
         self.settle(&contents);
     }
 
@@ -140,11 +151,11 @@ impl Inbox {
             }
             Look::Delivery(delivery)
         } else if std::mem::take(&mut contents.is_notified) {
+            contents.since = contents.notified_at.take();
             return Look::MustPull;
         } else if contents.is_closed {
             Look::Closed
         } else {
-            contents.since = None;
             Look::Nothing
         };
         self.settle(contents);
@@ -159,9 +170,10 @@ impl Inbox {
         self.settle(&contents);
     }
 
-    /// Since when there is something.
-    pub(super) fn since(&self) -> Option<Timestamp> {
-        self.contents.lock().since
+    /// Since when there is what was pulled last, and what is yet to be pulled.
+    pub(super) fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+        let contents = self.contents.lock();
+        (contents.since, contents.notified_at)
     }
 
     /// What `read` finds first among what is there.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -50,21 +50,12 @@ impl Mailbox {
         self.backend.0.timer(at, &self.inbox);
     }
 
-    /// Waits for the next delivery. A timer that was unset or set anew meanwhile is not one.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<Delivery>> {
-        match self.next(Some(context.waker())) {
+    /// Waits for the next delivery; without a waker, only looks for it. A timer that was unset or set anew meanwhile is not one.
+    pub(super) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
+        match self.next(waker) {
             Look::Delivery(delivery) => Poll::Ready(Ok(delivery)),
             Look::Closed => Poll::Ready(Err(Error::Stopped)),
             Look::Nothing | Look::MustPull => Poll::Pending,
-        }
-    }
-
-    /// Takes a delivery if there is one.
-    pub(super) fn try_take(&mut self) -> Result<Option<Delivery>> {
-        match self.next(None) {
-            Look::Delivery(delivery) => Ok(Some(delivery)),
-            Look::Closed => Err(Error::Stopped),
-            Look::Nothing | Look::MustPull => Ok(None),
         }
     }
 
@@ -83,10 +74,10 @@ impl Mailbox {
     }
 
     /// Blocks the thread until `poll` gives something.
-    pub(super) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>) -> T {
+    pub(super) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>) -> T {
         let backend = Arc::clone(&self.backend.0);
         let mut found = None;
-        backend.drive(&mut |context| poll(self, context).map(|got| found = Some(got)));
+        backend.drive(&mut |context| poll(self, Some(context.waker())).map(|got| found = Some(got)));
         found.expect("a backend drives a poll until it gives something")
     }
 
@@ -96,9 +87,9 @@ impl Mailbox {
         &mut self,
         duration: Duration,
         own_timer: Option<Timestamp>,
-        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<Option<T>>,
+        mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<Option<T>>,
     ) -> Option<T> {
-        if let Poll::Ready(found) = poll(self, &mut Context::from_waker(Waker::noop())) {
+        if let Poll::Ready(found) = poll(self, None) {
             return found;
         }
         let at = self.now() + duration;
@@ -125,10 +116,14 @@ impl Mailbox {
             _ => None,
         };
         let unread = self.rest.iter().find_map(first).or_else(|| self.inbox.peek(first));
-        let revisions =
-            unread.map_or(behind.revisions, |next| behind.current.next().get().abs_diff(next.get()));
-        let since = self.inbox.since().or(behind.since).filter(|_| revisions > 0);
-        Some(Lag { revisions, since, ..behind })
+        let (since, notified_at) = self.inbox.times();
+        let Some(next) = unread else {
+            // The backend may have been told the time last before it woke us.
+            let since = behind.since.map(|told| notified_at.map_or(told, |woken| told.max(woken)));
+            return Some(Lag { since, ..behind });
+        };
+        let revisions = behind.current.next().get().abs_diff(next.get());
+        Some(Lag { revisions, since: since.or(behind.since), ..behind })
     }
 }
 

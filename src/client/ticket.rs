@@ -24,8 +24,8 @@ pub struct Ticket<T> {
 
 /// How something is waited for: explicit phases, and a poll that goes through them.
 pub(super) trait Wait<T>: Send {
-    /// Goes as far as the deliveries in the mailbox allow. A timer that is not its own it gives back.
-    fn poll(&mut self, mailbox: &mut Mailbox, context: &mut Context<'_>) -> Poll<Step<T>>;
+    /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next. A timer that is not its own it gives back.
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>>;
 
     /// The instant at which it wants to be polled itself.
     fn timer(&self) -> Option<Timestamp> {
@@ -54,7 +54,7 @@ impl<T> Ticket<T> {
     /// If it was taken already.
     pub fn wait(mut self) -> Result<T> {
         let wait = self.wait.as_mut().expect("a ticket is taken once");
-        self.mailbox.block(|mailbox, context| poll_done(&mut **wait, mailbox, context))
+        self.mailbox.block(|mailbox, waker| poll_done(&mut **wait, mailbox, waker))
     }
 
     /// Waits until it is there, for some of the store's time at the most. `None` says that the time has passed before; the
@@ -69,8 +69,8 @@ impl<T> Ticket<T> {
     /// If it was taken already.
     pub fn wait_timeout(&mut self, duration: Duration) -> Result<Option<T>> {
         let wait = self.wait.as_mut().expect("a ticket is taken once");
-        let done = self.mailbox.block_for(duration, wait.timer(), |mailbox, context| {
-            wait.poll(mailbox, context).map(|step| match step {
+        let done = self.mailbox.block_for(duration, wait.timer(), |mailbox, waker| {
+            wait.poll(mailbox, waker).map(|step| match step {
                 Step::Done(result) => Some(result),
                 Step::TimedOut => None,
             })
@@ -89,7 +89,7 @@ impl<T> Ticket<T> {
     /// If it was taken already.
     pub fn try_take(&mut self) -> Result<Option<T>> {
         let wait = self.wait.as_mut().expect("a ticket is taken once");
-        match poll_done(&mut **wait, &mut self.mailbox, &mut Context::from_waker(Waker::noop())) {
+        match poll_done(&mut **wait, &mut self.mailbox, None) {
             Poll::Ready(result) => self.finish(Some(result)),
             Poll::Pending => Ok(None),
         }
@@ -109,9 +109,9 @@ impl<T> Ticket<T> {
     }
 }
 
-fn poll_done<T>(wait: &mut dyn Wait<T>, mailbox: &mut Mailbox, context: &mut Context<'_>) -> Poll<Result<T>> {
+fn poll_done<T>(wait: &mut dyn Wait<T>, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
     loop {
-        if let Step::Done(result) = std::task::ready!(wait.poll(mailbox, context)) {
+        if let Step::Done(result) = std::task::ready!(wait.poll(mailbox, waker)) {
             return Poll::Ready(result);
         }
     }
@@ -128,7 +128,7 @@ impl<T> Future for Ticket<T> {
         let result = std::task::ready!(poll_done(
             &mut **wait.as_mut().expect("a ticket is taken once"),
             mailbox,
-            context
+            Some(context.waker())
         ));
         *wait = None;
         Poll::Ready(result)
@@ -147,9 +147,9 @@ struct Sleep {
 }
 
 impl Wait<()> for Sleep {
-    fn poll(&mut self, mailbox: &mut Mailbox, context: &mut Context<'_>) -> Poll<Step<()>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<()>> {
         loop {
-            match std::task::ready!(mailbox.poll(context)) {
+            match std::task::ready!(mailbox.poll(waker)) {
                 Ok(Delivery::Timer(at)) if at == self.until => return Poll::Ready(Step::Done(Ok(()))),
                 Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
                 Ok(Delivery::Watch(_)) => {}

@@ -1,4 +1,4 @@
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -68,12 +68,10 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
-        while let Some(delivery) = self.mailbox.try_take()? {
-            if let Delivery::Watch(response) = delivery {
-                return Ok(Some(self.namespace.watch_response(response)));
-            }
+        match poll_response(&mut self.mailbox, &self.namespace, None) {
+            Poll::Ready(response) => response.map(Some),
+            Poll::Pending => Ok(None),
         }
-        Ok(None)
     }
 
     /// Waits for the next response.
@@ -83,7 +81,7 @@ impl WatchStream {
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn recv(&mut self) -> Result<WatchResponse> {
         let namespace = &self.namespace;
-        self.mailbox.block(|mailbox, context| poll_response(mailbox, namespace, context))
+        self.mailbox.block(|mailbox, waker| poll_response(mailbox, namespace, waker))
     }
 
     /// Waits for the next response for some of the store's time at the most. `None` says that the time has passed before
@@ -94,8 +92,8 @@ impl WatchStream {
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<WatchResponse>> {
         let namespace = &self.namespace;
-        let received = self.mailbox.block_for(duration, None, |mailbox, context| {
-            let delivery = std::task::ready!(mailbox.poll(context));
+        let received = self.mailbox.block_for(duration, None, |mailbox, waker| {
+            let delivery = std::task::ready!(mailbox.poll(waker));
             Poll::Ready(match delivery {
                 Ok(Delivery::Watch(response)) => Some(Ok(namespace.watch_response(response))),
                 Ok(Delivery::Timer(_)) => None,
@@ -111,7 +109,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
-        poll_response(&mut self.mailbox, &self.namespace, context)
+        poll_response(&mut self.mailbox, &self.namespace, Some(context.waker()))
     }
 
     /// A channel that holds a token while there is something to receive, for `select!`. After the token was taken from it,
@@ -130,10 +128,10 @@ impl WatchStream {
 fn poll_response(
     mailbox: &mut Mailbox,
     namespace: &Namespace,
-    context: &mut Context<'_>,
+    waker: Option<&Waker>,
 ) -> Poll<Result<WatchResponse>> {
     loop {
-        if let Delivery::Watch(response) = std::task::ready!(mailbox.poll(context))? {
+        if let Delivery::Watch(response) = std::task::ready!(mailbox.poll(waker))? {
             return Poll::Ready(Ok(namespace.watch_response(response)));
         }
     }

@@ -7,19 +7,19 @@ use crate::api::{Event, Events, ResponseHeader, Revision, WatchResponseBody, Wat
 use crate::engine::planted::{Bug, planted};
 
 /// A piece of catching up looks at no more changes than this, but for the rest of the last one's revision.
-const SCAN_MAX: usize = 4096;
+pub(super) const SCAN_MAX: usize = 4096;
 
 /// A response has events of no more revisions than this (R-WCH-10).
 const REVISIONS_MAX: usize = 1000;
 
 impl Hub {
     /// Does a piece of catching up: one response at the most. At the end of history the watcher is synced; if what it has
-    /// to read next is compacted, that ends it (R-CMP-4).
-    pub(super) fn catch_up(&mut self, watcher: u32, view: &View<'_>) {
+    /// to read next is compacted, that ends it (R-CMP-4). Gives how many changes it has looked at.
+    pub(super) fn catch_up(&mut self, watcher: u32, view: &View<'_>) -> usize {
         let record = self.watchers.at(watcher);
         let (slot, id) = (record.stream, record.id);
         let State::Lagging { next } = record.state else {
-            return;
+            return 0;
         };
         if next < view.keys.floor() && !planted(Bug::CompactionIsSilent) {
             let kind = WatchResponseKind::Compacted(view.keys.floor());
@@ -27,9 +27,9 @@ impl Hub {
             self.respond(slot, id, kind, &View { header, ..*view });
             self.streams.at_mut(slot).lagging -= 1;
             self.watchers.at_mut(watcher).state = State::Compacted;
-            return;
+            return 0;
         }
-        let (events, next) = read(record, next, view);
+        let (events, next, looked_at) = read(record, next, view);
         if !events.is_empty() {
             let kind = WatchResponseKind::Events { events: Events::Many(events), fragment: false };
             let body = Arc::new(WatchResponseBody { header: view.header, kind });
@@ -42,18 +42,21 @@ impl Hub {
         } else {
             self.watchers.at_mut(watcher).state = State::Lagging { next };
         }
+        looked_at
     }
 }
 
-/// What a watcher is to be sent of a piece of history, whole revisions always, and the first revision after the piece.
-fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revision) {
+/// What a watcher is to be sent of a piece of history, whole revisions always; the first revision after the piece; and how many
+/// changes were looked at.
+fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revision, usize) {
     let history = &view.keys.history;
+    let start = history.position_of(from);
     let mut events: Vec<Event> = Vec::new();
     let (mut revisions, mut last) = (0, from);
-    for (looked_at, kv) in history.iter_from(history.position_of(from)).enumerate() {
+    for (looked_at, kv) in history.iter_from(start).enumerate() {
         let revision = kv.mod_revision();
         if revision != last && looked_at >= SCAN_MAX {
-            return (events, revision);
+            return (events, revision, looked_at);
         }
         last = revision;
         let is_wanted = watcher.range.contains(kv.key()) && !watcher.options.filter_out(kv.event_type());
@@ -62,11 +65,11 @@ fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revi
         }
         if events.last().is_none_or(|event| event.kv.mod_revision() != revision) {
             if revisions == REVISIONS_MAX {
-                return (events, revision);
+                return (events, revision, looked_at);
             }
             revisions += 1;
         }
         events.push(view.event(kv, watcher.options));
     }
-    (events, view.keys.current().next())
+    (events, view.keys.current().next(), (history.end() - start) as usize)
 }

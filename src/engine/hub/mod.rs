@@ -53,8 +53,6 @@ struct Stream {
     epoch: u64,
     /// Whether nothing was left when it was last received from, and nothing has come since.
     is_awaited: bool,
-    /// Since when there is something to receive.
-    behind_since: Option<Timestamp>,
     /// How many of the watchers read history.
     lagging: usize,
     timer: Option<Timestamp>,
@@ -78,6 +76,8 @@ struct Watcher {
     /// Responses with events in the stream's queue, as counted in `epoch`.
     queued: usize,
     epoch: u64,
+    /// Since when it has not received all there was; out of date if it has.
+    behind_since: Timestamp,
     /// Whether events were sent since the last tick.
     was_sent: bool,
     /// The epoch in which a notification was queued last.
@@ -143,7 +143,6 @@ impl Hub {
             queue: VecDeque::new(),
             epoch: 0,
             is_awaited: true,
-            behind_since: None,
             lagging: 0,
             timer: None,
             opened_at: now,
@@ -167,6 +166,7 @@ impl Hub {
         };
         self.set_timer(id, None, Timestamp::ORIGIN);
         let stream = self.streams.remove(slot);
+        self.woken.retain(|&woken| woken != id);
         if let Some(tick) = stream.tick {
             self.ticks.remove(&(tick, id));
         }
@@ -185,16 +185,17 @@ impl Hub {
         };
         self.take_queue(slot, into);
         if self.streams.at(slot).lagging > 0 {
+            let mut budget = catch_up::SCAN_MAX;
             for watcher in self.lagging(slot) {
-                self.catch_up(watcher, view);
+                budget = budget.saturating_sub(self.catch_up(watcher, view));
+                if budget == 0 {
+                    break;
+                }
             }
             self.take_queue(slot, into);
         }
         let stream = self.streams.at_mut(slot);
         stream.is_awaited = stream.lagging == 0;
-        if stream.is_awaited {
-            stream.behind_since = None;
-        }
         !stream.is_awaited
     }
 
@@ -223,13 +224,13 @@ impl Hub {
     }
 
     /// Queues a delivery, and notes whom that wakes.
-    fn push(&mut self, slot: u32, delivery: Delivery, now: Timestamp) {
-        self.streams.at_mut(slot).push(delivery, now, &mut self.woken);
+    fn push(&mut self, slot: u32, delivery: Delivery) {
+        self.streams.at_mut(slot).push(delivery, &mut self.woken);
     }
 
     /// Queues a response about a watcher.
     fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &View<'_>) {
-        self.push(slot, Delivery::Watch(WatchResponse::new(watch_id, view.header, kind)), view.now);
+        self.push(slot, Delivery::Watch(WatchResponse::new(watch_id, view.header, kind)));
     }
 
     /// Takes a watcher out of its topic, if it is in one, and out of the count of those that lag.
@@ -257,9 +258,8 @@ impl Hub {
 
 impl Stream {
     #[inline]
-    fn push(&mut self, delivery: Delivery, now: Timestamp, woken: &mut Vec<StreamId>) {
+    fn push(&mut self, delivery: Delivery, woken: &mut Vec<StreamId>) {
         self.queue.push_back(delivery);
-        self.behind_since.get_or_insert(now);
         if std::mem::replace(&mut self.is_awaited, false) {
             woken.push(self.id);
         }

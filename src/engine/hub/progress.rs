@@ -44,7 +44,7 @@ impl Hub {
             self.timers.remove(&(at, id));
             let slot = self.find(id).expect("a stream that is closed has no timer");
             self.streams.at_mut(slot).timer = None;
-            self.push(slot, Delivery::Timer(at), view.now);
+            self.push(slot, Delivery::Timer(at));
         }
     }
 
@@ -105,7 +105,7 @@ impl Hub {
             self.timers.insert((at, id));
         }
         if let Some(at) = due {
-            self.push(slot, Delivery::Timer(at), now);
+            self.push(slot, Delivery::Timer(at));
         }
     }
 
@@ -123,6 +123,6 @@ impl Hub {
         };
         let next = queued.map(|event| event.kv.mod_revision()).or(unread);
         let revisions = next.map_or(0, |next| current.next().get().abs_diff(next.get()));
-        Some(Lag { current, revisions, since: stream.behind_since.filter(|_| revisions > 0) })
+        Some(Lag { current, revisions, since: (revisions > 0).then_some(watcher.behind_since) })
     }
 }

@@ -135,17 +135,25 @@ impl Watcher {
         view: &View<'_>,
         woken: &mut Vec<StreamId>,
     ) {
-        self.queued = self.queued(stream) + 1;
-        self.epoch = stream.epoch;
+        let queued = self.queued(stream);
+        if queued == 0 && matches!(self.state, State::Synced(_)) {
+            self.behind_since = view.now;
+        }
+        (self.queued, self.epoch) = (queued + 1, stream.epoch);
         self.was_sent = true;
         if self.fragment
             && let WatchResponseKind::Events { events, .. } = &body.kind
-            && encoded_len(events.as_slice()) >= view.fragment_bytes
+            && self.envelope_len(view) + encoded_len(events.as_slice()) >= view.fragment_bytes
         {
             return self.send_in_pieces(stream, events.as_slice(), view, woken);
         }
         let response = WatchResponse { watch_id: self.id, body: Arc::clone(body) };
-        stream.push(Delivery::Watch(response), view.now, woken);
+        stream.push(Delivery::Watch(response), woken);
+    }
+
+    /// What a response to it takes beside its events.
+    fn envelope_len(&self, view: &View<'_>) -> usize {
+        WatchResponse::envelope_len(self.id, &view.header)
     }
 
     fn send_in_pieces(
@@ -155,27 +163,27 @@ impl Watcher {
         view: &View<'_>,
         woken: &mut Vec<StreamId>,
     ) {
+        // Each is measured as if pieces followed, which takes a field.
+        let envelope = self.envelope_len(view) + 2;
         while !rest.is_empty() {
-            let (piece, others) = rest.split_at(piece_len(rest, view.fragment_bytes));
+            let room = view.fragment_bytes.saturating_sub(envelope);
+            let (piece, others) = rest.split_at(piece_len(rest, room));
             let events = Events::Many(piece.to_vec());
             let kind = WatchResponseKind::Events { events, fragment: !others.is_empty() };
             let response = WatchResponse::new(self.id, view.header, kind);
-            stream.push(Delivery::Watch(response), view.now, woken);
+            stream.push(Delivery::Watch(response), woken);
             rest = others;
         }
     }
 }
 
-/// What a response's fields take beside its events; more than that for no real header.
-const ENVELOPE: usize = 64;
-
 fn encoded_len(events: &[Event]) -> usize {
-    ENVELOPE + events.iter().map(Event::encoded_len).sum::<usize>()
+    events.iter().map(Event::encoded_len).sum()
 }
 
 /// How many of the events go into the next piece: one at least, and as many as stay below the limit.
 fn piece_len(events: &[Event], limit: usize) -> usize {
-    let mut len = ENVELOPE;
+    let mut len = 0;
     let fits = events.iter().take_while(|event| {
         len += event.encoded_len();
         len < limit

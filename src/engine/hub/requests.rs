@@ -40,6 +40,7 @@ impl Hub {
             fragment: watch.fragment,
             queued: 0,
             epoch: 0,
+            behind_since: view.now,
             was_sent: false,
             notified_in: None,
         });
