@@ -1,0 +1,132 @@
+//! Foreign code for the seam to run: wakers and owners of bytes that call back, and a guard for what may hang.
+
+#![expect(dead_code, reason = "each test uses a part of it")]
+
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Builder;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+/// Far more than anything takes that is guarded, on a machine that is busy with something else.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
+
+/// Runs a test's body on a thread of its own, so that one that waits for itself fails instead of hanging.
+#[track_caller]
+pub(crate) fn guarded(body: impl FnOnce() + Send + 'static) {
+    let (done, is_done) = channel();
+    let run = move || {
+        body();
+        done.send(()).expect("the test waits for it");
+    };
+    let thread = Builder::new().spawn(run).expect("a thread can be started");
+    match is_done.recv_timeout(LONG) {
+        Ok(()) => thread.join().expect("the body has come to its end"),
+        Err(RecvTimeoutError::Disconnected) => resume_unwind(thread.join().expect_err("the body panicked")),
+        Err(RecvTimeoutError::Timeout) => panic!("it waits for ever"),
+    }
+}
+
+/// A waker that runs the test's code when it is woken and when it is dropped.
+struct Hook {
+    on_wake: Box<dyn Fn() + Send + Sync>,
+    on_drop: Option<Box<dyn FnOnce() + Send + Sync>>,
+}
+
+impl Wake for Hook {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        (self.on_wake)();
+    }
+}
+
+impl Drop for Hook {
+    fn drop(&mut self) {
+        self.on_drop.take().expect("it is dropped once")();
+    }
+}
+
+pub(crate) fn waker(
+    on_wake: impl Fn() + Send + Sync + 'static,
+    on_drop: impl FnOnce() + Send + Sync + 'static,
+) -> Waker {
+    Waker::from(Arc::new(Hook { on_wake: Box::new(on_wake), on_drop: Some(Box::new(on_drop)) }))
+}
+
+/// A waker that runs this when it is woken.
+pub(crate) fn on_wake(on_wake: impl Fn() + Send + Sync + 'static) -> Waker {
+    waker(on_wake, || ())
+}
+
+/// A waker that runs this when nobody has it any more.
+pub(crate) fn on_drop(on_drop: impl FnOnce() + Send + Sync + 'static) -> Waker {
+    waker(|| (), on_drop)
+}
+
+/// A number that closures share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Count(Arc<AtomicUsize>);
+
+impl Count {
+    pub(crate) fn add(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    /// A waker that counts its wake-ups here.
+    pub(crate) fn waker(&self) -> Waker {
+        let count = self.clone();
+        on_wake(move || count.add())
+    }
+}
+
+/// A list that closures share.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Notes(Arc<Mutex<Vec<String>>>);
+
+impl Notes {
+    pub(crate) fn note(&self, what: impl Into<String>) {
+        self.0.lock().expect("nobody panicked while noting").push(what.into());
+    }
+
+    pub(crate) fn take(&self) -> Vec<String> {
+        std::mem::take(&mut self.0.lock().expect("nobody panicked while noting"))
+    }
+}
+
+/// Bytes whose owner runs the test's code when it is freed.
+pub(crate) fn owned(bytes: impl AsRef<[u8]>, on_free: impl FnOnce() + Send + 'static) -> Bytes {
+    Bytes::from_owner(Owner { bytes: bytes.as_ref().to_vec(), on_free: Some(Box::new(on_free)) })
+}
+
+struct Owner {
+    bytes: Vec<u8>,
+    on_free: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl AsRef<[u8]> for Owner {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.on_free.take().expect("it is freed once")();
+    }
+}
+
+/// Polls a future once.
+pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(waker))
+}
