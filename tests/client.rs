@@ -1,0 +1,288 @@
+//! A client over a store: each verb gives what the store's own gives, however the answer is waited for.
+
+mod seam_tools;
+mod shorthand;
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use leasehold::{
+    Call, Client, Compact, Compare, CompareOp, Delete, Get, Grant, ManualClock, Put, Result, Store, Txn,
+    TxnOp, Watch, Watcher,
+};
+use seam_tools::{Count, guarded, on_wake, poll_with};
+use shorthand::{manual, put, revision, secs, show_events, value};
+
+fn shown<T: Debug>(answer: Result<T>) -> String {
+    format!("{answer:?}")
+}
+
+fn txns() -> [Txn; 3] {
+    let is_new = || Compare::create_revision("t", CompareOp::Equal, 0);
+    let inner = Txn::new().when([is_new()]).and_then([TxnOp::Put(Put::new("u", "1").prev_kv())]);
+    let txn = Txn::new().when([is_new()]);
+    let txn = txn.and_then([TxnOp::put("t", "1"), TxnOp::get("a"), TxnOp::Txn(inner)]);
+    let txn = txn.or_else([TxnOp::Delete(Delete::key("t").prev_kv()), TxnOp::Get(Get::all())]);
+    [txn.clone(), txn, Txn::new().and_then([TxnOp::Unset])]
+}
+
+fn puts() -> Vec<Put> {
+    vec![
+        Put::new("a", "1"),
+        Put::new("a", "2").prev_kv().lease(7),
+        Put::new("b", "1").lease(7),
+        Put::new("", "v"),
+        Put::new("a", "v").lease(99),
+        Put::new("absent", "").ignore_value(),
+    ]
+}
+
+/// Runs the same requests by whatever `$ask` makes of a verb with its arguments.
+macro_rules! conversation {
+    ($clock:expr, $ask:ident) => {{
+        let mut said: Vec<String> = Vec::new();
+        for grant in [Grant::new(secs(5)).id(7), Grant::new(secs(9)).id(7), Grant::new(secs(9)).standing()] {
+            said.push(shown($ask!(grant(grant))));
+        }
+        for put in puts() {
+            said.push(shown($ask!(put(put))));
+        }
+        for txn in txns() {
+            said.push(shown($ask!(txn(txn))));
+        }
+        for get in
+            [Get::key("a"), Get::all().limit(1), Get::key("a").at(2), Get::key("a").at(99), Get::key("")]
+        {
+            said.push(shown($ask!(get(get))));
+        }
+        said.push(shown($ask!(time_to_live(7, true))));
+        said.push(shown($ask!(time_to_live(99, true))));
+        said.push(shown($ask!(leases())));
+        $clock.advance(secs(1));
+        said.push(shown($ask!(keep_alive(7))));
+        said.push(shown($ask!(keep_alive(99))));
+        said.push(shown($ask!(resume_keep_alive(7))));
+        said.push(shown($ask!(resume_keep_alive(99))));
+        $clock.advance(secs(20));
+        said.push(shown($ask!(pause_keep_alive(7))));
+        said.push(shown($ask!(pause_keep_alive(99))));
+        said.push(shown($ask!(time_to_live(7, false))));
+        for delete in [Delete::key("b").prev_kv(), Delete::key("b"), Delete::key("")] {
+            said.push(shown($ask!(delete(delete))));
+        }
+        said.push(shown($ask!(revoke(7))));
+        said.push(shown($ask!(revoke(7))));
+        for compact in [Compact::new(3), Compact::new(2), Compact::new(5).physical(), Compact::new(99)] {
+            said.push(shown($ask!(compact(compact))));
+        }
+        said.push(shown($ask!(get(Get::all().at(2)))));
+        said.push(shown($ask!(get(Get::all()))));
+        said
+    }};
+}
+
+fn by_the_store(store: &Store, clock: &ManualClock) -> Vec<String> {
+    macro_rules! ask {
+        ($verb:ident($($argument:expr),*)) => { store.$verb($($argument),*) };
+    }
+    conversation!(clock, ask)
+}
+
+fn by_waiting(client: &Client, clock: &ManualClock) -> Vec<String> {
+    macro_rules! ask {
+        ($verb:ident($($argument:expr),*)) => { client.$verb($($argument),*).wait() };
+    }
+    conversation!(clock, ask)
+}
+
+async fn by_awaiting(client: &Client, clock: &ManualClock) -> Vec<String> {
+    macro_rules! ask {
+        ($verb:ident($($argument:expr),*)) => { client.$verb($($argument),*).await };
+    }
+    conversation!(clock, ask)
+}
+
+#[test]
+fn each_verb_gives_what_the_stores_own_gives() {
+    let (store, clock) = manual();
+    let expected = by_the_store(&store, &clock);
+    assert!(
+        expected.iter().filter(|answer| answer.starts_with("Err")).count() >= 10,
+        "refusals are compared"
+    );
+    let (store, clock) = manual();
+    assert_eq!(by_waiting(&store.client(), &clock), expected);
+    let (store, clock) = manual();
+    let client = store.client();
+    assert_eq!(client.block_on(by_awaiting(&client, &clock)), expected);
+    let (store, clock) = manual();
+    assert_eq!(by_waiting(&Client::new(store).namespace(""), &clock), expected, "and in no namespace");
+}
+
+#[test]
+fn verbs_take_what_the_stores_take() -> Result<()> {
+    let client = Store::new().client();
+    client.put((String::from("a"), b"1")).wait()?;
+    let _: Call<_> = client.put(Put::new(vec![0xff], [0]));
+    assert_eq!(client.get("a").wait()?.count(), 1);
+    assert_eq!(client.delete(b"a").wait()?.deleted(), 1);
+    let lease = client.grant(secs(5)).wait()?.id();
+    assert_eq!(client.time_to_live(lease, false).wait()?.granted_ttl(), Some(secs(5)));
+    client.revoke(lease).wait()?;
+    client.compact(2).wait()?;
+    Ok(())
+}
+
+#[test]
+fn clones_share_the_store() {
+    let client = Store::new().client();
+    let other = client.clone();
+    other.put(("a", "1")).wait().unwrap();
+    assert_eq!(client.get("a").wait().unwrap().count(), 1);
+    assert_eq!(format!("{client:?}"), r#"Client { namespace: Namespace(b""), .. }"#);
+}
+
+#[test]
+fn now_is_the_stores_time() {
+    let (store, clock) = manual();
+    clock.advance(secs(3));
+    assert_eq!((store.client().now(), store.client().namespace("in/").now()), (clock.now(), clock.now()));
+}
+
+/// A refusal of a watch, which the store's verb gives at once, is received from the client's.
+#[test]
+fn a_watch_that_is_refused_says_so_when_it_is_received_from() {
+    let store = manual().0;
+    let refused = [
+        Watch::range(leasehold::KeyRange::between("b", "a")),
+        Watch::key("a").id(-1),
+        Watch::key("a").from(-1),
+    ];
+    for watch in refused {
+        let expected = store.watch(watch.clone()).unwrap_err();
+        let mut watcher = store.client().watch(watch);
+        assert_eq!(watcher.recv(), Err(expected));
+        assert_eq!((watcher.recv(), watcher.try_recv()), (Ok(None), Ok(None)));
+    }
+}
+
+/// The ways of receiving give the same.
+#[test]
+fn a_watcher_may_be_received_from_in_every_way() {
+    let (store, clock) = manual();
+    let client = store.client();
+    let ways: [fn(&Client, &mut Watcher) -> Vec<String>; 5] = [
+        |_, watcher| show_events(watcher.recv().unwrap().unwrap().events()),
+        |_, watcher| show_events(watcher.try_recv().unwrap().unwrap().events()),
+        |_, watcher| show_events(watcher.recv_timeout(secs(1)).unwrap().unwrap().events()),
+        |client, watcher| show_events(client.block_on(watcher).unwrap().unwrap().events()),
+        |_, watcher| show_events(watcher.into_iter().next().unwrap().unwrap().events()),
+    ];
+    let mut watcher = client.watch("a");
+    for (way, revision) in ways.into_iter().zip(2..) {
+        put(&store, "a", "v");
+        let expected = format!("put a=v 2/{revision}/{}", revision - 1);
+        assert_eq!(way(&client, &mut watcher), [expected]);
+        assert_eq!(watcher.recv_timeout(Duration::ZERO), Ok(None));
+    }
+    assert_eq!((store.next_deadline(), clock.now().as_nanos()), (None, 0));
+}
+
+/// A future of the store's own calls never waits; one that waits for somebody else is woken by them.
+#[test]
+fn block_on_runs_any_future() {
+    guarded(|| {
+        let (store, clock) = manual();
+        let client = store.client();
+        assert_eq!(client.block_on(async { 5 }), 5);
+        let (mut watcher, writer) = (client.watch("a"), store.clone());
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while writer.next_deadline().is_none() {
+                    std::thread::yield_now();
+                }
+                writer.put(("a", "v")).unwrap();
+                clock.advance(secs(5));
+            });
+            let both = client.block_on(async {
+                client.sleep(secs(5)).await?;
+                Ok::<_, leasehold::Error>((&mut watcher).await?.expect("the watch goes on"))
+            });
+            assert_eq!(both.unwrap().events().len(), 1);
+        });
+    });
+}
+
+/// Trap: a block_on inside a poll of another, on one thread, takes the wake-up that was meant for the outer one.
+#[test]
+fn a_nested_block_on_does_not_eat_the_outer_wake_up() {
+    guarded(|| {
+        let (store, _) = manual();
+        let client = store.client();
+        for _ in 0..100 {
+            let (mut outer, mut inner) = (client.watch("outer"), client.watch("inner"));
+            let mut polls = 0;
+            let received = client.block_on(std::future::poll_fn(|context| {
+                polls += 1;
+                let polled = outer.poll_recv(context);
+                if polled.is_pending() && polls == 2 {
+                    // The outer wake-up comes now, between its poll and its parking; and then the inner one parks.
+                    let writer = store.clone();
+                    std::thread::scope(|scope| {
+                        scope.spawn(move || {
+                            writer.put(("outer", "v")).unwrap();
+                            writer.put(("inner", "v")).unwrap();
+                        });
+                        client.block_on(&mut inner).unwrap().unwrap();
+                    });
+                }
+                polled
+            }));
+            assert_eq!(received.unwrap().unwrap().events().len(), 1);
+        }
+    });
+}
+
+/// What is detached has happened when that returns, for a store answers at once.
+#[test]
+fn a_detached_task_runs_to_its_end() {
+    let (store, client) = {
+        let store = manual().0;
+        (store.clone(), store.client())
+    };
+    let (done, task_client) = (Count::default(), client.clone());
+    let task_done = done.clone();
+    client.detach(async move {
+        let found = task_client.get("a").await.expect("the store is open");
+        task_client.put(("a", format!("{}", found.count()))).await.expect("the store is open");
+        drop(task_client.put(("abandoned", "v")));
+        task_done.add();
+    });
+    assert_eq!((done.get(), value(&store, "a").as_deref(), revision(&store)), (1, Some("0"), 3));
+    client.detach(async {});
+}
+
+/// One that waits for something else would never be polled again; it is refused with the reason.
+#[test]
+#[should_panic(expected = "a detached task only makes calls")]
+fn a_detached_task_may_not_wait_in_front_of_a_store() {
+    let client = Store::new().client();
+    client.detach(std::future::pending());
+}
+
+/// A task may detach another from within a waker, and while it drops.
+#[test]
+fn a_task_is_detached_from_a_waker() {
+    guarded(|| {
+        let store = manual().0;
+        let mut watcher = store.watch("a").unwrap();
+        let client = store.client();
+        let detaching = on_wake(move || {
+            let inner = client.clone();
+            client.detach(async move { drop(inner.put(("detached", "v")).await) });
+        });
+        assert!(poll_with(&mut watcher, &detaching).is_pending());
+        put(&store, "a", "v");
+        assert_eq!(value(&store, "detached").as_deref(), Some("v"));
+    });
+}
