@@ -14,7 +14,9 @@ use shorthand::{manual, value};
 
 /// An answer that somebody gives later, and who waits for it.
 #[derive(Clone, Default)]
-struct Later(Arc<Mutex<(Option<Result<u32>>, Option<Waker>)>>);
+struct Later(Arc<Mutex<Slot>>);
+
+type Slot = (Option<Result<u32>>, Option<Waker>);
 
 impl Later {
     fn give(&self, answer: Result<u32>) {

@@ -123,7 +123,8 @@ fn each_verb_gives_what_the_stores_own_gives() {
 fn verbs_take_what_the_stores_take() -> Result<()> {
     let client = Store::new().client();
     client.put((String::from("a"), b"1")).wait()?;
-    let _: Call<_> = client.put(Put::new(vec![0xff], [0]));
+    let put: Call<leasehold::PutResponse> = client.put(Put::new(vec![0xff], [0]));
+    put.wait()?;
     assert_eq!(client.get("a").wait()?.count(), 1);
     assert_eq!(client.delete(b"a").wait()?.deleted(), 1);
     let lease = client.grant(secs(5)).wait()?.id();
@@ -195,13 +196,13 @@ fn block_on_runs_any_future() {
         let (store, clock) = manual();
         let client = store.client();
         assert_eq!(client.block_on(async { 5 }), 5);
-        let (mut watcher, writer) = (client.watch("a"), store.clone());
+        let mut watcher = client.watch("a");
         std::thread::scope(|scope| {
-            scope.spawn(move || {
-                while writer.next_deadline().is_none() {
+            scope.spawn(|| {
+                while store.next_deadline().is_none() {
                     std::thread::yield_now();
                 }
-                writer.put(("a", "v")).unwrap();
+                store.put(("a", "v")).unwrap();
                 clock.advance(secs(5));
             });
             let both = client.block_on(async {

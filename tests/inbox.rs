@@ -82,7 +82,7 @@ fn responses(count: usize) -> Vec<Delivery> {
     let stream = engine.open_stream();
     engine.watch(stream, &WatchRequest::Create(Watch::key("a")));
     for _ in 0..count {
-        engine.put(&Put::new("a", "v")).unwrap();
+        engine.put(&Put::new("a", "v")).expect("the store is open");
     }
     let mut queue = VecDeque::new();
     assert!(!engine.receive(stream, &mut queue));
@@ -98,7 +98,7 @@ fn stream() -> (Post, WatchStream, Arc<Inbox>) {
 }
 
 fn revision(stream: &mut WatchStream) -> Option<i64> {
-    stream.try_recv().unwrap().map(|response| response.header().revision().get())
+    stream.try_recv().expect("the store is open").map(|response| response.header().revision().get())
 }
 
 fn push_all(inbox: &Inbox, deliveries: impl IntoIterator<Item = Delivery>) {

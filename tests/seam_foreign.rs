@@ -14,20 +14,22 @@ use shorthand::{grant, manual, put, put_leased, revision, secs, value};
 
 /// All that can be asked of a store, from within a waker.
 fn use_all(store: &Store) {
-    let lease = store.grant(Duration::from_secs(5)).unwrap().id();
-    let first = store.put(("foreign", "v")).unwrap().header().revision();
-    store.get("foreign").unwrap();
-    store.txn(Txn::new().and_then([TxnOp::put("foreign", "w"), TxnOp::get("foreign")])).unwrap();
-    let mut watcher = store.watch(Watch::key("foreign").from(first)).unwrap();
-    assert!(watcher.try_recv().unwrap().is_some());
+    let lease = store.grant(Duration::from_secs(5)).expect("the store is open").id();
+    let first = store.put(("foreign", "v")).expect("the store is open").header().revision();
+    store.get("foreign").expect("the store is open");
+    store
+        .txn(Txn::new().and_then([TxnOp::put("foreign", "w"), TxnOp::get("foreign")]))
+        .expect("the store is open");
+    let mut watcher = store.watch(Watch::key("foreign").from(first)).expect("the store is open");
+    assert!(watcher.try_recv().expect("the store is open").is_some());
     drop(watcher);
     let mut nap = store.client().sleep(Duration::ZERO);
     assert_eq!(nap.try_take(), Ok(Some(())));
     drop(store.client().sleep(Duration::from_secs(1)));
-    store.delete("foreign").unwrap();
-    store.revoke(lease).unwrap();
+    store.delete("foreign").expect("the store is open");
+    store.revoke(lease).expect("the store is open");
     store.tick();
-    store.status().unwrap();
+    store.status().expect("the store is open");
 }
 
 /// What waits in three ways, polled with a waker.
@@ -42,8 +44,12 @@ impl Waiting {
         let client = store.client();
         let mut stream = client.watch_stream();
         stream.create(Watch::key("awaited"));
-        assert!(stream.try_recv().unwrap().is_some_and(|response| response.created()));
-        Self { watcher: store.watch("awaited").unwrap(), stream, nap: client.sleep(secs(3600)) }
+        assert!(stream.try_recv().expect("the store is open").is_some_and(|response| response.created()));
+        Self {
+            watcher: store.watch("awaited").expect("the store is open"),
+            stream,
+            nap: client.sleep(secs(3600)),
+        }
     }
 
     fn poll(&mut self, waker: [&Waker; 3]) {
@@ -234,7 +240,7 @@ fn a_waker_may_drop_the_others() {
 
 fn five_that_wait(store: &Store, panicking: usize, notes: &Notes) -> Vec<Watcher> {
     let watch = |n: usize| {
-        let mut watcher = store.watch("awaited").unwrap();
+        let mut watcher = store.watch("awaited").expect("the store is open");
         let notes = notes.clone();
         let waker = on_wake(move || {
             notes.note(n.to_string());

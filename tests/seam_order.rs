@@ -81,15 +81,15 @@ impl Scene {
     /// A store where the key "leased" is deleted after `end`.
     fn new(end: Duration, script: &[Step]) -> Self {
         let (store, clock) = manual_with(Limits { min_lease_ttl: millis(1), ..Limits::default() });
-        store.grant(Grant::new(end).id(7)).unwrap();
-        store.put(Put::new("leased", "v").lease(7)).unwrap();
+        store.grant(Grant::new(end).id(7)).expect("the store is open");
+        store.put(Put::new("leased", "v").lease(7)).expect("the store is open");
         let script = Arc::new(Mutex::new(script.iter().copied().collect()));
         let scripted = Scripted { store: store.clone(), clock: clock.clone(), script: Arc::clone(&script) };
         Self { store, clock, client: Client::new(scripted), script }
     }
 
     fn finish(&self) {
-        let rest = std::mem::take(&mut *self.script.lock().unwrap());
+        let rest = std::mem::take(&mut *self.script.lock().expect("the store is open"));
         for step in rest {
             if let Step::Advance(duration) = step {
                 self.clock.advance(duration);

@@ -26,14 +26,14 @@ impl Wake for Unpark {
 }
 
 fn by_recv(watcher: &mut Watcher) -> usize {
-    watcher.recv().unwrap().expect("the watch goes on").events().len()
+    watcher.recv().expect("the store is open").expect("the watch goes on").events().len()
 }
 
 fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
         if let Poll::Ready(received) = watcher.poll_recv(&mut Context::from_waker(&waker)) {
-            return received.unwrap().expect("the watch goes on").events().len();
+            return received.expect("the store is open").expect("the watch goes on").events().len();
         }
         thread::park();
     }
@@ -43,14 +43,14 @@ fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
 fn by_token(watcher: &mut Watcher) -> usize {
     loop {
         watcher.ready().recv_timeout(LONG).expect("the token comes");
-        if let Some(response) = watcher.try_recv().unwrap() {
+        if let Some(response) = watcher.try_recv().expect("the store is open") {
             return response.events().len();
         }
     }
 }
 
 fn by_timeout(watcher: &mut Watcher) -> usize {
-    watcher.recv_timeout(LONG).unwrap().expect("an event comes").events().len()
+    watcher.recv_timeout(LONG).expect("the store is open").expect("an event comes").events().len()
 }
 
 const WAYS: [fn(&mut Watcher) -> usize; 4] = [by_recv, by_polling_and_parking, by_token, by_timeout];
@@ -136,35 +136,41 @@ fn mixed(store: &Store, seed: u64, rounds: usize) {
     for _ in 0..rounds {
         match random.below(8) {
             0..=2 => {
-                client.put(("a", "v")).wait().unwrap();
+                client.put(("a", "v")).wait().expect("the store is open");
                 written += 1;
             }
-            3 => written += client.delete("a").wait().unwrap().deleted(),
+            3 => written += client.delete("a").wait().expect("the store is open").deleted(),
             4 => {
-                store.txn(Txn::new().and_then([TxnOp::put("shared", "v"), TxnOp::get("shared")])).unwrap();
+                store
+                    .txn(Txn::new().and_then([TxnOp::put("shared", "v"), TxnOp::get("shared")]))
+                    .expect("the store is open");
             }
             5 => {
                 let mut nap = client.sleep(Duration::from_micros(random.below(50)));
                 if random.one_in(2) {
-                    nap.wait_timeout(Duration::from_micros(20)).unwrap();
+                    nap.wait_timeout(Duration::from_micros(20)).expect("the store is open");
                 }
             }
             6 => {
-                let mut shared = store.watch(Watch::key("shared").from(random.below(3) as i64)).unwrap();
+                let mut shared = store
+                    .watch(Watch::key("shared").from(random.below(3) as i64))
+                    .expect("the store is open");
                 if random.one_in(2) {
-                    shared.recv_timeout(Duration::from_micros(20)).unwrap();
+                    shared.recv_timeout(Duration::from_micros(20)).expect("the store is open");
                 }
             }
             _ => {
-                if let Some(response) = own.recv_timeout(Duration::from_micros(20)).unwrap() {
+                if let Some(response) =
+                    own.recv_timeout(Duration::from_micros(20)).expect("the store is open")
+                {
                     take(response.events());
                 }
             }
         }
     }
-    client.put(("end", "v")).wait().unwrap();
+    client.put(("end", "v")).wait().expect("the store is open");
     for response in &mut own {
-        let response = response.unwrap();
+        let response = response.expect("the store is open");
         take(response.events());
         if response.events().iter().any(|event| event.kv().key() == b"end") {
             break;
@@ -236,7 +242,7 @@ fn come_and_go(store: &Store, seed: u64, done: &AtomicBool) {
     let mut context = Context::from_waker(&waker);
     let mut kept: Vec<Watcher> = Vec::new();
     while !done.load(Ordering::Relaxed) {
-        let mut watcher = store.watch(Watch::prefix("a").capacity(2)).unwrap();
+        let mut watcher = store.watch(Watch::prefix("a").capacity(2)).expect("the store is open");
         let mut nap = store.client().sleep(millis(random.below(4)));
         if watcher.poll_recv(&mut context).is_pending() {
             std::pin::Pin::new(&mut nap).poll(&mut context).map(Result::unwrap).is_pending();

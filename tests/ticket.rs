@@ -312,9 +312,9 @@ fn real_time_ends_a_sleep() {
         assert_eq!(nap.wait_timeout(millis(20)), Ok(None));
         assert!(store.now().since(begun) >= millis(20));
         assert_eq!(client.block_on(client.sleep(millis(5))), Ok(()));
-        let mut nap = client.sleep(millis(5));
+        nap = client.sleep(millis(5));
         assert_eq!(nap.wait_timeout(LONG), Ok(Some(())));
-        let mut nap = client.sleep(millis(5));
+        nap = client.sleep(millis(5));
         while nap.try_take().unwrap().is_none() {
             nap.ready().recv_timeout(LONG).expect("the timer puts a token there");
         }
