@@ -100,7 +100,7 @@ fn answers_are_awaited_in_any_order() {
 }
 
 fn shown(received: leasehold::Result<Option<leasehold::WatchResponse>>) -> Vec<String> {
-    show_events(received.unwrap().expect("there is something").events())
+    show_events(received.expect("the store is open").expect("there is something").events())
 }
 
 /// A watcher receives by all its ways what a backend pushes.

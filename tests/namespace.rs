@@ -289,7 +289,7 @@ fn empty_keys_are_refused_as_everywhere() {
     assert_eq!(shorthand::revision(&store), before);
 }
 
-/// etcd does not notice that a delete without an end meets a put of the same txn (R-TXN-16). In a namespace it has an end, so
+/// etcd does not notice that a delete without an end meets a put of the same txn (R-TXN-20). In a namespace it has an end, so
 /// there it does, unless the namespace itself has none.
 #[test]
 fn a_txn_that_deletes_to_the_end_and_puts_is_refused_where_there_is_an_end() {

@@ -85,6 +85,31 @@ fn displacing_a_waker_drops_it_with_no_lock_held() {
     });
 }
 
+/// The same where dropping it needs the lock of the very inbox that it is displaced from.
+#[test]
+fn a_displaced_waker_may_tell_the_one_that_displaces_it() {
+    guarded(|| {
+        let ((store, clock), woken) = (manual(), Count::default());
+        let mut watcher = store.watch("awaited").unwrap();
+        let telling = {
+            let store = store.clone();
+            on_drop(move || drop(store.put(("awaited", "v")).expect("the store is open")))
+        };
+        assert_eq!(poll_with(&mut watcher, &telling), Poll::Pending);
+        drop(telling);
+        assert_eq!(poll_with(&mut watcher, &woken.waker()), Poll::Pending);
+        assert_eq!(woken.get(), 1, "it was registered by then");
+        assert!(watcher.try_recv().unwrap().is_some());
+
+        let mut nap = store.client().sleep(secs(1));
+        let moving = on_drop(move || clock.advance(secs(1)));
+        assert_eq!(poll_with(&mut nap, &moving), Poll::Pending);
+        drop(moving);
+        assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
+        assert_eq!((woken.get(), nap.try_take()), (2, Ok(Some(()))));
+    });
+}
+
 /// Trap: a watch that is cancelled, and a ticket given up, still have a waker, whose dropping may call the store.
 #[test]
 fn cancelling_a_watch_drops_its_waker_with_no_lock_held() {

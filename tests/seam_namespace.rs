@@ -101,7 +101,7 @@ fn delete() -> BoxedStrategy<Delete> {
         .boxed()
 }
 
-/// One with an end of its own. Of a delete without, etcd does not notice that it meets a put of the same txn (R-TXN-16); in
+/// One with an end of its own. Of a delete without, etcd does not notice that it meets a put of the same txn (R-TXN-20); in
 /// a namespace, whose end it gets, it does.
 fn bounded_delete() -> BoxedStrategy<Delete> {
     let has_end = |range: &KeyRange| range.range_end() != b"\0";
