@@ -341,7 +341,7 @@ fn a_namespace_inside_another_has_both_prefixes() {
         (vec!["a".into()], vec!["b".into(), "inner/a".into(), "inner0c".into()], vec!["c".into()])
     );
     assert_eq!(all(&store.client().namespace("outer/inner/")), ["a"], "however it is put together");
-    let inner_again = outer.clone().namespace("inner").namespace("/");
+    let inner_again = outer.namespace("inner").namespace("/");
     assert_eq!(all(&inner_again), ["a"]);
     assert_eq!(format!("{inner_again:?}"), r#"Client { namespace: Namespace(b"outer/inner/"), .. }"#);
 }

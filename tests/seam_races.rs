@@ -4,17 +4,24 @@
 mod seam_tools;
 mod shorthand;
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use leasehold::{Event, Get, Store, SystemClock, Txn, TxnOp, Watch, Watcher};
-use seam_tools::{LONG, guarded};
+use leasehold::{
+    Backend, Call, Client, Delivery, Error, Event, Get, Inbox, Request, Response, Store, SystemClock,
+    Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
+};
+use seam_tools::{Count, LONG, guarded, poll_with};
 use shorthand::{Random, manual, millis};
 
 const ROUNDS: usize = 3_000;
+
+const RACES: usize = 100_000;
 
 /// Wakes a thread, and nothing else: what woke it is for the watcher to know.
 struct Unpark(Thread);
@@ -76,6 +83,86 @@ fn two_threads_that_answer_each_other_never_wait_in_vain() {
             answering.expect("a thread can be started").join().unwrap();
         });
     }
+}
+
+/// A mailbox that the test itself fills.
+#[derive(Clone, Default)]
+struct Mailbox(Arc<Mutex<Option<Arc<Inbox>>>>);
+
+impl Backend for Mailbox {
+    fn call(&self, _: Request) -> Call<Response> {
+        Call::ready(Err(Error::Stopped))
+    }
+
+    fn watch(&self, _: &[WatchRequest], inbox: &Arc<Inbox>) {
+        *self.0.lock().expect("nobody panicked") = Some(Arc::clone(inbox));
+    }
+
+    fn timer(&self, _: Option<Timestamp>, _: &Arc<Inbox>) {}
+
+    fn cancel(&self, _: &Inbox) {}
+
+    fn now(&self) -> Timestamp {
+        Timestamp::ORIGIN
+    }
+
+    fn detach(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+}
+
+fn a_delivery() -> Delivery {
+    let (mut engine, mut queue) = (shorthand::engine(), VecDeque::new());
+    let stream = engine.open_stream();
+    engine.watch(stream, &WatchRequest::Create("a".into()));
+    engine.receive(stream, &mut queue);
+    queue.pop_front().expect("it was created")
+}
+
+/// Waits for the other thread for a moment; it may not be running at all.
+fn until(is_so: impl Fn() -> bool) {
+    let mut spins = 0;
+    while !is_so() {
+        spins += 1;
+        if spins > 2_000 {
+            thread::yield_now();
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// Trap: between looking and registering there is a gap, for the waker is cloned with no lock held. A poll and a push are let
+/// loose on each other, the push a little later each round; afterwards either the poll had it, or the waker was told.
+#[test]
+fn a_push_that_races_a_poll_is_seen_by_the_one_or_tells_the_other() {
+    guarded(|| {
+        let (mailbox, delivery) = (Mailbox::default(), a_delivery());
+        let mut stream = Client::new(mailbox.clone()).watch_stream();
+        stream.create("a");
+        let inbox = mailbox.0.lock().unwrap().clone().unwrap();
+        assert_eq!(stream.try_recv(), Ok(None));
+        let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=RACES {
+                    let delivery = delivery.clone();
+                    until(|| begun.load(Ordering::SeqCst) == round);
+                    (0..round % 64).for_each(|_| std::hint::spin_loop());
+                    inbox.push(delivery).into_iter().for_each(Waker::wake);
+                    done.store(round, Ordering::SeqCst);
+                }
+            });
+            for round in 1..=RACES {
+                let woken = Count::default();
+                let waker = woken.waker();
+                let mut context = Context::from_waker(&waker);
+                begun.store(round, Ordering::SeqCst);
+                (0..round / 64 % 64).for_each(|_| std::hint::spin_loop());
+                let polled = stream.poll_recv(&mut context);
+                until(|| done.load(Ordering::SeqCst) == round);
+                assert_eq!(woken.get() == 1, polled.is_pending(), "round {round}");
+                assert_eq!(stream.try_recv().unwrap().is_some(), polled.is_pending());
+            }
+        });
+    });
 }
 
 /// The same with a writer that does not wait: it writes while the receiver looks, registers, and overflows.
@@ -244,8 +331,10 @@ fn come_and_go(store: &Store, seed: u64, done: &AtomicBool) {
     while !done.load(Ordering::Relaxed) {
         let mut watcher = store.watch(Watch::prefix("a").capacity(2)).expect("the store is open");
         let mut nap = store.client().sleep(millis(random.below(4)));
-        if watcher.poll_recv(&mut context).is_pending() {
-            std::pin::Pin::new(&mut nap).poll(&mut context).map(Result::unwrap).is_pending();
+        if watcher.poll_recv(&mut context).is_pending()
+            && let Poll::Ready(due) = poll_with(&mut nap, &waker)
+        {
+            due.expect("the store is open");
         }
         kept.push(watcher);
         if kept.len() > 10 {
