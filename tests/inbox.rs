@@ -60,7 +60,7 @@ impl Backend for Post {
             self.with(|held| {
                 held.pulled += 1;
                 queue.extend(held.pulls.pop_front().unwrap_or_default());
-                (!held.pulls.is_empty(), None)
+                !held.pulls.is_empty()
             })
         });
     }
@@ -103,7 +103,7 @@ fn revision(stream: &mut WatchStream) -> Option<i64> {
 
 fn push_all(inbox: &Inbox, deliveries: impl IntoIterator<Item = Delivery>) {
     for delivery in deliveries {
-        assert!(inbox.push(delivery).is_none(), "nobody waits");
+        assert!(inbox.push(delivery, Timestamp::ORIGIN).is_none(), "nobody waits");
     }
 }
 
@@ -118,8 +118,11 @@ fn deliveries_come_out_in_the_order_in_which_they_were_pushed() {
 /// Each way of telling gives whom to wake, once: the waker is taken with it.
 #[test]
 fn who_waits_is_given_once() {
-    let tellers: [fn(&Inbox) -> Option<std::task::Waker>; 3] =
-        [|inbox| inbox.push(responses(1).remove(0)), Inbox::notify, Inbox::close];
+    let tellers: [fn(&Inbox) -> Option<std::task::Waker>; 3] = [
+        |inbox| inbox.push(responses(1).remove(0), Timestamp::ORIGIN),
+        |inbox| inbox.notify(Timestamp::ORIGIN),
+        Inbox::close,
+    ];
     for tell in tellers {
         let (_, mut stream, inbox) = stream();
         assert!(tell(&Inbox::default()).is_none());
@@ -138,35 +141,38 @@ fn who_waits_is_given_once() {
 #[test]
 fn a_token_stands_for_all_there_is() {
     let (_, mut stream, inbox) = stream();
-    stream.ready().try_recv().unwrap_or_default();
-    assert_eq!((revision(&mut stream), stream.ready().len()), (None, 0));
+    // Kept, as a `select!` may keep it: nobody asks the stream for it again.
+    let ready = stream.ready().clone();
+    ready.try_recv().unwrap_or_default();
+    assert_eq!((revision(&mut stream), ready.len()), (None, 0));
     push_all(&inbox, responses(2));
-    assert_eq!(stream.ready().len(), 1, "not two");
+    assert_eq!(ready.len(), 1, "not two");
     for left in [1, 0] {
-        stream.ready().try_recv().expect("there is something");
+        ready.try_recv().expect("there is something");
         assert!(revision(&mut stream).is_some());
-        assert_eq!(stream.ready().len(), left);
+        assert_eq!(ready.len(), left);
     }
     push_all(&inbox, responses(1));
-    assert_eq!(stream.ready().len(), 1);
+    assert_eq!(ready.len(), 1);
     assert!(revision(&mut stream).is_some(), "without the token");
-    assert_eq!(stream.ready().len(), 0, "there is nothing that it could stand for");
+    assert_eq!(ready.len(), 0, "there is nothing that it could stand for");
 }
 
 /// The same where the backend is pulled from, and its second piece is asked for only when the first was taken.
 #[test]
 fn a_token_stands_for_what_is_still_to_be_pulled() {
     let (post, mut stream, inbox) = stream();
-    assert_eq!((revision(&mut stream), stream.ready().len()), (None, 0));
+    let ready = stream.ready().clone();
+    assert_eq!((revision(&mut stream), ready.len()), (None, 0));
     post.with(|held| held.pulls = responses(3).into_iter().map(|delivery| vec![delivery]).collect());
-    assert!(inbox.notify().is_none());
+    assert!(inbox.notify(Timestamp::ORIGIN).is_none());
     let pulled = post.with(|held| held.pulled);
     for n in 1..=3 {
-        stream.ready().try_recv().expect("there is something");
+        ready.try_recv().expect("there is something");
         assert!(revision(&mut stream).is_some());
         assert_eq!(post.with(|held| held.pulled), pulled + n, "one piece at a time");
     }
-    assert_eq!((revision(&mut stream), stream.ready().len()), (None, 0));
+    assert_eq!((revision(&mut stream), ready.len()), (None, 0));
     assert_eq!(post.with(|held| held.pulled), pulled + 3, "nobody said that there was more");
 }
 
@@ -174,15 +180,15 @@ fn a_token_stands_for_what_is_still_to_be_pulled() {
 #[test]
 fn a_waker_and_a_token_are_both_told() {
     let (_, mut stream, inbox) = stream();
-    let woken = Count::default();
+    let (ready, woken) = (stream.ready().clone(), Count::default());
     assert_eq!(stream.poll_recv(&mut Context::from_waker(&woken.waker())), Poll::Pending);
-    assert_eq!(stream.ready().len(), 0);
+    assert_eq!(ready.len(), 0);
     for delivery in responses(2) {
-        if let Some(waker) = inbox.push(delivery) {
+        if let Some(waker) = inbox.push(delivery, Timestamp::ORIGIN) {
             waker.wake();
         }
     }
-    assert_eq!((woken.get(), stream.ready().len()), (1, 1));
+    assert_eq!((woken.get(), ready.len()), (1, 1));
     assert_eq!([(); 3].map(|()| revision(&mut stream)), [Some(2), Some(3), None]);
 }
 
@@ -197,6 +203,22 @@ fn a_channel_that_is_asked_for_late_has_its_token() {
     assert!(revision(&mut stream).is_some());
     assert_eq!(stream.ready().len(), 1, "the closing is to be received");
     assert_eq!(stream.try_recv(), Err(Error::Stopped));
+}
+
+/// What was taken out ahead keeps its place before what comes later, token or none.
+#[test]
+fn what_was_taken_ahead_comes_first() {
+    let (_, mut stream, inbox) = stream();
+    let later = responses(5).split_off(3);
+    push_all(&inbox, responses(3));
+    assert_eq!(revision(&mut stream), Some(2));
+    push_all(&inbox, later);
+    let ready = stream.ready().clone();
+    for expected in 3..=6 {
+        ready.try_recv().expect("there is something");
+        assert_eq!(revision(&mut stream), Some(expected));
+    }
+    assert_eq!((ready.len(), revision(&mut stream)), (0, None));
 }
 
 /// A closing is received after what was there, and again and again.
@@ -224,7 +246,7 @@ fn what_is_pushed_during_a_pull_comes_after_it() {
         assert_eq!(queue.len(), 1, "what was there");
         push_all(&inbox, [third]);
         queue.push_back(second);
-        (false, None)
+        false
     });
     assert_eq!([(); 4].map(|()| revision(&mut stream)), [Some(2), Some(3), Some(4), None]);
 }
@@ -243,7 +265,7 @@ fn a_timer_that_is_not_set_is_passed_over() {
     push_all(&inbox, [at(4), at(6)].into_iter().chain(responses(1)));
     assert_eq!(nap.try_take(), Ok(None));
     for delivery in [at(5), at(5)] {
-        drop(inbox.push(delivery));
+        drop(inbox.push(delivery, Timestamp::ORIGIN));
     }
     assert_eq!(poll_with(&mut nap, std::task::Waker::noop()), Poll::Ready(Ok(())));
     assert_eq!(post.with(|held| held.timers.clone()), [Some(Timestamp::ORIGIN + secs(5))]);
@@ -255,7 +277,7 @@ fn dropping_cancels() {
     let (post, stream, inbox) = stream();
     drop(stream);
     assert_eq!(post.with(|held| held.cancelled), 1);
-    assert!(inbox.push(responses(1).remove(0)).is_none(), "what still comes is nobody's");
+    assert!(inbox.push(responses(1).remove(0), Timestamp::ORIGIN).is_none(), "what still comes is nobody's");
     assert_eq!(format!("{inbox:?}"), "Inbox { stream: None, .. }");
     drop(Client::new(post.clone()).sleep(secs(1)));
     assert_eq!(post.with(|held| held.cancelled), 2);

@@ -186,6 +186,20 @@ fn the_timer_of_an_earlier_wait_ends_no_later_one() {
     }
 }
 
+/// The same where the earlier wait got its event and the timer had gone off all the same: it lies in the queue, and is nobody's.
+#[test]
+fn a_timer_that_came_after_the_event_ends_no_later_wait() {
+    let script = [Step::Advance(secs(10)), Step::Advance(secs(2))];
+    let scene = Scene::new(secs(1), &script);
+    scene.store.grant(Grant::new(secs(12)).id(8)).unwrap();
+    scene.store.put(Put::new("leased too", "v").lease(8)).unwrap();
+    let mut watcher = scene.client.watch(Watch::prefix("leased"));
+    let mut next = |seconds| watcher.recv_timeout(secs(seconds)).unwrap();
+    assert_eq!(show_events(next(3).unwrap().events()), ["delete leased 4"]);
+    assert_eq!(show_events(next(5).unwrap().events()), ["delete leased too 5"]);
+    assert_eq!((scene.store.next_deadline(), scene.clock.now().as_nanos()), (None, 12_000_000_000));
+}
+
 /// A ticket against a timeout: each at its instant, the ticket first where they meet.
 #[test]
 fn a_ticket_and_its_timeout_are_in_order_however_late_it_is_polled() {

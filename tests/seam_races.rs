@@ -48,8 +48,9 @@ fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
 
 /// By the token alone: after it was taken, it looks once, as `select!` does.
 fn by_token(watcher: &mut Watcher) -> usize {
+    let ready = watcher.ready().clone();
     loop {
-        watcher.ready().recv_timeout(LONG).expect("the token comes");
+        ready.recv_timeout(LONG).expect("the token comes");
         if let Some(response) = watcher.try_recv().expect("the store is open") {
             return response.events().len();
         }
@@ -146,7 +147,7 @@ fn a_push_that_races_a_poll_is_seen_by_the_one_or_tells_the_other() {
                     let delivery = delivery.clone();
                     until(|| begun.load(Ordering::SeqCst) == round);
                     (0..round % 64).for_each(|_| std::hint::spin_loop());
-                    inbox.push(delivery).into_iter().for_each(Waker::wake);
+                    inbox.push(delivery, Timestamp::ORIGIN).into_iter().for_each(Waker::wake);
                     done.store(round, Ordering::SeqCst);
                 }
             });

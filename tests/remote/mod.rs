@@ -273,18 +273,19 @@ impl FarEnd {
 
     /// Moves what the store has for its inboxes into those it stands for. Nobody else changes the store.
     fn push_all(&mut self) {
+        let now = Store::now(&self.store);
         for (near, far) in &self.inboxes {
             loop {
                 self.store.pull(far);
                 let mut deliveries: VecDeque<Delivery> = VecDeque::new();
                 far.fill(|queue| {
                     deliveries.append(queue);
-                    (false, None)
+                    false
                 });
                 if deliveries.is_empty() {
                     break;
                 }
-                deliveries.into_iter().for_each(|delivery| wake(near.push(delivery)));
+                deliveries.into_iter().for_each(|delivery| wake(near.push(delivery, now)));
             }
         }
     }
