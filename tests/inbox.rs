@@ -210,6 +210,7 @@ fn a_channel_that_is_asked_for_late_has_its_token() {
 fn what_was_taken_ahead_comes_first() {
     let (_, mut stream, inbox) = stream();
     let later = responses(5).split_off(3);
+    assert_eq!(revision(&mut stream), None);
     push_all(&inbox, responses(3));
     assert_eq!(revision(&mut stream), Some(2));
     push_all(&inbox, later);
