@@ -196,6 +196,7 @@ fn a_waker_and_a_token_are_both_told() {
 #[test]
 fn a_channel_that_is_asked_for_late_has_its_token() {
     let (_, mut stream, inbox) = stream();
+    assert_eq!(revision(&mut stream), None);
     push_all(&inbox, responses(2));
     assert!(revision(&mut stream).is_some());
     assert_eq!(stream.ready().len(), 1);

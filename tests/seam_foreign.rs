@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leasehold::{Compact, Error, Store, Ticket, Txn, TxnOp, Watch, WatchResponse, Watcher};
 use seam_tools::{Count, Notes, guarded, on_drop, on_wake, poll_with};
-use shorthand::{grant, manual, put, put_leased, revision, secs, value};
+use shorthand::{grant, manual, millis, put, put_leased, revision, secs, value};
 
 /// All that can be asked of a store, from within a waker.
 fn use_all(store: &Store) {
@@ -236,6 +236,29 @@ fn a_waker_may_drop_what_it_waits_for() {
     });
 }
 
+/// Trap: a waker closes the store for all, those included who are still to be woken of the same change.
+#[test]
+fn a_waker_may_close_the_store() {
+    guarded(|| {
+        let ((store, clock), woken) = (manual(), Count::default());
+        let closing = {
+            let store = store.clone();
+            on_wake(move || store.close())
+        };
+        let (mut first, mut second) = (store.watch("awaited").unwrap(), store.watch("awaited").unwrap());
+        let mut nap = store.client().sleep(secs(1));
+        assert_eq!(poll_with(&mut first, &closing), Poll::Pending);
+        assert_eq!(poll_with(&mut second, &woken.waker()), Poll::Pending);
+        assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
+        assert_eq!(put(&store, "awaited", "v"), 2, "the put is answered all the same");
+        assert_eq!(woken.get(), 2, "each once");
+        let ends = [first.recv(), second.recv()];
+        assert_eq!(ends, [Err(Error::Stopped), Err(Error::Stopped)]);
+        clock.advance(secs(1));
+        assert_eq!(nap.try_take(), Err(Error::Stopped));
+    });
+}
+
 /// Trap: one waker that drops another's watcher, or all of them, leaves none that is woken into nothing.
 #[test]
 fn a_waker_may_drop_the_others() {
@@ -315,6 +338,30 @@ fn a_panicking_waker_does_not_swallow_the_others_of_a_clock_or_a_closing() {
         catch_unwind(AssertUnwindSafe(|| store.close())).expect_err("it reaches the closer");
         assert_eq!(notes.take(), ["0", "1", "2", "3", "4"]);
         assert_eq!(store.status().map(|_| ()), Err(Error::Stopped));
+    });
+}
+
+/// The same on real time: the timer thread is the one that calls the waker, and must outlive its panic, or no lease would
+/// ever end by itself again.
+#[test]
+#[ignore = "the timer thread ends with it"]
+fn a_panicking_waker_does_not_end_the_timer_thread() {
+    guarded(|| {
+        let (store, woken) = (Store::new(), Count::default());
+        let panicking = {
+            let woken = woken.clone();
+            on_wake(move || {
+                woken.add();
+                panic!("a waker that panics");
+            })
+        };
+        let mut nap = store.client().sleep(millis(100));
+        assert_eq!(poll_with(&mut nap, &panicking), Poll::Pending);
+        let (later, (told, tells)) = (store.client().sleep(millis(150)), std::sync::mpsc::channel());
+        let waiting = std::thread::Builder::new().spawn(move || told.send(later.wait()));
+        waiting.expect("a thread can be started");
+        assert_eq!(tells.recv_timeout(secs(10)), Ok(Ok(())), "150 ms have passed long since");
+        assert_eq!((woken.get(), nap.try_take()), (1, Ok(Some(()))));
     });
 }
 
