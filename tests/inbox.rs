@@ -253,6 +253,19 @@ fn what_is_pushed_during_a_pull_comes_after_it() {
     assert_eq!([(); 4].map(|()| revision(&mut stream)), [Some(2), Some(3), Some(4), None]);
 }
 
+/// What comes while it is pulled is asked for once more.
+#[test]
+fn a_notification_during_a_pull_is_not_lost() {
+    let (post, mut stream, inbox) = stream();
+    assert_eq!(revision(&mut stream), None);
+    inbox.fill(|_| {
+        post.with(|held| held.pulls.push_back(responses(1)));
+        assert!(inbox.notify(Timestamp::ORIGIN).is_none());
+        false
+    });
+    assert_eq!(revision(&mut stream), Some(2));
+}
+
 /// A timer that nobody waits for any more is passed over, by streams and tickets alike.
 #[test]
 fn a_timer_that_is_not_set_is_passed_over() {
