@@ -344,7 +344,6 @@ fn a_panicking_waker_does_not_swallow_the_others_of_a_clock_or_a_closing() {
 /// The same on real time: the timer thread is the one that calls the waker, and must outlive its panic, or no lease would
 /// ever end by itself again.
 #[test]
-#[ignore = "the timer thread ends with it"]
 fn a_panicking_waker_does_not_end_the_timer_thread() {
     guarded(|| {
         let (store, woken) = (Store::new(), Count::default());

@@ -274,7 +274,6 @@ fn the_waker_of_the_last_poll_is_told() {
 }
 
 #[test]
-#[ignore = "looking without waiting displaces the waker"]
 fn a_look_in_between_keeps_the_waker() {
     let (store, clock) = manual();
     let (mut nap, woken) = (store.client().sleep(secs(5)), Count::default());
