@@ -66,14 +66,15 @@ pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 /// - **Commands** change the state and answer: [`put`](Self::put), [`delete`](Self::delete), [`txn`](Self::txn),
 ///   [`compact`](Self::compact), [`grant`](Self::grant), [`revoke`](Self::revoke), [`expire`](Self::expire),
 ///   [`keep_alive`](Self::keep_alive), [`pause_keep_alive`](Self::pause_keep_alive),
-///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). One that is refused changes nothing.
+///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). One that is refused changes nothing. Those on
+///   watch streams are answered by deliveries: [`open_stream`](Self::open_stream), [`watch`](Self::watch),
+///   [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream).
 /// - **Outputs** say what the caller is to do: [`next_deadline`](Self::next_deadline), when to advance at the latest;
-///   [`events`](Self::events), what happened to keys since a revision, of which each change is delivered once by who
-///   remembers how far it came; [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage), memory to free
-///   when it suits.
-/// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`time_to_live`](Self::time_to_live),
-///   [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status), [`now`](Self::now),
-///   [`state_hash`](Self::state_hash), [`check_invariants`](Self::check_invariants).
+///   [`take_woken`](Self::take_woken), which streams have something for those who wait, and [`receive`](Self::receive), what
+///   that is; [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage), memory to free when it suits.
+/// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`events`](Self::events), [`lag`](Self::lag),
+///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status),
+///   [`now`](Self::now), [`state_hash`](Self::state_hash), [`check_invariants`](Self::check_invariants).
 /// - **Saving**: [`save`](Self::save) writes the whole state, and [`load`](Self::load) makes an engine of it.
 ///
 /// # Calling order
