@@ -1,4 +1,4 @@
-//! Keys, a transaction, history and leases, one after the other: `cargo run --example tour`.
+//! Keys, a transaction, history, watches and leases, one after the other: `cargo run --example tour`.
 
 use std::time::Duration;
 

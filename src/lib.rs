@@ -78,7 +78,8 @@
 //! # Watching
 //!
 //! A [`Watcher`] gives what happens to keys, from a revision on: every event once, in order, without a gap. It costs a
-//! bounded amount of memory however slow it is received from: what its queue has no room for, it reads from history.
+//! bounded amount of memory however slow it is received from: what its queue has no room for, it reads from history. Only
+//! if that is compacted by then is something lost, and then the watch ends with an error that says so.
 //!
 //! ```
 //! use leasehold::{EventType, Store, Watch};
@@ -98,8 +99,8 @@
 //!
 //! # Clients
 //!
-//! What is written against a [`Client`] runs over whatever implements [`Backend`]: a store, a simulated network in front of
-//! one, a cluster. Its methods are those of [`Store`], and give a [`Call`], to be awaited or waited for. What waits for more
+//! What is written against a [`Client`] runs over whatever implements [`Backend`]: a store, or a simulated network in front
+//! of one. Its methods are those of [`Store`] on keys and leases, and give a [`Call`], to be awaited or waited for. What waits for more
 //! than an answer is a [`Ticket`]. No runtime is needed, and any will do.
 //!
 //! ```

@@ -111,7 +111,7 @@ fn events_that_are_pushed_are_received_in_every_way() {
         let ways: [fn(&Client, &mut Watcher) -> Vec<String>; 5] = [
             |_, watcher| shown(watcher.recv()),
             |_, watcher| shown(watcher.recv_timeout(secs(1))),
-            |client, watcher| shown(client.block_on(watcher)),
+            |client, watcher| shown(client.block_on(watcher.next())),
             |_, watcher| show_events(watcher.into_iter().next().unwrap().unwrap().events()),
             |_, watcher| loop {
                 watcher.ready().recv_timeout(LONG).unwrap();
@@ -320,6 +320,8 @@ fn a_wrapper_of_one_function_sees_every_request() {
 struct Confused(Store);
 
 impl Backend for Confused {
+    fn pull(&self, _: &Inbox) {}
+
     fn call(&self, _: Request) -> Call<Response> {
         self.0.call(Request::Leases)
     }

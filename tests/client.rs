@@ -10,7 +10,7 @@ use leasehold::{
     Call, Client, Compact, Compare, CompareOp, Delete, Get, Grant, ManualClock, Put, Result, Store, Txn,
     TxnOp, Watch, Watcher,
 };
-use seam_tools::{Count, guarded, on_wake, poll_with};
+use seam_tools::{Count, guarded, on_wake, receive_with};
 use shorthand::{manual, put, revision, secs, show_events, value};
 
 fn shown<T: Debug>(answer: Result<T>) -> String {
@@ -176,7 +176,7 @@ fn a_watcher_may_be_received_from_in_every_way() {
         |_, watcher| show_events(watcher.recv().unwrap().unwrap().events()),
         |_, watcher| show_events(watcher.try_recv().unwrap().unwrap().events()),
         |_, watcher| show_events(watcher.recv_timeout(secs(1)).unwrap().unwrap().events()),
-        |client, watcher| show_events(client.block_on(watcher).unwrap().unwrap().events()),
+        |client, watcher| show_events(client.block_on(watcher.next()).unwrap().unwrap().events()),
         |_, watcher| show_events(watcher.into_iter().next().unwrap().unwrap().events()),
     ];
     let mut watcher = client.watch("a");
@@ -207,7 +207,7 @@ fn block_on_runs_any_future() {
             });
             let both = client.block_on(async {
                 client.sleep(secs(5)).await?;
-                Ok::<_, leasehold::Error>((&mut watcher).await?.expect("the watch goes on"))
+                Ok::<_, leasehold::Error>(watcher.next().await?.expect("the watch goes on"))
             });
             assert_eq!(both.unwrap().events().len(), 1);
         });
@@ -234,7 +234,7 @@ fn a_nested_block_on_does_not_eat_the_outer_wake_up() {
                             writer.put(("outer", "v")).unwrap();
                             writer.put(("inner", "v")).unwrap();
                         });
-                        client.block_on(&mut inner).unwrap().unwrap();
+                        client.block_on(inner.next()).unwrap().unwrap();
                     });
                 }
                 polled
@@ -282,7 +282,7 @@ fn a_task_is_detached_from_a_waker() {
             let inner = client.clone();
             client.detach(async move { drop(inner.put(("detached", "v")).await) });
         });
-        assert!(poll_with(&mut watcher, &detaching).is_pending());
+        assert!(receive_with(&mut watcher, &detaching).is_pending());
         put(&store, "a", "v");
         assert_eq!(value(&store, "detached").as_deref(), Some("v"));
     });

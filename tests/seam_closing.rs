@@ -8,7 +8,7 @@ use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
 use leasehold::{Client, Error, Get, Result, Store, SystemClock, Watch};
-use seam_tools::{Count, LONG, guarded, poll_with};
+use seam_tools::{Count, LONG, guarded, poll_with, receive_with};
 use shorthand::{manual, millis, put, secs};
 
 fn is_stopped<T>(result: Result<T>) -> bool {
@@ -19,7 +19,7 @@ fn is_stopped<T>(result: Result<T>) -> bool {
 const BLOCKING: [fn(&Client) -> bool; 9] = [
     |client| is_stopped(client.watch("a").recv()),
     |client| is_stopped(client.watch("a").recv_timeout(secs(100))),
-    |client| is_stopped(client.block_on(&mut client.watch("a"))),
+    |client| is_stopped(client.block_on(client.watch("a").next())),
     |client| client.watch("a").into_iter().map(is_stopped).eq([true]),
     |client| {
         let mut stream = client.watch_stream();
@@ -67,7 +67,7 @@ fn a_task_that_waits_is_woken_when_the_store_is_closed() {
     assert!(stream.try_recv().unwrap().unwrap().created());
     let counts = [(); 3].map(|()| Count::default());
     let wakers = counts.clone().map(|count| count.waker());
-    assert_eq!(poll_with(&mut watcher, &wakers[0]), Poll::Pending);
+    assert_eq!(receive_with(&mut watcher, &wakers[0]), Poll::Pending);
     assert_eq!(stream.poll_recv(&mut Context::from_waker(&wakers[1])), Poll::Pending);
     assert_eq!(poll_with(&mut nap, &wakers[2]), Poll::Pending);
     assert_eq!([watcher.ready().len(), stream.ready().len(), nap.ready().len()], [0; 3]);
@@ -75,8 +75,8 @@ fn a_task_that_waits_is_woken_when_the_store_is_closed() {
     store.close();
     assert_eq!(counts.map(|count| count.get()), [1; 3]);
     assert_eq!([watcher.ready().len(), stream.ready().len(), nap.ready().len()], [1; 3]);
-    assert_eq!(poll_with(&mut watcher, Waker::noop()), Poll::Ready(Err(Error::Stopped)));
-    assert_eq!(poll_with(&mut watcher, Waker::noop()), Poll::Ready(Ok(None)));
+    assert_eq!(receive_with(&mut watcher, Waker::noop()), Poll::Ready(Err(Error::Stopped)));
+    assert_eq!(receive_with(&mut watcher, Waker::noop()), Poll::Ready(Ok(None)));
     assert_eq!(stream.poll_recv(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(Error::Stopped)));
     assert_eq!(poll_with(&mut nap, Waker::noop()), Poll::Ready(Err(Error::Stopped)));
 }

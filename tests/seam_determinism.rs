@@ -7,7 +7,7 @@ mod shorthand;
 use std::task::Poll;
 
 use leasehold::{Client, Get, Grant, Put, Store, Ticket, Txn, TxnOp, Watch, WatchStream, Watcher};
-use seam_tools::{Notes, on_wake, poll_with};
+use seam_tools::{Notes, on_wake, poll_with, receive_with};
 use shorthand::{Random, manual, put, secs};
 
 const KEYS: [&str; 6] = ["a", "ab", "abc", "b", "ba", "c"];
@@ -66,7 +66,7 @@ impl Program {
     fn look(&mut self, random: &mut Random) {
         for (number, watcher) in &mut self.watchers {
             let waker = Self::waker(&self.notes, *number);
-            while let Poll::Ready(received) = poll_with(watcher, &waker) {
+            while let Poll::Ready(received) = receive_with(watcher, &waker) {
                 self.notes.note(format!("{number} {received:?}"));
                 if !matches!(received, Ok(Some(_))) {
                     break;
@@ -150,7 +150,7 @@ fn waiting(client: &Client, watch: Watch, name: &str, notes: &Notes) -> Watcher 
 fn wait(watcher: &mut Watcher, name: &str, notes: &Notes) {
     let (notes, name) = (notes.clone(), name.to_owned());
     let waker = on_wake(move || notes.note(name.clone()));
-    assert_eq!(poll_with(watcher, &waker), Poll::Pending);
+    assert_eq!(receive_with(watcher, &waker), Poll::Pending);
 }
 
 /// Of one revision, the watcher that was made first is woken first, whatever it watches and whenever it last looked.

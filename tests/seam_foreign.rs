@@ -9,7 +9,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 
 use leasehold::{Compact, Error, Store, Ticket, Txn, TxnOp, Watch, WatchResponse, Watcher};
-use seam_tools::{Count, Notes, guarded, on_drop, on_wake, poll_with};
+use seam_tools::{Count, Notes, guarded, on_drop, on_wake, poll_with, receive_with};
 use shorthand::{grant, manual, millis, put, put_leased, revision, secs, value};
 
 /// All that can be asked of a store, from within a waker.
@@ -53,7 +53,7 @@ impl Waiting {
     }
 
     fn poll(&mut self, waker: [&Waker; 3]) {
-        assert_eq!(poll_with(&mut self.watcher, waker[0]), Poll::Pending);
+        assert_eq!(receive_with(&mut self.watcher, waker[0]), Poll::Pending);
         let mut context = std::task::Context::from_waker(waker[1]);
         assert_eq!(self.stream.poll_recv(&mut context), Poll::Pending);
         assert_eq!(poll_with(&mut self.nap, waker[2]), Poll::Pending);
@@ -95,9 +95,9 @@ fn a_displaced_waker_may_tell_the_one_that_displaces_it() {
             let store = store.clone();
             on_drop(move || drop(store.put(("awaited", "v")).expect("the store is open")))
         };
-        assert_eq!(poll_with(&mut watcher, &telling), Poll::Pending);
+        assert_eq!(receive_with(&mut watcher, &telling), Poll::Pending);
         drop(telling);
-        assert_eq!(poll_with(&mut watcher, &woken.waker()), Poll::Pending);
+        assert_eq!(receive_with(&mut watcher, &woken.waker()), Poll::Pending);
         assert_eq!(woken.get(), 1, "it was registered by then");
         assert!(watcher.try_recv().unwrap().is_some());
 
@@ -178,7 +178,7 @@ fn a_waker_may_call_the_store() {
                     woken.add();
                 })
             };
-            assert_eq!(poll_with(&mut watcher, &calling), Poll::Pending);
+            assert_eq!(receive_with(&mut watcher, &calling), Poll::Pending);
             command(&store).unwrap();
             assert_eq!(woken.get(), 1);
             assert_eq!(watcher.try_recv().unwrap().unwrap().events().len(), 1);
@@ -223,7 +223,7 @@ fn a_waker_may_drop_what_it_waits_for() {
             let kept = Arc::clone(&kept);
             on_wake(move || drop(std::mem::take(&mut *kept.lock().expect("nobody panicked"))))
         };
-        assert_eq!(poll_with(&mut watcher, &ending), Poll::Pending);
+        assert_eq!(receive_with(&mut watcher, &ending), Poll::Pending);
         kept.lock().unwrap().push(Box::new(watcher));
         put(&store, "awaited", "v");
         assert!(kept.lock().unwrap().is_empty());
@@ -247,8 +247,8 @@ fn a_waker_may_close_the_store() {
         };
         let (mut first, mut second) = (store.watch("awaited").unwrap(), store.watch("awaited").unwrap());
         let mut nap = store.client().sleep(secs(1));
-        assert_eq!(poll_with(&mut first, &closing), Poll::Pending);
-        assert_eq!(poll_with(&mut second, &woken.waker()), Poll::Pending);
+        assert_eq!(receive_with(&mut first, &closing), Poll::Pending);
+        assert_eq!(receive_with(&mut second, &woken.waker()), Poll::Pending);
         assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
         assert_eq!(put(&store, "awaited", "v"), 2, "the put is answered all the same");
         assert_eq!(woken.get(), 2, "each once");
@@ -273,10 +273,10 @@ fn a_waker_may_drop_the_others() {
                 woken.add();
             })
         };
-        assert_eq!(poll_with(&mut first, &dropping), Poll::Pending);
+        assert_eq!(receive_with(&mut first, &dropping), Poll::Pending);
         for _ in 0..5 {
             let mut watcher = store.watch("awaited").unwrap();
-            assert_eq!(poll_with(&mut watcher, &woken.waker()), Poll::Pending);
+            assert_eq!(receive_with(&mut watcher, &woken.waker()), Poll::Pending);
             others.lock().unwrap().push(watcher);
         }
         put(&store, "awaited", "v");
@@ -294,7 +294,7 @@ fn five_that_wait(store: &Store, panicking: usize, notes: &Notes) -> Vec<Watcher
             notes.note(n.to_string());
             assert!(n != panicking, "a waker that panics");
         });
-        assert_eq!(poll_with(&mut watcher, &waker), Poll::Pending);
+        assert_eq!(receive_with(&mut watcher, &waker), Poll::Pending);
         watcher
     };
     (0..5).map(watch).collect()
@@ -379,7 +379,7 @@ fn a_waker_is_called_once_until_its_waiter_looks() {
         };
         let mut seen = 0;
         for round in 1..=3 {
-            assert_eq!(poll_with(&mut watcher, &putting), Poll::Pending);
+            assert_eq!(receive_with(&mut watcher, &putting), Poll::Pending);
             put(&store, "awaited", "v");
             put(&store, "awaited", "v");
             assert_eq!(woken.get(), round);

@@ -91,6 +91,8 @@ fn two_threads_that_answer_each_other_never_wait_in_vain() {
 struct Mailbox(Arc<Mutex<Option<Arc<Inbox>>>>);
 
 impl Backend for Mailbox {
+    fn pull(&self, _: &Inbox) {}
+
     fn call(&self, _: Request) -> Call<Response> {
         Call::ready(Err(Error::Stopped))
     }
@@ -339,7 +341,7 @@ fn come_and_go(store: &Store, seed: u64, done: &AtomicBool) {
         }
         kept.push(watcher);
         if kept.len() > 10 {
-            kept.swap_remove(random.below(11) as usize);
+            drop(kept.swap_remove(random.below(11) as usize));
         }
     }
 }

@@ -7,7 +7,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::{Store, SystemClock, Ticket, Timestamp};
-use seam_tools::{Count, LONG, Notes, guarded, on_wake, poll_with};
+use seam_tools::{Count, LONG, Notes, guarded, on_wake, poll_with, receive_with};
 use shorthand::{manual, millis, put, secs};
 
 fn origin_plus(duration: Duration) -> Option<Timestamp> {
@@ -288,7 +288,7 @@ fn a_look_in_between_keeps_the_waker() {
 fn a_watchers_look_in_between_keeps_the_waker() {
     let store = manual().0;
     let (mut watcher, woken) = (store.watch("a").unwrap(), Count::default());
-    assert_eq!(poll_with(&mut watcher, &woken.waker()), Poll::Pending);
+    assert_eq!(receive_with(&mut watcher, &woken.waker()), Poll::Pending);
     assert_eq!(watcher.try_recv(), Ok(None));
     put(&store, "a", "v");
     assert_eq!(woken.get(), 1);

@@ -326,14 +326,14 @@ fn a_watcher_is_a_future() {
     let mut watcher = client.watch(Watch::key("a"));
     put_times(&store, "a", 2);
     let received = client.block_on(async {
-        let first = (&mut watcher).await;
-        [first, (&mut watcher).await].map(show)
+        let first = watcher.next().await;
+        [first, watcher.next().await].map(show)
     });
     assert_eq!(received, ["0 @2 put a=0 2/2/1", "0 @3 put a=1 2/3/2"]);
     grant(&store, 7, secs(5));
     put_leased(&store, &["a"], 7);
-    assert_eq!(show(client.block_on(&mut watcher)), "0 @4 put a=v 2/4/3 #7");
-    assert_eq!(show(client.block_on(&mut watcher)), "0 @5 delete a 5", "time passes for it");
+    assert_eq!(show(client.block_on(watcher.next())), "0 @4 put a=v 2/4/3 #7");
+    assert_eq!(show(client.block_on(watcher.next())), "0 @5 delete a 5", "time passes for it");
 }
 
 /// With the feature `stream`, it is a stream.

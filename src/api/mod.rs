@@ -39,4 +39,4 @@ pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
 pub(crate) use get::KeyValues;
 pub(crate) use key_value::Fields;
 pub(crate) use txn::Operand;
-pub(crate) use watch::{Events, WatchRefusal, WatchResponseBody, WatchResponseKind};
+pub(crate) use watch::{Events, WatchRefusal, WatchResponseBody, WatchResponseKind, first_unread};

@@ -287,6 +287,18 @@ pub enum Delivery {
     Timer(Timestamp),
 }
 
+/// The revision of the first event for a watcher among what a stream was sent: not for an earlier one that had its id.
+pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: WatchId) -> Option<Revision> {
+    let responses = sent.filter_map(|delivery| match delivery {
+        Delivery::Watch(response) if response.watch_id == id => Some(response),
+        _ => None,
+    });
+    responses.fold(None, |first, response| {
+        let event = response.events().first().map(|event| event.kv.mod_revision());
+        if response.created() { None } else { first.or(event) }
+    })
+}
+
 /// How far a watcher is behind the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {

@@ -8,8 +8,9 @@ use super::park::park_until;
 use super::request::{Request, Response};
 use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
 
-/// Whoever can be asked as a store is: [`Store`](crate::Store) itself, a simulated network in front of it, or a real
-/// cluster. [`Client`](crate::Client) is the handle over it.
+/// Whoever can be asked as a store is: [`Store`](crate::Store) itself, or a network, real or simulated, in front of one.
+/// [`Client`](crate::Client) is the handle over it. What stands in front of another backend passes on every method, those with a
+/// default too.
 ///
 /// # Contract
 ///
@@ -35,8 +36,8 @@ pub trait Backend: Send + Sync + 'static {
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
     /// Fetches what there is for an inbox that was [notified](Inbox::notify), which asks for it when it is looked into. A
-    /// backend that pushes whatever it has does nothing.
-    fn pull(&self, _inbox: &Inbox) {}
+    /// backend that [pushes](Inbox::push) whatever it has does nothing; one in front of another passes it on.
+    fn pull(&self, inbox: &Inbox);
 
     /// Ends the stream: its watchers and its timer.
     fn cancel(&self, inbox: &Inbox);
@@ -49,11 +50,50 @@ pub trait Backend: Send + Sync + 'static {
     /// The time by which timers go.
     fn now(&self) -> Timestamp;
 
-    /// Sees a future to its end on its own: what is left to do of something that was dropped. It makes calls and ends.
+    /// Sees a future to its end on its own: what is left to do of something that was dropped. It awaits calls and nothing else;
+    /// a backend that answers them at once, as [`Store`](crate::Store) does, may panic if it waits.
     fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
 
     /// Blocks the calling thread until `poll` gives an answer. The default parks it between polls.
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         park_until(poll);
+    }
+}
+
+impl<B: Backend + ?Sized> Backend for Arc<B> {
+    fn call(&self, request: Request) -> Call<Response> {
+        (**self).call(request)
+    }
+
+    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
+        (**self).watch(requests, inbox);
+    }
+
+    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
+        (**self).timer(at, inbox);
+    }
+
+    fn pull(&self, inbox: &Inbox) {
+        (**self).pull(inbox);
+    }
+
+    fn cancel(&self, inbox: &Inbox) {
+        (**self).cancel(inbox);
+    }
+
+    fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
+        (**self).lag(inbox, id)
+    }
+
+    fn now(&self) -> Timestamp {
+        (**self).now()
+    }
+
+    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        (**self).detach(task);
+    }
+
+    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+        (**self).drive(poll);
     }
 }

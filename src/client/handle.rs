@@ -17,8 +17,8 @@ use crate::api::{
 
 /// A handle to whatever answers as a store does: see [`Backend`].
 ///
-/// It takes the requests that [`Store`](crate::Store) takes, and gives a [`Call`] where that gives the answer. Code written
-/// against it runs unchanged in front of a store, in a simulation, and in front of a cluster.
+/// It takes the requests about keys and leases that [`Store`](crate::Store) takes, and gives a [`Call`] where that gives the
+/// answer. Code written against it runs unchanged in front of a store and in a simulation.
 ///
 /// ```
 /// use leasehold::{Client, Store};
@@ -183,7 +183,11 @@ impl Client {
         output.expect("a backend drives a future to its end")
     }
 
-    /// Sees a future to its end on its own: see [`Backend::detach`].
+    /// Sees a future to its end on its own, for what is left to do of something that is dropped: see [`Backend::detach`].
+    ///
+    /// # Panics
+    ///
+    /// In front of a [`Store`](crate::Store), if the future awaits anything but calls: a store has nobody to run it.
     pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.backend.detach(Box::pin(task));
     }

@@ -32,6 +32,8 @@ struct Contents {
     /// Whether the backend has more.
     is_notified: bool,
     is_closed: bool,
+    /// Whether its taker knows that.
+    is_seen_closed: bool,
     /// Since when there is what was added last, by pulling or pushing.
     since: Option<Timestamp>,
     /// Since when the backend has more.
@@ -50,7 +52,7 @@ pub(super) enum Look {
 
 impl Contents {
     fn has_something(&self) -> bool {
-        !self.queue.is_empty() || self.is_notified || self.is_closed
+        !self.queue.is_empty() || self.is_notified || self.is_closed && !self.is_seen_closed
     }
 }
 
@@ -61,6 +63,7 @@ impl Inbox {
             queue: VecDeque::new(),
             is_notified: true,
             is_closed: false,
+            is_seen_closed: false,
             since: None,
             notified_at: None,
             waker: None,
@@ -108,17 +111,11 @@ impl Inbox {
     }
 
     /// Lets a backend that is asked to pull add what it has. The closure gives whether there is more; it runs without any lock
-    /// of the inbox.
+    /// of the inbox, and if it panics, the inbox is pulled for again.
     pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
-        let mut queue = std::mem::take(&mut self.contents.lock().queue);
-        let has_more = pull(&mut queue);
-        let mut contents = self.contents.lock();
-        queue.append(&mut contents.queue);
-        contents.queue = queue;
-        if has_more && !std::mem::replace(&mut contents.is_notified, true) {
-            contents.notified_at = contents.since;
-        }
-        self.settle(&contents);
+        let queue = std::mem::take(&mut self.contents.lock().queue);
+        let mut filling = Filling { inbox: self, queue, has_more: true };
+        filling.has_more = pull(&mut filling.queue);
     }
 
     /// Takes what is there, without waiting: the first delivery, and the others into `rest`, which is empty. Registers the
@@ -154,6 +151,7 @@ impl Inbox {
             contents.since = contents.notified_at.take();
             return Look::MustPull;
         } else if contents.is_closed {
+            contents.is_seen_closed = true;
             Look::Closed
         } else {
             Look::Nothing
@@ -176,9 +174,9 @@ impl Inbox {
         (contents.since, contents.notified_at)
     }
 
-    /// What `read` finds first among what is there.
-    pub(super) fn peek<T>(&self, read: impl FnMut(&Delivery) -> Option<T>) -> Option<T> {
-        self.contents.lock().queue.iter().find_map(read)
+    /// What `read` makes of what is there.
+    pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> T {
+        read(&self.contents.lock().queue)
     }
 
     /// A channel that holds a token while there is something, or `has_rest` says that its taker has. From then on nothing is
@@ -207,6 +205,26 @@ impl Inbox {
                 receiver.try_recv().unwrap_or_default();
             }
         }
+    }
+}
+
+/// The queue of an inbox that is being filled; dropping it puts it back.
+struct Filling<'a> {
+    inbox: &'a Inbox,
+    queue: VecDeque<Delivery>,
+    has_more: bool,
+}
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        let mut contents = self.inbox.contents.lock();
+        self.queue.append(&mut contents.queue);
+        std::mem::swap(&mut contents.queue, &mut self.queue);
+        if self.has_more && !std::mem::replace(&mut contents.is_notified, true) {
+            // It has been there since what was pulled before it has.
+            contents.notified_at = contents.since;
+        }
+        self.inbox.settle(&contents);
     }
 }
 

@@ -3,13 +3,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
-use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
 use super::backend::Backend;
 use super::inbox::{Inbox, Look};
-use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest};
+use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
 /// Dropping it ends its watchers and its timer.
@@ -83,16 +82,15 @@ impl Mailbox {
 
     /// Blocks the thread until `poll` gives something or the time is up, which a delivery of the timer says. What happened
     /// before that, in the backend's order, comes first. The timer is what `poll` itself wants it to be afterwards.
-    pub(super) fn block_for<T>(
+    pub(super) fn block_until<T>(
         &mut self,
-        duration: Duration,
+        at: Timestamp,
         own_timer: Option<Timestamp>,
         mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<Option<T>>,
     ) -> Option<T> {
         if let Poll::Ready(found) = poll(self, None) {
             return found;
         }
-        let at = self.now() + duration;
         if own_timer.is_some_and(|own| own <= at) {
             return self.block(poll);
         }
@@ -109,13 +107,7 @@ impl Mailbox {
     /// How far a watcher is behind, with what lies in the inbox.
     pub(super) fn lag(&self, id: WatchId) -> Option<Lag> {
         let behind = self.backend.0.lag(&self.inbox, id)?;
-        let first = |delivery: &Delivery| match delivery {
-            Delivery::Watch(response) if response.watch_id == id => {
-                response.events().first().map(|event| event.kv.mod_revision())
-            }
-            _ => None,
-        };
-        let unread = self.rest.iter().find_map(first).or_else(|| self.inbox.peek(first));
+        let unread = self.inbox.peek(|queue| first_unread(self.rest.iter().chain(queue), id));
         let (since, notified_at) = self.inbox.times();
         let Some(next) = unread else {
             // The backend may have been told the time last before it woke us.

@@ -14,7 +14,8 @@ use crate::api::{Delivery, Timestamp};
 ///
 /// It is under way as soon as it exists, and keeps its place however often it is waited for in vain. Wait for it by
 /// [`wait`](Self::wait), for a time by [`wait_timeout`](Self::wait_timeout), look by [`try_take`](Self::try_take), `.await`
-/// it, or `select!` on [`ready`](Self::ready). Dropping it gives the place up, at once.
+/// it, or `select!` on [`ready`](Self::ready). Dropping it gives the place up, at once. It
+/// keeps its store alive.
 #[must_use = "dropping a ticket gives up the place"]
 pub struct Ticket<T> {
     mailbox: Mailbox,
@@ -69,7 +70,8 @@ impl<T> Ticket<T> {
     /// If it was taken already.
     pub fn wait_timeout(&mut self, duration: Duration) -> Result<Option<T>> {
         let wait = self.wait.as_mut().expect("a ticket is taken once");
-        let done = self.mailbox.block_for(duration, wait.timer(), |mailbox, waker| {
+        let at = self.mailbox.now() + duration;
+        let done = self.mailbox.block_until(at, wait.timer(), |mailbox, waker| {
             wait.poll(mailbox, waker).map(|step| match step {
                 Step::Done(result) => Some(result),
                 Step::TimedOut => None,

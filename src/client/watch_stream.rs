@@ -13,7 +13,7 @@ use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchRe
 /// watcher.
 ///
 /// [`Watcher`](crate::Watcher) is easier where one is enough. Dropping the stream ends all its watchers; it does not end
-/// because one of them does.
+/// because one of them does. It keeps its store alive.
 ///
 /// ```
 /// use leasehold::{Store, Watch};
@@ -31,6 +31,7 @@ use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchRe
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping a stream ends its watchers"]
 pub struct WatchStream {
     mailbox: Mailbox,
     namespace: Namespace,
@@ -91,8 +92,12 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<WatchResponse>> {
+        self.recv_until(self.now() + duration)
+    }
+
+    pub(super) fn recv_until(&mut self, at: Timestamp) -> Result<Option<WatchResponse>> {
         let namespace = &self.namespace;
-        let received = self.mailbox.block_for(duration, None, |mailbox, waker| {
+        let received = self.mailbox.block_until(at, None, |mailbox, waker| {
             let delivery = std::task::ready!(mailbox.poll(waker));
             Poll::Ready(match delivery {
                 Ok(Delivery::Watch(response)) => Some(Ok(namespace.watch_response(response))),

@@ -1,4 +1,4 @@
-use std::pin::Pin;
+use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,9 +17,10 @@ use crate::{Error, Result};
 /// next events, or says that some are lost.
 ///
 /// There are several ways to receive, for one receiver at a time: [`recv`](Self::recv) blocks, [`recv_timeout`] for so much
-/// of the store's time, [`try_recv`] not at all; a `&mut Watcher` is a future of the next response, and
+/// of the store's time, [`try_recv`] not at all; [`next`](Self::next) is a future, and
 /// `for response in &mut watcher` takes one after the other; and [`ready`](Self::ready) is a channel for `select!`. All give `Err` once if the watch has ended,
-/// and then `Ok(None)`. Dropping it ends the watch.
+/// and then `Ok(None)`. Dropping it ends the watch. It keeps its store alive: a thread that watches ends when the store is
+/// [closed](crate::Store::close).
 ///
 /// [`recv_timeout`]: Self::recv_timeout
 /// [`try_recv`]: Self::try_recv
@@ -44,10 +45,10 @@ use crate::{Error, Result};
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Debug)]
+#[must_use = "dropping a watcher ends the watch"]
 pub struct Watcher {
     stream: WatchStream,
-    /// The id, once the watch is created.
-    id: Option<WatchId>,
+    id: WatchId,
     /// The first revision that has not been received.
     next: Revision,
     is_ended: bool,
@@ -56,9 +57,10 @@ pub struct Watcher {
 impl Watcher {
     pub(super) fn new(client: &Client, watch: Watch) -> Self {
         let stream = client.watch_stream();
-        let next = watch.start;
+        // The first watcher of a stream that is left to choose has the id 0, which is that request's own.
+        let (id, next) = (watch.id, watch.start);
         stream.create(watch);
-        Self { stream, id: None, next, is_ended: false }
+        Self { stream, id, next, is_ended: false }
     }
 
     /// Sees to a backend's refusal, or its consent, if that is there already.
@@ -73,10 +75,7 @@ impl Watcher {
     /// Takes in a response. Gives it back if it is for the user to see; `None` if not.
     fn sort(&mut self, response: WatchResponse) -> Result<Option<WatchResponse>> {
         match &response.body.kind {
-            WatchResponseKind::Created => {
-                self.id = Some(response.watch_id());
-                Ok(None)
-            }
+            WatchResponseKind::Created => Ok(None),
             WatchResponseKind::Canceled => {
                 self.is_ended = true;
                 Ok(None)
@@ -155,10 +154,9 @@ impl Watcher {
     ///
     /// Those of [`try_recv`](Self::try_recv).
     pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<WatchResponse>> {
-        let end = self.stream.now() + duration;
+        let at = self.stream.now() + duration;
         while !self.is_ended {
-            let left = end.since(self.stream.now());
-            let Some(received) = self.stream.recv_timeout(left).transpose() else {
+            let Some(received) = self.stream.recv_until(at).transpose() else {
                 return Ok(None);
             };
             if let Some(response) = self.accept(received)? {
@@ -181,6 +179,20 @@ impl Watcher {
             }
         }
         Poll::Ready(Ok(None))
+    }
+
+    /// Whether the watch has ended, and its error has been given.
+    pub fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Waits for the next response, as a future: `None` if the watch has ended. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub async fn next(&mut self) -> Result<Option<WatchResponse>> {
+        poll_fn(|context| self.poll_recv(context)).await
     }
 
     /// A channel that holds a token while there is something to receive, for `select!`: a capacity of one, and no events in
@@ -225,16 +237,7 @@ impl Watcher {
 
     /// How far the watcher is behind; `None` if it has ended, or the backend cannot tell.
     pub fn lag(&self) -> Option<Lag> {
-        self.stream.lag(self.id?)
-    }
-}
-
-/// Of the next response.
-impl Future for Watcher {
-    type Output = Result<Option<WatchResponse>>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        self.poll_recv(context)
+        if self.is_ended { None } else { self.stream.lag(self.id) }
     }
 }
 
@@ -265,7 +268,7 @@ impl<'a> IntoIterator for &'a mut Watcher {
 impl futures_core::Stream for Watcher {
     type Item = Result<WatchResponse>;
 
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.poll_recv(context).map(Result::transpose)
     }
 }

@@ -81,8 +81,8 @@ pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 ///
 /// Before a command whose answer may depend on time (those about leases, and any at all if
 /// [`next_deadline`](Self::next_deadline) is not later than now) call [`advance`](Self::advance) with the time; it never
-/// runs backwards. Afterwards `next_deadline` may have changed. Nothing else is required: each call leaves the engine
-/// complete.
+/// runs backwards. Afterwards `next_deadline` may have changed, and if somebody waits on a stream, so may
+/// [`take_woken`](Self::take_woken). Nothing else is required: each call leaves the engine complete.
 ///
 /// ```
 /// use leasehold::{Engine, EngineConfig, Grant, Put, Timestamp};
@@ -166,8 +166,8 @@ impl Engine {
     }
 
     /// Tells the time. Whatever is due by `now` happens, deadline by deadline in their order, each lease at its own
-    /// instant and revision, the lowest id first among those due together (R-LSE-6); leases end before a compaction
-    /// due at the same instant.
+    /// instant and revision, the lowest id first among those due together (R-LSE-6). At one instant leases end first; then
+    /// the store compacts, watchers are told how far it has come, and the timers of streams go off.
     ///
     /// # Panics
     ///
@@ -192,7 +192,8 @@ impl Engine {
         self.now
     }
 
-    /// The next instant at which something happens by itself: a lease ends, or the store looks whether to compact.
+    /// The next instant at which something happens by itself: a lease ends, the store looks whether to compact, a watcher is
+    /// told how far the store has come, or the timer of a stream goes off.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = [self.lessor.next_deadline(), self.auto_compaction_tick(), self.hub.next_deadline()];

@@ -54,6 +54,11 @@ impl Engine {
         self.hub.take_woken()
     }
 
+    /// Whether a stream is open.
+    pub(crate) fn has_stream(&self, stream: StreamId) -> bool {
+        self.hub.has(stream)
+    }
+
     /// Whether there are any.
     pub(crate) fn has_woken(&self) -> bool {
         self.hub.has_woken()

@@ -21,10 +21,10 @@ use crate::engine::Engine;
 /// The longest key and value together whose record is made before the lock is taken.
 const DRAFT_MAX: usize = 64 * 1024;
 
-/// An etcd inside your process: keys with revisions and history, transactions, and leases.
+/// An etcd inside your process: keys with revisions and history, transactions, leases, and watches.
 ///
-/// A handle is cheap to clone and can be used from any thread; when the last is dropped, the store is gone. No call
-/// waits for anything but other calls.
+/// A handle is cheap to clone and can be used from any thread; when the last is dropped, and with it the
+/// clients, watchers and tickets, the store is gone. No call waits for anything but other calls.
 ///
 /// ```
 /// use leasehold::{Get, Put, Store};
@@ -43,8 +43,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store at revision 1, with real time, etcd's limits, and no thread until the first lease or
-    /// compaction.
+    /// An empty store at revision 1, with real time, etcd's limits, and no thread until something is to happen by the clock:
+    /// a lease, a wait for a time, an automatic compaction.
     pub fn new() -> Self {
         Self::builder().build()
     }

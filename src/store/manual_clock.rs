@@ -26,6 +26,25 @@ use crate::sync::Mutex;
 /// assert_eq!(store.get("worker")?.count(), 0);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
+///
+/// To test a thread that waits for a time, see first that it does: what it waits until is a deadline of the store.
+///
+/// ```
+/// use leasehold::{ManualClock, Store, Watch};
+/// use std::thread;
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let store = Store::builder().clock(clock.clone()).build();
+/// let mut watcher = store.watch(Watch::key("job"))?;
+/// let waiter = thread::spawn(move || watcher.recv_timeout(Duration::from_secs(60)));
+/// while store.next_deadline().is_none() {
+///     thread::yield_now();
+/// }
+/// clock.advance(Duration::from_secs(60));
+/// assert_eq!(waiter.join().expect("the waiter does not panic")?, None);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct ManualClock {
     face: Arc<Mutex<Face>>,

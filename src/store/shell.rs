@@ -1,9 +1,10 @@
 //! The lock: its one place for writing and its one for reading.
 
+use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
 
 use super::clock::{Clock, Timer, WeakStore};
-use crate::api::{KeyValue, Lag, StreamId, Timestamp, WatchId, WatchRequest};
+use crate::api::{Delivery, KeyValue, Lag, StreamId, Timestamp, WatchId, WatchRequest};
 use crate::client::{Inbox, WakeList};
 use crate::engine::{Engine, EngineConfig};
 use crate::sync::RwLock;
@@ -24,34 +25,26 @@ struct State {
     closed: bool,
 }
 
-/// What leaves the lock with its holder: to be freed, and to be told, when the lock is released. Both may run code of
-/// others, which may call the store.
-struct Out {
-    garbage: Vec<KeyValue>,
-    woken: Vec<Arc<Inbox>>,
-}
+/// What is freed once the lock is released.
+type Garbage = (Vec<KeyValue>, Vec<VecDeque<Delivery>>);
 
 impl State {
-    fn gather(&mut self) -> Out {
-        let garbage = self.engine.take_garbage();
-        let woken = if self.engine.has_woken() { self.engine.take_woken() } else { Vec::new() };
-        let inbox = |id: StreamId| {
-            let (stream, inbox) = self.inboxes.get(id.slot())?.as_ref()?;
-            inbox.upgrade().filter(|_| *stream == id)
-        };
-        Out { garbage, woken: woken.into_iter().filter_map(inbox).collect() }
-    }
-}
-
-impl Out {
-    /// To be called without the lock. Whom to wake is asked of all inboxes first, so that a waker sees all of it.
-    fn settle(self, clock: &dyn Clock) {
-        drop(self.garbage);
-        if !self.woken.is_empty() {
-            let now = clock.now();
-            let wakers: Vec<_> = self.woken.iter().filter_map(|inbox| inbox.notify(now)).collect();
-            WakeList::wake(wakers);
+    /// Tells the inboxes of what they have, under the lock: so who looks after a command has returned sees what it did. Whom
+    /// that wakes leaves the lock with `woken`.
+    fn gather(&mut self, clock: &dyn Clock, woken: &mut WakeList) -> Garbage {
+        let mut unreceived = Vec::new();
+        if self.engine.has_woken() {
+            let now = clock.now().max(self.engine.now());
+            for id in self.engine.take_woken() {
+                let place = self.inboxes.get(id.slot()).and_then(Option::as_ref);
+                match place.filter(|(stream, _)| *stream == id).and_then(|(_, inbox)| inbox.upgrade()) {
+                    Some(inbox) => woken.extend(inbox.notify(now), inbox),
+                    // Its owner has dropped it without a word.
+                    None => unreceived.push(self.engine.close_stream(id)),
+                }
+            }
         }
+        (self.engine.take_garbage(), unreceived)
     }
 }
 
@@ -61,6 +54,8 @@ pub(super) enum Time {
     Matters,
     /// The clock is asked only if there is a deadline that may have passed.
     IsNoMatter,
+    /// Not even then: what is due is left to others, and nobody is woken.
+    IsLeftAlone,
 }
 
 impl Shell {
@@ -102,8 +97,9 @@ impl Shell {
     }
 
     /// Takes the lock for writing. What is due happens first: deadline by deadline, the lock released between two.
-    /// What is freed is dropped, and the timer and the watchers told, after the lock is released.
+    /// What is freed is dropped, and the timer and those who wait are told, after the lock is released.
     fn write<T>(&self, time: Time, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        let mut woken = WakeList::default();
         loop {
             let mut state = self.state.write();
             if state.closed {
@@ -111,14 +107,14 @@ impl Shell {
             }
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
-            if time == Time::Matters || before.is_some() {
+            if time == Time::Matters || time == Time::IsNoMatter && before.is_some() {
                 // A clock of the user's may be read out of order by two threads; the engine's time never goes back.
                 let now = self.clock.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
-                    let out = state.gather();
+                    let garbage = state.gather(&*self.clock, &mut woken);
                     drop(state);
-                    out.settle(&*self.clock);
+                    drop(garbage);
                     continue;
                 }
                 engine.advance(now);
@@ -130,10 +126,11 @@ impl Shell {
             } else {
                 engine.next_deadline().filter(|&next| before.is_none_or(|before| next < before))
             };
-            let out = state.gather();
+            let garbage = state.gather(&*self.clock, &mut woken);
             drop(state);
+            drop(garbage);
             self.arm(next);
-            out.settle(&*self.clock);
+            woken.wake();
             return answer;
         }
     }
@@ -175,6 +172,10 @@ impl Shell {
                 inboxes[stream.slot()] = Some((stream, Arc::downgrade(inbox)));
                 stream
             });
+            if !engine.has_stream(stream) {
+                // The inbox was cancelled.
+                return Err(Error::Stopped);
+            }
             command(engine, stream);
             Ok(())
         })
@@ -197,8 +198,9 @@ impl Shell {
         let Some(&stream) = inbox.stream().get() else {
             return Ok(());
         };
-        let unreceived = self.write(Time::IsNoMatter, |State { engine, inboxes, .. }| {
-            let inbox = inboxes.get_mut(stream.slot()).and_then(Option::take);
+        let unreceived = self.write(Time::IsLeftAlone, |State { engine, inboxes, .. }| {
+            let place = inboxes.get_mut(stream.slot());
+            let inbox = place.and_then(|place| place.take_if(|(id, _)| *id == stream));
             Ok((engine.close_stream(stream), inbox))
         })?;
         drop(unreceived);
@@ -220,10 +222,13 @@ impl Shell {
         })?;
         // A timer that has something to wait for is told, so that it finds out.
         self.arm(held.next_deadline().map(|_| held.now()));
-        let inboxes: Vec<_> =
-            inboxes.into_iter().flatten().filter_map(|(_, inbox)| inbox.upgrade()).collect();
-        let wakers: Vec<_> = inboxes.iter().filter_map(|inbox| inbox.close()).collect();
-        WakeList::wake(wakers);
+        let mut woken = WakeList::default();
+        for (_, inbox) in inboxes.into_iter().flatten() {
+            if let Some(inbox) = inbox.upgrade() {
+                woken.extend(inbox.close(), inbox);
+            }
+        }
+        woken.wake();
         Ok(())
     }
 }

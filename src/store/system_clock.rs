@@ -11,8 +11,8 @@ use crate::sync::{Condvar, Mutex};
 
 /// The operating system's monotonic clock; its origin is when it was made.
 ///
-/// A store on it has one timer thread: started by the first lease or compaction, parked until something is due, and
-/// gone when the store is. A store that has had neither has no thread.
+/// A store on it has one timer thread: started when something is first to happen by the clock, be it the end of a lease, a
+/// compaction, or the end of a wait; parked until something is due, and gone when the store is.
 ///
 /// # Panics
 ///

@@ -154,6 +154,9 @@ fn address(inbox: &Inbox) -> usize {
 }
 
 impl Backend for Remote {
+    /// Everything is pushed.
+    fn pull(&self, _: &Inbox) {}
+
     fn call(&self, request: Request) -> Call<Response> {
         let reply = Reply::default();
         self.send(Message::Call(Box::new(request), reply.clone()));

@@ -11,6 +11,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use bytes::Bytes;
+use leasehold::{WatchResponse, Watcher};
 
 /// Far more than anything takes that is guarded, on a machine that is busy with something else.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -129,4 +130,12 @@ impl Drop for Owner {
 /// Polls a future once.
 pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     std::pin::Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Looks once for a watcher's next response.
+pub(crate) fn receive_with(
+    watcher: &mut Watcher,
+    waker: &Waker,
+) -> Poll<leasehold::Result<Option<WatchResponse>>> {
+    watcher.poll_recv(&mut Context::from_waker(waker))
 }

@@ -1,6 +1,6 @@
 //! The hub's part of the invariants, and of the state.
 
-use super::{Hub, State};
+use super::{Hub, State, Stream, Watcher};
 
 impl Hub {
     /// # Panics
@@ -20,7 +20,7 @@ impl Hub {
                     synced += 1;
                     let member = ((stream.id, id), watcher);
                     assert!(
-                        self.topics.members(topic).contains(&member),
+                        self.topics.members(topic).binary_search(&member).is_ok(),
                         "invariant 9: a watcher that is synced is in its topic"
                     );
                 }
@@ -29,14 +29,20 @@ impl Hub {
                     "invariant 10: no more is queued for a watcher than it has room for"
                 );
             }
-            assert_eq!(
-                stream.lagging,
-                self.lagging(slot).len(),
-                "invariant 9: a stream counts those of its watchers that lag"
+            let lags = |watcher: &u32| matches!(self.watchers.at(*watcher).state, State::Lagging { .. });
+            let lagging = stream.watchers.iter().filter(|(_, watcher)| lags(watcher)).map(|(id, _)| id);
+            assert!(
+                lagging.eq(&stream.lagging),
+                "invariant 9: a stream knows those of its watchers that lag"
             );
             assert!(
                 !stream.is_awaited || stream.queue.is_empty(),
                 "invariant 11: a stream that has something was woken"
+            );
+            let is_named = stream.woken_at.is_some_and(|place| self.woken.get(place) == Some(&stream.id));
+            assert!(
+                stream.woken_at.is_none() || is_named && !stream.is_awaited,
+                "invariant 11: a stream is woken once, and not while it is awaited"
             );
             let is_due = |at| self.timers.contains(&(at, stream.id));
             assert!(stream.timer.is_none_or(is_due), "invariant 12: timers and streams name each other");
@@ -46,39 +52,34 @@ impl Hub {
         let of_streams: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
         assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher is of a stream");
         assert_eq!(self.topics.recount(), Some(synced), "invariant 9: topics have no other watchers");
-        let set = |timer: fn(&super::Stream) -> bool| self.streams.iter().filter(|(_, s)| timer(s)).count();
+        let set = |timer: fn(&Stream) -> bool| self.streams.iter().filter(|(_, s)| timer(s)).count();
         assert_eq!(self.timers.len(), set(|stream| stream.timer.is_some()), "invariant 12: no other timers");
         assert_eq!(self.ticks.len(), set(|stream| stream.tick.is_some()), "invariant 12: no other ticks");
     }
 
-    /// Calls `text` with all that the deliveries to come depend on.
+    /// Calls `text` with all that the deliveries to come depend on. Fields are named one by one, so that none is forgotten.
     pub(in crate::engine) fn describe(&self, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
-            text(&format!(
-                "{:?} {} {:?} {:?} {}",
-                stream.id, stream.next_watch_id, stream.timer, stream.tick, stream.is_awaited
-            ));
-            for delivery in &stream.queue {
-                text(&format!("{delivery:?}"));
-            }
-            for &watcher in stream.watchers.values() {
+            let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
+            let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, .. } = stream;
+            let is_woken = woken_at.is_some();
+            text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_awaited} {is_woken}"));
+            queue.iter().for_each(|delivery| text(&format!("{delivery:?}")));
+            for &watcher in watchers.values() {
                 let record = self.watchers.at(watcher);
-                let state = match record.state {
+                let Watcher { stream: _, id, range, start, state, capacity, options, .. } = record;
+                let Watcher { progress_notify, fragment, queued: _, epoch: _, .. } = record;
+                let Watcher { behind_since, was_sent, notified_in, .. } = record;
+                let state = match state {
                     State::Synced(_) => "synced".to_owned(),
                     State::Lagging { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
+                let is_told = *notified_in == Some(stream.epoch);
+                let queued = record.queued(stream);
                 text(&format!(
-                    "{:?} {:?} {:?} {:?} {} {} {} {} {}",
-                    record.id,
-                    record.range,
-                    record.start,
-                    record.options,
-                    record.capacity,
-                    record.fragment,
-                    record.queued(stream),
-                    record.was_sent,
-                    state
+                    "{id:?} {range:?} {start:?} {state} {capacity} {options:?} {progress_notify} {fragment} \
+                     {queued} {behind_since:?} {was_sent} {is_told}"
                 ));
             }
         }

@@ -1,5 +1,6 @@
 //! Watchers that read history: those that start in the past, and those whose share of the queue was full.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::{Hub, State, View, Watcher};
@@ -7,12 +8,31 @@ use crate::api::{Event, Events, ResponseHeader, Revision, WatchResponseBody, Wat
 use crate::engine::planted::{Bug, planted};
 
 /// A piece of catching up looks at no more changes than this, but for the rest of the last one's revision.
-pub(super) const SCAN_MAX: usize = 4096;
+const SCAN_MAX: usize = 4096;
 
 /// A response has events of no more revisions than this (R-WCH-10).
 const REVISIONS_MAX: usize = 1000;
 
 impl Hub {
+    /// Lets those of a stream's watchers that lag, by their ids, do a piece of catching up: together no more than one alone would.
+    pub(super) fn catch_up_all(&mut self, slot: u32, view: &View<'_>) {
+        let mut budget = SCAN_MAX;
+        let mut after = None;
+        while budget > 0 {
+            let stream = self.streams.at(slot);
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let Some(&id) = stream.lagging.range((from, Bound::Unbounded)).next() else {
+                return;
+            };
+            after = Some(id);
+            let watcher = stream.watchers[&id];
+            let record = self.watchers.at(watcher);
+            if record.queued(stream) < record.capacity {
+                budget = budget.saturating_sub(self.catch_up(watcher, view));
+            }
+        }
+    }
+
     /// Does a piece of catching up: one response at the most. At the end of history the watcher is synced; if what it has
     /// to read next is compacted, that ends it (R-CMP-4). Gives how many changes it has looked at.
     pub(super) fn catch_up(&mut self, watcher: u32, view: &View<'_>) -> usize {
@@ -25,7 +45,7 @@ impl Hub {
             let kind = WatchResponseKind::Compacted(view.keys.floor());
             let header = ResponseHeader { revision: Revision::new(0), ..view.header };
             self.respond(slot, id, kind, &View { header, ..*view });
-            self.streams.at_mut(slot).lagging -= 1;
+            self.leave(watcher);
             self.watchers.at_mut(watcher).state = State::Compacted;
             return 0;
         }
@@ -37,7 +57,6 @@ impl Hub {
             self.watchers.at_mut(watcher).send(stream, &body, view, &mut self.woken);
         }
         if next > view.keys.current() {
-            self.streams.at_mut(slot).lagging -= 1;
             self.join(watcher);
         } else {
             self.watchers.at_mut(watcher).state = State::Lagging { next };

@@ -1,20 +1,23 @@
 //! Intervals of keys, and which of them a key is in: a treap in the order of the starts, of which each node knows the
 //! furthest end below it.
 //!
-//! A node's priority is drawn from its own number, so the shape depends on nothing but what was done.
+//! A node's priority is drawn from its own number under the engine's hash seed: so nobody can choose intervals that make a
+//! chain of it, and the shape shows nowhere.
 
 use std::cmp::Ordering;
 
 use bytes::Bytes;
 
 use crate::api::KeyRange;
+use crate::engine::key_hash::KeyHasher;
 use crate::engine::slab::Slab;
 
 #[derive(Clone, Debug)]
 pub(super) struct Intervals<T> {
     nodes: Slab<Node<T>>,
     root: Link,
-    inserted: u64,
+    inserted: i64,
+    hasher: KeyHasher,
 }
 
 type Link = Option<u32>;
@@ -25,7 +28,7 @@ struct Node<T> {
     end: End,
     /// The furthest end among this node and those below it.
     furthest: End,
-    priority: u64,
+    priority: u32,
     left: Link,
     right: Link,
     value: T,
@@ -52,8 +55,8 @@ impl End {
 }
 
 impl<T: Default> Intervals<T> {
-    pub(super) fn new() -> Self {
-        Self { nodes: Slab::new(), root: None, inserted: 0 }
+    pub(super) fn new(hasher: KeyHasher) -> Self {
+        Self { nodes: Slab::new(), root: None, inserted: 0, hasher }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -79,7 +82,7 @@ impl<T: Default> Intervals<T> {
             return found;
         }
         let end = End::of(range);
-        let priority = scatter(self.inserted);
+        let priority = self.hasher.number(self.inserted);
         self.inserted += 1;
         let new = self.nodes.insert(Node {
             start: range.shared_start(),
@@ -108,9 +111,8 @@ impl<T: Default> Intervals<T> {
         None
     }
 
-    /// Removes a range that is there.
-    pub(super) fn remove(&mut self, range: &KeyRange) {
-        let node = self.find(range).expect("a range that watchers left was there");
+    /// Removes a node that is there.
+    pub(super) fn remove(&mut self, node: u32) {
         self.root = self.remove_below(self.root, node);
         self.nodes.remove(node);
     }
@@ -237,12 +239,4 @@ impl<T: Default> Intervals<T> {
         });
         all && self.root.is_some() == (self.len() > 0)
     }
-}
-
-/// Spreads consecutive numbers: the finalizer of SplitMix64.
-fn scatter(number: u64) -> u64 {
-    let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    mixed ^ (mixed >> 31)
 }

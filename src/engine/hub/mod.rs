@@ -11,6 +11,7 @@ mod progress;
 mod publish;
 mod requests;
 mod topics;
+mod woken;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -35,10 +36,14 @@ pub(super) struct Hub {
     ticks: BTreeSet<(Timestamp, StreamId)>,
     /// The streams that found nothing when last received from and have something now, in the order in which they got it.
     woken: Vec<StreamId>,
+    /// How many of them have been served or closed since.
+    stale: usize,
     /// How many streams were opened.
     opened: u32,
     progress_interval: Duration,
+    /// Emptied after each transaction, and kept for their memory.
     recipients: Vec<publish::Recipient>,
+    overflowed: Vec<u32>,
 }
 
 /// An ordered sequence of deliveries, about any number of watchers.
@@ -53,8 +58,12 @@ struct Stream {
     epoch: u64,
     /// Whether nothing was left when it was last received from, and nothing has come since.
     is_awaited: bool,
-    /// How many of the watchers read history.
-    lagging: usize,
+    /// Its place among those that were woken.
+    woken_at: Option<usize>,
+    /// Whether its timer went off, and that is in the queue.
+    has_timer_queued: bool,
+    /// Those of the watchers that read history.
+    lagging: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
     tick: Option<Timestamp>,
@@ -64,7 +73,7 @@ struct Stream {
 struct Watcher {
     stream: u32,
     id: WatchId,
-    /// Apart, for it is looked at only when the watcher is not in its topic, or leaves it.
+    /// Apart, for it is looked at only while the watcher is not in its topic.
     range: Box<KeyRange>,
     /// The revision asked for: until then nothing is sent, and no progress reported.
     start: Revision,
@@ -127,9 +136,11 @@ impl Hub {
             timers: BTreeSet::new(),
             ticks: BTreeSet::new(),
             woken: Vec::new(),
+            stale: 0,
             opened: 0,
             progress_interval,
             recipients: Vec::new(),
+            overflowed: Vec::new(),
         }
     }
 
@@ -143,7 +154,9 @@ impl Hub {
             queue: VecDeque::new(),
             epoch: 0,
             is_awaited: true,
-            lagging: 0,
+            woken_at: None,
+            has_timer_queued: false,
+            lagging: BTreeSet::new(),
             timer: None,
             opened_at: now,
             tick: None,
@@ -159,21 +172,27 @@ impl Hub {
         self.streams.get(slot).filter(|stream| stream.id == id).map(|_| slot)
     }
 
+    pub(super) fn has(&self, id: StreamId) -> bool {
+        self.find(id).is_some()
+    }
+
     /// Ends a stream with its watchers and its timer. Gives what it has not received.
     pub(super) fn close(&mut self, id: StreamId) -> VecDeque<Delivery> {
         let Some(slot) = self.find(id) else {
             return VecDeque::new();
         };
         self.set_timer(id, None, Timestamp::ORIGIN);
+        // Those with the highest ids are at the ends of their topics, where leaving moves nobody.
+        let watchers = std::mem::take(&mut self.streams.at_mut(slot).watchers);
+        for watcher in watchers.into_values().rev() {
+            self.leave(watcher);
+            self.watchers.remove(watcher);
+        }
         let stream = self.streams.remove(slot);
-        self.woken.retain(|&woken| woken != id);
         if let Some(tick) = stream.tick {
             self.ticks.remove(&(tick, id));
         }
-        for watcher in stream.watchers.into_values() {
-            self.leave(watcher, id);
-            self.watchers.remove(watcher);
-        }
+        self.give_up(stream.woken_at);
         stream.queue
     }
 
@@ -184,43 +203,27 @@ impl Hub {
             return false;
         };
         self.take_queue(slot, into);
-        if self.streams.at(slot).lagging > 0 {
-            let mut budget = catch_up::SCAN_MAX;
-            for watcher in self.lagging(slot) {
-                budget = budget.saturating_sub(self.catch_up(watcher, view));
-                if budget == 0 {
-                    break;
-                }
-            }
+        if !self.streams.at(slot).lagging.is_empty() {
+            self.catch_up_all(slot, view);
             self.take_queue(slot, into);
         }
         let stream = self.streams.at_mut(slot);
-        stream.is_awaited = stream.lagging == 0;
-        !stream.is_awaited
+        stream.is_awaited = stream.lagging.is_empty();
+        let (is_awaited, place) = (stream.is_awaited, stream.woken_at.take());
+        // It has been served, before anybody was told that it could be.
+        self.give_up(place);
+        !is_awaited
     }
 
     fn take_queue(&mut self, slot: u32, into: &mut VecDeque<Delivery>) {
         let stream = self.streams.at_mut(slot);
         stream.epoch += 1;
+        stream.has_timer_queued = false;
         if into.is_empty() {
             std::mem::swap(&mut stream.queue, into);
         } else {
             into.append(&mut stream.queue);
         }
-    }
-
-    /// The watchers of a stream that read history, by their ids.
-    fn lagging(&self, slot: u32) -> Vec<u32> {
-        let watchers = self.streams.at(slot).watchers.values().copied();
-        watchers.filter(|&watcher| matches!(self.watchers.at(watcher).state, State::Lagging { .. })).collect()
-    }
-
-    pub(super) fn take_woken(&mut self) -> Vec<StreamId> {
-        std::mem::take(&mut self.woken)
-    }
-
-    pub(super) fn has_woken(&self) -> bool {
-        !self.woken.is_empty()
     }
 
     /// Queues a delivery, and notes whom that wakes.
@@ -233,25 +236,32 @@ impl Hub {
         self.push(slot, Delivery::Watch(WatchResponse::new(watch_id, view.header, kind)));
     }
 
-    /// Takes a watcher out of its topic, if it is in one, and out of the count of those that lag.
-    fn leave(&mut self, watcher: u32, stream: StreamId) {
+    /// Takes a watcher out of its topic, or out of those that lag.
+    fn leave(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
+        let stream = self.streams.at_mut(record.stream);
         match record.state {
-            State::Synced(topic) => self.topics.leave(topic, &record.range, (stream, record.id)),
+            State::Synced(topic) => self.topics.leave(topic, (stream.id, record.id)),
             State::Lagging { .. } => {
-                if let Some(stream) = self.find(stream) {
-                    self.streams.at_mut(stream).lagging -= 1;
-                }
+                stream.lagging.remove(&record.id);
             }
             State::Compacted => {}
         }
     }
 
+    /// Makes a watcher that is in no topic read history.
+    fn fall_behind(&mut self, watcher: u32, next: Revision) {
+        let record = self.watchers.at_mut(watcher);
+        record.state = State::Lagging { next };
+        self.streams.at_mut(record.stream).lagging.insert(record.id);
+    }
+
     /// Puts a watcher that is in no topic into its own.
     fn join(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
-        let stream = self.streams.at(record.stream).id;
-        let topic = self.topics.join(&record.range, (stream, record.id), watcher);
+        let stream = self.streams.at_mut(record.stream);
+        stream.lagging.remove(&record.id);
+        let topic = self.topics.join(&record.range, (stream.id, record.id), watcher);
         self.watchers.at_mut(watcher).state = State::Synced(topic);
     }
 }
@@ -261,6 +271,7 @@ impl Stream {
     fn push(&mut self, delivery: Delivery, woken: &mut Vec<StreamId>) {
         self.queue.push_back(delivery);
         if std::mem::replace(&mut self.is_awaited, false) {
+            self.woken_at = Some(woken.len());
             woken.push(self.id);
         }
     }

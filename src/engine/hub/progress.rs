@@ -1,26 +1,21 @@
 //! What streams are told without an event: how far the store has come, and that their timer went off.
 
 use super::{Hub, State, View};
-use crate::api::{Delivery, Lag, Revision, StreamId, Timestamp, WatchId, WatchResponseKind};
+use crate::api::{Delivery, Lag, Revision, StreamId, Timestamp, WatchId, WatchResponseKind, first_unread};
 use crate::engine::planted::{Bug, planted};
 
 impl Hub {
     /// Answers once for all watchers of a stream, after all that was queued; not at all if one of them has still to catch
     /// up or has not come to its start, or if there is none (R-WCH-21).
     pub(super) fn request_progress(&mut self, slot: u32, view: &View<'_>) {
-        for watcher in self.lagging(slot) {
-            let record = self.watchers.at(watcher);
-            if record.queued(self.streams.at(slot)) < record.capacity {
-                self.catch_up(watcher, view);
-            }
-        }
+        self.catch_up_all(slot, view);
         let stream = self.streams.at(slot);
         let mut watchers = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
         let has_started =
             watchers.all(|watcher| watcher.start <= view.keys.current() || watcher.state == State::Compacted);
         let has_any =
             stream.watchers.values().any(|&watcher| self.watchers.at(watcher).state != State::Compacted);
-        let is_synced = stream.lagging == 0 || planted(Bug::ProgressWhileLagging);
+        let is_synced = stream.lagging.is_empty() || planted(Bug::ProgressWhileLagging);
         if has_any && has_started && is_synced {
             self.respond(slot, WatchId::INVALID, WatchResponseKind::Progress, view);
         }
@@ -44,7 +39,7 @@ impl Hub {
             self.timers.remove(&(at, id));
             let slot = self.find(id).expect("a stream that is closed has no timer");
             self.streams.at_mut(slot).timer = None;
-            self.push(slot, Delivery::Timer(at));
+            self.go_off(slot, at);
         }
     }
 
@@ -95,6 +90,11 @@ impl Hub {
         let Some(slot) = self.find(id) else {
             return;
         };
+        let stream = self.streams.at_mut(slot);
+        if std::mem::take(&mut stream.has_timer_queued) {
+            // It was unset after it had gone off.
+            stream.queue.retain(|delivery| !matches!(delivery, Delivery::Timer(_)));
+        }
         let due = at.filter(|&at| at <= now);
         let waiting = at.filter(|&at| at > now && at != Timestamp::MAX);
         let before = std::mem::replace(&mut self.streams.at_mut(slot).timer, waiting);
@@ -105,23 +105,24 @@ impl Hub {
             self.timers.insert((at, id));
         }
         if let Some(at) = due {
-            self.push(slot, Delivery::Timer(at));
+            self.go_off(slot, at);
         }
+    }
+
+    fn go_off(&mut self, slot: u32, at: Timestamp) {
+        self.streams.at_mut(slot).has_timer_queued = true;
+        self.push(slot, Delivery::Timer(at));
     }
 
     /// How far a watcher is behind; `None` if there is none.
     pub(in crate::engine) fn lag(&self, stream: StreamId, id: WatchId, current: Revision) -> Option<Lag> {
         let stream = self.streams.at(self.find(stream)?);
         let watcher = self.watchers.at(*stream.watchers.get(&id)?);
-        let queued = stream.queue.iter().find_map(|delivery| match delivery {
-            Delivery::Watch(response) if response.watch_id == id => response.events().first(),
-            _ => None,
-        });
         let unread = match watcher.state {
             State::Lagging { next } => Some(next),
             State::Synced(_) | State::Compacted => None,
         };
-        let next = queued.map(|event| event.kv.mod_revision()).or(unread);
+        let next = first_unread(stream.queue.iter(), id).or(unread);
         let revisions = next.map_or(0, |next| current.next().get().abs_diff(next.get()));
         Some(Lag { current, revisions, since: (revisions > 0).then_some(watcher.behind_since) })
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::topics::TopicId;
+use super::topics::{Member, TopicId};
 use super::{Hub, Options, State, Stream, View, Watcher};
 use crate::api::{
     Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
@@ -83,6 +83,9 @@ impl Hub {
             self.serve(watcher, &mut batches[batch as usize], view);
         }
         self.recipients = recipients;
+        if !self.overflowed.is_empty() {
+            self.overflow(view.header.revision);
+        }
     }
 
     /// Those of one topic are in the order in which they are served; those of several are put into it.
@@ -112,16 +115,25 @@ impl Hub {
         if record.queued(stream) < record.capacity {
             record.send(stream, body, view, &mut self.woken);
         } else {
-            let next = if planted(Bug::OverflowSkips) { revision.next() } else { revision };
-            self.fall_behind(watcher, next);
+            self.overflowed.push(watcher);
         }
     }
 
-    fn fall_behind(&mut self, watcher: u32, next: Revision) {
-        let slot = self.watchers.at(watcher).stream;
-        self.leave(watcher, self.streams.at(slot).id);
-        self.watchers.at_mut(watcher).state = State::Lagging { next };
-        self.streams.at_mut(slot).lagging += 1;
+    /// Makes those whose share of the queue was full read history. The members of a topic are gone through once for all.
+    fn overflow(&mut self, revision: Revision) {
+        let next = if planted(Bug::OverflowSkips) { revision.next() } else { revision };
+        let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();
+        for watcher in std::mem::take(&mut self.overflowed) {
+            let record = self.watchers.at(watcher);
+            if let State::Synced(topic) = record.state {
+                let member = (self.streams.at(record.stream).id, record.id);
+                leaving.entry(topic).or_default().push(member);
+            }
+            self.fall_behind(watcher, next);
+        }
+        for (topic, members) in leaving {
+            self.topics.leave_all(topic, &members);
+        }
     }
 }
 

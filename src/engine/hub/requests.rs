@@ -50,10 +50,8 @@ impl Hub {
         if watch.start == Revision::new(0) || watch.start > view.keys.current() {
             self.join(watcher);
         } else {
-            self.streams.at_mut(slot).lagging += 1;
-            if planted(Bug::StartIsExclusive) {
-                self.watchers.at_mut(watcher).state = State::Lagging { next: watch.start.next() };
-            }
+            let is_late = planted(Bug::StartIsExclusive);
+            self.fall_behind(watcher, if is_late { watch.start.next() } else { watch.start });
             self.catch_up(watcher, view);
         }
         if watch.progress_notify {
@@ -83,12 +81,10 @@ impl Hub {
 
     /// Ends a watcher, or forgets one that a compaction has ended; an id that nobody has is ignored (R-WCH-13, R-WCH-22).
     fn cancel(&mut self, slot: u32, id: WatchId, view: &View<'_>) {
-        let stream = self.streams.at_mut(slot);
-        let stream_id = stream.id;
-        let Some(watcher) = stream.watchers.remove(&id) else {
+        let Some(watcher) = self.streams.at_mut(slot).watchers.remove(&id) else {
             return;
         };
-        self.leave(watcher, stream_id);
+        self.leave(watcher);
         self.watchers.remove(watcher);
         self.respond(slot, id, WatchResponseKind::Canceled, view);
     }

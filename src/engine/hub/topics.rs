@@ -35,7 +35,12 @@ pub(super) enum TopicId {
 
 impl Topics {
     pub(super) fn new(hasher: KeyHasher) -> Self {
-        Self { hasher, points: PointIndex::new(), singles: Slab::new(), intervals: Intervals::new() }
+        Self {
+            points: PointIndex::new(),
+            singles: Slab::new(),
+            intervals: Intervals::new(hasher.clone()),
+            hasher,
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -87,19 +92,29 @@ impl Topics {
     }
 
     /// Removes a watcher, and its topic if it was the last.
-    pub(super) fn leave(&mut self, topic: TopicId, range: &KeyRange, member: Member) {
+    pub(super) fn leave(&mut self, topic: TopicId, member: Member) {
         let members = self.members_mut(topic);
         let at = members.binary_search_by_key(&member, |(member, _)| *member);
         members.remove(at.expect("a watcher that is synced is in its topic"));
-        if !members.is_empty() {
+        self.remove_if_empty(topic);
+    }
+
+    /// Removes several, which are in order, at once.
+    pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[Member]) {
+        self.members_mut(topic).retain(|(member, _)| leaving.binary_search(member).is_err());
+        self.remove_if_empty(topic);
+    }
+
+    fn remove_if_empty(&mut self, topic: TopicId) {
+        if !self.members(topic).is_empty() {
             return;
         }
         match topic {
             TopicId::Single(single) => {
-                self.singles.remove(single);
+                let range = self.singles.remove(single).range;
                 self.points.remove(self.hasher.bytes(range.start()), single);
             }
-            TopicId::Interval(_) => self.intervals.remove(range),
+            TopicId::Interval(interval) => self.intervals.remove(interval),
         }
     }
 
