@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::request::{Request, Response};
 use crate::api::{
-    Compare, Event, Events, GetResponse, KeyRange, KeyValue, KeyValues, Put, Txn, TxnOp, TxnOpResponse,
-    TxnResponse, Watch, WatchResponse, WatchResponseKind,
+    Compare, Delete, DeleteResponse, Event, Events, Get, GetResponse, KeyRange, KeyValue, KeyValues, Put,
+    PutResponse, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchResponse, WatchResponseKind,
 };
 
 /// The prefix; empty for the whole key space.
@@ -24,11 +24,9 @@ impl Namespace {
 
     pub(super) fn request(&self, request: Request) -> Request {
         match request {
-            Request::Get(get) => Request::Get(crate::api::Get { range: self.range(&get.range), ..get }),
+            Request::Get(get) => Request::Get(self.get(get)),
             Request::Put(put) => Request::Put(self.put(put)),
-            Request::Delete(delete) => {
-                Request::Delete(crate::api::Delete { range: self.range(&delete.range), ..delete })
-            }
+            Request::Delete(delete) => Request::Delete(self.delete(delete)),
             Request::Txn(txn) => Request::Txn(self.txn(txn)),
             keyless => keyless,
         }
@@ -37,14 +35,8 @@ impl Namespace {
     pub(super) fn response(&self, response: Response) -> Response {
         match response {
             Response::Get(get) => Response::Get(self.get_response(get)),
-            Response::Put(put) => Response::Put(crate::api::PutResponse {
-                prev_kv: put.prev_kv.as_ref().map(|kv| self.strip(kv)),
-                ..put
-            }),
-            Response::Delete(delete) => Response::Delete(crate::api::DeleteResponse {
-                prev_kvs: self.strip_all(&delete.prev_kvs),
-                ..delete
-            }),
+            Response::Put(put) => Response::Put(self.put_response(put)),
+            Response::Delete(delete) => Response::Delete(self.delete_response(delete)),
             Response::Txn(txn) => Response::Txn(self.txn_response(txn)),
             Response::TimeToLive(mut lease) => {
                 // A lease may have keys outside.
@@ -100,6 +92,14 @@ impl Namespace {
         KeyRange::from_wire(self.key(range.start()), end)
     }
 
+    fn get(&self, get: Get) -> Get {
+        Get { range: self.range(&get.range), ..get }
+    }
+
+    fn delete(&self, delete: Delete) -> Delete {
+        Delete { range: self.range(&delete.range), ..delete }
+    }
+
     fn put(&self, put: Put) -> Put {
         Put { key: self.key(&put.key), ..put }
     }
@@ -107,11 +107,9 @@ impl Namespace {
     fn txn(&self, txn: Txn) -> Txn {
         let compare = |compare: Compare| Compare { range: self.range(&compare.range), ..compare };
         let operation = |operation: TxnOp| match operation {
-            TxnOp::Get(get) => TxnOp::Get(crate::api::Get { range: self.range(&get.range), ..get }),
+            TxnOp::Get(get) => TxnOp::Get(self.get(get)),
             TxnOp::Put(put) => TxnOp::Put(self.put(put)),
-            TxnOp::Delete(delete) => {
-                TxnOp::Delete(crate::api::Delete { range: self.range(&delete.range), ..delete })
-            }
+            TxnOp::Delete(delete) => TxnOp::Delete(self.delete(delete)),
             TxnOp::Txn(txn) => TxnOp::Txn(self.txn(txn)),
             TxnOp::Unset => TxnOp::Unset,
         };
@@ -125,17 +123,19 @@ impl Namespace {
     fn txn_response(&self, txn: TxnResponse) -> TxnResponse {
         let operation = |response: TxnOpResponse| match response {
             TxnOpResponse::Get(get) => TxnOpResponse::Get(self.get_response(get)),
-            TxnOpResponse::Put(put) => TxnOpResponse::Put(crate::api::PutResponse {
-                prev_kv: put.prev_kv.as_ref().map(|kv| self.strip(kv)),
-                ..put
-            }),
-            TxnOpResponse::Delete(delete) => TxnOpResponse::Delete(crate::api::DeleteResponse {
-                prev_kvs: self.strip_all(&delete.prev_kvs),
-                ..delete
-            }),
+            TxnOpResponse::Put(put) => TxnOpResponse::Put(self.put_response(put)),
+            TxnOpResponse::Delete(delete) => TxnOpResponse::Delete(self.delete_response(delete)),
             TxnOpResponse::Txn(txn) => TxnOpResponse::Txn(self.txn_response(txn)),
         };
         TxnResponse { responses: txn.responses.into_iter().map(operation).collect(), ..txn }
+    }
+
+    fn put_response(&self, put: PutResponse) -> PutResponse {
+        PutResponse { prev_kv: put.prev_kv.as_ref().map(|kv| self.strip(kv)), ..put }
+    }
+
+    fn delete_response(&self, delete: DeleteResponse) -> DeleteResponse {
+        DeleteResponse { prev_kvs: self.strip_all(&delete.prev_kvs), ..delete }
     }
 
     fn get_response(&self, get: GetResponse) -> GetResponse {

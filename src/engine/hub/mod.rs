@@ -7,9 +7,11 @@
 mod audit;
 mod catch_up;
 mod intervals;
+mod lag;
 mod progress;
 mod publish;
 mod requests;
+mod timers;
 mod topics;
 mod woken;
 

@@ -1,7 +1,7 @@
-//! What streams are told without an event: how far the store has come, and that their timer went off.
+//! What watchers are told without an event: how far the store has come.
 
 use super::{Hub, State, View};
-use crate::api::{Delivery, Lag, Revision, StreamId, Timestamp, WatchId, WatchResponseKind, first_unread};
+use crate::api::{Timestamp, WatchId, WatchResponseKind};
 use crate::engine::planted::{Bug, planted};
 
 impl Hub {
@@ -21,31 +21,9 @@ impl Hub {
         }
     }
 
-    /// When something happens to a stream by itself next.
-    pub(in crate::engine) fn next_deadline(&self) -> Option<Timestamp> {
-        self.timers.first().into_iter().chain(self.ticks.first()).map(|&(at, _)| at).min()
-    }
-
-    /// Does what is due by `view.now`: ticks, then timers.
-    pub(in crate::engine) fn fire(&mut self, view: &View<'_>) {
-        while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
-            self.ticks.remove(&(at, id));
-            let slot = self.find(id).expect("a stream that is closed has no tick");
-            self.streams.at_mut(slot).tick = None;
-            self.tick(slot, view);
-            self.schedule_tick(slot, view.now);
-        }
-        while let Some(&(at, id)) = self.timers.first().filter(|&&(at, _)| at <= view.now) {
-            self.timers.remove(&(at, id));
-            let slot = self.find(id).expect("a stream that is closed has no timer");
-            self.streams.at_mut(slot).timer = None;
-            self.go_off(slot, at);
-        }
-    }
-
     /// Tells each watcher that wants it how far the store has come, unless it was sent events since the last time, has
     /// still to catch up or to start, or has not even received the last notification (R-WCH-20).
-    fn tick(&mut self, slot: u32, view: &View<'_>) {
+    pub(super) fn tick(&mut self, slot: u32, view: &View<'_>) {
         let watchers: Vec<u32> = self.streams.at(slot).watchers.values().copied().collect();
         for watcher in watchers {
             let stream = self.streams.at(slot);
@@ -83,47 +61,5 @@ impl Hub {
         };
         self.ticks.insert((at, stream.id));
         self.streams.at_mut(slot).tick = Some(at);
-    }
-
-    /// Sets the timer of a stream, in place of the one that is set; one that is due goes off at once.
-    pub(in crate::engine) fn set_timer(&mut self, id: StreamId, at: Option<Timestamp>, now: Timestamp) {
-        let Some(slot) = self.find(id) else {
-            return;
-        };
-        let stream = self.streams.at_mut(slot);
-        if std::mem::take(&mut stream.has_timer_queued) {
-            // It was unset after it had gone off.
-            stream.queue.retain(|delivery| !matches!(delivery, Delivery::Timer(_)));
-        }
-        let due = at.filter(|&at| at <= now);
-        let waiting = at.filter(|&at| at > now && at != Timestamp::MAX);
-        let before = std::mem::replace(&mut self.streams.at_mut(slot).timer, waiting);
-        if let Some(before) = before {
-            self.timers.remove(&(before, id));
-        }
-        if let Some(at) = waiting {
-            self.timers.insert((at, id));
-        }
-        if let Some(at) = due {
-            self.go_off(slot, at);
-        }
-    }
-
-    fn go_off(&mut self, slot: u32, at: Timestamp) {
-        self.streams.at_mut(slot).has_timer_queued = true;
-        self.push(slot, Delivery::Timer(at));
-    }
-
-    /// How far a watcher is behind; `None` if there is none.
-    pub(in crate::engine) fn lag(&self, stream: StreamId, id: WatchId, current: Revision) -> Option<Lag> {
-        let stream = self.streams.at(self.find(stream)?);
-        let watcher = self.watchers.at(*stream.watchers.get(&id)?);
-        let unread = match watcher.state {
-            State::Lagging { next } => Some(next),
-            State::Synced(_) | State::Compacted => None,
-        };
-        let next = first_unread(stream.queue.iter(), id).or(unread);
-        let revisions = next.map_or(0, |next| current.next().get().abs_diff(next.get()));
-        Some(Lag { current, revisions, since: (revisions > 0).then_some(watcher.behind_since) })
     }
 }
