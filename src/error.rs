@@ -91,6 +91,21 @@ pub enum Error {
     /// `mvcc: duplicate watch ID provided on the WatchStream`
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,
+    /// The key of a lock is gone: its lease has ended, or somebody deleted it (R-LCK-5). `mutex: session is expired`
+    #[error("mutex: session is expired")]
+    SessionExpired,
+    /// Nobody leads (R-ELC-10). `election: no leader`
+    #[error("election: no leader")]
+    NoLeader,
+    /// The candidacy is over (R-ELC-7). `election: not leader`
+    #[error("election: not leader")]
+    NotLeader,
+    /// A request of the election service without its leader (R-ELC-7). `"leader" field must be provided`
+    #[error("\"leader\" field must be provided")]
+    LeaderMissing,
+    /// What the lock and election services pass on: etcd's lose its code (R-LCK-8). The message is its own.
+    #[error(transparent)]
+    Unknown(Box<Self>),
     /// The store was closed. `etcdserver: server stopped`
     #[error("etcdserver: server stopped")]
     Stopped,
@@ -118,6 +133,11 @@ impl Error {
             | Self::RequestTooLarge => Code::InvalidArgument,
             Self::Compacted { .. } | Self::FutureRevision { .. } | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseNotFound => Code::NotFound,
+            Self::SessionExpired
+            | Self::NoLeader
+            | Self::NotLeader
+            | Self::LeaderMissing
+            | Self::Unknown(_) => Code::Unknown,
             Self::LeaseExists | Self::WatchRangeEmpty | Self::WatchIdTaken => Code::FailedPrecondition,
             Self::NoSpace => Code::ResourceExhausted,
             Self::Corrupt => Code::DataLoss,
@@ -131,6 +151,8 @@ impl Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
+    /// What it was is not said.
+    Unknown = 2,
     /// The request is wrong whatever the state.
     InvalidArgument = 3,
     /// What was asked for does not exist.

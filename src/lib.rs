@@ -165,10 +165,13 @@
 mod api;
 /// The seam between those who wait and what they wait for.
 mod client;
+/// Recipes for locks and elections.
+mod concurrency;
 /// The deterministic core.
 mod engine;
 /// One error, in etcd's words.
 mod error;
+pub mod service;
 /// The thread-safe shell with its clocks.
 mod store;
 /// The door to synchronisation.

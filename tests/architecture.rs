@@ -5,11 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The rooms, lowest first: each may name itself, those before it, and what the table adds.
-const ROOMS: [(&str, &[&str]); 4] = [
+const ROOMS: [(&str, &[&str]); 6] = [
     ("api", &[]),
     ("engine", &["api"]),
     ("client", &["api", "sync"]),
     ("store", &["api", "engine", "client", "sync"]),
+    ("concurrency", &["api", "client"]),
+    ("service", &["api", "client", "concurrency"]),
 ];
 
 /// What every room may name at the crate's root: the re-exports of `error`.

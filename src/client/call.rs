@@ -81,16 +81,31 @@ impl<T> Call<T> {
     where
         T: 'static,
     {
+        self.map_result(backend, |answer| answer.map(change))
+    }
+
+    /// The same call with its answer or its error changed once it is there.
+    pub(super) fn map_result<U>(
+        self,
+        backend: &Arc<dyn Backend>,
+        change: impl FnOnce(Result<T>) -> Result<U> + Send + 'static,
+    ) -> Call<U>
+    where
+        T: 'static,
+    {
         match self.state {
-            State::Ready(answer) => Call::ready(answer.map(change)),
-            State::Pending { future, .. } => Call {
-                state: State::Pending {
-                    future: Box::pin(async move { future.await.map(change) }),
-                    backend: Some(Arc::clone(backend)),
-                },
-            },
+            State::Ready(answer) => Call::ready(change(answer)),
+            State::Pending { future, .. } => Call::pending(async move { change(future.await) }).of(backend),
             State::Taken => Call { state: State::Taken },
         }
+    }
+
+    /// The same call, waited for as that backend does.
+    pub(super) fn of(mut self, of: &Arc<dyn Backend>) -> Self {
+        if let State::Pending { backend, .. } = &mut self.state {
+            *backend = Some(Arc::clone(of));
+        }
+        self
     }
 }
 

@@ -1,14 +1,17 @@
 use std::fmt;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::backend::Backend;
 use super::call::Call;
+use super::mailbox::Mailbox;
 use super::namespace::Namespace;
 use super::request::{Request, Response};
 use super::ticket::Ticket;
 use super::watch_stream::WatchStream;
 use super::watcher::Watcher;
+use crate::Result;
 use crate::api::{
     Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant, GrantResponse, IntoBytes,
     KeepAliveResponse, LeaseId, LeasesResponse, Put, PutResponse, RevokeResponse, TimeToLiveResponse,
@@ -192,12 +195,30 @@ impl Client {
         self.backend.detach(Box::pin(task));
     }
 
-    pub(super) fn backend(&self) -> &Arc<dyn Backend> {
-        &self.backend
+    /// A call of this client with its answer or its error changed once it is there.
+    pub(crate) fn map<T: 'static, U>(
+        &self,
+        call: Call<T>,
+        change: impl FnOnce(Result<T>) -> Result<U> + Send + 'static,
+    ) -> Call<U> {
+        call.map_result(&self.backend, change)
     }
 
-    pub(super) fn prefix(&self) -> &Namespace {
-        &self.namespace
+    /// A mailbox of one's own, for the keys of this client.
+    pub(crate) fn mailbox(&self) -> Mailbox {
+        Mailbox::new(Arc::clone(&self.backend), self.namespace.clone())
+    }
+
+    /// A call that several calls make up. It goes as far as it can at once, and so is under way.
+    pub(crate) fn call_async<T: 'static>(
+        &self,
+        future: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> Call<T> {
+        let mut future = Box::pin(future);
+        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => Call::ready(answer),
+            Poll::Pending => Call::pending(future).of(&self.backend),
+        }
     }
 }
 

@@ -8,13 +8,15 @@ use crossbeam_channel::Receiver;
 
 use super::backend::Backend;
 use super::inbox::{Inbox, Look};
+use super::namespace::Namespace;
 use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
 /// Dropping it ends its watchers and its timer.
 #[derive(Debug)]
-pub(super) struct Mailbox {
+pub(crate) struct Mailbox {
     backend: Shared,
+    namespace: Namespace,
     inbox: Arc<Inbox>,
     /// What was taken out of the inbox ahead, so that its lock is taken once for all of it.
     rest: VecDeque<Delivery>,
@@ -32,26 +34,42 @@ impl std::fmt::Debug for Shared {
 }
 
 impl Mailbox {
-    pub(super) fn new(backend: Arc<dyn Backend>) -> Self {
-        Self { backend: Shared(backend), inbox: Arc::new(Inbox::new()), rest: VecDeque::new(), timer: None }
+    pub(super) fn new(backend: Arc<dyn Backend>, namespace: Namespace) -> Self {
+        Self {
+            backend: Shared(backend),
+            namespace,
+            inbox: Arc::new(Inbox::new()),
+            rest: VecDeque::new(),
+            timer: None,
+        }
     }
 
-    pub(super) fn watch(&self, requests: &[WatchRequest]) {
-        self.backend.0.watch(requests, &self.inbox);
+    pub(crate) fn watch(&self, requests: &[WatchRequest]) {
+        if self.namespace.is_everything() {
+            return self.backend.0.watch(requests, &self.inbox);
+        }
+        let placed = requests.iter().map(|request| match request {
+            WatchRequest::Create(watch) => WatchRequest::Create(self.namespace.watch(watch.clone())),
+            other => other.clone(),
+        });
+        self.backend.0.watch(&placed.collect::<Vec<_>>(), &self.inbox);
     }
 
-    pub(super) fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.backend.0.now()
     }
 
-    pub(super) fn set_timer(&mut self, at: Option<Timestamp>) {
+    pub(crate) fn set_timer(&mut self, at: Option<Timestamp>) {
         self.timer = at;
         self.backend.0.timer(at, &self.inbox);
     }
 
     /// Waits for the next delivery; without a waker, only looks for it. A timer that was unset or set anew meanwhile is not one.
-    pub(super) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
+    pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
         match self.next(waker) {
+            Look::Delivery(Delivery::Watch(response)) => {
+                Poll::Ready(Ok(Delivery::Watch(self.namespace.watch_response(response))))
+            }
             Look::Delivery(delivery) => Poll::Ready(Ok(delivery)),
             Look::Closed => Poll::Ready(Err(Error::Stopped)),
             Look::Nothing | Look::MustPull => Poll::Pending,
@@ -73,7 +91,7 @@ impl Mailbox {
     }
 
     /// Blocks the thread until `poll` gives something.
-    pub(super) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>) -> T {
+    pub(crate) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>) -> T {
         let backend = Arc::clone(&self.backend.0);
         let mut found = None;
         backend.drive(&mut |context| poll(self, Some(context.waker())).map(|got| found = Some(got)));
@@ -82,7 +100,7 @@ impl Mailbox {
 
     /// Blocks the thread until `poll` gives something or the time is up, which a delivery of the timer says. What happened
     /// before that, in the backend's order, comes first. The timer is what `poll` itself wants it to be afterwards.
-    pub(super) fn block_until<T>(
+    pub(crate) fn block_until<T>(
         &mut self,
         at: Timestamp,
         own_timer: Option<Timestamp>,
@@ -100,12 +118,13 @@ impl Mailbox {
         found
     }
 
-    pub(super) fn ready(&self) -> &Receiver<()> {
-        self.inbox.ready(!self.rest.is_empty())
+    /// A channel that holds a token while there is something; `has_more` says that the owner has something anyway.
+    pub(crate) fn ready(&self, has_more: bool) -> &Receiver<()> {
+        self.inbox.ready(has_more || !self.rest.is_empty())
     }
 
     /// How far a watcher is behind, with what lies in the inbox.
-    pub(super) fn lag(&self, id: WatchId) -> Option<Lag> {
+    pub(crate) fn lag(&self, id: WatchId) -> Option<Lag> {
         let behind = self.backend.0.lag(&self.inbox, id)?;
         let unread = self.inbox.peek(|queue| first_unread(self.rest.iter().chain(queue), id));
         let (since, notified_at) = self.inbox.times();

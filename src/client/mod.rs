@@ -22,4 +22,6 @@ pub use ticket::Ticket;
 pub use watch_stream::WatchStream;
 pub use watcher::{Responses, Watcher};
 
+pub(crate) use mailbox::Mailbox;
+pub(crate) use ticket::{Step, Wait};
 pub(crate) use wake::WakeList;

@@ -1,6 +1,6 @@
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -14,18 +14,24 @@ use crate::api::{Delivery, Timestamp};
 ///
 /// It is under way as soon as it exists, and keeps its place however often it is waited for in vain. Wait for it by
 /// [`wait`](Self::wait), for a time by [`wait_timeout`](Self::wait_timeout), look by [`try_take`](Self::try_take), `.await`
-/// it, or `select!` on [`ready`](Self::ready). Dropping it gives the place up, at once. It
-/// keeps its store alive.
+/// it, or `select!` on [`ready`](Self::ready). Dropping it gives the place up, at once. It keeps its store alive.
 #[must_use = "dropping a ticket gives up the place"]
 pub struct Ticket<T> {
+    /// Before the state: what is subscribed to ends before the place is given up, which others see.
     mailbox: Mailbox,
-    /// `None` once it was taken.
-    wait: Option<Box<dyn Wait<T>>>,
+    state: State<T>,
+}
+
+enum State<T> {
+    Waiting(Box<dyn Wait<T>>),
+    Done(Result<T>),
+    Taken,
 }
 
 /// How something is waited for: explicit phases, and a poll that goes through them.
-pub(super) trait Wait<T>: Send {
-    /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next. A timer that is not its own it gives back.
+pub(crate) trait Wait<T>: Send {
+    /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next. A timer that
+    /// is not its own it gives back.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>>;
 
     /// The instant at which it wants to be polled itself.
@@ -34,14 +40,23 @@ pub(super) trait Wait<T>: Send {
     }
 }
 
-pub(super) enum Step<T> {
+pub(crate) enum Step<T> {
     Done(Result<T>),
     TimedOut,
 }
 
 impl<T> Ticket<T> {
-    pub(super) fn new(mailbox: Mailbox, wait: impl Wait<T> + 'static) -> Self {
-        Self { mailbox, wait: Some(Box::new(wait)) }
+    /// Begins to wait: goes as far as that goes at once.
+    pub(crate) fn new(client: &Client, wait: impl Wait<T> + 'static) -> Self {
+        Self::begin(client.mailbox(), wait)
+    }
+
+    fn begin(mut mailbox: Mailbox, mut wait: impl Wait<T> + 'static) -> Self {
+        let state = match wait.poll(&mut mailbox, None) {
+            Poll::Ready(Step::Done(result)) => State::Done(result),
+            Poll::Ready(Step::TimedOut) | Poll::Pending => State::Waiting(Box::new(wait)),
+        };
+        Self { mailbox, state }
     }
 
     /// Waits until it is there.
@@ -54,8 +69,8 @@ impl<T> Ticket<T> {
     ///
     /// If it was taken already.
     pub fn wait(mut self) -> Result<T> {
-        let wait = self.wait.as_mut().expect("a ticket is taken once");
-        self.mailbox.block(|mailbox, waker| poll_done(&mut **wait, mailbox, waker))
+        let state = &mut self.state;
+        self.mailbox.block(|mailbox, waker| state.poll_done(mailbox, waker))
     }
 
     /// Waits until it is there, for some of the store's time at the most. `None` says that the time has passed before; the
@@ -69,15 +84,15 @@ impl<T> Ticket<T> {
     ///
     /// If it was taken already.
     pub fn wait_timeout(&mut self, duration: Duration) -> Result<Option<T>> {
-        let wait = self.wait.as_mut().expect("a ticket is taken once");
         let at = self.mailbox.now() + duration;
-        let done = self.mailbox.block_until(at, wait.timer(), |mailbox, waker| {
-            wait.poll(mailbox, waker).map(|step| match step {
+        let state = &mut self.state;
+        let done = self.mailbox.block_until(at, state.timer(), |mailbox, waker| {
+            state.poll(mailbox, waker).map(|step| match step {
                 Step::Done(result) => Some(result),
                 Step::TimedOut => None,
             })
         });
-        self.finish(done)
+        done.transpose()
     }
 
     /// Takes it if it is there.
@@ -90,32 +105,45 @@ impl<T> Ticket<T> {
     ///
     /// If it was taken already.
     pub fn try_take(&mut self) -> Result<Option<T>> {
-        let wait = self.wait.as_mut().expect("a ticket is taken once");
-        match poll_done(&mut **wait, &mut self.mailbox, None) {
-            Poll::Ready(result) => self.finish(Some(result)),
+        match self.state.poll_done(&mut self.mailbox, None) {
+            Poll::Ready(result) => result.map(Some),
             Poll::Pending => Ok(None),
         }
-    }
-
-    fn finish(&mut self, done: Option<Result<T>>) -> Result<Option<T>> {
-        if done.is_some() {
-            self.wait = None;
-        }
-        done.transpose()
     }
 
     /// A channel that holds a token while [`try_take`](Self::try_take) may find something, for `select!`. It puts the token
     /// back if there is more to look at.
     pub fn ready(&self) -> &Receiver<()> {
-        self.mailbox.ready()
+        self.mailbox.ready(matches!(self.state, State::Done(_)))
     }
 }
 
-fn poll_done<T>(wait: &mut dyn Wait<T>, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
-    loop {
-        if let Step::Done(result) = std::task::ready!(wait.poll(mailbox, waker)) {
-            return Poll::Ready(result);
+impl<T> State<T> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>> {
+        let step = match self {
+            Self::Waiting(wait) => ready!(wait.poll(mailbox, waker)),
+            Self::Done(_) => match std::mem::replace(self, Self::Taken) {
+                Self::Done(result) => Step::Done(result),
+                Self::Waiting(_) | Self::Taken => unreachable!("it was just seen to be done"),
+            },
+            Self::Taken => panic!("a ticket is taken once"),
+        };
+        if let Step::Done(_) = step {
+            *self = Self::Taken;
         }
+        Poll::Ready(step)
+    }
+
+    fn poll_done(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
+        loop {
+            if let Step::Done(result) = ready!(self.poll(mailbox, waker)) {
+                return Poll::Ready(result);
+            }
+        }
+    }
+
+    fn timer(&self) -> Option<Timestamp> {
+        if let Self::Waiting(wait) = self { wait.timer() } else { None }
     }
 }
 
@@ -126,20 +154,19 @@ impl<T> Future for Ticket<T> {
     type Output = Result<T>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        let Self { mailbox, wait } = &mut *self;
-        let result = std::task::ready!(poll_done(
-            &mut **wait.as_mut().expect("a ticket is taken once"),
-            mailbox,
-            Some(context.waker())
-        ));
-        *wait = None;
-        Poll::Ready(result)
+        let Self { mailbox, state } = &mut *self;
+        state.poll_done(mailbox, Some(context.waker()))
     }
 }
 
 impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Ticket").field("is_taken", &self.wait.is_none()).finish_non_exhaustive()
+        let state = match self.state {
+            State::Waiting(_) => "waiting",
+            State::Done(_) => "done",
+            State::Taken => "taken",
+        };
+        f.debug_tuple("Ticket").field(&state).finish()
     }
 }
 
@@ -151,7 +178,7 @@ struct Sleep {
 impl Wait<()> for Sleep {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<()>> {
         loop {
-            match std::task::ready!(mailbox.poll(waker)) {
+            match ready!(mailbox.poll(waker)) {
                 Ok(Delivery::Timer(at)) if at == self.until => return Poll::Ready(Step::Done(Ok(()))),
                 Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
                 Ok(Delivery::Watch(_)) => {}
@@ -167,9 +194,9 @@ impl Wait<()> for Sleep {
 
 impl Ticket<()> {
     pub(super) fn sleep(client: &Client, duration: Duration) -> Self {
-        let mut mailbox = Mailbox::new(client.backend().clone());
+        let mut mailbox = client.mailbox();
         let until = client.now() + duration;
         mailbox.set_timer(Some(until));
-        Self::new(mailbox, Sleep { until })
+        Self::begin(mailbox, Sleep { until })
     }
 }

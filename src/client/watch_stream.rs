@@ -5,7 +5,6 @@ use crossbeam_channel::Receiver;
 
 use super::handle::Client;
 use super::mailbox::Mailbox;
-use super::namespace::Namespace;
 use crate::Result;
 use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchResponse};
 
@@ -34,12 +33,11 @@ use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchRe
 #[must_use = "dropping a stream ends its watchers"]
 pub struct WatchStream {
     mailbox: Mailbox,
-    namespace: Namespace,
 }
 
 impl WatchStream {
     pub(super) fn new(client: &Client) -> Self {
-        Self { mailbox: Mailbox::new(client.backend().clone()), namespace: client.prefix().clone() }
+        Self { mailbox: client.mailbox() }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -48,8 +46,7 @@ impl WatchStream {
 
     /// Asks for a watcher. The answer, which may be a refusal, is received before its first event.
     pub fn create(&self, watch: impl Into<Watch>) {
-        let watch = self.namespace.watch(watch.into());
-        self.mailbox.watch(&[WatchRequest::Create(watch)]);
+        self.mailbox.watch(&[WatchRequest::Create(watch.into())]);
     }
 
     /// Ends a watcher. If there is one of that id, the answer is received after its last event (R-WCH-22).
@@ -69,7 +66,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
-        match poll_response(&mut self.mailbox, &self.namespace, None) {
+        match poll_response(&mut self.mailbox, None) {
             Poll::Ready(response) => response.map(Some),
             Poll::Pending => Ok(None),
         }
@@ -81,8 +78,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn recv(&mut self) -> Result<WatchResponse> {
-        let namespace = &self.namespace;
-        self.mailbox.block(|mailbox, waker| poll_response(mailbox, namespace, waker))
+        self.mailbox.block(poll_response)
     }
 
     /// Waits for the next response for some of the store's time at the most. `None` says that the time has passed before
@@ -96,11 +92,10 @@ impl WatchStream {
     }
 
     pub(super) fn recv_until(&mut self, at: Timestamp) -> Result<Option<WatchResponse>> {
-        let namespace = &self.namespace;
         let received = self.mailbox.block_until(at, None, |mailbox, waker| {
             let delivery = std::task::ready!(mailbox.poll(waker));
             Poll::Ready(match delivery {
-                Ok(Delivery::Watch(response)) => Some(Ok(namespace.watch_response(response))),
+                Ok(Delivery::Watch(response)) => Some(Ok(response)),
                 Ok(Delivery::Timer(_)) => None,
                 Err(error) => Some(Err(error)),
             })
@@ -114,14 +109,14 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
-        poll_response(&mut self.mailbox, &self.namespace, Some(context.waker()))
+        poll_response(&mut self.mailbox, Some(context.waker()))
     }
 
     /// A channel that holds a token while there is something to receive, for `select!`. After the token was taken from it,
     /// the next receiving puts it back if anything is left. A token may turn out to stand for nothing, so follow it with
     /// [`try_recv`](Self::try_recv).
     pub fn ready(&self) -> &Receiver<()> {
-        self.mailbox.ready()
+        self.mailbox.ready(false)
     }
 
     /// How far a watcher of this stream is behind; `None` if there is no such watcher, or the backend cannot tell.
@@ -130,14 +125,10 @@ impl WatchStream {
     }
 }
 
-fn poll_response(
-    mailbox: &mut Mailbox,
-    namespace: &Namespace,
-    waker: Option<&Waker>,
-) -> Poll<Result<WatchResponse>> {
+fn poll_response(mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<WatchResponse>> {
     loop {
         if let Delivery::Watch(response) = std::task::ready!(mailbox.poll(waker))? {
-            return Poll::Ready(Ok(namespace.watch_response(response)));
+            return Poll::Ready(Ok(response));
         }
     }
 }

@@ -5,6 +5,7 @@ pub mod engine;
 mod requests;
 mod responses;
 pub mod seam;
+mod services;
 pub mod store;
 mod streams;
 

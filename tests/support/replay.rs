@@ -13,8 +13,8 @@ use self::answer::Answer;
 use self::compare::{Comparison, Difference};
 use self::streams::Streams;
 use super::trace::watch::{self, WatchStep};
-use super::trace::{Case, Expected, Feature, Kind, Step, Symbols, request};
-use super::wire::{Failure, Request, Response, Subject};
+use super::trace::{Case, Expected, Feature, Kind, Step, Symbols, request, service};
+use super::wire::{Failure, Request, Response, Services, Subject};
 
 /// How a replay ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Outcome {
     },
     /// The first step that was not answered as recorded.
     Failed(Box<Mismatch>),
-    /// Nothing was done: the case has operations of features that are not replayed.
+    /// Nothing was done: the case has operations of services that the subject does not offer.
     Skipped { needs: BTreeSet<Feature> },
 }
 
@@ -57,8 +57,8 @@ impl std::fmt::Display for Mismatch {
 
 /// Replays `case` with `subject`, which must be new: empty, at revision 1, with a real server's settings.
 pub fn replay(case: &Case, subject: &mut dyn Subject) -> Outcome {
-    let needs = case.missing();
-    if !needs.is_empty() {
+    let needs = case.needs();
+    if !needs.is_empty() && subject.services().is_none() {
         return Outcome::Skipped { needs };
     }
     let mut player = Player {
@@ -113,6 +113,7 @@ impl Player<'_> {
             }
             (Expected::Error(_), Ok(_)) => Err(Difference::new("err", "should have failed")),
             (_, Err(_)) => Err(Difference::new("resp", "should not have failed")),
+            (Expected::Later, Ok(Answer::Unset)) => Ok(()),
             (Expected::Later, Ok(_)) => Err(Difference::new("async", "was answered at once")),
         }
     }
@@ -123,7 +124,8 @@ impl Player<'_> {
         let outcome = match step.kind {
             Kind::Call => self.perform_call(step)?,
             Kind::Watch => Ok(self.perform_watch(step)?),
-            Kind::Missing(feature) => return Err(format!("{} is not replayed", feature.name())),
+            Kind::Service(_) => self.perform_service(step)?,
+            Kind::Handle(_) => self.perform_handle(step)?,
         };
         self.settle()?;
         self.streams.stray().map_or(Ok(outcome), Err)
@@ -162,8 +164,54 @@ impl Player<'_> {
         self.streams.answer_to(name, &request)
     }
 
-    /// Receives whatever there is on the open streams.
+    fn services(&mut self) -> Result<&mut dyn Services, String> {
+        self.subject.services().ok_or_else(|| "there is no such service".to_owned())
+    }
+
+    /// A call that is not started under a handle of the trace's has one of its own while it lasts.
+    fn perform_service(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
+        let request =
+            service::build(&step.op, &step.request, &self.symbols).map_err(|problem| problem.to_string())?;
+        let services = self.services()?;
+        if let Some(handle) = &step.handle {
+            services.start(handle, &request);
+            return Ok(Ok(Answer::Unset));
+        }
+        services.start("", &request);
+        services.settle();
+        let outcome = services.take("").ok_or_else(|| "still waits".to_owned())?;
+        Ok(outcome.map(|response| Answer::of_service(&response)))
+    }
+
+    fn perform_handle(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
+        let handle = step.handle.as_deref().unwrap_or_default();
+        let services = self.services()?;
+        services.settle();
+        Ok(Ok(match step.op.as_str() {
+            "await" => {
+                let outcome = services.take(handle).ok_or_else(|| "still waits".to_owned())?;
+                return Ok(outcome.map(|response| Answer::of_service(&response)));
+            }
+            "pending" => {
+                let is_pending = services.take(handle).is_none();
+                Answer::Message(vec![("pending", Answer::Flag(is_pending))])
+            }
+            "cancel" => {
+                services.cancel(handle);
+                Answer::Message(Vec::new())
+            }
+            _ => {
+                let (values, has_ended) = services.observed(handle);
+                Answer::of_observer(&values, has_ended)
+            }
+        }))
+    }
+
+    /// Receives whatever there is on the open streams, and lets calls of services run as far as they can.
     fn settle(&mut self) -> Result<(), String> {
+        if let Some(services) = self.subject.services() {
+            services.settle();
+        }
         for stream in self.streams.numbers() {
             match self.subject.call(&Request::WatchReceive { stream }) {
                 Ok(Response::Watched(responses)) => self.streams.receive(stream, responses),

@@ -7,6 +7,7 @@
 pub mod error;
 pub mod fields;
 pub mod request;
+pub mod service;
 pub mod values;
 pub mod watch;
 
@@ -42,6 +43,8 @@ pub struct Step {
     pub kind: Kind,
     /// The watch stream that is meant.
     pub stream: Option<String>,
+    /// The handle that a call is started under, or that is meant.
+    pub handle: Option<String>,
     pub request: Json,
     pub expected: Expected,
     /// The leases of the answer are to be compared without regard to their order.
@@ -55,8 +58,10 @@ pub enum Kind {
     Call,
     /// Something about a watch stream, whose answers come on the stream.
     Watch,
-    /// Nothing: it belongs to a feature that is not replayed.
-    Missing(Feature),
+    /// A request to the lock or the election service.
+    Service(Feature),
+    /// Something about such a request that was started under a handle.
+    Handle(Feature),
 }
 
 /// What is recorded and not replayed, or not with every subject.
@@ -110,10 +115,10 @@ impl Case {
         Ok(case)
     }
 
-    /// The features without which the case cannot be replayed.
-    pub fn missing(&self) -> BTreeSet<Feature> {
+    /// The features that the case needs besides keys, leases and watches.
+    pub fn needs(&self) -> BTreeSet<Feature> {
         let features = self.steps.iter().filter_map(|step| match step.kind {
-            Kind::Missing(feature) => Some(feature),
+            Kind::Service(feature) | Kind::Handle(feature) => Some(feature),
             Kind::Watch | Kind::Call => None,
         });
         features.collect()
@@ -200,19 +205,21 @@ fn read_step(number: usize, text: &str, known: &mut Known) -> Result<Step, Probl
     if started.is_some() && !matches!(op.as_str(), "lock" | "campaign" | "observe") {
         return Err(Problem::Misplaced("async"));
     }
-    if let (Some(handle), Kind::Missing(feature)) = (started, kind) {
-        known.handles.insert(handle, feature);
+    if let (Some(handle), Kind::Service(feature)) = (&started, kind) {
+        known.handles.insert(handle.clone(), feature);
     }
     let request = request.unwrap_or_default();
     match kind {
         Kind::Call => drop(request::build(&op, &request, &known.symbols)?),
         Kind::Watch => drop(watch::build(&op, 0, &request, &known.symbols)?),
-        Kind::Missing(_) => {}
+        Kind::Service(_) => drop(service::build(&op, &request, &known.symbols)?),
+        Kind::Handle(_) => {}
     }
     if let Expected::Answer(answer) = &expected {
         known.symbols.declare(answer);
     }
-    Ok(Step { number, client, op, kind, stream, request, expected, unordered })
+    let handle = started.or(handle);
+    Ok(Step { number, client, op, kind, stream, handle, request, expected, unordered })
 }
 
 fn read_outcome(line: &mut Fields<'_>, later: bool) -> Result<Expected, Problem> {
@@ -242,13 +249,13 @@ fn kind_of(op: &str, handle: Option<&str>, known: &Known) -> Result<Kind, Proble
         }
         "advance" => Kind::Call,
         "watch_create" | "watch_cancel" | "watch_progress" | "watch_expect" | "watch_close" => Kind::Watch,
-        "lock" | "unlock" => Kind::Missing(Feature::Lock),
-        "campaign" | "proclaim" | "leader" | "resign" | "observe" => Kind::Missing(Feature::Election),
+        "lock" | "unlock" => Kind::Service(Feature::Lock),
+        "campaign" | "proclaim" | "leader" | "resign" | "observe" => Kind::Service(Feature::Election),
         "await" | "pending" | "cancel" | "observe_expect" => {
             let handle = handle.unwrap_or_default();
             let feature =
                 known.handles.get(handle).ok_or_else(|| Problem::UnknownHandle(handle.to_owned()))?;
-            Kind::Missing(*feature)
+            Kind::Handle(*feature)
         }
         _ => return Err(Problem::UnknownOperation(op.to_owned())),
     })

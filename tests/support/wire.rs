@@ -2,8 +2,10 @@
 //!
 //! Traces, the naive model, and the crate all speak it, so each can judge the others. Nothing here knows the crate.
 
+mod service;
 mod watch;
 
+pub use self::service::{LeaderKey, ServiceRequest, ServiceResponse, Services};
 pub use self::watch::{WatchCreate, WatchEvent, WatchResponse};
 
 /// `mvccpb.KeyValue`.
@@ -338,4 +340,9 @@ impl Default for Settings {
 /// Whoever can be spoken to as to an etcd: the crate, or the naive model.
 pub trait Subject {
     fn call(&mut self, request: &Request) -> Result<Response, Failure>;
+
+    /// The lock and election services, if there are any.
+    fn services(&mut self) -> Option<&mut dyn Services> {
+        None
+    }
 }

@@ -142,7 +142,7 @@ pub fn status(status: &Status) -> wire::Response {
     })
 }
 
-fn kv(kv: &KeyValue) -> wire::Kv {
+pub fn kv(kv: &KeyValue) -> wire::Kv {
     wire::Kv {
         key: kv.key().to_vec(),
         create_revision: kv.create_revision().get(),

@@ -2,9 +2,10 @@ use std::time::Duration;
 
 use leasehold::{Client, Error, ManualClock};
 
+use super::services::Services;
 use super::streams::Streams;
 use super::{new_store, requests, responses};
-use crate::support::wire::{Failure, Request, Response, Settings, Subject};
+use crate::support::wire::{self, Failure, Request, Response, Settings, Subject};
 
 /// Whatever is behind a client: any backend can be judged so. [`Request::Advance`] moves the clock that it goes by.
 #[derive(Debug)]
@@ -12,12 +13,13 @@ pub struct ClientSubject {
     client: Client,
     clock: ManualClock,
     streams: Streams,
+    services: Services,
 }
 
 impl ClientSubject {
     /// A client whose backend goes by `clock`.
     pub fn new(client: Client, clock: ManualClock) -> Self {
-        Self { streams: Streams::of(client.clone()), client, clock }
+        Self { streams: Streams::of(client.clone()), services: Services::of(&client), client, clock }
     }
 
     /// The store's own.
@@ -85,5 +87,9 @@ impl ClientSubject {
 impl Subject for ClientSubject {
     fn call(&mut self, request: &Request) -> Result<Response, Failure> {
         self.answer(request).map_err(|error| responses::failure(&error))
+    }
+
+    fn services(&mut self) -> Option<&mut dyn wire::Services> {
+        Some(&mut self.services)
     }
 }

@@ -1,7 +1,8 @@
 //! Answers in the shape that a trace gives them: the same fields, in the same order, under the same names.
 
 use crate::support::wire::{
-    DeleteRangeResponse, Kv, OpResponse, PutResponse, RangeResponse, Request, Response, TxnResponse,
+    DeleteRangeResponse, Kv, OpResponse, PutResponse, RangeResponse, Request, Response, ServiceResponse,
+    TxnResponse,
 };
 
 /// A value in an answer. Its kind says how the recorded value in its place is to be read.
@@ -67,6 +68,37 @@ impl Answer {
             _ => return None,
         };
         Some(Self::Message(fields))
+    }
+}
+
+impl Answer {
+    /// The answer of a lock or election service.
+    pub fn of_service(response: &ServiceResponse) -> Self {
+        Self::Message(match response {
+            ServiceResponse::Lock { revision, key } => {
+                vec![header(*revision), ("key", Self::Bytes(key.clone()))]
+            }
+            ServiceResponse::Unlock { revision }
+            | ServiceResponse::Proclaim { revision }
+            | ServiceResponse::Resign { revision } => vec![header(*revision)],
+            ServiceResponse::Campaign { revision, leader } => {
+                let leader = vec![
+                    ("name", Self::Bytes(leader.name.clone())),
+                    ("key", Self::Bytes(leader.key.clone())),
+                    ("rev", Self::Integer(leader.rev)),
+                    ("lease", Self::Id(leader.lease)),
+                ];
+                vec![header(*revision), ("leader", Self::Message(leader))]
+            }
+            ServiceResponse::Leader { revision, kv } => vec![header(*revision), ("kv", pair(kv))],
+        })
+    }
+
+    /// What an observer has received. That its stream has ended is shown without a status, which it never ends with here.
+    pub fn of_observer(values: &[(i64, Kv)], has_ended: bool) -> Self {
+        let values = list(values, |(revision, kv)| Self::Message(vec![header(*revision), ("kv", pair(kv))]));
+        let ended = if has_ended { Self::Flag(true) } else { Self::Unset };
+        Self::Message(vec![("values", values), ("ended", ended)])
     }
 }
 

@@ -1,0 +1,208 @@
+use std::task::{Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use super::hold::{degrade, grant, key_of, range_of};
+use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use crate::Error;
+use crate::api::{
+    Compare, CompareOp, Get, GetResponse, GrantResponse, LeaseId, Put, ResponseHeader, Revision, SortOrder,
+    SortTarget, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
+use crate::client::{Call, Client, Mailbox, Step, Ticket, Wait};
+use crate::concurrency::{Turn, poll_call};
+
+/// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
+/// (R-LCK-1 to R-LCK-14).
+///
+/// ```
+/// use leasehold::Store;
+/// use leasehold::service::{LockRequest, LockService, UnlockRequest};
+///
+/// let store = Store::new();
+/// let locks = LockService::new(store.client());
+/// let held = locks.lock(LockRequest { name: "backup".into(), ..LockRequest::default() }).wait()?;
+/// assert_eq!(held.key, "backup/1", "the name, and the lease in hexadecimal");
+/// locks.unlock(UnlockRequest { key: held.key }).wait()?;
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LockService {
+    client: Client,
+}
+
+impl LockService {
+    /// The service in front of a store or another backend.
+    pub fn new(client: Client) -> Self {
+        Self { client }
+    }
+
+    /// Asks for a lock: first come, first served. Dropping the ticket gives the place up, and deletes the key of it.
+    ///
+    /// The ticket's errors, all with the code Unknown: [`SessionExpired`](Error::SessionExpired) if the key is gone when its
+    /// turn comes, which is noticed no sooner (R-LCK-7); and what granting, putting, reading and watching were refused with.
+    pub fn lock(&self, request: LockRequest) -> Ticket<LockResponse> {
+        let LockRequest { name, lease } = request;
+        let phase = if lease == LeaseId::NONE {
+            Phase::Granting(grant(&self.client))
+        } else {
+            enter(&self.client, &name, lease)
+        };
+        let lock = Locking { client: self.client.clone(), name, phase };
+        Ticket::new(&self.client, lock)
+    }
+
+    /// Deletes a key, whosever it is (R-LCK-12).
+    ///
+    /// The call's error: [`EmptyKey`](Error::EmptyKey), with the code Unknown.
+    pub fn unlock(&self, request: UnlockRequest) -> Call<UnlockResponse> {
+        self.client.map(self.client.delete(request.key), |deleted| match deleted {
+            Ok(deleted) => Ok(UnlockResponse { header: *deleted.header() }),
+            Err(error) => Err(degrade(error)),
+        })
+    }
+}
+
+/// A lock on its way.
+struct Locking {
+    client: Client,
+    name: Bytes,
+    phase: Phase,
+}
+
+enum Phase {
+    Granting(Call<GrantResponse>),
+    /// The key is being put.
+    Entering {
+        key: Bytes,
+        call: Call<TxnResponse>,
+    },
+    /// The key is there, and waits for its turn.
+    Waiting {
+        key: Bytes,
+        turn: Turn,
+    },
+    /// It is its turn, if the key is still there.
+    Checking {
+        key: Bytes,
+        call: Call<GetResponse>,
+    },
+    Over,
+}
+
+/// R-LCK-3.
+fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
+    let key = key_of(name, lease);
+    let oldest = Get::range(range_of(name)).sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1);
+    let txn = Txn::new()
+        .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
+        .and_then([TxnOp::Put(Put::new(key.clone(), "").lease(lease)), TxnOp::Get(oldest.clone())])
+        .or_else([TxnOp::get(key.clone()), TxnOp::Get(oldest)]);
+    Phase::Entering { key, call: client.txn(txn) }
+}
+
+/// The create revision of the key that is waited with, and of the oldest one.
+fn places(entered: &TxnResponse) -> (Revision, Revision) {
+    let created = |response: &TxnOpResponse| match response {
+        TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.create_revision()),
+        _ => None,
+    };
+    let own = created(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
+    let oldest = created(&entered.responses()[1]).expect("the key itself is in the range");
+    (own, oldest)
+}
+
+impl Locking {
+    /// Goes on by one phase. Gives the response, if that was the last.
+    fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<Option<LockResponse>>> {
+        let next = match &mut self.phase {
+            Phase::Granting(call) => match ready!(poll_call(call, waker)) {
+                Ok(granted) => enter(&self.client, &self.name, granted.id()),
+                Err(error) => return self.fail(error),
+            },
+            Phase::Entering { key, call } => match ready!(poll_call(call, waker)) {
+                Ok(entered) => {
+                    let (own, oldest) = places(&entered);
+                    if own == oldest {
+                        let (header, key) = (*entered.header(), key.clone());
+                        return self.done(header, key);
+                    }
+                    Phase::Waiting {
+                        key: key.clone(),
+                        turn: Turn::new(&self.client, range_of(&self.name), own),
+                    }
+                }
+                Err(error) => return self.fail(error),
+            },
+            Phase::Waiting { key, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
+                Step::Done(Ok(())) => {
+                    Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) }
+                }
+                Step::Done(Err(error)) => {
+                    self.withdraw();
+                    return self.fail(error);
+                }
+                Step::TimedOut => return Poll::Ready(Step::TimedOut),
+            },
+            Phase::Checking { key, call } => match ready!(poll_call(call, waker)) {
+                Ok(found) if found.count() > 0 => {
+                    let (header, key) = (*found.header(), key.clone());
+                    return self.done(header, key);
+                }
+                Ok(_) => return self.fail(Error::SessionExpired),
+                Err(error) => {
+                    self.withdraw();
+                    return self.fail(error);
+                }
+            },
+            Phase::Over => panic!("a ticket is taken once"),
+        };
+        self.phase = next;
+        Poll::Ready(Step::Done(Ok(None)))
+    }
+
+    fn done(&mut self, header: ResponseHeader, key: Bytes) -> Poll<Step<Option<LockResponse>>> {
+        self.phase = Phase::Over;
+        Poll::Ready(Step::Done(Ok(Some(LockResponse { header, key }))))
+    }
+
+    fn fail(&mut self, error: Error) -> Poll<Step<Option<LockResponse>>> {
+        self.phase = Phase::Over;
+        Poll::Ready(Step::Done(Err(degrade(error))))
+    }
+
+    /// Deletes the key that was waited with, whoever made it (R-LCK-9).
+    fn withdraw(&mut self) {
+        let client = self.client.clone();
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Granting(_) | Phase::Over => {}
+            Phase::Entering { key, call } => self.client.detach(async move {
+                if call.await.is_ok() {
+                    drop(client.delete(key).await);
+                }
+            }),
+            Phase::Waiting { key, .. } | Phase::Checking { key, .. } => {
+                self.client.detach(async move { drop(client.delete(key).await) });
+            }
+        }
+    }
+}
+
+impl Wait<LockResponse> for Locking {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<LockResponse>> {
+        loop {
+            return Poll::Ready(match ready!(self.step(mailbox, waker)) {
+                Step::Done(Ok(None)) => continue,
+                Step::Done(Ok(Some(response))) => Step::Done(Ok(response)),
+                Step::Done(Err(error)) => Step::Done(Err(error)),
+                Step::TimedOut => Step::TimedOut,
+            });
+        }
+    }
+}
+
+impl Drop for Locking {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}

@@ -1,0 +1,223 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use crossbeam_channel::Receiver;
+
+use super::election::get_leader;
+use super::hold::{degrade, range_of};
+use super::messages::LeaderResponse;
+use crate::api::{
+    Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
+};
+use crate::client::{Call, Client, Mailbox};
+use crate::concurrency::poll_call;
+use crate::{Error, Result};
+
+/// Who leads an election, and each value that the leader proclaims: what etcd's `Observe` streams (R-ELC-11).
+///
+/// Nothing is sent while nobody leads, and of a leader that came and went meanwhile perhaps nothing. It ends, without an
+/// error, if what it had still to see was compacted; it is received from as a [`Watcher`](crate::Watcher) is. Dropping it
+/// ends it.
+pub struct Observer {
+    mailbox: Mailbox,
+    following: Following,
+}
+
+/// How far the stream has come.
+struct Following {
+    client: Client,
+    name: Bytes,
+    phase: Phase,
+    /// How many watches were made: the id of the newest.
+    watches: i64,
+    ready: VecDeque<LeaderResponse>,
+}
+
+enum Phase {
+    /// Reads who leads.
+    Reading(Call<GetResponse>),
+    /// Nobody leads: waits for the first candidate.
+    Awaiting,
+    /// Watches the leader's key.
+    Following,
+    Ended,
+}
+
+impl Observer {
+    pub(super) fn new(client: &Client, name: Bytes) -> Self {
+        let phase = Phase::Reading(client.get(get_leader(&name)));
+        let (mailbox, client) = (client.mailbox(), client.clone());
+        let mut following = Following { client, name, phase, watches: 0, ready: VecDeque::new() };
+        let mut mailbox = mailbox;
+        following.advance(&mut mailbox);
+        Self { mailbox, following }
+    }
+
+    /// Gives the next leader or value if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`] if the store was closed, and what reading was refused with.
+    pub fn try_recv(&mut self) -> Result<Option<LeaderResponse>> {
+        match self.following.poll(&mut self.mailbox, None) {
+            Poll::Ready(Some(received)) => received,
+            Poll::Ready(None) | Poll::Pending => Ok(None),
+        }
+    }
+
+    /// Waits for the next leader or value. `None` if the stream has ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn recv(&mut self) -> Result<Option<LeaderResponse>> {
+        let following = &mut self.following;
+        self.mailbox.block(|mailbox, waker| following.poll_received(mailbox, waker))
+    }
+
+    /// Waits for the next leader or value for some of the store's time at the most. `None` if that has passed, or if the stream
+    /// has ended.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<LeaderResponse>> {
+        let at = self.mailbox.now() + duration;
+        let following = &mut self.following;
+        let received = self.mailbox.block_until(at, None, |mailbox, waker| following.poll(mailbox, waker));
+        received.unwrap_or(Ok(None))
+    }
+
+    /// Gives the next leader or value if there is one, or `None` if the stream has ended; else the task is woken when there
+    /// is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LeaderResponse>>> {
+        self.following.poll_received(&mut self.mailbox, Some(context.waker()))
+    }
+
+    /// A channel that holds a token while [`try_recv`](Self::try_recv) may find something, for `select!`.
+    pub fn ready(&self) -> &Receiver<()> {
+        self.mailbox.ready(!self.following.ready.is_empty())
+    }
+
+    /// Whether the stream has ended.
+    pub fn is_ended(&self) -> bool {
+        matches!(self.following.phase, Phase::Ended) && self.following.ready.is_empty()
+    }
+}
+
+impl Following {
+    /// Goes as far as it can without taking anything.
+    fn advance(&mut self, mailbox: &mut Mailbox) {
+        if let Poll::Ready(Some(Ok(Some(first)))) = self.poll(mailbox, None) {
+            self.ready.push_front(first);
+        }
+    }
+
+    /// The next response; `None` if the time was up that somebody set.
+    fn poll(
+        &mut self,
+        mailbox: &mut Mailbox,
+        waker: Option<&Waker>,
+    ) -> Poll<Option<Result<Option<LeaderResponse>>>> {
+        loop {
+            if let Some(response) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(Some(response))));
+            }
+            match &mut self.phase {
+                Phase::Ended => return Poll::Ready(Some(Ok(None))),
+                Phase::Reading(call) => match ready!(poll_call(call, waker)) {
+                    Ok(found) => self.found(mailbox, &found),
+                    Err(error) => return Poll::Ready(Some(Err(self.end(error)))),
+                },
+                Phase::Awaiting | Phase::Following => match ready!(mailbox.poll(waker)) {
+                    Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
+                    Ok(Delivery::Timer(_)) => return Poll::Ready(None),
+                    Err(error) => return Poll::Ready(Some(Err(self.end(error)))),
+                },
+            }
+        }
+    }
+
+    fn poll_received(
+        &mut self,
+        mailbox: &mut Mailbox,
+        waker: Option<&Waker>,
+    ) -> Poll<Result<Option<LeaderResponse>>> {
+        loop {
+            if let Some(received) = ready!(self.poll(mailbox, waker)) {
+                return Poll::Ready(received);
+            }
+        }
+    }
+
+    fn end(&mut self, error: Error) -> Error {
+        self.phase = Phase::Ended;
+        degrade(error)
+    }
+
+    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
+        let header = *found.header();
+        match found.kvs().first() {
+            Some(kv) => self.follow(mailbox, header, kv.clone()),
+            None => {
+                // From the read's own revision on: a candidate that came and went in it counts.
+                self.watch(mailbox, Watch::range(range_of(&self.name)).from(header.revision()).no_delete());
+                self.phase = Phase::Awaiting;
+            }
+        }
+    }
+
+    /// Shows a leader, and watches its key from there on.
+    fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
+        self.watch(mailbox, Watch::key(kv.key()).from(header.revision().next()));
+        self.ready.push_back(LeaderResponse { header, kv });
+        self.phase = Phase::Following;
+    }
+
+    /// Replaces the watch that there is.
+    fn watch(&mut self, mailbox: &Mailbox, watch: Watch) {
+        let before = WatchId::new(self.watches);
+        self.watches += 1;
+        let create = WatchRequest::Create(watch.id(self.watches));
+        if self.watches == 1 {
+            mailbox.watch(&[create]);
+        } else {
+            mailbox.watch(&[WatchRequest::Cancel(before), create]);
+        }
+    }
+
+    fn see(&mut self, mailbox: &Mailbox, response: &WatchResponse) {
+        if response.watch_id().get() != self.watches {
+            return;
+        }
+        if response.canceled() {
+            self.phase = Phase::Ended;
+            return;
+        }
+        for event in response.events() {
+            if let Phase::Awaiting = self.phase {
+                let mut header = *response.header();
+                header.revision = event.kv().mod_revision();
+                return self.follow(mailbox, header, event.kv().clone());
+            }
+            if event.event_type() == EventType::Delete {
+                self.phase = Phase::Reading(self.client.get(get_leader(&self.name)));
+                return;
+            }
+            self.ready.push_back(LeaderResponse { header: *response.header(), kv: event.kv().clone() });
+        }
+    }
+}
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("name", &self.following.name).finish_non_exhaustive()
+    }
+}
