@@ -6,6 +6,8 @@
 
 #[path = "support/fan_out.rs"]
 mod fan_out;
+#[path = "support/queue.rs"]
+mod queue;
 #[path = "support/rounds.rs"]
 mod rounds;
 #[path = "support/stalls.rs"]
@@ -48,6 +50,9 @@ fn main() {
     }
     if is_wanted("T11") {
         fan_out::figures(&mut table, KEYS, ROUNDS);
+    }
+    if is_wanted("queue") {
+        queue::figures(&mut table);
     }
     if is_wanted("T17") {
         stall_figures(&mut table);

@@ -14,6 +14,7 @@ impl Engine {
     /// If an invariant does not hold, with its number in ARCHITECTURE.md.
     pub fn check_invariants(&self) {
         self.check_index();
+        self.check_create_orders();
         self.check_versions();
         self.check_history();
         self.check_counters();
@@ -24,6 +25,14 @@ impl Engine {
 
     fn check_index(&self) {
         assert!(self.keys.index.is_consistent(), "invariant 1: both indexes name each key with its slot");
+    }
+
+    fn check_create_orders(&self) {
+        for (range, kept) in self.keys.created.iter() {
+            let live = self.keys.index.range(range).filter_map(|slot| self.keys.slot(slot).live());
+            let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
+            assert_eq!(*kept, keys, "invariant 13: an order of creation has the keys of its range");
+        }
     }
 
     fn check_versions(&self) {

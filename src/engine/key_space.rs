@@ -3,6 +3,7 @@
 //! Changes belong to the transaction under way, whose revision is one above the current one, until they are committed
 //! or taken back. Attaching keys to leases is not done here: what a change means for leases is handed back.
 
+use super::create_order::CreateOrder;
 use super::history::History;
 use super::key_hash::KeyHasher;
 use super::key_index::{KeyIndex, KeySlot, SlotId};
@@ -22,6 +23,7 @@ const KEY_BYTES: u64 = 112;
 pub(super) struct KeySpace {
     pub(super) index: KeyIndex,
     pub(super) history: History,
+    pub(super) created: CreateOrder,
     current: Revision,
     pub(super) compacted: Option<Revision>,
     /// Changes of the transaction under way.
@@ -66,6 +68,7 @@ pub(super) struct Undone {
 impl KeySpace {
     pub(super) fn new(hasher: KeyHasher) -> Self {
         Self {
+            created: CreateOrder::new(hasher.clone()),
             index: KeyIndex::new(hasher),
             history: History::default(),
             current: Revision::new(1),
@@ -155,7 +158,12 @@ impl KeySpace {
         let draft = kept.map_or(draft, |kept| KeyValue::draft(&put.key, kept.value()));
         let kv = draft.with_fields(fields);
         let prev_kv = before.filter(|_| put.prev_kv).cloned();
-        self.live_keys += u64::from(before.is_none());
+        if before.is_none() {
+            self.live_keys += 1;
+            if !self.created.is_empty() {
+                self.created.created(&put.key, mod_revision);
+            }
+        }
         let slot = self.record(hash, found, kv);
         Ok(Written { slot, lease_before, lease, prev_kv })
     }
@@ -173,6 +181,9 @@ impl KeySpace {
         };
         let tombstone = KeyValue::draft(before.key(), &[]).with_fields(fields);
         self.live_keys -= 1;
+        if !self.created.is_empty() {
+            self.created.deleted(before.key(), before.create_revision());
+        }
         self.record(0, Some(slot), tombstone);
         before
     }
@@ -233,8 +244,15 @@ impl KeySpace {
         let restored = if created { None } else { self.index.slot(slot).live() };
         let lease = restored.map_or(LeaseId::NONE, KeyValue::lease);
         match (kv.is_tombstone(), restored.is_some()) {
-            (true, true) => self.live_keys += 1,
-            (false, false) => self.live_keys -= 1,
+            (true, true) => {
+                self.live_keys += 1;
+                let created = restored.map_or(Revision::new(0), KeyValue::create_revision);
+                self.created.created(kv.key(), created);
+            }
+            (false, false) => {
+                self.live_keys -= 1;
+                self.created.deleted(kv.key(), kv.create_revision());
+            }
             _ => {}
         }
         if created {

@@ -2,10 +2,12 @@
 
 // Tables that many entries fit into.
 mod history;
+mod intervals;
 mod key_hash;
 mod point_index;
 mod slab;
 // What is stored: keys with their versions, and leases.
+mod create_order;
 mod key_index;
 mod key_space;
 mod lessor;

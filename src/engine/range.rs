@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use super::create_order::{Found, KEYS_MIN, is_of_one_end};
 use super::key_index::Slots;
 use super::key_space::KeySpace;
 use super::planted::{Bug, planted};
@@ -29,6 +30,12 @@ impl KeySpace {
     pub(super) fn read(&self, get: &Get, at: Option<Revision>, header: ResponseHeader) -> GetResponse {
         if get.range.is_single() {
             return self.read_single(get, at, header);
+        }
+        if at.is_none()
+            && is_of_one_end(get)
+            && let Some(found) = self.created.find(get)
+        {
+            return self.read_one_end(get, &found, header);
         }
         let has_filter = has_filter(get);
         let limit = usize::try_from(get.limit).unwrap_or(0);
@@ -62,9 +69,25 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: false, count }
     }
 
+    fn read_one_end(&self, get: &Get, found: &Found<'_>, header: ResponseHeader) -> GetResponse {
+        let kv = found.key.and_then(|key| self.live(key));
+        let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
+        GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
+    }
+
+    /// Gives a range its order of creation, if a transaction has read one end of it and there are many keys.
+    pub(super) fn keep_create_order(&mut self, get: &Get, count: i64) {
+        if count < KEYS_MIN || !is_of_one_end(get) || !self.created.has_room_for(&get.range) {
+            return;
+        }
+        let live = self.index.range(&get.range).filter_map(|slot| self.slot(slot).live());
+        let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
+        self.created.keep(&get.range, keys);
+    }
+
     /// The first `cap` pairs of the range in key order, and how many keys it has.
     fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
-        let mut found = Found { kvs: Vec::new(), count: 0, cap: if get.count_only { 0 } else { cap } };
+        let mut found = Scanned { kvs: Vec::new(), count: 0, cap: if get.count_only { 0 } else { cap } };
         let slots = self.index.range(&get.range);
         match at {
             Some(revision) => {
@@ -77,7 +100,7 @@ impl KeySpace {
 
     /// Keys are taken in batches: where their newest versions are is looked up for all before the first is looked at, so
     /// that the processor waits for memory once for many rather than once for each.
-    fn scan_latest(&self, get: &Get, mut slots: Slots<'_>, found: &mut Found) {
+    fn scan_latest(&self, get: &Get, mut slots: Slots<'_>, found: &mut Scanned) {
         let is_counted = covers_everything(&get.range);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
@@ -106,13 +129,13 @@ impl KeySpace {
 }
 
 /// What a scan finds: the first pairs, up to a number of them, and how many there are.
-struct Found {
+struct Scanned {
     kvs: Vec<KeyValue>,
     count: i64,
     cap: usize,
 }
 
-impl Found {
+impl Scanned {
     fn add(&mut self, kv: &KeyValue) {
         self.count += 1;
         if self.kvs.len() < self.cap {

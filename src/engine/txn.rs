@@ -211,4 +211,13 @@ impl Engine {
         let (deleted, prev_kvs) = self.delete_keys(delete);
         DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
     }
+
+    /// A txn that reads one end of a range may stand in a queue there, and come to read it often.
+    pub(super) fn keep_create_orders(&mut self, txn: &Txn, response: &TxnResponse) {
+        for (op, answer) in taken(txn, response.succeeded).iter().zip(&response.responses) {
+            if let (TxnOp::Get(get), TxnOpResponse::Get(found)) = (op, answer) {
+                self.keys.keep_create_order(get, found.count);
+            }
+        }
+    }
 }

@@ -6,7 +6,6 @@
 
 mod audit;
 mod catch_up;
-mod intervals;
 mod lag;
 mod progress;
 mod publish;

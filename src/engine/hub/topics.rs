@@ -1,7 +1,7 @@
 //! Which watchers a change of a key concerns. Those that watch the same keys share a topic.
 
-use super::intervals::Intervals;
 use crate::api::{KeyRange, StreamId, WatchId};
+use crate::engine::intervals::Intervals;
 use crate::engine::key_hash::KeyHasher;
 use crate::engine::point_index::PointIndex;
 use crate::engine::slab::Slab;

@@ -8,9 +8,9 @@ use std::cmp::Ordering;
 
 use bytes::Bytes;
 
+use super::key_hash::KeyHasher;
+use super::slab::Slab;
 use crate::api::KeyRange;
-use crate::engine::key_hash::KeyHasher;
-use crate::engine::slab::Slab;
 
 #[derive(Clone, Debug)]
 pub(super) struct Intervals<T> {
@@ -97,7 +97,8 @@ impl<T: Default> Intervals<T> {
         new
     }
 
-    fn find(&self, range: &KeyRange) -> Link {
+    /// The node of a range, if it is there.
+    pub(super) fn find(&self, range: &KeyRange) -> Option<u32> {
         let end = End::of(range);
         let mut link = self.root;
         while let Some(at) = link {

@@ -1,0 +1,123 @@
+//! The keys of a range by their creation, for those ranges that are asked for their oldest and newest key: the queues of locks
+//! and elections.
+//!
+//! Without it, each such read would go through all keys of the range, and a queue of n waiters would cost n at each hand-over.
+//! A range gets its order when a transaction asks for its oldest or newest key and finds many, and loses it when it is empty.
+
+use std::collections::BTreeSet;
+use std::ops::Bound;
+
+use super::intervals::Intervals;
+use super::key_hash::KeyHasher;
+use crate::api::{Get, KeyRange, Revision, SortOrder, SortTarget};
+
+/// A range with fewer keys is gone through as fast.
+pub(super) const KEYS_MIN: i64 = 64;
+
+/// No more ranges than this have an order: each costs every creation and deletion in it.
+const RANGES_MAX: usize = 1024;
+
+#[derive(Clone, Debug)]
+pub(super) struct CreateOrder {
+    ranges: Intervals<Kept>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kept {
+    range: Option<KeyRange>,
+    keys: Keys,
+}
+
+/// Keys by the revision of their creation.
+pub(super) type Keys = BTreeSet<(Revision, Box<[u8]>)>;
+
+/// What a read of the oldest or the newest key of a range finds.
+pub(super) struct Found<'a> {
+    pub(super) key: Option<&'a [u8]>,
+    /// Whether the read lets through more than that one.
+    pub(super) more: bool,
+    /// How many keys there are in the range.
+    pub(super) count: i64,
+}
+
+/// Whether a read is one for the oldest or the newest key, created up to a revision perhaps.
+pub(super) fn is_of_one_end(get: &Get) -> bool {
+    let [min_mod, max_mod, min_create, _] = get.revision_bounds();
+    get.sort_target == SortTarget::CreateRevision
+        && get.sort_order != SortOrder::Unrecognized
+        && get.sort_order != SortOrder::None
+        && get.limit == 1
+        && !get.count_only
+        && (min_mod, max_mod, min_create) == (0, 0, 0)
+        && !get.range.is_single()
+}
+
+impl CreateOrder {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
+        Self { ranges: Intervals::new(hasher) }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.ranges.len() == 0
+    }
+
+    /// Whether a range may get its order.
+    pub(super) fn has_room_for(&self, range: &KeyRange) -> bool {
+        self.ranges.len() < RANGES_MAX && self.ranges.find(range).is_none()
+    }
+
+    /// Gives a range its order.
+    pub(super) fn keep(&mut self, range: &KeyRange, keys: Keys) {
+        // A copy, which holds on to nothing of the caller's.
+        let range = KeyRange::from_wire(range.start(), range.range_end());
+        let node = self.ranges.find_or_insert(&range);
+        *self.ranges.at_mut(node) = Kept { range: Some(range), keys };
+    }
+
+    pub(super) fn created(&mut self, key: &[u8], at: Revision) {
+        for range in self.containing(key) {
+            self.ranges.at_mut(range).keys.insert((at, key.into()));
+        }
+    }
+
+    pub(super) fn deleted(&mut self, key: &[u8], created: Revision) {
+        for range in self.containing(key) {
+            let keys = &mut self.ranges.at_mut(range).keys;
+            keys.remove(&(created, key.into()));
+            if keys.is_empty() {
+                self.ranges.remove(range);
+            }
+        }
+    }
+
+    fn containing(&self, key: &[u8]) -> Vec<u32> {
+        let mut found = Vec::new();
+        self.ranges.containing(key, &mut |range| found.push(range));
+        found
+    }
+
+    /// Answers a read of one end, if the range has its order. Of several keys created at one revision the first in key order
+    /// counts (R-RNG-8).
+    pub(super) fn find(&self, get: &Get) -> Option<Found<'_>> {
+        let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
+        let [.., max_create] = get.revision_bounds();
+        let end = match max_create {
+            0 => Bound::Unbounded,
+            bound => Bound::Excluded((Revision::new(bound).next(), Box::default())),
+        };
+        let mut passing = keys.range((Bound::Unbounded, end));
+        let found = if get.sort_order == SortOrder::Descend {
+            let newest = passing.next_back();
+            newest.and_then(|(revision, _)| keys.range((*revision, Box::default())..).next())
+        } else {
+            passing.next()
+        };
+        let key = found.map(|(_, key)| &**key);
+        Some(Found { key, more: passing.next().is_some(), count: keys.len() as i64 })
+    }
+
+    /// All ranges with their keys; for tests.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&KeyRange, &Keys)> {
+        self.ranges.values().filter_map(|kept| Some((kept.range.as_ref()?, &kept.keys)))
+    }
+}

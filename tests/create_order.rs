@@ -1,0 +1,94 @@
+//! Reads of the oldest and the newest key of a range, which long queues answer from an order that they keep, against the same
+//! reads at the current revision, which go through the keys.
+
+mod shorthand;
+
+use leasehold::{
+    Compact, Compare, CompareOp, Delete, Engine, EngineConfig, Get, Grant, Put, Revision, SortOrder,
+    SortTarget, Timestamp, Txn, TxnOp,
+};
+use shorthand::{Random, secs};
+
+fn one_end(order: SortOrder) -> Get {
+    Get::prefix("q/").sort(SortTarget::CreateRevision, order).limit(1)
+}
+
+/// Both ends, up to any revision, with and without values: the same as found key by key.
+fn assert_same(engine: &Engine, random: &mut Random) {
+    let current = engine.status().header().revision();
+    for order in [SortOrder::Ascend, SortOrder::Descend] {
+        let up_to = random.below(current.get() as u64 + 3) as i64 - 1;
+        for get in [
+            one_end(order),
+            one_end(order).max_create_revision(up_to),
+            one_end(order).max_create_revision(current.get()).keys_only(),
+            Get::prefix("q/1").sort(SortTarget::CreateRevision, order).limit(1),
+        ] {
+            let scanned = engine.get(&get.clone().at(current)).unwrap();
+            assert_eq!(engine.get(&get).unwrap(), scanned, "{get:?}");
+        }
+    }
+}
+
+/// Stands in the queue as a lock does.
+fn enter(engine: &mut Engine, key: &str, lease: i64) {
+    let txn = Txn::new()
+        .when([Compare::create_revision(key, CompareOp::Equal, 0)])
+        .and_then([TxnOp::Put(Put::new(key, "").lease(lease)), TxnOp::Get(one_end(SortOrder::Ascend))])
+        .or_else([TxnOp::Get(one_end(SortOrder::Descend))]);
+    engine.txn(&txn).unwrap();
+}
+
+fn step(engine: &mut Engine, random: &mut Random) {
+    let key = format!("q/{}", random.below(200));
+    match random.below(12) {
+        0..=5 => enter(engine, &key, random.below(3) as i64),
+        6 => drop(engine.put(&Put::new(key, "v")).unwrap()),
+        7 => drop(engine.delete(&Delete::key(key)).unwrap()),
+        8 => drop(engine.delete(&Delete::prefix(format!("q/{}", random.below(20)))).unwrap()),
+        9 => {
+            // Several of one revision, and one that is deleted and made again.
+            let again = [TxnOp::delete(key.clone()), TxnOp::put(format!("{key}/x"), "v")];
+            let made = Txn::new().and_then([TxnOp::Txn(Txn::new().and_then([TxnOp::put(key, "v")]))]);
+            let txn = Txn::new().and_then(again.into_iter().chain([TxnOp::put("other", "v")]));
+            engine.txn(&txn).unwrap();
+            engine.txn(&made).unwrap();
+        }
+        10 => {
+            // Taken back in the midst: the second put keeps the value of a key that the delete has taken away.
+            let kept = Put::new(key.clone(), "").ignore_value();
+            let nested = Txn::new().and_then([TxnOp::Put(kept)]);
+            let txn = Txn::new().and_then([TxnOp::put("q/new", "v"), TxnOp::delete(key), TxnOp::Txn(nested)]);
+            assert!(engine.txn(&txn).is_err(), "a txn that changes a key twice, or a key that is not there");
+        }
+        _ => {
+            let lease = random.below(3) as i64;
+            if engine.expire(lease.into()).is_ok() {
+                engine.grant(&Grant::new(secs(60)).id(lease)).unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn one_end_of_a_queue_is_what_a_scan_finds() {
+    for seed in 1..=8 {
+        let mut random = Random::new(seed);
+        let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+        for lease in 1..3 {
+            engine.grant(&Grant::new(secs(60)).id(lease)).unwrap();
+        }
+        for n in 0..600 {
+            step(&mut engine, &mut random);
+            assert_same(&engine, &mut random);
+            engine.check_invariants();
+            if n % 100 == 99 {
+                let revision = engine.status().header().revision();
+                engine.compact(&Compact::new(Revision::new(revision.get() - 1))).unwrap();
+            }
+        }
+        engine.delete(&Delete::all()).unwrap();
+        assert_same(&engine, &mut random);
+        engine.check_invariants();
+    }
+}
