@@ -1,5 +1,5 @@
-//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases and watches, with no
-//! server, no network, no disk and, where you ask for it, no real time.
+//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases, watches, locks
+//! and elections, with no server, no network, no disk and, where you ask for it, no real time.
 //!
 //! It answers as etcd answers, message for message and error for error: recorded conversations with a real etcd are
 //! replayed against it. So code that coordinates through etcd can be tested in microseconds, one process can use the
@@ -123,6 +123,33 @@
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
+//! # Locks and elections
+//!
+//! [`service`] has etcd's lock and election services, message for message: first come, first served, and a lock goes with its
+//! lease.
+//!
+//! ```
+//! use leasehold::service::{LockRequest, LockService};
+//! use leasehold::{Grant, ManualClock, Store};
+//! use std::time::Duration;
+//!
+//! let clock = ManualClock::new();
+//! let store = Store::builder().clock(clock.clone()).build();
+//! let locks = LockService::new(store.client());
+//! let lease = || Ok::<_, leasehold::Error>(store.grant(Grant::new(Duration::from_secs(10)).standing())?.id());
+//!
+//! let (first, second) = (lease()?, lease()?);
+//! let held = locks.lock(LockRequest { name: "nightly".into(), lease: first }).wait()?;
+//! let mut waiting = locks.lock(LockRequest { name: "nightly".into(), lease: second });
+//! assert!(waiting.try_take()?.is_none());
+//!
+//! store.pause_keep_alive(first)?; // the first one hangs
+//! clock.advance(Duration::from_secs(10));
+//! assert!(waiting.try_take()?.is_some());
+//! # let _ = held;
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
 //! # Memory
 //!
 //! History is kept until it is compacted: by [`Store::compact`], or by the store itself, which a store that lives long
@@ -154,7 +181,8 @@
 //!
 //! # What it does not do
 //!
-//! No locks or elections yet; no persistence but by [`Store::save`]; no authentication; no cluster.
+//! No guards for locks and elections beside etcd's services yet; no persistence but by [`Store::save`]; no authentication; no
+//! cluster.
 //!
 //! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
 //! rule by rule, which the crate is built and tested against.

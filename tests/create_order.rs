@@ -24,8 +24,8 @@ fn assert_same(engine: &Engine, random: &mut Random) {
             one_end(order).max_create_revision(current.get()).keys_only(),
             Get::prefix("q/1").sort(SortTarget::CreateRevision, order).limit(1),
         ] {
-            let scanned = engine.get(&get.clone().at(current)).unwrap();
-            assert_eq!(engine.get(&get).unwrap(), scanned, "{get:?}");
+            let scanned = engine.get(&get.clone().at(current)).expect("it is accepted");
+            assert_eq!(engine.get(&get).expect("it is accepted"), scanned, "{get:?}");
         }
     }
 }
@@ -36,23 +36,23 @@ fn enter(engine: &mut Engine, key: &str, lease: i64) {
         .when([Compare::create_revision(key, CompareOp::Equal, 0)])
         .and_then([TxnOp::Put(Put::new(key, "").lease(lease)), TxnOp::Get(one_end(SortOrder::Ascend))])
         .or_else([TxnOp::Get(one_end(SortOrder::Descend))]);
-    engine.txn(&txn).unwrap();
+    engine.txn(&txn).expect("it is accepted");
 }
 
 fn step(engine: &mut Engine, random: &mut Random) {
     let key = format!("q/{}", random.below(200));
     match random.below(12) {
         0..=5 => enter(engine, &key, random.below(3) as i64),
-        6 => drop(engine.put(&Put::new(key, "v")).unwrap()),
-        7 => drop(engine.delete(&Delete::key(key)).unwrap()),
-        8 => drop(engine.delete(&Delete::prefix(format!("q/{}", random.below(20)))).unwrap()),
+        6 => drop(engine.put(&Put::new(key, "v")).expect("it is accepted")),
+        7 => drop(engine.delete(&Delete::key(key)).expect("it is accepted")),
+        8 => drop(engine.delete(&Delete::prefix(format!("q/{}", random.below(20)))).expect("it is accepted")),
         9 => {
             // Several of one revision, and one that is deleted and made again.
             let again = [TxnOp::delete(key.clone()), TxnOp::put(format!("{key}/x"), "v")];
             let made = Txn::new().and_then([TxnOp::Txn(Txn::new().and_then([TxnOp::put(key, "v")]))]);
             let txn = Txn::new().and_then(again.into_iter().chain([TxnOp::put("other", "v")]));
-            engine.txn(&txn).unwrap();
-            engine.txn(&made).unwrap();
+            engine.txn(&txn).expect("it is accepted");
+            engine.txn(&made).expect("it is accepted");
         }
         10 => {
             // Taken back in the midst: the second put keeps the value of a key that the delete has taken away.
@@ -64,7 +64,7 @@ fn step(engine: &mut Engine, random: &mut Random) {
         _ => {
             let lease = random.below(3) as i64;
             if engine.expire(lease.into()).is_ok() {
-                engine.grant(&Grant::new(secs(60)).id(lease)).unwrap();
+                engine.grant(&Grant::new(secs(60)).id(lease)).expect("it is accepted");
             }
         }
     }
@@ -76,7 +76,7 @@ fn one_end_of_a_queue_is_what_a_scan_finds() {
         let mut random = Random::new(seed);
         let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
         for lease in 1..3 {
-            engine.grant(&Grant::new(secs(60)).id(lease)).unwrap();
+            engine.grant(&Grant::new(secs(60)).id(lease)).expect("it is accepted");
         }
         for n in 0..600 {
             step(&mut engine, &mut random);
@@ -84,10 +84,10 @@ fn one_end_of_a_queue_is_what_a_scan_finds() {
             engine.check_invariants();
             if n % 100 == 99 {
                 let revision = engine.status().header().revision();
-                engine.compact(&Compact::new(Revision::new(revision.get() - 1))).unwrap();
+                engine.compact(&Compact::new(Revision::new(revision.get() - 1))).expect("it is accepted");
             }
         }
-        engine.delete(&Delete::all()).unwrap();
+        engine.delete(&Delete::all()).expect("it is accepted");
         assert_same(&engine, &mut random);
         engine.check_invariants();
     }
