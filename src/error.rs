@@ -94,6 +94,14 @@ pub enum Error {
     /// The key of a lock is gone: its lease has ended, or somebody deleted it (R-LCK-5). `mutex: session is expired`
     #[error("mutex: session is expired")]
     SessionExpired,
+    /// A fencing token is older than one that was seen: its holder has lost the lock. The message is this crate's.
+    #[error("fencing token {token} is stale: {newest} was seen")]
+    StaleToken {
+        /// The token.
+        token: Revision,
+        /// The newest that was seen.
+        newest: Revision,
+    },
     /// Nobody leads (R-ELC-10). `election: no leader`
     #[error("election: no leader")]
     NoLeader,
@@ -138,7 +146,9 @@ impl Error {
             | Self::NotLeader
             | Self::LeaderMissing
             | Self::Unknown(_) => Code::Unknown,
-            Self::LeaseExists | Self::WatchRangeEmpty | Self::WatchIdTaken => Code::FailedPrecondition,
+            Self::StaleToken { .. } | Self::LeaseExists | Self::WatchRangeEmpty | Self::WatchIdTaken => {
+                Code::FailedPrecondition
+            }
             Self::NoSpace => Code::ResourceExhausted,
             Self::Corrupt => Code::DataLoss,
             Self::Stopped => Code::Unavailable,

@@ -125,28 +125,27 @@
 //!
 //! # Locks and elections
 //!
-//! [`service`] has etcd's lock and election services, message for message: first come, first served, and a lock goes with its
-//! lease.
+//! [`concurrency::Mutex`] is a lock with a guard that is fenced, and is told when it is lost. [`service`] has etcd's lock and
+//! election services, message for message; the two queue together.
 //!
 //! ```
-//! use leasehold::service::{LockRequest, LockService};
-//! use leasehold::{Grant, ManualClock, Store};
+//! use leasehold::concurrency::{Mutex, Session};
+//! use leasehold::{ManualClock, Store, TxnOp};
 //! use std::time::Duration;
 //!
 //! let clock = ManualClock::new();
 //! let store = Store::builder().clock(clock.clone()).build();
-//! let locks = LockService::new(store.client());
-//! let lease = || Ok::<_, leasehold::Error>(store.grant(Grant::new(Duration::from_secs(10)).standing())?.id());
+//! let first = Session::open(&store, Duration::from_secs(10))?;
+//! let second = Session::open(&store, Duration::from_secs(10))?;
 //!
-//! let (first, second) = (lease()?, lease()?);
-//! let held = locks.lock(LockRequest { name: "nightly".into(), lease: first }).wait()?;
-//! let mut waiting = locks.lock(LockRequest { name: "nightly".into(), lease: second });
-//! assert!(waiting.try_take()?.is_none());
-//!
-//! store.pause_keep_alive(first)?; // the first one hangs
+//! let guard = Mutex::new(&first, "nightly").lock()?;
+//! let mut waiting = Mutex::new(&second, "nightly").enqueue();
+//! first.pause()?; // the first one hangs
 //! clock.advance(Duration::from_secs(10));
-//! assert!(waiting.try_take()?.is_some());
-//! # let _ = held;
+//!
+//! let next = waiting.try_take()?.expect("the lock is free");
+//! assert!(next.token() > guard.token());
+//! assert!(guard.txn().and_then([TxnOp::put("report", "too late")]).commit().is_err());
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
@@ -181,7 +180,7 @@
 //!
 //! # What it does not do
 //!
-//! No guards for locks and elections beside etcd's services yet; no persistence but by [`Store::save`]; no authentication; no
+//! No guards for elections beside etcd's service yet; no persistence but by [`Store::save`]; no authentication; no
 //! cluster.
 //!
 //! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
@@ -193,8 +192,7 @@
 mod api;
 /// The seam between those who wait and what they wait for.
 mod client;
-/// Recipes for locks and elections.
-mod concurrency;
+pub mod concurrency;
 /// The deterministic core.
 mod engine;
 /// One error, in etcd's words.

@@ -222,6 +222,13 @@ impl Client {
     }
 }
 
+/// A client like it.
+impl From<&Self> for Client {
+    fn from(client: &Self) -> Self {
+        client.clone()
+    }
+}
+
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client").field("namespace", &self.namespace).finish_non_exhaustive()

@@ -2,13 +2,18 @@
 
 use std::task::{Poll, Waker, ready};
 
+use bytes::Bytes;
+
 use super::call::poll_call;
 use crate::api::{
-    Delivery, EventType, Get, GetResponse, KeyRange, Revision, SortOrder, SortTarget, Watch, WatchId,
-    WatchRequest, WatchResponse,
+    Delivery, EventType, Get, GetResponse, KeyRange, Revision, SortOrder, SortTarget, Txn, TxnOp,
+    TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox, Step};
 use crate::{Error, Result};
+
+/// The id of the watch on the own key; those on predecessors count from 1.
+const OWN: WatchId = WatchId::new(i64::MAX);
 
 /// The wait of a key among those of a range until all that were created before it are gone (R-LCK-4). It watches its
 /// immediate predecessor alone, so that a release wakes one waiter.
@@ -16,6 +21,8 @@ pub(crate) struct Turn {
     range: KeyRange,
     /// The create revision of the key that waits.
     revision: Revision,
+    /// The key itself, if the wait is to end with it.
+    own: Option<Bytes>,
     phase: Phase,
     /// How many predecessors were watched: the id of the newest watch.
     watches: i64,
@@ -24,80 +31,116 @@ pub(crate) struct Turn {
 enum Phase {
     /// Asks which key is before.
     Looking(Call<GetResponse>),
+    /// Asks which key is before, and for the own one.
+    LookingAtBoth(Call<TxnResponse>),
     /// Watches that key.
     Watching,
 }
 
 impl Turn {
+    /// The services' wait: what becomes of the key meanwhile is none of its business (R-LCK-7).
     pub(crate) fn new(client: &Client, range: KeyRange, revision: Revision) -> Self {
-        let phase = Self::look(client, &range, revision);
-        Self { range, revision, phase, watches: 0 }
+        Self::begin(client, range, revision, None)
     }
 
-    fn look(client: &Client, range: &KeyRange, revision: Revision) -> Phase {
-        let before = Revision::new(revision.get() - 1);
-        let newest = Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Descend);
-        Phase::Looking(client.get(newest.max_create_revision(before).limit(1)))
+    /// A guard's wait, which ends at once if its own key does.
+    pub(crate) fn of_own(client: &Client, range: KeyRange, own: Bytes, revision: Revision) -> Self {
+        Self::begin(client, range, revision, Some(own))
     }
 
-    /// Done when there is no predecessor; with an error if the wait cannot go on.
+    fn begin(client: &Client, range: KeyRange, revision: Revision, own: Option<Bytes>) -> Self {
+        let phase = look(client, &range, revision, own.as_ref());
+        Self { range, revision, own, phase, watches: 0 }
+    }
+
+    /// Done when there is no predecessor, with the store's revision of that moment; with an error if the wait cannot go on.
     pub(crate) fn poll(
         &mut self,
         client: &Client,
         mailbox: &mut Mailbox,
         waker: Option<&Waker>,
-    ) -> Poll<Step<()>> {
+    ) -> Poll<Step<Revision>> {
         loop {
-            let goes_on = match &mut self.phase {
-                Phase::Looking(call) => match ready!(poll_call(call, waker)) {
-                    Ok(found) => self.found(mailbox, &found),
-                    Err(error) => return Poll::Ready(Step::Done(Err(error))),
-                },
+            let gone_on = match &mut self.phase {
+                Phase::Looking(call) => {
+                    ready!(poll_call(call, waker)).map(|found| self.found(mailbox, &found))
+                }
+                Phase::LookingAtBoth(call) => {
+                    ready!(poll_call(call, waker)).and_then(|found| self.found_both(mailbox, &found))
+                }
                 Phase::Watching => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                    Ok(Delivery::Watch(response)) => {
-                        match self.is_gone(&response) {
-                            Ok(true) => self.phase = Self::look(client, &self.range, self.revision),
-                            Ok(false) => {}
-                            Err(error) => return Poll::Ready(Step::Done(Err(error))),
+                    Ok(Delivery::Watch(response)) => self.see(&response).map(|is_gone| {
+                        if is_gone {
+                            self.phase = look(client, &self.range, self.revision, self.own.as_ref());
                         }
-                        true
-                    }
-                    Err(error) => return Poll::Ready(Step::Done(Err(error))),
+                        None
+                    }),
+                    Err(error) => Err(error),
                 },
             };
-            if !goes_on {
-                return Poll::Ready(Step::Done(Ok(())));
+            match gone_on {
+                Ok(None) => {}
+                Ok(Some(revision)) => return Poll::Ready(Step::Done(Ok(revision))),
+                Err(error) => return Poll::Ready(Step::Done(Err(error))),
             }
         }
     }
 
-    /// Watches the predecessor from where it was seen, so that nothing falls in between. Gives false if there is none.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
+    fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<Option<Revision>> {
+        let [TxnOpResponse::Get(predecessor), TxnOpResponse::Get(own)] = found.responses() else {
+            panic!("two gets are answered as such, not with {found:?}");
+        };
+        if own.kvs().first().is_none_or(|kv| kv.create_revision() != self.revision) {
+            return Err(Error::SessionExpired);
+        }
+        Ok(self.found(mailbox, predecessor))
+    }
+
+    /// Watches the predecessor from where it was seen, so that nothing falls in between. Gives the revision if there is none.
+    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<Revision> {
+        let seen_at = found.header().revision();
         let Some(predecessor) = found.kvs().first() else {
-            return false;
+            return Some(seen_at);
         };
         let before = WatchId::new(self.watches);
         self.watches += 1;
-        let watch = Watch::key(predecessor.key()).from(found.header().revision().next()).no_put();
-        let create = WatchRequest::Create(watch.id(self.watches));
-        if self.watches == 1 {
-            mailbox.watch(&[create]);
-        } else {
-            mailbox.watch(&[WatchRequest::Cancel(before), create]);
+        let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
+        let mut requests = vec![WatchRequest::Create(watch(predecessor.key()).id(self.watches))];
+        match &self.own {
+            Some(own) if self.watches == 1 => requests.push(WatchRequest::Create(watch(own).id(OWN))),
+            _ if self.watches > 1 => requests.insert(0, WatchRequest::Cancel(before)),
+            _ => {}
         }
+        mailbox.watch(&requests);
         self.phase = Phase::Watching;
-        true
+        None
     }
 
     /// Whether the predecessor was deleted.
-    fn is_gone(&self, response: &WatchResponse) -> Result<bool> {
-        if response.watch_id().get() != self.watches {
+    fn see(&self, response: &WatchResponse) -> Result<bool> {
+        let id = response.watch_id();
+        if id != OWN && id.get() != self.watches {
             return Ok(false);
         }
         if let Some(compacted) = response.compact_revision() {
             return Err(Error::Compacted { requested: self.revision, compacted: Some(compacted) });
         }
-        Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))
+        let is_gone = response.events().iter().any(|event| event.event_type() == EventType::Delete);
+        if is_gone && id == OWN { Err(Error::SessionExpired) } else { Ok(is_gone) }
+    }
+}
+
+/// Asks for the newest key before a revision, and for the own key if the wait is to end with it.
+fn look(client: &Client, range: &KeyRange, revision: Revision, own: Option<&Bytes>) -> Phase {
+    let before = Revision::new(revision.get() - 1);
+    let newest = Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Descend);
+    let newest = newest.max_create_revision(before).limit(1);
+    match own {
+        None => Phase::Looking(client.get(newest)),
+        Some(own) => {
+            let both = [TxnOp::Get(newest), TxnOp::get(own.clone())];
+            Phase::LookingAtBoth(client.txn(Txn::new().and_then(both)))
+        }
     }
 }

@@ -112,7 +112,7 @@ impl Campaigning {
                 }
             },
             Phase::Waiting { candidacy, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
-                Step::Done(Ok(())) => {
+                Step::Done(Ok(_)) => {
                     let candidacy = candidacy.clone();
                     self.phase = Phase::Over;
                     return Poll::Ready(Step::Done(Ok(Some(candidacy))));

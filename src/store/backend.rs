@@ -7,7 +7,14 @@ use std::task::{Context, Waker};
 use super::handle::Store;
 use crate::Result;
 use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
-use crate::client::{Backend, Call, Inbox, Request, Response};
+use crate::client::{Backend, Call, Client, Inbox, Request, Response};
+
+/// The store's client.
+impl From<&Store> for Client {
+    fn from(store: &Store) -> Self {
+        store.client()
+    }
+}
 
 /// Every call is answered when it returns; so what is detached ends at its first poll.
 impl Backend for Store {

@@ -1,0 +1,131 @@
+//! The phases of getting a lock.
+
+use std::task::{Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use super::call::poll_call;
+use super::guard::MutexGuard;
+use super::session::Session;
+use super::turn::Turn;
+use crate::api::{
+    Compare, CompareOp, Get, KeyRange, Put, Revision, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
+    TxnResponse,
+};
+use crate::client::{Call, Mailbox, Step, Wait};
+
+/// A hold on its way.
+pub(super) struct Acquiring {
+    session: Session,
+    range: KeyRange,
+    key: Bytes,
+    phase: Phase,
+}
+
+enum Phase {
+    /// The key is being put.
+    Entering(Call<TxnResponse>),
+    /// The key is there, and waits for its turn.
+    Waiting {
+        token: Revision,
+        turn: Turn,
+    },
+    Over,
+}
+
+impl Acquiring {
+    pub(super) fn new(session: &Session, range: KeyRange, key: Bytes) -> Self {
+        let oldest = Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1);
+        // The key is this hold's alone; a request that is made twice, as a network may, must not put it twice.
+        let txn = Txn::new()
+            .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
+            .and_then([
+                TxnOp::Put(Put::new(key.clone(), "").lease(session.lease())),
+                TxnOp::Get(oldest.clone()),
+            ])
+            .or_else([TxnOp::get(key.clone()), TxnOp::Get(oldest)]);
+        let phase = Phase::Entering(session.client().txn(txn));
+        Self { session: session.clone(), range, key, phase }
+    }
+
+    fn guard(&mut self, token: Revision, since: Revision) -> Poll<Step<MutexGuard>> {
+        self.phase = Phase::Over;
+        Poll::Ready(Step::Done(Ok(MutexGuard::new(&self.session, self.key.clone(), token, since))))
+    }
+
+    /// Deletes the key, if it is this hold's.
+    fn withdraw(&mut self) {
+        let client = self.session.client().clone();
+        let key = self.key.clone();
+        let delete = move |token| {
+            let is_own = Compare::create_revision(key.clone(), CompareOp::Equal, token);
+            Txn::new().when([is_own]).and_then([TxnOp::delete(key)])
+        };
+        match std::mem::replace(&mut self.phase, Phase::Over) {
+            Phase::Over => {}
+            Phase::Waiting { token, .. } => {
+                self.session.client().detach(async move { drop(client.txn(delete(token)).await) });
+            }
+            Phase::Entering(call) => self.session.client().detach(async move {
+                if let Ok(entered) = call.await {
+                    let (token, _) = places(&entered);
+                    drop(client.txn(delete(token)).await);
+                }
+            }),
+        }
+    }
+}
+
+/// The create revision of the own key, and of the oldest one.
+fn places(entered: &TxnResponse) -> (Revision, Revision) {
+    let created = |response: &TxnOpResponse| match response {
+        TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.create_revision()),
+        _ => None,
+    };
+    let own = created(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
+    let oldest = created(&entered.responses()[1]).expect("the key itself is in the range");
+    (own, oldest)
+}
+
+impl Wait<MutexGuard> for Acquiring {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<MutexGuard>> {
+        loop {
+            match &mut self.phase {
+                Phase::Entering(call) => match ready!(poll_call(call, waker)) {
+                    Ok(entered) => {
+                        let (token, oldest) = places(&entered);
+                        if token == oldest {
+                            return self.guard(token, entered.header().revision());
+                        }
+                        let client = self.session.client();
+                        let turn = Turn::of_own(client, self.range.clone(), self.key.clone(), token);
+                        self.phase = Phase::Waiting { token, turn };
+                    }
+                    Err(error) => {
+                        // Refused, so there is no key.
+                        self.phase = Phase::Over;
+                        return Poll::Ready(Step::Done(Err(error)));
+                    }
+                },
+                Phase::Waiting { token, turn } => {
+                    let token = *token;
+                    match ready!(turn.poll(self.session.client(), mailbox, waker)) {
+                        Step::Done(Ok(since)) => return self.guard(token, since),
+                        Step::Done(Err(error)) => {
+                            self.withdraw();
+                            return Poll::Ready(Step::Done(Err(error)));
+                        }
+                        Step::TimedOut => return Poll::Ready(Step::TimedOut),
+                    }
+                }
+                Phase::Over => panic!("a ticket is taken once"),
+            }
+        }
+    }
+}
+
+impl Drop for Acquiring {
+    fn drop(&mut self) {
+        self.withdraw();
+    }
+}
