@@ -7,7 +7,7 @@ use leasehold::service::{LockService, UnlockRequest};
 use leasehold::{Compact, Delete, Limits, Put, Txn, TxnOp};
 use service_shorthand::{
     COMPACTED, EXPIRED, Moment, NO_KEY, NO_LEASE, assert_refused, assert_sleeps, assert_waits, hold, leased,
-    lock, locking, meddling, take, unlock,
+    lock, locking, meddling, replace_last, take, unlock,
 };
 use shorthand::{
     all_keys, at, delete, events, grant, manual, manual_with, millis, put, revision, secs, show_all, text,
@@ -141,14 +141,14 @@ fn overwriting_a_key_changes_no_rank() {
 #[test]
 fn a_delete_and_a_put_in_one_txn_let_the_next_one_in() {
     let (store, _clock, locks) = locking();
-    hold(&locks, "a", 1);
+    hold(&locks, "a", 8);
     let mut second = lock(&locks, "a", 2);
-    store.txn(Txn::new().and_then([TxnOp::delete("a/1"), TxnOp::put("a/1", "again")])).unwrap();
+    store.txn(replace_last("a/8", "again")).unwrap();
     assert_eq!(take(&mut second).header.revision(), at(4));
     let mut third = lock(&locks, "a", 3);
     delete(&store, "a/2");
     assert_waits(&mut third);
-    delete(&store, "a/1");
+    delete(&store, "a/8");
     assert_eq!(take(&mut third).key, "a/3");
 }
 

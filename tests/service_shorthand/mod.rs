@@ -14,8 +14,8 @@ use leasehold::service::{
     LockRequest, LockResponse, LockService, Observer, ProclaimRequest, ResignRequest, UnlockRequest,
 };
 use leasehold::{
-    Backend, Call, Client, Code, Error, Inbox, Lag, LeaseId, ManualClock, Request, Response, Result, Store,
-    Ticket, Timestamp, WatchId, WatchRequest,
+    Backend, Call, Client, Code, Error, Inbox, KeyRange, Lag, LeaseId, ManualClock, Request, Response,
+    Result, Store, Ticket, Timestamp, Txn, TxnOp, WatchId, WatchRequest,
 };
 
 use crate::shorthand::{at, grant, manual, secs, show};
@@ -216,4 +216,15 @@ impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Backend for Medd
 #[track_caller]
 pub(crate) fn assert_stopped<T: Debug>(result: Result<T>) {
     assert_eq!(result.err(), Some(Error::Stopped));
+}
+
+/// A txn that deletes the last key that there is, and puts it again.
+pub(crate) fn replace_last(key: &'static str, value: &'static str) -> Txn {
+    Txn::new().and_then([TxnOp::delete(KeyRange::from_key(key)), TxnOp::put(key, value)])
+}
+
+/// A txn that puts a key, and deletes it again.
+pub(crate) fn come_and_go(key: &'static str, value: &'static str) -> Txn {
+    let nested = |operation| TxnOp::Txn(Txn::new().and_then([operation]));
+    Txn::new().and_then([nested(TxnOp::put(key, value)), nested(TxnOp::delete(key))])
 }
