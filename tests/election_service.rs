@@ -25,11 +25,11 @@ fn leader(elections: &ElectionService, name: &'static str) -> leasehold::Result<
 }
 
 fn shown(store: &Store, key: &'static str) -> Vec<String> {
-    show_all(store.get(key).unwrap().kvs())
+    show_all(store.get(key).expect("the key is not empty").kvs())
 }
 
 fn leases(store: &Store) -> usize {
-    store.leases().unwrap().leases().len()
+    store.leases().expect("the store is open").leases().len()
 }
 
 /// R-ELC-1: keys as those of locks, and the oldest leads.

@@ -22,7 +22,7 @@ const NOTHING: [&str; 0] = [];
 fn poll(observer: &mut Observer, count: &Count) -> Option<String> {
     let polled = observer.poll_recv(&mut Context::from_waker(&count.waker()));
     match polled {
-        Poll::Ready(received) => received.unwrap().map(|seen| say(&seen)),
+        Poll::Ready(received) => received.expect("nothing is refused").map(|seen| say(&seen)),
         Poll::Pending => None,
     }
 }
@@ -383,15 +383,18 @@ fn a_leader_that_is_read_later_puts_a_token_into_the_channel() {
     guarded(|| {
         let remote = Remote::new();
         let client = Client::new(remote.clone());
-        client.put(("e/8", "x")).wait().unwrap();
-        let elections = ElectionService::new(client);
+        client.put(("e/1", "one")).wait().unwrap();
+        let mut observer = ElectionService::new(client.clone()).observe(LeaderRequest { name: "e".into() });
+        assert!(observer.recv().unwrap().is_some());
+        assert_eq!((observer.recv_timeout(secs(0)), observer.ready().len()), (Ok(None), 0));
+        client.put(("e/2", "two")).wait().unwrap();
+        client.delete("e/1").wait().unwrap();
         remote.hold();
-        let mut observer = elections.observe(LeaderRequest { name: "e".into() });
-        while observer.ready().try_recv().is_ok() {
-            assert_eq!(observer.try_recv(), Ok(None));
-        }
+        assert_eq!(observer.ready().recv(), Ok(()));
+        assert_eq!(observer.try_recv(), Ok(None), "it reads who is next");
         remote.release(false);
         remote.advance(secs(0));
         assert_eq!(observer.ready().len(), 1);
+        assert_eq!(say(&observer.try_recv().unwrap().unwrap()), "@4 e/2=two 3/3/1");
     });
 }
