@@ -293,7 +293,7 @@ fn twenty_waiters_get_it_in_turn() {
     for n in 0..20 {
         waiting[n..].iter_mut().for_each(assert_sleeps);
         let released = unlock(&locks, held.key);
-        let woken = waiting.iter().filter(|ticket| ticket.ready().len() > 0).count();
+        let woken = waiting.iter().filter(|ticket| !ticket.ready().is_empty()).count();
         assert_eq!(woken, 1, "a release wakes one");
         held = take(&mut waiting[n]);
         assert_eq!(text(&held.key), format!("a/{:x}", lease(n as i64)));
