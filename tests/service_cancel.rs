@@ -234,6 +234,52 @@ fn a_thread_can_wait_for_a_lock() {
     });
 }
 
+/// Nobody is forgotten, and nobody is let in beside another.
+#[test]
+fn threads_hold_a_lock_one_at_a_time() {
+    guarded(|| {
+        let (store, _clock) = leased();
+        let inside = std::sync::Mutex::new(());
+        std::thread::scope(|scope| {
+            for lease in 1..5 {
+                let (locks, inside) = (LockService::new(store.client()), &inside);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let ticket = lock(&locks, "a", lease);
+                        if round % 5 == lease {
+                            drop(ticket);
+                            // One that was got at once stays, and is given back.
+                            unlock(&locks, format!("a/{lease}"));
+                            continue;
+                        }
+                        let held = ticket.wait().unwrap();
+                        let guard = inside.try_lock().expect("nobody else holds it");
+                        std::thread::yield_now();
+                        drop(guard);
+                        unlock(&locks, held.key);
+                    }
+                });
+            }
+        });
+        assert_eq!(all_keys(&store).len(), 0);
+    });
+}
+
+/// A thread that is blocked is told as well.
+#[test]
+fn a_thread_that_waits_is_told_that_the_store_was_closed() {
+    guarded(|| {
+        let (store, _clock, locks) = locking();
+        hold(&locks, "a", 1);
+        let second = lock(&locks, "a", 2);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || assert_stopped(second.wait()));
+            store.close();
+            waiting.join().unwrap();
+        });
+    });
+}
+
 #[test]
 fn waiting_ends_when_the_store_is_closed() {
     let (store, _clock, locks) = locking();
