@@ -314,7 +314,6 @@ fn an_observer_is_told_that_the_store_was_closed() {
 }
 
 #[test]
-#[ignore = "the error of the first read is lost: the observer ends as if history were compacted"]
 fn an_observer_of_a_closed_store_says_so() {
     let (store, _clock, elections) = electing();
     store.close();
@@ -364,7 +363,6 @@ fn an_observer_follows_far_leaders() {
 }
 
 #[test]
-#[ignore = "while a read is unanswered nobody listens to the timer, and the wait goes on for ever"]
 fn receiving_for_a_time_ends_though_the_read_is_unanswered() {
     guarded(|| {
         let remote = Remote::new();
@@ -378,7 +376,6 @@ fn receiving_for_a_time_ends_though_the_read_is_unanswered() {
 }
 
 #[test]
-#[ignore = "an answer that comes later puts no token into the channel"]
 fn a_leader_that_is_read_later_puts_a_token_into_the_channel() {
     guarded(|| {
         let remote = Remote::new();

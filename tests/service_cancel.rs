@@ -102,7 +102,6 @@ fn a_lock_that_was_never_seen_to_be_held_is_given_up() {
 }
 
 #[test]
-#[ignore = "what was got when it was asked for stays when its ticket is dropped untaken"]
 fn a_lock_that_was_free_is_given_up_untaken() {
     let (store, _clock, locks) = locking();
     drop(lock(&locks, "a", 1));
@@ -322,7 +321,6 @@ fn locks_and_elections_work_in_a_namespace() {
 
 /// What the documentation names is what is matched.
 #[test]
-#[ignore = "the error is wrapped in Unknown, unlike NoLeader and NotLeader of leader and proclaim"]
 fn an_expired_session_is_the_error_that_is_documented() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
@@ -334,7 +332,6 @@ fn an_expired_session_is_the_error_that_is_documented() {
 
 /// etcd's `Campaign` gives the candidacy up only when its caller does.
 #[test]
-#[ignore = "a candidacy is given up when its watch fails; etcd's key stays, and SEMANTICS.md does not say"]
 fn a_candidacy_whose_watch_fails_stays() {
     let (store, _clock) = leased();
     let client = meddling(&store, |store, moment| {

@@ -72,6 +72,11 @@ impl<T> Call<T> {
         answer.expect("a backend drives a call until it is answered")
     }
 
+    /// Whether the answer is there.
+    pub(crate) fn is_answered(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
     /// The same call with its answer changed once it is there.
     pub(super) fn map<U>(
         self,

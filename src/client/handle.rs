@@ -1,6 +1,7 @@
 use std::fmt;
+use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::backend::Backend;
@@ -209,15 +210,40 @@ impl Client {
         Mailbox::new(Arc::clone(&self.backend), self.namespace.clone())
     }
 
-    /// A call that several calls make up. It goes as far as it can at once, and so is under way.
-    pub(crate) fn call_async<T: 'static>(
+    /// A call that several calls make up. It goes as far as it can at once; dropped before its end, it goes on by itself.
+    pub(crate) fn call_async<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Call<T> {
-        let mut future = Box::pin(future);
-        match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        let mut driven = Driven { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
+        match Pin::new(&mut driven).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Call::ready(answer),
-            Poll::Pending => Call::pending(future).of(&self.backend),
+            Poll::Pending => Call::pending(driven).of(&self.backend),
+        }
+    }
+}
+
+/// A future that is seen to its end even if it is dropped.
+struct Driven<T: Send + 'static> {
+    future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
+    backend: Arc<dyn Backend>,
+}
+
+impl<T: Send + 'static> Future for Driven<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
+        let future = self.future.as_mut().expect("a future is not polled after its end");
+        let output = ready!(future.as_mut().poll(context));
+        self.future = None;
+        Poll::Ready(output)
+    }
+}
+
+impl<T: Send + 'static> Drop for Driven<T> {
+    fn drop(&mut self) {
+        if let Some(future) = self.future.take() {
+            self.backend.detach(Box::pin(async move { drop(future.await) }));
         }
     }
 }

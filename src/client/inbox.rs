@@ -1,7 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::sync::OnceLock;
-use std::task::Waker;
+use std::sync::{Arc, OnceLock};
+use std::task::{Wake, Waker};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
@@ -61,7 +61,7 @@ impl Inbox {
     pub fn new() -> Self {
         let contents = Contents {
             queue: VecDeque::new(),
-            is_notified: true,
+            is_notified: false,
             is_closed: false,
             is_seen_closed: false,
             since: None,
@@ -225,6 +225,15 @@ impl Drop for Filling<'_> {
             contents.notified_at = contents.since;
         }
         self.inbox.settle(&contents);
+    }
+}
+
+/// Has whoever waits look again.
+impl Wake for Inbox {
+    fn wake(self: Arc<Self>) {
+        if let Some(waker) = self.change(|contents| contents.is_notified = true) {
+            waker.wake();
+        }
     }
 }
 

@@ -90,6 +90,11 @@ impl Mailbox {
         }
     }
 
+    /// Wakes whoever waits for a delivery, and has him look again.
+    pub(crate) fn waker(&self) -> Waker {
+        Arc::clone(&self.inbox).into()
+    }
+
     /// Blocks the thread until `poll` gives something.
     pub(crate) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>) -> T {
         let backend = Arc::clone(&self.backend.0);

@@ -24,7 +24,8 @@ pub struct Ticket<T> {
 
 enum State<T> {
     Waiting(Box<dyn Wait<T>>),
-    Done(Result<T>),
+    /// It is there, and can still be given up.
+    Done(Result<T>, Box<dyn Wait<T>>),
     Taken,
 }
 
@@ -33,6 +34,9 @@ pub(crate) trait Wait<T>: Send {
     /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next. A timer that
     /// is not its own it gives back.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>>;
+
+    /// It has been handed over: dropping this gives up nothing any more.
+    fn taken(&mut self) {}
 
     /// The instant at which it wants to be polled itself.
     fn timer(&self) -> Option<Timestamp> {
@@ -53,7 +57,7 @@ impl<T> Ticket<T> {
 
     fn begin(mut mailbox: Mailbox, mut wait: impl Wait<T> + 'static) -> Self {
         let state = match wait.poll(&mut mailbox, None) {
-            Poll::Ready(Step::Done(result)) => State::Done(result),
+            Poll::Ready(Step::Done(result)) => State::Done(result, Box::new(wait)),
             Poll::Ready(Step::TimedOut) | Poll::Pending => State::Waiting(Box::new(wait)),
         };
         Self { mailbox, state }
@@ -114,24 +118,27 @@ impl<T> Ticket<T> {
     /// A channel that holds a token while [`try_take`](Self::try_take) may find something, for `select!`. It puts the token
     /// back if there is more to look at.
     pub fn ready(&self) -> &Receiver<()> {
-        self.mailbox.ready(matches!(self.state, State::Done(_)))
+        self.mailbox.ready(matches!(self.state, State::Done(..)))
     }
 }
 
 impl<T> State<T> {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>> {
-        let step = match self {
-            Self::Waiting(wait) => ready!(wait.poll(mailbox, waker)),
-            Self::Done(_) => match std::mem::replace(self, Self::Taken) {
-                Self::Done(result) => Step::Done(result),
-                Self::Waiting(_) | Self::Taken => unreachable!("it was just seen to be done"),
-            },
-            Self::Taken => panic!("a ticket is taken once"),
-        };
-        if let Step::Done(_) = step {
-            *self = Self::Taken;
+        if let Self::Waiting(wait) = self {
+            let step = ready!(wait.poll(mailbox, waker));
+            if let Step::Done(_) = step {
+                wait.taken();
+                *self = Self::Taken;
+            }
+            return Poll::Ready(step);
         }
-        Poll::Ready(step)
+        match std::mem::replace(self, Self::Taken) {
+            Self::Done(result, mut wait) => {
+                wait.taken();
+                Poll::Ready(Step::Done(result))
+            }
+            Self::Waiting(_) | Self::Taken => panic!("a ticket is taken once"),
+        }
     }
 
     fn poll_done(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
@@ -163,7 +170,7 @@ impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             State::Waiting(_) => "waiting",
-            State::Done(_) => "done",
+            State::Done(..) => "done",
             State::Taken => "taken",
         };
         f.debug_tuple("Ticket").field(&state).finish()

@@ -91,8 +91,9 @@ impl Wait<MutexGuard> for Acquiring {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<MutexGuard>> {
         loop {
             match &mut self.phase {
-                Phase::Entering(call) => match ready!(poll_call(call, waker)) {
-                    Ok(entered) => {
+                Phase::Entering(call) => match ready!(poll_call(call, mailbox, waker)) {
+                    None => return Poll::Ready(Step::TimedOut),
+                    Some(Ok(entered)) => {
                         let (token, oldest) = places(&entered);
                         if token == oldest {
                             return self.guard(token, entered.header().revision());
@@ -101,7 +102,7 @@ impl Wait<MutexGuard> for Acquiring {
                         let turn = Turn::of_own(client, self.range.clone(), self.key.clone(), token);
                         self.phase = Phase::Waiting { token, turn };
                     }
-                    Err(error) => {
+                    Some(Err(error)) => {
                         // Refused, so there is no key.
                         self.phase = Phase::Over;
                         return Poll::Ready(Step::Done(Err(error)));

@@ -1,12 +1,34 @@
 //! Polling a call from phases.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crate::Result;
-use crate::client::Call;
+use crate::api::Delivery;
+use crate::client::{Call, Mailbox};
 
-/// Takes a call's answer, if it is there; registers the waker, if there is one, if not.
-pub(crate) fn poll_call<T>(call: &mut Call<T>, waker: Option<&Waker>) -> Poll<Result<T>> {
-    Pin::new(call).poll(&mut Context::from_waker(waker.unwrap_or(Waker::noop())))
+/// Takes a call's answer, or `None` if the time is up that the mailbox's timer was set to.
+///
+/// The call wakes the mailbox, and that whoever waits for it: so there is one thing to wait for, be it by a waker or by the
+/// mailbox's token. What watches deliver meanwhile is out of date: the answer will tell.
+pub(crate) fn poll_call<T>(
+    call: &mut Call<T>,
+    mailbox: &mut Mailbox,
+    waker: Option<&Waker>,
+) -> Poll<Option<Result<T>>> {
+    if call.is_answered() {
+        // The usual case, which needs no waker.
+        return Pin::new(call).poll(&mut Context::from_waker(Waker::noop())).map(Some);
+    }
+    let arrival = mailbox.waker();
+    loop {
+        if let Poll::Ready(answer) = Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival)) {
+            return Poll::Ready(Some(answer));
+        }
+        match ready!(mailbox.poll(waker)) {
+            Ok(Delivery::Timer(_)) => return Poll::Ready(None),
+            Ok(Delivery::Watch(_)) => {}
+            Err(error) => return Poll::Ready(Some(Err(error))),
+        }
+    }
 }

@@ -62,12 +62,14 @@ impl Turn {
     ) -> Poll<Step<Revision>> {
         loop {
             let gone_on = match &mut self.phase {
-                Phase::Looking(call) => {
-                    ready!(poll_call(call, waker)).map(|found| self.found(mailbox, &found))
-                }
-                Phase::LookingAtBoth(call) => {
-                    ready!(poll_call(call, waker)).and_then(|found| self.found_both(mailbox, &found))
-                }
+                Phase::Looking(call) => match ready!(poll_call(call, mailbox, waker)) {
+                    None => return Poll::Ready(Step::TimedOut),
+                    Some(found) => found.map(|found| self.found(mailbox, &found)),
+                },
+                Phase::LookingAtBoth(call) => match ready!(poll_call(call, mailbox, waker)) {
+                    None => return Poll::Ready(Step::TimedOut),
+                    Some(found) => found.and_then(|found| self.found_both(mailbox, &found)),
+                },
                 Phase::Watching => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
                     Ok(Delivery::Watch(response)) => self.see(&response).map(|is_gone| {

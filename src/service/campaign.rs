@@ -38,6 +38,10 @@ enum Phase {
         candidacy: CampaignResponse,
         turn: Turn,
     },
+    /// The election is won, and nobody has been told.
+    Won {
+        candidacy: CampaignResponse,
+    },
     Over,
 }
 
@@ -86,27 +90,30 @@ impl Campaigning {
 
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Stepped {
         let next = match &mut self.phase {
-            Phase::Granting(call) => match ready!(poll_call(call, waker)) {
-                Ok(granted) => self.enter(granted.id()),
-                Err(error) => return self.fail(error),
+            Phase::Granting(call) => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(Ok(granted)) => self.enter(granted.id()),
+                Some(Err(error)) => return self.fail(error),
             },
-            Phase::Entering { key, lease, call } => match ready!(poll_call(call, waker)) {
-                Ok(entered) => {
+            Phase::Entering { key, lease, call } => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(Ok(entered)) => {
                     let (key, lease) = (key.clone(), *lease);
                     self.entered(key, lease, &entered)
                 }
-                Err(error) => return self.fail(error),
+                Some(Err(error)) => return self.fail(error),
             },
-            Phase::Proclaiming { candidacy, call } => match ready!(poll_call(call, waker)) {
-                Ok(done) if done.succeeded() => {
+            Phase::Proclaiming { candidacy, call } => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(Ok(done)) if done.succeeded() => {
                     let candidacy = candidacy.clone();
                     self.wait(candidacy)
                 }
-                Ok(_) => {
+                Some(Ok(_)) => {
                     self.withdraw();
                     return self.fail(Error::NotLeader);
                 }
-                Err(error) => {
+                Some(Err(error)) => {
                     self.withdraw();
                     return self.fail(error);
                 }
@@ -114,16 +121,14 @@ impl Campaigning {
             Phase::Waiting { candidacy, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
                 Step::Done(Ok(_)) => {
                     let candidacy = candidacy.clone();
-                    self.phase = Phase::Over;
+                    self.phase = Phase::Won { candidacy: candidacy.clone() };
                     return Poll::Ready(Step::Done(Ok(Some(candidacy))));
                 }
-                Step::Done(Err(error)) => {
-                    self.withdraw();
-                    return self.fail(error);
-                }
+                // The candidacy stays (R-ELH-2).
+                Step::Done(Err(error)) => return self.fail(error),
                 Step::TimedOut => return Poll::Ready(Step::TimedOut),
             },
-            Phase::Over => panic!("a ticket is taken once"),
+            Phase::Won { .. } | Phase::Over => panic!("a ticket is taken once"),
         };
         self.phase = next;
         Poll::Ready(Step::Done(Ok(None)))
@@ -152,7 +157,9 @@ impl Campaigning {
                     }
                 });
             }
-            Phase::Proclaiming { candidacy, .. } | Phase::Waiting { candidacy, .. } => {
+            Phase::Proclaiming { candidacy, .. }
+            | Phase::Waiting { candidacy, .. }
+            | Phase::Won { candidacy } => {
                 let resign = resign_txn(&candidacy.leader);
                 self.client.detach(async move { drop(client.txn(resign).await) });
             }
@@ -170,6 +177,10 @@ impl Wait<CampaignResponse> for Campaigning {
                 Step::TimedOut => Step::TimedOut,
             });
         }
+    }
+
+    fn taken(&mut self) {
+        self.phase = Phase::Over;
     }
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::Error;
 use crate::api::{Grant, GrantResponse, KeyRange, LeaseId};
 use crate::client::{Call, Client};
+use crate::{Code, Error};
 
 /// The lease of those who bring none (R-LCK-2).
 const TTL: Duration = Duration::from_secs(60);
@@ -28,8 +28,8 @@ pub(super) fn grant(client: &Client) -> Call<GrantResponse> {
 
 /// The services lose the code of what they pass on (R-LCK-8).
 pub(super) fn degrade(error: Error) -> Error {
-    match error {
-        Error::Unknown(_) | Error::Stopped => error,
-        error => Error::Unknown(Box::new(error)),
+    match error.code() {
+        Code::Unknown | Code::Unavailable => error,
+        _ => Error::Unknown(Box::new(error)),
     }
 }

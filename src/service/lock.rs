@@ -87,6 +87,10 @@ enum Phase {
         key: Bytes,
         call: Call<GetResponse>,
     },
+    /// The lock is held, and nobody has been told.
+    Got {
+        key: Bytes,
+    },
     Over,
 }
 
@@ -116,12 +120,14 @@ impl Locking {
     /// Goes on by one phase. Gives the response, if that was the last.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<Option<LockResponse>>> {
         let next = match &mut self.phase {
-            Phase::Granting(call) => match ready!(poll_call(call, waker)) {
-                Ok(granted) => enter(&self.client, &self.name, granted.id()),
-                Err(error) => return self.fail(error),
+            Phase::Granting(call) => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(Ok(granted)) => enter(&self.client, &self.name, granted.id()),
+                Some(Err(error)) => return self.fail(error),
             },
-            Phase::Entering { key, call } => match ready!(poll_call(call, waker)) {
-                Ok(entered) => {
+            Phase::Entering { key, call } => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(Ok(entered)) => {
                     let (own, oldest) = places(&entered);
                     if own == oldest {
                         let (header, key) = (*entered.header(), key.clone());
@@ -132,7 +138,7 @@ impl Locking {
                         turn: Turn::new(&self.client, range_of(&self.name), own),
                     }
                 }
-                Err(error) => return self.fail(error),
+                Some(Err(error)) => return self.fail(error),
             },
             Phase::Waiting { key, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
                 Step::Done(Ok(_)) => Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) },
@@ -142,25 +148,26 @@ impl Locking {
                 }
                 Step::TimedOut => return Poll::Ready(Step::TimedOut),
             },
-            Phase::Checking { key, call } => match ready!(poll_call(call, waker)) {
-                Ok(found) if found.count() > 0 => {
+            Phase::Checking { key, call } => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(Ok(found)) if found.count() > 0 => {
                     let (header, key) = (*found.header(), key.clone());
                     return self.done(header, key);
                 }
-                Ok(_) => return self.fail(Error::SessionExpired),
-                Err(error) => {
+                Some(Ok(_)) => return self.fail(Error::SessionExpired),
+                Some(Err(error)) => {
                     self.withdraw();
                     return self.fail(error);
                 }
             },
-            Phase::Over => panic!("a ticket is taken once"),
+            Phase::Got { .. } | Phase::Over => panic!("a ticket is taken once"),
         };
         self.phase = next;
         Poll::Ready(Step::Done(Ok(None)))
     }
 
     fn done(&mut self, header: ResponseHeader, key: Bytes) -> Poll<Step<Option<LockResponse>>> {
-        self.phase = Phase::Over;
+        self.phase = Phase::Got { key: key.clone() };
         Poll::Ready(Step::Done(Ok(Some(LockResponse { header, key }))))
     }
 
@@ -179,7 +186,7 @@ impl Locking {
                     drop(client.delete(key).await);
                 }
             }),
-            Phase::Waiting { key, .. } | Phase::Checking { key, .. } => {
+            Phase::Waiting { key, .. } | Phase::Checking { key, .. } | Phase::Got { key } => {
                 self.client.detach(async move { drop(client.delete(key).await) });
             }
         }
@@ -196,6 +203,10 @@ impl Wait<LockResponse> for Locking {
                 Step::TimedOut => Step::TimedOut,
             });
         }
+    }
+
+    fn taken(&mut self) {
+        self.phase = Phase::Over;
     }
 }
 

@@ -33,7 +33,7 @@ struct Following {
     phase: Phase,
     /// How many watches were made: the id of the newest.
     watches: i64,
-    ready: VecDeque<LeaderResponse>,
+    ready: VecDeque<Result<LeaderResponse>>,
 }
 
 enum Phase {
@@ -115,7 +115,8 @@ impl Observer {
 impl Following {
     /// Goes as far as it can without taking anything.
     fn advance(&mut self, mailbox: &mut Mailbox) {
-        if let Poll::Ready(Some(Ok(Some(first)))) = self.poll(mailbox, None) {
+        if let Poll::Ready(Some(Some(first))) = self.poll(mailbox, None).map(|got| got.map(Result::transpose))
+        {
             self.ready.push_front(first);
         }
     }
@@ -127,19 +128,20 @@ impl Following {
         waker: Option<&Waker>,
     ) -> Poll<Option<Result<Option<LeaderResponse>>>> {
         loop {
-            if let Some(response) = self.ready.pop_front() {
-                return Poll::Ready(Some(Ok(Some(response))));
+            if let Some(received) = self.ready.pop_front() {
+                return Poll::Ready(Some(received.map(Some)));
             }
             match &mut self.phase {
                 Phase::Ended => return Poll::Ready(Some(Ok(None))),
-                Phase::Reading(call) => match ready!(poll_call(call, waker)) {
-                    Ok(found) => self.found(mailbox, &found),
-                    Err(error) => return Poll::Ready(Some(Err(self.end(error)))),
+                Phase::Reading(call) => match ready!(poll_call(call, mailbox, waker)) {
+                    None => return Poll::Ready(None),
+                    Some(Ok(found)) => self.found(mailbox, &found),
+                    Some(Err(error)) => self.end(error),
                 },
                 Phase::Awaiting | Phase::Following => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
                     Ok(Delivery::Timer(_)) => return Poll::Ready(None),
-                    Err(error) => return Poll::Ready(Some(Err(self.end(error)))),
+                    Err(error) => self.end(error),
                 },
             }
         }
@@ -157,9 +159,9 @@ impl Following {
         }
     }
 
-    fn end(&mut self, error: Error) -> Error {
+    fn end(&mut self, error: Error) {
         self.phase = Phase::Ended;
-        degrade(error)
+        self.ready.push_back(Err(degrade(error)));
     }
 
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
@@ -177,7 +179,7 @@ impl Following {
     /// Shows a leader, and watches its key from there on.
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
         self.watch(mailbox, Watch::key(kv.key()).from(header.revision().next()));
-        self.ready.push_back(LeaderResponse { header, kv });
+        self.ready.push_back(Ok(LeaderResponse { header, kv }));
         self.phase = Phase::Following;
     }
 
@@ -211,7 +213,7 @@ impl Following {
                 self.phase = Phase::Reading(self.client.get(get_leader(&self.name)));
                 return;
             }
-            self.ready.push_back(LeaderResponse { header: *response.header(), kv: event.kv().clone() });
+            self.ready.push_back(Ok(LeaderResponse { header: *response.header(), kv: event.kv().clone() }));
         }
     }
 }
