@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use workloads::keys::Stock;
-use workloads::{Duel, leases, lifecycle, points, ranges, seam, watching};
+use workloads::{Duel, leases, lifecycle, locks, points, ranges, seam, watching};
 
 const KEYS: usize = 100_000;
 
@@ -56,6 +56,7 @@ fn watching(criterion: &mut Criterion) {
 fn seam(criterion: &mut Criterion) {
     measure(criterion, "seam/get", "store", || seam::get(1_000));
     measure(criterion, "seam/txn", "store", || seam::txn(1_000));
+    measure(criterion, "seam/lock and unlock", "txns", locks::lock_and_unlock);
 }
 
 /// Measures both sides. A workload that keeps history grows with the iterations, as it would in use.

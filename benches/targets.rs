@@ -21,7 +21,7 @@ use std::time::Duration;
 use rounds::{compare, excess, nanos};
 use table::{Spread, Table, Target};
 use workloads::keys::Stock;
-use workloads::{Duel, leases, lifecycle, points, ranges, seam, watching};
+use workloads::{Duel, leases, lifecycle, locks, points, ranges, seam, watching};
 
 const KEYS: usize = 100_000;
 const ROUNDS: usize = 15;
@@ -95,6 +95,7 @@ fn ratios() -> Vec<Ratio> {
             3_600,
             || leases::sessions_kept_alive(10_000),
         ),
+        (ratio("T14", "lock + unlock / two txns", 2.0, 1.2), ROUNDS, CALLS, locks::lock_and_unlock),
         (told("seam", "client.get / store.get, 1k keys", "x"), ROUNDS, CALLS * 4, || seam::get(1_000)),
         (told("seam", "client.txn / store.txn, 1k keys", "x"), ROUNDS, CALLS, || seam::txn(1_000)),
     ]

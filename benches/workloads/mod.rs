@@ -6,6 +6,7 @@
 pub(crate) mod keys;
 pub(crate) mod leases;
 pub(crate) mod lifecycle;
+pub(crate) mod locks;
 pub(crate) mod pieces;
 pub(crate) mod points;
 pub(crate) mod ranges;

@@ -1,0 +1,46 @@
+//! A nightly job that exactly one of many workers runs: `cargo run --example job_lock`.
+//!
+//! Each worker queues for the lock for a moment. Whoever gets it looks whether the job was done, does it, and writes that down
+//! in a transaction that is refused if the lock was lost meanwhile. The others find it done, or find out who is at it.
+
+use std::thread;
+use std::time::Duration;
+
+use leasehold::concurrency::{Mutex, Session};
+use leasehold::{Compare, CompareOp, Result, Store, TxnOp};
+
+const NIGHT: &str = "2026-11-23";
+
+fn main() -> Result<()> {
+    let store = Store::new();
+    let ran = thread::scope(|scope| {
+        let workers: Vec<_> = (0..8)
+            .map(|worker| {
+                scope.spawn({
+                    let store = &store;
+                    move || work(store, worker)
+                })
+            })
+            .collect();
+        let outcomes = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
+        outcomes.collect::<Result<Vec<bool>>>()
+    })?;
+    assert_eq!(ran.iter().filter(|&&ran| ran).count(), 1, "one has done it");
+    println!("{}", store.get("jobs/nightly/done")?.kvs()[0].value().escape_ascii());
+    Ok(())
+}
+
+/// Whether this worker has done the job.
+fn work(store: &Store, worker: usize) -> Result<bool> {
+    let session = Session::open(store, Duration::from_secs(10))?;
+    let mutex = Mutex::new(&session, "jobs/nightly/lock");
+    let Some(guard) = mutex.enqueue().wait_timeout(Duration::from_secs(5))? else {
+        println!("worker {worker}: busy: {}", mutex.queue()?);
+        return Ok(false);
+    };
+    let is_new = Compare::version("jobs/nightly/done", CompareOp::Equal, 0);
+    let done = TxnOp::put("jobs/nightly/done", format!("the job of {NIGHT} was done by worker {worker}"));
+    let written = guard.txn().when([is_new]).and_then([done]).commit()?;
+    guard.unlock()?;
+    Ok(written.succeeded())
+}
