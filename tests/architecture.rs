@@ -10,7 +10,7 @@ const ROOMS: [(&str, &[&str]); 6] = [
     ("engine", &["api"]),
     ("client", &["api", "sync"]),
     ("store", &["api", "engine", "client", "sync"]),
-    ("concurrency", &["api", "client"]),
+    ("concurrency", &["api", "client", "sync"]),
     ("service", &["api", "client", "concurrency"]),
 ];
 

@@ -215,6 +215,30 @@ fn a_session_ends_its_locks_unless_it_is_orphaned() {
     assert!(store.time_to_live(lease, false).unwrap().ttl().is_none());
 }
 
+/// A lock taken and given back a thousand times leaves versions of one key behind, as any key that is written does, and not a
+/// thousand keys, through all of which the next would have to look.
+#[test]
+fn a_hold_that_is_over_gives_its_key_back() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::new(&one, "l");
+    for _ in 0..1000 {
+        assert_eq!(mutex.lock().unwrap().key(), b"l/1-0");
+        assert_eq!(mutex.try_lock().unwrap().unwrap().key(), b"l/1-0");
+    }
+    let held = mutex.lock().unwrap();
+    let waiting = mutex.enqueue();
+    assert!(mutex.try_lock().unwrap().is_none());
+    drop(waiting);
+    store.delete(held.key()).unwrap();
+    store.put((held.key(), "foreign")).unwrap();
+    drop(held);
+    let mut queued = mutex.enqueue();
+    assert!(is_waiting(&mut queued), "for the foreign key, which is not taken for its own");
+    store.delete("l/1-0").unwrap();
+    assert_eq!(taken(&mut queued).key(), b"l/1-1");
+}
+
 #[test]
 fn the_queue_is_told() {
     let (store, _clock) = manual();

@@ -18,6 +18,7 @@ use crate::client::{Call, Mailbox, Step, Wait};
 pub(super) struct Acquiring {
     session: Session,
     range: KeyRange,
+    hold: u64,
     key: Bytes,
     phase: Phase,
 }
@@ -34,7 +35,7 @@ enum Phase {
 }
 
 impl Acquiring {
-    pub(super) fn new(session: &Session, range: KeyRange, key: Bytes) -> Self {
+    pub(super) fn new(session: &Session, range: KeyRange, hold: u64, key: Bytes) -> Self {
         let oldest = Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1);
         // The key is this hold's alone; a request that is made twice, as a network may, must not put it twice.
         let txn = Txn::new()
@@ -45,31 +46,32 @@ impl Acquiring {
             ])
             .or_else([TxnOp::get(key.clone()), TxnOp::Get(oldest)]);
         let phase = Phase::Entering(session.client().txn(txn));
-        Self { session: session.clone(), range, key, phase }
+        Self { session: session.clone(), range, hold, key, phase }
     }
 
     fn guard(&mut self, token: Revision, since: Revision) -> Poll<Step<MutexGuard>> {
         self.phase = Phase::Over;
-        Poll::Ready(Step::Done(Ok(MutexGuard::new(&self.session, self.key.clone(), token, since))))
+        Poll::Ready(Step::Done(Ok(MutexGuard::new(&self.session, self.hold, self.key.clone(), token, since))))
     }
 
     /// Deletes the key, if it is this hold's.
     fn withdraw(&mut self) {
-        let client = self.session.client().clone();
-        let key = self.key.clone();
-        let delete = move |token| {
+        let (session, hold, key) = (self.session.clone(), self.hold, self.key.clone());
+        // Only a key that was deleted here may be used again: one that somebody else deleted he may have made anew.
+        let withdraw = async move |token| {
             let is_own = Compare::create_revision(key.clone(), CompareOp::Equal, token);
-            Txn::new().when([is_own]).and_then([TxnOp::delete(key)])
+            let delete = Txn::new().when([is_own]).and_then([TxnOp::delete(key)]);
+            if session.client().txn(delete).await.is_ok_and(|done| done.succeeded()) {
+                session.end_hold(hold);
+            }
         };
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Over => {}
-            Phase::Waiting { token, .. } => {
-                self.session.client().detach(async move { drop(client.txn(delete(token)).await) });
-            }
+            Phase::Waiting { token, .. } => self.session.client().detach(withdraw(token)),
             Phase::Entering(call) => self.session.client().detach(async move {
                 if let Ok(entered) = call.await {
                     let (token, _) = places(&entered);
-                    drop(client.txn(delete(token)).await);
+                    withdraw(token).await;
                 }
             }),
         }

@@ -19,6 +19,7 @@ use crate::{Error, Result};
 #[must_use = "dropping a guard gives the lock back"]
 pub struct MutexGuard {
     session: Session,
+    hold: u64,
     key: Bytes,
     token: Revision,
     /// The store's revision when the lock was got.
@@ -27,8 +28,8 @@ pub struct MutexGuard {
 }
 
 impl MutexGuard {
-    pub(super) fn new(session: &Session, key: Bytes, token: Revision, since: Revision) -> Self {
-        Self { session: session.clone(), key, token, since, is_released: AtomicBool::new(false) }
+    pub(super) fn new(session: &Session, hold: u64, key: Bytes, token: Revision, since: Revision) -> Self {
+        Self { session: session.clone(), hold, key, token, since, is_released: AtomicBool::new(false) }
     }
 
     /// The fencing token: higher than that of every earlier hold of the lock.
@@ -73,8 +74,11 @@ impl MutexGuard {
     ///
     /// Those of the backend.
     pub fn unlock(&self) -> Result<()> {
-        self.session.client().txn(self.release()).wait()?;
+        let done = self.session.client().txn(self.release()).wait()?;
         self.is_released.store(true, Ordering::Release);
+        if done.succeeded() {
+            self.session.end_hold(self.hold);
+        }
         Ok(())
     }
 
@@ -86,8 +90,12 @@ impl MutexGuard {
 impl Drop for MutexGuard {
     fn drop(&mut self) {
         if !self.is_released.load(Ordering::Acquire) {
-            let (client, release) = (self.session.client().clone(), self.release());
-            self.session.client().detach(async move { drop(client.txn(release).await) });
+            let (session, hold, release) = (self.session.clone(), self.hold, self.release());
+            self.session.client().detach(async move {
+                if session.client().txn(release).await.is_ok_and(|done| done.succeeded()) {
+                    session.end_hold(hold);
+                }
+            });
         }
     }
 }

@@ -49,7 +49,11 @@ impl Mutex {
     ///
     /// Those of the ticket of [`enqueue`](Self::enqueue).
     pub fn lock(&self) -> Result<MutexGuard> {
-        self.enqueue().wait()
+        // If nobody has it and nobody waits, there is no queue to stand in.
+        match self.try_lock()? {
+            Some(guard) => Ok(guard),
+            None => self.enqueue().wait(),
+        }
     }
 
     /// Takes the lock if nobody has it and nobody waits for it. Nothing is left behind if not.
@@ -58,13 +62,18 @@ impl Mutex {
     ///
     /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over.
     pub fn try_lock(&self) -> Result<Option<MutexGuard>> {
-        let key = self.next_key();
+        let hold = self.session.next_hold();
+        let key = self.key_of(hold);
         // Of an empty range, every revision is 0 (R-TXN-7).
         let is_free = Compare::create_revision(self.range(), CompareOp::Equal, 0);
         let put = TxnOp::Put(Put::new(key.clone(), "").lease(self.session.lease()));
         let done = self.session.client().txn(Txn::new().when([is_free]).and_then([put])).wait()?;
+        if !done.succeeded() {
+            self.session.end_hold(hold);
+            return Ok(None);
+        }
         let token = done.header().revision();
-        Ok(done.succeeded().then(|| MutexGuard::new(&self.session, key, token, token)))
+        Ok(Some(MutexGuard::new(&self.session, hold, key, token, token)))
     }
 
     /// Queues for the lock. The ticket keeps its place until it is dropped, which gives it up at once.
@@ -72,7 +81,11 @@ impl Mutex {
     /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over at the beginning, and
     /// [`SessionExpired`](crate::Error::SessionExpired) at once when it is later, or somebody deletes the key.
     pub fn enqueue(&self) -> Ticket<MutexGuard> {
-        Ticket::new(self.session.client(), Acquiring::new(&self.session, self.range(), self.next_key()))
+        let hold = self.session.next_hold();
+        Ticket::new(
+            self.session.client(),
+            Acquiring::new(&self.session, self.range(), hold, self.key_of(hold)),
+        )
     }
 
     /// Who holds the lock, and who waits for it, in their order.
@@ -90,8 +103,8 @@ impl Mutex {
         KeyRange::prefix([&self.name, &b"/"[..]].concat())
     }
 
-    fn next_key(&self) -> Bytes {
-        let own = format!("/{:x}-{}", self.session.lease(), self.session.next_hold());
+    fn key_of(&self, hold: u64) -> Bytes {
+        let own = format!("/{:x}-{hold}", self.session.lease());
         [&self.name, own.as_bytes()].concat().into()
     }
 }

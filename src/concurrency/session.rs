@@ -1,11 +1,13 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::Result;
 use crate::api::{Grant, LeaseId};
 use crate::client::Client;
+use crate::sync::Mutex;
 
 /// A lease that is kept alive for as long as the session is there: what locks go with.
 ///
@@ -33,10 +35,17 @@ struct Shared {
     client: Client,
     lease: LeaseId,
     ttl: Duration,
-    /// How many holds were numbered.
-    holds: AtomicU64,
+    holds: Mutex<Holds>,
     /// Whether the lease is none of this session's business any more.
     is_over: AtomicBool,
+}
+
+/// The numbers of holds. One that is over gives its number back, so that a lock that is taken again and again needs but one key,
+/// of which history keeps versions, and not a new key each time.
+#[derive(Default)]
+struct Holds {
+    numbered: u64,
+    free: BTreeSet<u64>,
 }
 
 impl Session {
@@ -53,7 +62,7 @@ impl Session {
             client,
             lease: granted.id(),
             ttl: granted.ttl(),
-            holds: AtomicU64::new(0),
+            holds: Mutex::new(Holds::default()),
             is_over: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -121,9 +130,19 @@ impl Session {
         &self.shared.client
     }
 
-    /// The number of a new hold.
+    /// The number of a new hold: the lowest that is free.
     pub(super) fn next_hold(&self) -> u64 {
-        self.shared.holds.fetch_add(1, Ordering::Relaxed)
+        let mut holds = self.shared.holds.lock();
+        if let Some(free) = holds.free.pop_first() {
+            return free;
+        }
+        holds.numbered += 1;
+        holds.numbered - 1
+    }
+
+    /// Gives back the number of a hold whose key it has deleted itself.
+    pub(super) fn end_hold(&self, number: u64) {
+        self.shared.holds.lock().free.insert(number);
     }
 }
 
