@@ -49,6 +49,16 @@ pub(crate) enum Step<T> {
     TimedOut,
 }
 
+impl<T> Step<Option<T>> {
+    /// What has come of a phase; `None` if the next one is to be gone into.
+    pub(crate) fn transpose(self) -> Option<Step<T>> {
+        match self {
+            Self::Done(result) => result.transpose().map(Step::Done),
+            Self::TimedOut => Some(Step::TimedOut),
+        }
+    }
+}
+
 impl<T> Ticket<T> {
     /// Begins to wait: goes as far as that goes at once.
     pub(crate) fn new(client: &Client, wait: impl Wait<T> + 'static) -> Self {

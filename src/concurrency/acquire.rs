@@ -5,13 +5,11 @@ use std::task::{Poll, Waker, ready};
 use bytes::Bytes;
 
 use super::call::poll_call;
+use super::enter::{entering, places};
 use super::guard::MutexGuard;
 use super::session::Session;
 use super::turn::Turn;
-use crate::api::{
-    Compare, CompareOp, Get, KeyRange, Put, Revision, SortOrder, SortTarget, Txn, TxnOp, TxnOpResponse,
-    TxnResponse,
-};
+use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnResponse};
 use crate::client::{Call, Mailbox, Step, Wait};
 
 /// A hold on its way.
@@ -36,15 +34,7 @@ enum Phase {
 
 impl Acquiring {
     pub(super) fn new(session: &Session, range: KeyRange, hold: u64, key: Bytes) -> Self {
-        let oldest = Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1);
-        // The key is this hold's alone; a request that is made twice, as a network may, must not put it twice.
-        let txn = Txn::new()
-            .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
-            .and_then([
-                TxnOp::Put(Put::new(key.clone(), "").lease(session.lease())),
-                TxnOp::Get(oldest.clone()),
-            ])
-            .or_else([TxnOp::get(key.clone()), TxnOp::Get(oldest)]);
+        let txn = entering(range.clone(), key.clone(), session.lease());
         let phase = Phase::Entering(session.client().txn(txn));
         Self { session: session.clone(), range, hold, key, phase }
     }
@@ -76,17 +66,6 @@ impl Acquiring {
             }),
         }
     }
-}
-
-/// The create revision of the own key, and of the oldest one.
-fn places(entered: &TxnResponse) -> (Revision, Revision) {
-    let created = |response: &TxnOpResponse| match response {
-        TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.create_revision()),
-        _ => None,
-    };
-    let own = created(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
-    let oldest = created(&entered.responses()[1]).expect("the key itself is in the range");
-    (own, oldest)
 }
 
 impl Wait<MutexGuard> for Acquiring {

@@ -3,6 +3,7 @@
 
 mod acquire;
 mod call;
+mod enter;
 mod fence;
 mod guard;
 mod mutex;
@@ -17,4 +18,5 @@ pub use queue::{LockQueue, Place};
 pub use session::Session;
 
 pub(crate) use call::poll_call;
+pub(crate) use enter::{entering, places};
 pub(crate) use turn::Turn;

@@ -170,12 +170,9 @@ impl Campaigning {
 impl Wait<CampaignResponse> for Campaigning {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<CampaignResponse>> {
         loop {
-            return Poll::Ready(match ready!(self.step(mailbox, waker)) {
-                Step::Done(Ok(None)) => continue,
-                Step::Done(Ok(Some(response))) => Step::Done(Ok(response)),
-                Step::Done(Err(error)) => Step::Done(Err(error)),
-                Step::TimedOut => Step::TimedOut,
-            });
+            if let Some(step) = ready!(self.step(mailbox, waker)).transpose() {
+                return Poll::Ready(step);
+            }
         }
     }
 

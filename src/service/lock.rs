@@ -5,12 +5,9 @@ use bytes::Bytes;
 use super::hold::{degrade, grant, key_of, range_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::Error;
-use crate::api::{
-    Compare, CompareOp, Get, GetResponse, GrantResponse, LeaseId, Put, ResponseHeader, Revision, SortOrder,
-    SortTarget, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Step, Ticket, Wait};
-use crate::concurrency::{Turn, poll_call};
+use crate::concurrency::{Turn, entering, places, poll_call};
 
 /// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
 /// (R-LCK-1 to R-LCK-14).
@@ -97,23 +94,8 @@ enum Phase {
 /// R-LCK-3.
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
-    let oldest = Get::range(range_of(name)).sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1);
-    let txn = Txn::new()
-        .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
-        .and_then([TxnOp::Put(Put::new(key.clone(), "").lease(lease)), TxnOp::Get(oldest.clone())])
-        .or_else([TxnOp::get(key.clone()), TxnOp::Get(oldest)]);
+    let txn = entering(range_of(name), key.clone(), lease);
     Phase::Entering { key, call: client.txn(txn) }
-}
-
-/// The create revision of the key that is waited with, and of the oldest one.
-fn places(entered: &TxnResponse) -> (Revision, Revision) {
-    let created = |response: &TxnOpResponse| match response {
-        TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.create_revision()),
-        _ => None,
-    };
-    let own = created(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
-    let oldest = created(&entered.responses()[1]).expect("the key itself is in the range");
-    (own, oldest)
 }
 
 impl Locking {
@@ -196,12 +178,9 @@ impl Locking {
 impl Wait<LockResponse> for Locking {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<LockResponse>> {
         loop {
-            return Poll::Ready(match ready!(self.step(mailbox, waker)) {
-                Step::Done(Ok(None)) => continue,
-                Step::Done(Ok(Some(response))) => Step::Done(Ok(response)),
-                Step::Done(Err(error)) => Step::Done(Err(error)),
-                Step::TimedOut => Step::TimedOut,
-            });
+            if let Some(step) = ready!(self.step(mailbox, waker)).transpose() {
+                return Poll::Ready(step);
+            }
         }
     }
 
