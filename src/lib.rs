@@ -207,9 +207,9 @@ pub use api::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
     Compare, CompareOp, Delete, DeleteResponse, Delivery, Event, EventType, Get, GetResponse, Grant,
     GrantResponse, HashKvResponse, IntoBytes, KeepAliveResponse, KeyRange, KeyValue, Lag, LeaseId,
-    LeasesResponse, Limits, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder,
+    LeasesResponse, Limits, Place, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder,
     SortTarget, Status, StreamId, TimeToLiveResponse, Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
-    Watch, WatchId, WatchRequest, WatchResponse,
+    Waiter, Watch, WatchId, WatchRequest, WatchResponse,
 };
 pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
 #[cfg(planted_bugs)]

@@ -14,6 +14,7 @@ mod maintenance;
 mod put;
 mod timestamp;
 mod txn;
+mod waiter;
 mod watch;
 
 pub use delete::{Delete, DeleteResponse};
@@ -34,6 +35,7 @@ pub use maintenance::{
 pub use put::{Put, PutResponse};
 pub use timestamp::Timestamp;
 pub use txn::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
+pub use waiter::{Place, Waiter};
 pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
 
 pub(crate) use get::KeyValues;

@@ -2,7 +2,9 @@ use std::fmt;
 use std::slice;
 use std::sync::Arc;
 
-use crate::api::{Event, IntoBytes, KeyRange, ResponseHeader, Revision, Timestamp, WatchId};
+use bytes::Bytes;
+
+use crate::api::{Event, IntoBytes, KeyRange, LeaseId, ResponseHeader, Revision, Timestamp, WatchId};
 
 /// Watches keys: etcd's `WatchCreateRequest`.
 ///
@@ -25,6 +27,7 @@ pub struct Watch {
     pub(crate) no_delete: bool,
     pub(crate) progress_notify: bool,
     pub(crate) fragment: bool,
+    pub(crate) waiter: Option<Bytes>,
 }
 
 impl Watch {
@@ -43,6 +46,7 @@ impl Watch {
             no_delete: false,
             progress_notify: false,
             fragment: false,
+            waiter: None,
         }
     }
 
@@ -113,6 +117,12 @@ impl Watch {
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: responses, ..self }
     }
+
+    /// Says that the watch is a wait for the key's end, and which key it is that waits, for [`Waiter`](crate::Waiter).
+    #[must_use]
+    pub(crate) fn waiter(self, key: Bytes) -> Self {
+        Self { waiter: Some(key), ..self }
+    }
 }
 
 /// One key, or whatever a [`KeyRange`] is made from.
@@ -122,7 +132,7 @@ impl<K: Into<KeyRange>> From<K> for Watch {
     }
 }
 
-/// What can be asked of a watch stream: etcd's `WatchRequest` (R-WCH-1).
+/// What can be asked of a watch stream: etcd's `WatchRequest` (R-WCH-1), and to be told of a lease's end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchRequest {
     /// Adds a watcher.
@@ -131,6 +141,9 @@ pub enum WatchRequest {
     Cancel(WatchId),
     /// Asks how far all watchers of the stream have come (R-WCH-21).
     Progress,
+    /// Asks to be told when a lease has ended: once, by [`Delivery::LeaseEnded`], at once if there is no such lease. A client of
+    /// etcd learns it from the answers to its keep-alives (R-LSE-7), of which a standing keep-alive has none.
+    Lease(LeaseId),
 }
 
 /// What a watch stream is sent: etcd's `WatchResponse`.
@@ -285,6 +298,8 @@ pub enum Delivery {
     Watch(WatchResponse),
     /// The stream's timer has come to the instant that it was set to.
     Timer(Timestamp),
+    /// A lease that was asked about has ended, and its keys are deleted: what its end did to keys comes before it.
+    LeaseEnded(LeaseId),
 }
 
 /// The revision of the first event for a watcher among what a stream was sent: not for an earlier one that had its id.

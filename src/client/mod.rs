@@ -2,6 +2,7 @@
 
 mod backend;
 mod call;
+mod feed;
 mod handle;
 mod inbox;
 mod mailbox;
@@ -22,6 +23,7 @@ pub use ticket::Ticket;
 pub use watch_stream::WatchStream;
 pub use watcher::{Responses, Watcher};
 
+pub(crate) use feed::{Feed, Follow};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use ticket::{Step, Wait};
 pub(crate) use wake::WakeList;

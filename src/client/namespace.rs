@@ -58,7 +58,8 @@ impl Namespace {
         } else {
             watch.range
         };
-        Watch { range: self.range(&range), ..watch }
+        let waiter = watch.waiter.as_ref().map(|key| self.key(key));
+        Watch { range: self.range(&range), waiter, ..watch }
     }
 
     pub(super) fn watch_response(&self, response: WatchResponse) -> WatchResponse {

@@ -198,7 +198,7 @@ impl Wait<()> for Sleep {
             match ready!(mailbox.poll(waker)) {
                 Ok(Delivery::Timer(at)) if at == self.until => return Poll::Ready(Step::Done(Ok(()))),
                 Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                Ok(Delivery::Watch(_)) => {}
+                Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_)) => {}
                 Err(error) => return Poll::Ready(Step::Done(Err(error))),
             }
         }

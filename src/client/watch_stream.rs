@@ -93,12 +93,14 @@ impl WatchStream {
 
     pub(super) fn recv_until(&mut self, at: Timestamp) -> Result<Option<WatchResponse>> {
         let received = self.mailbox.block_until(at, None, |mailbox, waker| {
-            let delivery = std::task::ready!(mailbox.poll(waker));
-            Poll::Ready(match delivery {
-                Ok(Delivery::Watch(response)) => Some(Ok(response)),
-                Ok(Delivery::Timer(_)) => None,
-                Err(error) => Some(Err(error)),
-            })
+            loop {
+                match std::task::ready!(mailbox.poll(waker)) {
+                    Ok(Delivery::Watch(response)) => return Poll::Ready(Some(Ok(response))),
+                    Ok(Delivery::Timer(_)) => return Poll::Ready(None),
+                    Ok(Delivery::LeaseEnded(_)) => {}
+                    Err(error) => return Poll::Ready(Some(Err(error))),
+                }
+            }
         });
         received.transpose()
     }

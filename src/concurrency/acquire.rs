@@ -1,113 +1,142 @@
-//! The phases of getting a lock.
+//! The phases of getting a lock, or of being elected.
 
+use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
 
-use bytes::Bytes;
-
 use super::call::poll_call;
-use super::enter::{entering, places};
-use super::guard::MutexGuard;
+use super::hold::Hold;
 use super::session::Session;
 use super::turn::Turn;
-use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnResponse};
-use crate::client::{Call, Mailbox, Step, Wait};
+use crate::api::TxnResponse;
+use crate::client::{Call, Mailbox, Step, Ticket, Wait};
+use crate::{Error, Result};
+
+/// What a hold is once it is the oldest of its queue.
+pub(super) trait Acquired: Send + 'static {
+    /// What is said when the hold is over.
+    const LOST: Error;
+
+    fn acquired(hold: Hold) -> Self;
+}
+
+/// Takes what nobody has. Nothing is left behind if somebody does.
+pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
+    let entered = hold.session().client().txn(hold.entering_first()).wait()?;
+    Ok(hold.entered_first(&entered).then(|| A::acquired(hold)))
+}
 
 /// A hold on its way.
-pub(super) struct Acquiring {
+pub(super) struct Acquiring<A> {
     session: Session,
-    range: KeyRange,
-    hold: u64,
-    key: Bytes,
     phase: Phase,
+    acquired: PhantomData<fn() -> A>,
 }
 
 enum Phase {
     /// The key is being put.
-    Entering(Call<TxnResponse>),
+    Entering {
+        hold: Hold,
+        call: Call<TxnResponse>,
+    },
     /// The key is there, and waits for its turn.
     Waiting {
-        token: Revision,
+        hold: Hold,
         turn: Turn,
     },
     Over,
 }
 
-impl Acquiring {
-    pub(super) fn new(session: &Session, range: KeyRange, hold: u64, key: Bytes) -> Self {
-        let txn = entering(range.clone(), key.clone(), session.lease());
-        let phase = Phase::Entering(session.client().txn(txn));
-        Self { session: session.clone(), range, hold, key, phase }
+impl Phase {
+    fn enter(hold: Hold) -> Self {
+        let call = hold.session().client().txn(hold.entering());
+        Self::Entering { hold, call }
     }
 
-    fn guard(&mut self, token: Revision, since: Revision) -> Poll<Step<MutexGuard>> {
-        self.phase = Phase::Over;
-        Poll::Ready(Step::Done(Ok(MutexGuard::new(&self.session, self.hold, self.key.clone(), token, since))))
+    fn wait(hold: Hold) -> Self {
+        let (range, key) = (hold.range().clone(), hold.key().clone());
+        let turn = Turn::of_own(hold.session().client(), range, key, hold.token());
+        Self::Waiting { hold, turn }
+    }
+}
+
+impl<A: Acquired> Acquiring<A> {
+    /// Puts the key, and waits for its turn.
+    pub(super) fn enter(hold: Hold) -> Ticket<A> {
+        Self::begin(hold, Phase::enter)
     }
 
-    /// Deletes the key, if it is this hold's.
-    fn withdraw(&mut self) {
-        let (session, hold, key) = (self.session.clone(), self.hold, self.key.clone());
-        // Only a key that was deleted here may be used again: one that somebody else deleted he may have made anew.
-        let withdraw = async move |token| {
-            let is_own = Compare::create_revision(key.clone(), CompareOp::Equal, token);
-            let delete = Txn::new().when([is_own]).and_then([TxnOp::delete(key)]);
-            if session.client().txn(delete).await.is_ok_and(|done| done.succeeded()) {
-                session.end_hold(hold);
-            }
+    /// Waits for the turn of a key that is there.
+    pub(super) fn wait(hold: Hold) -> Ticket<A> {
+        Self::begin(hold, Phase::wait)
+    }
+
+    fn begin(hold: Hold, first: impl FnOnce(Hold) -> Phase) -> Ticket<A> {
+        let session = hold.session().clone();
+        let acquiring = Self { session: session.clone(), phase: first(hold), acquired: PhantomData };
+        Ticket::new(session.client(), acquiring)
+    }
+
+    /// Goes on by one phase. Gives the hold if that was the last.
+    fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<Option<Hold>>> {
+        let result = match &mut self.phase {
+            Phase::Entering { call, .. } => match ready!(poll_call(call, mailbox, waker)) {
+                None => return Poll::Ready(Step::TimedOut),
+                Some(entered) => entered.map(|entered| self.entered(&entered)),
+            },
+            Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
+                Step::TimedOut => return Poll::Ready(Step::TimedOut),
+                Step::Done(Err(Error::SessionExpired)) => Err(A::LOST),
+                Step::Done(done) => done.map(|_| self.take_hold()),
+            },
+            Phase::Over => panic!("a ticket is taken once"),
         };
+        if result.is_err() {
+            // A key that was refused is not there, and one that waited is deleted.
+            self.phase = Phase::Over;
+        }
+        Poll::Ready(Step::Done(result))
+    }
+
+    fn entered(&mut self, entered: &TxnResponse) -> Option<Hold> {
+        let mut hold = self.take_hold()?;
+        match hold.entered(entered) {
+            None => self.phase = Phase::enter(hold.another()),
+            Some(oldest) if oldest == hold.token() => return Some(hold),
+            Some(_) => self.phase = Phase::wait(hold),
+        }
+        None
+    }
+
+    fn take_hold(&mut self) -> Option<Hold> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Over => {}
-            Phase::Waiting { token, .. } => self.session.client().detach(withdraw(token)),
-            Phase::Entering(call) => self.session.client().detach(async move {
-                if let Ok(entered) = call.await {
-                    let (token, _) = places(&entered);
-                    withdraw(token).await;
-                }
-            }),
+            Phase::Entering { hold, .. } | Phase::Waiting { hold, .. } => Some(hold),
+            Phase::Over => None,
         }
     }
 }
 
-impl Wait<MutexGuard> for Acquiring {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<MutexGuard>> {
+impl<A: Acquired> Wait<A> for Acquiring<A> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<A>> {
         loop {
-            match &mut self.phase {
-                Phase::Entering(call) => match ready!(poll_call(call, mailbox, waker)) {
-                    None => return Poll::Ready(Step::TimedOut),
-                    Some(Ok(entered)) => {
-                        let (token, oldest) = places(&entered);
-                        if token == oldest {
-                            return self.guard(token, entered.header().revision());
-                        }
-                        let client = self.session.client();
-                        let turn = Turn::of_own(client, self.range.clone(), self.key.clone(), token);
-                        self.phase = Phase::Waiting { token, turn };
-                    }
-                    Some(Err(error)) => {
-                        // Refused, so there is no key.
-                        self.phase = Phase::Over;
-                        return Poll::Ready(Step::Done(Err(error)));
-                    }
-                },
-                Phase::Waiting { token, turn } => {
-                    let token = *token;
-                    match ready!(turn.poll(self.session.client(), mailbox, waker)) {
-                        Step::Done(Ok(since)) => return self.guard(token, since),
-                        Step::Done(Err(error)) => {
-                            self.withdraw();
-                            return Poll::Ready(Step::Done(Err(error)));
-                        }
-                        Step::TimedOut => return Poll::Ready(Step::TimedOut),
-                    }
-                }
-                Phase::Over => panic!("a ticket is taken once"),
+            if let Some(step) = ready!(self.step(mailbox, waker)).transpose() {
+                return Poll::Ready(match step {
+                    Step::Done(done) => Step::Done(done.map(A::acquired)),
+                    Step::TimedOut => Step::TimedOut,
+                });
             }
         }
     }
 }
 
-impl Drop for Acquiring {
+impl<A> Drop for Acquiring<A> {
     fn drop(&mut self) {
-        self.withdraw();
+        // A hold that waits gives its key up itself; of one that enters it is not known yet which that is.
+        if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
+            self.session.client().detach(async move {
+                if let Ok(entered) = call.await {
+                    hold.entered(&entered);
+                }
+            });
+        }
     }
 }

@@ -27,7 +27,7 @@ pub(crate) fn poll_call<T>(
         }
         match ready!(mailbox.poll(waker)) {
             Ok(Delivery::Timer(_)) => return Poll::Ready(None),
-            Ok(Delivery::Watch(_)) => {}
+            Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_)) => {}
             Err(error) => return Poll::Ready(Some(Err(error))),
         }
     }

@@ -1,22 +1,39 @@
-//! Locks for Rust code: fenced, cancellable, first come first served, and told when they are lost. They are recipes over a
-//! [`Client`](crate::Client), and always strict where etcd's services keep to what etcd does.
+//! Locks and elections for Rust code: fenced, cancellable, first come first served, and told when they are lost. They are recipes
+//! over a [`Client`](crate::Client), and always strict where etcd's services keep to what etcd does.
 
+// What has a key in a queue, and waits with it.
 mod acquire;
 mod call;
 mod enter;
+mod hold;
+mod lost;
+mod shares;
+mod turn;
+// What users have of that.
+mod election;
 mod fence;
 mod guard;
+mod guarded_txn;
+mod leadership;
 mod mutex;
 mod queue;
 mod session;
-mod turn;
+// Who leads, as others see it.
+mod candidates;
+mod leader_event;
+mod leader_watcher;
 
+pub use election::Election;
 pub use fence::Fence;
-pub use guard::{GuardedTxn, MutexGuard};
+pub use guard::MutexGuard;
+pub use guarded_txn::GuardedTxn;
+pub use leader_event::LeaderEvent;
+pub use leader_watcher::LeaderWatcher;
+pub use leadership::Leadership;
 pub use mutex::Mutex;
-pub use queue::{LockQueue, Place};
+pub use queue::Queue;
 pub use session::Session;
 
 pub(crate) use call::poll_call;
-pub(crate) use enter::{entering, places};
+pub(crate) use enter::{Entry, oldest, places};
 pub(crate) use turn::Turn;

@@ -1,11 +1,12 @@
 use bytes::Bytes;
 
-use super::acquire::Acquiring;
+use super::acquire::{Acquiring, try_acquire};
 use super::guard::MutexGuard;
-use super::queue::LockQueue;
+use super::hold::{Hold, queue_of};
+use super::queue::Queue;
 use super::session::Session;
 use crate::Result;
-use crate::api::{Compare, CompareOp, Get, IntoBytes, KeyRange, Put, SortOrder, SortTarget, Txn, TxnOp};
+use crate::api::{IntoBytes, KeyRange};
 use crate::client::Ticket;
 
 /// A lock that whole processes can hold: first come, first served, and gone with its session.
@@ -35,12 +36,42 @@ use crate::client::Ticket;
 pub struct Mutex {
     session: Session,
     name: Bytes,
+    queue: KeyRange,
+    is_reentrant: bool,
 }
 
 impl Mutex {
     /// The lock of that name, for a session.
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
-        Self { session: session.clone(), name: name.into_bytes() }
+        let name = name.into_bytes();
+        let queue = queue_of(&name);
+        Self { session: session.clone(), name, queue, is_reentrant: false }
+    }
+
+    /// The lock of that name, which a session that has it gets again: its key is etcd's own, `name/<lease>`, and the guards and
+    /// tickets of the session share it (R-LCK-6). They do not exclude each other; those of other sessions and of
+    /// [`new`](Self::new) do. The lock is given back when the last of them is gone.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let (one, two) = (Session::open(&store, Duration::from_secs(10))?, Session::open(&store, Duration::from_secs(10))?);
+    /// let mutex = Mutex::reentrant(&one, "ledger");
+    /// let outer = mutex.lock()?;
+    /// let inner = mutex.lock()?;
+    /// assert_eq!(inner.token(), outer.token());
+    ///
+    /// drop(outer);
+    /// assert!(Mutex::new(&two, "ledger").try_lock()?.is_none());
+    /// drop(inner);
+    /// assert!(Mutex::new(&two, "ledger").try_lock()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn reentrant(session: &Session, name: impl IntoBytes) -> Self {
+        Self { is_reentrant: true, ..Self::new(session, name) }
     }
 
     /// Waits for one's turn.
@@ -62,18 +93,7 @@ impl Mutex {
     ///
     /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over.
     pub fn try_lock(&self) -> Result<Option<MutexGuard>> {
-        let hold = self.session.next_hold();
-        let key = self.key_of(hold);
-        // Of an empty range, every revision is 0 (R-TXN-7).
-        let is_free = Compare::create_revision(self.range(), CompareOp::Equal, 0);
-        let put = TxnOp::Put(Put::new(key.clone(), "").lease(self.session.lease()));
-        let done = self.session.client().txn(Txn::new().when([is_free]).and_then([put])).wait()?;
-        if !done.succeeded() {
-            self.session.end_hold(hold);
-            return Ok(None);
-        }
-        let token = done.header().revision();
-        Ok(Some(MutexGuard::new(&self.session, hold, key, token, token)))
+        try_acquire(self.hold())
     }
 
     /// Queues for the lock. The ticket keeps its place until it is dropped, which gives it up at once.
@@ -81,11 +101,7 @@ impl Mutex {
     /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over at the beginning, and
     /// [`SessionExpired`](crate::Error::SessionExpired) at once when it is later, or somebody deletes the key.
     pub fn enqueue(&self) -> Ticket<MutexGuard> {
-        let hold = self.session.next_hold();
-        Ticket::new(
-            self.session.client(),
-            Acquiring::new(&self.session, self.range(), hold, self.key_of(hold)),
-        )
+        Acquiring::enter(self.hold())
     }
 
     /// Who holds the lock, and who waits for it, in their order.
@@ -93,18 +109,14 @@ impl Mutex {
     /// # Errors
     ///
     /// Those of the backend.
-    pub fn queue(&self) -> Result<LockQueue> {
-        let all = Get::range(self.range()).sort(SortTarget::CreateRevision, SortOrder::Ascend);
-        let found = self.session.client().get(all).wait()?;
-        Ok(LockQueue::new(&self.name, found.kvs()))
+    pub fn queue(&self) -> Result<Queue> {
+        Queue::of_lock(self.session.client(), &self.name, &self.queue)
     }
 
-    fn range(&self) -> KeyRange {
-        KeyRange::prefix([&self.name, &b"/"[..]].concat())
-    }
-
-    fn key_of(&self, hold: u64) -> Bytes {
-        let own = format!("/{:x}-{hold}", self.session.lease());
-        [&self.name, own.as_bytes()].concat().into()
+    fn hold(&self) -> Hold {
+        if self.is_reentrant {
+            return Hold::shared(&self.session, &self.queue);
+        }
+        Hold::new(&self.session, &self.queue, self.session.name().clone())
     }
 }

@@ -1,59 +1,70 @@
 use std::fmt;
 
-use crate::api::{KeyValue, LeaseId, Revision};
+use super::enter::by_creation;
+use crate::Result;
+use crate::api::{KeyRange, Place};
+use crate::client::Client;
 
-/// Who holds a lock and who waits for it, as of one moment. `Display` says it in a line, for the output of a failing test.
+/// Who holds a lock and who waits for it, or who leads and who stands to follow, as of one moment. `Display` says it in a line,
+/// for the output of a failing test.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LockQueue {
+pub struct Queue {
     name: Vec<u8>,
     places: Vec<Place>,
+    words: &'static Words,
 }
 
-/// A hold, or a wait for one.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The key.
-    pub key: Vec<u8>,
-    /// The revision at which it was created: the fencing token of whoever holds or will hold by it.
-    pub token: Revision,
-    /// The lease that it goes with.
-    pub lease: LeaseId,
+/// How a queue is put.
+#[derive(Debug, PartialEq, Eq)]
+struct Words {
+    nobody: &'static str,
+    first: &'static str,
+    others: &'static str,
 }
 
-impl LockQueue {
-    pub(super) fn new(name: &[u8], kvs: &[KeyValue]) -> Self {
-        let place =
-            |kv: &KeyValue| Place { key: kv.key().to_vec(), token: kv.create_revision(), lease: kv.lease() };
-        Self { name: name.to_vec(), places: kvs.iter().map(place).collect() }
+const LOCK: Words = Words { nobody: "nobody has it", first: "held by", others: "waited for by" };
+const ELECTION: Words = Words { nobody: "nobody leads", first: "led by", others: "to be followed by" };
+
+impl Queue {
+    pub(super) fn of_lock(client: &Client, name: &[u8], queue: &KeyRange) -> Result<Self> {
+        Self::read(client, name, queue, &LOCK)
     }
 
-    /// Who has it.
+    pub(super) fn of_election(client: &Client, name: &[u8], queue: &KeyRange) -> Result<Self> {
+        Self::read(client, name, queue, &ELECTION)
+    }
+
+    fn read(client: &Client, name: &[u8], queue: &KeyRange, words: &'static Words) -> Result<Self> {
+        let found = client.get(by_creation(queue)).wait()?;
+        Ok(Self { name: name.to_vec(), places: found.kvs().iter().map(Place::new).collect(), words })
+    }
+
+    /// Who has the lock, or leads.
     pub fn holder(&self) -> Option<&Place> {
         self.places.first()
     }
 
-    /// Who waits for it, the next one first.
+    /// Who waits, the next one first.
     pub fn waiters(&self) -> &[Place] {
         self.places.get(1..).unwrap_or_default()
     }
 }
 
-impl fmt::Display for LockQueue {
+impl fmt::Display for Queue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Words { nobody, first, others } = self.words;
         write!(f, "{}: ", self.name.escape_ascii())?;
         let Some(holder) = self.holder() else {
-            return f.write_str("nobody has it");
+            return f.write_str(nobody);
         };
-        write!(f, "held by {holder}")?;
+        write!(f, "{first} {holder}")?;
         for (n, waiter) in self.waiters().iter().enumerate() {
-            write!(f, "{}{waiter}", if n == 0 { "; waited for by " } else { ", " })?;
+            if n == 0 {
+                write!(f, "; {others} {waiter}")?;
+            } else {
+                write!(f, ", {waiter}")?;
+            }
         }
         Ok(())
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (token {}, lease {:x})", self.key.escape_ascii(), self.token, self.lease)
     }
 }

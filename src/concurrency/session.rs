@@ -4,15 +4,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::Result;
-use crate::api::{Grant, LeaseId};
-use crate::client::Client;
-use crate::sync::Mutex;
+use bytes::Bytes;
 
-/// A lease that is kept alive for as long as the session is there: what locks go with.
+use super::lost::LeaseLost;
+use super::shares::Shares;
+use crate::api::{Grant, IntoBytes, LeaseId};
+use crate::client::{Client, Ticket};
+use crate::sync::{Mutex, MutexGuard};
+use crate::{Error, Result};
+
+/// A lease that is kept alive for as long as the session is there: what locks and candidacies go with.
 ///
-/// Handles are cheap to clone. When the last is dropped, and with it the guards and tickets of the session's locks, the lease
-/// is revoked, and whatever was attached to it is gone.
+/// Handles are cheap to clone. When the last is dropped, and with it the guards and tickets of the session's locks and
+/// elections, the lease is revoked, and whatever was attached to it is gone.
 ///
 /// ```
 /// use leasehold::Store;
@@ -29,6 +33,7 @@ use crate::sync::Mutex;
 #[derive(Clone)]
 pub struct Session {
     shared: Arc<Shared>,
+    name: Bytes,
 }
 
 struct Shared {
@@ -36,6 +41,7 @@ struct Shared {
     lease: LeaseId,
     ttl: Duration,
     holds: Mutex<Holds>,
+    shares: Mutex<Shares>,
     /// Whether the lease is none of this session's business any more.
     is_over: AtomicBool,
 }
@@ -58,14 +64,53 @@ impl Session {
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Result<Self> {
         let client = client.into();
         let granted = client.grant(Grant::new(ttl).standing()).wait()?;
+        Ok(Self::of_lease(client, granted.id(), granted.ttl()))
+    }
+
+    /// Opens a session on a lease that there is already, and keeps that alive: etcd's `WithLease`. So a process that starts
+    /// anew can take over what it had before: see [`Election::resume`](super::Election::resume).
+    ///
+    /// # Errors
+    ///
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
+    pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Result<Self> {
+        let (client, lease) = (client.into(), lease.into());
+        client.resume_keep_alive(lease).wait()?;
+        let ttl = client.time_to_live(lease, false).wait()?.granted_ttl().ok_or(Error::LeaseNotFound)?;
+        Ok(Self::of_lease(client, lease, ttl))
+    }
+
+    fn of_lease(client: Client, lease: LeaseId, ttl: Duration) -> Self {
         let shared = Shared {
             client,
-            lease: granted.id(),
-            ttl: granted.ttl(),
-            holds: Mutex::new(Holds::default()),
+            lease,
+            ttl,
+            holds: Mutex::default(),
+            shares: Mutex::default(),
             is_over: AtomicBool::new(false),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Self { shared: Arc::new(shared), name: Bytes::new() }
+    }
+
+    /// A handle to the same session whose locks say that they are of whoever has that name: it is the value of their keys, and
+    /// [`Mutex::queue`](super::Mutex::queue) and [`Store::waiters`](crate::Store::waiters) show it.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10))?;
+    /// let mutex = Mutex::new(&session.named("the importer"), "disk");
+    /// let guard = mutex.lock()?;
+    /// assert_eq!(mutex.queue()?.to_string(), "disk: held by the importer (disk/1-0, token 2, lease 1)");
+    /// # drop(guard);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    #[must_use]
+    pub fn named(&self, name: impl IntoBytes) -> Self {
+        Self { shared: Arc::clone(&self.shared), name: name.into_bytes() }
     }
 
     /// The lease.
@@ -87,11 +132,18 @@ impl Session {
         Ok(self.client().time_to_live(self.shared.lease, false).wait()?.ttl().is_some())
     }
 
+    /// A ticket that is there once the lease has ended, for whatever reason; at once, if it has already.
+    ///
+    /// What ends with it has ended by then: of a lock that was lost with it, somebody else may have a guard.
+    pub fn lost(&self) -> Ticket<()> {
+        Ticket::new(self.client(), LeaseLost::new(self.shared.lease))
+    }
+
     /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal.
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if it has ended.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
     pub fn pause(&self) -> Result<()> {
         self.client().pause_keep_alive(self.shared.lease).wait()
     }
@@ -100,7 +152,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lease has ended meanwhile.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended meanwhile.
     pub fn resume(&self) -> Result<()> {
         self.client().resume_keep_alive(self.shared.lease).wait()
     }
@@ -109,7 +161,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if it has ended.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
     pub fn orphan(&self) -> Result<()> {
         self.shared.is_over.store(true, Ordering::Release);
         self.pause()
@@ -119,7 +171,7 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if it has ended already.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended already.
     pub fn close(&self) -> Result<()> {
         self.client().revoke(self.shared.lease).wait()?;
         self.shared.is_over.store(true, Ordering::Release);
@@ -128,6 +180,14 @@ impl Session {
 
     pub(super) fn client(&self) -> &Client {
         &self.shared.client
+    }
+
+    pub(super) fn name(&self) -> &Bytes {
+        &self.name
+    }
+
+    pub(super) fn shares(&self) -> MutexGuard<'_, Shares> {
+        self.shared.shares.lock()
     }
 
     /// The number of a new hold: the lowest that is free.

@@ -19,13 +19,15 @@ const OWN: WatchId = WatchId::new(i64::MAX);
 /// immediate predecessor alone, so that a release wakes one waiter.
 pub(crate) struct Turn {
     range: KeyRange,
-    /// The create revision of the key that waits.
+    /// The key that waits, and its create revision.
+    key: Bytes,
     revision: Revision,
-    /// The key itself, if the wait is to end with it.
-    own: Option<Bytes>,
+    /// Whether the wait is to end with the key.
+    is_strict: bool,
     phase: Phase,
     /// How many predecessors were watched: the id of the newest watch.
     watches: i64,
+    is_own_watched: bool,
 }
 
 enum Phase {
@@ -39,18 +41,18 @@ enum Phase {
 
 impl Turn {
     /// The services' wait: what becomes of the key meanwhile is none of its business (R-LCK-7).
-    pub(crate) fn new(client: &Client, range: KeyRange, revision: Revision) -> Self {
-        Self::begin(client, range, revision, None)
+    pub(crate) fn new(client: &Client, range: KeyRange, key: Bytes, revision: Revision) -> Self {
+        Self::begin(client, range, key, revision, false)
     }
 
     /// A guard's wait, which ends at once if its own key does.
-    pub(crate) fn of_own(client: &Client, range: KeyRange, own: Bytes, revision: Revision) -> Self {
-        Self::begin(client, range, revision, Some(own))
+    pub(crate) fn of_own(client: &Client, range: KeyRange, key: Bytes, revision: Revision) -> Self {
+        Self::begin(client, range, key, revision, true)
     }
 
-    fn begin(client: &Client, range: KeyRange, revision: Revision, own: Option<Bytes>) -> Self {
-        let phase = look(client, &range, revision, own.as_ref());
-        Self { range, revision, own, phase, watches: 0 }
+    fn begin(client: &Client, range: KeyRange, key: Bytes, revision: Revision, is_strict: bool) -> Self {
+        let phase = look(client, &range, revision, is_strict.then_some(&key));
+        Self { range, key, revision, is_strict, phase, watches: 0, is_own_watched: false }
     }
 
     /// Done when there is no predecessor, with the store's revision of that moment; with an error if the wait cannot go on.
@@ -72,9 +74,11 @@ impl Turn {
                 },
                 Phase::Watching => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                    Ok(Delivery::Watch(response)) => self.see(&response).map(|is_gone| {
-                        if is_gone {
-                            self.phase = look(client, &self.range, self.revision, self.own.as_ref());
+                    Ok(Delivery::LeaseEnded(_)) => Ok(None),
+                    Ok(Delivery::Watch(response)) => self.see(&response).map(|must_look| {
+                        if must_look {
+                            let own = self.is_strict.then_some(&self.key);
+                            self.phase = look(client, &self.range, self.revision, own);
                         }
                         None
                     }),
@@ -105,27 +109,35 @@ impl Turn {
         let Some(predecessor) = found.kvs().first() else {
             return Some(seen_at);
         };
-        let before = WatchId::new(self.watches);
+        let mut requests = Vec::with_capacity(3);
+        if self.watches > 0 {
+            requests.push(WatchRequest::Cancel(WatchId::new(self.watches)));
+        }
         self.watches += 1;
         let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
-        let mut requests = vec![WatchRequest::Create(watch(predecessor.key()).id(self.watches))];
-        match &self.own {
-            Some(own) if self.watches == 1 => requests.push(WatchRequest::Create(watch(own).id(OWN))),
-            _ if self.watches > 1 => requests.insert(0, WatchRequest::Cancel(before)),
-            _ => {}
+        let awaited = watch(predecessor.key()).id(self.watches).waiter(self.key.clone());
+        requests.push(WatchRequest::Create(awaited));
+        if self.is_strict && !std::mem::replace(&mut self.is_own_watched, true) {
+            requests.push(WatchRequest::Cancel(OWN));
+            requests.push(WatchRequest::Create(watch(&self.key).id(OWN)));
         }
         mailbox.watch(&requests);
         self.phase = Phase::Watching;
         None
     }
 
-    /// Whether the predecessor was deleted.
-    fn see(&self, response: &WatchResponse) -> Result<bool> {
+    /// Whether it is to be looked again: the predecessor was deleted.
+    fn see(&mut self, response: &WatchResponse) -> Result<bool> {
         let id = response.watch_id();
         if id != OWN && id.get() != self.watches {
             return Ok(false);
         }
         if let Some(compacted) = response.compact_revision() {
+            if self.is_strict {
+                // It was compacted before it was watched; what there is now can still be read.
+                self.is_own_watched = false;
+                return Ok(true);
+            }
             return Err(Error::Compacted { requested: self.revision, compacted: Some(compacted) });
         }
         let is_gone = response.events().iter().any(|event| event.event_type() == EventType::Delete);

@@ -40,7 +40,7 @@ impl Engine {
     /// [`LeaseNotFound`](Error::LeaseNotFound).
     pub fn expire(&mut self, id: LeaseId) -> Result<RevokeResponse> {
         let keys = self.lessor.remove(id).ok_or(Error::LeaseNotFound)?;
-        self.delete_ended(keys);
+        self.delete_ended(id, keys);
         self.reclaim_some();
         Ok(RevokeResponse { header: self.header() })
     }
@@ -77,8 +77,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5).
-    pub(super) fn delete_ended(&mut self, keys: Vec<SlotId>) {
+    /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5), and tells who asked.
+    pub(super) fn delete_ended(&mut self, id: LeaseId, keys: Vec<SlotId>) {
         let mut keyed: Vec<_> =
             keys.into_iter().map(|slot| (self.keys.slot(slot).newest().key(), slot)).collect();
         keyed.sort_unstable_by_key(|&(key, _)| key);
@@ -90,6 +90,7 @@ impl Engine {
         if !(planted(Bug::ExpiriesShareRevision) && another_due) {
             self.commit();
         }
+        self.hub.lease_ended(id);
     }
 
     /// Attaches a key to a lease, if it is one.

@@ -200,10 +200,10 @@ impl Lessor {
     }
 
     /// Removes the lease that ends first, if it does so by `now`: among those due at one instant, the lowest id
-    /// (R-LSE-6).
-    pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<Vec<SlotId>> {
-        let (_, &slot) = self.deadlines.first_key_value().filter(|((deadline, _), _)| *deadline <= now)?;
-        Some(self.remove_slot(slot))
+    /// (R-LSE-6). Gives its keys too, in no order.
+    pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<(LeaseId, Vec<SlotId>)> {
+        let (&(deadline, id), &slot) = self.deadlines.first_key_value()?;
+        (deadline <= now).then(|| (id, self.remove_slot(slot)))
     }
 
     fn remove_slot(&mut self, slot: u32) -> Vec<SlotId> {

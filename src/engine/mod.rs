@@ -178,8 +178,8 @@ impl Engine {
         assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
             self.now = deadline;
-            if let Some(keys) = self.lessor.remove_due(deadline) {
-                self.delete_ended(keys);
+            if let Some((id, keys)) = self.lessor.remove_due(deadline) {
+                self.delete_ended(id, keys);
             } else if self.auto_compaction_tick() == Some(deadline) {
                 self.auto_compact();
             } else {

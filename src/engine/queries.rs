@@ -5,8 +5,8 @@ use super::lessor::LEASE_BYTES;
 use super::range::check_get;
 use crate::Result;
 use crate::api::{
-    Event, Get, GetResponse, HashKvResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Revision, Status,
-    TimeToLiveResponse,
+    Event, Get, GetResponse, HashKvResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Place, Revision,
+    Status, TimeToLiveResponse, Waiter,
 };
 
 impl Engine {
@@ -75,6 +75,17 @@ impl Engine {
         let (hash, hash_revision) = self.keys.hash_kv(revision)?;
         let compact_revision = self.keys.compacted();
         Ok(HashKvResponse { header: self.header(), hash, compact_revision, hash_revision })
+    }
+
+    /// Who waits for a lock or an election, in the order in which they came: of those whose waits are watches here, as those of
+    /// [`concurrency`](crate::concurrency) and [`service`](crate::service) are.
+    pub fn waiters(&self) -> Vec<Waiter> {
+        let place = |key: &[u8]| self.keys.live(key).map_or_else(|| Place::gone(key), Place::new);
+        let waits = self.hub.waits();
+        let mut waiters: Vec<Waiter> =
+            waits.map(|(key, awaited)| Waiter { place: place(key), awaited: place(awaited) }).collect();
+        waiters.sort_by(|a, b| (a.place.token, &a.place.key).cmp(&(b.place.token, &b.place.key)));
+        waiters
     }
 
     /// What is held.

@@ -84,7 +84,8 @@ impl Campaigning {
     }
 
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
-        let turn = Turn::new(&self.client, range_of(&self.name), candidacy.leader.rev);
+        let turn =
+            Turn::new(&self.client, range_of(&self.name), candidacy.leader.key.clone(), candidacy.leader.rev);
         Phase::Waiting { candidacy, turn }
     }
 

@@ -5,10 +5,9 @@ use super::messages::{
     ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
 };
 use super::observe::Observer;
-use crate::api::{
-    Compare, CompareOp, Get, LeaseId, Put, ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, TxnResponse,
-};
+use crate::api::{Compare, CompareOp, Get, LeaseId, Put, ResponseHeader, Txn, TxnOp, TxnResponse};
 use crate::client::{Call, Client, Ticket};
+use crate::concurrency::oldest;
 use crate::{Error, Result};
 
 /// etcd's election service, `v3electionpb.Election`: for code that speaks etcd's messages. It does what etcd does, oddities
@@ -35,7 +34,7 @@ pub struct ElectionService {
 
 /// Reads the oldest key of an election, which is its leader's.
 pub(super) fn get_leader(name: &[u8]) -> Get {
-    Get::range(range_of(name)).sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1)
+    oldest(&range_of(name))
 }
 
 /// That the candidacy is still the one meant.

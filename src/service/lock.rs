@@ -7,7 +7,7 @@ use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::Error;
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Step, Ticket, Wait};
-use crate::concurrency::{Turn, entering, places, poll_call};
+use crate::concurrency::{Entry, Turn, places, poll_call};
 
 /// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
 /// (R-LCK-1 to R-LCK-14).
@@ -94,8 +94,8 @@ enum Phase {
 /// R-LCK-3.
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
-    let txn = entering(range_of(name), key.clone(), lease);
-    Phase::Entering { key, call: client.txn(txn) }
+    let entry = Entry { range: range_of(name), key: key.clone(), value: Bytes::new(), lease };
+    Phase::Entering { key, call: client.txn(entry.txn()) }
 }
 
 impl Locking {
@@ -117,7 +117,7 @@ impl Locking {
                     }
                     Phase::Waiting {
                         key: key.clone(),
-                        turn: Turn::new(&self.client, range_of(&self.name), own),
+                        turn: Turn::new(&self.client, range_of(&self.name), key.clone(), own),
                     }
                 }
                 Some(Err(error)) => return self.fail(error),

@@ -12,7 +12,7 @@ use super::messages::LeaderResponse;
 use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
 };
-use crate::client::{Call, Client, Mailbox};
+use crate::client::{Call, Client, Feed, Follow, Mailbox};
 use crate::concurrency::poll_call;
 use crate::{Error, Result};
 
@@ -22,8 +22,7 @@ use crate::{Error, Result};
 /// error, if what it had still to see was compacted; it is received from as a [`Watcher`](crate::Watcher) is. Dropping it
 /// ends it.
 pub struct Observer {
-    mailbox: Mailbox,
-    following: Following,
+    feed: Feed<Following>,
 }
 
 /// How far the stream has come.
@@ -49,11 +48,8 @@ enum Phase {
 impl Observer {
     pub(super) fn new(client: &Client, name: Bytes) -> Self {
         let phase = Phase::Reading(client.get(get_leader(&name)));
-        let (mailbox, client) = (client.mailbox(), client.clone());
-        let mut following = Following { client, name, phase, watches: 0, ready: VecDeque::new() };
-        let mut mailbox = mailbox;
-        following.advance(&mut mailbox);
-        Self { mailbox, following }
+        let following = Following { client: client.clone(), name, phase, watches: 0, ready: VecDeque::new() };
+        Self { feed: Feed::new(client, following) }
     }
 
     /// Gives the next leader or value if there is one.
@@ -62,10 +58,7 @@ impl Observer {
     ///
     /// [`Error::Stopped`] if the store was closed, and what reading was refused with.
     pub fn try_recv(&mut self) -> Result<Option<LeaderResponse>> {
-        match self.following.poll(&mut self.mailbox, None) {
-            Poll::Ready(Some(received)) => received,
-            Poll::Ready(None) | Poll::Pending => Ok(None),
-        }
+        self.feed.try_recv()
     }
 
     /// Waits for the next leader or value. `None` if the stream has ended.
@@ -74,8 +67,7 @@ impl Observer {
     ///
     /// Those of [`try_recv`](Self::try_recv).
     pub fn recv(&mut self) -> Result<Option<LeaderResponse>> {
-        let following = &mut self.following;
-        self.mailbox.block(|mailbox, waker| following.poll_received(mailbox, waker))
+        self.feed.recv()
     }
 
     /// Waits for the next leader or value for some of the store's time at the most. `None` if that has passed, or if the stream
@@ -85,10 +77,7 @@ impl Observer {
     ///
     /// Those of [`try_recv`](Self::try_recv).
     pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<LeaderResponse>> {
-        let at = self.mailbox.now() + duration;
-        let following = &mut self.following;
-        let received = self.mailbox.block_until(at, None, |mailbox, waker| following.poll(mailbox, waker));
-        received.unwrap_or(Ok(None))
+        self.feed.recv_timeout(duration)
     }
 
     /// Gives the next leader or value if there is one, or `None` if the stream has ended; else the task is woken when there
@@ -98,30 +87,32 @@ impl Observer {
     ///
     /// Those of [`try_recv`](Self::try_recv).
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LeaderResponse>>> {
-        self.following.poll_received(&mut self.mailbox, Some(context.waker()))
+        self.feed.poll_recv(context)
+    }
+
+    /// Waits for the next leader or value, as a future: `None` if the stream has ended. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub async fn next(&mut self) -> Result<Option<LeaderResponse>> {
+        self.feed.next().await
     }
 
     /// A channel that holds a token while [`try_recv`](Self::try_recv) may find something, for `select!`.
     pub fn ready(&self) -> &Receiver<()> {
-        self.mailbox.ready(!self.following.ready.is_empty())
+        self.feed.ready()
     }
 
     /// Whether the stream has ended.
     pub fn is_ended(&self) -> bool {
-        matches!(self.following.phase, Phase::Ended) && self.following.ready.is_empty()
+        matches!(self.feed.follow.phase, Phase::Ended) && !self.feed.follow.has_more()
     }
 }
 
-impl Following {
-    /// Goes as far as it can without taking anything.
-    fn advance(&mut self, mailbox: &mut Mailbox) {
-        if let Poll::Ready(Some(Some(first))) = self.poll(mailbox, None).map(|got| got.map(Result::transpose))
-        {
-            self.ready.push_front(first);
-        }
-    }
+impl Follow for Following {
+    type Item = LeaderResponse;
 
-    /// The next response; `None` if the time was up that somebody set.
     fn poll(
         &mut self,
         mailbox: &mut Mailbox,
@@ -140,6 +131,7 @@ impl Following {
                 },
                 Phase::Awaiting | Phase::Following => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
+                    Ok(Delivery::LeaseEnded(_)) => {}
                     Ok(Delivery::Timer(_)) => return Poll::Ready(None),
                     Err(error) => self.end(error),
                 },
@@ -147,18 +139,16 @@ impl Following {
         }
     }
 
-    fn poll_received(
-        &mut self,
-        mailbox: &mut Mailbox,
-        waker: Option<&Waker>,
-    ) -> Poll<Result<Option<LeaderResponse>>> {
-        loop {
-            if let Some(received) = ready!(self.poll(mailbox, waker)) {
-                return Poll::Ready(received);
-            }
-        }
+    fn put_back(&mut self, received: Result<LeaderResponse>) {
+        self.ready.push_front(received);
     }
 
+    fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}
+
+impl Following {
     fn end(&mut self, error: Error) {
         self.phase = Phase::Ended;
         self.ready.push_back(Err(degrade(error)));
@@ -220,6 +210,6 @@ impl Following {
 
 impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observer").field("name", &self.following.name).finish_non_exhaustive()
+        f.debug_struct("Observer").field("name", &self.feed.follow.name).finish_non_exhaustive()
     }
 }

@@ -13,7 +13,7 @@ use crate::api::{
     AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse,
     Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse,
     Put, PutResponse, Revision, RevokeResponse, Status, TimeToLiveResponse, Timestamp, Txn, TxnResponse,
-    Watch,
+    Waiter, Watch,
 };
 use crate::client::{Client, Watcher};
 use crate::engine::Engine;
@@ -206,6 +206,32 @@ impl Store {
     /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn status(&self) -> Result<Status> {
         self.shell.read(|engine| Ok(engine.status()))
+    }
+
+    /// Who waits for a lock or an election, of guards and of the services alike: which key waits for which, and with whose lease.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10))?;
+    /// let held = Mutex::new(&session.named("the importer"), "disk").lock()?;
+    /// let waiting = Mutex::new(&session.named("a backup"), "disk").enqueue();
+    /// assert_eq!(
+    ///     store.waiters()?[0].to_string(),
+    ///     "a backup (disk/1-1, token 3, lease 1) waits for the importer (disk/1-0, token 2, lease 1)"
+    /// );
+    /// # drop((waiting, held));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped).
+    pub fn waiters(&self) -> Result<Vec<Waiter>> {
+        self.shell.read(|engine| Ok(engine.waiters()))
     }
 
     /// Lists, raises or ends alarms (R-MNT-7).

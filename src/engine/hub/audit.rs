@@ -1,6 +1,7 @@
 //! The hub's part of the invariants, and of the state.
 
 use super::{Hub, State, Stream, Watcher};
+use crate::api::LeaseId;
 
 impl Hub {
     /// # Panics
@@ -48,6 +49,11 @@ impl Hub {
             assert!(stream.timer.is_none_or(is_due), "invariant 12: timers and streams name each other");
             let is_due = |at| self.ticks.contains(&(at, stream.id));
             assert!(stream.tick.is_none_or(is_due), "invariant 12: ticks and streams name each other");
+            let is_awaited = |&lease: &LeaseId| self.lease_ends.contains(&(lease, stream.id));
+            assert!(
+                stream.leases.iter().all(is_awaited),
+                "invariant 14: streams and the leases they ask about name each other"
+            );
         }
         let of_streams: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
         assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher is of a stream");
@@ -55,21 +61,25 @@ impl Hub {
         let set = |timer: fn(&Stream) -> bool| self.streams.iter().filter(|(_, s)| timer(s)).count();
         assert_eq!(self.timers.len(), set(|stream| stream.timer.is_some()), "invariant 12: no other timers");
         assert_eq!(self.ticks.len(), set(|stream| stream.tick.is_some()), "invariant 12: no other ticks");
+        let asked: usize = self.streams.iter().map(|(_, stream)| stream.leases.len()).sum();
+        assert_eq!(self.lease_ends.len(), asked, "invariant 14: nobody else is told of a lease's end");
     }
 
     /// Calls `text` with all that the deliveries to come depend on. Fields are named one by one, so that none is forgotten.
     pub(in crate::engine) fn describe(&self, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
             let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
-            let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, .. } = stream;
+            let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, leases, .. } =
+                stream;
             let is_woken = woken_at.is_some();
             text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_awaited} {is_woken}"));
+            text(&format!("{leases:?}"));
             queue.iter().for_each(|delivery| text(&format!("{delivery:?}")));
             for &watcher in watchers.values() {
                 let record = self.watchers.at(watcher);
                 let Watcher { stream: _, id, range, start, state, capacity, options, .. } = record;
                 let Watcher { progress_notify, fragment, queued: _, epoch: _, .. } = record;
-                let Watcher { behind_since, was_sent, notified_in, .. } = record;
+                let Watcher { behind_since, was_sent, notified_in, waiter: _, .. } = record;
                 let state = match state {
                     State::Synced(_) => "synced".to_owned(),
                     State::Lagging { next } => format!("from {next:?}"),

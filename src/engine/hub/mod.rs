@@ -7,11 +7,13 @@
 mod audit;
 mod catch_up;
 mod lag;
+mod leases;
 mod progress;
 mod publish;
 mod requests;
 mod timers;
 mod topics;
+mod waiters;
 mod woken;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -19,10 +21,11 @@ use std::time::Duration;
 
 use super::key_hash::KeyHasher;
 use super::key_space::KeySpace;
+use super::lessor::Lessor;
 use super::slab::Slab;
 use crate::api::{
-    Delivery, Event, EventType, KeyRange, KeyValue, ResponseHeader, Revision, StreamId, Timestamp, WatchId,
-    WatchResponse, WatchResponseKind,
+    Delivery, Event, EventType, KeyRange, KeyValue, LeaseId, ResponseHeader, Revision, StreamId, Timestamp,
+    WatchId, WatchResponse, WatchResponseKind,
 };
 use topics::{TopicId, Topics};
 
@@ -35,6 +38,8 @@ pub(super) struct Hub {
     timers: BTreeSet<(Timestamp, StreamId)>,
     /// When watchers are told how far the store has come, for the streams that have such watchers.
     ticks: BTreeSet<(Timestamp, StreamId)>,
+    /// Who is to be told of which lease's end.
+    lease_ends: BTreeSet<(LeaseId, StreamId)>,
     /// The streams that found nothing when last received from and have something now, in the order in which they got it.
     woken: Vec<StreamId>,
     /// How many of them have been served or closed since.
@@ -68,6 +73,8 @@ struct Stream {
     timer: Option<Timestamp>,
     opened_at: Timestamp,
     tick: Option<Timestamp>,
+    /// The leases of whose end it is to be told.
+    leases: BTreeSet<LeaseId>,
 }
 
 #[derive(Clone, Debug)]
@@ -92,6 +99,8 @@ struct Watcher {
     was_sent: bool,
     /// The epoch in which a notification was queued last.
     notified_in: Option<u64>,
+    /// The key that waits for the end of the one watched, if one does.
+    waiter: Option<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,6 +145,7 @@ impl Hub {
             topics: Topics::new(hasher),
             timers: BTreeSet::new(),
             ticks: BTreeSet::new(),
+            lease_ends: BTreeSet::new(),
             woken: Vec::new(),
             stale: 0,
             opened: 0,
@@ -161,6 +171,7 @@ impl Hub {
             timer: None,
             opened_at: now,
             tick: None,
+            leases: BTreeSet::new(),
         });
         let id = StreamId::new(generation, slot);
         self.streams.at_mut(slot).id = id;
@@ -192,6 +203,9 @@ impl Hub {
         let stream = self.streams.remove(slot);
         if let Some(tick) = stream.tick {
             self.ticks.remove(&(tick, id));
+        }
+        for lease in stream.leases {
+            self.lease_ends.remove(&(lease, id));
         }
         self.give_up(stream.woken_at);
         stream.queue
@@ -288,6 +302,7 @@ impl Watcher {
 /// What the hub sees of the engine around it.
 pub(super) struct View<'a> {
     pub(super) keys: &'a KeySpace,
+    pub(super) lessor: &'a Lessor,
     pub(super) header: ResponseHeader,
     pub(super) now: Timestamp,
     /// The size of a response at which it is sent in fragments.

@@ -16,6 +16,7 @@ impl Hub {
             WatchRequest::Create(watch) => self.create(slot, watch, view),
             WatchRequest::Cancel(id) => self.cancel(slot, *id, view),
             WatchRequest::Progress => self.request_progress(slot, view),
+            WatchRequest::Lease(lease) => self.await_lease_end(slot, *lease, view),
         }
     }
 
@@ -43,6 +44,7 @@ impl Hub {
             behind_since: view.now,
             was_sent: false,
             notified_in: None,
+            waiter: watch.waiter.as_deref().map(Box::from),
         });
         let stream = self.streams.at_mut(slot);
         stream.watchers.insert(id, watcher);

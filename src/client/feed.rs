@@ -1,0 +1,91 @@
+//! Receiving one thing after the other.
+
+use std::future::poll_fn;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::handle::Client;
+use super::mailbox::Mailbox;
+use crate::Result;
+
+/// How a feed is filled: explicit phases, and a poll that goes through them.
+pub(crate) trait Follow {
+    type Item;
+
+    /// The next item, as far as the deliveries in the mailbox allow, with `Ok(None)` at the end of the feed. `None` says that
+    /// the time was up that somebody set.
+    fn poll(
+        &mut self,
+        mailbox: &mut Mailbox,
+        waker: Option<&Waker>,
+    ) -> Poll<Option<Result<Option<Self::Item>>>>;
+
+    /// Keeps an item that was polled and is not wanted yet.
+    fn put_back(&mut self, item: Result<Self::Item>);
+
+    /// Whether there are items without a look into the mailbox.
+    fn has_more(&self) -> bool;
+}
+
+/// The ways to receive what something follows.
+pub(crate) struct Feed<F> {
+    mailbox: Mailbox,
+    pub(crate) follow: F,
+}
+
+impl<F: Follow> Feed<F> {
+    /// Goes as far as that goes without taking anything.
+    pub(crate) fn new(client: &Client, follow: F) -> Self {
+        let mut feed = Self { mailbox: client.mailbox(), follow };
+        let first = feed.follow.poll(&mut feed.mailbox, None);
+        if let Poll::Ready(Some(Some(first))) = first.map(|polled| polled.map(Result::transpose)) {
+            feed.follow.put_back(first);
+        }
+        feed
+    }
+
+    pub(crate) fn try_recv(&mut self) -> Result<Option<F::Item>> {
+        match self.follow.poll(&mut self.mailbox, None) {
+            Poll::Ready(Some(received)) => received,
+            Poll::Ready(None) | Poll::Pending => Ok(None),
+        }
+    }
+
+    pub(crate) fn recv(&mut self) -> Result<Option<F::Item>> {
+        let follow = &mut self.follow;
+        self.mailbox.block(|mailbox, waker| poll_received(follow, mailbox, waker))
+    }
+
+    pub(crate) fn recv_timeout(&mut self, duration: Duration) -> Result<Option<F::Item>> {
+        let at = self.mailbox.now() + duration;
+        let follow = &mut self.follow;
+        let received = self.mailbox.block_until(at, None, |mailbox, waker| follow.poll(mailbox, waker));
+        received.unwrap_or(Ok(None))
+    }
+
+    pub(crate) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<F::Item>>> {
+        poll_received(&mut self.follow, &mut self.mailbox, Some(context.waker()))
+    }
+
+    pub(crate) async fn next(&mut self) -> Result<Option<F::Item>> {
+        poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    pub(crate) fn ready(&self) -> &Receiver<()> {
+        self.mailbox.ready(self.follow.has_more())
+    }
+}
+
+fn poll_received<F: Follow>(
+    follow: &mut F,
+    mailbox: &mut Mailbox,
+    waker: Option<&Waker>,
+) -> Poll<Result<Option<F::Item>>> {
+    loop {
+        if let Some(received) = ready!(follow.poll(mailbox, waker)) {
+            return Poll::Ready(received);
+        }
+    }
+}

@@ -1,0 +1,63 @@
+use std::fmt;
+
+use super::hold::Hold;
+use crate::api::{Compare, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use crate::{Error, Result};
+
+/// A transaction that is run only if a lock is still held, or a leader still leads: see [`MutexGuard::txn`] and
+/// [`Leadership::txn`].
+///
+/// [`MutexGuard::txn`]: super::MutexGuard::txn
+/// [`Leadership::txn`]: super::Leadership::txn
+#[must_use = "a txn does nothing until it is committed"]
+pub struct GuardedTxn<'a> {
+    hold: &'a Hold,
+    /// What is said if it is lost.
+    lost: Error,
+    txn: Txn,
+}
+
+impl<'a> GuardedTxn<'a> {
+    pub(super) fn new(hold: &'a Hold, lost: Error) -> Self {
+        Self { hold, lost, txn: Txn::new() }
+    }
+
+    /// Adds compares: see [`Txn::when`].
+    pub fn when(self, compares: impl IntoIterator<Item = Compare>) -> Self {
+        Self { txn: self.txn.when(compares), ..self }
+    }
+
+    /// Adds operations to run if all compares hold: see [`Txn::and_then`].
+    pub fn and_then(self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+        Self { txn: self.txn.and_then(operations), ..self }
+    }
+
+    /// Adds operations to run if not: see [`Txn::or_else`].
+    pub fn or_else(self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+        Self { txn: self.txn.or_else(operations), ..self }
+    }
+
+    /// Runs it. [`TxnResponse::succeeded`] speaks of the compares that were added.
+    ///
+    /// # Errors
+    ///
+    /// [`SessionExpired`](Error::SessionExpired) if the lock is lost, [`NotLeader`](Error::NotLeader) if the leader does not
+    /// lead any more: then nothing was run. And those of [`Engine::txn`](crate::Engine::txn).
+    pub fn commit(self) -> Result<TxnResponse> {
+        let guarded = Txn::new().when([self.hold.is_there()]).and_then([TxnOp::Txn(self.txn)]);
+        let done = self.hold.session().client().txn(guarded).wait()?;
+        match done.responses {
+            mut responses if done.succeeded => match responses.pop() {
+                Some(TxnOpResponse::Txn(inner)) => Ok(TxnResponse { header: done.header, ..inner }),
+                other => panic!("a txn is answered as a txn, not with {other:?}"),
+            },
+            _ => Err(self.lost),
+        }
+    }
+}
+
+impl fmt::Debug for GuardedTxn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GuardedTxn").field("txn", &self.txn).finish_non_exhaustive()
+    }
+}

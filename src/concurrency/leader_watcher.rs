@@ -1,0 +1,232 @@
+use std::collections::VecDeque;
+use std::fmt;
+use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
+
+use crossbeam_channel::Receiver;
+
+use super::call::poll_call;
+use super::candidates::Candidates;
+use super::enter::by_creation;
+use super::hold::queue_of;
+use super::leader_event::LeaderEvent;
+use crate::api::{
+    Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, Watch, WatchId, WatchRequest,
+    WatchResponse,
+};
+use crate::client::{Call, Client, Feed, Follow, Mailbox};
+use crate::{Error, Result};
+
+/// Follows who leads an election: every change, in order, that nobody leads included; and if changes are lost, because they were
+/// compacted before they were received, that they are.
+///
+/// The first event says how it is. It is received from as a [`Watcher`](crate::Watcher) is, and needs no session. It knows
+/// all candidates, so it costs memory for each, unlike etcd's `Observe`, which may miss leaders
+/// ([`ElectionService::observe`](crate::service::ElectionService::observe), R-ELC-12). Dropping it ends it.
+///
+/// ```
+/// use leasehold::Store;
+/// use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Session};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let mut leaders = LeaderWatcher::new(&store, "db");
+/// let session = Session::open(&store, Duration::from_secs(10))?;
+/// Election::new(&session, "db").campaign("node-1")?.proclaim("node-1, ready")?;
+///
+/// let seen: Vec<String> = std::iter::from_fn(|| leaders.try_recv().transpose())
+///     .map(|event| {
+///         Ok(match event? {
+///             LeaderEvent::Elected { kv, .. } => format!("elected {}", kv.value().escape_ascii()),
+///             LeaderEvent::Updated { kv } => format!("updated {}", kv.value().escape_ascii()),
+///             LeaderEvent::NoLeader { .. } => "nobody leads".into(),
+///             LeaderEvent::Gap { .. } => "something was missed".into(),
+///         })
+///     })
+///     .collect::<leasehold::Result<_>>()?;
+/// assert_eq!(seen, ["nobody leads", "elected node-1", "updated node-1, ready", "nobody leads"]);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[must_use = "dropping it ends it"]
+pub struct LeaderWatcher {
+    feed: Feed<Following>,
+}
+
+struct Following {
+    client: Client,
+    queue: KeyRange,
+    candidates: Candidates,
+    phase: Phase,
+    /// How many watches were made: the id of the newest.
+    watches: i64,
+    ready: VecDeque<Result<LeaderEvent>>,
+}
+
+enum Phase {
+    /// Reads all candidates.
+    Reading(Call<GetResponse>),
+    /// Watches them from there on.
+    Watching,
+    Ended,
+}
+
+impl LeaderWatcher {
+    /// Follows the election of that name.
+    pub fn new(client: impl Into<Client>, name: impl IntoBytes) -> Self {
+        let (client, queue) = (client.into(), queue_of(&name.into_bytes()));
+        let phase = Phase::Reading(client.get(by_creation(&queue)));
+        let (candidates, ready) = (Candidates::default(), VecDeque::new());
+        let following = Following { client: client.clone(), queue, candidates, phase, watches: 0, ready };
+        Self { feed: Feed::new(&client, following) }
+    }
+
+    /// Gives the next event if there is one.
+    ///
+    /// # Errors
+    ///
+    /// Once, and then there is nothing more: [`Stopped`](Error::Stopped) if the store was closed, and what reading was refused
+    /// with.
+    pub fn try_recv(&mut self) -> Result<Option<LeaderEvent>> {
+        self.feed.try_recv()
+    }
+
+    /// Waits for the next event. `None` if there is nothing more, of which the error came before.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn recv(&mut self) -> Result<Option<LeaderEvent>> {
+        self.feed.recv()
+    }
+
+    /// Waits for the next event for some of the store's time at the most. `None` if that has passed, or if there is nothing
+    /// more.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<LeaderEvent>> {
+        self.feed.recv_timeout(duration)
+    }
+
+    /// Gives the next event if there is one, or `None` if there is nothing more; else the task is woken when there is.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LeaderEvent>>> {
+        self.feed.poll_recv(context)
+    }
+
+    /// Waits for the next event, as a future: `None` if there is nothing more. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`try_recv`](Self::try_recv).
+    pub async fn next(&mut self) -> Result<Option<LeaderEvent>> {
+        self.feed.next().await
+    }
+
+    /// A channel that holds a token while [`try_recv`](Self::try_recv) may find something, for `select!`.
+    pub fn ready(&self) -> &Receiver<()> {
+        self.feed.ready()
+    }
+}
+
+impl Follow for Following {
+    type Item = LeaderEvent;
+
+    fn poll(
+        &mut self,
+        mailbox: &mut Mailbox,
+        waker: Option<&Waker>,
+    ) -> Poll<Option<Result<Option<LeaderEvent>>>> {
+        loop {
+            if let Some(event) = self.ready.pop_front() {
+                return Poll::Ready(Some(event.map(Some)));
+            }
+            match &mut self.phase {
+                Phase::Ended => return Poll::Ready(Some(Ok(None))),
+                Phase::Reading(call) => match ready!(poll_call(call, mailbox, waker)) {
+                    None => return Poll::Ready(None),
+                    Some(Ok(found)) => self.found(mailbox, &found),
+                    Some(Err(error)) => self.end(error),
+                },
+                Phase::Watching => match ready!(mailbox.poll(waker)) {
+                    Ok(Delivery::Watch(response)) => self.see(&response),
+                    Ok(Delivery::LeaseEnded(_)) => {}
+                    Ok(Delivery::Timer(_)) => return Poll::Ready(None),
+                    Err(error) => self.end(error),
+                },
+            }
+        }
+    }
+
+    fn put_back(&mut self, event: Result<LeaderEvent>) {
+        self.ready.push_front(event);
+    }
+
+    fn has_more(&self) -> bool {
+        !self.ready.is_empty()
+    }
+}
+
+impl Following {
+    fn end(&mut self, error: Error) {
+        self.phase = Phase::Ended;
+        self.ready.push_back(Err(error));
+    }
+
+    /// Says how it is, and watches from there on.
+    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
+        let revision = found.header().revision();
+        self.candidates = Candidates::new(found.kvs());
+        let leader = self.candidates.leader().cloned();
+        self.ready.push_back(Ok(elected(revision, leader)));
+        self.watches += 1;
+        let watch = Watch::range(self.queue.clone()).from(revision.next());
+        mailbox.watch(&[WatchRequest::Create(watch.id(self.watches))]);
+        self.phase = Phase::Watching;
+    }
+
+    fn see(&mut self, response: &WatchResponse) {
+        if response.watch_id() != WatchId::new(self.watches) {
+            return;
+        }
+        if let Some(compacted) = response.compact_revision() {
+            self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
+            self.phase = Phase::Reading(self.client.get(by_creation(&self.queue)));
+        }
+        let is_of_one_revision = |a: &Event, b: &Event| a.kv().mod_revision() == b.kv().mod_revision();
+        for changes in response.events().chunk_by(is_of_one_revision) {
+            self.change(changes);
+        }
+    }
+
+    /// Takes in what one revision did, as a whole (R-0-2).
+    fn change(&mut self, changes: &[Event]) {
+        let revision = changes[0].kv().mod_revision();
+        let before = self.candidates.leader().cloned();
+        changes.iter().for_each(|event| self.candidates.apply(event));
+        let after = self.candidates.leader().cloned();
+        let place = |kv: &KeyValue| (kv.create_revision(), kv.key().to_vec());
+        if before.as_ref().map(place) != after.as_ref().map(place) {
+            self.ready.push_back(Ok(elected(revision, after)));
+        } else if let Some(kv) = after.filter(|kv| kv.mod_revision() == revision) {
+            self.ready.push_back(Ok(LeaderEvent::Updated { kv }));
+        }
+    }
+}
+
+fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
+    match leader {
+        Some(kv) => LeaderEvent::Elected { revision, kv },
+        None => LeaderEvent::NoLeader { revision },
+    }
+}
+
+impl fmt::Debug for LeaderWatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaderWatcher").field("queue", &self.feed.follow.queue).finish_non_exhaustive()
+    }
+}

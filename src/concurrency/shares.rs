@@ -1,0 +1,81 @@
+//! The keys that re-entrant holds of a session share.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::api::Revision;
+
+/// Who needs which key: it is to be deleted when the last is gone.
+#[derive(Debug, Default)]
+pub(super) struct Shares {
+    keys: BTreeMap<Bytes, Share>,
+}
+
+#[derive(Debug, Default)]
+struct Share {
+    /// Those who have asked for the key and do not know yet which they will find.
+    entering: usize,
+    /// Those who hold or wait, by the create revision of the key that they found: one that was deleted and made anew is another.
+    found: BTreeMap<Revision, Found>,
+}
+
+#[derive(Debug)]
+struct Found {
+    needed_by: usize,
+    /// The newest mod revision that one of them knows.
+    modified: Revision,
+}
+
+impl Shares {
+    /// Somebody asks for the key. Gives whether it was found before, and so is not deleted meanwhile: nobody gives up the last
+    /// need of it while somebody enters.
+    pub(super) fn enter(&mut self, key: &Bytes) -> bool {
+        let share = self.keys.entry(key.clone()).or_default();
+        share.entering += 1;
+        share.found.values().any(|found| found.needed_by > 0)
+    }
+
+    /// He has found it.
+    pub(super) fn entered(&mut self, key: &Bytes, created: Revision, modified: Revision) {
+        let share = self.keys.get_mut(key).expect("who has entered was entering");
+        share.entering -= 1;
+        let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
+        found.needed_by += 1;
+        found.modified = found.modified.max(modified);
+    }
+
+    /// He was refused. Gives the create and mod revision of the key if nobody needs it any more.
+    pub(super) fn refused(&mut self, key: &Bytes) -> Option<(Revision, Option<Revision>)> {
+        let share = self.keys.get_mut(key).expect("who is refused was entering");
+        share.entering -= 1;
+        self.needless(key)
+    }
+
+    /// Somebody gives up his need of a key. Gives its create and mod revision if nobody needs it any more.
+    pub(super) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<(Revision, Option<Revision>)> {
+        let share = self.keys.get_mut(key).expect("who leaves was there");
+        share.found.get_mut(&created).expect("he had found it").needed_by -= 1;
+        self.needless(key)
+    }
+
+    /// Whether anybody needs a key of that name, or asks for one.
+    pub(super) fn is_needed(&self, key: &Bytes) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// The newest of the keys found, if nobody needs it: the others are gone anyway.
+    fn needless(&mut self, key: &Bytes) -> Option<(Revision, Option<Revision>)> {
+        let share = self.keys.get_mut(key).expect("it was there");
+        if share.entering > 0 {
+            return None;
+        }
+        let newest = share.found.last_key_value().filter(|(_, found)| found.needed_by == 0);
+        let needless = newest.map(|(&created, found)| (created, Some(found.modified)));
+        share.found.retain(|_, found| found.needed_by > 0);
+        if share.found.is_empty() {
+            self.keys.remove(key);
+        }
+        needless
+    }
+}
