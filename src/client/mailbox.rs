@@ -22,6 +22,7 @@ pub(crate) struct Mailbox {
     rest: VecDeque<Delivery>,
     /// The instant that the timer was set to last.
     timer: Option<Timestamp>,
+    is_over: bool,
 }
 
 /// A backend, as `Debug` can do nothing with it.
@@ -41,6 +42,7 @@ impl Mailbox {
             inbox: Arc::new(Inbox::new()),
             rest: VecDeque::new(),
             timer: None,
+            is_over: false,
         }
     }
 
@@ -60,8 +62,17 @@ impl Mailbox {
     }
 
     pub(crate) fn set_timer(&mut self, at: Option<Timestamp>) {
-        self.timer = at;
-        self.backend.0.timer(at, &self.inbox);
+        if !self.is_over {
+            self.timer = at;
+            self.backend.0.timer(at, &self.inbox);
+        }
+    }
+
+    /// Ends the watchers and the timer: nobody looks into it any more.
+    pub(crate) fn end(&mut self) {
+        if !std::mem::replace(&mut self.is_over, true) {
+            self.backend.0.cancel(&self.inbox);
+        }
     }
 
     /// Waits for the next delivery; without a waker, only looks for it. A timer that was unset or set anew meanwhile is not one.
@@ -145,6 +156,6 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        self.backend.0.cancel(&self.inbox);
+        self.end();
     }
 }

@@ -137,6 +137,7 @@ impl<T> State<T> {
         if let Self::Waiting(wait) = self {
             let step = ready!(wait.poll(mailbox, waker));
             if let Step::Done(_) = step {
+                mailbox.end();
                 wait.taken();
                 *self = Self::Taken;
             }
@@ -144,6 +145,7 @@ impl<T> State<T> {
         }
         match std::mem::replace(self, Self::Taken) {
             Self::Done(result, mut wait) => {
+                mailbox.end();
                 wait.taken();
                 Poll::Ready(Step::Done(result))
             }
