@@ -8,11 +8,7 @@ use leasehold::concurrency::{Fence, GuardedTxn, Mutex, MutexGuard, Session};
 use leasehold::service::{LockRequest, LockService, UnlockRequest};
 use leasehold::{Delete, Error, Get, Grant, ManualClock, Revision, Store, Ticket, TxnOp};
 use proptest::prelude::*;
-use shorthand::{Random, manual, millis, secs};
-
-fn session(store: &Store, ttl: u64) -> Session {
-    Session::open(store, secs(ttl)).expect("a lease is granted")
-}
+use shorthand::{Random, manual, millis, secs, session, taken};
 
 fn keys(store: &Store) -> i64 {
     store.get(Get::prefix("l/").count_only()).expect("the store is open").count()
@@ -20,10 +16,6 @@ fn keys(store: &Store) -> i64 {
 
 fn is_waiting(ticket: &mut Ticket<MutexGuard>) -> bool {
     ticket.try_take().expect("the session lives").is_none()
-}
-
-fn taken(ticket: &mut Ticket<MutexGuard>) -> MutexGuard {
-    ticket.try_take().expect("the session lives").expect("it is its turn")
 }
 
 #[test]

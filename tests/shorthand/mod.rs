@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use leasehold::concurrency::Session;
 use leasehold::{
     Compact, Engine, EngineConfig, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put,
-    Revision, Store, Timestamp,
+    Revision, Store, Ticket, Timestamp,
 };
 
 /// A store on a clock that stands still, and the clock.
@@ -52,6 +53,17 @@ pub(crate) fn put_leased(store: &Store, keys: &[&'static str], lease: impl Into<
     for &key in keys {
         store.put(Put::new(key, "v").lease(lease)).expect("the lease exists");
     }
+}
+
+/// A session with a TTL of so many seconds.
+pub(crate) fn session(store: &Store, ttl: u64) -> Session {
+    Session::open(store, secs(ttl)).expect("a lease is granted")
+}
+
+/// Takes what a ticket has waited for.
+#[track_caller]
+pub(crate) fn taken<T>(ticket: &mut Ticket<T>) -> T {
+    ticket.try_take().expect("the session lives").expect("it is its turn")
 }
 
 /// A compaction that answers when the memory was given back.

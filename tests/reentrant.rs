@@ -1,0 +1,238 @@
+//! Locks that a session gets again: one key, `name/<lease>`, for all its guards and tickets.
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod remote;
+mod seam_tools;
+mod shorthand;
+
+use leasehold::concurrency::{Mutex, MutexGuard, Session};
+use leasehold::service::{LockRequest, LockService, UnlockRequest};
+use leasehold::{Client, Error, Get, LeaseId, Put, Store, Ticket};
+use remote::Remote;
+use seam_tools::guarded;
+use shorthand::{all_keys, events, manual, millis, secs, session, taken};
+
+fn is_waiting(ticket: &mut Ticket<MutexGuard>) -> bool {
+    ticket.try_take().expect("the session lives").is_none()
+}
+
+/// R-LCK-6.
+#[test]
+fn a_session_gets_it_again_and_the_last_guard_gives_it_back() {
+    let (store, _clock) = manual();
+    let (one, two) = (session(&store, 5), session(&store, 5));
+    let mutex = Mutex::reentrant(&one, "l");
+    let guards = [mutex.lock().unwrap(), mutex.try_lock().unwrap().unwrap(), taken(&mut mutex.enqueue())];
+    assert!(guards.iter().all(|guard| guard.key() == b"l/1" && guard.token() == guards[0].token()));
+    let mut other = Mutex::reentrant(&two, "l").enqueue();
+    assert!(Mutex::new(&one, "l").try_lock().unwrap().is_none(), "one that is not re-entrant is another");
+    let [first, second, third] = guards;
+    first.unlock().unwrap();
+    first.unlock().unwrap();
+    drop((first, third));
+    assert!(is_waiting(&mut other));
+    second.check().unwrap();
+    second.unlock().unwrap();
+    assert_eq!(second.check(), Err(Error::SessionExpired));
+    drop(second);
+    assert_eq!(taken(&mut other).key(), b"l/2");
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// R-LCK-6, R-LCK-9: those who wait with one key are served together, and one that gives up takes nobody's place away.
+#[test]
+fn waiters_of_a_session_share_their_place() {
+    let (store, _clock) = manual();
+    let (one, two) = (session(&store, 5), session(&store, 5));
+    let held = Mutex::new(&two, "l").lock().unwrap();
+    let mutex = Mutex::reentrant(&one, "l");
+    let [mut first, second, mut third] = [0; 3].map(|_| mutex.enqueue());
+    let mut behind = Mutex::new(&two, "l").enqueue();
+    assert_eq!(all_keys(&store), ["l/1", "l/2-0", "l/2-1"]);
+    drop(second);
+    assert!(is_waiting(&mut first) && is_waiting(&mut third));
+    assert!(mutex.try_lock().unwrap().is_none(), "its key is there, and is not the oldest");
+    drop(held);
+    let (first, third) = (taken(&mut first), taken(&mut third));
+    assert_eq!(first.token(), third.token());
+    drop(first);
+    assert!(is_waiting(&mut behind));
+    drop(third);
+    drop(taken(&mut behind));
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// Once the key is gone, the next to come makes another; guards of the first are lost and take nothing away.
+#[test]
+fn a_lock_that_was_lost_is_got_anew() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::reentrant(&one, "l");
+    let lost = mutex.lock().unwrap();
+    store.delete(lost.key()).unwrap();
+    let held = mutex.lock().unwrap();
+    assert!(held.token() > lost.token());
+    assert_eq!((lost.check(), held.check()), (Err(Error::SessionExpired), Ok(())));
+    lost.unlock().unwrap();
+    drop(lost);
+    held.check().unwrap();
+    let again = mutex.lock().unwrap();
+    drop(held);
+    again.check().unwrap();
+    drop(again);
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// Somebody may write to the key, which leaves its rank alone (R-LCK-4); it is given back nevertheless.
+#[test]
+fn a_key_that_was_written_to_is_given_back() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let held = Mutex::reentrant(&one, "l").lock().unwrap();
+    store.put(("l/1", "foreign")).unwrap();
+    held.check().unwrap();
+    drop(held);
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// Only the first entry of a session and the last exit change the key, unless the two meet.
+#[test]
+fn getting_it_again_is_no_revision() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::reentrant(&one, "l");
+    let outer = mutex.enqueue().wait().unwrap();
+    for _ in 0..3 {
+        drop(mutex.enqueue().wait().unwrap());
+    }
+    drop(outer);
+    assert_eq!(events(&store, 2), ["put l/1= 2/2/1 #1", "delete l/1 3"]);
+}
+
+/// Guards, re-entrant guards and the services' callers queue on one name, and take turns by create revision.
+#[test]
+fn mixed_company_takes_turns() {
+    let (store, _clock) = manual();
+    let sessions: Vec<Session> = (0..4).map(|_| session(&store, 5)).collect();
+    let locks = LockService::new(store.client());
+    let first = Mutex::new(&sessions[0], "l").lock().unwrap();
+    let mut reentrant = Mutex::reentrant(&sessions[1], "l").enqueue();
+    let lease = sessions[2].lease();
+    let mut service = locks.lock(LockRequest { name: "l".into(), lease });
+    let mut guard = Mutex::new(&sessions[1], "l").enqueue();
+    let mut by_nobody = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE });
+    let mut last = Mutex::reentrant(&sessions[3], "l").enqueue();
+    // One that comes later and shares a key has the place of the key.
+    let mut with_the_first = Mutex::reentrant(&sessions[1], "l").enqueue();
+
+    assert!(is_waiting(&mut reentrant) && is_waiting(&mut with_the_first));
+    drop(first);
+    let (one, other) = (taken(&mut reentrant), taken(&mut with_the_first));
+    assert!(service.try_take().unwrap().is_none() && one.token() == other.token());
+    drop((one, other));
+    let served = service.try_take().unwrap().expect("it is its turn");
+    assert!(is_waiting(&mut guard));
+    locks.unlock(UnlockRequest { key: served.key }).wait().unwrap();
+    let held = taken(&mut guard);
+    assert!(by_nobody.try_take().unwrap().is_none());
+    drop(held);
+    let served = by_nobody.try_take().unwrap().expect("it is its turn");
+    assert!(is_waiting(&mut last));
+    locks.unlock(UnlockRequest { key: served.key }).wait().unwrap();
+    drop(taken(&mut last));
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// The key is etcd's own, so a caller of the service with the session's lease has the lock too (R-LCK-6).
+#[test]
+fn the_service_shares_it_by_the_lease() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let locks = LockService::new(store.client());
+    let lock = LockRequest { name: "l".into(), lease: one.lease() };
+    let held = locks.lock(lock.clone()).wait().unwrap();
+    let guard = Mutex::reentrant(&one, "l").try_lock().unwrap().expect("its key is the oldest");
+    assert_eq!(guard.key(), held.key);
+    locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
+    assert_eq!(
+        guard.check(),
+        Err(Error::SessionExpired),
+        "whoever unlocks by the service deletes it (R-LCK-12)"
+    );
+}
+
+/// Its waiters are told of the session's end at once (R-LCK-7).
+#[test]
+fn a_waiter_whose_session_ends_is_told_at_once() {
+    let (store, clock) = manual();
+    let (one, two) = (session(&store, 5), session(&store, 60));
+    let held = Mutex::new(&two, "l").lock().unwrap();
+    let mut waiting = [0; 2].map(|_| Mutex::reentrant(&one, "l").enqueue());
+    one.pause().unwrap();
+    clock.advance(secs(5));
+    for ticket in &mut waiting {
+        assert_eq!(ticket.try_take().map(drop), Err(Error::SessionExpired));
+    }
+    assert_eq!(Mutex::reentrant(&one, "l").lock().map(drop), Err(Error::LeaseNotFound));
+    drop((waiting, held));
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// The last guard is given back while the next one asks: whichever comes first, a guard that is handed out has its key.
+#[test]
+fn coming_and_going_may_meet() {
+    guarded(|| {
+        for backwards in [false, true] {
+            let remote = Remote::new();
+            let client = Client::new(remote.clone());
+            let one = Session::open(client.clone(), secs(60)).unwrap();
+            let mutex = Mutex::reentrant(&one, "l");
+            let first = mutex.lock().unwrap();
+            remote.hold();
+            drop(first);
+            let mut next = mutex.enqueue();
+            let mut third = mutex.enqueue();
+            remote.release(backwards);
+            let guards: Vec<MutexGuard> = [&mut next, &mut third]
+                .map(|ticket| ticket.wait_timeout(secs(0)).unwrap().unwrap_or_else(|| panic!("{ticket:?}")))
+                .into();
+            for guard in &guards {
+                guard.check().unwrap();
+            }
+            drop(guards);
+            remote.advance(millis(1));
+            let left = client.get(Get::prefix("l/").count_only()).wait().unwrap().count();
+            assert_eq!(left, 0);
+        }
+    });
+}
+
+/// The same among threads over a store.
+#[test]
+fn threads_come_and_go() {
+    let store = Store::new();
+    let one = session(&store, 60);
+    let mutex = Mutex::reentrant(&one, "l");
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (mutex, store) = (&mutex, &store);
+            scope.spawn(move || {
+                for n in 0..2_000 {
+                    let guard = mutex.lock().expect("the session lives");
+                    assert_eq!(guard.check(), Ok(()), "round {n} of thread {thread}");
+                    if n % 7 == 0 {
+                        let inner = mutex.enqueue().wait().expect("the session lives");
+                        drop(guard);
+                        assert_eq!(inner.check(), Ok(()));
+                    }
+                    if n % 100 == 0 {
+                        store.put(Put::new("l/1", "touched").lease(LeaseId::new(1))).expect("it is open");
+                        drop(mutex.lock());
+                    }
+                }
+            });
+        }
+    });
+    drop(mutex.lock());
+    assert_eq!(all_keys(&store), [""; 0]);
+}
