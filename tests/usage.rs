@@ -1,0 +1,98 @@
+//! How users use it: a service of theirs under test, with time in the test's hands. The README shows these.
+
+use std::time::Duration;
+
+use leasehold::concurrency::{Election, Mutex, Session};
+use leasehold::{Client, Error, ManualClock, Result, Store, TxnOp};
+
+const TTL: Duration = Duration::from_secs(5);
+
+/// A user's own service: several instances of it run, and the one that leads ticks.
+struct Scheduler {
+    session: Session,
+    leadership: leasehold::Ticket<leasehold::concurrency::Leadership>,
+    leads: Option<leasehold::concurrency::Leadership>,
+}
+
+impl Scheduler {
+    fn start(client: impl Into<Client>, name: &'static str) -> Result<Self> {
+        let session = Session::open(client, TTL)?;
+        let leadership = Election::new(&session, "scheduler").stand(name);
+        Ok(Self { session, leadership, leads: None })
+    }
+
+    /// Whether it leads, and has written that it does.
+    fn tick(&mut self) -> Result<bool> {
+        if self.leads.is_none() {
+            self.leads = self.leadership.try_take()?;
+        }
+        let Some(leads) = &self.leads else {
+            return Ok(false);
+        };
+        leads.txn().and_then([TxnOp::put("scheduler/ticked", leads.key())]).commit()?;
+        Ok(true)
+    }
+}
+
+#[test]
+fn the_second_takes_over_when_the_first_hangs() -> Result<()> {
+    let clock = ManualClock::new();
+    let store = Store::builder().clock(clock.clone()).build();
+    let (mut first, mut second) = (Scheduler::start(&store, "a")?, Scheduler::start(&store, "b")?);
+    assert_eq!((first.tick()?, second.tick()?), (true, false));
+
+    first.session.pause()?; // the process hangs: nobody renews its lease
+    clock.advance(TTL); // no real time passes
+
+    assert_eq!(second.tick(), Ok(true));
+    assert_eq!(first.tick(), Err(Error::NotLeader));
+    Ok(())
+}
+
+/// A job that must not run twice, whichever of two workers comes first, and though one of them crashes.
+#[test]
+fn a_job_is_done_once() -> Result<()> {
+    let clock = ManualClock::new();
+    let store = Store::builder().clock(clock.clone()).build();
+    let run = |session: &Session| -> Result<bool> {
+        let mutex = Mutex::new(session, "job/lock");
+        let Some(guard) = mutex.try_lock()? else {
+            return Ok(false);
+        };
+        let is_new = leasehold::Compare::version("job/done", leasehold::CompareOp::Equal, 0);
+        let done = guard.txn().when([is_new]).and_then([TxnOp::put("job/done", "yes")]).commit()?;
+        Ok(done.succeeded())
+    };
+    let (one, two) = (Session::open(&store, TTL)?, Session::open(&store, TTL)?);
+    let crashed = Mutex::new(&one, "job/lock").lock()?;
+    one.pause()?; // it crashes with the lock held
+    std::mem::forget(crashed);
+    assert!(!run(&two)?, "{}", Mutex::new(&two, "job/lock").queue()?);
+    clock.advance(TTL);
+    assert!(run(&two)?);
+    assert!(!run(&two)?, "it was done");
+    Ok(())
+}
+
+/// The same seed, the same bytes: two runs of a small world with sessions that hang end in the same state.
+#[test]
+fn the_same_moves_give_the_same_bytes() -> Result<()> {
+    let run = || -> Result<Vec<u8>> {
+        let clock = ManualClock::new();
+        let store = Store::builder().clock(clock.clone()).build();
+        let sessions: Vec<Session> = (0..3).map(|_| Session::open(&store, TTL)).collect::<Result<_>>()?;
+        for n in 0..30 {
+            let session = &sessions[n * 7 % 3];
+            drop(Mutex::new(session, format!("l{}", n % 2)).try_lock()?);
+            if n % 5 == 0 {
+                drop(session.pause());
+            }
+            clock.advance(Duration::from_millis(100));
+        }
+        let mut saved = Vec::new();
+        store.save(&mut saved).expect("a vector takes everything");
+        Ok(saved)
+    };
+    assert_eq!(run()?, run()?);
+    Ok(())
+}
