@@ -1,0 +1,124 @@
+//! Locks over a backend whose calls overlap and overtake each other: whatever happens at whatever moment, one holds the lock,
+//! who was first is first, nobody waits in vain, and nothing is left behind (R-LCK-3 to R-LCK-11).
+
+mod holds_world;
+mod seam_tools;
+mod shorthand;
+mod stepped;
+
+use std::collections::BTreeSet;
+
+use holds_world::{Rules, World};
+use leasehold::concurrency::{Mutex, Session};
+use proptest::prelude::*;
+use seam_tools::{Count, poll_with};
+use shorthand::{all_keys, events, secs, text};
+use stepped::{Manners, Stepped};
+
+fn run(seed: u64, rules: Rules) {
+    let mut world = World::new(seed, rules);
+    for _ in 0..300 {
+        world.act();
+    }
+    world.end();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn whatever_overtakes_what_one_holds_the_lock(seed: u64) {
+        run(seed, Rules::default());
+    }
+
+    /// Some calls are answered when they are made, as a store's are; and history is compacted now and then (R-LCK-14).
+    #[test]
+    fn whatever_is_answered_at_once_one_holds_the_lock(seed: u64) {
+        run(seed, Rules { manners: Manners { at_once: 3, ..Manners::default() }, compacts: true });
+    }
+
+    /// Calls that fail, and of which nobody can tell whether they were applied, may leave keys behind until their leases end; but
+    /// there are never two holders.
+    #[test]
+    fn whatever_fails_one_holds_the_lock(seed: u64) {
+        let manners = Manners { at_once: 8, refused: 24, lost: 24 };
+        run(seed, Rules { manners, ..Rules::default() });
+    }
+}
+
+/// R-LCK-9: a wait is given up after any number of steps, before what the last one brought was looked at. Of its key nothing is
+/// left, and who waits behind it gets the lock.
+#[test]
+fn a_ticket_dropped_at_any_moment_leaves_no_key() {
+    let last = (0..100).find(|&steps| has_got_after(steps)).expect("it gets the lock at last");
+    assert!(last > 6, "its key is put, and looked for twice: {last} steps");
+}
+
+/// Whether the ticket had become a guard by then. If not, it is dropped.
+fn has_got_after(steps: usize) -> bool {
+    let stepped = Stepped::new(0);
+    let session = Session::open(stepped.client(), secs(5)).expect("it is granted");
+    let mutex = Mutex::new(&session, "l");
+    let mut held = mutex.lock().ok();
+    let (mut given_up, mut behind) = (mutex.enqueue(), mutex.enqueue());
+    for _ in 0..steps {
+        if given_up.try_take().expect("the session lives").is_some() {
+            return true;
+        }
+        if !stepped.step_in_order() {
+            held = None;
+        }
+    }
+    drop((given_up, held));
+    let mut looks = 0;
+    let guard = loop {
+        stepped.settle();
+        if let Some(guard) = behind.try_take().expect("the session lives") {
+            break guard;
+        }
+        looks += 1;
+        assert!(looks < 10, "it waits in vain: {}", mutex.queue().expect("the store is open"));
+    };
+    assert_eq!(all_keys(stepped.store()), [text(guard.key())]);
+    drop(guard);
+    stepped.settle();
+    assert_eq!(all_keys(stepped.store()), [""; 0]);
+    false
+}
+
+/// R-LCK-4: whoever waits watches whoever is before it, and nobody else.
+#[test]
+fn a_release_wakes_one() {
+    let stepped = Stepped::new(0);
+    let session = Session::open(stepped.client(), secs(5)).unwrap();
+    let mutex = Mutex::new(&session, "l");
+    let held = mutex.lock().unwrap();
+    let mut queue: Vec<_> = (0..5).map(|_| (mutex.enqueue(), Count::default())).collect();
+    for _ in 0..3 {
+        for (ticket, woken) in &mut queue {
+            assert!(poll_with(ticket, &woken.waker()).is_pending());
+        }
+        stepped.settle();
+    }
+    let before: Vec<_> = queue.iter().map(|(_, woken)| woken.get()).collect();
+    drop(held);
+    stepped.settle();
+    let woken = queue.iter().zip(before).filter(|((_, woken), before)| woken.get() > *before);
+    assert_eq!(woken.count(), 1);
+}
+
+/// A call is applied though nobody waits for its answer; and a later one may come before it.
+#[test]
+fn calls_overtake_each_other() {
+    let mut orders = BTreeSet::new();
+    for seed in 0..20 {
+        let stepped = Stepped::new(seed);
+        for n in ["1", "2", "3"] {
+            drop(stepped.client().put(("k", n)));
+        }
+        assert_eq!(all_keys(stepped.store()), [""; 0]);
+        stepped.settle();
+        orders.insert(events(stepped.store(), 1));
+    }
+    assert_eq!(orders.len(), 6, "in any order");
+}
