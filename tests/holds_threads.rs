@@ -1,0 +1,257 @@
+//! Locks under threads: real ones, and ten seconds of real time, because what is looked for are the meetings of threads with each
+//! other and with the timer that ends leases, and only they make those. What is asserted holds in every order and at any
+//! speed; no test asserts how long something takes, but for one that is stuck.
+
+mod shorthand;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Builder};
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use leasehold::concurrency::{self, Fence, MutexGuard, Session};
+use leasehold::{Client, Error, Get, Limits, Result, Store, Timestamp, TxnOp};
+use shorthand::{Random, millis, secs};
+
+const THREADS: usize = 32;
+const LOCKS: usize = 64;
+const TTL: Duration = millis(100);
+const TIME: Duration = secs(10);
+/// Who is not done by then is stuck.
+const STUCK: Duration = secs(100);
+
+/// A lock, and what it protects.
+struct Lock {
+    name: String,
+    /// Protected by a fence.
+    cell: Mutex<Cell>,
+    /// How often the fence admitted a write.
+    admitted: AtomicU64,
+    /// How many writes of the counter in the store are known to have been run.
+    committed: AtomicU64,
+    /// How many who came too late were refused.
+    refused: AtomicU64,
+}
+
+#[derive(Default)]
+struct Cell {
+    fence: Fence,
+    counter: u64,
+}
+
+impl Lock {
+    fn new(n: usize) -> Self {
+        let [admitted, committed, refused] = Default::default();
+        Self { name: format!("l/{n}"), cell: Mutex::default(), admitted, committed, refused }
+    }
+
+    /// The key that guards write. It is outside of the locks' keys.
+    fn written(&self) -> String {
+        format!("written/{}", self.name)
+    }
+
+    /// Does something with the counter, if the fence admits the guard.
+    fn access<T>(&self, guard: &MutexGuard, act: impl FnOnce(&mut u64) -> T) -> Result<T> {
+        let mut cell = self.cell.lock().expect("nobody panicked with it");
+        cell.fence.admit(guard.token())?;
+        Ok(act(&mut cell.counter))
+    }
+
+    /// Adds one to the counter, in two accesses: it would be wrong if somebody else came in between and was not noticed.
+    fn count(&self, guard: &MutexGuard) {
+        let read = self.access(guard, |counter| *counter);
+        thread::yield_now();
+        match read.and_then(|read| self.access(guard, |counter| *counter = read + 1)) {
+            Ok(()) => self.admitted.fetch_add(1, Ordering::Relaxed),
+            Err(Error::StaleToken { .. }) => {
+                assert_eq!(
+                    guard.check(),
+                    Err(Error::SessionExpired),
+                    "only who has lost the lock is refused"
+                );
+                self.refused.fetch_add(1, Ordering::Relaxed)
+            }
+            Err(error) => panic!("a fence says nothing else than {error}"),
+        };
+    }
+
+    /// Adds one to the counter in the store (R-MTX-5).
+    fn count_in_store(&self, guard: &MutexGuard, client: &Client) {
+        let counted = self.counted(client);
+        thread::yield_now();
+        let put = TxnOp::put(self.written(), (counted + 1).to_string());
+        match guard.txn().and_then([put]).commit() {
+            Ok(_) => self.committed.fetch_add(1, Ordering::Relaxed),
+            Err(Error::SessionExpired) => self.refused.fetch_add(1, Ordering::Relaxed),
+            Err(error) => panic!("a txn says nothing else than {error}"),
+        };
+    }
+
+    /// The counter in the store.
+    fn counted(&self, client: &Client) -> u64 {
+        let found = client.get(self.written()).wait().expect("the store is open");
+        let number = found.kvs().first().map(|kv| kv.value_str().expect("a number is text").parse());
+        number.map_or(0, |number| number.expect("it is a number"))
+    }
+}
+
+/// What one of the threads does.
+struct Worker {
+    store: Store,
+    session: Session,
+    locks: Arc<Vec<Lock>>,
+    random: Random,
+}
+
+impl Worker {
+    fn new(store: &Store, locks: &Arc<Vec<Lock>>, n: usize) -> Self {
+        let (session, random) = (open(store), Random::new(n as u64));
+        Self { store: store.clone(), session, locks: Arc::clone(locks), random }
+    }
+
+    fn run(mut self, until: Timestamp) {
+        let locks = Arc::clone(&self.locks);
+        while self.store.now() < until {
+            // Some locks are wanted more than others.
+            let wanted = if self.random.one_in(2) { 4 } else { LOCKS as u64 };
+            let lock = &locks[self.random.below(wanted) as usize];
+            match self.acquire(lock) {
+                Ok(Some(guard)) => self.work(lock, guard),
+                Ok(None) => {}
+                Err(Error::SessionExpired | Error::LeaseNotFound) => self.session = open(&self.store),
+                Err(error) => panic!("a lock says nothing else than {error}"),
+            }
+            match self.random.below(128) {
+                0 => self.hang(),
+                1 => self.expire_any(),
+                2..=9 => self.nap(millis(5)),
+                _ => {}
+            }
+        }
+    }
+
+    fn acquire(&mut self, lock: &Lock) -> Result<Option<MutexGuard>> {
+        let mutex = concurrency::Mutex::new(&self.session, &lock.name);
+        match self.random.below(8) {
+            0..=2 => mutex.lock().map(Some),
+            3 => mutex.try_lock(),
+            4..=6 => {
+                let time = Duration::from_micros(self.random.below(5_000));
+                let mut ticket = mutex.enqueue();
+                ticket.wait_timeout(time)
+            }
+            _ => {
+                let ticket = mutex.enqueue();
+                self.nap(Duration::from_micros(500));
+                drop(ticket);
+                Ok(None)
+            }
+        }
+    }
+
+    fn work(&mut self, lock: &Lock, guard: MutexGuard) {
+        let client = self.store.client();
+        lock.count(&guard);
+        if self.random.one_in(64) {
+            self.hang();
+        }
+        lock.count_in_store(&guard, &client);
+        lock.count(&guard);
+        if self.random.one_in(2) {
+            guard.unlock().expect("the store is open");
+            assert_eq!(guard.check(), Err(Error::SessionExpired), "it is given back");
+        }
+    }
+
+    /// Is not heard of for a time, often longer than the session lives without that.
+    fn hang(&mut self) {
+        match self.session.pause() {
+            Ok(()) | Err(Error::LeaseNotFound) => self.nap(TTL * 2),
+            Err(error) => panic!("a session says nothing else than {error}"),
+        }
+        match self.session.resume() {
+            Ok(()) | Err(Error::LeaseNotFound) => {}
+            Err(error) => panic!("a session says nothing else than {error}"),
+        }
+    }
+
+    /// Ends anybody's session.
+    fn expire_any(&mut self) {
+        let leases = self.store.leases().expect("the store is open").leases().to_vec();
+        if !leases.is_empty() {
+            // Its owner, or time, may end it first.
+            drop(self.store.expire(self.random.pick(&leases)));
+        }
+    }
+
+    /// Sleeps for some part of that time.
+    fn nap(&mut self, at_most: Duration) {
+        let time = at_most * self.random.below(101) as u32 / 100;
+        self.store.client().sleep(time).wait().expect("the store is open");
+    }
+}
+
+fn open(store: &Store) -> Session {
+    Session::open(store, TTL).expect("a lease is granted")
+}
+
+/// Starts a thread that says when it is done.
+fn start(worker: Worker, until: Timestamp, done: Sender<()>) -> thread::JoinHandle<()> {
+    let run = move || {
+        worker.run(until);
+        done.send(()).expect("the test waits for it");
+    };
+    Builder::new().spawn(run).expect("a thread can be started")
+}
+
+#[test]
+fn threads_whose_sessions_come_and_go_count_exactly() {
+    let limits = Limits { min_lease_ttl: millis(1), ..Limits::default() };
+    let store = Store::builder().limits(limits).build();
+    let client = store.client();
+    let locks = Arc::new((0..LOCKS).map(Lock::new).collect::<Vec<_>>());
+    let (done, is_done) = bounded(THREADS);
+    let until = store.now() + TIME;
+    let threads: Vec<_> =
+        (0..THREADS).map(|n| start(Worker::new(&store, &locks, n), until, done.clone())).collect();
+    drop(done);
+    for _ in 0..THREADS {
+        match is_done.recv_timeout(STUCK) {
+            Ok(()) => {}
+            Err(error) if error.is_disconnected() => break,
+            Err(_) => panic!("somebody is stuck:\n{}", queues(&store, &locks)),
+        }
+    }
+    threads.into_iter().for_each(|thread| thread.join().expect("a worker has come to its end"));
+
+    check_counts(&locks, &client);
+    assert_eq!(store.get(Get::prefix("l/").count_only()).unwrap().count(), 0, "keys are left over");
+    assert_eq!(store.leases().unwrap().leases(), [], "leases are left over");
+}
+
+/// That they are exact, and that much happened.
+fn check_counts(locks: &[Lock], client: &Client) {
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    let (mut all_admitted, mut all_committed, mut all_refused) = (0, 0, 0);
+    for lock in locks {
+        let counter = lock.cell.lock().expect("nobody panicked with it").counter;
+        let (admitted, committed) = (load(&lock.admitted), load(&lock.committed));
+        assert_eq!(counter, admitted, "the fence admitted so many");
+        assert_eq!(lock.counted(client), committed, "so many were run");
+        all_admitted += admitted;
+        all_committed += committed;
+        all_refused += load(&lock.refused);
+    }
+    let much = all_admitted > 1_000 && all_committed > 500 && all_refused > 0;
+    assert!(much, "{all_admitted} admitted, {all_committed} run, {all_refused} refused");
+}
+
+/// Who holds what, and who waits for it.
+fn queues(store: &Store, locks: &[Lock]) -> String {
+    let session = Session::open(store, secs(60)).expect("a lease is granted");
+    let queue =
+        |lock: &Lock| concurrency::Mutex::new(&session, &lock.name).queue().expect("the store is open");
+    let queues = locks.iter().map(queue).filter(|queue| queue.holder().is_some());
+    queues.map(|queue| queue.to_string()).collect::<Vec<_>>().join("\n")
+}
