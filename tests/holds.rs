@@ -9,6 +9,7 @@ mod stepped;
 use std::collections::BTreeSet;
 
 use holds_world::{Rules, World};
+use leasehold::Error;
 use leasehold::concurrency::{Mutex, Session};
 use proptest::prelude::*;
 use seam_tools::{Count, poll_with};
@@ -105,6 +106,34 @@ fn a_release_wakes_one() {
     stepped.settle();
     let woken = queue.iter().zip(before).filter(|((_, woken), before)| woken.get() > *before);
     assert_eq!(woken.count(), 1);
+}
+
+/// R-LCK-7: the key is deleted after it was looked for, and seen to be deleted before the answer to that comes.
+#[test]
+#[ignore = "what is seen while an answer is awaited is forgotten, also that the own key was deleted"]
+fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
+    let stepped = Stepped::new(0);
+    let session = Session::open(stepped.client(), secs(5)).unwrap();
+    let mutex = Mutex::new(&session, "l");
+    let _held = mutex.lock().unwrap();
+    let mut before = mutex.enqueue();
+    stepped.settle();
+    let mut waiting = mutex.enqueue();
+    for _ in 0..2 {
+        stepped.settle();
+        assert!(before.try_take().unwrap().is_none() && waiting.try_take().unwrap().is_none());
+    }
+    drop(before);
+    stepped.settle();
+    assert!(waiting.try_take().unwrap().is_none(), "it looks who is before it now");
+    assert!(stepped.step_in_order(), "that is applied");
+    stepped.store().delete("l/1-2").unwrap();
+    // It sees that, and says so now or when the answer has come.
+    let told = waiting.try_take().and_then(|_| {
+        stepped.settle();
+        waiting.try_take()
+    });
+    assert_eq!(told.map(drop), Err(Error::SessionExpired));
 }
 
 /// R-LCK-5, R-LCK-9: not even one that has the name of a hold that is over. It would outlive the session.
