@@ -6,6 +6,8 @@
 
 #[path = "support/fan_out.rs"]
 mod fan_out;
+#[path = "support/hand_over.rs"]
+mod hand_over;
 #[path = "support/queue.rs"]
 mod queue;
 #[path = "support/rounds.rs"]
@@ -50,6 +52,9 @@ fn main() {
     }
     if is_wanted("T11") {
         fan_out::figures(&mut table, KEYS, ROUNDS);
+    }
+    if is_wanted("T15") {
+        hand_over::figures(&mut table);
     }
     if is_wanted("queue") {
         queue::figures(&mut table);
