@@ -3,51 +3,71 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use leasehold::service::{LockRequest, LockResponse, LockService, UnlockRequest};
+use leasehold::concurrency::{Mutex, Session};
+use leasehold::service::{LockRequest, LockService, UnlockRequest};
 use leasehold::{Grant, Store, Ticket};
 
 use crate::table::{Spread, Table, Target};
 use crate::workloads::timed;
 
+const TTL: Duration = Duration::from_secs(600);
+const TIMES: usize = 200;
+
 /// How many wait, and what a release and its taking by the next may take, in microseconds.
-const QUEUES: [(usize, &str, Option<f64>); 4] = [
-    (1, "hand-over, 1 in the queue", None),
-    (100, "hand-over, 100 in the queue", None),
-    (1_000, "hand-over, 1k in the queue", None),
-    (10_000, "hand-over, 10k in the queue", Some(50.0)),
+const QUEUES: [(usize, [&str; 2], Option<f64>); 4] = [
+    (1, ["service's hand-over, 1 in the queue", "guard's hand-over, 1 in the queue"], None),
+    (100, ["service's hand-over, 100 in the queue", "guard's hand-over, 100 in the queue"], None),
+    (1_000, ["service's hand-over, 1k in the queue", "guard's hand-over, 1k in the queue"], None),
+    (10_000, ["service's hand-over, 10k in the queue", "guard's hand-over, 10k in the queue"], Some(50.0)),
 ];
 
+/// Those of the lock service, and those of guards.
 pub(crate) fn figures(table: &mut Table) {
-    for (waiters, workload, must) in QUEUES {
-        let target = Target { name: "queue", workload, unit: "us", must, aim: None };
-        let times = hand_overs(waiters, 200);
-        let micros = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
-        table.add(target, Spread::of(micros), "200 hand-overs, by one thread");
+    for (waiters, workloads, must) in QUEUES {
+        for (workload, times) in workloads.into_iter().zip([of_the_service(waiters), of_guards(waiters)]) {
+            let target = Target { name: "queue", workload, unit: "us", must, aim: None };
+            let micros = times.iter().map(|time| time.as_secs_f64() * 1e6).collect();
+            table.add(target, Spread::of(micros), &format!("{TIMES} hand-overs, by one thread"));
+        }
     }
 }
 
-/// Each release, and the next waiter's finding out. Who had the lock queues again, which is not counted.
-fn hand_overs(waiters: usize, times: usize) -> Vec<Duration> {
+fn of_the_service(waiters: usize) -> Vec<Duration> {
     let store = Store::new();
     let locks = LockService::new(store.client());
-    let mut queue: VecDeque<Ticket<LockResponse>> = VecDeque::new();
     let lock = || {
-        let lease =
-            store.grant(Grant::new(Duration::from_secs(600)).standing()).expect("a lease is granted").id();
+        let lease = store.grant(Grant::new(TTL).standing()).expect("a lease is granted").id();
         locks.lock(LockRequest { name: "queue".into(), lease })
     };
+    hand_overs(waiters, lock, |held| {
+        locks.unlock(UnlockRequest { key: held.key.clone() }).wait().expect("the key is there");
+    })
+}
+
+fn of_guards(waiters: usize) -> Vec<Duration> {
+    let store = Store::new();
+    let lock = || {
+        let session = Session::open(&store, TTL).expect("a lease is granted");
+        Mutex::new(&session, "queue").enqueue()
+    };
+    hand_overs(waiters, lock, |held| held.unlock().expect("the store is open"))
+}
+
+/// Each release, and the next waiter's finding out. Who had the lock queues again, each time with a lease of his own, which is not
+/// counted.
+fn hand_overs<T>(waiters: usize, lock: impl Fn() -> Ticket<T>, unlock: impl Fn(&T)) -> Vec<Duration> {
     let mut held = lock().wait().expect("the lock is free");
-    queue.extend((0..waiters).map(|_| lock()));
+    let mut queue: VecDeque<Ticket<T>> = (0..waiters).map(|_| lock()).collect();
     let hand_over = |_| {
         let mut next = queue.pop_front().expect("somebody waits");
         let mut taken = None;
         let time = timed(|| {
-            locks.unlock(UnlockRequest { key: held.key.clone() }).wait().expect("the key is there");
+            unlock(&held);
             taken = next.try_take().expect("its lease lives");
         });
         held = taken.expect("it is its turn");
         queue.push_back(lock());
         time
     };
-    (0..times).map(hand_over).collect()
+    (0..TIMES).map(hand_over).collect()
 }
