@@ -27,6 +27,11 @@ impl Wake for Unpark {
 /// The flag, not the thread's token, says whether to poll again. So a token that was left over only makes another round;
 /// and one that another `park_until` below this one on the same thread consumed is not missed, because the flag was set
 /// before it.
+///
+/// It parks without spinning first. To spin and yield gives the core to others that are busy on it: with one such on each
+/// core, a lock went from thread to thread in 700 us instead of 12 if both were on one core, and in 2 to 4 ms instead of 18 us
+/// on two. To spin without yielding gains only if it outlasts the other's whole turn, and costs as much where it does not:
+/// with 20 us of it a lock was handed over in 5 us instead of 10 on two cores, and in 21 us instead of 3 on one.
 pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     if poll(&mut Context::from_waker(Waker::noop())).is_ready() {
         return;
