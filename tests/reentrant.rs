@@ -150,7 +150,7 @@ fn the_service_shares_it_by_the_lease() {
     let one = session(&store, 5);
     let locks = LockService::new(store.client());
     let lock = LockRequest { name: "l".into(), lease: one.lease() };
-    let held = locks.lock(lock.clone()).wait().unwrap();
+    let held = locks.lock(lock).wait().unwrap();
     let guard = Mutex::reentrant(&one, "l").try_lock().unwrap().expect("its key is the oldest");
     assert_eq!(guard.key(), held.key);
     locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
