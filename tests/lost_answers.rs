@@ -1,0 +1,252 @@
+//! Locks and elections over a backend whose answers are lost: whoever asks does not know whether it was done. And over one that
+//! answers later, or compacts at the worst moment.
+
+#[expect(dead_code, reason = "other tests use the rest")]
+mod remote;
+mod seam_tools;
+mod service_shorthand;
+mod shorthand;
+
+use std::pin::Pin;
+use std::sync::{Arc, Mutex as Slot};
+use std::task::{Context, Poll};
+
+use leasehold::concurrency::{Election, Mutex, Session};
+use leasehold::{
+    Backend, Call, Client, Compact, Error, Get, Inbox, Request, Response, Store, Ticket, Timestamp,
+    WatchRequest,
+};
+use remote::Remote;
+use seam_tools::guarded;
+use service_shorthand::{Moment, meddling};
+use shorthand::{all_keys, keys, manual, put, secs, taken};
+
+/// What becomes of a request whose answer is lost.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// It was not done.
+    Request,
+    /// It was done.
+    Answer,
+}
+
+/// Loses the next transaction, once it is told how.
+#[derive(Clone)]
+struct Loser {
+    store: Store,
+    next: Arc<Slot<Option<Lost>>>,
+}
+
+impl Loser {
+    fn new() -> Self {
+        Self { store: manual().0, next: Arc::default() }
+    }
+
+    /// A session over it.
+    fn session(&self) -> Session {
+        Session::open(Client::new(self.clone()), secs(5)).expect("a lease is granted")
+    }
+
+    fn lose(&self, next: Lost) {
+        *self.next.lock().expect("nobody panics with it") = Some(next);
+    }
+}
+
+impl Backend for Loser {
+    fn call(&self, request: Request) -> Call<Response> {
+        let is_txn = matches!(request, Request::Txn(_));
+        let lost = self.next.lock().expect("nobody panics with it").take_if(|_| is_txn);
+        if !matches!(lost, Some(Lost::Request)) {
+            let answer = self.store.call(request);
+            if lost.is_none() {
+                return answer;
+            }
+        }
+        Call::ready(Err(Error::Stopped))
+    }
+
+    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
+        Backend::watch(&self.store, requests, inbox);
+    }
+
+    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
+        self.store.timer(at, inbox);
+    }
+
+    fn pull(&self, inbox: &Inbox) {
+        self.store.pull(inbox);
+    }
+
+    fn cancel(&self, inbox: &Inbox) {
+        self.store.cancel(inbox);
+    }
+
+    fn now(&self) -> Timestamp {
+        Store::now(&self.store)
+    }
+
+    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+        self.store.detach(task);
+    }
+
+    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+        self.store.drive(poll);
+    }
+}
+
+const KINDS: [fn(&Session, &'static str) -> Mutex; 2] = [Mutex::new, Mutex::reentrant];
+
+/// etcd's #22082: its second `Unlock` deletes the key by name, and so a lock that the session has got since, or another of the
+/// same lease.
+#[test]
+fn an_unlock_that_is_tried_again_takes_no_newer_lock() {
+    for kind in KINDS {
+        for is_of_another in [false, true] {
+            let loser = Loser::new();
+            let one = loser.session();
+            let another = Session::open_with_lease(Client::new(loser.clone()), one.lease()).unwrap();
+            let first = kind(&one, "l").lock().unwrap();
+            loser.lose(Lost::Answer);
+            assert_eq!(first.unlock(), Err(Error::Stopped));
+            let newer = kind(if is_of_another { &another } else { &one }, "l").try_lock().unwrap();
+            let newer = newer.expect("it was given back");
+            assert_eq!(newer.key() == first.key(), is_of_another || first.key() == b"l/1");
+            first.unlock().unwrap();
+            drop(first);
+            assert_eq!(newer.check(), Ok(()));
+            drop(newer);
+            assert_eq!(all_keys(&loser.store), [""; 0]);
+        }
+    }
+}
+
+/// What was not done is done by trying again, and the lock is held until then.
+#[test]
+fn an_unlock_that_was_not_done_is_tried_again() {
+    for kind in KINDS {
+        let loser = Loser::new();
+        let (one, two) = (loser.session(), loser.session());
+        let first = kind(&one, "l").lock().unwrap();
+        let mut waiting = kind(&two, "l").enqueue();
+        loser.lose(Lost::Request);
+        assert_eq!(first.unlock(), Err(Error::Stopped));
+        assert_eq!((first.check(), waiting.try_take().unwrap().is_none()), (Ok(()), true));
+        first.unlock().unwrap();
+        drop(taken(&mut waiting));
+    }
+}
+
+/// Who gets a re-entrant lock again while it is not known whether it was given back has it.
+#[test]
+fn a_lock_that_is_got_again_meanwhile_stays() {
+    for lost in [Lost::Request, Lost::Answer] {
+        let loser = Loser::new();
+        let one = loser.session();
+        let mutex = Mutex::reentrant(&one, "l");
+        let first = mutex.lock().unwrap();
+        loser.lose(lost);
+        assert_eq!(first.unlock(), Err(Error::Stopped));
+        let again = mutex.lock().unwrap();
+        first.unlock().unwrap();
+        assert_eq!(again.check(), Ok(()), "{lost:?}");
+        drop((first, again));
+        assert_eq!(all_keys(&loser.store), [""; 0]);
+    }
+}
+
+/// A guard that is dropped after an unlock in doubt tries once more.
+#[test]
+fn dropping_tries_again() {
+    for kind in KINDS {
+        for lost in [Lost::Request, Lost::Answer] {
+            let loser = Loser::new();
+            let one = loser.session();
+            let held = kind(&one, "l").lock().unwrap();
+            loser.lose(lost);
+            assert_eq!(held.unlock(), Err(Error::Stopped));
+            drop(held);
+            assert_eq!(all_keys(&loser.store), [""; 0]);
+        }
+    }
+}
+
+/// etcd's #22123: its `Resign` forgets that it leads though it could not resign, and does nothing when it is tried again.
+#[test]
+fn a_resignation_that_failed_is_tried_again() {
+    for lost in [Lost::Request, Lost::Answer] {
+        let loser = Loser::new();
+        let (one, two) = (loser.session(), loser.session());
+        let leader = Election::new(&one, "e").campaign("one").unwrap();
+        let mut waiting = Election::new(&two, "e").stand("two");
+        loser.lose(lost);
+        assert_eq!(leader.resign(), Err(Error::Stopped));
+        let still_leads = matches!(lost, Lost::Request);
+        assert_eq!((leader.check().is_ok(), leader.proclaim("still").is_ok()), (still_leads, still_leads));
+        leader.resign().unwrap();
+        let next = taken(&mut waiting);
+        leader.resign().unwrap();
+        drop(leader);
+        next.check().unwrap();
+    }
+}
+
+/// etcd's #9715 and #21128: a wait that cannot be watched, because what it waits for was compacted meanwhile, leaves its key
+/// behind there. Here it looks again, and goes on.
+#[test]
+fn a_compaction_at_the_worst_moment_does_not_matter() {
+    let (store, _clock) = manual();
+    let client = meddling(&store, |store, moment| {
+        if !matches!(moment, Moment::Watch) {
+            return false;
+        }
+        put(store, "other", "1");
+        let now = put(store, "other", "2");
+        store.compact(Compact::new(now)).is_ok()
+    });
+    let one = Session::open(client, secs(5)).unwrap();
+    let leader = Election::new(&one, "e").campaign("a").unwrap();
+    let mut waiting = Election::new(&one, "e").stand("b");
+    assert!(waiting.try_take().unwrap().is_none());
+    drop(leader);
+    drop(taken(&mut waiting));
+    assert_eq!(all_keys(&store), ["other"]);
+}
+
+/// Drops a wait over a far backend after any number of looks, with answers that are late, or come in another order.
+fn drop_at_every_phase<T>(begin: impl Fn(&Session) -> Ticket<T>) {
+    for held_at in 0..5 {
+        for backwards in [false, true] {
+            let remote = Remote::new();
+            let client = Client::new(remote.clone());
+            let settle = || (0..4).for_each(|_| remote.advance(secs(0)));
+            client.put(("a/0", "in the way")).wait().expect("the far end is there");
+            let one = Session::open(client.clone(), secs(5)).expect("a lease is granted");
+            if held_at == 0 {
+                remote.hold();
+            }
+            let mut ticket = begin(&one);
+            for step in 1..=held_at {
+                settle();
+                assert!(ticket.try_take().expect("the session lives").is_none());
+                if step == held_at {
+                    remote.hold();
+                }
+            }
+            drop(ticket); // at once: nobody waits for the far end
+            remote.release(backwards);
+            settle();
+            let left = client.get(Get::prefix("a/")).wait().expect("the far end is there");
+            assert_eq!(keys(left.kvs()), ["a/0"], "calls were held at {held_at}");
+        }
+    }
+}
+
+/// etcd's #18082 and jetcd's #291: a wait that is given up leaves no key, and giving it up waits for nothing.
+#[test]
+fn a_far_wait_leaves_no_key_whenever_it_is_dropped() {
+    guarded(|| {
+        drop_at_every_phase(|one| Mutex::new(one, "a").enqueue());
+        drop_at_every_phase(|one| Mutex::reentrant(one, "a").enqueue());
+        drop_at_every_phase(|one| Election::new(one, "a").stand("v"));
+    });
+}
