@@ -39,6 +39,23 @@ fn it_is_first_come_first_served_also_within_a_session() {
     assert!(of_two.try_lock().unwrap().is_some());
 }
 
+/// However many wait, a release wakes the next one, and nobody else.
+#[test]
+fn a_release_wakes_one_of_many() {
+    let (store, _clock) = manual();
+    let sessions = [5; 10].map(|ttl| session(&store, ttl));
+    let mut held = Mutex::new(&sessions[0], "l").lock().unwrap();
+    let mut waiting: Vec<_> = sessions.iter().map(|one| Mutex::new(one, "l").enqueue()).collect();
+    assert!(waiting.iter_mut().all(is_waiting));
+    for next in 0..waiting.len() {
+        assert!(waiting[next..].iter().all(|ticket| ticket.ready().is_empty()));
+        held.unlock().unwrap();
+        let woken: Vec<usize> = (next..10).filter(|&n| !waiting[n].ready().is_empty()).collect();
+        assert_eq!(woken, [next]);
+        held = taken(&mut waiting[next]);
+    }
+}
+
 #[test]
 fn a_dropped_ticket_gives_its_place_up_at_once() {
     let (store, _clock) = manual();

@@ -51,3 +51,22 @@ fn each_wait_is_told_with_what_it_waits_for() {
     store.close();
     assert!(store.waiters().is_err());
 }
+
+/// A deadlock: both waits are told, and no time will end them.
+#[test]
+fn two_that_wait_for_each_other_are_seen() {
+    let (store, _clock) = manual();
+    let (one, two) = (session(&store, 5).named("one"), session(&store, 5).named("two"));
+    let _held = [(&one, "x"), (&two, "y")].map(|(of, name)| Mutex::new(of, name).lock().unwrap());
+    let waiting = [(&one, "y"), (&two, "x")].map(|(of, name)| Mutex::new(of, name).enqueue());
+    assert_eq!(
+        waiters(&store),
+        [
+            "one (y/1-1, token 4, lease 1) waits for two (y/2-0, token 3, lease 2)",
+            "two (x/2-1, token 5, lease 2) waits for one (x/1-0, token 2, lease 1)",
+        ]
+    );
+    assert_eq!(store.next_deadline(), None);
+    drop(waiting);
+    assert_eq!(waiters(&store), [""; 0]);
+}
