@@ -104,13 +104,24 @@ fn tests_named_in_the_table_of_etcds_tests_exist() {
     let words = rows.flat_map(|row| row.split(|letter: char| !is_word(letter) && letter != ':'));
     let named: Vec<(&str, &str)> = words.filter_map(|word| word.split_once("::")).collect();
     assert!(named.len() > 150, "the table names tests: {}", named.len());
-    let is_missing = |(file, name): &(&str, &str)| {
-        let source = fs::read_to_string(root.join(file).with_extension("rs")).unwrap_or_default();
-        !source.contains(&format!("fn {name}("))
-    };
-    assert_none(
-        named.into_iter().filter(is_missing).map(|(file, name)| format!("{file}::{name} is not there")),
-    );
+    assert_none(missing_tests(&named));
+}
+
+/// There they are named as `tests/file.rs`: `name`.
+#[test]
+fn tests_named_in_the_documentation_exist() {
+    let asked = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/concurrency/asked.md");
+    let asked = fs::read_to_string(asked).expect("the table is there");
+    let after_folders = asked.split("`tests/").skip(1);
+    let named: Vec<(&str, &str)> = after_folders
+        .map(|rest| {
+            let (file, rest) = rest.split_once(".rs`: `").expect("a file is named with a test");
+            (file, rest.split('`').next().unwrap_or_default())
+        })
+        .collect();
+    assert!(named.len() > 50, "the table names tests: {}", named.len());
+    assert_none(missing_tests(&named));
+    assert_eq!(missing_tests(&[("mutex", "no_such_test"), ("no_such_file", "main")]).count(), 2);
 }
 
 #[test]
@@ -152,6 +163,16 @@ fn planted_violations_are_found() {
     assert_eq!(over_budget(&Source::new("src/lib.rs", &"mod a;\n".repeat(FACE_LINES_MAX + 1))).len(), 1);
     assert_eq!(banned_words(&engine("value.unwrap();")).len(), 1);
     assert_eq!(lock_sites(&engine("self.state.write().engine"), ".write()").len(), 1);
+}
+
+/// Those of some tests, named by file and name, that are not there.
+fn missing_tests(named: &[(&str, &str)]) -> impl Iterator<Item = String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    named.iter().filter_map(move |(file, name)| {
+        let source = fs::read_to_string(root.join(file).with_extension("rs")).unwrap_or_default();
+        let is_there = source.contains(&format!("fn {name}("));
+        (!is_there).then(|| format!("{file}::{name} is not there"))
+    })
 }
 
 /// The names after `crate::` or `super::super::` that the file's room may not name.

@@ -1,5 +1,6 @@
 //! Locks and elections for Rust code: fenced, cancellable, first come first served, and told when they are lost. They are recipes
 //! over a [`Client`](crate::Client), and always strict where etcd's services keep to what etcd does.
+#![doc = include_str!("asked.md")]
 
 // What has a key in a queue, and waits with it.
 mod acquire;
