@@ -190,6 +190,14 @@ fn a_candidacy_is_resumed() {
     let election = Election::new(&again, "e");
     let wrong = election.resume(place.key.clone(), place.token.next());
     assert_eq!(wrong.wait().map(drop), Err(Error::NotLeader), "and the key is not touched");
+    store.put(("other", "v")).unwrap();
+    let other = store.get("other").unwrap().kvs()[0].create_revision();
+    assert_eq!(
+        election.resume("other", other).wait().map(drop),
+        Err(Error::NotLeader),
+        "it is of no election"
+    );
+    assert_eq!(store.get("other").unwrap().count(), 1);
     let mut resumed = election.resume(place.key.clone(), place.token);
     assert!(is_waiting(&mut resumed));
     clock.advance(secs(100));
@@ -197,7 +205,7 @@ fn a_candidacy_is_resumed() {
     let leader = taken(&mut resumed);
     assert_eq!((leader.token(), leader.key()), (place.token, &place.key[..]));
     drop((leader, election, again));
-    assert_eq!(all_keys(&store), [""; 0]);
+    assert_eq!(all_keys(&store), ["other"]);
     assert_eq!(Session::open_with_lease(&store, place.lease).map(drop), Err(Error::LeaseNotFound));
 }
 

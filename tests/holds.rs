@@ -110,7 +110,6 @@ fn a_release_wakes_one() {
 
 /// R-LCK-7: the key is deleted after it was looked for, and seen to be deleted before the answer to that comes.
 #[test]
-#[ignore = "what is seen while an answer is awaited is forgotten, also that the own key was deleted"]
 fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
     let stepped = Stepped::new(0);
     let session = Session::open(stepped.client(), secs(5)).unwrap();
@@ -138,7 +137,6 @@ fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
 
 /// R-LCK-5, R-LCK-9: not even one that has the name of a hold that is over. It would outlive the session.
 #[test]
-#[ignore = "a lock takes a key that it finds under its own name for its own"]
 fn a_strangers_key_is_never_ones_own() {
     let (store, _clock) = manual();
     let session = Session::open(&store, secs(5)).unwrap();

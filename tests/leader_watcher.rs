@@ -3,7 +3,7 @@
 mod shorthand;
 
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher};
-use leasehold::service::{CampaignRequest, ElectionService};
+use leasehold::service::{CampaignRequest, ElectionService, LeaderRequest};
 use leasehold::{Error, Grant, KeyRange, Put, Store, Txn, TxnOp, Watch};
 use shorthand::{manual, secs, session, text};
 
@@ -170,6 +170,40 @@ fn it_is_received_from_as_a_watcher_is() {
     assert_eq!(in_vain, Ok(None));
     store.close();
     assert_eq!((leaders.recv(), leaders.recv()), (Err(Error::Stopped), Ok(None)));
+}
+
+/// One delivery may be several events, and an event may be there before its delivery was looked at: the token says so.
+#[test]
+fn the_token_is_put_back_while_there_is_more() {
+    let (store, _clock) = manual();
+    let mut leaders = LeaderWatcher::new(&store, "e");
+    let mut observer = ElectionService::new(store.client()).observe(LeaderRequest { name: "e".into() });
+    let (ready, observer_ready) = (leaders.ready().clone(), observer.ready().clone());
+    for round in 0..50 {
+        for n in 0..round % 7 {
+            store.put(("e/1", format!("{round}.{n}"))).unwrap();
+        }
+        if round % 5 == 0 {
+            store.delete("e/1").unwrap();
+        }
+        if round % 3 == 0 {
+            while ready.try_recv().is_ok() {
+                leaders.try_recv().unwrap();
+            }
+            while observer_ready.try_recv().is_ok() {
+                observer.try_recv().unwrap();
+            }
+        }
+    }
+    while ready.try_recv().is_ok() {
+        leaders.try_recv().unwrap();
+    }
+    while observer_ready.try_recv().is_ok() {
+        observer.try_recv().unwrap();
+    }
+    assert_eq!((leaders.try_recv(), observer.try_recv()), (Ok(None), Ok(None)), "the token told of all");
+    store.put(("e/1", "last")).unwrap();
+    assert_eq!((ready.len(), observer_ready.len()), (1, 1));
 }
 
 /// A namespace has its own elections, and their keys are shown as they are named there.

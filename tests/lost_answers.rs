@@ -250,3 +250,39 @@ fn a_far_wait_leaves_no_key_whenever_it_is_dropped() {
         drop_at_every_phase(|one| Election::new(one, "a").stand("v"));
     });
 }
+
+/// Whether the key was put is not known; so it is looked after.
+#[test]
+fn an_entry_whose_answer_is_lost_leaves_no_key() {
+    for kind in KINDS {
+        for tries in [false, true] {
+            let loser = Loser::new();
+            let one = loser.session();
+            loser.lose(Lost::Answer);
+            let mutex = kind(&one, "l");
+            let lost = if tries { mutex.try_lock().map(drop) } else { mutex.enqueue().wait().map(drop) };
+            assert_eq!(lost, Err(Error::Stopped));
+            assert_eq!(all_keys(&loser.store), [""; 0]);
+            assert!(mutex.enqueue().try_take().unwrap().is_some());
+        }
+    }
+    let loser = Loser::new();
+    let one = loser.session();
+    loser.lose(Lost::Answer);
+    assert!(Election::new(&one, "e").stand("v").try_take().is_err());
+    assert!(Election::new(&one, "e").stand("w").try_take().unwrap().is_some());
+}
+
+/// The same of a re-entrant lock that others of the session share: the last of them gives it back.
+#[test]
+fn a_shared_key_whose_answer_is_lost_is_given_back() {
+    let loser = Loser::new();
+    let one = loser.session();
+    let mutex = Mutex::reentrant(&one, "l");
+    let held = mutex.lock().unwrap();
+    loser.lose(Lost::Answer);
+    assert_eq!(mutex.enqueue().wait().map(drop), Err(Error::Stopped));
+    held.check().unwrap();
+    drop(held);
+    assert_eq!(all_keys(&loser.store), [""; 0]);
+}

@@ -7,7 +7,7 @@ mod shorthand;
 
 use leasehold::concurrency::{Mutex, MutexGuard, Session};
 use leasehold::service::{LockRequest, LockService, UnlockRequest};
-use leasehold::{Client, Error, Get, LeaseId, Put, Store, Ticket};
+use leasehold::{Client, Error, Get, LeaseId, Put, Store, Ticket, TxnOp};
 use remote::Remote;
 use seam_tools::guarded;
 use shorthand::{all_keys, events, manual, millis, secs, session, taken};
@@ -95,18 +95,46 @@ fn a_key_that_was_written_to_is_given_back() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// Only the first entry of a session and the last exit change the key, unless the two meet.
+/// Getting it again writes to the key, so that whoever is about to delete it does not; its rank stays (R-LCK-4).
 #[test]
-fn getting_it_again_is_no_revision() {
+fn getting_it_again_leaves_the_rank_alone() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
     let outer = mutex.enqueue().wait().unwrap();
-    for _ in 0..3 {
-        drop(mutex.enqueue().wait().unwrap());
-    }
-    drop(outer);
-    assert_eq!(events(&store, 2), ["put l/1= 2/2/1 #1", "delete l/1 3"]);
+    drop(mutex.enqueue().wait().unwrap());
+    assert!(mutex.try_lock().unwrap().is_some());
+    outer.unlock().unwrap();
+    let expected = ["put l/1= 2/2/1 #1", "put l/1= 2/3/2 #1", "put l/1= 2/4/3 #1", "delete l/1 5"];
+    assert_eq!(events(&store, 2), expected);
+}
+
+/// A guard that was given back is over, though others of the session hold the lock still.
+#[test]
+fn a_guard_that_was_given_back_is_over() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::reentrant(&one, "l");
+    let (outer, inner) = (mutex.lock().unwrap(), mutex.lock().unwrap());
+    outer.unlock().unwrap();
+    let write = outer.txn().and_then([TxnOp::put("r", "v")]);
+    assert_eq!(write.commit().map(drop), Err(Error::SessionExpired));
+    assert_eq!((outer.check(), outer.lost().try_take()), (Err(Error::SessionExpired), Ok(Some(()))));
+    assert_eq!((inner.check(), inner.lost().try_take()), (Ok(()), Ok(None)));
+}
+
+/// Who only tries does not take away the place of whoever waits by the same lease.
+#[test]
+fn trying_takes_no_place_away() {
+    let (store, _clock) = manual();
+    let (one, two) = (session(&store, 5), session(&store, 5));
+    let held = Mutex::new(&two, "l").lock().unwrap();
+    let locks = LockService::new(store.client());
+    let mut waiting = locks.lock(LockRequest { name: "l".into(), lease: one.lease() });
+    assert!(Mutex::reentrant(&one, "l").try_lock().unwrap().is_none());
+    assert_eq!(all_keys(&store), ["l/1", "l/2-0"]);
+    drop(held);
+    assert!(waiting.try_take().unwrap().is_some());
 }
 
 /// Guards, re-entrant guards and the services' callers queue on one name, and take turns by create revision.

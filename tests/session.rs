@@ -66,6 +66,19 @@ fn an_orphan_lives_on_for_its_time() {
     assert_eq!((lost.try_take(), all_keys(&store)), (Ok(Some(())), vec![]));
 }
 
+/// One that is taken up again ends with its last handle, as any does.
+#[test]
+fn an_orphan_can_be_taken_up_again() {
+    let (store, clock) = manual();
+    let one = session(&store, 9);
+    one.orphan().unwrap();
+    one.resume().unwrap();
+    clock.advance(secs(100));
+    assert!(one.is_alive().unwrap());
+    drop(one);
+    assert_eq!(store.leases().unwrap().leases(), []);
+}
+
 /// A partition that is over in time has cost nothing.
 #[test]
 fn one_that_is_paused_can_be_resumed_in_time() {

@@ -77,6 +77,11 @@ impl<T> Call<T> {
         matches!(self.state, State::Ready(_))
     }
 
+    /// Whether the answer is still to come.
+    pub(crate) fn is_under_way(&self) -> bool {
+        matches!(self.state, State::Pending { .. })
+    }
+
     /// The same call with its answer changed once it is there.
     pub(super) fn map<U>(
         self,

@@ -47,7 +47,9 @@ impl<F: Follow> Feed<F> {
     }
 
     pub(crate) fn try_recv(&mut self) -> Result<Option<F::Item>> {
-        match self.follow.poll(&mut self.mailbox, None) {
+        let polled = self.follow.poll(&mut self.mailbox, None);
+        self.settle();
+        match polled {
             Poll::Ready(Some(received)) => received,
             Poll::Ready(None) | Poll::Pending => Ok(None),
         }
@@ -55,18 +57,23 @@ impl<F: Follow> Feed<F> {
 
     pub(crate) fn recv(&mut self) -> Result<Option<F::Item>> {
         let follow = &mut self.follow;
-        self.mailbox.block(|mailbox, waker| poll_received(follow, mailbox, waker))
+        let received = self.mailbox.block(|mailbox, waker| poll_received(follow, mailbox, waker));
+        self.settle();
+        received
     }
 
     pub(crate) fn recv_timeout(&mut self, duration: Duration) -> Result<Option<F::Item>> {
         let at = self.mailbox.now() + duration;
         let follow = &mut self.follow;
         let received = self.mailbox.block_until(at, None, |mailbox, waker| follow.poll(mailbox, waker));
+        self.settle();
         received.unwrap_or(Ok(None))
     }
 
     pub(crate) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<F::Item>>> {
-        poll_received(&mut self.follow, &mut self.mailbox, Some(context.waker()))
+        let polled = poll_received(&mut self.follow, &mut self.mailbox, Some(context.waker()));
+        self.settle();
+        polled
     }
 
     pub(crate) async fn next(&mut self) -> Result<Option<F::Item>> {
@@ -75,6 +82,13 @@ impl<F: Follow> Feed<F> {
 
     pub(crate) fn ready(&self) -> &Receiver<()> {
         self.mailbox.ready(self.follow.has_more())
+    }
+
+    /// Puts the token back if there is more: one delivery may be several items, or none may have been looked at.
+    fn settle(&self) {
+        if self.mailbox.has_token() {
+            self.ready();
+        }
     }
 }
 

@@ -139,6 +139,11 @@ impl Mailbox {
         self.inbox.ready(has_more || !self.rest.is_empty())
     }
 
+    /// Whether anybody has asked for that channel.
+    pub(crate) fn has_token(&self) -> bool {
+        self.inbox.has_token()
+    }
+
     /// How far a watcher is behind, with what lies in the inbox.
     pub(crate) fn lag(&self, id: WatchId) -> Option<Lag> {
         let behind = self.backend.0.lag(&self.inbox, id)?;

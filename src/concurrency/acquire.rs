@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
 
 use super::call::poll_call;
-use super::hold::Hold;
+use super::hold::{Entered, Hold};
 use super::session::Session;
 use super::turn::Turn;
 use crate::api::TxnResponse;
@@ -21,7 +21,8 @@ pub(super) trait Acquired: Send + 'static {
 
 /// Takes what nobody has. Nothing is left behind if somebody does.
 pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
-    let entered = hold.session().client().txn(hold.entering_first()).wait()?;
+    let entered = hold.session().client().txn(hold.entering_first()).wait();
+    let entered = entered.inspect_err(|error| hold.failed(error))?;
     Ok(hold.entered_first(&entered).then(|| A::acquired(hold)))
 }
 
@@ -43,6 +44,8 @@ enum Phase {
         hold: Hold,
         turn: Turn,
     },
+    /// It is not one of this queue.
+    Refused,
     Over,
 }
 
@@ -55,6 +58,12 @@ impl Phase {
     fn wait(hold: Hold) -> Self {
         let (range, key) = (hold.range().clone(), hold.key().clone());
         let turn = Turn::of_own(hold.session().client(), range, key, hold.token());
+        Self::Waiting { hold, turn }
+    }
+
+    fn wait_behind(hold: Hold, predecessor: &[u8], mailbox: &Mailbox) -> Self {
+        let (range, key) = (hold.range().clone(), hold.key().clone());
+        let turn = Turn::behind(mailbox, range, key, hold.token(), predecessor);
         Self::Waiting { hold, turn }
     }
 }
@@ -70,6 +79,12 @@ impl<A: Acquired> Acquiring<A> {
         Self::begin(hold, Phase::wait)
     }
 
+    /// Says that it is lost.
+    pub(super) fn refuse(session: &Session) -> Ticket<A> {
+        let refused = Self { session: session.clone(), phase: Phase::Refused, acquired: PhantomData };
+        Ticket::new(session.client(), refused)
+    }
+
     fn begin(hold: Hold, first: impl FnOnce(Hold) -> Phase) -> Ticket<A> {
         let session = hold.session().clone();
         let acquiring = Self { session: session.clone(), phase: first(hold), acquired: PhantomData };
@@ -81,36 +96,48 @@ impl<A: Acquired> Acquiring<A> {
         let result = match &mut self.phase {
             Phase::Entering { call, .. } => match ready!(poll_call(call, mailbox, waker)) {
                 None => return Poll::Ready(Step::TimedOut),
-                Some(entered) => entered.map(|entered| self.entered(&entered)),
+                Some(entered) => entered.map(|entered| self.entered(&entered, mailbox)),
             },
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
                 Step::TimedOut => return Poll::Ready(Step::TimedOut),
                 Step::Done(Err(Error::SessionExpired)) => Err(A::LOST),
                 Step::Done(done) => done.map(|_| self.take_hold()),
             },
+            Phase::Refused => Err(A::LOST),
             Phase::Over => panic!("a ticket is taken once"),
         };
-        if result.is_err() {
-            // A key that was refused is not there, and one that waited is deleted.
-            self.phase = Phase::Over;
+        if let Err(error) = &result {
+            self.give_up(error);
         }
         Poll::Ready(Step::Done(result))
     }
 
-    fn entered(&mut self, entered: &TxnResponse) -> Option<Hold> {
+    fn entered(&mut self, entered: &TxnResponse, mailbox: &Mailbox) -> Option<Hold> {
         let mut hold = self.take_hold()?;
-        match hold.entered(entered) {
-            None => self.phase = Phase::enter(hold.another()),
-            Some(oldest) if oldest == hold.token() => return Some(hold),
-            Some(_) => self.phase = Phase::wait(hold),
-        }
+        self.phase = match hold.entered(entered) {
+            Entered::First => return Some(hold),
+            Entered::Behind(Some(predecessor)) => Phase::wait_behind(hold, &predecessor, mailbox),
+            Entered::Behind(None) => Phase::wait(hold),
+            Entered::NameTaken => Phase::enter(hold.another()),
+        };
         None
+    }
+
+    /// A hold that waits gives its key up itself; of one that enters it is not known yet which that is.
+    fn give_up(&mut self, error: &Error) {
+        if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
+            if call.is_under_way() {
+                leave_entering(&self.session, hold, call);
+            } else {
+                hold.failed(error);
+            }
+        }
     }
 
     fn take_hold(&mut self) -> Option<Hold> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Entering { hold, .. } | Phase::Waiting { hold, .. } => Some(hold),
-            Phase::Over => None,
+            Phase::Refused | Phase::Over => None,
         }
     }
 }
@@ -130,13 +157,18 @@ impl<A: Acquired> Wait<A> for Acquiring<A> {
 
 impl<A> Drop for Acquiring<A> {
     fn drop(&mut self) {
-        // A hold that waits gives its key up itself; of one that enters it is not known yet which that is.
-        if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
-            self.session.client().detach(async move {
-                if let Ok(entered) = call.await {
-                    hold.entered(&entered);
-                }
-            });
+        if let Phase::Entering { hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
+            leave_entering(&self.session, hold, call);
         }
     }
+}
+
+/// Gives up a key of which it is not known yet whether it is there.
+fn leave_entering(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
+    session.client().detach(async move {
+        match call.await {
+            Ok(entered) => drop(hold.entered(&entered)),
+            Err(error) => hold.failed(&error),
+        }
+    });
 }

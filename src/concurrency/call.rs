@@ -10,7 +10,8 @@ use crate::client::{Call, Mailbox};
 /// Takes a call's answer, or `None` if the time is up that the mailbox's timer was set to.
 ///
 /// The call wakes the mailbox, and that whoever waits for it: so there is one thing to wait for, be it by a waker or by the
-/// mailbox's token. What watches deliver meanwhile is out of date: the answer will tell.
+/// mailbox's token. What watches deliver meanwhile is dropped, though the answer may be older than it: who calls this watches
+/// anew from the answer's revision on whatever is still to be watched then.
 pub(crate) fn poll_call<T>(
     call: &mut Call<T>,
     mailbox: &mut Mailbox,

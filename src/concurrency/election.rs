@@ -79,7 +79,9 @@ impl Election {
     /// resigning, say. It goes with the session from its next [`proclaim`](Leadership::proclaim) on; until then, it ends with
     /// the lease that it has. Dropping the ticket withdraws it.
     ///
-    /// The ticket's error: [`NotLeader`](crate::Error::NotLeader) if the candidacy is over, or ends.
+    /// Whoever has it still is not told, and has the same token: a fence cannot tell the two apart.
+    ///
+    /// The ticket's error: [`NotLeader`](crate::Error::NotLeader) if the candidacy is over, or ends, or is not of this election.
     ///
     /// ```
     /// use leasehold::Store;
@@ -100,7 +102,11 @@ impl Election {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn resume(&self, key: impl IntoBytes, token: impl Into<Revision>) -> Ticket<Leadership> {
-        Acquiring::wait(Hold::resumed(&self.session, &self.queue, key.into_bytes(), token.into()))
+        let key = key.into_bytes();
+        if !self.queue.contains(&key) {
+            return Acquiring::refuse(&self.session);
+        }
+        Acquiring::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
     }
 
     /// The key of whoever leads; `None` if nobody does.

@@ -16,40 +16,43 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Puts the key unless it is there, and reads the oldest of the range.
+    /// The services' entering: puts the key unless it is there, and reads the oldest of the range.
     pub(crate) fn txn(&self) -> Txn {
-        self.unless_there(TxnOp::get(self.key.clone()))
+        let oldest = || TxnOp::Get(oldest(&self.range));
+        let there = [TxnOp::get(self.key.clone()), oldest()];
+        Txn::new().when([self.is_absent()]).and_then([self.put(), oldest()]).or_else(there)
     }
 
-    /// The same, but a key that is there gets another mod revision: so who is about to delete it as it was does not.
-    pub(super) fn touching_txn(&self) -> Txn {
-        self.unless_there(TxnOp::Put(self.touch()))
+    /// A guard's entering: reads which key is the newest, and puts its own behind it, unless that is there.
+    pub(super) fn behind_newest(&self) -> Txn {
+        let newest = TxnOp::Get(by_creation(&self.range, SortOrder::Descend).limit(1));
+        Txn::new().when([self.is_absent()]).and_then([newest, self.put()])
     }
 
-    pub(super) fn touch(&self) -> Put {
-        Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv()
-    }
-
-    fn unless_there(&self, otherwise: TxnOp) -> Txn {
-        Txn::new()
-            .when([Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)])
-            .and_then([self.put(), TxnOp::Get(oldest(&self.range))])
-            .or_else([otherwise, TxnOp::Get(oldest(&self.range))])
+    /// Writes to the key that is there, which leaves its rank alone (R-LCK-4), and reads the oldest of the range. So who is about
+    /// to delete it as it was does not.
+    pub(super) fn joining(&self) -> [TxnOp; 2] {
+        let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
+        [TxnOp::Put(touch), TxnOp::Get(oldest(&self.range))]
     }
 
     pub(super) fn put(&self) -> TxnOp {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
+
+    fn is_absent(&self) -> Compare {
+        Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)
+    }
 }
 
 /// Reads the oldest key of a queue: who has the lock, or leads.
 pub(crate) fn oldest(range: &KeyRange) -> Get {
-    by_creation(range).limit(1)
+    by_creation(range, SortOrder::Ascend).limit(1)
 }
 
 /// Reads a queue in its order.
-pub(super) fn by_creation(range: &KeyRange) -> Get {
-    Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Ascend)
+pub(super) fn by_creation(range: &KeyRange, order: SortOrder) -> Get {
+    Get::range(range.clone()).sort(SortTarget::CreateRevision, order)
 }
 
 /// The create revision of the key that is waited with, and of the oldest one.

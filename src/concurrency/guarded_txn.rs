@@ -5,7 +5,7 @@ use crate::api::{Compare, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::{Error, Result};
 
 /// A transaction that is run only if a lock is still held, or a leader still leads: see [`MutexGuard::txn`] and
-/// [`Leadership::txn`].
+/// [`Leadership::txn`]. It is nested in another that compares, which takes one of the operations that a txn may have (R-TXN-3).
 ///
 /// [`MutexGuard::txn`]: super::MutexGuard::txn
 /// [`Leadership::txn`]: super::Leadership::txn
@@ -44,6 +44,9 @@ impl<'a> GuardedTxn<'a> {
     /// [`SessionExpired`](Error::SessionExpired) if the lock is lost, [`NotLeader`](Error::NotLeader) if the leader does not
     /// lead any more: then nothing was run. And those of [`Engine::txn`](crate::Engine::txn).
     pub fn commit(self) -> Result<TxnResponse> {
+        if self.hold.is_given_up() {
+            return Err(self.lost);
+        }
         let guarded = Txn::new().when([self.hold.is_there()]).and_then([TxnOp::Txn(self.txn)]);
         let done = self.hold.session().client().txn(guarded).wait()?;
         match done.responses {

@@ -4,13 +4,16 @@ use std::fmt::{self, DebugStruct};
 
 use bytes::Bytes;
 
-use super::enter::{Entry, oldest, places};
+use super::enter::{Entry, places};
 use super::lost::KeyLost;
 use super::session::Session;
-use crate::Result;
-use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use super::shares::Needless;
+use crate::api::{
+    Compare, CompareOp, GetResponse, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
 use crate::client::Ticket;
 use crate::sync::Mutex;
+use crate::{Code, Error, Result};
 
 /// The queue of keys that a lock or an election of that name is.
 pub(super) fn queue_of(name: &[u8]) -> KeyRange {
@@ -35,22 +38,40 @@ enum Of {
     /// This hold's alone, but made by another.
     Resumed,
     /// That of the session's re-entrant holds: `name/<lease>` (R-LCK-1).
-    Many {
-        /// Whether another of them had found it when this one began to ask for it.
-        is_known: bool,
-    },
+    Many,
 }
 
 #[derive(Clone, Copy)]
 enum State {
     /// It is not known to be there.
     Entering,
+    /// Nor will it be.
+    Doubtful,
     Needed,
-    /// It is to be deleted: one of many only if this is still its mod revision.
-    Leaving {
-        modified: Option<Revision>,
-    },
+    /// It is to be deleted.
+    Leaving(Is),
     Gone,
+}
+
+/// Which key is to be deleted.
+#[derive(Clone, Copy)]
+enum Is {
+    /// The one of this create revision.
+    Created(Revision),
+    /// The one of these create and mod revisions.
+    Untouched(Needless),
+    /// Whichever is there on the session's lease and not needed.
+    Unknown,
+}
+
+/// What came of entering.
+pub(super) enum Entered {
+    /// The key is the oldest.
+    First,
+    /// It is not: the key before it, if that was read.
+    Behind(Option<Bytes>),
+    /// There was one of that name, which is somebody else's.
+    NameTaken,
 }
 
 impl Hold {
@@ -66,8 +87,8 @@ impl Hold {
     pub(super) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let own = format!("{:x}", session.lease());
         let key = Bytes::from([queue.start(), own.as_bytes()].concat());
-        let is_known = session.shares().enter(&key);
-        Self::make(session, queue, key, session.name().clone(), Of::Many { is_known })
+        session.shares().enter(&key);
+        Self::make(session, queue, key, session.name().clone(), Of::Many)
     }
 
     /// A key that is there already, or was.
@@ -109,34 +130,36 @@ impl Hold {
         is_created(&self.entry.key, self.token)
     }
 
-    /// Puts the key, or finds it there.
+    /// Puts the key, or joins the one that is there.
     pub(super) fn entering(&self) -> Txn {
-        match self.of {
-            // Whoever was the last to need it may be about to delete it.
-            Of::Many { is_known: false } => self.entry.touching_txn(),
-            _ => self.entry.txn(),
-        }
+        let entering = self.entry.behind_newest();
+        if let Of::Many = self.of { entering.or_else(self.entry.joining()) } else { entering }
     }
 
-    /// Takes in what came of that. Gives the create revision of the oldest key; `None` if the key is another's.
-    pub(super) fn entered(&mut self, entered: &TxnResponse) -> Option<Revision> {
-        if !entered.succeeded() && !matches!(self.of, Of::Many { .. }) {
-            return None;
+    /// Takes in what came of that.
+    pub(super) fn entered(&mut self, entered: &TxnResponse) -> Entered {
+        let at = entered.header().revision();
+        match (entered.responses(), self.of) {
+            ([TxnOpResponse::Get(newest), _], _) => {
+                self.found(at, at);
+                let before = newest.kvs().first();
+                before.map_or(Entered::First, |kv| Entered::Behind(Some(Bytes::copy_from_slice(kv.key()))))
+            }
+            (_, Of::Many) => {
+                let (own, oldest) = places(entered);
+                self.found(own, at);
+                if own == oldest { Entered::First } else { Entered::Behind(None) }
+            }
+            _ => Entered::NameTaken,
         }
-        let (own, oldest) = places(entered);
-        let modified = match entered.responses() {
-            [TxnOpResponse::Get(found), _] => found.kvs()[0].mod_revision(),
-            _ => entered.header().revision(),
-        };
-        self.found(own, modified);
-        Some(oldest)
     }
 
     fn found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
         *self.state.get_mut() = State::Needed;
-        if let Of::Many { .. } = self.of {
-            self.session.shares().entered(&self.entry.key, token, modified);
+        if let Of::Many = self.of {
+            let needless = self.session.shares().entered(&self.entry.key, token, modified);
+            self.detach(needless.map(Is::Untouched));
         }
     }
 
@@ -145,15 +168,14 @@ impl Hold {
         // Of an empty range, every revision is 0 (R-TXN-7).
         let is_empty = Compare::create_revision(self.entry.range.clone(), CompareOp::Equal, 0);
         let first = Txn::new().when([is_empty]).and_then([self.entry.put()]);
-        if !matches!(self.of, Of::Many { .. }) {
+        let Of::Many = self.of else {
             return first;
-        }
+        };
         let is_there = Compare::create_revision(self.entry.key.clone(), CompareOp::Greater, 0);
-        let join = [TxnOp::Put(self.entry.touch()), TxnOp::Get(oldest(&self.entry.range))];
-        first.or_else([TxnOp::Txn(Txn::new().when([is_there]).and_then(join))])
+        first.or_else([TxnOp::Txn(Txn::new().when([is_there]).and_then(self.entry.joining()))])
     }
 
-    /// Takes in what came of that. Gives whether the key is the oldest; if not, this hold has put none.
+    /// Takes in what came of that. Gives whether the key is the oldest; if not, nothing is left of this hold.
     pub(super) fn entered_first(&mut self, entered: &TxnResponse) -> bool {
         let at = entered.header().revision();
         if entered.succeeded() {
@@ -161,20 +183,39 @@ impl Hold {
             return true;
         }
         match (entered.responses(), self.of) {
-            ([TxnOpResponse::Txn(joined)], Of::Many { .. }) if joined.succeeded() => {
+            ([TxnOpResponse::Txn(joined)], Of::Many) if joined.succeeded() => {
                 let (own, oldest) = places(joined);
-                self.found(own, at);
-                return own == oldest;
+                if own == oldest {
+                    self.found(own, at);
+                }
+                own == oldest
             }
-            (_, Of::One { number }) => self.session.end_hold(number),
-            _ => {}
+            (_, Of::One { number }) => {
+                self.session.end_hold(number);
+                false
+            }
+            _ => false,
         }
-        false
+    }
+
+    /// Takes in that entering has failed. Unless it was refused, the key may nevertheless be there, or come to be.
+    pub(super) fn failed(&mut self, error: &Error) {
+        if error.code() == Code::Unavailable {
+            *self.state.get_mut() = State::Doubtful;
+        }
+    }
+
+    /// Whether it was given up. While that has failed, it was not.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(*self.state.lock(), State::Gone)
     }
 
     /// A ticket that is there once the key is gone.
     pub(super) fn lost(&self) -> Ticket<()> {
         let client = self.session.client();
+        if self.is_given_up() {
+            return Ticket::new(client, KeyLost::over(client));
+        }
         Ticket::new(client, KeyLost::new(client, self.entry.key.clone(), self.token))
     }
 
@@ -185,39 +226,53 @@ impl Hold {
 
     /// Gives the key up, and waits until that is done. It can be repeated if it fails.
     pub(super) fn release(&self) -> Result<()> {
-        if let Some(release) = self.leave() {
-            self.session.client().block_on(release.run())?;
+        if let Some(is) = self.leave() {
+            self.session.client().block_on(self.release_of(is).run())?;
             *self.state.lock() = State::Gone;
         }
         Ok(())
     }
 
     /// Gives up the need of the key. Gives what is to be done about the key, unless that is done, or others need it.
-    fn leave(&self) -> Option<Release> {
+    fn leave(&self) -> Option<Is> {
         let mut state = self.state.lock();
-        let needless = match (*state, self.of) {
+        let key = &self.entry.key;
+        let is = match (*state, self.of) {
+            (State::Leaving(is), _) => Some(is),
             (State::Gone, _) | (State::Entering, Of::One { .. } | Of::Resumed) => None,
-            (State::Leaving { modified }, _) => Some((self.token, modified)),
-            (State::Needed, Of::One { .. } | Of::Resumed) => Some((self.token, None)),
-            (State::Needed, Of::Many { .. }) => self.session.shares().leave(&self.entry.key, self.token),
-            (State::Entering, Of::Many { .. }) => self.session.shares().refused(&self.entry.key),
+            (State::Doubtful, Of::One { .. } | Of::Resumed) => Some(Is::Unknown),
+            (State::Needed, Of::One { .. } | Of::Resumed) => Some(Is::Created(self.token)),
+            (State::Needed, Of::Many) => self.session.shares().leave(key, self.token).map(Is::Untouched),
+            (State::Entering, Of::Many) => self.session.shares().refused(key).map(Is::Untouched),
+            (State::Doubtful, Of::Many) => {
+                let mut shares = self.session.shares();
+                let needless = shares.refused(key).map(Is::Untouched);
+                needless.or_else(|| (!shares.is_needed(key)).then_some(Is::Unknown))
+            }
         };
-        *state = match needless {
-            Some((_, modified)) => State::Leaving { modified },
-            None => State::Gone,
+        *state = is.map_or(State::Gone, State::Leaving);
+        is
+    }
+
+    fn release_of(&self, is: Is) -> Release {
+        let number = match (self.of, is) {
+            (Of::One { number }, Is::Created(_)) => Some(number),
+            _ => None,
         };
-        let (created, modified) = needless?;
-        let number = if let Of::One { number } = self.of { Some(number) } else { None };
-        let (session, key) = (self.session.clone(), self.entry.key.clone());
-        Some(Release { session, key, created, modified, number })
+        Release { session: self.session.clone(), key: self.entry.key.clone(), is, number }
+    }
+
+    fn detach(&self, is: Option<Is>) {
+        if let Some(is) = is {
+            let release = self.release_of(is);
+            self.session.client().detach(async move { drop(release.run().await) });
+        }
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(release) = self.leave() {
-            self.session.client().detach(async move { drop(release.run().await) });
-        }
+        self.detach(self.leave());
     }
 }
 
@@ -225,41 +280,45 @@ impl Drop for Hold {
 struct Release {
     session: Session,
     key: Bytes,
-    created: Revision,
-    modified: Option<Revision>,
+    is: Is,
     number: Option<u64>,
 }
 
 impl Release {
     /// Deletes the key, if it is still the same. That it is gone already is what was wanted.
-    async fn run(mut self) -> Result<()> {
-        loop {
-            let mut txn = Txn::new().when([is_created(&self.key, self.created)]);
-            if let Some(modified) = self.modified {
-                let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
-                txn = txn.when([is_untouched]).or_else([TxnOp::get(self.key.clone())]);
-            }
-            let delete = TxnOp::delete(self.key.clone());
-            let done = self.session.client().txn(txn.and_then([delete])).await?;
-            if done.succeeded() {
-                // Only a key that was deleted here is put again: one that somebody else deleted he may have made anew.
-                self.number.into_iter().for_each(|number| self.session.end_hold(number));
+    async fn run(self) -> Result<()> {
+        let client = self.session.client();
+        let delete = Txn::new().and_then([TxnOp::delete(self.key.clone())]);
+        let mut untouched = match self.is {
+            Is::Created(created) => {
+                if client.txn(delete.when([is_created(&self.key, created)])).await?.succeeded() {
+                    // Only a key that was deleted here is put again: one that somebody else deleted he may have made anew.
+                    self.number.into_iter().for_each(|number| self.session.end_hold(number));
+                }
                 return Ok(());
             }
-            let Some(modified) = self.touched(&done) else {
-                return Ok(());
+            Is::Untouched(untouched) => Some(untouched),
+            Is::Unknown => self.needless(&client.get(self.key.clone()).await?, None),
+        };
+        while let Some((created, modified)) = untouched {
+            let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
+            let delete = delete.clone().when([is_created(&self.key, created), is_untouched]);
+            let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
+            untouched = match done.responses() {
+                // Somebody has written to it.
+                [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
+                _ => None,
             };
-            self.modified = Some(modified);
         }
+        Ok(())
     }
 
-    /// The mod revision of a key that is the same, was written to, and is nevertheless not needed.
-    fn touched(&self, done: &TxnResponse) -> Option<Revision> {
-        let [TxnOpResponse::Get(found)] = done.responses() else {
-            return None;
-        };
-        let kv = found.kvs().first().filter(|kv| kv.create_revision() == self.created)?;
-        (!self.session.shares().is_needed(&self.key)).then(|| kv.mod_revision())
+    /// The key that was found, if it is the session's, and of that create revision, and not needed.
+    fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
+        let kv = found.kvs().first()?;
+        let is_meant = created.map_or(kv.lease() == self.session.lease(), |at| kv.create_revision() == at);
+        let is_needless = is_meant && !self.session.shares().is_needed(&self.key);
+        is_needless.then(|| (kv.create_revision(), kv.mod_revision()))
     }
 }
 

@@ -11,8 +11,8 @@ use super::enter::by_creation;
 use super::hold::queue_of;
 use super::leader_event::LeaderEvent;
 use crate::api::{
-    Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, Watch, WatchId, WatchRequest,
-    WatchResponse,
+    Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch, WatchId,
+    WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Feed, Follow, Mailbox};
 use crate::{Error, Result};
@@ -74,7 +74,7 @@ impl LeaderWatcher {
     /// Follows the election of that name.
     pub fn new(client: impl Into<Client>, name: impl IntoBytes) -> Self {
         let (client, queue) = (client.into(), queue_of(&name.into_bytes()));
-        let phase = Phase::Reading(client.get(by_creation(&queue)));
+        let phase = Phase::Reading(client.get(by_creation(&queue, SortOrder::Ascend)));
         let (candidates, ready) = (Candidates::default(), VecDeque::new());
         let following = Following { client: client.clone(), queue, candidates, phase, watches: 0, ready };
         Self { feed: Feed::new(&client, following) }
@@ -183,9 +183,11 @@ impl Following {
         self.candidates = Candidates::new(found.kvs());
         let leader = self.candidates.leader().cloned();
         self.ready.push_back(Ok(elected(revision, leader)));
+        let before = WatchId::new(self.watches);
         self.watches += 1;
-        let watch = Watch::range(self.queue.clone()).from(revision.next());
-        mailbox.watch(&[WatchRequest::Create(watch.id(self.watches))]);
+        let watch = Watch::range(self.queue.clone()).from(revision.next()).id(self.watches);
+        // One that a compaction has ended has its id still (R-WCH-13).
+        mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
 
@@ -195,7 +197,7 @@ impl Following {
         }
         if let Some(compacted) = response.compact_revision() {
             self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
-            self.phase = Phase::Reading(self.client.get(by_creation(&self.queue)));
+            self.phase = Phase::Reading(self.client.get(by_creation(&self.queue, SortOrder::Ascend)));
         }
         let is_of_one_revision = |a: &Event, b: &Event| a.kv().mod_revision() == b.kv().mod_revision();
         for changes in response.events().chunk_by(is_of_one_revision) {

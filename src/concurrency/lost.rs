@@ -22,6 +22,8 @@ enum Phase {
     Looking(Call<GetResponse>),
     /// It was there, and whatever has happened since will be told.
     Watching,
+    /// It was given up.
+    Over,
 }
 
 impl KeyLost {
@@ -30,16 +32,26 @@ impl KeyLost {
         Self { client: client.clone(), key, created, phase, watches: 0 }
     }
 
+    /// That of a key that was given up: there is nothing to wait for.
+    pub(super) fn over(client: &Client) -> Self {
+        let (client, key, created) = (client.clone(), Bytes::new(), Revision::new(0));
+        Self { client, key, created, phase: Phase::Over, watches: 0 }
+    }
+
     /// Whether it is gone; if it is not, watches it from there on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let is_there = found.kvs().first().is_some_and(|kv| kv.create_revision() == self.created);
         if is_there {
-            self.watches += 1;
-            let watch = Watch::key(self.key.clone()).from(found.header().revision().next()).no_put();
-            mailbox.watch(&[WatchRequest::Create(watch.id(self.watches))]);
-            self.phase = Phase::Watching;
+            self.watch(mailbox, found.header().revision());
         }
         !is_there
+    }
+
+    fn watch(&mut self, mailbox: &Mailbox, seen_at: Revision) {
+        self.watches += 1;
+        let watch = Watch::key(self.key.clone()).from(seen_at.next()).no_put();
+        mailbox.watch(&[WatchRequest::Create(watch.id(self.watches))]);
+        self.phase = Phase::Watching;
     }
 }
 
@@ -47,10 +59,13 @@ impl Wait<()> for KeyLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<()>> {
         loop {
             match &mut self.phase {
+                Phase::Over => return Poll::Ready(Step::Done(Ok(()))),
                 Phase::Looking(call) => match ready!(poll_call(call, mailbox, waker)) {
                     None => return Poll::Ready(Step::TimedOut),
                     Some(Ok(found)) if self.found(mailbox, &found) => return Poll::Ready(Step::Done(Ok(()))),
                     Some(Ok(_)) => {}
+                    // Then history is asked, which takes longer, but cannot fail as a call can.
+                    Some(Err(_)) if self.watches == 0 => self.watch(mailbox, self.created),
                     Some(Err(error)) => return Poll::Ready(Step::Done(Err(error))),
                 },
                 Phase::Watching => match ready!(mailbox.poll(waker)) {

@@ -2,7 +2,7 @@ use std::fmt;
 
 use super::enter::by_creation;
 use crate::Result;
-use crate::api::{KeyRange, Place};
+use crate::api::{KeyRange, Place, SortOrder};
 use crate::client::Client;
 
 /// Who holds a lock and who waits for it, or who leads and who stands to follow, as of one moment. `Display` says it in a line,
@@ -35,7 +35,7 @@ impl Queue {
     }
 
     fn read(client: &Client, name: &[u8], queue: &KeyRange, words: &'static Words) -> Result<Self> {
-        let found = client.get(by_creation(queue)).wait()?;
+        let found = client.get(by_creation(queue, SortOrder::Ascend)).wait()?;
         Ok(Self { name: name.to_vec(), places: found.kvs().iter().map(Place::new).collect(), words })
     }
 

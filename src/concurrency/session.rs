@@ -68,7 +68,8 @@ impl Session {
     }
 
     /// Opens a session on a lease that there is already, and keeps that alive: etcd's `WithLease`. So a process that starts
-    /// anew can take over what it had before: see [`Election::resume`](super::Election::resume).
+    /// anew can take over what it had before: see [`Election::resume`](super::Election::resume). It ends the lease when it is
+    /// dropped, as any session does, whoever else uses that; [`orphan`](Self::orphan) it to leave it alone.
     ///
     /// # Errors
     ///
@@ -148,13 +149,15 @@ impl Session {
         self.client().pause_keep_alive(self.shared.lease).wait()
     }
 
-    /// Renews again, from now on.
+    /// Renews again, from now on: the end of a hang, or of having been orphaned.
     ///
     /// # Errors
     ///
     /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended meanwhile.
     pub fn resume(&self) -> Result<()> {
-        self.client().resume_keep_alive(self.shared.lease).wait()
+        self.client().resume_keep_alive(self.shared.lease).wait()?;
+        self.shared.is_over.store(false, Ordering::Release);
+        Ok(())
     }
 
     /// Leaves the lease and its keys to themselves: they live on until one TTL after the last renewal (R-SES-3).

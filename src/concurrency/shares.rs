@@ -6,6 +6,9 @@ use bytes::Bytes;
 
 use crate::api::Revision;
 
+/// The create and mod revision of a key that nobody needs any more.
+pub(super) type Needless = (Revision, Revision);
+
 /// Who needs which key: it is to be deleted when the last is gone.
 #[derive(Debug, Default)]
 pub(super) struct Shares {
@@ -28,32 +31,31 @@ struct Found {
 }
 
 impl Shares {
-    /// Somebody asks for the key. Gives whether it was found before, and so is not deleted meanwhile: nobody gives up the last
-    /// need of it while somebody enters.
-    pub(super) fn enter(&mut self, key: &Bytes) -> bool {
-        let share = self.keys.entry(key.clone()).or_default();
-        share.entering += 1;
-        share.found.values().any(|found| found.needed_by > 0)
+    /// Somebody asks for the key.
+    pub(super) fn enter(&mut self, key: &Bytes) {
+        self.keys.entry(key.clone()).or_default().entering += 1;
     }
 
-    /// He has found it.
-    pub(super) fn entered(&mut self, key: &Bytes, created: Revision, modified: Revision) {
+    /// He has found it. Gives the create and mod revision of the newest key if nobody needs that any more: he may have found an
+    /// earlier one.
+    pub(super) fn entered(&mut self, key: &Bytes, created: Revision, modified: Revision) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("who has entered was entering");
         share.entering -= 1;
         let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
         found.needed_by += 1;
         found.modified = found.modified.max(modified);
+        self.needless(key)
     }
 
     /// He was refused. Gives the create and mod revision of the key if nobody needs it any more.
-    pub(super) fn refused(&mut self, key: &Bytes) -> Option<(Revision, Option<Revision>)> {
+    pub(super) fn refused(&mut self, key: &Bytes) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("who is refused was entering");
         share.entering -= 1;
         self.needless(key)
     }
 
     /// Somebody gives up his need of a key. Gives its create and mod revision if nobody needs it any more.
-    pub(super) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<(Revision, Option<Revision>)> {
+    pub(super) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("who leaves was there");
         share.found.get_mut(&created).expect("he had found it").needed_by -= 1;
         self.needless(key)
@@ -65,13 +67,13 @@ impl Shares {
     }
 
     /// The newest of the keys found, if nobody needs it: the others are gone anyway.
-    fn needless(&mut self, key: &Bytes) -> Option<(Revision, Option<Revision>)> {
+    fn needless(&mut self, key: &Bytes) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("it was there");
         if share.entering > 0 {
             return None;
         }
         let newest = share.found.last_key_value().filter(|(_, found)| found.needed_by == 0);
-        let needless = newest.map(|(&created, found)| (created, Some(found.modified)));
+        let needless = newest.map(|(&created, found)| (created, found.modified));
         share.found.retain(|_, found| found.needed_by > 0);
         if share.found.is_empty() {
             self.keys.remove(key);

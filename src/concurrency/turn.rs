@@ -27,7 +27,6 @@ pub(crate) struct Turn {
     phase: Phase,
     /// How many predecessors were watched: the id of the newest watch.
     watches: i64,
-    is_own_watched: bool,
 }
 
 enum Phase {
@@ -50,9 +49,22 @@ impl Turn {
         Self::begin(client, range, key, revision, true)
     }
 
+    /// The same of a key that was just put, behind a predecessor that was there then.
+    pub(super) fn behind(
+        mailbox: &Mailbox,
+        range: KeyRange,
+        key: Bytes,
+        revision: Revision,
+        predecessor: &[u8],
+    ) -> Self {
+        let mut turn = Self { range, key, revision, is_strict: true, phase: Phase::Watching, watches: 0 };
+        turn.watch(mailbox, predecessor, revision);
+        turn
+    }
+
     fn begin(client: &Client, range: KeyRange, key: Bytes, revision: Revision, is_strict: bool) -> Self {
         let phase = look(client, &range, revision, is_strict.then_some(&key));
-        Self { range, key, revision, is_strict, phase, watches: 0, is_own_watched: false }
+        Self { range, key, revision, is_strict, phase, watches: 0 }
     }
 
     /// Done when there is no predecessor, with the store's revision of that moment; with an error if the wait cannot go on.
@@ -103,31 +115,38 @@ impl Turn {
         Ok(self.found(mailbox, predecessor))
     }
 
-    /// Watches the predecessor from where it was seen, so that nothing falls in between. Gives the revision if there is none.
+    /// Watches the predecessor that was found. Gives the revision if there is none.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<Revision> {
         let seen_at = found.header().revision();
         let Some(predecessor) = found.kvs().first() else {
             return Some(seen_at);
         };
-        let mut requests = Vec::with_capacity(3);
-        if self.watches > 0 {
-            requests.push(WatchRequest::Cancel(WatchId::new(self.watches)));
-        }
-        self.watches += 1;
-        let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
-        let awaited = watch(predecessor.key()).id(self.watches).waiter(self.key.clone());
-        requests.push(WatchRequest::Create(awaited));
-        if self.is_strict && !std::mem::replace(&mut self.is_own_watched, true) {
-            requests.push(WatchRequest::Cancel(OWN));
-            requests.push(WatchRequest::Create(watch(&self.key).id(OWN)));
-        }
-        mailbox.watch(&requests);
-        self.phase = Phase::Watching;
+        self.watch(mailbox, predecessor.key(), seen_at);
         None
     }
 
+    /// Watches the predecessor, and the own key, from where they were seen, so that nothing falls in between.
+    fn watch(&mut self, mailbox: &Mailbox, predecessor: &[u8], seen_at: Revision) {
+        let mut requests = Vec::with_capacity(4);
+        if self.watches > 0 {
+            requests.push(WatchRequest::Cancel(WatchId::new(self.watches)));
+        }
+        let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
+        if self.is_strict {
+            if self.watches > 0 {
+                requests.push(WatchRequest::Cancel(OWN));
+            }
+            requests.push(WatchRequest::Create(watch(&self.key).id(OWN)));
+        }
+        self.watches += 1;
+        let awaited = watch(predecessor).id(self.watches).waiter(self.key.clone());
+        requests.push(WatchRequest::Create(awaited));
+        mailbox.watch(&requests);
+        self.phase = Phase::Watching;
+    }
+
     /// Whether it is to be looked again: the predecessor was deleted.
-    fn see(&mut self, response: &WatchResponse) -> Result<bool> {
+    fn see(&self, response: &WatchResponse) -> Result<bool> {
         let id = response.watch_id();
         if id != OWN && id.get() != self.watches {
             return Ok(false);
@@ -135,7 +154,6 @@ impl Turn {
         if let Some(compacted) = response.compact_revision() {
             if self.is_strict {
                 // It was compacted before it was watched; what there is now can still be read.
-                self.is_own_watched = false;
                 return Ok(true);
             }
             return Err(Error::Compacted { requested: self.revision, compacted: Some(compacted) });

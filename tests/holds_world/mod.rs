@@ -211,7 +211,8 @@ impl World {
         self.history.read(self.stepped.store(), &LOCKS);
         assert!(self.history.was_first(name, token), "a lock that was not free was got");
         let lost = self.random.one_in(2).then(|| guard.lost());
-        let held = Held { lock, lease, guard, lost, is_woken: raised() };
+        let asked = lost.is_some();
+        let held = Held { lock, lease, guard, asked, lost, is_woken: raised() };
         if held.is_live(self.stepped.store()) {
             let before = std::mem::replace(&mut self.locks[lock].got, token);
             assert!(before < token, "tokens rise");
@@ -318,6 +319,7 @@ impl World {
             for waiter in std::mem::take(&mut self.waiting) {
                 self.look_of(waiter);
             }
+            self.see_losses();
             if self.stepped.is_settled() {
                 break;
             }
@@ -330,23 +332,25 @@ impl World {
                 Poll::Pending => panic!("all calls are answered"),
             }
         }
-        self.see_losses();
+        for held in &self.held {
+            let is_told = held.asked && held.lost.is_none();
+            assert_eq!(
+                is_told,
+                held.asked && !held.is_live(self.stepped.store()),
+                "who asked is told of his loss"
+            );
+        }
         if !self.rules.has_faults() {
             (0..LOCKS.len()).for_each(|lock| self.check_at_rest(lock));
         }
     }
 
-    /// Whoever asked to be told of the loss of his lock is, and nobody else is.
+    /// Those who asked to be told of the loss of their locks look, if they are woken.
     fn see_losses(&mut self) {
         for held in &mut self.held {
-            let is_live = held.is_live(self.stepped.store());
-            let Some(ticket) = &mut held.lost else {
-                continue;
-            };
-            let is_told = held.is_woken.take() && poll(ticket, &held.is_woken).expect("it goes on").is_some();
-            // Of what was compacted nobody can say that the lock was not lost in it.
-            assert!(is_told != is_live || is_told && self.rules.compacts, "told: {is_told}");
-            if is_told {
+            if let Some(ticket) = held.lost.as_mut().filter(|_| held.is_woken.take())
+                && poll(ticket, &held.is_woken).expect("it goes on").is_some()
+            {
                 held.lost = None;
             }
         }

@@ -31,6 +31,8 @@ pub(super) struct Held {
     pub(super) lock: usize,
     pub(super) lease: LeaseId,
     pub(super) guard: MutexGuard,
+    /// Whether it asked to be told when it is lost.
+    pub(super) asked: bool,
     /// Its ticket, until it says that the lock is lost, and what wakes it.
     pub(super) lost: Option<Ticket<()>>,
     pub(super) is_woken: Arc<Flag>,
