@@ -14,7 +14,7 @@ fn one_end(order: SortOrder) -> Get {
 }
 
 /// Both ends, up to any revision, with and without values: the same as found key by key.
-fn assert_same(engine: &Engine, random: &mut Random) {
+fn assert_same(engine: &mut Engine, random: &mut Random) {
     let current = engine.status().header().revision();
     for order in [SortOrder::Ascend, SortOrder::Descend] {
         let up_to = random.below(current.get() as u64 + 3) as i64 - 1;
@@ -27,6 +27,21 @@ fn assert_same(engine: &Engine, random: &mut Random) {
             let scanned = engine.get(&get.clone().at(current)).expect("it is accepted");
             assert_eq!(engine.get(&get).expect("it is accepted"), scanned, "{get:?}");
         }
+    }
+    let kvs = engine.get(&Get::prefix("q/")).expect("it is accepted").kvs().to_vec();
+    for op in [CompareOp::Equal, CompareOp::NotEqual, CompareOp::Greater, CompareOp::Less] {
+        let to = random.below(3) as i64 * random.below(current.get() as u64 + 2) as i64;
+        let holds = |created: i64| match op {
+            CompareOp::Equal => created == to,
+            CompareOp::NotEqual => created != to,
+            CompareOp::Greater => created > to,
+            _ => created < to,
+        };
+        let naive =
+            if kvs.is_empty() { holds(0) } else { kvs.iter().all(|kv| holds(kv.create_revision().get())) };
+        let compare = Compare::create_revision(leasehold::KeyRange::prefix("q/"), op, to);
+        let compared = engine.txn(&Txn::new().when([compare])).expect("it is accepted");
+        assert_eq!(compared.succeeded(), naive, "{op:?} {to} (R-TXN-7)");
     }
 }
 
@@ -80,7 +95,7 @@ fn one_end_of_a_queue_is_what_a_scan_finds() {
         }
         for n in 0..600 {
             step(&mut engine, &mut random);
-            assert_same(&engine, &mut random);
+            assert_same(&mut engine, &mut random);
             engine.check_invariants();
             if n % 100 == 99 {
                 let revision = engine.status().header().revision();
@@ -88,7 +103,33 @@ fn one_end_of_a_queue_is_what_a_scan_finds() {
             }
         }
         engine.delete(&Delete::all()).expect("it is accepted");
-        assert_same(&engine, &mut random);
+        assert_same(&mut engine, &mut random);
         engine.check_invariants();
+    }
+}
+
+/// A queue that many were in before is one of keys that are gone, until a compaction. It has its order nevertheless.
+#[test]
+fn keys_that_are_gone_are_in_nobodys_way() {
+    let mut random = Random::new(1);
+    let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    for round in 0..3 {
+        for n in 0..100 {
+            enter(&mut engine, &format!("q/{round}.{n}"), 0);
+            if n % 2 == 0 {
+                engine.delete(&Delete::all()).expect("it is accepted");
+            }
+            assert_same(&mut engine, &mut random);
+        }
+        engine.delete(&Delete::all()).expect("it is accepted");
+        assert_same(&mut engine, &mut random);
+        engine.check_invariants();
+        let revision = engine.status().header().revision();
+        engine.compact(&Compact::new(Revision::new(revision.get() - 20))).expect("it is accepted");
+        while engine.is_reclaiming() {
+            engine.reclaim();
+            assert_same(&mut engine, &mut random);
+            engine.check_invariants();
+        }
     }
 }

@@ -316,7 +316,10 @@ impl Release {
     /// The key that was found, if it is the session's, and of that create revision, and not needed.
     fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
         let kv = found.kvs().first()?;
-        let is_meant = created.map_or(kv.lease() == self.session.lease(), |at| kv.create_revision() == at);
+        let is_meant = match created {
+            Some(created) => kv.create_revision() == created,
+            None => kv.lease() == self.session.lease(),
+        };
         let is_needless = is_meant && !self.session.shares().is_needed(&self.key);
         is_needless.then(|| (kv.create_revision(), kv.mod_revision()))
     }

@@ -1,8 +1,10 @@
 //! The keys of a range by their creation, for those ranges that are asked for their oldest and newest key: the queues of locks
 //! and elections.
 //!
-//! Without it, each such read would go through all keys of the range, and a queue of n waiters would cost n at each hand-over.
-//! A range gets its order when a transaction asks for its oldest or newest key and finds many, and loses it when it is empty.
+//! Without it, each such read would go through all keys of the range, those that are gone and not yet compacted included: so a
+//! queue of n waiters, and one that n were in before, would cost n at each hand-over. A range gets its order when a transaction
+//! reads its oldest or newest key, or compares its create revisions, and it has many keys; it loses it when a compaction has
+//! left it few, and none that exists.
 
 use std::collections::BTreeSet;
 use std::ops::Bound;
@@ -11,8 +13,8 @@ use super::intervals::Intervals;
 use super::key_hash::KeyHasher;
 use crate::api::{Get, KeyRange, Revision, SortOrder, SortTarget};
 
-/// A range with fewer keys is gone through as fast.
-pub(super) const KEYS_MIN: i64 = 64;
+/// A range with fewer keys, those that are gone included, is gone through as fast.
+pub(super) const KEYS_MIN: usize = 64;
 
 /// No more ranges than this have an order: each costs every creation and deletion in it.
 const RANGES_MAX: usize = 1024;
@@ -82,12 +84,28 @@ impl CreateOrder {
 
     pub(super) fn deleted(&mut self, key: &[u8], created: Revision) {
         for range in self.containing(key) {
-            let keys = &mut self.ranges.at_mut(range).keys;
-            keys.remove(&(created, key.into()));
-            if keys.is_empty() {
-                self.ranges.remove(range);
+            self.ranges.at_mut(range).keys.remove(&(created, key.into()));
+        }
+    }
+
+    /// Lets go of the orders of those ranges with a key that have no other, and few that are gone, as `has_few` says.
+    pub(super) fn purged(&mut self, key: &[u8], has_few: impl Fn(&KeyRange) -> bool) {
+        for id in self.containing(key) {
+            let kept = self.ranges.at(id);
+            if kept.keys.is_empty() && kept.range.as_ref().is_some_and(&has_few) {
+                self.ranges.remove(id);
             }
         }
+    }
+
+    /// Whether the create revision of every key of a range compares so, if the range has its order. The zeros that stand for an
+    /// absent key are what an empty range has (R-TXN-7).
+    pub(super) fn all_compare(&self, range: &KeyRange, holds: impl Fn(Revision) -> bool) -> Option<bool> {
+        let keys = &self.ranges.at(self.ranges.find(range)?).keys;
+        if keys.is_empty() {
+            return Some(holds(Revision::new(0)));
+        }
+        Some(keys.iter().all(|&(created, _)| holds(created)))
     }
 
     fn containing(&self, key: &[u8]) -> Vec<u32> {

@@ -8,6 +8,7 @@ use super::history::History;
 use super::key_hash::KeyHasher;
 use super::key_index::{KeyIndex, KeySlot, SlotId};
 use super::planted::{Bug, planted};
+use super::range::has_few;
 use crate::api::{Event, Fields, KeyRange, KeyValue, LeaseId, Put, Revision};
 use crate::{Error, Result};
 
@@ -264,6 +265,9 @@ impl KeySpace {
     /// Forgets a key of which no version counts any more.
     pub(super) fn purge(&mut self, slot: SlotId) -> KeyValue {
         let kv = self.index.purge(slot);
+        if !self.created.is_empty() {
+            self.created.purged(kv.key(), |range| has_few(&self.index, range));
+        }
         self.bytes_held -= KEY_BYTES + kv.key().len() as u64;
         kv
     }

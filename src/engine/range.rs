@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::create_order::{Found, KEYS_MIN, is_of_one_end};
-use super::key_index::Slots;
+use super::key_index::{KeyIndex, Slots};
 use super::key_space::KeySpace;
 use super::planted::{Bug, planted};
 use crate::api::{
@@ -75,14 +75,14 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
     }
 
-    /// Gives a range its order of creation, if a transaction has read one end of it and there are many keys.
-    pub(super) fn keep_create_order(&mut self, get: &Get, count: i64) {
-        if count < KEYS_MIN || !is_of_one_end(get) || !self.created.has_room_for(&get.range) {
+    /// Gives a range its order of creation, if it has many keys, those that are gone included.
+    pub(super) fn keep_create_order(&mut self, range: &KeyRange) {
+        if !self.created.has_room_for(range) || has_few(&self.index, range) {
             return;
         }
-        let live = self.index.range(&get.range).filter_map(|slot| self.slot(slot).live());
+        let live = self.index.range(range).filter_map(|slot| self.slot(slot).live());
         let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
-        self.created.keep(&get.range, keys);
+        self.created.keep(range, keys);
     }
 
     /// The first `cap` pairs of the range in key order, and how many keys it has.
@@ -126,6 +126,11 @@ impl KeySpace {
         kvs.truncate(limit);
         (kvs, more)
     }
+}
+
+/// Whether a range has so few keys, those that are gone included, that its order of creation is not worth keeping.
+pub(super) fn has_few(index: &KeyIndex, range: &KeyRange) -> bool {
+    index.range(range).take(KEYS_MIN).count() < KEYS_MIN
 }
 
 /// What a scan finds: the first pairs, up to a number of them, and how many there are.

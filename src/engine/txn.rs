@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Engine;
+use super::create_order::is_of_one_end;
 use super::key_space::KeySpace;
 use super::planted::{Bug, planted};
 use super::range::check_get;
@@ -88,6 +89,14 @@ impl KeySpace {
 
     /// R-TXN-7 and R-TXN-8.
     fn holds(&self, compare: &Compare) -> bool {
+        if let Operand::CreateRevision(operand) = compare.operand
+            && !self.created.is_empty()
+            && let Some(holds) = self
+                .created
+                .all_compare(&compare.range, |created| compares(compare.op, created.get().cmp(&operand)))
+        {
+            return holds;
+        }
         let mut live = self.index.range(&compare.range).filter_map(|slot| self.slot(slot).live()).peekable();
         if live.peek().is_some() {
             return live.all(|kv| holds_for(compare, Some(kv)));
@@ -108,7 +117,11 @@ fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
         Operand::Value(operand) => kv.map_or(&[][..], KeyValue::value).cmp(operand),
         Operand::Unrecognized => Ordering::Equal,
     };
-    match compare.op {
+    compares(compare.op, order)
+}
+
+fn compares(op: CompareOp, order: Ordering) -> bool {
+    match op {
         CompareOp::Equal => order.is_eq(),
         CompareOp::NotEqual => order.is_ne(),
         CompareOp::Greater => order.is_gt(),
@@ -212,12 +225,16 @@ impl Engine {
         DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
     }
 
-    /// A txn that reads one end of a range may stand in a queue there, and come to read it often.
-    pub(super) fn keep_create_orders(&mut self, txn: &Txn, response: &TxnResponse) {
-        for (op, answer) in taken(txn, response.succeeded).iter().zip(&response.responses) {
-            if let (TxnOp::Get(get), TxnOpResponse::Get(found)) = (op, answer) {
-                self.keys.keep_create_order(get, found.count);
-            }
+    /// A txn that reads one end of a range, or compares its create revisions, may stand in a queue there, and come to do so often.
+    pub(super) fn keep_create_orders(&mut self, txn: &Txn, succeeded: bool) {
+        let compared =
+            txn.compare.iter().filter(|compare| matches!(compare.operand, Operand::CreateRevision(_)));
+        let read = taken(txn, succeeded).iter().filter_map(|op| match op {
+            TxnOp::Get(get) if is_of_one_end(get) => Some(&get.range),
+            _ => None,
+        });
+        for range in compared.map(|compare| &compare.range).chain(read).filter(|range| !range.is_single()) {
+            self.keys.keep_create_order(range);
         }
     }
 }
