@@ -125,8 +125,8 @@
 //!
 //! # Locks and elections
 //!
-//! [`concurrency::Mutex`] is a lock with a guard that is fenced, and is told when it is lost. [`service`] has etcd's lock and
-//! election services, message for message; the two queue together.
+//! [`concurrency`] has locks and elections with guards that are fenced, and are told when they are lost; [`service`] has etcd's
+//! lock and election services, message for message. All queue together.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -146,6 +146,24 @@
 //! let next = waiting.try_take()?.expect("the lock is free");
 //! assert!(next.token() > guard.token());
 //! assert!(guard.txn().and_then([TxnOp::put("report", "too late")]).commit().is_err());
+//! # Ok::<(), leasehold::Error>(())
+//! ```
+//!
+//! An election is the same with a value that all can see, and [`concurrency::LeaderWatcher`] follows who leads.
+//!
+//! ```
+//! use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Session};
+//! use leasehold::Store;
+//! use std::time::Duration;
+//!
+//! let store = Store::new();
+//! let mut leaders = LeaderWatcher::new(&store, "db");
+//! let session = Session::open(&store, Duration::from_secs(10))?;
+//! let leadership = Election::new(&session, "db").campaign("node-1")?;
+//!
+//! assert!(matches!(leaders.recv()?, Some(LeaderEvent::NoLeader { .. })));
+//! let Some(LeaderEvent::Elected { kv, .. }) = leaders.recv()? else { panic!("it was won") };
+//! assert_eq!((kv.value(), kv.create_revision()), (&b"node-1"[..], leadership.token()));
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
@@ -180,8 +198,8 @@
 //!
 //! # What it does not do
 //!
-//! No guards for elections beside etcd's service yet; no persistence but by [`Store::save`]; no authentication; no
-//! cluster.
+//! No transactional memory, barriers, queues and read-write locks yet; no persistence but by [`Store::save`]; no
+//! authentication; no cluster.
 //!
 //! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
 //! rule by rule, which the crate is built and tested against.

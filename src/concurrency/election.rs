@@ -16,6 +16,9 @@ use crate::client::Ticket;
 /// Each candidacy has a key of its own, `name/<lease>-<n>`, whose value all can see. Whoever uses etcd's own keys,
 /// [`ElectionService`](crate::service::ElectionService) among them, stands in the same election.
 ///
+/// Every key under `name/` stands in it, whoever put it (R-ELC-10): so keep nothing else there. A lock of the same name is in
+/// the same queue.
+///
 /// ```
 /// use leasehold::concurrency::{Election, Session};
 /// use leasehold::{Error, ManualClock, Store, TxnOp};

@@ -48,7 +48,8 @@ impl MutexGuard {
         GuardedTxn::new(&self.hold, Self::LOST)
     }
 
-    /// Sees whether the lock is still held. It may be lost right afterwards: see [`txn`](Self::txn).
+    /// Sees whether the lock is still held: the key is there, and is the same. It may be lost right afterwards: see
+    /// [`txn`](Self::txn).
     ///
     /// # Errors
     ///
@@ -57,7 +58,8 @@ impl MutexGuard {
         self.txn().commit().map(drop)
     }
 
-    /// A ticket that is there once the lock is lost, or given back; at once, if it is already.
+    /// A ticket that is there once the lock is lost, or given back; at once, if it is already. Of re-entrant guards that share a
+    /// key, giving back is that of the last.
     pub fn lost(&self) -> Ticket<()> {
         self.hold.lost()
     }

@@ -14,6 +14,9 @@ use crate::client::Ticket;
 /// Each hold has a key of its own, `name/<lease>-<n>`, so that threads that share a session exclude each other. Whoever uses
 /// etcd's own keys, [`LockService`](crate::service::LockService) among them, queues with it.
 ///
+/// Every key under `name/` is in the queue, whoever put it (R-LCK-13): so keep nothing else there. A key `jobs/last` is in the
+/// way of the lock `jobs` for good, and so is, while it is held, the lock `jobs/nightly`; [`queue`](Self::queue) shows it.
+///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
 /// use leasehold::{Store, TxnOp};
@@ -51,6 +54,9 @@ impl Mutex {
     /// The lock of that name, which a session that has it gets again: its key is etcd's own, `name/<lease>`, and the guards and
     /// tickets of the session share it (R-LCK-6). They do not exclude each other; those of other sessions and of
     /// [`new`](Self::new) do. The lock is given back when the last of them is gone.
+    ///
+    /// The key is the lease's: whoever locks by the same lease otherwise, as a caller of the service, shares it too, and loses it
+    /// when it is given back, as with etcd (R-LCK-9).
     ///
     /// ```
     /// use leasehold::Store;
@@ -91,7 +97,7 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over.
+    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session is over.
     pub fn try_lock(&self) -> Result<Option<MutexGuard>> {
         try_acquire(self.hold())
     }

@@ -135,7 +135,8 @@ impl Session {
 
     /// A ticket that is there once the lease has ended, for whatever reason; at once, if it has already.
     ///
-    /// What ends with it has ended by then: of a lock that was lost with it, somebody else may have a guard.
+    /// What ends with it has ended by then: of a lock that was lost with it, somebody else may have a guard. An
+    /// [`orphan`](Self::orphan) has not ended yet.
     pub fn lost(&self) -> Ticket<()> {
         Ticket::new(self.client(), LeaseLost::new(self.shared.lease))
     }

@@ -31,7 +31,10 @@ impl Engine {
         for (range, kept) in self.keys.created.iter() {
             let live = self.keys.index.range(range).filter_map(|slot| self.keys.slot(slot).live());
             let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
-            assert_eq!(*kept, keys, "invariant 13: an order of creation has the keys of its range");
+            assert_eq!(
+                *kept, keys,
+                "invariant 13: an order of creation has the keys of its range that exist"
+            );
         }
     }
 
