@@ -4,6 +4,8 @@
 //! targets to run only those: `cargo bench --bench targets -- T1 T5`. Memory is `cargo bench --bench memory`, and other
 //! stores are in `benches/peers`.
 
+#[path = "support/elections.rs"]
+mod elections;
 #[path = "support/fan_out.rs"]
 mod fan_out;
 #[path = "support/hand_over.rs"]
@@ -58,6 +60,9 @@ fn main() {
     }
     if is_wanted("queue") {
         queue::figures(&mut table);
+    }
+    if is_wanted("election") {
+        elections::figures(&mut table);
     }
     if is_wanted("T17") {
         stall_figures(&mut table);
