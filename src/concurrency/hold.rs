@@ -1,16 +1,15 @@
 //! A key in a queue: of whoever holds a lock or leads, and of whoever waits for that.
 
 use std::fmt::{self, DebugStruct};
+use std::io::Write;
 
 use bytes::Bytes;
 
 use super::enter::{Entry, places};
 use super::lost::KeyLost;
+use super::release::{Is, Release, delete_created, is_created};
 use super::session::Session;
-use super::shares::Needless;
-use crate::api::{
-    Compare, CompareOp, GetResponse, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::Ticket;
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
@@ -53,17 +52,6 @@ enum State {
     Gone,
 }
 
-/// Which key is to be deleted.
-#[derive(Clone, Copy)]
-enum Is {
-    /// The one of this create revision.
-    Created(Revision),
-    /// The one of these create and mod revisions.
-    Untouched(Needless),
-    /// Whichever is there on the session's lease and not needed.
-    Unknown,
-}
-
 /// What came of entering.
 pub(super) enum Entered {
     /// The key is the oldest.
@@ -78,15 +66,13 @@ impl Hold {
     /// A key of its own, to be put.
     pub(super) fn new(session: &Session, queue: &KeyRange, value: Bytes) -> Self {
         let number = session.next_hold();
-        let own = format!("{:x}-{number}", session.lease());
-        let key = [queue.start(), own.as_bytes()].concat();
-        Self::make(session, queue, key.into(), value, Of::One { number })
+        let key = key_of(queue, format_args!("{:x}-{number}", session.lease()));
+        Self::make(session, queue, key, value, Of::One { number })
     }
 
     /// The key that the session's re-entrant holds share, to be put or joined.
     pub(super) fn shared(session: &Session, queue: &KeyRange) -> Self {
-        let own = format!("{:x}", session.lease());
-        let key = Bytes::from([queue.start(), own.as_bytes()].concat());
+        let key = key_of(queue, format_args!("{:x}", session.lease()));
         session.shares().enter(&key);
         Self::make(session, queue, key, session.name().clone(), Of::Many)
     }
@@ -226,10 +212,20 @@ impl Hold {
 
     /// Gives the key up, and waits until that is done. It can be repeated if it fails.
     pub(super) fn release(&self) -> Result<()> {
-        if let Some(is) = self.leave() {
-            self.session.client().block_on(self.release_of(is).run())?;
-            *self.state.lock() = State::Gone;
+        match self.leave() {
+            None => return Ok(()),
+            // What is usual is spared the future.
+            Some(Is::Created(created)) => {
+                let done = self.session.client().txn(delete_created(&self.entry.key, created)).wait()?;
+                if let Of::One { number } = self.of
+                    && done.succeeded()
+                {
+                    self.session.end_hold(number);
+                }
+            }
+            Some(is) => self.session.client().block_on(self.release_of(is).run())?,
         }
+        *self.state.lock() = State::Gone;
         Ok(())
     }
 
@@ -276,55 +272,10 @@ impl Drop for Hold {
     }
 }
 
-/// A key that is to be deleted.
-struct Release {
-    session: Session,
-    key: Bytes,
-    is: Is,
-    number: Option<u64>,
-}
-
-impl Release {
-    /// Deletes the key, if it is still the same. That it is gone already is what was wanted.
-    async fn run(self) -> Result<()> {
-        let client = self.session.client();
-        let delete = Txn::new().and_then([TxnOp::delete(self.key.clone())]);
-        let mut untouched = match self.is {
-            Is::Created(created) => {
-                if client.txn(delete.when([is_created(&self.key, created)])).await?.succeeded() {
-                    // Only a key that was deleted here is put again: one that somebody else deleted he may have made anew.
-                    self.number.into_iter().for_each(|number| self.session.end_hold(number));
-                }
-                return Ok(());
-            }
-            Is::Untouched(untouched) => Some(untouched),
-            Is::Unknown => self.needless(&client.get(self.key.clone()).await?, None),
-        };
-        while let Some((created, modified)) = untouched {
-            let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
-            let delete = delete.clone().when([is_created(&self.key, created), is_untouched]);
-            let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
-            untouched = match done.responses() {
-                // Somebody has written to it.
-                [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
-                _ => None,
-            };
-        }
-        Ok(())
-    }
-
-    /// The key that was found, if it is the session's, and of that create revision, and not needed.
-    fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
-        let kv = found.kvs().first()?;
-        let is_meant = match created {
-            Some(created) => kv.create_revision() == created,
-            None => kv.lease() == self.session.lease(),
-        };
-        let is_needless = is_meant && !self.session.shares().is_needed(&self.key);
-        is_needless.then(|| (kv.create_revision(), kv.mod_revision()))
-    }
-}
-
-fn is_created(key: &Bytes, at: Revision) -> Compare {
-    Compare::create_revision(key.clone(), CompareOp::Equal, at)
+/// The key of that ending in a queue.
+fn key_of(queue: &KeyRange, ending: fmt::Arguments<'_>) -> Bytes {
+    let mut key = Vec::with_capacity(queue.start().len() + 24);
+    key.extend_from_slice(queue.start());
+    key.write_fmt(ending).expect("a vector takes everything");
+    key.into()
 }

@@ -211,8 +211,10 @@ impl Following {
         let before = self.candidates.leader().cloned();
         changes.iter().for_each(|event| self.candidates.apply(event));
         let after = self.candidates.leader().cloned();
-        let place = |kv: &KeyValue| (kv.create_revision(), kv.key().to_vec());
-        if before.as_ref().map(place) != after.as_ref().map(place) {
+        fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
+            (kv.create_revision(), kv.key())
+        }
+        if before.as_ref().map(rank) != after.as_ref().map(rank) {
             self.ready.push_back(Ok(elected(revision, after)));
         } else if let Some(kv) = after.filter(|kv| kv.mod_revision() == revision) {
             self.ready.push_back(Ok(LeaderEvent::Updated { kv }));

@@ -8,6 +8,7 @@ mod call;
 mod enter;
 mod hold;
 mod lost;
+mod release;
 mod shares;
 mod turn;
 // What users have of that.

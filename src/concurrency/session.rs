@@ -1,4 +1,5 @@
-use std::collections::BTreeSet;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -51,7 +52,7 @@ struct Shared {
 #[derive(Default)]
 struct Holds {
     numbered: u64,
-    free: BTreeSet<u64>,
+    free: BinaryHeap<Reverse<u64>>,
 }
 
 impl Session {
@@ -197,16 +198,16 @@ impl Session {
     /// The number of a new hold: the lowest that is free.
     pub(super) fn next_hold(&self) -> u64 {
         let mut holds = self.shared.holds.lock();
-        if let Some(free) = holds.free.pop_first() {
+        if let Some(Reverse(free)) = holds.free.pop() {
             return free;
         }
         holds.numbered += 1;
         holds.numbered - 1
     }
 
-    /// Gives back the number of a hold whose key it has deleted itself.
+    /// Gives back the number of a hold whose key it has deleted itself: one that somebody else deleted he may have made anew.
     pub(super) fn end_hold(&self, number: u64) {
-        self.shared.holds.lock().free.insert(number);
+        self.shared.holds.lock().free.push(Reverse(number));
     }
 }
 

@@ -1,0 +1,77 @@
+//! Giving a key up.
+
+use bytes::Bytes;
+
+use super::session::Session;
+use super::shares::Needless;
+use crate::Result;
+use crate::api::{Compare, CompareOp, GetResponse, Revision, Txn, TxnOp, TxnOpResponse};
+
+/// Which key is to be deleted.
+#[derive(Clone, Copy)]
+pub(super) enum Is {
+    /// The one of this create revision.
+    Created(Revision),
+    /// The one of these create and mod revisions.
+    Untouched(Needless),
+    /// Whichever is there on the session's lease and not needed.
+    Unknown,
+}
+
+/// A key that is to be deleted.
+pub(super) struct Release {
+    pub(super) session: Session,
+    pub(super) key: Bytes,
+    pub(super) is: Is,
+    /// Its number, if it is a hold's own.
+    pub(super) number: Option<u64>,
+}
+
+impl Release {
+    /// Deletes the key, if it is still the same. That it is gone already is what was wanted.
+    pub(super) async fn run(self) -> Result<()> {
+        let client = self.session.client();
+        let mut untouched = match self.is {
+            Is::Created(created) => {
+                let done = client.txn(delete_created(&self.key, created)).await?;
+                if let Some(number) = self.number.filter(|_| done.succeeded()) {
+                    self.session.end_hold(number);
+                }
+                return Ok(());
+            }
+            Is::Untouched(untouched) => Some(untouched),
+            Is::Unknown => self.needless(&client.get(self.key.clone()).await?, None),
+        };
+        while let Some((created, modified)) = untouched {
+            let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
+            let delete = delete_created(&self.key, created).when([is_untouched]);
+            let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
+            untouched = match done.responses() {
+                // Somebody has written to it.
+                [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+
+    /// The key that was found, if it is the session's, and of that create revision, and not needed.
+    fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
+        let kv = found.kvs().first()?;
+        let is_meant = match created {
+            Some(created) => kv.create_revision() == created,
+            None => kv.lease() == self.session.lease(),
+        };
+        let is_needless = is_meant && !self.session.shares().is_needed(&self.key);
+        is_needless.then(|| (kv.create_revision(), kv.mod_revision()))
+    }
+}
+
+/// Deletes a key if it is still the one of that create revision.
+pub(super) fn delete_created(key: &Bytes, created: Revision) -> Txn {
+    Txn::new().when([is_created(key, created)]).and_then([TxnOp::delete(key.clone())])
+}
+
+pub(super) fn is_created(key: &Bytes, at: Revision) -> Compare {
+    Compare::create_revision(key.clone(), CompareOp::Equal, at)
+}
