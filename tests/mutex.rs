@@ -130,6 +130,22 @@ fn a_waiter_whose_session_ends_is_told_at_once() {
     held.check().unwrap();
 }
 
+/// Where a thread must not be blocked, a guarded txn is awaited.
+#[test]
+fn a_guarded_txn_can_be_awaited() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let write = async {
+        let guard = Mutex::new(&one, "l").enqueue().await?;
+        let written = guard.txn().and_then([TxnOp::put("r", "v")]).await?;
+        store.delete(guard.key())?;
+        assert_eq!(guard.txn().and_then([TxnOp::put("r", "late")]).await, Err(Error::SessionExpired));
+        leasehold::Result::Ok(written.succeeded())
+    };
+    assert_eq!(store.client().block_on(write), Ok(true));
+    assert_eq!(store.get("r").unwrap().kvs()[0].version(), 1);
+}
+
 /// A key that somebody else made in its place is not the one that waits (R-LCK-5, R-LCK-9).
 #[test]
 fn a_key_made_anew_is_somebody_elses() {

@@ -41,7 +41,7 @@ impl MutexGuard {
         self.hold.is_there()
     }
 
-    /// A txn that is run only if the lock is still held.
+    /// A txn that is run only if the lock is still held: commit it, or `.await` it.
     ///
     /// Its error when it is not is [`SessionExpired`](Error::SessionExpired).
     pub fn txn(&self) -> GuardedTxn<'_> {

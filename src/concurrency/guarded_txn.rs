@@ -2,6 +2,7 @@ use std::fmt;
 
 use super::hold::Hold;
 use crate::api::{Compare, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use crate::client::Call;
 use crate::{Error, Result};
 
 /// A transaction that is run only if a lock is still held, or a leader still leads: see [`MutexGuard::txn`] and
@@ -44,18 +45,32 @@ impl<'a> GuardedTxn<'a> {
     /// [`SessionExpired`](Error::SessionExpired) if the lock is lost, [`NotLeader`](Error::NotLeader) if the leader does not
     /// lead any more: then nothing was run. And those of [`Engine::txn`](crate::Engine::txn).
     pub fn commit(self) -> Result<TxnResponse> {
-        if self.hold.is_given_up() {
-            return Err(self.lost);
+        self.into_future().wait()
+    }
+}
+
+/// Runs it, as [`commit`](GuardedTxn::commit) does, where a thread must not be blocked: `guard.txn().and_then([..]).await`.
+impl IntoFuture for GuardedTxn<'_> {
+    type Output = Result<TxnResponse>;
+    type IntoFuture = Call<TxnResponse>;
+
+    fn into_future(self) -> Call<TxnResponse> {
+        let Self { hold, lost, txn } = self;
+        if hold.is_given_up() {
+            return Call::ready(Err(lost));
         }
-        let guarded = Txn::new().when([self.hold.is_there()]).and_then([TxnOp::Txn(self.txn)]);
-        let done = self.hold.session().client().txn(guarded).wait()?;
-        match done.responses {
-            mut responses if done.succeeded => match responses.pop() {
-                Some(TxnOpResponse::Txn(inner)) => Ok(TxnResponse { header: done.header, ..inner }),
-                other => panic!("a txn is answered as a txn, not with {other:?}"),
-            },
-            _ => Err(self.lost),
-        }
+        let client = hold.session().client();
+        let guarded = Txn::new().when([hold.is_there()]).and_then([TxnOp::Txn(txn)]);
+        client.map(client.txn(guarded), |done| {
+            let done = done?;
+            match done.responses {
+                mut responses if done.succeeded => match responses.pop() {
+                    Some(TxnOpResponse::Txn(inner)) => Ok(TxnResponse { header: done.header, ..inner }),
+                    other => panic!("a txn is answered as a txn, not with {other:?}"),
+                },
+                _ => Err(lost),
+            }
+        })
     }
 }
 

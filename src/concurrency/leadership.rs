@@ -41,7 +41,7 @@ impl Leadership {
         self.hold.is_there()
     }
 
-    /// A txn that is run only if the leader still leads.
+    /// A txn that is run only if the leader still leads: commit it, or `.await` it.
     ///
     /// Its error when it does not is [`NotLeader`](Error::NotLeader).
     pub fn txn(&self) -> GuardedTxn<'_> {
