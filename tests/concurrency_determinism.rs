@@ -89,7 +89,8 @@ fn trace(seed: u64) -> String {
         }
         world.look();
     }
-    let waiters: Vec<String> = store.waiters().unwrap().iter().map(ToString::to_string).collect();
+    let waiters: Vec<String> =
+        store.waiters().expect("the store is open").iter().map(ToString::to_string).collect();
     let told = world.notes.take().join("\n");
     format!("{told}\n{}\n{}\n", waiters.join("\n"), events(&store, 2).join("\n"))
 }
