@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use leasehold::concurrency::{Election, Mutex, Session};
 use leasehold::service::{LockRequest, LockService};
-use leasehold::{Client, Grant, Store, Ticket};
+use leasehold::{Client, Get, Grant, SortOrder, SortTarget, Store, Ticket};
 use service_shorthand::{Moment, meddling};
 use shorthand::{manual, secs, taken};
 
@@ -25,17 +25,17 @@ fn counting(store: &Store) -> (Client, Arc<AtomicUsize>) {
     (client, count)
 }
 
+/// The key of whoever has the lock.
+fn oldest() -> Get {
+    Get::prefix("l/").sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1)
+}
+
 /// R-LCK-4, R-LCK-10: releases one after the other, of which each wakes the next alone.
 fn assert_wakes_one<T>(store: &Store, count: &AtomicUsize, mut queue: Vec<Ticket<T>>, most: usize) {
     for next in 0..WAITERS {
         assert!(queue.iter_mut().skip(next).all(|ticket| ticket.ready().is_empty()));
-        let oldest = store
-            .get(
-                leasehold::Get::prefix("l/")
-                    .sort(leasehold::SortTarget::CreateRevision, leasehold::SortOrder::Ascend),
-            )
-            .unwrap();
-        store.delete(oldest.kvs()[0].key()).unwrap();
+        let found = store.get(oldest()).expect("the store is open");
+        store.delete(found.kvs()[0].key()).expect("the store is open");
         let woken = queue.iter().enumerate().skip(next).filter(|(_, ticket)| !ticket.ready().is_empty());
         assert_eq!(woken.map(|(n, _)| n).collect::<Vec<_>>(), [next]);
         count.store(0, Ordering::SeqCst);
