@@ -101,7 +101,7 @@ impl<A: Acquired> Acquiring<A> {
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
                 Step::TimedOut => return Poll::Ready(Step::TimedOut),
                 Step::Done(Err(Error::SessionExpired)) => Err(A::LOST),
-                Step::Done(done) => done.map(|_| self.take_hold()),
+                Step::Done(done) => done.map(|()| self.take_hold()),
             },
             Phase::Refused => Err(A::LOST),
             Phase::Over => panic!("a ticket is taken once"),

@@ -67,15 +67,15 @@ impl Turn {
         Self { range, key, revision, is_strict, phase, watches: 0 }
     }
 
-    /// Done when there is no predecessor, with the store's revision of that moment; with an error if the wait cannot go on.
+    /// Done when there is no predecessor; with an error if the wait cannot go on.
     pub(crate) fn poll(
         &mut self,
         client: &Client,
         mailbox: &mut Mailbox,
         waker: Option<&Waker>,
-    ) -> Poll<Step<Revision>> {
+    ) -> Poll<Step<()>> {
         loop {
-            let gone_on = match &mut self.phase {
+            let is_first = match &mut self.phase {
                 Phase::Looking(call) => match ready!(poll_call(call, mailbox, waker)) {
                     None => return Poll::Ready(Step::TimedOut),
                     Some(found) => found.map(|found| self.found(mailbox, &found)),
@@ -86,26 +86,21 @@ impl Turn {
                 },
                 Phase::Watching => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                    Ok(Delivery::LeaseEnded(_)) => Ok(None),
-                    Ok(Delivery::Watch(response)) => self.see(&response).map(|must_look| {
-                        if must_look {
-                            let own = self.is_strict.then_some(&self.key);
-                            self.phase = look(client, &self.range, self.revision, own);
-                        }
-                        None
-                    }),
+                    Ok(Delivery::LeaseEnded(_)) => Ok(false),
+                    Ok(Delivery::Watch(response)) => self.see(client, &response).map(|()| false),
                     Err(error) => Err(error),
                 },
             };
-            match gone_on {
-                Ok(None) => {}
-                Ok(Some(revision)) => return Poll::Ready(Step::Done(Ok(revision))),
+            match is_first {
+                Ok(false) => {}
+                Ok(true) => return Poll::Ready(Step::Done(Ok(()))),
                 Err(error) => return Poll::Ready(Step::Done(Err(error))),
             }
         }
     }
 
-    fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<Option<Revision>> {
+    /// Gives whether there is no predecessor, while the own key is still there.
+    fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
         let [TxnOpResponse::Get(predecessor), TxnOpResponse::Get(own)] = found.responses() else {
             panic!("two gets are answered as such, not with {found:?}");
         };
@@ -115,14 +110,12 @@ impl Turn {
         Ok(self.found(mailbox, predecessor))
     }
 
-    /// Watches the predecessor that was found. Gives the revision if there is none.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<Revision> {
-        let seen_at = found.header().revision();
-        let Some(predecessor) = found.kvs().first() else {
-            return Some(seen_at);
-        };
-        self.watch(mailbox, predecessor.key(), seen_at);
-        None
+    /// Gives whether there is no predecessor; watches the one that there is.
+    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
+        if let Some(predecessor) = found.kvs().first() {
+            self.watch(mailbox, predecessor.key(), found.header().revision());
+        }
+        found.kvs().is_empty()
     }
 
     /// Watches the predecessor, and the own key, from where they were seen, so that nothing falls in between.
@@ -145,21 +138,25 @@ impl Turn {
         self.phase = Phase::Watching;
     }
 
-    /// Whether it is to be looked again: the predecessor was deleted.
-    fn see(&self, response: &WatchResponse) -> Result<bool> {
+    /// Looks again if the predecessor was deleted.
+    fn see(&mut self, client: &Client, response: &WatchResponse) -> Result<()> {
         let id = response.watch_id();
         if id != OWN && id.get() != self.watches {
-            return Ok(false);
-        }
-        if let Some(compacted) = response.compact_revision() {
-            if self.is_strict {
-                // It was compacted before it was watched; what there is now can still be read.
-                return Ok(true);
-            }
-            return Err(Error::Compacted { requested: self.revision, compacted: Some(compacted) });
+            return Ok(());
         }
         let is_gone = response.events().iter().any(|event| event.event_type() == EventType::Delete);
-        if is_gone && id == OWN { Err(Error::SessionExpired) } else { Ok(is_gone) }
+        if is_gone && id == OWN {
+            return Err(Error::SessionExpired);
+        }
+        let compacted = response.compact_revision();
+        if compacted.is_some() && !self.is_strict {
+            return Err(Error::Compacted { requested: self.revision, compacted });
+        }
+        // What was compacted before it was watched can no longer be seen, but what there is now can be read.
+        if is_gone || compacted.is_some() {
+            self.phase = look(client, &self.range, self.revision, self.is_strict.then_some(&self.key));
+        }
+        Ok(())
     }
 }
 

@@ -120,7 +120,7 @@ impl Campaigning {
                 }
             },
             Phase::Waiting { candidacy, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
-                Step::Done(Ok(_)) => {
+                Step::Done(Ok(())) => {
                     let candidacy = candidacy.clone();
                     self.phase = Phase::Won { candidacy: candidacy.clone() };
                     return Poll::Ready(Step::Done(Ok(Some(candidacy))));

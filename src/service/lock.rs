@@ -123,7 +123,9 @@ impl Locking {
                 Some(Err(error)) => return self.fail(error),
             },
             Phase::Waiting { key, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
-                Step::Done(Ok(_)) => Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) },
+                Step::Done(Ok(())) => {
+                    Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) }
+                }
                 Step::Done(Err(error)) => {
                     self.withdraw();
                     return self.fail(error);
