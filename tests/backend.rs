@@ -1,6 +1,7 @@
 //! Backends of one's own: one that answers from another thread, and wrappers around a store. What is built on the seam runs
 //! over all of them unchanged.
 
+mod passing;
 mod remote;
 mod seam_tools;
 mod shorthand;
@@ -14,6 +15,7 @@ use leasehold::{
     Backend, Call, Client, Error, Get, Inbox, KeyRange, Put, Request, Response, Store, Timestamp, Txn, TxnOp,
     Watch, WatchRequest, Watcher,
 };
+use passing::passes_on;
 use remote::Remote;
 use seam_tools::{Count, LONG, guarded, poll_with};
 use shorthand::{keys, manual, secs, show_events};
@@ -253,34 +255,12 @@ impl Backend for Recording {
         Call::pending(call)
     }
 
-    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        Backend::watch(&self.store, requests, inbox);
-    }
-
-    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        self.store.timer(at, inbox);
-    }
-
-    fn pull(&self, inbox: &Inbox) {
-        self.store.pull(inbox);
-    }
-
-    fn cancel(&self, inbox: &Inbox) {
-        self.store.cancel(inbox);
-    }
-
-    fn now(&self) -> Timestamp {
-        Backend::now(&self.store)
-    }
-
-    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.store.detach(task);
-    }
-
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         self.driven.add();
         self.store.drive(poll);
     }
+
+    passes_on!(self, self.store; watch timer pull cancel now detach);
 }
 
 /// One function sees all requests, in the backend's words, before any namespace and in the order in which they were made.

@@ -1,6 +1,7 @@
 //! The election service, rule by rule (R-ELC-1 to R-ELC-10, R-ELC-13). Observers are in `observer.rs`, and how candidacies
 //! are given up by dropping them in `service_cancel.rs`.
 
+mod passing;
 mod service_shorthand;
 mod shorthand;
 

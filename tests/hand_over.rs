@@ -1,5 +1,6 @@
 //! What a release costs those who wait: one is woken, and asks at most twice.
 
+mod passing;
 mod service_shorthand;
 mod shorthand;
 

@@ -1,5 +1,6 @@
 //! The lock service, rule by rule (R-LCK-1 to R-LCK-14). How waits are given up is in `service_cancel.rs`.
 
+mod passing;
 mod service_shorthand;
 mod shorthand;
 

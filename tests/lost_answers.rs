@@ -1,21 +1,18 @@
 //! Locks and elections over a backend whose answers are lost: whoever asks does not know whether it was done. And over one that
 //! answers later, or compacts at the worst moment.
 
+mod passing;
 #[expect(dead_code, reason = "other tests use the rest")]
 mod remote;
 mod seam_tools;
 mod service_shorthand;
 mod shorthand;
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex as Slot};
-use std::task::{Context, Poll};
 
 use leasehold::concurrency::{Election, Mutex, Session};
-use leasehold::{
-    Backend, Call, Client, Compact, Error, Get, Inbox, Request, Response, Store, Ticket, Timestamp,
-    WatchRequest,
-};
+use leasehold::{Backend, Call, Client, Compact, Error, Get, Request, Response, Store, Ticket};
+use passing::passes_on;
 use remote::Remote;
 use seam_tools::guarded;
 use service_shorthand::{Moment, meddling};
@@ -65,33 +62,7 @@ impl Backend for Loser {
         Call::ready(Err(Error::Stopped))
     }
 
-    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        Backend::watch(&self.store, requests, inbox);
-    }
-
-    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        self.store.timer(at, inbox);
-    }
-
-    fn pull(&self, inbox: &Inbox) {
-        self.store.pull(inbox);
-    }
-
-    fn cancel(&self, inbox: &Inbox) {
-        self.store.cancel(inbox);
-    }
-
-    fn now(&self) -> Timestamp {
-        Store::now(&self.store)
-    }
-
-    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.store.detach(task);
-    }
-
-    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
-        self.store.drive(poll);
-    }
+    passes_on!(self, self.store; watch timer pull cancel now detach drive);
 }
 
 const KINDS: [fn(&Session, &'static str) -> Mutex; 2] = [Mutex::new, Mutex::reentrant];

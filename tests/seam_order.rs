@@ -1,19 +1,17 @@
 //! One mailbox for events and timers: what a waiter is told first was decided by the store, and not by when the waiter
 //! looked. The waiter's lateness is scripted: this backend blocks a thread by doing the next step of a script.
 
+mod passing;
 mod seam_tools;
 mod shorthand;
 
 use std::collections::VecDeque;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use leasehold::{
-    Backend, Call, Client, Error, Grant, Inbox, Limits, ManualClock, Put, Request, Response, Store,
-    Timestamp, Watch, WatchRequest,
-};
+use leasehold::{Backend, Client, Error, Grant, Limits, ManualClock, Put, Store, Timestamp, Watch};
+use passing::passes_on;
 use seam_tools::guarded;
 use shorthand::{manual_with, millis, secs, show_events};
 
@@ -31,34 +29,6 @@ struct Scripted {
 }
 
 impl Backend for Scripted {
-    fn call(&self, request: Request) -> Call<Response> {
-        self.store.call(request)
-    }
-
-    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        Backend::watch(&self.store, requests, inbox);
-    }
-
-    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        self.store.timer(at, inbox);
-    }
-
-    fn pull(&self, inbox: &Inbox) {
-        self.store.pull(inbox);
-    }
-
-    fn cancel(&self, inbox: &Inbox) {
-        self.store.cancel(inbox);
-    }
-
-    fn now(&self) -> Timestamp {
-        Store::now(&self.store)
-    }
-
-    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.store.detach(task);
-    }
-
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             let step = self.script.lock().expect("nobody panicked").pop_front();
@@ -68,6 +38,8 @@ impl Backend for Scripted {
             }
         }
     }
+
+    passes_on!(self, self.store; call watch timer pull cancel now detach);
 }
 
 struct Scene {

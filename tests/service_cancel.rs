@@ -1,6 +1,7 @@
 //! How waits for locks and elections are given up, and how they are waited for (R-LCK-9, R-ELC-6): over a store, in a
 //! namespace, and when the store is closed. A backend that answers later is in `service_far.rs`.
 
+mod passing;
 mod seam_tools;
 mod service_shorthand;
 mod shorthand;

@@ -1,5 +1,6 @@
 //! Waits for locks and elections over a backend that answers later, and how they are given up there (R-LCK-9, R-ELC-6).
 
+mod passing;
 mod remote;
 mod seam_tools;
 mod service_shorthand;

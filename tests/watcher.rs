@@ -1,5 +1,6 @@
 //! `Watcher`: the ways to receive, and how it ends (R-WCH-24).
 
+mod passing;
 mod shorthand;
 mod watch_shorthand;
 
@@ -10,9 +11,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use leasehold::{
-    Backend, Call, Client, Code, Compact, Error, Inbox, KeyRange, Lag, ManualClock, Request, Response, Store,
-    Timestamp, Watch, WatchId, WatchRequest,
+    Backend, Client, Code, Compact, Error, KeyRange, ManualClock, Store, Timestamp, Watch, WatchId,
 };
+use passing::passes_on;
 use shorthand::{at, grant, manual, put, put_leased, secs};
 use watch_shorthand::{drain_watcher, put_times, revisions, say};
 
@@ -35,44 +36,14 @@ struct Passing {
 }
 
 impl Backend for Passing {
-    fn call(&self, request: Request) -> Call<Response> {
-        Backend::call(&self.store, request)
-    }
-
-    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        Backend::watch(&self.store, requests, inbox);
-    }
-
-    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        Backend::timer(&self.store, at, inbox);
-    }
-
-    fn pull(&self, inbox: &Inbox) {
-        Backend::pull(&self.store, inbox);
-    }
-
-    fn cancel(&self, inbox: &Inbox) {
-        Backend::cancel(&self.store, inbox);
-    }
-
-    fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
-        Backend::lag(&self.store, inbox, id)
-    }
-
-    fn now(&self) -> Timestamp {
-        Backend::now(&self.store)
-    }
-
-    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        Backend::detach(&self.store, task);
-    }
-
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             let deadline = self.store.next_deadline().expect("somebody waits for something that will be");
             self.clock.advance(deadline.since(self.clock.now()));
         }
     }
+
+    passes_on!(self, self.store; call watch timer pull cancel lag now detach);
 }
 
 /// A store, and a client of it for which time passes while it waits.

@@ -3,10 +3,8 @@
 #![expect(dead_code, reason = "each test uses a part of it")]
 
 use std::fmt::Debug;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use leasehold::service::{
@@ -14,10 +12,11 @@ use leasehold::service::{
     LockRequest, LockResponse, LockService, Observer, ProclaimRequest, ResignRequest, UnlockRequest,
 };
 use leasehold::{
-    Backend, Call, Client, Code, Error, Inbox, KeyRange, Lag, LeaseId, ManualClock, Request, Response,
-    Result, Store, Ticket, Timestamp, Txn, TxnOp, WatchId, WatchRequest,
+    Backend, Call, Client, Code, Error, Inbox, KeyRange, LeaseId, ManualClock, Request, Response, Result,
+    Store, Ticket, Txn, TxnOp, WatchRequest,
 };
 
+use crate::passing::passes_on;
 use crate::shorthand::{at, grant, manual, secs, show};
 
 /// A store with leases of 100 s under the ids 1 to 9, and its clock.
@@ -183,33 +182,7 @@ impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Backend for Medd
         Backend::watch(&self.store, requests, inbox);
     }
 
-    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        self.store.timer(at, inbox);
-    }
-
-    fn pull(&self, inbox: &Inbox) {
-        self.store.pull(inbox);
-    }
-
-    fn cancel(&self, inbox: &Inbox) {
-        self.store.cancel(inbox);
-    }
-
-    fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
-        self.store.lag(inbox, id)
-    }
-
-    fn now(&self) -> Timestamp {
-        Store::now(&self.store)
-    }
-
-    fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        self.store.detach(task);
-    }
-
-    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
-        self.store.drive(poll);
-    }
+    passes_on!(self, self.store; timer pull cancel lag now detach drive);
 }
 
 /// Asserts that the store was closed under something.
