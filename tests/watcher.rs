@@ -4,7 +4,6 @@ mod passing;
 mod shorthand;
 mod watch_shorthand;
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -317,7 +316,7 @@ fn a_watcher_is_a_stream() {
     let mut watcher = store.watch(Watch::key("a").capacity(1)).unwrap();
     let (bell, waker) = bell();
     let mut context = Context::from_waker(&waker);
-    let mut next = || Pin::new(&mut watcher).poll_next(&mut context);
+    let mut next = || std::pin::Pin::new(&mut watcher).poll_next(&mut context);
     assert_eq!(next(), Poll::Pending);
     put_times(&store, "a", 3);
     assert_eq!(bell.rung(), 1);
