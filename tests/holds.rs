@@ -1,5 +1,6 @@
-//! Locks over a backend whose calls overlap and overtake each other: whatever happens at whatever moment, one holds the lock,
-//! who was first is first, nobody waits in vain, and nothing is left behind (R-LCK-3 to R-LCK-11).
+//! Locks and elections over a backend whose calls overlap and overtake each other: whatever happens at whatever moment, one holds
+//! the lock or leads, who was first is first, nobody waits in vain, nothing is left behind, and whoever follows is told all of it
+//! (R-LCK-3 to R-LCK-13, R-ELC-1, R-ELC-7).
 
 mod holds_world;
 mod seam_tools;
@@ -38,8 +39,7 @@ proptest! {
         run(seed, Rules { manners: Manners { at_once: 3, ..Manners::default() }, compacts: true });
     }
 
-    /// Calls that fail, and of which nobody can tell whether they were applied, may leave keys behind until their leases end; but
-    /// there are never two holders.
+    /// Calls fail, and nobody can tell whether they were applied. A key is left behind only if giving it back has failed.
     #[test]
     fn whatever_fails_one_holds_the_lock(seed: u64) {
         let manners = Manners { at_once: 8, refused: 24, lost: 24 };

@@ -1,25 +1,28 @@
-//! Sessions that hang and end, holds and waits that are given up at any time, and strangers among their keys, all by lot, over
-//! a backend whose calls overlap; and what holds of it at every moment.
+//! Sessions that hang and end, holds and waits that are given up at any time, those who follow, and strangers among the keys, all
+//! by lot, over a backend whose calls overlap; and what holds of it at every moment.
 
+mod follower;
 mod history;
+mod hold;
 mod outside;
 mod party;
+mod rest;
 
-use std::pin::Pin;
 use std::sync::{self, Arc};
-use std::task::{Context, Poll, Waker};
 
-use leasehold::concurrency::{Fence, Mutex, MutexGuard, Session};
-use leasehold::{Call, Client, Error, LeaseId, Revision, Txn, TxnResponse};
+use leasehold::concurrency::{Election, Fence, LeaderEvent, Session};
+use leasehold::{Call, Client, Error, Grant, LeaseId, Revision, Txn, TxnResponse};
 
 use crate::shorthand::{Random, millis, secs};
 use crate::stepped::{Manners, Stepped};
-use history::{History, is_own, queue};
+use follower::{Follower, proclaimed};
+use history::{History, queue};
+use hold::{Had, KINDS, Kind, STOOD, Wanted};
 use outside::Outside;
-use party::{Held, Looks, Waiter, poll, raised};
+use party::{Held, Is, Looks, Waiter, Whose, raised};
 
-/// The second is inside of the first: R-LCK-13.
-const LOCKS: [&str; 3] = ["a", "a/b", "c"];
+/// Of locks, of elections, and of both at once: one queue. The second is inside of the first: R-LCK-13.
+const NAMES: [&str; 3] = ["a", "a/b", "c"];
 
 const SESSIONS: usize = 4;
 const WAITING_MAX: usize = 12;
@@ -46,16 +49,22 @@ pub(crate) struct World {
     random: Random,
     history: History,
     sessions: Vec<Session>,
+    /// The leases of those who use the service.
+    served: Vec<LeaseId>,
     waiting: Vec<Waiter>,
     held: Vec<Held>,
-    locks: [Lock; LOCKS.len()],
-    /// Writes under the condition that a guard holds its lock, which are under way.
+    followers: Vec<Follower>,
+    queues: [Queue; NAMES.len()],
+    /// Writes under the condition that a hold is there, which are under way.
     writes: Vec<(usize, Call<TxnResponse>)>,
+    /// How many values were proclaimed.
+    proclaimed: u64,
 }
 
-/// What is known of a lock.
-#[derive(Default)]
-struct Lock {
+/// What is known of a lock or an election.
+struct Queue {
+    /// Who is in it.
+    company: Vec<Kind>,
     fence: Fence,
     /// The newest token that the fence admitted.
     admitted: Revision,
@@ -63,6 +72,17 @@ struct Lock {
     got: Revision,
     /// How many writes through guards are known to have been run.
     written: u64,
+}
+
+impl Queue {
+    /// One of some company, drawn by lot.
+    fn new(random: &mut Random) -> Self {
+        let drawn = 1 + random.below((1 << KINDS.len()) - 1);
+        let company = KINDS.into_iter().enumerate().filter(|(n, _)| drawn >> n & 1 == 1);
+        let company = company.map(|(_, kind)| kind).collect();
+        let [admitted, got] = Default::default();
+        Self { company, fence: Fence::new(), admitted, got, written: 0 }
+    }
 }
 
 impl World {
@@ -75,28 +95,36 @@ impl World {
         let outside = Arc::new(sync::Mutex::new(Outside::new(stepped.store(), stepped.clock(), seed ^ 1)));
         let meanwhile = Arc::clone(&outside);
         stepped.meanwhile(move || lock(&meanwhile).act_by_chance());
+        let mut random = Random::new(seed);
+        let follow = |n| Follower::new(&client, n, Revision::default(), Looks::ALL[n % Looks::ALL.len()]);
+        let followers = (0..NAMES.len()).map(follow).collect();
+        let queues = NAMES.map(|_| Queue::new(&mut random));
+        let (history, proclaimed) = (History::default(), 0);
         Self {
             rules,
             stepped,
             client,
             outside,
-            random: Random::new(seed),
-            history: History::default(),
+            random,
+            history,
             sessions,
+            served: Vec::new(),
             waiting: Vec::new(),
             held: Vec::new(),
-            locks: Default::default(),
+            followers,
+            queues,
             writes: Vec::new(),
+            proclaimed,
         }
     }
 
     pub(crate) fn act(&mut self) {
-        match self.random.below(56) {
+        match self.random.below(64) {
             0..=9 => self.enqueue(),
             10 => self.try_lock(),
             11..=12 => drop(pick(&mut self.waiting, &mut self.random)),
             13..=14 => drop(pick(&mut self.held, &mut self.random)),
-            17 => self.unlock(),
+            17 => self.give_back(),
             18 => self.wait_for_a_time(),
             19 => self.pause_or_resume(),
             20..=21 => self.replace_session(),
@@ -107,69 +135,85 @@ impl World {
             29 => self.compact(),
             30..=41 => self.look(),
             42 => self.rest(),
+            43 => self.lock_if_free(),
+            44..=45 => self.proclaim(),
+            46..=49 => self.follow(),
+            50 => self.follow_anew(),
             _ => drop(self.stepped.step()),
         }
         self.check();
     }
 
-    /// Gives everything up, and sees that nothing is left.
-    pub(crate) fn end(mut self) {
-        while !(self.waiting.is_empty() && self.held.is_empty()) {
-            drop(pick(&mut self.waiting, &mut self.random));
-            drop(pick(&mut self.held, &mut self.random));
-            self.stepped.step();
-        }
-        self.rest();
-        self.sessions.clear();
-        self.stepped.settle();
-        self.check();
+    fn is_alive(&self, lease: LeaseId) -> bool {
         let store = self.stepped.store();
-        if self.rules.has_faults() {
-            for &lease in store.leases().expect("the store is open").leases() {
-                store.expire(lease).expect("it was there");
-            }
-        }
-        assert_eq!(store.leases().expect("the store is open").leases(), [], "leases are left over");
-        for (name, lock) in LOCKS.iter().zip(&self.locks) {
-            assert!(!queue(store, name).iter().any(|kv| is_own(name, kv)), "keys are left over");
-            let (known, run) = (lock.written, self.history.writes(name));
-            assert!(
-                known == run || known < run && self.rules.has_faults(),
-                "{known} writes of {run} are known"
-            );
-        }
-    }
-
-    fn is_alive(&self, session: &Session) -> bool {
-        let store = self.stepped.store();
-        store.time_to_live(session.lease(), false).expect("the store is open").ttl().is_some()
+        store.time_to_live(lease, false).expect("the store is open").ttl().is_some()
     }
 
     fn session(&mut self) -> Session {
         self.sessions[self.random.below(SESSIONS as u64) as usize].clone()
     }
 
-    /// A lock, and one of the many handles to it.
-    fn any_lock(&mut self) -> (usize, Mutex, LeaseId) {
-        let lock = self.random.below(LOCKS.len() as u64) as usize;
+    /// A queue, and somebody who may be in it.
+    fn anybody(&mut self) -> (Whose, Session) {
+        let queue = self.random.below(NAMES.len() as u64) as usize;
+        let kind = self.random.pick(&self.queues[queue].company);
         let session = self.session();
-        (lock, Mutex::new(&session, LOCKS[lock]), session.lease())
+        (Whose { queue, kind, lease: session.lease() }, session)
     }
 
     fn enqueue(&mut self) {
         if self.waiting.len() == WAITING_MAX {
             return;
         }
-        let (lock, mutex, lease) = self.any_lock();
-        let looks = self.random.pick(&[Looks::AtAnyTime, Looks::WhenWoken, Looks::WhenReady]);
-        self.waiting.push(Waiter { lock, lease, ticket: mutex.enqueue(), looks, is_woken: raised() });
+        let (mut whose, session) = self.anybody();
+        let name = NAMES[whose.queue];
+        let wanted = if whose.kind == Kind::Service {
+            whose.lease = self.grant();
+            Wanted::of_service(&self.client, name, whose.lease)
+        } else {
+            Wanted::new(whose.kind, &session, name)
+        };
+        let (since, looks) = (self.revision(), self.random.pick(&Looks::ALL));
+        self.waiting.push(Waiter { whose, wanted, since, looks, is_woken: raised() });
+    }
+
+    /// A lease that nobody renews.
+    fn grant(&mut self) -> LeaseId {
+        let ttl = secs(2 + self.random.below(8));
+        let lease = self.stepped.store().grant(Grant::new(ttl)).expect("it is granted").id();
+        self.served.push(lease);
+        lease
+    }
+
+    fn revision(&self) -> Revision {
+        self.stepped.store().status().expect("the store is open").header().revision()
     }
 
     fn try_lock(&mut self) {
-        let (lock, mutex, lease) = self.any_lock();
-        match mutex.try_lock() {
-            Ok(Some(guard)) => self.got(lock, lease, guard),
-            Ok(None) => {}
+        let (whose, session) = self.anybody();
+        match whose.kind.mutex(&session, NAMES[whose.queue]).map(|mutex| mutex.try_lock()) {
+            Some(Ok(Some(guard))) => self.got(whose, Had::Lock(guard)),
+            Some(Ok(None)) | None => {}
+            Some(Err(error)) => self.expect(error, &[Error::LeaseNotFound]),
+        }
+    }
+
+    /// Blocks until it has it, which it has at once if nobody else has.
+    fn lock_if_free(&mut self) {
+        let (whose, session) = self.anybody();
+        let name = NAMES[whose.queue];
+        self.stepped.settle();
+        if !queue(self.stepped.store(), name).is_empty() || whose.kind == Kind::Service {
+            return;
+        }
+        lock(&self.outside).is_quiet = true;
+        let got = match whose.kind.mutex(&session, name) {
+            Some(mutex) => mutex.lock().map(Had::Lock),
+            None => Election::new(&session, name).campaign(STOOD).map(Had::Leadership),
+        };
+        lock(&self.outside).is_quiet = false;
+        match got {
+            Ok(had) => self.got(whose, had),
             Err(error) => self.expect(error, &[Error::LeaseNotFound]),
         }
     }
@@ -179,14 +223,14 @@ impl World {
             return;
         };
         let time = millis(self.random.below(3_000));
-        match waiter.ticket.wait_timeout(time) {
-            Ok(Some(guard)) => self.got(waiter.lock, waiter.lease, guard),
+        match waiter.wanted.wait(time, self.stepped.store()) {
+            Ok(Some(had)) => self.got(waiter.whose, had),
             Ok(None) => {
                 // Its waker was another one meanwhile.
                 waiter.is_woken = raised();
                 self.waiting.push(waiter);
             }
-            Err(error) => self.expect_end_of_waiting(error),
+            Err(error) => self.expect_end_of_waiting(&waiter, error),
         }
     }
 
@@ -198,35 +242,48 @@ impl World {
     }
 
     fn look_of(&mut self, mut waiter: Waiter) {
-        match waiter.look() {
-            Ok(Some(guard)) => self.got(waiter.lock, waiter.lease, guard),
+        match waiter.look(self.stepped.store()) {
+            Ok(Some(had)) => self.got(waiter.whose, had),
             Ok(None) => self.waiting.push(waiter),
-            Err(error) => self.expect_end_of_waiting(error),
+            Err(error) => self.expect_end_of_waiting(&waiter, error),
         }
     }
 
-    /// R-LCK-10. A guard may be lost already when it is got, if its answer was late; but it was the first.
-    fn got(&mut self, lock: usize, lease: LeaseId, guard: MutexGuard) {
-        let (name, token) = (LOCKS[lock], guard.token());
-        self.history.read(self.stepped.store(), &LOCKS);
-        assert!(self.history.was_first(name, token), "a lock that was not free was got");
-        let lost = self.random.one_in(2).then(|| guard.lost());
-        let asked = lost.is_some();
-        let held = Held { lock, lease, guard, asked, lost, is_woken: raised() };
+    /// R-LCK-10. A hold may be lost already when it is got, if its answer was late; but it was the first.
+    fn got(&mut self, whose: Whose, had: Had) {
+        let Some(token) = had.token() else {
+            return;
+        };
+        self.history.read(self.stepped.store());
+        assert!(self.history.was_first(whose.queue, token), "what was not free was got");
+        let lost = if self.random.one_in(2) { had.lost() } else { None };
+        let (asked, is_woken) = (lost.is_some(), raised());
+        let held = Held { whose, had, token, is: Is::Needed, asked, lost, is_woken };
         if held.is_live(self.stepped.store()) {
-            let before = std::mem::replace(&mut self.locks[lock].got, token);
-            assert!(before < token, "tokens rise");
+            let before = std::mem::replace(&mut self.queues[whose.queue].got, token);
+            let is_again = before == token && whose.kind == Kind::Reentrant;
+            assert!(before < token || is_again, "tokens rise");
         }
         self.held.push(held);
     }
 
-    fn unlock(&mut self) {
-        let Some(held) = pick(&mut self.held, &mut self.random) else {
+    fn give_back(&mut self) {
+        let Some(mut held) = pick(&mut self.held, &mut self.random) else {
             return;
         };
-        match held.guard.unlock() {
-            Ok(()) => assert!(!held.is_live(self.stepped.store()), "its key is gone when this returns"),
-            Err(error) => self.expect(error, &[]),
+        match held.had.give_back() {
+            Ok(()) => {
+                held.is = Is::GivenBack;
+                let is_over = held.had.check() == Err(held.whose.kind.lost());
+                assert!(is_over || held.whose.kind == Kind::Service || self.rules.has_faults(), "it is over");
+                let may_be_there = held.whose.kind == Kind::Reentrant;
+                let is_there = held.is_there(self.stepped.store());
+                assert!(may_be_there || !is_there, "its key is gone when this returns");
+            }
+            Err(error) => {
+                held.is = Is::Doubtful;
+                self.expect(error, &[]);
+            }
         }
         if self.random.one_in(2) {
             self.held.push(held);
@@ -248,7 +305,7 @@ impl World {
 
     /// Mostly one that is over. Its holds and waits may live on.
     fn replace_session(&mut self) {
-        let is_over = |session: &Session| !self.is_alive(session);
+        let is_over = |session: &Session| !self.is_alive(session.lease());
         let over = self.sessions.iter().position(is_over);
         let place = over.unwrap_or_else(|| self.random.below(SESSIONS as u64) as usize);
         if over.is_none() && self.random.one_in(2) {
@@ -270,11 +327,11 @@ impl World {
         let Some(held) = pick(&mut self.held, &mut self.random) else {
             return;
         };
-        let (lock, token) = (&mut self.locks[held.lock], held.guard.token());
-        let is_admitted = lock.fence.admit(token).is_ok();
-        assert_eq!(is_admitted, token >= lock.admitted, "an older token after a newer one");
+        let (queue, token) = (&mut self.queues[held.whose.queue], held.token);
+        let is_admitted = queue.fence.admit(token).is_ok();
+        assert_eq!(is_admitted, token >= queue.admitted, "an older token after a newer one");
         assert!(is_admitted || !held.is_live(self.stepped.store()), "the holder is refused");
-        lock.admitted = lock.admitted.max(token);
+        queue.admitted = queue.admitted.max(token);
         self.held.push(held);
     }
 
@@ -283,12 +340,9 @@ impl World {
         let Some(held) = pick(&mut self.held, &mut self.random) else {
             return;
         };
-        match held.guard.txn().and_then([held.write()]).commit() {
-            Ok(_) => self.locks[held.lock].written += 1,
-            Err(Error::SessionExpired) => {
-                assert!(!held.is_live(self.stepped.store()), "what is lost does not come back");
-            }
-            Err(error) => self.expect(error, &[]),
+        match held.had.act(held.write()) {
+            Ok(()) => self.queues[held.whose.queue].written += 1,
+            Err(error) => self.expect_loss(&held, error),
         }
         self.held.push(held);
     }
@@ -296,106 +350,42 @@ impl World {
     /// The same, and meanwhile goes on.
     fn write_later(&mut self) {
         if let Some(held) = pick(&mut self.held, &mut self.random) {
-            let txn = Txn::new().when([held.guard.is_owner()]).and_then([held.write()]);
-            self.writes.push((held.lock, self.client.txn(txn)));
+            let txn = Txn::new().when([held.had.is_there()]).and_then([held.write()]);
+            self.writes.push((held.whose.queue, self.client.txn(txn)));
             self.held.push(held);
         }
+    }
+
+    /// R-ELC-7: whoever follows is told of the value.
+    fn proclaim(&mut self) {
+        let is_leader = |held: &Held| held.whose.kind == Kind::Leadership;
+        let Some(place) = self.held.iter().position(is_leader) else {
+            return;
+        };
+        let held = self.held.swap_remove(place);
+        self.proclaimed += 1;
+        let value = format!("{}{}", proclaimed(held.token), self.proclaimed);
+        let Had::Leadership(leadership) = &held.had else { panic!("it was looked for") };
+        match leadership.proclaim(value.clone()) {
+            Ok(()) => {
+                self.history.read(self.stepped.store());
+                let mut events = self.history.events(held.whose.queue).iter();
+                let is_it = |event: &LeaderEvent| event.kv().is_some_and(|kv| kv.value() == value.as_bytes());
+                assert!(events.any(is_it), "{value} was not said");
+            }
+            Err(error) => self.expect_loss(&held, error),
+        }
+        self.held.push(held);
     }
 
     fn compact(&mut self) {
         let store = self.stepped.store();
         if self.rules.compacts {
-            self.history.read(store, &LOCKS);
+            self.history.read(store);
             let newest = store.status().expect("the store is open").header().revision();
             // What was compacted already is refused.
             drop(store.compact(newest));
         }
-    }
-
-    /// Lets everything come to rest: all calls are answered, and whoever is woken has looked.
-    fn rest(&mut self) {
-        loop {
-            self.stepped.settle();
-            for waiter in std::mem::take(&mut self.waiting) {
-                self.look_of(waiter);
-            }
-            self.see_losses();
-            if self.stepped.is_settled() {
-                break;
-            }
-        }
-        let mut context = Context::from_waker(Waker::noop());
-        for (lock, mut call) in std::mem::take(&mut self.writes) {
-            match Pin::new(&mut call).poll(&mut context) {
-                Poll::Ready(Ok(done)) => self.locks[lock].written += u64::from(done.succeeded()),
-                Poll::Ready(Err(error)) => self.expect(error, &[]),
-                Poll::Pending => panic!("all calls are answered"),
-            }
-        }
-        for held in &self.held {
-            let is_told = held.asked && held.lost.is_none();
-            assert_eq!(
-                is_told,
-                held.asked && !held.is_live(self.stepped.store()),
-                "who asked is told of his loss"
-            );
-        }
-        if !self.rules.has_faults() {
-            (0..LOCKS.len()).for_each(|lock| self.check_at_rest(lock));
-        }
-    }
-
-    /// Those who asked to be told of the loss of their locks look, if they are woken.
-    fn see_losses(&mut self) {
-        for held in &mut self.held {
-            if let Some(ticket) = held.lost.as_mut().filter(|_| held.is_woken.take())
-                && poll(ticket, &held.is_woken).expect("it goes on").is_some()
-            {
-                held.lost = None;
-            }
-        }
-    }
-
-    /// The keys of a lock are those of its holder and of those who wait; and if it is free, nobody waits.
-    fn check_at_rest(&self, lock: usize) {
-        let (store, name) = (self.stepped.store(), LOCKS[lock]);
-        let queue = queue(store, name);
-        let live = self.held.iter().filter(|held| held.lock == lock && held.is_live(store));
-        let waiting = self.waiting.iter().filter(|waiter| waiter.lock == lock);
-        let mut holds: Vec<_> =
-            live.clone().map(|held| held.lease).chain(waiting.map(|waiter| waiter.lease)).collect();
-        let mut keys: Vec<_> = queue.iter().filter(|kv| is_own(name, kv)).map(|kv| kv.lease()).collect();
-        holds.sort();
-        keys.sort();
-        assert_eq!(holds, keys, "the leases of holds and waits, and of the keys of {name}");
-        if let Some(first) = queue.first().filter(|kv| is_own(name, kv)) {
-            let tokens: Vec<_> = live.map(|held| held.guard.token()).collect();
-            assert_eq!(tokens, [first.create_revision()], "the first in the queue of {name} has it");
-        }
-    }
-
-    /// What holds at every moment.
-    fn check(&mut self) {
-        let store = self.stepped.store();
-        self.history.read(store, &LOCKS);
-        for (lock, name) in LOCKS.iter().enumerate() {
-            let held = self.held.iter().filter(|held| held.lock == lock && held.is_live(store)).count();
-            assert!(held <= 1, "{held} hold {name}");
-        }
-        let removed = lock(&self.outside).removed;
-        assert_eq!(self.history.foreign_removed(), removed, "strangers' keys are deleted by strangers alone");
-    }
-
-    fn expect_end_of_waiting(&self, error: Error) {
-        match error {
-            Error::Compacted { .. } => assert!(self.rules.compacts, "{error}"),
-            error => self.expect(error, &[Error::SessionExpired, Error::LeaseNotFound]),
-        }
-    }
-
-    fn expect(&self, error: Error, expected: &[Error]) {
-        let is_fault = error == Error::Stopped && self.rules.has_faults();
-        assert!(is_fault || expected.contains(&error), "{error}");
     }
 }
 

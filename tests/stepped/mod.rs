@@ -40,6 +40,8 @@ struct State {
     tasks: Vec<(u64, Task)>,
     numbered: u64,
     woken: Vec<u64>,
+    /// The calls that failed, of those that give a key back.
+    failed: Vec<String>,
 }
 
 /// What becomes of calls: one in so many each, and none if that is 0.
@@ -81,6 +83,7 @@ impl Stepped {
             tasks: Vec::new(),
             numbered: 0,
             woken: Vec::new(),
+            failed: Vec::new(),
         };
         Self(Arc::new(Shared { store, clock, state: Mutex::new(state), meanwhile: Mutex::default() }))
     }
@@ -130,6 +133,12 @@ impl Stepped {
         self.with(|state| state.steps() == 0)
     }
 
+    /// Whether a call has failed by which that key was to be given back.
+    pub(crate) fn has_kept(&self, key: &[u8]) -> bool {
+        let key = format!("\"{}\"", key.escape_ascii());
+        self.with(|state| state.failed.iter().any(|call| call.contains(&key)))
+    }
+
     fn take(&self, which: impl FnOnce(&mut State) -> usize) -> bool {
         let next = self.with(|state| {
             let which = if state.steps() == 0 { return None } else { which(state) };
@@ -152,7 +161,11 @@ impl Stepped {
     fn apply(&self, request: Request) -> Result<Response> {
         let (is_refused, is_lost) = self.with(|state| {
             let Manners { refused, lost, .. } = state.manners;
-            (state.is_one_in(refused), state.is_one_in(lost))
+            let (is_refused, is_lost) = (state.is_one_in(refused), state.is_one_in(lost));
+            if is_refused || is_lost {
+                state.note_failure(&request);
+            }
+            (is_refused, is_lost)
         });
         if is_refused {
             return Err(Error::Stopped);
@@ -203,6 +216,15 @@ impl State {
             return Next::Task(number, task.map(|place| self.tasks.remove(place).1));
         };
         Next::Call(place, self.calls.remove(place))
+    }
+
+    /// A key is given back by a txn that deletes it, and looked for before that if nobody knows whether it is there.
+    fn note_failure(&mut self, request: &Request) {
+        // What a request asks for, only that tells.
+        let shown = format!("{request:?}");
+        if matches!(request, Request::Get(_)) || shown.contains("Delete") {
+            self.failed.push(shown);
+        }
     }
 
     fn is_one_in(&mut self, n: u64) -> bool {
