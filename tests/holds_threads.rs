@@ -1,4 +1,4 @@
-//! Locks under threads: real ones, and ten seconds of real time, because what is looked for are the meetings of threads with each
+//! Locks and elections under threads: real ones, and ten seconds of real time, because what is looked for are the meetings of threads with each
 //! other and with the timer that ends leases, and only they make those. What is asserted holds in every order and at any
 //! speed; no test asserts how long something takes, but for one that is stuck.
 
@@ -10,8 +10,8 @@ use std::thread::{self, Builder};
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
-use leasehold::concurrency::{self, Fence, MutexGuard, Session};
-use leasehold::{Client, Error, Get, Limits, Result, Store, Timestamp, TxnOp};
+use leasehold::concurrency::{self, Election, Fence, GuardedTxn, Leadership, MutexGuard, Session};
+use leasehold::{Client, Error, Get, Limits, Result, Revision, Store, Ticket, Timestamp, TxnOp};
 use shorthand::{Random, millis, secs};
 
 const THREADS: usize = 32;
@@ -20,6 +20,55 @@ const TTL: Duration = millis(100);
 const TIME: Duration = secs(10);
 /// Who is not done by then is stuck.
 const STUCK: Duration = secs(100);
+
+/// How threads get a lock, all in one queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lock,
+    Reentrant,
+    /// Who leads has it.
+    Leadership,
+}
+
+const KINDS: [Kind; 4] = [Kind::Lock, Kind::Lock, Kind::Reentrant, Kind::Leadership];
+
+/// What they get.
+enum Guard {
+    Lock(MutexGuard),
+    Leadership(Leadership),
+}
+
+impl Guard {
+    fn token(&self) -> Revision {
+        match self {
+            Self::Lock(guard) => guard.token(),
+            Self::Leadership(leadership) => leadership.token(),
+        }
+    }
+
+    fn txn(&self) -> GuardedTxn<'_> {
+        match self {
+            Self::Lock(guard) => guard.txn(),
+            Self::Leadership(leadership) => leadership.txn(),
+        }
+    }
+
+    fn give_back(&self) -> Result<()> {
+        match self {
+            Self::Lock(guard) => guard.unlock(),
+            Self::Leadership(leadership) => leadership.resign(),
+        }
+    }
+
+    /// Whether it says that it is lost.
+    fn is_lost(&self) -> bool {
+        let (checked, lost) = match self {
+            Self::Lock(guard) => (guard.check(), Error::SessionExpired),
+            Self::Leadership(leadership) => (leadership.check(), Error::NotLeader),
+        };
+        checked == Err(lost)
+    }
+}
 
 /// A lock, and what it protects.
 struct Lock {
@@ -52,24 +101,20 @@ impl Lock {
     }
 
     /// Does something with the counter, if the fence admits the guard.
-    fn access<T>(&self, guard: &MutexGuard, act: impl FnOnce(&mut u64) -> T) -> Result<T> {
+    fn access<T>(&self, guard: &Guard, act: impl FnOnce(&mut u64) -> T) -> Result<T> {
         let mut cell = self.cell.lock().expect("nobody panicked with it");
         cell.fence.admit(guard.token())?;
         Ok(act(&mut cell.counter))
     }
 
     /// Adds one to the counter, in two accesses: it would be wrong if somebody else came in between and was not noticed.
-    fn count(&self, guard: &MutexGuard) {
+    fn count(&self, guard: &Guard) {
         let read = self.access(guard, |counter| *counter);
         thread::yield_now();
         match read.and_then(|read| self.access(guard, |counter| *counter = read + 1)) {
             Ok(()) => self.admitted.fetch_add(1, Ordering::Relaxed),
             Err(Error::StaleToken { .. }) => {
-                assert_eq!(
-                    guard.check(),
-                    Err(Error::SessionExpired),
-                    "only who has lost the lock is refused"
-                );
+                assert!(guard.is_lost(), "only who has lost the lock is refused");
                 self.refused.fetch_add(1, Ordering::Relaxed)
             }
             Err(error) => panic!("a fence says nothing else than {error}"),
@@ -77,13 +122,13 @@ impl Lock {
     }
 
     /// Adds one to the counter in the store (R-MTX-5).
-    fn count_in_store(&self, guard: &MutexGuard, client: &Client) {
+    fn count_in_store(&self, guard: &Guard, client: &Client) {
         let counted = self.counted(client);
         thread::yield_now();
         let put = TxnOp::put(self.written(), (counted + 1).to_string());
         match guard.txn().and_then([put]).commit() {
             Ok(_) => self.committed.fetch_add(1, Ordering::Relaxed),
-            Err(Error::SessionExpired) => self.refused.fetch_add(1, Ordering::Relaxed),
+            Err(Error::SessionExpired | Error::NotLeader) => self.refused.fetch_add(1, Ordering::Relaxed),
             Err(error) => panic!("a txn says nothing else than {error}"),
         };
     }
@@ -116,10 +161,16 @@ impl Worker {
             // Some locks are wanted more than others.
             let wanted = if self.random.one_in(2) { 4 } else { LOCKS as u64 };
             let lock = &locks[self.random.below(wanted) as usize];
-            match self.acquire(lock) {
-                Ok(Some(guard)) => self.work(lock, guard),
+            let kind = self.random.pick(&KINDS);
+            match self.acquire(lock, kind) {
+                Ok(Some(guard)) => {
+                    let guard = if kind == Kind::Reentrant { self.get_again(lock, guard) } else { guard };
+                    self.work(lock, guard);
+                }
                 Ok(None) => {}
-                Err(Error::SessionExpired | Error::LeaseNotFound) => self.session = open(&self.store),
+                Err(Error::SessionExpired | Error::NotLeader | Error::LeaseNotFound) => {
+                    self.session = open(&self.store);
+                }
                 Err(error) => panic!("a lock says nothing else than {error}"),
             }
             match self.random.below(128) {
@@ -131,26 +182,53 @@ impl Worker {
         }
     }
 
-    fn acquire(&mut self, lock: &Lock) -> Result<Option<MutexGuard>> {
-        let mutex = concurrency::Mutex::new(&self.session, &lock.name);
-        match self.random.below(8) {
+    fn acquire(&mut self, lock: &Lock, kind: Kind) -> Result<Option<Guard>> {
+        let mutex = match kind {
+            Kind::Lock => concurrency::Mutex::new(&self.session, &lock.name),
+            Kind::Reentrant => concurrency::Mutex::reentrant(&self.session, &lock.name),
+            Kind::Leadership => return self.stand(lock),
+        };
+        let got = match self.random.below(8) {
             0..=2 => mutex.lock().map(Some),
             3 => mutex.try_lock(),
-            4..=6 => {
-                let time = Duration::from_micros(self.random.below(5_000));
-                let mut ticket = mutex.enqueue();
-                ticket.wait_timeout(time)
+            way => self.wait(mutex.enqueue(), way == 7),
+        };
+        Ok(got?.map(Guard::Lock))
+    }
+
+    fn stand(&mut self, lock: &Lock) -> Result<Option<Guard>> {
+        let election = Election::new(&self.session, &lock.name);
+        let got = match self.random.below(8) {
+            0..=3 => election.campaign("stood").map(Some),
+            way => self.wait(election.stand("stood"), way == 7),
+        };
+        got?.map(|leadership| leadership.proclaim("leads").map(|()| Guard::Leadership(leadership)))
+            .transpose()
+    }
+
+    /// Waits for some time, or is distracted from what it waited for.
+    fn wait<T>(&mut self, mut ticket: Ticket<T>, is_distracted: bool) -> Result<Option<T>> {
+        if is_distracted {
+            self.nap(Duration::from_micros(500));
+            return Ok(None);
+        }
+        ticket.wait_timeout(Duration::from_micros(self.random.below(5_000)))
+    }
+
+    /// Gets what it has once more, and gives back either, so that the other holds the lock (R-LCK-6).
+    fn get_again(&mut self, lock: &Lock, guard: Guard) -> Guard {
+        match concurrency::Mutex::reentrant(&self.session, &lock.name).lock().map(Guard::Lock) {
+            Ok(again) => {
+                assert_eq!(again.token(), guard.token(), "the session lives, and has one key");
+                if self.random.one_in(2) { again } else { guard }
             }
-            _ => {
-                let ticket = mutex.enqueue();
-                self.nap(Duration::from_micros(500));
-                drop(ticket);
-                Ok(None)
-            }
+            // It is lost.
+            Err(Error::SessionExpired | Error::LeaseNotFound) => guard,
+            Err(error) => panic!("a lock says nothing else than {error}"),
         }
     }
 
-    fn work(&mut self, lock: &Lock, guard: MutexGuard) {
+    fn work(&mut self, lock: &Lock, guard: Guard) {
         let client = self.store.client();
         lock.count(&guard);
         if self.random.one_in(64) {
@@ -159,8 +237,8 @@ impl Worker {
         lock.count_in_store(&guard, &client);
         lock.count(&guard);
         if self.random.one_in(2) {
-            guard.unlock().expect("the store is open");
-            assert_eq!(guard.check(), Err(Error::SessionExpired), "it is given back");
+            guard.give_back().expect("the store is open");
+            assert!(guard.is_lost(), "it is given back");
         }
     }
 
