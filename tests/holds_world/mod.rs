@@ -55,6 +55,8 @@ pub(crate) struct World {
     held: Vec<Held>,
     followers: Vec<Follower>,
     queues: [Queue; NAMES.len()],
+    /// Of how many of the queues and sessions there is use: where all meet, they meet often.
+    used: (u64, u64),
     /// Writes under the condition that a hold is there, which are under way.
     writes: Vec<(usize, Call<TxnResponse>)>,
     /// How many values were proclaimed.
@@ -99,6 +101,7 @@ impl World {
         let follow = |n| Follower::new(&client, n, Revision::default(), Looks::ALL[n % Looks::ALL.len()]);
         let followers = (0..NAMES.len()).map(follow).collect();
         let queues = NAMES.map(|_| Queue::new(&mut random));
+        let used = (1 + random.below(NAMES.len() as u64), 1 + random.below(SESSIONS as u64));
         let (history, proclaimed) = (History::default(), 0);
         Self {
             rules,
@@ -113,6 +116,7 @@ impl World {
             held: Vec::new(),
             followers,
             queues,
+            used,
             writes: Vec::new(),
             proclaimed,
         }
@@ -121,7 +125,7 @@ impl World {
     pub(crate) fn act(&mut self) {
         match self.random.below(64) {
             0..=9 => self.enqueue(),
-            10 => self.try_lock(),
+            10 | 51..=52 => self.try_lock(),
             11..=12 => drop(pick(&mut self.waiting, &mut self.random)),
             13..=14 => drop(pick(&mut self.held, &mut self.random)),
             17 => self.give_back(),
@@ -150,12 +154,12 @@ impl World {
     }
 
     fn session(&mut self) -> Session {
-        self.sessions[self.random.below(SESSIONS as u64) as usize].clone()
+        self.sessions[self.random.below(self.used.1) as usize].clone()
     }
 
     /// A queue, and somebody who may be in it.
     fn anybody(&mut self) -> (Whose, Session) {
-        let queue = self.random.below(NAMES.len() as u64) as usize;
+        let queue = self.random.below(self.used.0) as usize;
         let kind = self.random.pick(&self.queues[queue].company);
         let session = self.session();
         (Whose { queue, kind, lease: session.lease() }, session)
