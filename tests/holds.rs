@@ -26,7 +26,7 @@ fn run(seed: u64, rules: Rules) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_overtakes_what_one_holds_the_lock(seed: u64) {
