@@ -1,7 +1,7 @@
 //! A nightly job that exactly one of many workers runs: `cargo run --example job_lock`.
 //!
-//! Each worker queues for the lock for a moment. Whoever gets it looks whether the job was done, does it, and writes that down
-//! in a transaction that is refused if the lock was lost meanwhile. The others find it done, or find out who is at it.
+//! Each worker queues for the lock for a moment. Whoever gets it does the job, and writes that down in a transaction that is
+//! refused if the lock was lost meanwhile, or if it was done before. The others find it done, or find out who is at it.
 
 use std::thread;
 use std::time::Duration;

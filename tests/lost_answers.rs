@@ -27,12 +27,14 @@ enum Lost {
     Answer,
 }
 
-/// Loses the next transaction, once it is told how.
+/// Loses the next request of a kind, once it is told how.
 #[derive(Clone)]
 struct Loser {
     store: Store,
-    next: Arc<Slot<Option<Lost>>>,
+    next: Arc<Slot<Option<(Lost, Kind)>>>,
 }
+
+type Kind = fn(&Request) -> bool;
 
 impl Loser {
     fn new() -> Self {
@@ -44,16 +46,20 @@ impl Loser {
         Session::open(Client::new(self.clone()), secs(5)).expect("a lease is granted")
     }
 
+    /// Loses the next transaction.
     fn lose(&self, next: Lost) {
-        *self.next.lock().expect("nobody panics with it") = Some(next);
+        self.lose_one(next, |request| matches!(request, Request::Txn(_)));
+    }
+
+    fn lose_one(&self, next: Lost, kind: Kind) {
+        *self.next.lock().expect("nobody panics with it") = Some((next, kind));
     }
 }
 
 impl Backend for Loser {
     fn call(&self, request: Request) -> Call<Response> {
-        let is_txn = matches!(request, Request::Txn(_));
-        let lost = self.next.lock().expect("nobody panics with it").take_if(|_| is_txn);
-        if !matches!(lost, Some(Lost::Request)) {
+        let lost = self.next.lock().expect("nobody panics with it").take_if(|(_, kind)| kind(&request));
+        if !matches!(lost, Some((Lost::Request, _))) {
             let answer = self.store.call(request);
             if lost.is_none() {
                 return answer;
@@ -256,4 +262,38 @@ fn a_shared_key_whose_answer_is_lost_is_given_back() {
     held.check().unwrap();
     drop(held);
     assert_eq!(all_keys(&loser.store), [""; 0]);
+}
+
+/// A lease is not renewed for ever because one request about it was lost.
+#[test]
+fn a_session_ends_though_a_request_was_lost() {
+    for lost in [Lost::Request, Lost::Answer] {
+        let is_pause = |request: &Request| matches!(request, Request::PauseKeepAlive(_));
+        let is_revoke = |request: &Request| matches!(request, Request::Revoke(_));
+        let is_resume = |request: &Request| matches!(request, Request::ResumeKeepAlive(_));
+        let is_asked = |request: &Request| matches!(request, Request::TimeToLive { .. });
+        let (store, clock) = manual();
+        let loser = Loser { store: store.clone(), next: Arc::default() };
+        let ended = |what: &str| {
+            clock.advance(secs(5));
+            assert_eq!(store.leases().unwrap().leases(), [], "{what}, {lost:?}");
+        };
+        let one = loser.session();
+        loser.lose_one(lost, is_pause);
+        assert_eq!(one.orphan(), Err(Error::Stopped));
+        drop(one);
+        ended("dropped after it could not be orphaned");
+
+        let one = loser.session();
+        loser.lose_one(lost, is_revoke);
+        drop(one);
+        ended("dropped, and the revocation lost");
+
+        for (kind, what) in [(is_resume as Kind, "the keep-alive lost"), (is_asked, "the TTL lost")] {
+            let lease = store.grant(secs(5)).unwrap().id();
+            loser.lose_one(lost, kind);
+            assert!(Session::open_with_lease(Client::new(loser.clone()), lease).is_err());
+            ended(what);
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! How users use it: a service of theirs under test, with time in the test's hands. The README shows these.
+//! How users use it: a service of theirs under test, with time in the test's hands.
 
 use std::time::Duration;
 

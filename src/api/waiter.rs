@@ -16,7 +16,9 @@ pub struct Place {
     pub lease: LeaseId,
 }
 
-/// A wait for a lock or an election: which key waits for which. `Display` says it in a line, for the output of a failing test.
+/// A wait for a lock or an election: which key waits for which. `Display` says it in a line, for the output of a failing test:
+/// leases are in hexadecimal there, as in keys. If the awaited key is gone, it is the waiter's turn, and its ticket has not been
+/// looked at since.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Waiter {
     /// The key that waits.

@@ -23,8 +23,8 @@ use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
 /// - No user's code runs while the backend holds a lock that its own methods take: wakers are called, and what users own
 ///   is dropped, after it is released; and of several wakers each is called, even if one panics.
 /// - After [`cancel`](Self::cancel) nothing more is delivered.
-/// - A backend that may be cut off from its store tells of a lease's end, if it was asked to by
-///   [`WatchRequest::Lease`], one TTL after it sent the last renewal that was answered: by then the lease may have ended.
+/// - A backend that may be cut off from its store tells of a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
+///   it sent the last renewal that was answered: by then the lease may have ended. It renews nothing for who is gone.
 pub trait Backend: Send + Sync + 'static {
     /// Makes a request.
     fn call(&self, request: Request) -> Call<Response>;

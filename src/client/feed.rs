@@ -39,11 +39,15 @@ impl<F: Follow> Feed<F> {
     /// Goes as far as that goes without taking anything.
     pub(crate) fn new(client: &Client, follow: F) -> Self {
         let mut feed = Self { mailbox: client.mailbox(), follow };
-        let first = feed.follow.poll(&mut feed.mailbox, None);
-        if let Poll::Ready(Some(Some(first))) = first.map(|polled| polled.map(Result::transpose)) {
-            feed.follow.put_back(first);
-        }
+        feed.advance();
         feed
+    }
+
+    fn advance(&mut self) {
+        let next = self.follow.poll(&mut self.mailbox, None);
+        if let Poll::Ready(Some(Some(next))) = next.map(|polled| polled.map(Result::transpose)) {
+            self.follow.put_back(next);
+        }
     }
 
     pub(crate) fn try_recv(&mut self) -> Result<Option<F::Item>> {
@@ -84,9 +88,13 @@ impl<F: Follow> Feed<F> {
         self.mailbox.ready(self.follow.has_more())
     }
 
-    /// Puts the token back if there is more: one delivery may be several items, or none may have been looked at.
-    fn settle(&self) {
+    /// Puts the token back if there is more, which is looked for: one delivery may be several items, or none may have been looked
+    /// at, and a call that was made meanwhile wakes nobody before it is polled.
+    fn settle(&mut self) {
         if self.mailbox.has_token() {
+            if !self.follow.has_more() {
+                self.advance();
+            }
             self.ready();
         }
     }

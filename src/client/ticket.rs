@@ -81,14 +81,18 @@ impl<T> Ticket<T> {
     ///
     /// # Panics
     ///
-    /// If it was taken already.
+    /// If it was taken already, or has given an error.
     pub fn wait(mut self) -> Result<T> {
         let state = &mut self.state;
         self.mailbox.block(|mailbox, waker| state.poll_done(mailbox, waker))
     }
 
     /// Waits until it is there, for some of the store's time at the most. `None` says that the time has passed before; the
-    /// ticket keeps its place. What comes at the very instant still counts.
+    /// ticket keeps its place until it is dropped. What comes at the very instant still counts, and a duration of zero only looks.
+    ///
+    /// In a `match` on this, a ticket without a name is dropped at the end of the whole `match`, and may get its turn meanwhile.
+    /// Give it a name, or use `let else`. Under a [`ManualClock`](crate::ManualClock), time passes only if another thread moves it:
+    /// in a test with one thread, [`try_take`](Self::try_take) after moving the clock.
     ///
     /// # Errors
     ///
@@ -96,7 +100,7 @@ impl<T> Ticket<T> {
     ///
     /// # Panics
     ///
-    /// If it was taken already.
+    /// If it was taken already, or has given an error.
     pub fn wait_timeout(&mut self, duration: Duration) -> Result<Option<T>> {
         let at = self.mailbox.now() + duration;
         let state = &mut self.state;
@@ -117,7 +121,7 @@ impl<T> Ticket<T> {
     ///
     /// # Panics
     ///
-    /// If it was taken already.
+    /// If it was taken already, or has given an error.
     pub fn try_take(&mut self) -> Result<Option<T>> {
         match self.state.poll_done(&mut self.mailbox, None) {
             Poll::Ready(result) => result.map(Some),

@@ -81,7 +81,8 @@ impl WatchStream {
         self.mailbox.block(poll_response)
     }
 
-    /// Waits for the next response for some of the store's time at the most. `None` says that the time has passed before
+    /// Waits for the next response for some of the store's time at the most, which under a
+    /// [`ManualClock`](crate::ManualClock) passes only if another thread moves it. `None` says that the time has passed before
     /// there was one.
     ///
     /// # Errors

@@ -147,7 +147,8 @@ impl Watcher {
         Ok(None)
     }
 
-    /// Waits for the next response for some of the store's time at the most. `None` if that has passed, or if the watch has
+    /// Waits for the next response for some of the store's time at the most, which under a
+    /// [`ManualClock`](crate::ManualClock) passes only if another thread moves it. `None` if that has passed, or if the watch has
     /// ended.
     ///
     /// # Errors

@@ -5,8 +5,8 @@ use super::enter::oldest;
 use super::hold::{Hold, queue_of};
 use super::leader_watcher::LeaderWatcher;
 use super::leadership::Leadership;
-use super::queue::Queue;
 use super::session::Session;
+use super::wait_queue::WaitQueue;
 use crate::Result;
 use crate::api::{IntoBytes, KeyRange, KeyValue, Revision};
 use crate::client::Ticket;
@@ -73,7 +73,8 @@ impl Election {
     /// Stands for election with a value. The ticket keeps its place until it is dropped, which withdraws the candidacy at once.
     ///
     /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over at the beginning, and
-    /// [`NotLeader`](crate::Error::NotLeader) at once when it is later, or somebody deletes the key.
+    /// [`NotLeader`](crate::Error::NotLeader) at once when it is later, or somebody deletes the key. A leadership that was won, and
+    /// lost before the ticket was looked at, is handed over nevertheless: see [`Leadership::check`].
     pub fn stand(&self, value: impl IntoBytes) -> Ticket<Leadership> {
         Acquiring::enter(self.hold(value.into_bytes()))
     }
@@ -82,7 +83,7 @@ impl Election {
     /// resigning, say. It goes with the session from its next [`proclaim`](Leadership::proclaim) on; until then, it ends with
     /// the lease that it has. Dropping the ticket withdraws it.
     ///
-    /// Whoever has it still is not told, and has the same token: a fence cannot tell the two apart.
+    /// Whoever has it still is not told, and has the same token: a fence cannot tell the two apart, and either ends it for both.
     ///
     /// The ticket's error: [`NotLeader`](crate::Error::NotLeader) if the candidacy is over, or ends, or is not of this election.
     ///
@@ -127,8 +128,8 @@ impl Election {
     /// # Errors
     ///
     /// Those of the backend.
-    pub fn candidates(&self) -> Result<Queue> {
-        Queue::of_election(self.session.client(), &self.name, &self.queue)
+    pub fn candidates(&self) -> Result<WaitQueue> {
+        WaitQueue::of_election(self.session.client(), &self.name, &self.queue)
     }
 
     /// Follows who leads, from now on.

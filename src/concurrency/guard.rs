@@ -7,7 +7,9 @@ use crate::api::{Compare, Revision};
 use crate::client::Ticket;
 use crate::{Error, Result};
 
-/// A held lock. Dropping it gives the lock back, and never anybody else's.
+/// A held lock. Dropping it gives the lock back, and never anybody else's; in a panic too, so that locks are not poisoned. Over a
+/// backend that may lose requests, [`unlock`](Self::unlock) instead, which can be repeated: a drop that is lost leaves the key until
+/// the session ends.
 ///
 /// It can be lost: if the session's lease ends, or if somebody deletes the key. What must not happen then goes through
 /// [`txn`](Self::txn), or takes the [`token`](Self::token) along to a [`Fence`](super::Fence).
@@ -64,7 +66,7 @@ impl MutexGuard {
         self.hold.lost()
     }
 
-    /// Gives the lock back. If the result is doubtful, it can be tried again: only this hold's own key is ever deleted. That the
+    /// Gives the lock back. If that fails, it can be tried again, though it may have been done: only this hold's own key is ever deleted. That the
     /// lock was lost before is no error. Of re-entrant guards that share a key, the last one deletes it.
     ///
     /// # Errors

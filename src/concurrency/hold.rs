@@ -241,9 +241,9 @@ impl Hold {
             (State::Needed, Of::Many) => self.session.shares().leave(key, self.token).map(Is::Untouched),
             (State::Entering, Of::Many) => self.session.shares().refused(key).map(Is::Untouched),
             (State::Doubtful, Of::Many) => {
-                let mut shares = self.session.shares();
-                let needless = shares.refused(key).map(Is::Untouched);
-                needless.or_else(|| (!shares.is_needed(key)).then_some(Is::Unknown))
+                // Whichever is there is looked for, that of others who are gone too.
+                self.session.shares().refused(key);
+                Some(Is::Unknown)
             }
         };
         *state = is.map_or(State::Gone, State::Leaving);

@@ -5,7 +5,8 @@ use crate::api::{KeyValue, Revision};
 pub enum LeaderEvent {
     /// Somebody leads who did not before.
     Elected {
-        /// When: the revision of the change. Of what is told first, and after a [`Gap`](Self::Gap), that of the look.
+        /// The revision of the change. For the first event, and after a [`Gap`](Self::Gap), the revision at which the election was
+        /// read.
         revision: Revision,
         /// The leader's key. Its create revision is the fencing token, its value what the leader stands with.
         kv: KeyValue,
@@ -17,7 +18,7 @@ pub enum LeaderEvent {
     },
     /// Nobody leads.
     NoLeader {
-        /// When: as of [`Elected`](Self::Elected).
+        /// As in [`Elected`](Self::Elected).
         revision: Revision,
     },
     /// What happened next is lost: it was compacted before it was received. Who leads now follows.

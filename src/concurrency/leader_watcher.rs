@@ -90,7 +90,7 @@ impl LeaderWatcher {
         self.feed.try_recv()
     }
 
-    /// Waits for the next event. `None` if there is nothing more, of which the error came before.
+    /// Waits for the next event. `None` after it has ended; the error that ended it was given before.
     ///
     /// # Errors
     ///

@@ -7,7 +7,8 @@ use crate::api::{Compare, IntoBytes, Put, Revision, TxnOp};
 use crate::client::Ticket;
 use crate::{Error, Result};
 
-/// An election that was won. Dropping it resigns, and never from anybody else's.
+/// An election that was won. Dropping it resigns, and never from anybody else's. Over a backend that may lose requests,
+/// [`resign`](Self::resign) instead, which can be repeated: a drop that is lost leaves the key until the session ends.
 ///
 /// It can be lost: if the session's lease ends, or if somebody deletes the key. What must not happen then goes through
 /// [`txn`](Self::txn), or takes the [`token`](Self::token) along to a [`Fence`](super::Fence).
@@ -72,7 +73,7 @@ impl Leadership {
         self.hold.lost()
     }
 
-    /// Ends the leadership, so that the next candidate leads. If the result is doubtful, it can be tried again: only its own key
+    /// Ends the leadership, so that the next candidate leads. If that fails, it can be tried again, though it may have been done: only its own key
     /// is ever deleted. That it was over before is no error. The lease lives on (R-ELC-9).
     ///
     /// # Errors

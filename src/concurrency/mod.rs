@@ -18,8 +18,8 @@ mod guard;
 mod guarded_txn;
 mod leadership;
 mod mutex;
-mod queue;
 mod session;
+mod wait_queue;
 // Who leads, as others see it.
 mod candidates;
 mod leader_event;
@@ -33,8 +33,8 @@ pub use leader_event::LeaderEvent;
 pub use leader_watcher::LeaderWatcher;
 pub use leadership::Leadership;
 pub use mutex::Mutex;
-pub use queue::Queue;
 pub use session::Session;
+pub use wait_queue::WaitQueue;
 
 pub(crate) use call::poll_call;
 pub(crate) use enter::{Entry, oldest, places};

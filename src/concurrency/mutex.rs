@@ -3,8 +3,8 @@ use bytes::Bytes;
 use super::acquire::{Acquiring, try_acquire};
 use super::guard::MutexGuard;
 use super::hold::{Hold, queue_of};
-use super::queue::Queue;
 use super::session::Session;
+use super::wait_queue::WaitQueue;
 use crate::Result;
 use crate::api::{IntoBytes, KeyRange};
 use crate::client::Ticket;
@@ -80,7 +80,8 @@ impl Mutex {
         Self { is_reentrant: true, ..Self::new(session, name) }
     }
 
-    /// Waits for one's turn.
+    /// Waits for one's turn. A thread that has the lock already waits for itself for ever, unless it is
+    /// [re-entrant](Self::reentrant).
     ///
     /// # Errors
     ///
@@ -105,7 +106,9 @@ impl Mutex {
     /// Queues for the lock. The ticket keeps its place until it is dropped, which gives it up at once.
     ///
     /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over at the beginning, and
-    /// [`SessionExpired`](crate::Error::SessionExpired) at once when it is later, or somebody deletes the key.
+    /// [`SessionExpired`](crate::Error::SessionExpired) at once when it is later, or somebody deletes the key. A lock that was got,
+    /// and lost before the ticket was looked at, is handed over nevertheless, as any guard may have lost its lock: see
+    /// [`MutexGuard::check`].
     pub fn enqueue(&self) -> Ticket<MutexGuard> {
         Acquiring::enter(self.hold())
     }
@@ -115,8 +118,8 @@ impl Mutex {
     /// # Errors
     ///
     /// Those of the backend.
-    pub fn queue(&self) -> Result<Queue> {
-        Queue::of_lock(self.session.client(), &self.name, &self.queue)
+    pub fn queue(&self) -> Result<WaitQueue> {
+        WaitQueue::of_lock(self.session.client(), &self.name, &self.queue)
     }
 
     fn hold(&self) -> Hold {

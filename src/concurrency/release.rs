@@ -62,8 +62,8 @@ impl Release {
             Some(created) => kv.create_revision() == created,
             None => kv.lease() == self.session.lease(),
         };
-        let is_needless = is_meant && !self.session.shares().is_needed(&self.key);
-        is_needless.then(|| (kv.create_revision(), kv.mod_revision()))
+        let found = (kv.create_revision(), kv.mod_revision());
+        (is_meant && !self.session.shares().is_needed(&self.key, found)).then_some(found)
     }
 }
 

@@ -17,7 +17,8 @@ use crate::{Error, Result};
 /// A lease that is kept alive for as long as the session is there: what locks and candidacies go with.
 ///
 /// Handles are cheap to clone. When the last is dropped, and with it the guards and tickets of the session's locks and
-/// elections, the lease is revoked, and whatever was attached to it is gone.
+/// elections, the lease is revoked, and whatever was attached to it is gone. One that is forgotten (`mem::forget`) keeps the
+/// session alive until it is [closed](Self::close).
 ///
 /// ```
 /// use leasehold::Store;
@@ -32,6 +33,7 @@ use crate::{Error, Result};
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone)]
+#[must_use = "the lease is revoked with the last handle"]
 pub struct Session {
     shared: Arc<Shared>,
     name: Bytes,
@@ -57,11 +59,13 @@ struct Holds {
 
 impl Session {
     /// Opens a session whose lease lives `ttl` beyond the last renewal: granted and kept alive by one request, and without
-    /// any work from then on. A TTL below the store's minimum is raised to it: see [`ttl`](Self::ttl).
+    /// any work from then on. A TTL below the store's minimum, 2 s unless [`Limits`](crate::Limits) say otherwise, is raised to
+    /// it: see [`ttl`](Self::ttl).
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::grant`](crate::Engine::grant).
+    /// [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) above 9,000,000,000 s, [`NoSpace`](Error::NoSpace) and
+    /// [`Corrupt`](Error::Corrupt) by an alarm.
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Result<Self> {
         let client = client.into();
         let granted = client.grant(Grant::new(ttl).standing()).wait()?;
@@ -77,9 +81,11 @@ impl Session {
     /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
     pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Result<Self> {
         let (client, lease) = (client.into(), lease.into());
-        client.resume_keep_alive(lease).wait()?;
         let ttl = client.time_to_live(lease, false).wait()?.granted_ttl().ok_or(Error::LeaseNotFound)?;
-        Ok(Self::of_lease(client, lease, ttl))
+        // From here on there is a session that sees to the lease's end, whatever comes of this.
+        let session = Self::of_lease(client, lease, ttl);
+        session.resume().inspect_err(|_| session.leave())?;
+        Ok(session)
     }
 
     fn of_lease(client: Client, lease: LeaseId, ttl: Duration) -> Self {
@@ -110,7 +116,6 @@ impl Session {
     /// # drop(guard);
     /// # Ok::<(), leasehold::Error>(())
     /// ```
-    #[must_use]
     pub fn named(&self, name: impl IntoBytes) -> Self {
         Self { shared: Arc::clone(&self.shared), name: name.into_bytes() }
     }
@@ -136,13 +141,14 @@ impl Session {
 
     /// A ticket that is there once the lease has ended, for whatever reason; at once, if it has already.
     ///
-    /// What ends with it has ended by then: of a lock that was lost with it, somebody else may have a guard. An
-    /// [`orphan`](Self::orphan) has not ended yet.
+    /// By then its keys are deleted, and somebody else may have its locks. After [`orphan`](Self::orphan) it waits until the lease
+    /// really ends.
     pub fn lost(&self) -> Ticket<()> {
         Ticket::new(self.client(), LeaseLost::new(self.shared.lease))
     }
 
-    /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal.
+    /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal, which was at
+    /// most a third of the TTL ago.
     ///
     /// # Errors
     ///
@@ -168,8 +174,9 @@ impl Session {
     ///
     /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
     pub fn orphan(&self) -> Result<()> {
+        self.pause()?;
         self.shared.is_over.store(true, Ordering::Release);
-        self.pause()
+        Ok(())
     }
 
     /// Ends the lease, and deletes its keys: every lock of the session is given up (R-SES-3).
@@ -181,6 +188,13 @@ impl Session {
         self.client().revoke(self.shared.lease).wait()?;
         self.shared.is_over.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Leaves the lease to itself, though it is not known whether it is kept alive.
+    fn leave(&self) {
+        self.shared.is_over.store(true, Ordering::Release);
+        let (client, lease) = (self.client().clone(), self.shared.lease);
+        self.client().detach(async move { drop(client.pause_keep_alive(lease).await) });
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -215,8 +229,14 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if !self.is_over.load(Ordering::Acquire) {
             let (client, lease) = (self.client.clone(), self.lease);
-            // That it has ended already is what was wanted.
-            self.client.detach(async move { drop(client.revoke(lease).await) });
+            self.client.detach(async move {
+                // That it has ended already is what was wanted; if it is not to be ended, it is at least not renewed.
+                if let Err(error) = client.revoke(lease).await
+                    && error != Error::LeaseNotFound
+                {
+                    drop(client.pause_keep_alive(lease).await);
+                }
+            });
         }
     }
 }

@@ -61,9 +61,18 @@ impl Shares {
         self.needless(key)
     }
 
-    /// Whether anybody needs a key of that name, or asks for one.
-    pub(super) fn is_needed(&self, key: &Bytes) -> bool {
-        self.keys.contains_key(key)
+    /// Whether somebody needs the key of those revisions. While somebody asks for one of that name he may find it, so it is then
+    /// left to whoever leaves last.
+    pub(super) fn is_needed(&mut self, key: &Bytes, (created, modified): Needless) -> bool {
+        let Some(share) = self.keys.get_mut(key) else {
+            return false;
+        };
+        if share.entering == 0 {
+            return share.found.get(&created).is_some_and(|found| found.needed_by > 0);
+        }
+        let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
+        found.modified = found.modified.max(modified);
+        true
     }
 
     /// The newest of the keys found, if nobody needs it: the others are gone anyway.

@@ -2,8 +2,8 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
+use super::common::{degrade, grant, key_of, range_of};
 use super::election::{proclaim_txn, resign_txn};
-use super::hold::{degrade, grant, key_of, range_of};
 use super::messages::{CampaignRequest, CampaignResponse, LeaderKey};
 use crate::Error;
 use crate::api::{

@@ -1,5 +1,5 @@
 use super::campaign::Campaigning;
-use super::hold::{degrade, grant, range_of};
+use super::common::{degrade, grant, range_of};
 use super::messages::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ObserveRequest,
     ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,

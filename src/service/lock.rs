@@ -2,7 +2,7 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::hold::{degrade, grant, key_of, range_of};
+use super::common::{degrade, grant, key_of, range_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::Error;
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};

@@ -1,8 +1,8 @@
 //! etcd's lock and election services, message for message, with what etcd was observed to do where that is odd (R-0-5).
 
 mod campaign;
+mod common;
 mod election;
-mod hold;
 mod lock;
 mod messages;
 mod observe;

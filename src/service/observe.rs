@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
+use super::common::{degrade, range_of};
 use super::election::get_leader;
-use super::hold::{degrade, range_of};
 use super::messages::LeaderResponse;
 use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
@@ -21,6 +21,7 @@ use crate::{Error, Result};
 /// Nothing is sent while nobody leads, and of a leader that came and went meanwhile perhaps nothing. It ends, without an
 /// error, if what it had still to see was compacted; it is received from as a [`Watcher`](crate::Watcher) is. Dropping it
 /// ends it.
+#[must_use = "dropping it ends it"]
 pub struct Observer {
     feed: Feed<Following>,
 }

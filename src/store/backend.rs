@@ -16,6 +16,13 @@ impl From<&Store> for Client {
     }
 }
 
+/// The store's client.
+impl From<Store> for Client {
+    fn from(store: Store) -> Self {
+        Self::new(store)
+    }
+}
+
 /// Every call is answered when it returns; so what is detached ends at its first poll.
 impl Backend for Store {
     fn call(&self, request: Request) -> Call<Response> {

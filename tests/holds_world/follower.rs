@@ -21,7 +21,6 @@ pub(super) struct Follower {
     past: Option<usize>,
     /// It is told of nothing before that.
     told: Revision,
-    is_after_gap: bool,
     leader: Option<KeyValue>,
     looks: Looks,
     is_woken: Arc<Flag>,
@@ -30,18 +29,14 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(client: &Client, queue: usize, since: Revision, looks: Looks) -> Self {
         let (watcher, is_woken) = (LeaderWatcher::new(client, NAMES[queue]), raised());
-        Self { queue, watcher, past: None, told: since, is_after_gap: false, leader: None, looks, is_woken }
+        Self { queue, watcher, past: None, told: since, leader: None, looks, is_woken }
     }
 
     pub(super) fn look(&mut self) -> Result<Option<LeaderEvent>> {
         match self.looks {
             Looks::AtAnyTime => self.watcher.try_recv(),
             Looks::WhenWoken if self.is_woken.take() => self.poll(),
-            // After a gap it follows who leads now: that is looked for at once.
-            Looks::WhenReady if self.is_after_gap || self.watcher.ready().try_recv().is_ok() => {
-                self.is_after_gap = false;
-                self.watcher.try_recv()
-            }
+            Looks::WhenReady if self.watcher.ready().try_recv().is_ok() => self.watcher.try_recv(),
             Looks::WhenWoken | Looks::WhenReady => Ok(None),
         }
     }
@@ -85,7 +80,6 @@ impl Follower {
         assert!(at >= self.told, "it is told of {at} after {}", self.told);
         self.check_value(&event);
         self.told = at;
-        self.is_after_gap = matches!(event, LeaderEvent::Gap { .. });
         self.leader = event.kv().cloned();
     }
 

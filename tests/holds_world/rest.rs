@@ -163,12 +163,10 @@ impl World {
         assert!(!keys.is_empty() || !is_waited_for, "somebody waits for {name}, which is free");
     }
 
-    /// Giving it back has failed, and maybe nobody tries again. A service leaves a key also if putting it fails. And of the key of
-    /// re-entrant holds, it is not so yet that it always goes with the last of them.
+    /// Giving it back has failed, and maybe nobody tries again. A service leaves a key also if putting it fails.
     fn may_be_left(&self, kv: &KeyValue) -> bool {
         let is_of_service = self.rules.has_faults() && self.served.contains(&kv.lease());
-        let is_of_reentrant = is_of_lease(kv) && !self.served.contains(&kv.lease());
-        is_of_service || is_of_reentrant || self.stepped.has_kept(kv.key())
+        is_of_service || self.stepped.has_kept(kv.key())
     }
 
     /// What holds at every moment.

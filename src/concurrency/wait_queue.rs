@@ -6,9 +6,9 @@ use crate::api::{KeyRange, Place, SortOrder};
 use crate::client::Client;
 
 /// Who holds a lock and who waits for it, or who leads and who stands to follow, as of one moment. `Display` says it in a line,
-/// for the output of a failing test.
+/// for the output of a failing test; leases are in hexadecimal there, as in keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Queue {
+pub struct WaitQueue {
     name: Vec<u8>,
     places: Vec<Place>,
     words: &'static Words,
@@ -25,7 +25,7 @@ struct Words {
 const LOCK: Words = Words { nobody: "nobody has it", first: "held by", others: "waited for by" };
 const ELECTION: Words = Words { nobody: "nobody leads", first: "led by", others: "to be followed by" };
 
-impl Queue {
+impl WaitQueue {
     pub(super) fn of_lock(client: &Client, name: &[u8], queue: &KeyRange) -> Result<Self> {
         Self::read(client, name, queue, &LOCK)
     }
@@ -50,7 +50,7 @@ impl Queue {
     }
 }
 
-impl fmt::Display for Queue {
+impl fmt::Display for WaitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Words { nobody, first, others } = self.words;
         write!(f, "{}: ", self.name.escape_ascii())?;
