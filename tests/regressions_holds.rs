@@ -172,6 +172,21 @@ fn after_a_gap_there_is_a_token() {
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
 }
 
+/// The same for who asks for the token only then, and whose read was answered at once.
+#[test]
+fn after_a_gap_there_is_a_token_for_who_asks_late() {
+    let (store, _clock) = manual();
+    let mut leaders = LeaderWatcher::new(&store, "e");
+    assert!(matches!(leaders.recv(), Ok(Some(LeaderEvent::NoLeader { .. }))));
+    for _ in 0..300 {
+        store.put(("e/1", "v")).unwrap();
+    }
+    store.compact(301).unwrap();
+    while !matches!(leaders.recv(), Ok(Some(LeaderEvent::Gap { .. }))) {}
+    assert!(leaders.ready().try_recv().is_ok(), "who leads now is there");
+    assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
+}
+
 /// The same when puts and a delete come in one delivery.
 #[test]
 fn an_observer_has_a_token_for_the_next_leader() {

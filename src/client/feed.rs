@@ -27,6 +27,9 @@ pub(crate) trait Follow {
 
     /// Whether there are items without a look into the mailbox.
     fn has_more(&self) -> bool;
+
+    /// Whether it awaits an answer.
+    fn is_asking(&self) -> bool;
 }
 
 /// The ways to receive what something follows.
@@ -88,13 +91,14 @@ impl<F: Follow> Feed<F> {
         self.mailbox.ready(self.follow.has_more())
     }
 
-    /// Puts the token back if there is more, which is looked for: one delivery may be several items, or none may have been looked
-    /// at, and a call that was made meanwhile wakes nobody before it is polled.
+    /// Sees to it that whoever waits by the token, now or from later on, is told of all there is. One delivery may be several items,
+    /// or none may have been looked at; and a call wakes nobody before it is polled.
     fn settle(&mut self) {
-        if self.mailbox.has_token() {
-            if !self.follow.has_more() {
-                self.advance();
-            }
+        let has_token = self.mailbox.has_token();
+        if !self.follow.has_more() && (has_token || self.follow.is_asking()) {
+            self.advance();
+        }
+        if has_token {
             self.ready();
         }
     }

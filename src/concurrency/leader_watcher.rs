@@ -169,6 +169,10 @@ impl Follow for Following {
     fn has_more(&self) -> bool {
         !self.ready.is_empty()
     }
+
+    fn is_asking(&self) -> bool {
+        matches!(self.phase, Phase::Reading(_))
+    }
 }
 
 impl Following {
