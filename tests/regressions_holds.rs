@@ -8,12 +8,13 @@ mod stepped;
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex as Slot};
-use std::task::{Context, Waker};
+use std::task::{Context, Poll, Waker};
 
 use leasehold::concurrency::{LeaderEvent, LeaderWatcher, Mutex, Session};
-use leasehold::service::{ElectionService, LeaderRequest};
+use leasehold::service::{ElectionService, LeaderRequest, LockRequest, LockService};
 use leasehold::{Backend, Call, Client, Error, Put, Request, Response, Store};
 use passing::passes_on;
+use seam_tools::guarded;
 use shorthand::{all_keys, manual, secs, session, text};
 use stepped::{Manners, Stepped};
 
@@ -111,6 +112,59 @@ fn a_doubtful_key_beside_an_answer_not_yet_seen_is_looked_for() {
     drop((looked, unseen));
     stepped.settle();
     assert_eq!(all_keys(stepped.store()), [""; 0]);
+}
+
+/// A store whose answers come just after they were looked for, a few times: the future wakes, and is pending.
+struct Hesitant(Store);
+
+struct Hesitating {
+    answer: Option<leasehold::Result<Response>>,
+    times: usize,
+}
+
+impl Future for Hesitating {
+    type Output = leasehold::Result<Response>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.times -= 1;
+        if self.times == 0 {
+            return Poll::Ready(self.answer.take().expect("it is given once"));
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl Backend for Hesitant {
+    fn call(&self, request: Request) -> Call<Response> {
+        Call::pending(Hesitating { answer: Some(self.0.call(request).wait()), times: 5 })
+    }
+
+    fn detach(&self, mut task: Task) {
+        while task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
+    }
+
+    passes_on!(self, self.0; watch timer pull cancel now drive);
+}
+
+/// The answer had come between the look at the call and the look into the mailbox, which took the notice of it for one of its own:
+/// whoever waited was not woken any more.
+#[test]
+fn an_answer_between_two_looks_wakes() {
+    guarded(|| {
+        let client = Client::new(Hesitant(manual().0));
+        let one = Session::open(client.clone(), secs(60)).unwrap();
+        for mutex in [Mutex::new(&one, "l"), Mutex::reentrant(&one, "l")] {
+            let held = mutex.enqueue().wait().unwrap();
+            let waiting = Mutex::new(&one, "l").enqueue();
+            drop(held);
+            drop(waiting.wait().unwrap());
+        }
+        let locks = LockService::new(client.clone());
+        let lock = LockRequest { name: "l".into(), lease: one.lease() };
+        client.block_on(locks.lock(lock)).unwrap();
+        assert!(matches!(LeaderWatcher::new(&client, "l").recv(), Ok(Some(LeaderEvent::Elected { .. }))));
+    });
 }
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;

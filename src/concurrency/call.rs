@@ -1,7 +1,7 @@
 //! Polling a call from phases.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use crate::Result;
 use crate::api::Delivery;
@@ -22,14 +22,17 @@ pub(crate) fn poll_call<T>(
         return Pin::new(call).poll(&mut Context::from_waker(Waker::noop())).map(Some);
     }
     let arrival = mailbox.waker();
+    let mut look = || Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival));
     loop {
-        if let Poll::Ready(answer) = Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival)) {
+        if let Poll::Ready(answer) = look() {
             return Poll::Ready(Some(answer));
         }
-        match ready!(mailbox.poll(waker)) {
-            Ok(Delivery::Timer(_)) => return Poll::Ready(None),
-            Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_)) => {}
-            Err(error) => return Poll::Ready(Some(Err(error))),
+        match mailbox.poll(waker) {
+            Poll::Ready(Ok(Delivery::Timer(_))) => return Poll::Ready(None),
+            Poll::Ready(Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_))) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
+            // What the answer has woken since may have been taken for a notice of the mailbox's own. From now on it wakes the waker.
+            Poll::Pending => return look().map(Some),
         }
     }
 }
