@@ -82,7 +82,6 @@ impl Session {
     pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Result<Self> {
         let (client, lease) = (client.into(), lease.into());
         let ttl = client.time_to_live(lease, false).wait()?.granted_ttl().ok_or(Error::LeaseNotFound)?;
-        // From here on there is a session that sees to the lease's end, whatever comes of this.
         let session = Self::of_lease(client, lease, ttl);
         session.resume().inspect_err(|_| session.leave())?;
         Ok(session)
