@@ -140,6 +140,11 @@ impl KeyIndex {
         Slots { single: None, interval }
     }
 
+    /// Whether a range has fewer keys than so many, those that are gone included.
+    pub(super) fn has_fewer(&self, range: &KeyRange, keys: usize) -> bool {
+        self.range(range).take(keys).count() < keys
+    }
+
     /// All keys in ascending order, with their slots.
     pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], SlotId)> {
         self.order.iter().map(|(key, &slot)| (&**key, slot))

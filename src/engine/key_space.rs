@@ -3,12 +3,11 @@
 //! Changes belong to the transaction under way, whose revision is one above the current one, until they are committed
 //! or taken back. Attaching keys to leases is not done here: what a change means for leases is handed back.
 
-use super::create_order::CreateOrder;
+use super::create_order::{CreateOrder, KEYS_MIN};
 use super::history::History;
 use super::key_hash::KeyHasher;
 use super::key_index::{KeyIndex, KeySlot, SlotId};
 use super::planted::{Bug, planted};
-use super::range::has_few;
 use crate::api::{Event, Fields, KeyRange, KeyValue, LeaseId, Put, Revision};
 use crate::{Error, Result};
 
@@ -266,7 +265,7 @@ impl KeySpace {
     pub(super) fn purge(&mut self, slot: SlotId) -> KeyValue {
         let kv = self.index.purge(slot);
         if !self.created.is_empty() {
-            self.created.purged(kv.key(), |range| has_few(&self.index, range));
+            self.created.purged(kv.key(), |range| self.index.has_fewer(range, KEYS_MIN));
         }
         self.bytes_held -= KEY_BYTES + kv.key().len() as u64;
         kv

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::create_order::{Found, KEYS_MIN, is_of_one_end};
-use super::key_index::{KeyIndex, Slots};
+use super::key_index::Slots;
 use super::key_space::KeySpace;
 use super::planted::{Bug, planted};
 use crate::api::{
@@ -77,7 +77,7 @@ impl KeySpace {
 
     /// Gives a range its order of creation, if it has many keys, those that are gone included.
     pub(super) fn keep_create_order(&mut self, range: &KeyRange) {
-        if !self.created.has_room_for(range) || has_few(&self.index, range) {
+        if !self.created.has_room_for(range) || self.index.has_fewer(range, KEYS_MIN) {
             return;
         }
         let live = self.index.range(range).filter_map(|slot| self.slot(slot).live());
@@ -126,11 +126,6 @@ impl KeySpace {
         kvs.truncate(limit);
         (kvs, more)
     }
-}
-
-/// Whether a range has so few keys, those that are gone included, that its order of creation is not worth keeping.
-pub(super) fn has_few(index: &KeyIndex, range: &KeyRange) -> bool {
-    index.range(range).take(KEYS_MIN).count() < KEYS_MIN
 }
 
 /// What a scan finds: the first pairs, up to a number of them, and how many there are.

@@ -2,8 +2,7 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::common::{degrade, grant, key_of, range_of};
-use super::election::{proclaim_txn, resign_txn};
+use super::common::{degrade, grant, key_of, proclaim_txn, range_of, resign_txn};
 use super::messages::{CampaignRequest, CampaignResponse, LeaderKey};
 use crate::Error;
 use crate::api::{

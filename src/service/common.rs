@@ -1,11 +1,13 @@
-//! What locks and candidacies have in common: a key under a prefix, on a lease, and the errors of the services.
+//! What the services have in common: a key under a prefix, on a lease; what is done to a candidate's key; and their errors.
 
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::api::{Grant, GrantResponse, KeyRange, LeaseId};
+use super::messages::LeaderKey;
+use crate::api::{Compare, CompareOp, Get, Grant, GrantResponse, KeyRange, LeaseId, Put, Txn, TxnOp};
 use crate::client::{Call, Client};
+use crate::concurrency::oldest;
 use crate::{Code, Error};
 
 /// The lease of those who bring none (R-LCK-2).
@@ -32,4 +34,25 @@ pub(super) fn degrade(error: Error) -> Error {
         Code::Unknown | Code::Unavailable => error,
         _ => Error::Unknown(Box::new(error)),
     }
+}
+
+/// Reads the oldest key of an election, which is its leader's.
+pub(super) fn get_leader(name: &[u8]) -> Get {
+    oldest(&range_of(name))
+}
+
+/// That the candidacy is still the one meant.
+fn is_of(leader: &LeaderKey) -> Compare {
+    Compare::create_revision(leader.key.clone(), CompareOp::Equal, leader.rev)
+}
+
+/// Gives a key up, if it is still the one meant (R-ELC-9).
+pub(super) fn resign_txn(leader: &LeaderKey) -> Txn {
+    Txn::new().when([is_of(leader)]).and_then([TxnOp::delete(leader.key.clone())])
+}
+
+/// Gives a key another value, if it is still the one meant (R-ELC-7).
+pub(super) fn proclaim_txn(leader: &LeaderKey, value: Bytes) -> Txn {
+    let put = Put::new(leader.key.clone(), value).lease(leader.lease);
+    Txn::new().when([is_of(leader)]).and_then([TxnOp::Put(put)])
 }

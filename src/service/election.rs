@@ -1,13 +1,12 @@
 use super::campaign::Campaigning;
-use super::common::{degrade, grant, range_of};
+use super::common::{degrade, get_leader, grant, proclaim_txn, resign_txn};
 use super::messages::{
     CampaignRequest, CampaignResponse, LeaderKey, LeaderRequest, LeaderResponse, ObserveRequest,
     ProclaimRequest, ProclaimResponse, ResignRequest, ResignResponse,
 };
 use super::observe::Observer;
-use crate::api::{Compare, CompareOp, Get, LeaseId, Put, ResponseHeader, Txn, TxnOp, TxnResponse};
+use crate::api::{LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Ticket};
-use crate::concurrency::oldest;
 use crate::{Error, Result};
 
 /// etcd's election service, `v3electionpb.Election`: for code that speaks etcd's messages. It does what etcd does, oddities
@@ -30,27 +29,6 @@ use crate::{Error, Result};
 #[derive(Clone, Debug)]
 pub struct ElectionService {
     client: Client,
-}
-
-/// Reads the oldest key of an election, which is its leader's.
-pub(super) fn get_leader(name: &[u8]) -> Get {
-    oldest(&range_of(name))
-}
-
-/// That the candidacy is still the one meant.
-pub(super) fn is_of(leader: &LeaderKey) -> Compare {
-    Compare::create_revision(leader.key.clone(), CompareOp::Equal, leader.rev)
-}
-
-/// Gives a key up, if it is still the one meant (R-ELC-9).
-pub(super) fn resign_txn(leader: &LeaderKey) -> Txn {
-    Txn::new().when([is_of(leader)]).and_then([TxnOp::delete(leader.key.clone())])
-}
-
-/// Gives a key another value, if it is still the one meant (R-ELC-7).
-pub(super) fn proclaim_txn(leader: &LeaderKey, value: bytes::Bytes) -> Txn {
-    let put = Put::new(leader.key.clone(), value).lease(leader.lease);
-    Txn::new().when([is_of(leader)]).and_then([TxnOp::Put(put)])
 }
 
 impl ElectionService {

@@ -6,8 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
-use super::common::{degrade, range_of};
-use super::election::get_leader;
+use super::common::{degrade, get_leader, range_of};
 use super::messages::LeaderResponse;
 use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
