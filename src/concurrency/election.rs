@@ -1,8 +1,8 @@
 use bytes::Bytes;
 
 use super::acquire::{Acquiring, try_acquire};
-use super::enter::oldest;
-use super::hold::{Hold, queue_of};
+use super::enter::{oldest, queue_of};
+use super::hold::Hold;
 use super::leader_watcher::LeaderWatcher;
 use super::leadership::Leadership;
 use super::session::Session;

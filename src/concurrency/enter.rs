@@ -45,6 +45,11 @@ impl Entry {
     }
 }
 
+/// The queue of keys that a lock or an election of that name is (R-LCK-1).
+pub(crate) fn queue_of(name: &[u8]) -> KeyRange {
+    KeyRange::prefix([name, b"/"].concat())
+}
+
 /// Reads the oldest key of a queue: who has the lock, or leads.
 pub(crate) fn oldest(range: &KeyRange) -> Get {
     by_creation(range, SortOrder::Ascend).limit(1)

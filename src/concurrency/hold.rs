@@ -14,11 +14,6 @@ use crate::client::Ticket;
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
 
-/// The queue of keys that a lock or an election of that name is.
-pub(super) fn queue_of(name: &[u8]) -> KeyRange {
-    KeyRange::prefix([name, b"/"].concat())
-}
-
 /// The need of a key. When it is dropped, the key is deleted, if it is still the same and nobody else needs it.
 pub(super) struct Hold {
     session: Session,

@@ -7,8 +7,7 @@ use crossbeam_channel::Receiver;
 
 use super::call::poll_call;
 use super::candidates::Candidates;
-use super::enter::by_creation;
-use super::hold::queue_of;
+use super::enter::{by_creation, queue_of};
 use super::leader_event::LeaderEvent;
 use crate::api::{
     Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch, WatchId,

@@ -37,5 +37,5 @@ pub use session::Session;
 pub use wait_queue::WaitQueue;
 
 pub(crate) use call::poll_call;
-pub(crate) use enter::{Entry, oldest, places};
+pub(crate) use enter::{Entry, oldest, places, queue_of};
 pub(crate) use turn::Turn;

@@ -1,8 +1,9 @@
 use bytes::Bytes;
 
 use super::acquire::{Acquiring, try_acquire};
+use super::enter::queue_of;
 use super::guard::MutexGuard;
-use super::hold::{Hold, queue_of};
+use super::hold::Hold;
 use super::session::Session;
 use super::wait_queue::WaitQueue;
 use crate::Result;

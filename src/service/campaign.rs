@@ -2,14 +2,14 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::common::{degrade, grant, key_of, proclaim_txn, range_of, resign_txn};
+use super::common::{degrade, grant, key_of, proclaim_txn, resign_txn};
 use super::messages::{CampaignRequest, CampaignResponse, LeaderKey};
 use crate::Error;
 use crate::api::{
     Compare, CompareOp, GrantResponse, LeaseId, Put, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use crate::client::{Call, Client, Mailbox, Step, Wait};
-use crate::concurrency::{Turn, poll_call};
+use crate::concurrency::{Turn, poll_call, queue_of};
 
 /// A candidacy on its way.
 pub(super) struct Campaigning {
@@ -84,7 +84,7 @@ impl Campaigning {
 
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
         let turn =
-            Turn::new(&self.client, range_of(&self.name), candidacy.leader.key.clone(), candidacy.leader.rev);
+            Turn::new(&self.client, queue_of(&self.name), candidacy.leader.key.clone(), candidacy.leader.rev);
         Phase::Waiting { candidacy, turn }
     }
 

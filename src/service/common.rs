@@ -5,20 +5,15 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::messages::LeaderKey;
-use crate::api::{Compare, CompareOp, Get, Grant, GrantResponse, KeyRange, LeaseId, Put, Txn, TxnOp};
+use crate::api::{Compare, CompareOp, Get, Grant, GrantResponse, LeaseId, Put, Txn, TxnOp};
 use crate::client::{Call, Client};
-use crate::concurrency::oldest;
+use crate::concurrency::{oldest, queue_of};
 use crate::{Code, Error};
 
 /// The lease of those who bring none (R-LCK-2).
 const TTL: Duration = Duration::from_secs(60);
 
-/// The name of a lock or election, as a range of keys.
-pub(super) fn range_of(name: &[u8]) -> KeyRange {
-    KeyRange::prefix([name, b"/"].concat())
-}
-
-/// The key of a lease in it (R-LCK-1).
+/// The key of a lease in the queue of that name (R-LCK-1).
 pub(super) fn key_of(name: &[u8], lease: LeaseId) -> Bytes {
     [name, format!("/{lease:x}").as_bytes()].concat().into()
 }
@@ -38,7 +33,7 @@ pub(super) fn degrade(error: Error) -> Error {
 
 /// Reads the oldest key of an election, which is its leader's.
 pub(super) fn get_leader(name: &[u8]) -> Get {
-    oldest(&range_of(name))
+    oldest(&queue_of(name))
 }
 
 /// That the candidacy is still the one meant.

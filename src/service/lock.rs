@@ -2,12 +2,12 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::common::{degrade, grant, key_of, range_of};
+use super::common::{degrade, grant, key_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::Error;
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Step, Ticket, Wait};
-use crate::concurrency::{Entry, Turn, places, poll_call};
+use crate::concurrency::{Entry, Turn, places, poll_call, queue_of};
 
 /// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
 /// (R-LCK-1 to R-LCK-14).
@@ -94,7 +94,7 @@ enum Phase {
 /// R-LCK-3.
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
-    let entry = Entry { range: range_of(name), key: key.clone(), value: Bytes::new(), lease };
+    let entry = Entry { range: queue_of(name), key: key.clone(), value: Bytes::new(), lease };
     Phase::Entering { key, call: client.txn(entry.txn()) }
 }
 
@@ -117,7 +117,7 @@ impl Locking {
                     }
                     Phase::Waiting {
                         key: key.clone(),
-                        turn: Turn::new(&self.client, range_of(&self.name), key.clone(), own),
+                        turn: Turn::new(&self.client, queue_of(&self.name), key.clone(), own),
                     }
                 }
                 Some(Err(error)) => return self.fail(error),

@@ -6,13 +6,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 
-use super::common::{degrade, get_leader, range_of};
+use super::common::{degrade, get_leader};
 use super::messages::LeaderResponse;
 use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Feed, Follow, Mailbox};
-use crate::concurrency::poll_call;
+use crate::concurrency::{poll_call, queue_of};
 use crate::{Error, Result};
 
 /// Who leads an election, and each value that the leader proclaims: what etcd's `Observe` streams (R-ELC-11).
@@ -164,7 +164,7 @@ impl Following {
             Some(kv) => self.follow(mailbox, header, kv.clone()),
             None => {
                 // From the read's own revision on: a candidate that came and went in it counts.
-                self.watch(mailbox, Watch::range(range_of(&self.name)).from(header.revision()).no_delete());
+                self.watch(mailbox, Watch::range(queue_of(&self.name)).from(header.revision()).no_delete());
                 self.phase = Phase::Awaiting;
             }
         }
