@@ -1,14 +1,15 @@
 //! Locks and elections are deterministic: the same moves give the same guards, the same losses, the same events and the same
 //! wake-ups in the same order, in any process, whatever the hash seed.
 
+mod processes;
 mod seam_tools;
 mod shorthand;
 
 use std::env;
-use std::process::Command;
 
 use leasehold::concurrency::{Election, LeaderWatcher, Leadership, Mutex, MutexGuard, Session};
 use leasehold::{Store, Ticket};
+use processes::{print_trace, run_elsewhere};
 use seam_tools::{Notes, on_wake, poll_with};
 use shorthand::{Random, events, manual, millis, secs};
 
@@ -17,12 +18,10 @@ const STEPS: usize = 300;
 
 /// What tells a process that it is the one to make the moves.
 const VARIABLE: &str = "LEASEHOLD_TEST_MOVES";
-const BEGIN: &str = "<<<trace\n";
-const END: &str = "trace>>>";
 
 #[test]
 fn two_processes_give_the_same_bytes() {
-    let [one, other] = ["one", "other"].map(run_elsewhere);
+    let [one, other] = ["one", "other"].map(|who| run_elsewhere(&[(VARIABLE, who)]));
     assert!(one.len() > 100_000, "something happens: {}", one.len());
     assert!(one == other, "two processes differ");
     let here: String = (0..SEEDS).map(trace).collect();
@@ -34,20 +33,7 @@ fn two_processes_give_the_same_bytes() {
 #[ignore = "run by the other test, in a process of its own"]
 fn run_here() {
     assert!(env::var(VARIABLE).is_ok(), "the one who starts this says so");
-    print!("{BEGIN}{}{END}", (0..SEEDS).map(trace).collect::<String>());
-}
-
-fn run_elsewhere(who: &str) -> String {
-    let output = Command::new(env::current_exe().expect("a program knows where it is"))
-        .args(["run_here", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-        .env_clear()
-        .env(VARIABLE, who)
-        .output()
-        .expect("a program can be started twice");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let printed = String::from_utf8(output.stdout).expect("a trace is text");
-    let (_, rest) = printed.split_once(BEGIN).expect("the trace begins");
-    rest.split_once(END).expect("the trace ends").0.to_owned()
+    print_trace(&(0..SEEDS).map(trace).collect::<String>());
 }
 
 /// All that is held and waited for.

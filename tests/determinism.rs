@@ -1,17 +1,18 @@
 //! The same commands give the same bytes in any process: whatever the hash seed, whatever the environment.
 
+mod processes;
 mod shorthand;
 
 use std::collections::VecDeque;
 use std::env;
 use std::fmt::Write;
-use std::process::Command;
 
 use leasehold::{
     AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Compact, Compare, CompareOp, Delete, Engine,
     EngineConfig, Get, Grant, KeyRange, LeaseId, Limits, Put, Revision, SortOrder, SortTarget, StreamId,
     Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
 };
+use processes::{print_trace, run_elsewhere};
 use shorthand::{Random, millis, secs};
 
 const COMMANDS: u64 = 6000;
@@ -19,14 +20,10 @@ const COMMANDS: u64 = 6000;
 /// What tells a process that it is the one to run the commands, and with which hash seed.
 const SEED_VARIABLE: &str = "LEASEHOLD_TEST_HASH_SEED";
 
-/// Between these the one who runs them prints what happened.
-const BEGIN: &str = "<<<trace\n";
-const END: &str = "trace>>>";
-
 #[test]
 fn two_processes_give_the_same_bytes() {
-    let one = run_elsewhere("0", &[("LANG", "C"), ("HOME", "/nowhere"), ("RUST_BACKTRACE", "0")]);
-    let other = run_elsewhere(
+    let one = run_with_seed("0", &[("LANG", "C"), ("HOME", "/nowhere"), ("RUST_BACKTRACE", "0")]);
+    let other = run_with_seed(
         "18446744073709551557",
         &[("LANG", "tr_TR.UTF-8"), ("TZ", "Asia/Kathmandu"), ("RUST_BACKTRACE", "full"), ("NOISE", "xyz")],
     );
@@ -41,7 +38,7 @@ fn two_processes_give_the_same_bytes() {
 fn one_process_gives_the_same_bytes_twice() {
     let expected = trace(1);
     assert_eq!(trace(2), expected);
-    assert_eq!(run_elsewhere("3", &[]), expected);
+    assert_eq!(run_with_seed("3", &[]), expected);
 }
 
 /// The commands are worth comparing: each kind of answer and of refusal is among them.
@@ -97,22 +94,12 @@ fn everything_happens() {
 #[ignore = "run by the other tests, in a process of its own"]
 fn run_here() {
     let seed = env::var(SEED_VARIABLE).expect("the one who starts this says with which hash seed");
-    print!("{BEGIN}{}{END}", trace(seed.parse().expect("a hash seed is a number")));
+    print_trace(&trace(seed.parse().expect("a hash seed is a number")));
 }
 
-/// Starts this program anew, with nothing of this environment, and gives the trace that it prints.
-fn run_elsewhere(seed: &str, environment: &[(&str, &str)]) -> String {
-    let output = Command::new(env::current_exe().expect("a program knows where it is"))
-        .args(["run_here", "--exact", "--ignored", "--nocapture", "--test-threads=1"])
-        .env_clear()
-        .envs(environment.iter().copied())
-        .env(SEED_VARIABLE, seed)
-        .output()
-        .expect("a program can be started twice");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let printed = String::from_utf8(output.stdout).expect("a trace is text");
-    let (_, rest) = printed.split_once(BEGIN).expect("the trace begins");
-    rest.split_once(END).expect("the trace ends").0.to_owned()
+/// The trace of a process with that hash seed, and nothing of this environment.
+fn run_with_seed(seed: &str, environment: &[(&str, &str)]) -> String {
+    run_elsewhere(&[environment, &[(SEED_VARIABLE, seed)]].concat())
 }
 
 /// Runs the commands, and writes down every answer, every event, and now and then the state's hash.

@@ -11,12 +11,12 @@ mod shorthand;
 use std::sync::{Arc, Mutex as Slot};
 
 use leasehold::concurrency::{Election, Mutex, Session};
-use leasehold::{Backend, Call, Client, Compact, Error, Get, Request, Response, Store, Ticket};
+use leasehold::{Backend, Call, Client, Error, Get, Request, Response, Store, Ticket};
 use passing::passes_on;
 use remote::Remote;
 use seam_tools::guarded;
-use service_shorthand::{Moment, meddling};
-use shorthand::{all_keys, keys, manual, put, secs, taken};
+use service_shorthand::compacting;
+use shorthand::{all_keys, keys, manual, secs, taken};
 
 /// What becomes of a request whose answer is lost.
 #[derive(Clone, Copy, Debug)]
@@ -172,14 +172,7 @@ fn a_resignation_that_failed_is_tried_again() {
 #[test]
 fn a_compaction_at_the_worst_moment_does_not_matter() {
     let (store, _clock) = manual();
-    let client = meddling(&store, |store, moment| {
-        if !matches!(moment, Moment::Watch) {
-            return false;
-        }
-        put(store, "other", "1");
-        let now = put(store, "other", "2");
-        store.compact(Compact::new(now)).is_ok()
-    });
+    let client = compacting(&store);
     let one = Session::open(client, secs(5)).unwrap();
     let leader = Election::new(&one, "e").campaign("a").unwrap();
     let mut waiting = Election::new(&one, "e").stand("b");

@@ -13,7 +13,8 @@ use leasehold::{Compact, Error, Grant, Put};
 use seam_tools::{Count, guarded, poll_with};
 use service_shorthand::{
     COMPACTED, EXPIRED, Moment, assert_refused, assert_sleeps, assert_stopped, assert_waits, campaign,
-    candidacy, electing, hold, leased, lock, locking, meddling, observe, proclaim, resign, take, unlock, win,
+    candidacy, compacting, electing, hold, leased, lock, locking, meddling, observe, proclaim, resign, take,
+    unlock, win,
 };
 use shorthand::{all_keys, delete, events, put, revision, secs, value};
 
@@ -335,14 +336,7 @@ fn an_expired_session_is_the_error_that_is_documented() {
 #[test]
 fn a_candidacy_whose_watch_fails_stays() {
     let (store, _clock) = leased();
-    let client = meddling(&store, |store, moment| {
-        if !matches!(moment, Moment::Watch) {
-            return false;
-        }
-        put(store, "other", "1");
-        let now = put(store, "other", "2");
-        store.compact(Compact::new(now)).is_ok()
-    });
+    let client = compacting(&store);
     let elections = ElectionService::new(client);
     win(&elections, "e", 1, "one");
     assert_refused(campaign(&elections, "e", 2, "two").try_take(), COMPACTED);

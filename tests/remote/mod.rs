@@ -14,6 +14,8 @@ use leasehold::{
     WatchRequest,
 };
 
+use crate::seam_tools::Reply;
+
 /// The near end.
 #[derive(Clone)]
 pub(crate) struct Remote {
@@ -40,43 +42,6 @@ enum Message {
         backwards: bool,
     },
     Stop(Reply),
-}
-
-/// Where an answer is awaited.
-#[derive(Clone, Default)]
-struct Reply(Arc<Mutex<Slot>>);
-
-#[derive(Default)]
-struct Slot {
-    answer: Option<Result<Response>>,
-    waker: Option<Waker>,
-}
-
-impl Reply {
-    fn give(&self, answer: Result<Response>) {
-        let waker = {
-            let mut slot = self.0.lock().expect("nobody panics with it");
-            slot.answer = Some(answer);
-            slot.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Future for Reply {
-    type Output = Result<Response>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = context.waker().clone();
-        let mut slot = self.0.lock().expect("nobody panics with it");
-        let Some(answer) = slot.answer.take() else {
-            let displaced = slot.waker.replace(waker);
-            drop(slot);
-            drop(displaced);
-            return Poll::Pending;
-        };
-        Poll::Ready(answer)
-    }
 }
 
 impl Remote {

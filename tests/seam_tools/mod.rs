@@ -3,6 +3,7 @@
 #![expect(dead_code, reason = "each test uses a part of it")]
 
 use std::panic::resume_unwind;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
@@ -11,7 +12,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leasehold::{WatchResponse, Watcher};
+use leasehold::{Response, Result, WatchResponse, Watcher};
 
 /// Far more than anything takes that is guarded, on a machine that is busy with something else.
 pub(crate) const LONG: Duration = Duration::from_secs(60);
@@ -129,13 +130,47 @@ impl Drop for Owner {
 
 /// Polls a future once.
 pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
-    std::pin::Pin::new(future).poll(&mut Context::from_waker(waker))
+    Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
 /// Looks once for a watcher's next response.
-pub(crate) fn receive_with(
-    watcher: &mut Watcher,
-    waker: &Waker,
-) -> Poll<leasehold::Result<Option<WatchResponse>>> {
+pub(crate) fn receive_with(watcher: &mut Watcher, waker: &Waker) -> Poll<Result<Option<WatchResponse>>> {
     watcher.poll_recv(&mut Context::from_waker(waker))
+}
+
+/// Where an answer is awaited.
+#[derive(Clone, Default)]
+pub(crate) struct Reply(Arc<Mutex<Slot>>);
+
+#[derive(Default)]
+struct Slot {
+    answer: Option<Result<Response>>,
+    waker: Option<Waker>,
+}
+
+impl Reply {
+    pub(crate) fn give(&self, answer: Result<Response>) {
+        let waker = {
+            let mut slot = self.0.lock().expect("nobody panics with it");
+            slot.answer = Some(answer);
+            slot.waker.take()
+        };
+        waker.into_iter().for_each(Waker::wake);
+    }
+}
+
+impl Future for Reply {
+    type Output = Result<Response>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let waker = context.waker().clone();
+        let mut slot = self.0.lock().expect("nobody panics with it");
+        let Some(answer) = slot.answer.take() else {
+            let displaced = slot.waker.replace(waker);
+            drop(slot);
+            drop(displaced);
+            return Poll::Pending;
+        };
+        Poll::Ready(answer)
+    }
 }

@@ -17,7 +17,8 @@ use leasehold::{
 };
 
 use crate::passing::passes_on;
-use crate::shorthand::{at, grant, manual, secs, show};
+pub(crate) use crate::shorthand::taken as take;
+use crate::shorthand::{at, grant, manual, put, secs, show};
 
 /// A store with leases of 100 s under the ids 1 to 9, and its clock.
 pub(crate) fn leased() -> (Store, ManualClock) {
@@ -109,12 +110,6 @@ pub(crate) fn say(response: &LeaderResponse) -> String {
     format!("@{} {}", response.header.revision(), show(&response.kv))
 }
 
-/// Takes what a ticket has waited for.
-#[track_caller]
-pub(crate) fn take<T>(ticket: &mut Ticket<T>) -> T {
-    ticket.try_take().expect("it is not refused").expect("it is its turn")
-}
-
 /// Asserts that a ticket still waits, and that nothing has happened to it.
 #[track_caller]
 pub(crate) fn assert_waits<T: Debug + PartialEq>(ticket: &mut Ticket<T>) {
@@ -200,4 +195,16 @@ pub(crate) fn replace_last(key: &'static str, value: &'static str) -> Txn {
 pub(crate) fn come_and_go(key: &'static str, value: &'static str) -> Txn {
     let nested = |operation| TxnOp::Txn(Txn::new().and_then([operation]));
     Txn::new().and_then([nested(TxnOp::put(key, value)), nested(TxnOp::delete(key))])
+}
+
+/// A client of a store that is compacted to its newest revision just before the first watch is made.
+pub(crate) fn compacting(store: &Store) -> Client {
+    meddling(store, |store, moment| {
+        if !matches!(moment, Moment::Watch) {
+            return false;
+        }
+        put(store, "other", "1");
+        let now = put(store, "other", "2");
+        store.compact(now).is_ok()
+    })
 }

@@ -16,6 +16,8 @@ use leasehold::{
     WatchId, WatchRequest,
 };
 
+use crate::seam_tools::Reply;
+
 use crate::shorthand::Random;
 
 /// A future that nobody waits for.
@@ -319,42 +321,5 @@ impl Flag {
 impl Wake for Flag {
     fn wake(self: Arc<Self>) {
         self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Where an answer is awaited.
-#[derive(Clone, Default)]
-struct Reply(Arc<Mutex<Slot>>);
-
-#[derive(Default)]
-struct Slot {
-    answer: Option<Result<Response>>,
-    waker: Option<Waker>,
-}
-
-impl Reply {
-    fn give(&self, answer: Result<Response>) {
-        let waker = {
-            let mut slot = self.0.lock().expect("nobody panicked with it");
-            slot.answer = Some(answer);
-            slot.waker.take()
-        };
-        waker.into_iter().for_each(Waker::wake);
-    }
-}
-
-impl Future for Reply {
-    type Output = Result<Response>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let waker = context.waker().clone();
-        let mut slot = self.0.lock().expect("nobody panicked with it");
-        let Some(answer) = slot.answer.take() else {
-            let displaced = slot.waker.replace(waker);
-            drop(slot);
-            drop(displaced);
-            return Poll::Pending;
-        };
-        Poll::Ready(answer)
     }
 }
