@@ -104,10 +104,10 @@ fn a_second_cancel_concerns_nobody_else() {
     assert!(inbox.notify(Timestamp::ORIGIN).is_none());
 }
 
-/// Whoever made a call did first what was due, wakers included; if one panicked, the call was not made, and a receiver that was
-/// pulling never looked again.
+/// A call runs due work first, wakers included. When a waker panicked, the call was not made, and a receiver that was pulling
+/// never polled again.
 #[test]
-fn the_waker_of_another_keeps_no_call_from_being_made() {
+fn panicking_waker_of_due_work_does_not_reach_the_call() {
     let clock = Arc::new(Counted::default());
     let store = Store::builder().clock(Arc::clone(&clock)).build();
     let expiring = |key: &str| {
@@ -119,21 +119,19 @@ fn the_waker_of_another_keeps_no_call_from_being_made() {
     };
     let mut watcher = store.watch(Watch::key("b")).unwrap();
     let _first = expiring("a");
-    let put = catch_unwind(AssertUnwindSafe(|| store.put(("b", "1"))));
-    assert!(put.is_err(), "the panic is not hidden");
-    assert_eq!(store.get("b").unwrap().count(), 1, "and the put is made");
+    store.put(("b", "1")).unwrap();
+    assert_eq!(store.get("b").unwrap().count(), 1);
     let _second = expiring("c");
-    assert!(catch_unwind(AssertUnwindSafe(|| watcher.try_recv())).is_err());
-    assert_eq!(drain(&mut watcher), 1, "what was there is there");
+    assert_eq!(drain(&mut watcher), 1);
     let _third = expiring("d");
     drop(watcher);
-    assert!(catch_unwind(AssertUnwindSafe(|| store.close())).is_err());
+    store.close();
     assert!(store.get("b").is_err(), "the store is closed");
 }
 
-/// A second waker that panicked ended the process.
+/// A second waker that panicked aborted the process.
 #[test]
-fn any_number_of_wakers_may_panic() {
+fn several_panicking_wakers_of_one_put_are_contained() {
     let store = Store::new();
     let mut watchers: Vec<Watcher> = (0..4).map(|_| store.watch(Watch::key("a")).unwrap()).collect();
     let count = Arc::new(Count::default());
@@ -141,7 +139,7 @@ fn any_number_of_wakers_may_panic() {
         let waker = if n == 3 { Arc::clone(&count).into() } else { Arc::new(Bomb).into() };
         wait(watcher, &waker);
     }
-    assert!(catch_unwind(AssertUnwindSafe(|| store.put(("a", "1")))).is_err());
+    store.put(("a", "1")).unwrap();
     assert_eq!(count.0.load(Ordering::SeqCst), 1);
     assert!(watchers.iter_mut().all(|watcher| drain(watcher) == 1));
 }

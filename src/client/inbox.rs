@@ -5,6 +5,7 @@ use std::task::{Wake, Waker};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::wake::wake;
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
 
@@ -228,11 +229,11 @@ impl Drop for Filling<'_> {
     }
 }
 
-/// Has whoever waits look again.
+/// Wakes the receiver to poll again.
 impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
         if let Some(waker) = self.change(|contents| contents.is_notified = true) {
-            waker.wake();
+            wake(waker);
         }
     }
 }

@@ -1,15 +1,18 @@
-//! Waking many, whatever one of them does.
+//! Calling wakers, which run user code, without letting their panics through.
 
 use std::any::Any;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::task::Waker;
 
 use super::inbox::Inbox;
 
-/// Wakers to be called in their order, once no lock is held: they run code of others. Each is called, even if another panics or
-/// the holder of the list unwinds before it gets to it. The inboxes are kept until then, for dropping one may run code of
-/// others too.
+/// Wakers collected under a lock, to be called in order after it is released.
+///
+/// Every waker is called, even if another one panics or the holder of the list unwinds first. A panic stays with its waker:
+/// the panic hook has reported it, and the caller that made the change is not involved. The inboxes are kept until then
+/// because dropping one may drop a waker, which runs user code too.
 #[derive(Debug, Default)]
 pub(crate) struct WakeList {
     wakers: Vec<Waker>,
@@ -21,28 +24,27 @@ impl WakeList {
         self.wakers.extend(waker);
         self.inboxes.push(inbox);
     }
-
-    /// Calls all. The first panic goes on afterwards.
-    pub(crate) fn wake(mut self) {
-        if let Some(panic) = self.wake_all() {
-            resume_unwind(panic);
-        }
-    }
-
-    fn wake_all(&mut self) -> Option<Box<dyn Any + Send>> {
-        let mut first = None;
-        for waker in self.wakers.drain(..) {
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                first.get_or_insert(panic);
-            }
-        }
-        first
-    }
 }
 
 impl Drop for WakeList {
-    /// Only where the holder unwinds is any left. One panic is enough then.
     fn drop(&mut self) {
-        drop(self.wake_all());
+        self.wakers.drain(..).for_each(wake);
+        self.inboxes.drain(..).for_each(|inbox| contain(|| drop(inbox)));
+    }
+}
+
+/// Calls a waker. A panic of it ends here.
+pub(crate) fn wake(waker: Waker) {
+    contain(|| waker.wake());
+}
+
+/// Runs user code that nothing of ours depends on. A panic of it ends here.
+fn contain(user_code: impl FnOnce()) {
+    let caught = catch_unwind(AssertUnwindSafe(user_code));
+    if let Err(payload) = caught
+        && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
+    {
+        // The payload's destructor panicked as well. Leak the payload of that, or this could go on for ever.
+        mem::forget::<Box<dyn Any + Send>>(second);
     }
 }

@@ -54,9 +54,9 @@ impl Engine {
         self.hub.take_woken()
     }
 
-    /// Whether a stream is open.
-    pub(crate) fn has_stream(&self, stream: StreamId) -> bool {
-        self.hub.has(stream)
+    /// Returns whether any stream is open.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.hub.has_streams()
     }
 
     /// Whether there are any.

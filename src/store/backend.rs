@@ -7,7 +7,7 @@ use std::task::{Context, Waker};
 use super::handle::Store;
 use crate::Result;
 use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
-use crate::client::{Backend, Call, Client, Inbox, Request, Response};
+use crate::client::{Backend, Call, Client, Inbox, Request, Response, wake};
 
 /// The store's client.
 impl From<&Store> for Client {
@@ -84,12 +84,12 @@ impl Store {
         })
     }
 
-    /// Tells who would wait in vain that the store is closed. Nobody waits yet, whose request this is.
+    /// Closes the inbox if its request failed: the store is closed, or the inbox was cancelled or belongs to another store.
     fn unless_closed(&self, inbox: &Inbox, done: Result<()>) {
         if done.is_err()
             && let Some(waker) = inbox.close()
         {
-            waker.wake();
+            wake(waker);
         }
     }
 }

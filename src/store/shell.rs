@@ -29,32 +29,39 @@ struct State {
 type Garbage = (Vec<KeyValue>, Vec<VecDeque<Delivery>>);
 
 impl State {
-    /// Tells the inboxes of what they have, under the lock: so who looks after a command has returned sees what it did. Whom
-    /// that wakes leaves the lock with `woken`.
-    fn gather(&mut self, clock: &dyn Clock, woken: &mut WakeList) -> Garbage {
+    /// Notifies inboxes while the lock is held, so a receiver that polls after a command returns sees its effects. The
+    /// wakers are returned in `woken` and called after unlock.
+    fn gather(&mut self, now: Timestamp, woken: &mut WakeList) -> Garbage {
         let mut unreceived = Vec::new();
         if self.engine.has_woken() {
-            let now = clock.now().max(self.engine.now());
             for id in self.engine.take_woken() {
                 let place = self.inboxes.get(id.slot()).and_then(Option::as_ref);
                 match place.filter(|(stream, _)| *stream == id).and_then(|(_, inbox)| inbox.upgrade()) {
                     Some(inbox) => woken.extend(inbox.notify(now), inbox),
-                    // Its owner has dropped it without a word.
+                    // The inbox was dropped without `cancel`.
                     None => unreceived.push(self.engine.close_stream(id)),
                 }
             }
         }
         (self.engine.take_garbage(), unreceived)
     }
+
+    /// Returns whether `stream` is open, and `inbox` is the one it was opened for. An inbox of another store has a stream
+    /// id of that store, which may be in use here for a stranger.
+    fn owns(&self, stream: StreamId, inbox: &Inbox) -> bool {
+        let place = self.inboxes.get(stream.slot()).and_then(Option::as_ref);
+        place.is_some_and(|(id, owner)| *id == stream && std::ptr::eq(owner.as_ptr(), inbox))
+    }
 }
 
-/// Whether a command's answer depends on the time by itself, and not only through what is due.
+/// How a command advances time before it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Time {
+    /// Always: the answer depends on the time.
     Matters,
-    /// The clock is asked only if there is a deadline that may have passed.
+    /// If a deadline may have passed, or an inbox may be notified.
     IsNoMatter,
-    /// Not even then: what is due is left to others, and nobody is woken.
+    /// Never, and due work is not run.
     IsLeftAlone,
 }
 
@@ -78,11 +85,15 @@ impl Shell {
 
     /// Runs a query under the lock shared with other readers.
     pub(super) fn read<T>(&self, query: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
+        self.read_state(|state| query(&state.engine))
+    }
+
+    fn read_state<T>(&self, query: impl FnOnce(&State) -> Result<T>) -> Result<T> {
         let state = self.state.read();
         if state.closed {
             return Err(Error::Stopped);
         }
-        query(&state.engine)
+        query(&state)
     }
 
     /// Runs a query whose answer depends on the time, after whatever was due by then.
@@ -96,9 +107,10 @@ impl Shell {
         self.write(time, |state| command(&mut state.engine))
     }
 
-    /// Takes the lock for writing. What is due happens first: deadline by deadline, the lock released between two.
-    /// What is freed is dropped, and the timer and those who wait are told, after the lock is released.
+    /// Takes the lock for writing. Due work runs first, one deadline at a time, and the lock is released between two.
+    /// Freed memory is dropped, and the timer and the wakers are called, after the lock is released.
     fn write<T>(&self, time: Time, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+        // Dropped last on every path, also when a user's clock or timer panics: each waker in it is called then.
         let mut woken = WakeList::default();
         loop {
             let mut state = self.state.write();
@@ -107,12 +119,15 @@ impl Shell {
             }
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
-            if time == Time::Matters || time == Time::IsNoMatter && before.is_some() {
-                // A clock of the user's may be read out of order by two threads; the engine's time never goes back.
-                let now = self.clock.now().max(engine.now());
+            let mut now = engine.now();
+            if time == Time::Matters || time == Time::IsNoMatter && (before.is_some() || engine.has_streams())
+            {
+                // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
+                // of order; the engine's time never goes back.
+                now = self.clock.now().max(now);
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
-                    let garbage = state.gather(&*self.clock, &mut woken);
+                    let garbage = state.gather(now, &mut woken);
                     drop(state);
                     drop(garbage);
                     continue;
@@ -126,11 +141,10 @@ impl Shell {
             } else {
                 engine.next_deadline().filter(|&next| before.is_none_or(|before| next < before))
             };
-            let garbage = state.gather(&*self.clock, &mut woken);
+            let garbage = state.gather(now, &mut woken);
             drop(state);
             drop(garbage);
             self.arm(next);
-            woken.wake();
             return answer;
         }
     }
@@ -163,7 +177,8 @@ impl Shell {
     }
 
     fn with_stream(&self, inbox: &Arc<Inbox>, command: impl FnOnce(&mut Engine, StreamId)) -> Result<()> {
-        self.write(Time::Matters, |State { engine, inboxes, .. }| {
+        self.write(Time::Matters, |state| {
+            let State { engine, inboxes, .. } = state;
             let stream = *inbox.stream().get_or_init(|| {
                 let stream = engine.open_stream();
                 if inboxes.len() <= stream.slot() {
@@ -172,11 +187,11 @@ impl Shell {
                 inboxes[stream.slot()] = Some((stream, Arc::downgrade(inbox)));
                 stream
             });
-            if !engine.has_stream(stream) {
-                // The inbox was cancelled.
+            if !state.owns(stream, inbox) {
+                // The inbox was cancelled, or belongs to another store.
                 return Err(Error::Stopped);
             }
-            command(engine, stream);
+            command(&mut state.engine, stream);
             Ok(())
         })
     }
@@ -187,8 +202,10 @@ impl Shell {
             return;
         };
         inbox.fill(|queue| {
-            let has_more = self.command(Time::IsNoMatter, |engine| Ok(engine.receive(stream, queue)));
-            // A store that is closed has nothing more; the inbox is told so otherwise.
+            let has_more = self.write(Time::IsNoMatter, |state| {
+                Ok(state.owns(stream, inbox) && state.engine.receive(stream, queue))
+            });
+            // A closed store has nothing more: `close` ended the inbox.
             has_more.unwrap_or(false)
         });
     }
@@ -198,10 +215,12 @@ impl Shell {
         let Some(&stream) = inbox.stream().get() else {
             return Ok(());
         };
-        let unreceived = self.write(Time::IsLeftAlone, |State { engine, inboxes, .. }| {
-            let place = inboxes.get_mut(stream.slot());
-            let inbox = place.and_then(|place| place.take_if(|(id, _)| *id == stream));
-            Ok((engine.close_stream(stream), inbox))
+        let unreceived = self.write(Time::IsLeftAlone, |state| {
+            if !state.owns(stream, inbox) {
+                return Ok(None);
+            }
+            let owner = state.inboxes[stream.slot()].take();
+            Ok(Some((state.engine.close_stream(stream), owner)))
         })?;
         drop(unreceived);
         Ok(())
@@ -209,7 +228,7 @@ impl Shell {
 
     pub(super) fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
         let stream = *inbox.stream().get()?;
-        self.read(|engine| Ok(engine.lag(stream, id))).ok()?
+        self.read_state(|state| Ok(state.engine.lag(stream, id).filter(|_| state.owns(stream, inbox)))).ok()?
     }
 
     /// Makes every later command and query fail, frees what is held, and tells all who wait.
@@ -220,15 +239,14 @@ impl Shell {
             let held = std::mem::replace(&mut state.engine, empty);
             Ok((held, std::mem::take(&mut state.inboxes)))
         })?;
-        // A timer that has something to wait for is told, so that it finds out.
-        self.arm(held.next_deadline().map(|_| held.now()));
         let mut woken = WakeList::default();
         for (_, inbox) in inboxes.into_iter().flatten() {
             if let Some(inbox) = inbox.upgrade() {
                 woken.extend(inbox.close(), inbox);
             }
         }
-        woken.wake();
+        // Wakes the timer so that it sees the closed store. A user's timer may panic, so it comes after the inboxes.
+        self.arm(held.next_deadline().map(|_| held.now()));
         Ok(())
     }
 }

@@ -1,13 +1,16 @@
 //! Real time, and the thread that ends leases by it: the only file that asks the operating system for either.
 
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::clock::{Clock, Timer, WeakStore};
 use crate::api::Timestamp;
 use crate::sync::{Condvar, Mutex};
+
+/// How long the timer thread waits after a tick that panicked.
+const RETRY: Duration = Duration::from_secs(1);
 
 /// The operating system's monotonic clock; its origin is when it was made.
 ///
@@ -106,27 +109,18 @@ impl Setting {
 
 impl Alarm {
     fn run(&self, clock: SystemClock, store: &WeakStore) {
-        let mut last_panic = None;
         while self.wait(clock) {
             let Some(store) = store.upgrade() else {
                 return;
             };
-            match catch_unwind(AssertUnwindSafe(|| store.try_tick())) {
-                Ok(Ok(())) => {}
+            let next = match catch_unwind(AssertUnwindSafe(|| store.try_tick())) {
+                Ok(Ok(())) => store.next_deadline(),
                 Ok(Err(_)) => return,
-                // A waker panicked, which runs where the thread serves: those who wait for other deadlines are not to pay
-                // for it. What the tick had still to do is done at once. Twice at one instant, it is not a waker's.
-                Err(panic) => {
-                    let now = clock.now();
-                    if last_panic.replace(store.next_deadline()) == Some(store.next_deadline()) {
-                        resume_unwind(panic);
-                    }
-                    self.setting.lock().advance_to(now);
-                    continue;
-                }
-            }
-            last_panic = None;
-            if let Some(deadline) = store.next_deadline() {
+                // Wakers' panics do not come this far, so an invariant of ours is broken. Without this thread every later
+                // deadline would be missed, so it stays, and tries again.
+                Err(_) => Some(clock.now() + RETRY),
+            };
+            if let Some(deadline) = next {
                 self.setting.lock().advance_to(deadline);
             }
         }
