@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::{
-    Backend, Call, Client, Error, Get, Inbox, KeyRange, Put, Request, Response, Store, Timestamp, Txn, TxnOp,
-    Watch, WatchRequest, Watcher,
+    Backend, Call, Client, Error, Get, Inbox, KeyRange, LeaseId, Put, Request, Response, Store, Timestamp,
+    Txn, TxnOp, Watch, WatchRequest, Watcher,
 };
 use passing::passes_on;
 use remote::Remote;
@@ -260,7 +260,7 @@ impl Backend for Recording {
         self.store.drive(poll);
     }
 
-    passes_on!(self, self.store; watch timer pull cancel now detach);
+    passes_on!(self, self.store; watch timer pull cancel now detach renew);
 }
 
 /// One function sees all requests, in the backend's words, before any namespace and in the order in which they were made.
@@ -301,6 +301,8 @@ struct Confused(Store);
 
 impl Backend for Confused {
     fn pull(&self, _: &Inbox) {}
+
+    fn renew(&self, _: LeaseId, _: bool) {}
 
     fn call(&self, _: Request) -> Call<Response> {
         self.0.call(Request::Leases)

@@ -7,8 +7,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use leasehold::{
-    Call, Client, Compact, Compare, CompareOp, Delete, Get, Grant, ManualClock, Put, Result, Store, Txn,
-    TxnOp, Watch, Watcher,
+    Backend, Call, Client, Compact, Compare, CompareOp, Delete, Get, Grant, ManualClock, Put, Result, Store,
+    Txn, TxnOp, Watch, Watcher,
 };
 use seam_tools::{Count, guarded, on_wake, receive_with};
 use shorthand::{manual, put, revision, secs, show_events, value};
@@ -39,7 +39,7 @@ fn puts() -> Vec<Put> {
 
 /// Runs the same requests by whatever `$ask` makes of a verb with its arguments.
 macro_rules! conversation {
-    ($clock:expr, $ask:ident) => {{
+    ($clock:expr, $ask:ident, $renew:expr) => {{
         let mut said: Vec<String> = Vec::new();
         for grant in [Grant::new(secs(5)).id(7), Grant::new(secs(9)).id(7), Grant::new(secs(9)).standing()] {
             said.push(shown($ask!(grant(grant))));
@@ -61,11 +61,14 @@ macro_rules! conversation {
         $clock.advance(secs(1));
         said.push(shown($ask!(keep_alive(7))));
         said.push(shown($ask!(keep_alive(99))));
-        said.push(shown($ask!(resume_keep_alive(7))));
-        said.push(shown($ask!(resume_keep_alive(99))));
+        for lease in [7, 99] {
+            $renew(lease, true);
+        }
         $clock.advance(secs(20));
-        said.push(shown($ask!(pause_keep_alive(7))));
-        said.push(shown($ask!(pause_keep_alive(99))));
+        said.push(shown($ask!(time_to_live(7, false))));
+        for lease in [7, 99] {
+            $renew(lease, false);
+        }
         said.push(shown($ask!(time_to_live(7, false))));
         for delete in [Delete::key("b").prev_kv(), Delete::key("b"), Delete::key("")] {
             said.push(shown($ask!(delete(delete))));
@@ -85,21 +88,21 @@ fn by_the_store(store: &Store, clock: &ManualClock) -> Vec<String> {
     macro_rules! ask {
         ($verb:ident($($argument:expr),*)) => { store.$verb($($argument),*) };
     }
-    conversation!(clock, ask)
+    conversation!(clock, ask, |lease: i64, is_on| Backend::renew(store, lease.into(), is_on))
 }
 
 fn by_waiting(client: &Client, clock: &ManualClock) -> Vec<String> {
     macro_rules! ask {
         ($verb:ident($($argument:expr),*)) => { client.$verb($($argument),*).wait() };
     }
-    conversation!(clock, ask)
+    conversation!(clock, ask, |lease: i64, is_on| client.renew(lease, is_on))
 }
 
 async fn by_awaiting(client: &Client, clock: &ManualClock) -> Vec<String> {
     macro_rules! ask {
         ($verb:ident($($argument:expr),*)) => { client.$verb($($argument),*).await };
     }
-    conversation!(clock, ask)
+    conversation!(clock, ask, |lease: i64, is_on| client.renew(lease, is_on))
 }
 
 #[test]

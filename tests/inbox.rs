@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use leasehold::{
-    Backend, Call, Client, Delivery, Error, Inbox, Put, Request, Response, Ticket, Timestamp, Watch,
+    Backend, Call, Client, Delivery, Error, Inbox, LeaseId, Put, Request, Response, Ticket, Timestamp, Watch,
     WatchRequest, WatchStream,
 };
 use seam_tools::{Count, poll_with};
@@ -40,6 +40,8 @@ impl Post {
 }
 
 impl Backend for Post {
+    fn renew(&self, _: LeaseId, _: bool) {}
+
     fn call(&self, _: Request) -> Call<Response> {
         Call::ready(Err(Error::Stopped))
     }

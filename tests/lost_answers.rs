@@ -11,7 +11,7 @@ mod shorthand;
 use std::sync::{Arc, Mutex as Slot};
 
 use leasehold::concurrency::{Election, Mutex, Session};
-use leasehold::{Backend, Call, Client, Error, Get, Request, Response, Store, Ticket};
+use leasehold::{Backend, Call, Client, Error, Get, Grant, Request, Response, Store, Ticket};
 use passing::passes_on;
 use remote::Remote;
 use seam_tools::guarded;
@@ -68,7 +68,7 @@ impl Backend for Loser {
         Call::ready(Err(Error::Stopped))
     }
 
-    passes_on!(self, self.store; watch timer pull cancel now detach drive);
+    passes_on!(self, self.store; watch timer pull cancel now detach drive renew);
 }
 
 const KINDS: [fn(&Session, &'static str) -> Mutex; 2] = [Mutex::new, Mutex::reentrant];
@@ -257,13 +257,13 @@ fn a_shared_key_whose_answer_is_lost_is_given_back() {
     assert_eq!(all_keys(&loser.store), [""; 0]);
 }
 
-/// A lease is not renewed for ever because one request about it was lost.
+/// Renewing is the client's own act, so no lease is renewed for ever because a request or its answer was lost.
 #[test]
-fn a_session_ends_though_a_request_was_lost() {
+fn lease_ends_with_its_ttl_whatever_request_of_its_session_is_lost() {
     for lost in [Lost::Request, Lost::Answer] {
-        let is_pause = |request: &Request| matches!(request, Request::PauseKeepAlive(_));
+        let is_grant = |request: &Request| matches!(request, Request::Grant(_));
         let is_revoke = |request: &Request| matches!(request, Request::Revoke(_));
-        let is_resume = |request: &Request| matches!(request, Request::ResumeKeepAlive(_));
+        let is_renewal = |request: &Request| matches!(request, Request::KeepAlive(_));
         let is_asked = |request: &Request| matches!(request, Request::TimeToLive { .. });
         let (store, clock) = manual();
         let loser = Loser { store: store.clone(), next: Arc::default() };
@@ -271,22 +271,77 @@ fn a_session_ends_though_a_request_was_lost() {
             clock.advance(secs(5));
             assert_eq!(store.leases().unwrap().leases(), [], "{what}, {lost:?}");
         };
+        loser.lose_one(lost, is_grant);
+        assert_eq!(Session::open(Client::new(loser.clone()), secs(5)).map(drop), Err(Error::Stopped));
+        ended("the grant was lost");
+        loser.lose_one(lost, is_grant);
+        let standing = Client::new(loser.clone()).grant(Grant::new(secs(5)).standing());
+        assert_eq!(standing.wait(), Err(Error::Stopped));
+        ended("the grant of a standing lease was lost");
+
         let one = loser.session();
-        loser.lose_one(lost, is_pause);
+        loser.lose_one(lost, is_asked);
         assert_eq!(one.orphan(), Err(Error::Stopped));
         drop(one);
-        ended("dropped after it could not be orphaned");
+        ended("the answer to an orphaning was lost");
 
         let one = loser.session();
         loser.lose_one(lost, is_revoke);
         drop(one);
-        ended("dropped, and the revocation lost");
+        ended("dropped, and the revocation was lost");
 
-        for (kind, what) in [(is_resume as Kind, "the keep-alive lost"), (is_asked, "the TTL lost")] {
+        let one = loser.session();
+        loser.lose_one(lost, is_revoke);
+        assert_eq!(one.close(), Err(Error::Stopped));
+        ended("closed, and the revocation was lost");
+
+        for (kind, what) in [(is_renewal as Kind, "the renewal was lost"), (is_asked, "the TTL was lost")] {
             let lease = store.grant(secs(5)).unwrap().id();
             loser.lose_one(lost, kind);
             assert!(Session::open_with_lease(Client::new(loser.clone()), lease).is_err());
             ended(what);
         }
     }
+}
+
+/// Loses every request that would end a session's lease.
+struct Deaf(Store);
+
+impl Backend for Deaf {
+    fn call(&self, request: Request) -> Call<Response> {
+        match request {
+            Request::Revoke(_) => Call::ready(Err(Error::Stopped)),
+            other => self.0.call(other),
+        }
+    }
+
+    passes_on!(self, self.0; watch timer pull cancel now detach drive renew);
+}
+
+/// A dropped session's lease had its full TTL after a day.
+#[test]
+fn dropped_session_ends_with_its_ttl_if_no_revocation_arrives() {
+    let (store, clock) = manual();
+    let one = Session::open(Client::new(Deaf(store.clone())), secs(5)).unwrap();
+    clock.advance(secs(86_400));
+    assert_eq!(one.is_alive(), Ok(true));
+    drop(one);
+    clock.advance(secs(5));
+    assert_eq!(store.leases().unwrap().leases(), []);
+}
+
+/// An answer that is never polled is not received: the lease is an ordinary one.
+#[test]
+fn grant_whose_call_is_dropped_begins_no_renewal() {
+    let remote = Remote::new();
+    let client = Client::new(remote.clone());
+    remote.hold();
+    drop(client.grant(Grant::new(secs(5)).standing()));
+    remote.release(false);
+    for _ in 0..4 {
+        remote.advance(secs(0));
+    }
+    assert_eq!(client.leases().wait().unwrap().leases().len(), 1);
+    remote.advance(secs(5));
+    assert_eq!(client.leases().wait().unwrap().leases(), []);
 }

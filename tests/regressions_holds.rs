@@ -144,7 +144,7 @@ impl Backend for Hesitant {
         while task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
     }
 
-    passes_on!(self, self.0; watch timer pull cancel now drive);
+    passes_on!(self, self.0; watch timer pull cancel now drive renew);
 }
 
 /// The answer had come between the look at the call and the look into the mailbox, which took the notice of it for one of its own:
@@ -190,7 +190,7 @@ impl Backend for Later {
         self.tasks.lock().expect("nobody panics with it").push(task);
     }
 
-    passes_on!(self, self.store; watch timer pull cancel now drive);
+    passes_on!(self, self.store; watch timer pull cancel now drive renew);
 }
 
 /// A wait is given up, and its key joined meanwhile by somebody who only tries.

@@ -39,7 +39,7 @@ impl Backend for Scripted {
         }
     }
 
-    passes_on!(self, self.store; call watch timer pull cancel now detach);
+    passes_on!(self, self.store; call watch timer pull cancel now detach renew);
 }
 
 struct Scene {

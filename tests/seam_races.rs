@@ -13,8 +13,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use leasehold::{
-    Backend, Call, Client, Delivery, Error, Event, Get, Inbox, Request, Response, Store, SystemClock,
-    Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
+    Backend, Call, Client, Delivery, Error, Event, Get, Inbox, LeaseId, Request, Response, Store,
+    SystemClock, Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
 };
 use seam_tools::{Count, LONG, guarded, poll_with};
 use shorthand::{Random, manual, millis};
@@ -92,6 +92,8 @@ struct Mailbox(Arc<Mutex<Option<Arc<Inbox>>>>);
 
 impl Backend for Mailbox {
     fn pull(&self, _: &Inbox) {}
+
+    fn renew(&self, _: LeaseId, _: bool) {}
 
     fn call(&self, _: Request) -> Call<Response> {
         Call::ready(Err(Error::Stopped))

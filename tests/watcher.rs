@@ -42,7 +42,7 @@ impl Backend for Passing {
         }
     }
 
-    passes_on!(self, self.store; call watch timer pull cancel lag now detach);
+    passes_on!(self, self.store; call watch timer pull cancel lag now detach renew);
 }
 
 /// A store, and a client of it for which time passes while it waits.

@@ -6,7 +6,7 @@ use super::call::Call;
 use super::inbox::Inbox;
 use super::park::park_until;
 use super::request::{Request, Response};
-use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
+use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 
 /// Whoever can be asked as a store is: [`Store`](crate::Store) itself, or a network, real or simulated, in front of one.
 /// [`Client`](crate::Client) is the handle over it. What stands in front of another backend passes on every method, those with a
@@ -23,8 +23,10 @@ use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
 /// - No user's code runs while the backend holds a lock that its own methods take: wakers are called, and what users own
 ///   is dropped, after it is released; and of several wakers each is called, even if one panics.
 /// - After [`cancel`](Self::cancel) nothing more is delivered.
-/// - A backend that may be cut off from its store tells of a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
-///   it sent the last renewal that was answered: by then the lease may have ended. It renews nothing for who is gone.
+/// - Renewing a lease is the client's own act: a backend renews the leases it was [asked to](Self::renew), for as long as the
+///   process that asked is alive, and no request that is lost can begin or keep up a renewal.
+/// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
+///   it sent the last renewal that was answered: by then the lease may have ended.
 pub trait Backend: Send + Sync + 'static {
     /// Makes a request.
     fn call(&self, request: Request) -> Call<Response>;
@@ -36,6 +38,11 @@ pub trait Backend: Send + Sync + 'static {
     /// Sets the timer of `inbox` in place of the one that is set: [`Delivery::Timer`](crate::Delivery) is delivered then, at
     /// once if that is now or was before. `None` unsets it.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
+
+    /// Begins to renew a lease, with a renewal now, or stops. Local and immediate: it cannot fail, and a lease that has ended is
+    /// ignored. A [`Store`](crate::Store) keeps a standing keep-alive, which costs nothing; a backend over a network renews every
+    /// third of the TTL. Once renewing stops, the lease ends one TTL after its last renewal.
+    fn renew(&self, lease: LeaseId, is_on: bool);
 
     /// Fetches what there is for an inbox that was [notified](Inbox::notify), which asks for it when it is looked into. A
     /// backend that [pushes](Inbox::push) whatever it has does nothing; one in front of another passes it on.
@@ -73,6 +80,10 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
         (**self).timer(at, inbox);
+    }
+
+    fn renew(&self, lease: LeaseId, is_on: bool) {
+        (**self).renew(lease, is_on);
     }
 
     fn pull(&self, inbox: &Inbox) {

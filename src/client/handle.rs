@@ -104,23 +104,51 @@ impl Client {
         /// Makes history unreadable, as [`Store::compact`](crate::Store::compact).
         compact(compact: Compact) -> CompactResponse, Request::Compact(compact.into()), Response::Compact(answer) => answer;
 
-        /// Grants a lease, as [`Store::grant`](crate::Store::grant).
-        grant(grant: Grant) -> GrantResponse, Request::Grant(grant.into()), Response::Grant(answer) => answer;
-
         /// Ends a lease, as [`Store::revoke`](crate::Store::revoke).
         revoke(id: LeaseId) -> RevokeResponse, Request::Revoke(id.into()), Response::Revoke(answer) => answer;
 
         /// Renews a lease, as [`Store::keep_alive`](crate::Store::keep_alive).
         keep_alive(id: LeaseId) -> KeepAliveResponse, Request::KeepAlive(id.into()), Response::KeepAlive(answer) => answer;
 
-        /// Ends a standing keep-alive, as [`Store::pause_keep_alive`](crate::Store::pause_keep_alive).
-        pause_keep_alive(id: LeaseId) -> (), Request::PauseKeepAlive(id.into()), Response::PauseKeepAlive => ();
-
-        /// Begins a standing keep-alive, as [`Store::resume_keep_alive`](crate::Store::resume_keep_alive).
-        resume_keep_alive(id: LeaseId) -> (), Request::ResumeKeepAlive(id.into()), Response::ResumeKeepAlive => ();
-
         /// Lists the leases, as [`Store::leases`](crate::Store::leases).
         leases() -> LeasesResponse, Request::Leases, Response::Leases(answer) => answer;
+    }
+
+    /// Grants a lease, as [`Store::grant`](crate::Store::grant). A [standing](Grant::standing) one is renewed by this client from
+    /// when it receives the answer: if that is lost, the lease ends with its TTL.
+    pub fn grant(&self, grant: impl Into<Grant>) -> Call<GrantResponse> {
+        let grant = grant.into();
+        let backend = grant.standing.then(|| Arc::clone(&self.backend));
+        self.send(Request::Grant(Grant { standing: false, ..grant }), move |response| match response {
+            Response::Grant(answer) => {
+                if let Some(backend) = backend {
+                    backend.renew(answer.id, true);
+                }
+                answer
+            }
+            other => panic!("a backend answers a request in its own kind, not with {other:?}"),
+        })
+    }
+
+    /// Begins to renew a lease, or stops: see [`Backend::renew`].
+    ///
+    /// ```
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let client = store.client();
+    /// let lease = client.grant(Duration::from_secs(5)).wait()?.id();
+    /// client.renew(lease, true);
+    /// clock.advance(Duration::from_secs(3600));
+    /// client.renew(lease, false);
+    /// clock.advance(Duration::from_secs(5));
+    /// assert_eq!(client.time_to_live(lease, false).wait()?.ttl(), None);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn renew(&self, lease: impl Into<LeaseId>, is_on: bool) {
+        self.backend.renew(lease.into(), is_on);
     }
 
     /// Tells how long a lease still lives, as [`Store::time_to_live`](crate::Store::time_to_live).

@@ -19,16 +19,13 @@ pub enum Request {
     Txn(Txn),
     /// Makes history unreadable.
     Compact(Compact),
-    /// Grants a lease, perhaps with its standing keep-alive.
+    /// Grants a lease. [`Grant::standing`] is not part of the request: the client that receives the answer
+    /// [renews](crate::Backend::renew) the lease.
     Grant(Grant),
     /// Ends a lease.
     Revoke(LeaseId),
     /// Renews a lease.
     KeepAlive(LeaseId),
-    /// Ends the standing keep-alive of a lease.
-    PauseKeepAlive(LeaseId),
-    /// Begins a standing keep-alive.
-    ResumeKeepAlive(LeaseId),
     /// Asks how long a lease still lives.
     TimeToLive {
         /// The lease.
@@ -60,10 +57,6 @@ pub enum Response {
     Revoke(RevokeResponse),
     /// To [`Request::KeepAlive`].
     KeepAlive(KeepAliveResponse),
-    /// To [`Request::PauseKeepAlive`].
-    PauseKeepAlive,
-    /// To [`Request::ResumeKeepAlive`].
-    ResumeKeepAlive,
     /// To [`Request::TimeToLive`].
     TimeToLive(TimeToLiveResponse),
     /// To [`Request::Leases`].

@@ -45,7 +45,7 @@ struct Shared {
     ttl: Duration,
     holds: Mutex<Holds>,
     shares: Mutex<Shares>,
-    /// Whether the lease is none of this session's business any more.
+    /// Closed or orphaned: dropping must not revoke the lease.
     is_over: AtomicBool,
 }
 
@@ -58,9 +58,9 @@ struct Holds {
 }
 
 impl Session {
-    /// Opens a session whose lease lives `ttl` beyond the last renewal: granted and kept alive by one request, and without
-    /// any work from then on. A TTL below the store's minimum, 2 s unless [`Limits`](crate::Limits) say otherwise, is raised to
-    /// it: see [`ttl`](Self::ttl).
+    /// Opens a session whose lease lives `ttl` beyond the last renewal. The client renews it from when it receives the grant's
+    /// answer until the session is dropped; over a [`Store`](crate::Store) that is no work. A TTL below the store's minimum, 2 s
+    /// unless [`Limits`](crate::Limits) say otherwise, is raised to it: see [`ttl`](Self::ttl).
     ///
     /// # Errors
     ///
@@ -83,7 +83,9 @@ impl Session {
         let (client, lease) = (client.into(), lease.into());
         let ttl = client.time_to_live(lease, false).wait()?.granted_ttl().ok_or(Error::LeaseNotFound)?;
         let session = Self::of_lease(client, lease, ttl);
-        session.resume().inspect_err(|_| session.leave())?;
+        // Until it is renewed, the lease is not this session's to revoke.
+        session.shared.is_over.store(true, Ordering::Release);
+        session.resume()?;
         Ok(session)
     }
 
@@ -147,22 +149,24 @@ impl Session {
     }
 
     /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal, which was at
-    /// most a third of the TTL ago.
+    /// most a third of the TTL ago. No backend can lose that; an error says only what it reported of the lease.
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
     pub fn pause(&self) -> Result<()> {
-        self.client().pause_keep_alive(self.shared.lease).wait()
+        self.client().renew(self.shared.lease, false);
+        if self.is_alive()? { Ok(()) } else { Err(Error::LeaseNotFound) }
     }
 
     /// Renews again, from now on: the end of a hang, or of having been orphaned.
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended meanwhile.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend; nothing is renewed then.
     pub fn resume(&self) -> Result<()> {
-        self.client().resume_keep_alive(self.shared.lease).wait()?;
+        self.client().keep_alive(self.shared.lease).wait()?.ttl().ok_or(Error::LeaseNotFound)?;
+        self.client().renew(self.shared.lease, true);
         self.shared.is_over.store(false, Ordering::Release);
         Ok(())
     }
@@ -171,29 +175,23 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
+    /// Those of [`pause`](Self::pause); the session is orphaned nevertheless.
     pub fn orphan(&self) -> Result<()> {
-        self.pause()?;
         self.shared.is_over.store(true, Ordering::Release);
-        Ok(())
+        self.pause()
     }
 
-    /// Ends the lease, and deletes its keys: every lock of the session is given up (R-SES-3).
+    /// Stops renewing the lease and revokes it, which deletes its keys: every lock of the session is released (R-SES-3).
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended already.
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended already, and those of the backend. The lease then ends one
+    /// TTL after its last renewal, and closing can be repeated.
     pub fn close(&self) -> Result<()> {
+        self.client().renew(self.shared.lease, false);
         self.client().revoke(self.shared.lease).wait()?;
         self.shared.is_over.store(true, Ordering::Release);
         Ok(())
-    }
-
-    /// Leaves the lease to itself, though it is not known whether it is kept alive.
-    fn leave(&self) {
-        self.shared.is_over.store(true, Ordering::Release);
-        let (client, lease) = (self.client().clone(), self.shared.lease);
-        self.client().detach(async move { drop(client.pause_keep_alive(lease).await) });
     }
 
     pub(super) fn client(&self) -> &Client {
@@ -227,15 +225,10 @@ impl Session {
 impl Drop for Shared {
     fn drop(&mut self) {
         if !self.is_over.load(Ordering::Acquire) {
+            // First, since it cannot be lost: a lease whose revocation is lost ends with its TTL.
+            self.client.renew(self.lease, false);
             let (client, lease) = (self.client.clone(), self.lease);
-            self.client.detach(async move {
-                // That it has ended already is what was wanted; if it is not to be ended, it is at least not renewed.
-                if let Err(error) = client.revoke(lease).await
-                    && error != Error::LeaseNotFound
-                {
-                    drop(client.pause_keep_alive(lease).await);
-                }
-            });
+            self.client.detach(async move { drop(client.revoke(lease).await) });
         }
     }
 }

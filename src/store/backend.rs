@@ -6,7 +6,7 @@ use std::task::{Context, Waker};
 
 use super::handle::Store;
 use crate::Result;
-use crate::api::{Lag, Timestamp, WatchId, WatchRequest};
+use crate::api::{Grant, Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 use crate::client::{Backend, Call, Client, Inbox, Request, Response, wake};
 
 /// The store's client.
@@ -35,6 +35,12 @@ impl Backend for Store {
 
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
         self.unless_closed(inbox, self.shell().set_timer(at, inbox));
+    }
+
+    fn renew(&self, lease: LeaseId, is_on: bool) {
+        let renewed = if is_on { self.resume_keep_alive(lease) } else { self.pause_keep_alive(lease) };
+        // A lease that has ended, or a store that is closed, needs no renewal.
+        renewed.unwrap_or_default();
     }
 
     fn pull(&self, inbox: &Inbox) {
@@ -68,17 +74,9 @@ impl Store {
             Request::Delete(delete) => Response::Delete(self.delete(delete)?),
             Request::Txn(txn) => Response::Txn(self.txn(txn)?),
             Request::Compact(compact) => Response::Compact(self.compact(compact)?),
-            Request::Grant(grant) => Response::Grant(self.grant(grant)?),
+            Request::Grant(grant) => Response::Grant(self.grant(Grant { standing: false, ..grant })?),
             Request::Revoke(id) => Response::Revoke(self.revoke(id)?),
             Request::KeepAlive(id) => Response::KeepAlive(self.keep_alive(id)?),
-            Request::PauseKeepAlive(id) => {
-                self.pause_keep_alive(id)?;
-                Response::PauseKeepAlive
-            }
-            Request::ResumeKeepAlive(id) => {
-                self.resume_keep_alive(id)?;
-                Response::ResumeKeepAlive
-            }
             Request::TimeToLive { id, keys } => Response::TimeToLive(self.time_to_live(id, keys)?),
             Request::Leases => Response::Leases(self.leases()?),
         })

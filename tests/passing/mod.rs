@@ -20,6 +20,11 @@ macro_rules! passes_on {
             leasehold::Backend::timer(&$to, at, inbox);
         }
     };
+    (@ renew $this:ident, $to:expr) => {
+        fn renew(&$this, lease: leasehold::LeaseId, is_on: bool) {
+            leasehold::Backend::renew(&$to, lease, is_on);
+        }
+    };
     (@ pull $this:ident, $to:expr) => {
         fn pull(&$this, inbox: &leasehold::Inbox) {
             leasehold::Backend::pull(&$to, inbox);

@@ -10,7 +10,7 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use leasehold::{
-    Backend, Call, Delivery, Error, Inbox, ManualClock, Request, Response, Result, Store, Timestamp,
+    Backend, Call, Delivery, Error, Inbox, LeaseId, ManualClock, Request, Response, Result, Store, Timestamp,
     WatchRequest,
 };
 
@@ -134,6 +134,10 @@ impl Backend for Remote {
 
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
         self.send(Message::Timer(at, Arc::clone(inbox)));
+    }
+
+    fn renew(&self, lease: LeaseId, is_on: bool) {
+        self.store.renew(lease, is_on);
     }
 
     fn cancel(&self, inbox: &Inbox) {

@@ -177,7 +177,7 @@ impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Backend for Medd
         Backend::watch(&self.store, requests, inbox);
     }
 
-    passes_on!(self, self.store; timer pull cancel lag now detach drive);
+    passes_on!(self, self.store; timer pull cancel lag now detach drive renew);
 }
 
 /// Asserts that the store was closed under something.

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use leasehold::{
-    Backend, Call, Client, Error, Inbox, Lag, ManualClock, Request, Response, Result, Store, Timestamp,
-    WatchId, WatchRequest,
+    Backend, Call, Client, Error, Inbox, Lag, LeaseId, ManualClock, Request, Response, Result, Store,
+    Timestamp, WatchId, WatchRequest,
 };
 
 use crate::seam_tools::Reply;
@@ -251,6 +251,10 @@ impl Backend for Stepped {
 
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
         self.0.store.timer(at, inbox);
+    }
+
+    fn renew(&self, lease: LeaseId, is_on: bool) {
+        self.0.store.renew(lease, is_on);
     }
 
     fn pull(&self, inbox: &Inbox) {

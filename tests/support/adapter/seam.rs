@@ -55,11 +55,15 @@ impl ClientSubject {
             }
             Request::LeaseKeepAlive { id } => responses::lease_keep_alive(&client.keep_alive(*id).wait()?),
             Request::LeasePauseKeepAlive { id } => {
-                client.pause_keep_alive(*id).wait()?;
+                let ttl = client.time_to_live(*id, false).wait()?.ttl();
+                client.renew(*id, false);
+                ttl.ok_or(Error::LeaseNotFound)?;
                 Response::LeasePauseKeepAlive
             }
             Request::LeaseResumeKeepAlive { id } => {
-                client.resume_keep_alive(*id).wait()?;
+                let ttl = client.time_to_live(*id, false).wait()?.ttl();
+                client.renew(*id, true);
+                ttl.ok_or(Error::LeaseNotFound)?;
                 Response::LeaseResumeKeepAlive
             }
             Request::LeaseTimeToLive { id, keys } => {
