@@ -91,6 +91,13 @@ pub enum Error {
     /// `mvcc: duplicate watch ID provided on the WatchStream`
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,
+    /// The backend ended a watch that its receiver did not cancel, and not by a compaction: a connection that was lost, say. The
+    /// message is this crate's.
+    #[error("watch was canceled by the backend")]
+    WatchCanceled,
+    /// The backend ended the watch that a lock or a campaign of the services waits by. `lost watcher waiting for delete`
+    #[error("lost watcher waiting for delete")]
+    WatcherLost,
     /// The key of a lock is gone: its lease has ended, or somebody deleted it (R-LCK-5). `mutex: session is expired`
     #[error("mutex: session is expired")]
     SessionExpired,
@@ -145,10 +152,13 @@ impl Error {
             | Self::NoLeader
             | Self::NotLeader
             | Self::LeaderMissing
+            | Self::WatcherLost
             | Self::Unknown(_) => Code::Unknown,
-            Self::StaleToken { .. } | Self::LeaseExists | Self::WatchRangeEmpty | Self::WatchIdTaken => {
-                Code::FailedPrecondition
-            }
+            Self::StaleToken { .. }
+            | Self::LeaseExists
+            | Self::WatchRangeEmpty
+            | Self::WatchIdTaken
+            | Self::WatchCanceled => Code::FailedPrecondition,
             Self::NoSpace => Code::ResourceExhausted,
             Self::Corrupt => Code::DataLoss,
             Self::Stopped => Code::Unavailable,

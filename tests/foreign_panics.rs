@@ -26,7 +26,9 @@ fn panicking_waker_reaches_no_operation_of_the_store() {
     let operations: [Operation; 8] = [
         |store| drop(store.put(("awaited", "w")).unwrap()),
         |store| drop(store.delete("awaited").unwrap()),
-        |store| drop(store.txn(leasehold::Txn::new().and_then([leasehold::TxnOp::delete("awaited")])).unwrap()),
+        |store| {
+            drop(store.txn(leasehold::Txn::new().and_then([leasehold::TxnOp::delete("awaited")])).unwrap())
+        },
         |store| assert!(store.revoke(7).is_ok()),
         |store| assert!(store.expire(7).is_ok()),
         |store| drop(store.client().delete("awaited").wait().unwrap()),

@@ -7,7 +7,7 @@ mod shorthand;
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
-use leasehold::{Client, Error, Get, Result, Store, SystemClock, Watch};
+use leasehold::{Client, Error, Get, Result, Store, SystemClock, Watch, WatchResponse, WatchStream};
 use seam_tools::{Count, LONG, guarded, poll_with, receive_with};
 use shorthand::{manual, millis, put, secs};
 
@@ -51,6 +51,123 @@ fn a_thread_that_waits_is_told_that_the_store_is_closed() {
                 assert!(waiting.expect("a thread can be started").join().unwrap());
             }
         });
+    }
+}
+
+type Begin = fn(&Client) -> WatchStream;
+
+/// The states of a stream when its store is closed.
+const STATES: [(&str, Begin); 5] = [
+    ("unused", Client::watch_stream),
+    ("polled", |client| {
+        let mut stream = client.watch_stream();
+        assert_eq!(stream.try_recv(), Ok(None));
+        stream
+    }),
+    ("with a pending answer", |client| {
+        let stream = client.watch_stream();
+        stream.create("a");
+        stream
+    }),
+    ("drained", |client| {
+        let mut stream = client.watch_stream();
+        stream.create("a");
+        assert!(stream.try_recv().expect("the store is open").is_some());
+        assert_eq!(stream.try_recv(), Ok(None));
+        stream
+    }),
+    ("without watchers again", |client| {
+        let mut stream = client.watch_stream();
+        stream.create("a");
+        stream.cancel(0);
+        while stream.try_recv().expect("the store is open").is_some() {}
+        stream
+    }),
+];
+
+type Receive = fn(&mut WatchStream) -> Result<Option<WatchResponse>>;
+
+/// The ways to receive from a stream, each until there is something.
+const RECEIVING: [(&str, Receive); 5] = [
+    ("recv", |stream| stream.recv().map(Some)),
+    ("recv_timeout", |stream| stream.recv_timeout(secs(100))),
+    ("try_recv", |stream| {
+        loop {
+            match stream.try_recv() {
+                Ok(None) => std::thread::yield_now(),
+                received => return received,
+            }
+        }
+    }),
+    ("poll_recv", |stream| {
+        let woken = Count::default();
+        loop {
+            let before = woken.get();
+            match stream.poll_recv(&mut Context::from_waker(&woken.waker())) {
+                Poll::Ready(received) => return received.map(Some),
+                Poll::Pending => {
+                    while woken.get() == before {
+                        std::thread::yield_now();
+                    }
+                }
+            }
+        }
+    }),
+    ("ready", |stream| {
+        loop {
+            stream.ready().recv().expect("the stream has the channel's other end");
+            match stream.try_recv() {
+                Ok(None) => {}
+                received => return received,
+            }
+        }
+    }),
+];
+
+/// `recv` on a stream that was never used did not return. Each state, each way to receive, both clocks, and closed before or
+/// while a thread receives.
+#[test]
+fn stream_of_a_closed_store_reports_stopped_in_every_state_and_way() {
+    for is_manual in [true, false] {
+        for (state, begin) in STATES {
+            for (way, receive) in RECEIVING {
+                for closes_before in [true, false] {
+                    guarded(move || {
+                        let store = if is_manual { manual().0 } else { Store::new() };
+                        let mut stream = begin(&store.client());
+                        if closes_before {
+                            store.close();
+                        }
+                        let receiving = std::thread::Builder::new()
+                            .spawn(move || (0..3).find_map(|_| receive(&mut stream).err()));
+                        if !closes_before {
+                            std::thread::yield_now();
+                            store.close();
+                        }
+                        let error = receiving.expect("a thread can be started").join().unwrap();
+                        assert_eq!(error, Some(Error::Stopped), "{state}, {way}, {closes_before}");
+                    });
+                }
+            }
+        }
+    }
+}
+
+/// A stream made after the store was closed.
+#[test]
+fn stream_made_after_the_closing_reports_stopped_in_every_way() {
+    for (_, receive) in RECEIVING {
+        for creates in [true, false] {
+            guarded(move || {
+                let (store, _clock) = manual();
+                store.close();
+                let mut stream = store.client().watch_stream();
+                if creates {
+                    stream.create("a");
+                }
+                assert_eq!(receive(&mut stream), Err(Error::Stopped));
+            });
+        }
     }
 }
 

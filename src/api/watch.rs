@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::Error;
 use crate::api::{Event, IntoBytes, KeyRange, LeaseId, ResponseHeader, Revision, Timestamp, WatchId};
 
 /// Watches keys: etcd's `WatchCreateRequest`.
@@ -257,6 +258,18 @@ impl WatchResponse {
             }
             _ => "",
         }
+    }
+
+    /// Returns the error of a request to create a watcher that was refused.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        let WatchResponseKind::Refused(refusal) = self.body.kind else {
+            return None;
+        };
+        Some(match refusal {
+            WatchRefusal::EmptyRange => Error::WatchRangeEmpty,
+            WatchRefusal::DuplicateId => Error::WatchIdTaken,
+            WatchRefusal::NegativeStart(requested) => Error::Compacted { requested, compacted: None },
+        })
     }
 
     /// Whether more pieces of the same response follow.

@@ -1,7 +1,7 @@
 //! Receiving one thing after the other.
 
 use std::future::poll_fn;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use crossbeam_channel::Receiver;
@@ -14,13 +14,8 @@ use crate::Result;
 pub(crate) trait Follow {
     type Item;
 
-    /// The next item, as far as the deliveries in the mailbox allow, with `Ok(None)` at the end of the feed. `None` says that
-    /// the time was up that somebody set.
-    fn poll(
-        &mut self,
-        mailbox: &mut Mailbox,
-        waker: Option<&Waker>,
-    ) -> Poll<Option<Result<Option<Self::Item>>>>;
+    /// Returns the next item, as far as the deliveries in the mailbox allow, and `Ok(None)` at the end of the feed.
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Self::Item>>>;
 
     /// Keeps an item that was polled and is not wanted yet.
     fn put_back(&mut self, item: Result<Self::Item>);
@@ -47,8 +42,7 @@ impl<F: Follow> Feed<F> {
     }
 
     fn advance(&mut self) {
-        let next = self.follow.poll(&mut self.mailbox, None);
-        if let Poll::Ready(Some(Some(next))) = next.map(|polled| polled.map(Result::transpose)) {
+        if let Poll::Ready(Some(next)) = self.follow.poll(&mut self.mailbox, None).map(Result::transpose) {
             self.follow.put_back(next);
         }
     }
@@ -57,14 +51,14 @@ impl<F: Follow> Feed<F> {
         let polled = self.follow.poll(&mut self.mailbox, None);
         self.settle();
         match polled {
-            Poll::Ready(Some(received)) => received,
-            Poll::Ready(None) | Poll::Pending => Ok(None),
+            Poll::Ready(received) => received,
+            Poll::Pending => Ok(None),
         }
     }
 
     pub(crate) fn recv(&mut self) -> Result<Option<F::Item>> {
         let follow = &mut self.follow;
-        let received = self.mailbox.block(|mailbox, waker| poll_received(follow, mailbox, waker));
+        let received = self.mailbox.block(|mailbox, waker| follow.poll(mailbox, waker));
         self.settle();
         received
     }
@@ -72,13 +66,13 @@ impl<F: Follow> Feed<F> {
     pub(crate) fn recv_timeout(&mut self, duration: Duration) -> Result<Option<F::Item>> {
         let at = self.mailbox.now() + duration;
         let follow = &mut self.follow;
-        let received = self.mailbox.block_until(at, None, |mailbox, waker| follow.poll(mailbox, waker));
+        let received = self.mailbox.block_until(at, |mailbox, waker| follow.poll(mailbox, waker));
         self.settle();
         received.unwrap_or(Ok(None))
     }
 
     pub(crate) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<F::Item>>> {
-        let polled = poll_received(&mut self.follow, &mut self.mailbox, Some(context.waker()));
+        let polled = self.follow.poll(&mut self.mailbox, Some(context.waker()));
         self.settle();
         polled
     }
@@ -100,18 +94,6 @@ impl<F: Follow> Feed<F> {
         }
         if has_token {
             self.ready();
-        }
-    }
-}
-
-fn poll_received<F: Follow>(
-    follow: &mut F,
-    mailbox: &mut Mailbox,
-    waker: Option<&Waker>,
-) -> Poll<Result<Option<F::Item>>> {
-    loop {
-        if let Some(received) = ready!(follow.poll(mailbox, waker)) {
-            return Poll::Ready(received);
         }
     }
 }

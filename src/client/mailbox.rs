@@ -1,4 +1,4 @@
-//! An inbox of one's own at a backend.
+//! The receiving half of an [`Inbox`].
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,10 +18,16 @@ pub(crate) struct Mailbox {
     backend: Shared,
     namespace: Namespace,
     inbox: Arc<Inbox>,
-    /// What was taken out of the inbox ahead, so that its lock is taken once for all of it.
+    /// Deliveries taken in one lock acquisition and not yet returned.
     rest: VecDeque<Delivery>,
-    /// The instant that the timer was set to last.
+    /// When the owner is to receive [`Delivery::Timer`].
+    alarm: Option<Timestamp>,
+    /// When [`block_until`](Self::block_until) gives up.
+    deadline: Option<Timestamp>,
+    /// The earlier of the two, which the backend's timer is set to.
     timer: Option<Timestamp>,
+    /// The deadline has passed, in the backend's order: nothing that comes after it is returned.
+    is_timed_out: bool,
     is_over: bool,
 }
 
@@ -41,7 +47,10 @@ impl Mailbox {
             namespace,
             inbox: Arc::new(Inbox::new()),
             rest: VecDeque::new(),
+            alarm: None,
+            deadline: None,
             timer: None,
+            is_timed_out: false,
             is_over: false,
         }
     }
@@ -61,11 +70,31 @@ impl Mailbox {
         self.backend.0.now()
     }
 
-    pub(crate) fn set_timer(&mut self, at: Option<Timestamp>) {
-        if !self.is_over {
-            self.timer = at;
-            self.backend.0.timer(at, &self.inbox);
+    /// Sets when the owner receives [`Delivery::Timer`], once.
+    pub(crate) fn set_alarm(&mut self, at: Option<Timestamp>) {
+        self.alarm = at;
+        self.arm();
+    }
+
+    fn arm(&mut self) {
+        let next = self.alarm.into_iter().chain(self.deadline).min();
+        if !self.is_over && self.timer != next {
+            self.timer = next;
+            self.backend.0.timer(next, &self.inbox);
         }
+    }
+
+    /// Processes a delivery of the timer. Returns whether it is the owner's alarm.
+    fn fire(&mut self, at: Timestamp) -> bool {
+        if self.timer != Some(at) {
+            // The timer was set again after this delivery was queued.
+            return false;
+        }
+        self.timer = None;
+        self.is_timed_out = self.deadline.take_if(|deadline| *deadline <= at).is_some();
+        let is_alarm = self.alarm.take_if(|alarm| *alarm <= at).is_some();
+        self.arm();
+        is_alarm
     }
 
     /// Ends the watchers and the timer: nobody looks into it any more.
@@ -75,7 +104,7 @@ impl Mailbox {
         }
     }
 
-    /// Waits for the next delivery; without a waker, only looks for it. A timer that was unset or set anew meanwhile is not one.
+    /// Returns the next delivery; [`Delivery::Timer`] only for the owner's alarm. Registers the waker, if any, if there is none.
     pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
         match self.next(waker) {
             Look::Delivery(Delivery::Watch(response)) => {
@@ -91,47 +120,50 @@ impl Mailbox {
         if !self.rest.is_empty() && self.inbox.has_token() {
             self.inbox.put_back(&mut self.rest);
         }
-        loop {
+        while !self.is_timed_out {
             let taken = self.rest.pop_front().map(Look::Delivery);
             match taken.unwrap_or_else(|| self.inbox.look(&mut self.rest, waker)) {
                 Look::MustPull => self.backend.0.pull(&self.inbox),
-                Look::Delivery(Delivery::Timer(at)) if Some(at) != self.timer => {}
+                Look::Delivery(Delivery::Timer(at)) => {
+                    if self.fire(at) {
+                        return Look::Delivery(Delivery::Timer(at));
+                    }
+                }
                 look => return look,
             }
         }
+        Look::Nothing
     }
 
-    /// Wakes whoever waits for a delivery, and has him look again.
+    /// A waker that makes the receiver poll again.
     pub(crate) fn waker(&self) -> Waker {
         Arc::clone(&self.inbox).into()
     }
 
-    /// Blocks the thread until `poll` gives something.
+    /// Blocks the thread until `poll` returns something.
     pub(crate) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>) -> T {
         let backend = Arc::clone(&self.backend.0);
         let mut found = None;
         backend.drive(&mut |context| poll(self, Some(context.waker())).map(|got| found = Some(got)));
-        found.expect("a backend drives a poll until it gives something")
+        found.expect("a backend drives a poll until it is ready")
     }
 
-    /// Blocks the thread until `poll` gives something or the time is up, which a delivery of the timer says. What happened
-    /// before that, in the backend's order, comes first. The timer is what `poll` itself wants it to be afterwards.
+    /// Blocks the thread until `poll` returns something, or `None` once the time is `at`. The backend's order decides: what it
+    /// delivers before its timer counts, also what happens at the same instant.
     pub(crate) fn block_until<T>(
         &mut self,
         at: Timestamp,
-        own_timer: Option<Timestamp>,
-        mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<Option<T>>,
+        mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>,
     ) -> Option<T> {
         if let Poll::Ready(found) = poll(self, None) {
-            return found;
+            return Some(found);
         }
-        if own_timer.is_some_and(|own| own <= at) {
-            return self.block(poll);
-        }
-        self.set_timer(Some(at));
-        let found = self.block(poll);
-        self.set_timer(own_timer);
-        found
+        let limited = Limited::new(self, at);
+        limited.0.block(|mailbox, waker| match poll(mailbox, waker) {
+            Poll::Ready(found) => Poll::Ready(Some(found)),
+            Poll::Pending if mailbox.is_timed_out => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
     }
 
     /// A channel that holds a token while there is something; `has_more` says that the owner has something anyway.
@@ -162,5 +194,24 @@ impl Mailbox {
 impl Drop for Mailbox {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+/// A mailbox with a deadline, which ends with this value, also if the poll panics.
+struct Limited<'a>(&'a mut Mailbox);
+
+impl<'a> Limited<'a> {
+    fn new(mailbox: &'a mut Mailbox, at: Timestamp) -> Self {
+        mailbox.deadline = Some(at);
+        mailbox.arm();
+        Self(mailbox)
+    }
+}
+
+impl Drop for Limited<'_> {
+    fn drop(&mut self) {
+        self.0.deadline = None;
+        self.0.is_timed_out = false;
+        self.0.arm();
     }
 }

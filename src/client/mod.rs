@@ -25,5 +25,5 @@ pub use watcher::{Responses, Watcher};
 
 pub(crate) use feed::{Feed, Follow};
 pub(crate) use mailbox::Mailbox;
-pub(crate) use ticket::{Step, Wait};
+pub(crate) use ticket::Wait;
 pub(crate) use wake::{WakeList, wake};

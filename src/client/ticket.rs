@@ -8,7 +8,7 @@ use crossbeam_channel::Receiver;
 use super::handle::Client;
 use super::mailbox::Mailbox;
 use crate::Result;
-use crate::api::{Delivery, Timestamp};
+use crate::api::Delivery;
 
 /// Something that is waited for.
 ///
@@ -29,34 +29,13 @@ enum State<T> {
     Taken,
 }
 
-/// How something is waited for: explicit phases, and a poll that goes through them.
+/// A wait as a state machine: explicit phases, and a poll that goes through them.
 pub(crate) trait Wait<T>: Send {
-    /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next. A timer that
-    /// is not its own it gives back.
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>>;
+    /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next.
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>>;
 
-    /// It has been handed over: dropping this gives up nothing any more.
+    /// Called when the result is returned to the caller: from then on, dropping the wait withdraws nothing.
     fn taken(&mut self) {}
-
-    /// The instant at which it wants to be polled itself.
-    fn timer(&self) -> Option<Timestamp> {
-        None
-    }
-}
-
-pub(crate) enum Step<T> {
-    Done(Result<T>),
-    TimedOut,
-}
-
-impl<T> Step<Option<T>> {
-    /// What has come of a phase; `None` if the next one is to be gone into.
-    pub(crate) fn transpose(self) -> Option<Step<T>> {
-        match self {
-            Self::Done(result) => result.transpose().map(Step::Done),
-            Self::TimedOut => Some(Step::TimedOut),
-        }
-    }
 }
 
 impl<T> Ticket<T> {
@@ -67,8 +46,8 @@ impl<T> Ticket<T> {
 
     fn begin(mut mailbox: Mailbox, mut wait: impl Wait<T> + 'static) -> Self {
         let state = match wait.poll(&mut mailbox, None) {
-            Poll::Ready(Step::Done(result)) => State::Done(result, Box::new(wait)),
-            Poll::Ready(Step::TimedOut) | Poll::Pending => State::Waiting(Box::new(wait)),
+            Poll::Ready(result) => State::Done(result, Box::new(wait)),
+            Poll::Pending => State::Waiting(Box::new(wait)),
         };
         Self { mailbox, state }
     }
@@ -84,7 +63,7 @@ impl<T> Ticket<T> {
     /// If it was taken already, or has given an error.
     pub fn wait(mut self) -> Result<T> {
         let state = &mut self.state;
-        self.mailbox.block(|mailbox, waker| state.poll_done(mailbox, waker))
+        self.mailbox.block(|mailbox, waker| state.poll(mailbox, waker))
     }
 
     /// Waits until it is there, for some of the store's time at the most. `None` says that the time has passed before; the
@@ -104,13 +83,7 @@ impl<T> Ticket<T> {
     pub fn wait_timeout(&mut self, duration: Duration) -> Result<Option<T>> {
         let at = self.mailbox.now() + duration;
         let state = &mut self.state;
-        let done = self.mailbox.block_until(at, state.timer(), |mailbox, waker| {
-            state.poll(mailbox, waker).map(|step| match step {
-                Step::Done(result) => Some(result),
-                Step::TimedOut => None,
-            })
-        });
-        done.transpose()
+        self.mailbox.block_until(at, |mailbox, waker| state.poll(mailbox, waker)).transpose()
     }
 
     /// Takes it if it is there.
@@ -123,7 +96,7 @@ impl<T> Ticket<T> {
     ///
     /// If it was taken already, or has given an error.
     pub fn try_take(&mut self) -> Result<Option<T>> {
-        match self.state.poll_done(&mut self.mailbox, None) {
+        match self.state.poll(&mut self.mailbox, None) {
             Poll::Ready(result) => result.map(Some),
             Poll::Pending => Ok(None),
         }
@@ -137,36 +110,22 @@ impl<T> Ticket<T> {
 }
 
 impl<T> State<T> {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<T>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
         if let Self::Waiting(wait) = self {
-            let step = ready!(wait.poll(mailbox, waker));
-            if let Step::Done(_) = step {
-                mailbox.end();
-                wait.taken();
-                *self = Self::Taken;
-            }
-            return Poll::Ready(step);
+            let result = ready!(wait.poll(mailbox, waker));
+            mailbox.end();
+            wait.taken();
+            *self = Self::Taken;
+            return Poll::Ready(result);
         }
         match std::mem::replace(self, Self::Taken) {
             Self::Done(result, mut wait) => {
                 mailbox.end();
                 wait.taken();
-                Poll::Ready(Step::Done(result))
+                Poll::Ready(result)
             }
             Self::Waiting(_) | Self::Taken => panic!("a ticket is taken once"),
         }
-    }
-
-    fn poll_done(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
-        loop {
-            if let Step::Done(result) = ready!(self.poll(mailbox, waker)) {
-                return Poll::Ready(result);
-            }
-        }
-    }
-
-    fn timer(&self) -> Option<Timestamp> {
-        if let Self::Waiting(wait) = self { wait.timer() } else { None }
     }
 }
 
@@ -178,7 +137,7 @@ impl<T> Future for Ticket<T> {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let Self { mailbox, state } = &mut *self;
-        state.poll_done(mailbox, Some(context.waker()))
+        state.poll(mailbox, Some(context.waker()))
     }
 }
 
@@ -193,25 +152,16 @@ impl<T> fmt::Debug for Ticket<T> {
     }
 }
 
-/// Waits for an instant.
-struct Sleep {
-    until: Timestamp,
-}
+/// Waits for the mailbox's alarm.
+struct Sleep;
 
 impl Wait<()> for Sleep {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<()>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         loop {
-            match ready!(mailbox.poll(waker)) {
-                Ok(Delivery::Timer(at)) if at == self.until => return Poll::Ready(Step::Done(Ok(()))),
-                Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_)) => {}
-                Err(error) => return Poll::Ready(Step::Done(Err(error))),
+            if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
+                return Poll::Ready(Ok(()));
             }
         }
-    }
-
-    fn timer(&self) -> Option<Timestamp> {
-        Some(self.until)
     }
 }
 
@@ -219,7 +169,7 @@ impl Ticket<()> {
     pub(super) fn sleep(client: &Client, duration: Duration) -> Self {
         let mut mailbox = client.mailbox();
         let until = client.now() + duration;
-        mailbox.set_timer(Some(until));
-        Self::begin(mailbox, Sleep { until })
+        mailbox.set_alarm(Some(until));
+        Self::begin(mailbox, Sleep)
     }
 }

@@ -1,3 +1,4 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -33,11 +34,29 @@ use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchRe
 #[must_use = "dropping a stream ends its watchers"]
 pub struct WatchStream {
     mailbox: Mailbox,
+    /// Whether the backend knows the stream. One that was never used must be made known before a receive can wait, or the
+    /// backend could not report that it is closed.
+    is_known: AtomicBool,
 }
 
 impl WatchStream {
     pub(super) fn new(client: &Client) -> Self {
-        Self { mailbox: client.mailbox() }
+        Self { mailbox: client.mailbox(), is_known: AtomicBool::new(false) }
+    }
+
+    /// A stream with its first watcher.
+    pub(super) fn with_watcher(client: &Client, watch: Watch) -> Self {
+        let stream = Self::new(client);
+        stream.create(watch);
+        stream.is_known.store(true, Ordering::Relaxed);
+        stream
+    }
+
+    fn make_known(&self) {
+        // A load first, since every receive comes here.
+        if !self.is_known.load(Ordering::Relaxed) && !self.is_known.swap(true, Ordering::Relaxed) {
+            self.mailbox.watch(&[]);
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -66,6 +85,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
+        self.make_known();
         match poll_response(&mut self.mailbox, None) {
             Poll::Ready(response) => response.map(Some),
             Poll::Pending => Ok(None),
@@ -78,6 +98,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn recv(&mut self) -> Result<WatchResponse> {
+        self.make_known();
         self.mailbox.block(poll_response)
     }
 
@@ -93,17 +114,8 @@ impl WatchStream {
     }
 
     pub(super) fn recv_until(&mut self, at: Timestamp) -> Result<Option<WatchResponse>> {
-        let received = self.mailbox.block_until(at, None, |mailbox, waker| {
-            loop {
-                match std::task::ready!(mailbox.poll(waker)) {
-                    Ok(Delivery::Watch(response)) => return Poll::Ready(Some(Ok(response))),
-                    Ok(Delivery::Timer(_)) => return Poll::Ready(None),
-                    Ok(Delivery::LeaseEnded(_)) => {}
-                    Err(error) => return Poll::Ready(Some(Err(error))),
-                }
-            }
-        });
-        received.transpose()
+        self.make_known();
+        self.mailbox.block_until(at, poll_response).transpose()
     }
 
     /// Gives the next response if there is one; else the task is woken when there is.
@@ -112,6 +124,7 @@ impl WatchStream {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
+        self.make_known();
         poll_response(&mut self.mailbox, Some(context.waker()))
     }
 
@@ -119,6 +132,7 @@ impl WatchStream {
     /// the next receiving puts it back if anything is left. A token may turn out to stand for nothing, so follow it with
     /// [`try_recv`](Self::try_recv).
     pub fn ready(&self) -> &Receiver<()> {
+        self.make_known();
         self.mailbox.ready(false)
     }
 

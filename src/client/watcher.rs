@@ -6,7 +6,7 @@ use crossbeam_channel::Receiver;
 
 use super::handle::Client;
 use super::watch_stream::WatchStream;
-use crate::api::{Lag, Revision, Watch, WatchId, WatchRefusal, WatchResponse, WatchResponseKind};
+use crate::api::{Lag, Revision, Watch, WatchId, WatchResponse, WatchResponseKind};
 use crate::{Error, Result};
 
 /// What happens to keys, from a revision on: every event once and in order, all events of one revision together, and no gap
@@ -56,11 +56,9 @@ pub struct Watcher {
 
 impl Watcher {
     pub(super) fn new(client: &Client, watch: Watch) -> Self {
-        let stream = client.watch_stream();
         // The first watcher of a stream that is left to choose has the id 0, which is that request's own.
         let (id, next) = (watch.id, watch.start);
-        stream.create(watch);
-        Self { stream, id, next, is_ended: false }
+        Self { stream: WatchStream::with_watcher(client, watch), id, next, is_ended: false }
     }
 
     /// Sees to a backend's refusal, or its consent, if that is there already.
@@ -76,17 +74,10 @@ impl Watcher {
     fn sort(&mut self, response: WatchResponse) -> Result<Option<WatchResponse>> {
         match &response.body.kind {
             WatchResponseKind::Created => Ok(None),
-            WatchResponseKind::Canceled => {
+            // A watcher does not cancel itself, so the backend did.
+            WatchResponseKind::Canceled | WatchResponseKind::Refused(_) => {
                 self.is_ended = true;
-                Ok(None)
-            }
-            WatchResponseKind::Refused(refusal) => {
-                self.is_ended = true;
-                Err(match *refusal {
-                    WatchRefusal::EmptyRange => Error::WatchRangeEmpty,
-                    WatchRefusal::DuplicateId => Error::WatchIdTaken,
-                    WatchRefusal::NegativeStart(requested) => Error::Compacted { requested, compacted: None },
-                })
+                Err(response.refusal().unwrap_or(Error::WatchCanceled))
             }
             WatchResponseKind::Compacted(compacted) => {
                 self.is_ended = true;
@@ -118,8 +109,12 @@ impl Watcher {
     ///
     /// # Errors
     ///
-    /// Once: [`Compacted`](Error::Compacted) if what was next is lost, with the first revision that was not received;
-    /// [`Stopped`](Error::Stopped) if the store was closed; and what the backend refused the watch with, if it did.
+    /// Once, and then the watch is over:
+    ///
+    /// - [`Compacted`](Error::Compacted) if the next events were compacted, with the first revision that was not received;
+    /// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch for another reason;
+    /// - [`Stopped`](Error::Stopped) if the store was closed;
+    /// - the error that the backend refused the watch with.
     pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
         while !self.is_ended {
             let Some(received) = self.stream.try_recv().transpose() else {

@@ -8,7 +8,7 @@ use super::hold::{Entered, Hold};
 use super::session::Session;
 use super::turn::Turn;
 use crate::api::TxnResponse;
-use crate::client::{Call, Mailbox, Step, Ticket, Wait};
+use crate::client::{Call, Mailbox, Ticket, Wait};
 use crate::{Error, Result};
 
 /// What a hold is once it is the oldest of its queue.
@@ -91,17 +91,15 @@ impl<A: Acquired> Acquiring<A> {
         Ticket::new(session.client(), acquiring)
     }
 
-    /// Goes on by one phase. Gives the hold if that was the last.
-    fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<Option<Hold>>> {
+    /// Goes through one phase. Returns the hold after the last one.
+    fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
-            Phase::Entering { call, .. } => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(entered) => entered.map(|entered| self.entered(&entered, mailbox)),
-            },
+            Phase::Entering { call, .. } => {
+                ready!(poll_call(call, mailbox, waker)).map(|entered| self.entered(&entered, mailbox))
+            }
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
-                Step::TimedOut => return Poll::Ready(Step::TimedOut),
-                Step::Done(Err(Error::SessionExpired)) => Err(A::LOST),
-                Step::Done(done) => done.map(|()| self.take_hold()),
+                Err(Error::SessionExpired) => Err(A::LOST),
+                done => done.map(|()| self.take_hold()),
             },
             Phase::Refused => Err(A::LOST),
             Phase::Over => panic!("a ticket is taken once"),
@@ -109,7 +107,7 @@ impl<A: Acquired> Acquiring<A> {
         if let Err(error) = &result {
             self.give_up(error);
         }
-        Poll::Ready(Step::Done(result))
+        Poll::Ready(result)
     }
 
     fn entered(&mut self, entered: &TxnResponse, mailbox: &Mailbox) -> Option<Hold> {
@@ -143,13 +141,10 @@ impl<A: Acquired> Acquiring<A> {
 }
 
 impl<A: Acquired> Wait<A> for Acquiring<A> {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<A>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<A>> {
         loop {
-            if let Some(step) = ready!(self.step(mailbox, waker)).transpose() {
-                return Poll::Ready(match step {
-                    Step::Done(done) => Step::Done(done.map(A::acquired)),
-                    Step::TimedOut => Step::TimedOut,
-                });
+            if let Some(hold) = ready!(self.step(mailbox, waker))? {
+                return Poll::Ready(Ok(A::acquired(hold)));
             }
         }
     }

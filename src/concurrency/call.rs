@@ -4,35 +4,32 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
 use crate::Result;
-use crate::api::Delivery;
 use crate::client::{Call, Mailbox};
 
-/// Takes a call's answer, or `None` if the time is up that the mailbox's timer was set to.
+/// Takes a call's answer once it is there.
 ///
-/// The call wakes the mailbox, and that whoever waits for it: so there is one thing to wait for, be it by a waker or by the
-/// mailbox's token. What watches deliver meanwhile is dropped, though the answer may be older than it: who calls this watches
-/// anew from the answer's revision on whatever is still to be watched then.
+/// The call wakes the mailbox, and the mailbox wakes the receiver, so a waker and the mailbox's token both work. Watch events
+/// that are received before the answer are discarded: the caller watches again from the answer's revision on.
 pub(crate) fn poll_call<T>(
     call: &mut Call<T>,
     mailbox: &mut Mailbox,
     waker: Option<&Waker>,
-) -> Poll<Option<Result<T>>> {
+) -> Poll<Result<T>> {
     if call.is_answered() {
         // The usual case, which needs no waker.
-        return Pin::new(call).poll(&mut Context::from_waker(Waker::noop())).map(Some);
+        return Pin::new(call).poll(&mut Context::from_waker(Waker::noop()));
     }
     let arrival = mailbox.waker();
     let mut look = || Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival));
     loop {
         if let Poll::Ready(answer) = look() {
-            return Poll::Ready(Some(answer));
+            return Poll::Ready(answer);
         }
         match mailbox.poll(waker) {
-            Poll::Ready(Ok(Delivery::Timer(_))) => return Poll::Ready(None),
-            Poll::Ready(Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_))) => {}
-            Poll::Ready(Err(error)) => return Poll::Ready(Some(Err(error))),
-            // What the answer has woken since may have been taken for a notice of the mailbox's own. From now on it wakes the waker.
-            Poll::Pending => return look().map(Some),
+            Poll::Ready(Ok(_)) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            // Poll again: the call may have woken the mailbox between the two polls.
+            Poll::Pending => return look(),
         }
     }
 }

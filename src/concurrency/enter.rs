@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::api::{
-    Compare, CompareOp, Get, KeyRange, LeaseId, Put, Revision, SortOrder, SortTarget, Txn, TxnOp,
+    Compare, CompareOp, Get, KeyRange, KeyValue, LeaseId, Put, Revision, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
 
@@ -60,14 +60,20 @@ pub(super) fn by_creation(range: &KeyRange, order: SortOrder) -> Get {
     Get::range(range.clone()).sort(SortTarget::CreateRevision, order)
 }
 
-/// The create revision of the key that is waited with, and of the oldest one.
-pub(crate) fn places(entered: &TxnResponse) -> (Revision, Revision) {
-    let created = |response: &TxnOpResponse| match response {
-        TxnOpResponse::Get(found) => found.kvs().first().map(|kv| kv.create_revision()),
-        TxnOpResponse::Put(put) => put.prev_kv().map(|kv| kv.create_revision()),
+/// Returns the create revision of the entry's key, and the oldest key of the queue.
+pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
+    fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
+        (kv.create_revision(), kv.key())
+    }
+    let first = |response: &'_ TxnOpResponse| match response {
+        TxnOpResponse::Get(found) => found.kvs().first().map(KeyValue::create_revision),
+        TxnOpResponse::Put(put) => put.prev_kv().map(KeyValue::create_revision),
         _ => None,
     };
-    let own = created(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
-    let oldest = created(&entered.responses()[1]).expect("the key itself is in the range");
-    (own, oldest)
+    let own = first(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
+    let oldest = match &entered.responses()[1] {
+        TxnOpResponse::Get(found) => found.kvs().first().map(rank),
+        _ => None,
+    };
+    (own, oldest.expect("a queue has the entry's key"))
 }

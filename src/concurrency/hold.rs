@@ -129,7 +129,7 @@ impl Hold {
             (_, Of::Many) => {
                 let (own, oldest) = places(entered);
                 self.found(own, at);
-                if own == oldest { Entered::First } else { Entered::Behind(None) }
+                if (own, &*self.entry.key) == oldest { Entered::First } else { Entered::Behind(None) }
             }
             _ => Entered::NameTaken,
         }
@@ -166,10 +166,11 @@ impl Hold {
         match (entered.responses(), self.of) {
             ([TxnOpResponse::Txn(joined)], Of::Many) if joined.succeeded() => {
                 let (own, oldest) = places(joined);
-                if own == oldest {
+                let is_oldest = (own, &*self.entry.key) == oldest;
+                if is_oldest {
                     self.found(own, at);
                 }
-                own == oldest
+                is_oldest
             }
             (_, Of::One { number }) => {
                 self.session.end_hold(number);

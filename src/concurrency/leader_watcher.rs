@@ -9,6 +9,7 @@ use super::call::poll_call;
 use super::candidates::Candidates;
 use super::enter::{by_creation, queue_of};
 use super::leader_event::LeaderEvent;
+use super::retry::Retry;
 use crate::api::{
     Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch, WatchId,
     WatchRequest, WatchResponse,
@@ -56,8 +57,11 @@ struct Following {
     queue: KeyRange,
     candidates: Candidates,
     phase: Phase,
-    /// How many watches were made: the id of the newest.
+    /// The number of watches made, which is the id of the newest.
     watches: i64,
+    /// The first revision that was not received.
+    next: Revision,
+    retry: Retry,
     ready: VecDeque<Result<LeaderEvent>>,
 }
 
@@ -66,6 +70,8 @@ enum Phase {
     Reading(Call<GetResponse>),
     /// Watches them from there on.
     Watching,
+    /// The backend ended the watch, and the next attempt is not due yet.
+    Cut,
     Ended,
 }
 
@@ -75,7 +81,16 @@ impl LeaderWatcher {
         let (client, queue) = (client.into(), queue_of(&name.into_bytes()));
         let phase = Phase::Reading(client.get(by_creation(&queue, SortOrder::Ascend)));
         let (candidates, ready) = (Candidates::default(), VecDeque::new());
-        let following = Following { client: client.clone(), queue, candidates, phase, watches: 0, ready };
+        let following = Following {
+            client: client.clone(),
+            queue,
+            candidates,
+            phase,
+            watches: 0,
+            next: Revision::default(),
+            retry: Retry::default(),
+            ready,
+        };
         Self { feed: Feed::new(&client, following) }
     }
 
@@ -135,26 +150,24 @@ impl LeaderWatcher {
 impl Follow for Following {
     type Item = LeaderEvent;
 
-    fn poll(
-        &mut self,
-        mailbox: &mut Mailbox,
-        waker: Option<&Waker>,
-    ) -> Poll<Option<Result<Option<LeaderEvent>>>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderEvent>>> {
+        if let Phase::Cut = self.phase {
+            self.watch_again(mailbox);
+        }
         loop {
             if let Some(event) = self.ready.pop_front() {
-                return Poll::Ready(Some(event.map(Some)));
+                return Poll::Ready(event.map(Some));
             }
             match &mut self.phase {
-                Phase::Ended => return Poll::Ready(Some(Ok(None))),
+                Phase::Ended => return Poll::Ready(Ok(None)),
                 Phase::Reading(call) => match ready!(poll_call(call, mailbox, waker)) {
-                    None => return Poll::Ready(None),
-                    Some(Ok(found)) => self.found(mailbox, &found),
-                    Some(Err(error)) => self.end(error),
+                    Ok(found) => self.found(mailbox, &found),
+                    Err(error) => self.end(error),
                 },
-                Phase::Watching => match ready!(mailbox.poll(waker)) {
-                    Ok(Delivery::Watch(response)) => self.see(&response),
+                Phase::Watching | Phase::Cut => match ready!(mailbox.poll(waker)) {
+                    Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
+                    Ok(Delivery::Timer(_)) => self.watch_again(mailbox),
                     Ok(Delivery::LeaseEnded(_)) => {}
-                    Ok(Delivery::Timer(_)) => return Poll::Ready(None),
                     Err(error) => self.end(error),
                 },
             }
@@ -180,30 +193,52 @@ impl Following {
         self.ready.push_back(Err(error));
     }
 
-    /// Says how it is, and watches from there on.
+    /// Reports the present leader, and watches from the read's revision on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
         let revision = found.header().revision();
         self.candidates = Candidates::new(found.kvs());
         let leader = self.candidates.leader().cloned();
         self.ready.push_back(Ok(elected(revision, leader)));
+        self.next = revision.next();
+        self.watch(mailbox);
+    }
+
+    fn watch(&mut self, mailbox: &Mailbox) {
         let before = WatchId::new(self.watches);
         self.watches += 1;
-        let watch = Watch::range(self.queue.clone()).from(revision.next()).id(self.watches);
-        // One that a compaction has ended has its id still (R-WCH-13).
+        let watch = Watch::range(self.queue.clone()).from(self.next).id(self.watches);
+        // A watcher that a compaction has ended keeps its id until it is cancelled (R-WCH-13).
         mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
 
-    fn see(&mut self, response: &WatchResponse) {
+    /// Watches again from where the backend ended the watch, so that no event in between is missed.
+    fn watch_again(&mut self, mailbox: &Mailbox) {
+        if let Phase::Cut = self.phase {
+            self.retry.start(mailbox.now());
+            self.watch(mailbox);
+        }
+    }
+
+    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) {
+        if let Some(refusal) = response.refusal() {
+            return self.end(refusal);
+        }
         if response.watch_id() != WatchId::new(self.watches) {
             return;
         }
         if let Some(compacted) = response.compact_revision() {
             self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
             self.phase = Phase::Reading(self.client.get(by_creation(&self.queue, SortOrder::Ascend)));
+        } else if response.canceled() {
+            self.phase = Phase::Cut;
+            if self.retry.is_due(mailbox) {
+                self.watch(mailbox);
+            }
         }
         let is_of_one_revision = |a: &Event, b: &Event| a.kv().mod_revision() == b.kv().mod_revision();
         for changes in response.events().chunk_by(is_of_one_revision) {
+            self.next = changes[0].kv().mod_revision().next();
             self.change(changes);
         }
     }

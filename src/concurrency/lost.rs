@@ -1,44 +1,60 @@
-//! Waiting for the end of what one has.
+//! Waiting for the end of a key or a lease.
 
 use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
 use super::call::poll_call;
-use crate::api::{Delivery, EventType, Get, GetResponse, LeaseId, Revision, Watch, WatchId, WatchRequest};
-use crate::client::{Call, Client, Mailbox, Step, Wait};
+use super::retry::Retry;
+use crate::Result;
+use crate::api::{
+    Delivery, EventType, Get, GetResponse, LeaseId, Revision, Watch, WatchId, WatchRequest, WatchResponse,
+};
+use crate::client::{Call, Client, Mailbox, Wait};
 
-/// Waits until a key is gone, or is another one of that name.
+/// Completes when a key is deleted, or was deleted and created again.
 pub(super) struct KeyLost {
     client: Client,
     key: Bytes,
     created: Revision,
     phase: Phase,
-    /// How many watches were made: the id of the newest.
+    /// The number of watches made, which is the id of the newest.
     watches: i64,
+    retry: Retry,
 }
 
 enum Phase {
     Looking(Call<GetResponse>),
-    /// It was there, and whatever has happened since will be told.
+    /// The key was there, and every later change will be delivered.
     Watching,
-    /// It was given up.
+    /// The backend ended the watch, and the next attempt is not due yet.
+    Cut,
+    /// The hold was released.
     Over,
 }
 
 impl KeyLost {
     pub(super) fn new(client: &Client, key: Bytes, created: Revision) -> Self {
         let phase = Phase::Looking(client.get(Get::key(key.clone())));
-        Self { client: client.clone(), key, created, phase, watches: 0 }
+        Self { client: client.clone(), key, created, phase, watches: 0, retry: Retry::default() }
     }
 
-    /// That of a key that was given up: there is nothing to wait for.
+    /// Completes at once: the key was released.
     pub(super) fn over(client: &Client) -> Self {
         let (client, key, created) = (client.clone(), Bytes::new(), Revision::new(0));
-        Self { client, key, created, phase: Phase::Over, watches: 0 }
+        Self { client, key, created, phase: Phase::Over, watches: 0, retry: Retry::default() }
     }
 
-    /// Whether it is gone; if it is not, watches it from there on.
+    fn look(&mut self) {
+        self.phase = Phase::Looking(self.client.get(Get::key(self.key.clone())));
+    }
+
+    fn look_again(&mut self, mailbox: &Mailbox) {
+        self.retry.start(mailbox.now());
+        self.look();
+    }
+
+    /// Returns whether the key is gone. If it is not, watches it from the read's revision on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let is_there = found.kvs().first().is_some_and(|kv| kv.create_revision() == self.created);
         if is_there {
@@ -53,41 +69,64 @@ impl KeyLost {
         mailbox.watch(&[WatchRequest::Create(watch.id(self.watches))]);
         self.phase = Phase::Watching;
     }
+
+    /// Returns whether the response shows that the key is gone.
+    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<bool> {
+        if let Some(refusal) = response.refusal() {
+            return Err(refusal);
+        }
+        if response.watch_id() != WatchId::new(self.watches) {
+            return Ok(false);
+        }
+        if response.compact_revision().is_some() {
+            // The events are compacted, but the present key can be read.
+            self.look();
+        } else if response.canceled() {
+            self.phase = Phase::Cut;
+            if self.retry.is_due(mailbox) {
+                self.look();
+            }
+        }
+        Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))
+    }
 }
 
 impl Wait<()> for KeyLost {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<()>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
+        if let Phase::Cut = self.phase {
+            self.look_again(mailbox);
+        }
         loop {
-            match &mut self.phase {
-                Phase::Over => return Poll::Ready(Step::Done(Ok(()))),
+            let is_gone = match &mut self.phase {
+                Phase::Over => true,
                 Phase::Looking(call) => match ready!(poll_call(call, mailbox, waker)) {
-                    None => return Poll::Ready(Step::TimedOut),
-                    Some(Ok(found)) if self.found(mailbox, &found) => return Poll::Ready(Step::Done(Ok(()))),
-                    Some(Ok(_)) => {}
-                    // Then history is asked, which takes longer, but cannot fail as a call can.
-                    Some(Err(_)) if self.watches == 0 => self.watch(mailbox, self.created),
-                    Some(Err(error)) => return Poll::Ready(Step::Done(Err(error))),
-                },
-                Phase::Watching => match ready!(mailbox.poll(waker)) {
-                    Ok(Delivery::Watch(response)) if response.watch_id() == WatchId::new(self.watches) => {
-                        if response.events().iter().any(|event| event.event_type() == EventType::Delete) {
-                            return Poll::Ready(Step::Done(Ok(())));
-                        }
-                        if response.canceled() {
-                            // What came before it was asked for is compacted: whether the key is there can still be read.
-                            self.phase = Phase::Looking(self.client.get(Get::key(self.key.clone())));
-                        }
+                    Ok(found) => self.found(mailbox, &found),
+                    // Watches from the key's creation on instead: that takes longer, but does not fail as a call does.
+                    Err(_) if self.watches == 0 => {
+                        self.watch(mailbox, self.created);
+                        false
                     }
-                    Ok(Delivery::Watch(_) | Delivery::LeaseEnded(_)) => {}
-                    Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                    Err(error) => return Poll::Ready(Step::Done(Err(error))),
+                    Err(error) => return Poll::Ready(Err(error)),
                 },
+                Phase::Watching => match ready!(mailbox.poll(waker))? {
+                    Delivery::Watch(response) => self.see(mailbox, &response)?,
+                    Delivery::Timer(_) | Delivery::LeaseEnded(_) => false,
+                },
+                Phase::Cut => {
+                    if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
+                        self.look_again(mailbox);
+                    }
+                    false
+                }
+            };
+            if is_gone {
+                return Poll::Ready(Ok(()));
             }
         }
     }
 }
 
-/// Waits until a lease has ended.
+/// Completes when a lease has ended.
 pub(super) struct LeaseLost {
     lease: LeaseId,
     is_asked: bool,
@@ -100,16 +139,13 @@ impl LeaseLost {
 }
 
 impl Wait<()> for LeaseLost {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<()>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         if !std::mem::replace(&mut self.is_asked, true) {
             mailbox.watch(&[WatchRequest::Lease(self.lease)]);
         }
         loop {
-            match ready!(mailbox.poll(waker)) {
-                Ok(Delivery::LeaseEnded(_)) => return Poll::Ready(Step::Done(Ok(()))),
-                Ok(Delivery::Watch(_)) => {}
-                Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                Err(error) => return Poll::Ready(Step::Done(Err(error))),
+            if let Delivery::LeaseEnded(_) = ready!(mailbox.poll(waker))? {
+                return Poll::Ready(Ok(()));
             }
         }
     }

@@ -9,6 +9,7 @@ mod enter;
 mod hold;
 mod lost;
 mod release;
+mod retry;
 mod shares;
 mod turn;
 // What users have of that.

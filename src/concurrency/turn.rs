@@ -1,55 +1,68 @@
-//! Waiting for one's turn in a queue of keys.
+//! Waiting for a key's turn in a queue.
 
 use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
 use super::call::poll_call;
+use super::retry::Retry;
 use crate::api::{
-    Delivery, EventType, Get, GetResponse, KeyRange, Revision, SortOrder, SortTarget, Txn, TxnOp,
+    Delivery, EventType, Get, GetResponse, KeyRange, KeyValue, Revision, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
 };
-use crate::client::{Call, Client, Mailbox, Step};
+use crate::client::{Call, Client, Mailbox};
 use crate::{Error, Result};
 
-/// The id of the watch on the own key; those on predecessors count from 1.
-const OWN: WatchId = WatchId::new(i64::MAX);
-
-/// The wait of a key among those of a range until all that were created before it are gone (R-LCK-4). It watches its
-/// immediate predecessor alone, so that a release wakes one waiter.
+/// The wait of a key among those of a range until all that go before it are gone (R-LCK-4). It watches its immediate
+/// predecessor alone, so that a release wakes one waiter.
 pub(crate) struct Turn {
     range: KeyRange,
     /// The key that waits, and its create revision.
     key: Bytes,
     revision: Revision,
-    /// Whether the wait is to end with the key.
-    is_strict: bool,
+    rules: Rules,
     phase: Phase,
-    /// How many predecessors were watched: the id of the newest watch.
-    watches: i64,
+    /// How often the watches were replaced. Each time they get new ids, so that a response to an earlier one is not mistaken
+    /// for one to the present ones.
+    generation: i64,
+    retry: Retry,
+}
+
+/// Which keys go before, and what ends the wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// etcd's: keys of lower create revisions go before; the wait ignores its own key (R-LCK-7).
+    Service,
+    /// Keys of one create revision go in key order (R-RNG-8), and the end of the wait's own key ends it.
+    Guard {
+        /// Whether other keys may have this create revision: only if another client put the key, in a txn that put several.
+        may_tie: bool,
+    },
 }
 
 enum Phase {
-    /// Asks which key is before.
+    /// Reads the predecessor.
     Looking(Call<GetResponse>),
-    /// Asks which key is before, and for the own one.
+    /// Reads the predecessor and its own key.
     LookingAtBoth(Call<TxnResponse>),
-    /// Watches that key.
+    /// Watches the predecessor, and for a guard its own key.
     Watching,
+    /// The backend ended a watch, and the next attempt is not due yet.
+    Cut,
 }
 
 impl Turn {
-    /// The services' wait: what becomes of the key meanwhile is none of its business (R-LCK-7).
+    /// The wait of the services.
     pub(crate) fn new(client: &Client, range: KeyRange, key: Bytes, revision: Revision) -> Self {
-        Self::begin(client, range, key, revision, false)
+        Self::begin(client, range, key, revision, Rules::Service)
     }
 
-    /// A guard's wait, which ends at once if its own key does.
+    /// The wait of a guard for a key that another client may have put.
     pub(crate) fn of_own(client: &Client, range: KeyRange, key: Bytes, revision: Revision) -> Self {
-        Self::begin(client, range, key, revision, true)
+        Self::begin(client, range, key, revision, Rules::Guard { may_tie: true })
     }
 
-    /// The same of a key that was just put, behind a predecessor that was there then.
+    /// The wait of a guard for a key that it has just put, behind a predecessor that was read with the put.
     pub(super) fn behind(
         mailbox: &Mailbox,
         range: KeyRange,
@@ -57,119 +70,164 @@ impl Turn {
         revision: Revision,
         predecessor: &[u8],
     ) -> Self {
-        let mut turn = Self { range, key, revision, is_strict: true, phase: Phase::Watching, watches: 0 };
+        let rules = Rules::Guard { may_tie: false };
+        let (phase, retry) = (Phase::Watching, Retry::default());
+        let mut turn = Self { range, key, revision, rules, phase, generation: 0, retry };
         turn.watch(mailbox, predecessor, revision);
         turn
     }
 
-    fn begin(client: &Client, range: KeyRange, key: Bytes, revision: Revision, is_strict: bool) -> Self {
-        let phase = look(client, &range, revision, is_strict.then_some(&key));
-        Self { range, key, revision, is_strict, phase, watches: 0 }
+    fn begin(client: &Client, range: KeyRange, key: Bytes, revision: Revision, rules: Rules) -> Self {
+        let (phase, retry) = (Phase::Cut, Retry::default());
+        let mut turn = Self { range, key, revision, rules, phase, generation: 0, retry };
+        turn.look(client);
+        turn
     }
 
-    /// Done when there is no predecessor; with an error if the wait cannot go on.
+    /// Completes when there is no predecessor, or with an error if the wait cannot go on.
     pub(crate) fn poll(
         &mut self,
         client: &Client,
         mailbox: &mut Mailbox,
         waker: Option<&Waker>,
-    ) -> Poll<Step<()>> {
+    ) -> Poll<Result<()>> {
+        if let Phase::Cut = self.phase {
+            self.look_again(client, mailbox);
+        }
         loop {
             let is_first = match &mut self.phase {
-                Phase::Looking(call) => match ready!(poll_call(call, mailbox, waker)) {
-                    None => return Poll::Ready(Step::TimedOut),
-                    Some(found) => found.map(|found| self.found(mailbox, &found)),
-                },
-                Phase::LookingAtBoth(call) => match ready!(poll_call(call, mailbox, waker)) {
-                    None => return Poll::Ready(Step::TimedOut),
-                    Some(found) => found.and_then(|found| self.found_both(mailbox, &found)),
-                },
-                Phase::Watching => match ready!(mailbox.poll(waker)) {
-                    Ok(Delivery::Timer(_)) => return Poll::Ready(Step::TimedOut),
-                    Ok(Delivery::LeaseEnded(_)) => Ok(false),
-                    Ok(Delivery::Watch(response)) => self.see(client, &response).map(|()| false),
-                    Err(error) => Err(error),
-                },
+                Phase::Looking(call) => {
+                    let found = ready!(poll_call(call, mailbox, waker))?;
+                    self.found(mailbox, found.kvs().first(), found.header().revision())
+                }
+                Phase::LookingAtBoth(call) => {
+                    let found = ready!(poll_call(call, mailbox, waker))?;
+                    self.found_both(mailbox, &found)?
+                }
+                Phase::Watching => {
+                    if let Delivery::Watch(response) = ready!(mailbox.poll(waker))? {
+                        self.see(client, mailbox, &response)?;
+                    }
+                    false
+                }
+                Phase::Cut => {
+                    if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
+                        self.look_again(client, mailbox);
+                    }
+                    false
+                }
             };
-            match is_first {
-                Ok(false) => {}
-                Ok(true) => return Poll::Ready(Step::Done(Ok(()))),
-                Err(error) => return Poll::Ready(Step::Done(Err(error))),
+            if is_first {
+                return Poll::Ready(Ok(()));
             }
         }
     }
 
-    /// Gives whether there is no predecessor, while the own key is still there.
+    /// Processes a guard's read. Returns whether there is no predecessor; fails if its own key is gone.
     fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
-        let [TxnOpResponse::Get(predecessor), TxnOpResponse::Get(own)] = found.responses() else {
-            panic!("two gets are answered as such, not with {found:?}");
+        let [TxnOpResponse::Get(earlier), TxnOpResponse::Get(own), ties @ ..] = found.responses() else {
+            panic!("gets are answered as gets, not with {found:?}");
         };
         if own.kvs().first().is_none_or(|kv| kv.create_revision() != self.revision) {
             return Err(Error::SessionExpired);
         }
-        Ok(self.found(mailbox, predecessor))
+        let tie = match ties {
+            [TxnOpResponse::Get(tie)] => tie.kvs().first(),
+            _ => None,
+        };
+        // No key gets this create revision any more: once there is no tie, there will be none.
+        self.rules = Rules::Guard { may_tie: tie.is_some() };
+        Ok(self.found(mailbox, tie.or_else(|| earlier.kvs().first()), found.header().revision()))
     }
 
-    /// Gives whether there is no predecessor; watches the one that there is.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
-        if let Some(predecessor) = found.kvs().first() {
-            self.watch(mailbox, predecessor.key(), found.header().revision());
+    /// Watches the predecessor. Returns whether there is none.
+    fn found(&mut self, mailbox: &Mailbox, predecessor: Option<&KeyValue>, seen_at: Revision) -> bool {
+        if let Some(predecessor) = predecessor {
+            self.watch(mailbox, predecessor.key(), seen_at);
         }
-        found.kvs().is_empty()
+        predecessor.is_none()
     }
 
-    /// Watches the predecessor, and the own key, from where they were seen, so that nothing falls in between.
+    /// Watches the predecessor, and for a guard its own key, from the revision after the read, so that no event is lost
+    /// between the two.
     fn watch(&mut self, mailbox: &Mailbox, predecessor: &[u8], seen_at: Revision) {
+        let is_guard = self.rules != Rules::Service;
         let mut requests = Vec::with_capacity(4);
-        if self.watches > 0 {
-            requests.push(WatchRequest::Cancel(WatchId::new(self.watches)));
+        if self.generation > 0 {
+            requests.push(WatchRequest::Cancel(self.predecessor_id()));
+            requests.extend(is_guard.then(|| WatchRequest::Cancel(self.own_id())));
         }
+        self.generation += 1;
         let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
-        if self.is_strict {
-            if self.watches > 0 {
-                requests.push(WatchRequest::Cancel(OWN));
-            }
-            requests.push(WatchRequest::Create(watch(&self.key).id(OWN)));
-        }
-        self.watches += 1;
-        let awaited = watch(predecessor).id(self.watches).waiter(self.key.clone());
+        requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
+        let awaited = watch(predecessor).id(self.predecessor_id()).waiter(self.key.clone());
         requests.push(WatchRequest::Create(awaited));
         mailbox.watch(&requests);
         self.phase = Phase::Watching;
     }
 
-    /// Looks again if the predecessor was deleted.
-    fn see(&mut self, client: &Client, response: &WatchResponse) -> Result<()> {
-        let id = response.watch_id();
-        if id != OWN && id.get() != self.watches {
+    fn predecessor_id(&self) -> WatchId {
+        WatchId::new(2 * self.generation)
+    }
+
+    fn own_id(&self) -> WatchId {
+        WatchId::new(2 * self.generation + 1)
+    }
+
+    /// Reads again if the predecessor was deleted, or the watch has ended.
+    fn see(&mut self, client: &Client, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<()> {
+        if let Some(refusal) = response.refusal() {
+            return Err(refusal);
+        }
+        let is_own = response.watch_id() == self.own_id();
+        if !is_own && response.watch_id() != self.predecessor_id() {
             return Ok(());
         }
         let is_gone = response.events().iter().any(|event| event.event_type() == EventType::Delete);
-        if is_gone && id == OWN {
-            return Err(Error::SessionExpired);
-        }
         let compacted = response.compact_revision();
-        if compacted.is_some() && !self.is_strict {
-            return Err(Error::Compacted { requested: self.revision, compacted });
-        }
-        // What was compacted before it was watched can no longer be seen, but what there is now can be read.
-        if is_gone || compacted.is_some() {
-            self.phase = look(client, &self.range, self.revision, self.is_strict.then_some(&self.key));
+        match self.rules {
+            Rules::Guard { .. } if is_gone && is_own => return Err(Error::SessionExpired),
+            Rules::Service if compacted.is_some() => {
+                return Err(Error::Compacted { requested: self.revision, compacted });
+            }
+            Rules::Service if response.canceled() => return Err(Error::WatcherLost),
+            // The events that were compacted cannot be watched any more, but the present keys can be read.
+            _ if is_gone || compacted.is_some() => self.look(client),
+            _ if response.canceled() => {
+                self.phase = Phase::Cut;
+                if self.retry.is_due(mailbox) {
+                    self.look(client);
+                }
+            }
+            _ => {}
         }
         Ok(())
     }
-}
 
-/// Asks for the newest key before a revision, and for the own key if the wait is to end with it.
-fn look(client: &Client, range: &KeyRange, revision: Revision, own: Option<&Bytes>) -> Phase {
-    let before = Revision::new(revision.get() - 1);
-    let newest = Get::range(range.clone()).sort(SortTarget::CreateRevision, SortOrder::Descend);
-    let newest = newest.max_create_revision(before).limit(1);
-    match own {
-        None => Phase::Looking(client.get(newest)),
-        Some(own) => {
-            let both = [TxnOp::Get(newest), TxnOp::get(own.clone())];
-            Phase::LookingAtBoth(client.txn(Txn::new().and_then(both)))
+    fn look_again(&mut self, client: &Client, mailbox: &Mailbox) {
+        self.retry.start(mailbox.now());
+        self.look(client);
+    }
+
+    /// Reads the newest key of those that go before, and for a guard its own key.
+    fn look(&mut self, client: &Client) {
+        // Saturates, since a token comes from the user.
+        let before = Revision::new(self.revision.get().saturating_sub(1));
+        let newest = Get::range(self.range.clone()).sort(SortTarget::CreateRevision, SortOrder::Descend);
+        let newest = newest.max_create_revision(before).limit(1);
+        let Rules::Guard { may_tie } = self.rules else {
+            self.phase = Phase::Looking(client.get(newest));
+            return;
+        };
+        let mut reads = vec![TxnOp::Get(newest), TxnOp::get(self.key.clone())];
+        if may_tie {
+            let lower = KeyRange::from_wire(self.range.start().to_vec(), self.key.clone());
+            let of_same_revision = Get::range(lower)
+                .min_create_revision(self.revision)
+                .max_create_revision(self.revision)
+                .sort(SortTarget::Key, SortOrder::Descend);
+            reads.push(TxnOp::Get(of_same_revision.limit(1)));
         }
+        self.phase = Phase::LookingAtBoth(client.txn(Txn::new().and_then(reads)));
     }
 }

@@ -4,12 +4,12 @@ use bytes::Bytes;
 
 use super::common::{degrade, grant, key_of, proclaim_txn, resign_txn};
 use super::messages::{CampaignRequest, CampaignResponse, LeaderKey};
-use crate::Error;
 use crate::api::{
     Compare, CompareOp, GrantResponse, LeaseId, Put, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
-use crate::client::{Call, Client, Mailbox, Step, Wait};
+use crate::client::{Call, Client, Mailbox, Wait};
 use crate::concurrency::{Turn, poll_call, queue_of};
+use crate::{Error, Result};
 
 /// A candidacy on its way.
 pub(super) struct Campaigning {
@@ -44,7 +44,7 @@ enum Phase {
     Over,
 }
 
-type Stepped = Poll<Step<Option<CampaignResponse>>>;
+type Stepped = Poll<Result<Option<CampaignResponse>>>;
 
 impl Campaigning {
     pub(super) fn new(client: &Client, request: CampaignRequest) -> Self {
@@ -91,52 +91,48 @@ impl Campaigning {
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Stepped {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(Ok(granted)) => self.enter(granted.id()),
-                Some(Err(error)) => return self.fail(error),
+                Ok(granted) => self.enter(granted.id()),
+                Err(error) => return self.fail(error),
             },
             Phase::Entering { key, lease, call } => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(Ok(entered)) => {
+                Ok(entered) => {
                     let (key, lease) = (key.clone(), *lease);
                     self.entered(key, lease, &entered)
                 }
-                Some(Err(error)) => return self.fail(error),
+                Err(error) => return self.fail(error),
             },
             Phase::Proclaiming { candidacy, call } => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(Ok(done)) if done.succeeded() => {
+                Ok(done) if done.succeeded() => {
                     let candidacy = candidacy.clone();
                     self.wait(candidacy)
                 }
-                Some(Ok(_)) => {
+                Ok(_) => {
                     self.withdraw();
                     return self.fail(Error::NotLeader);
                 }
-                Some(Err(error)) => {
+                Err(error) => {
                     self.withdraw();
                     return self.fail(error);
                 }
             },
             Phase::Waiting { candidacy, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
-                Step::Done(Ok(())) => {
+                Ok(()) => {
                     let candidacy = candidacy.clone();
                     self.phase = Phase::Won { candidacy: candidacy.clone() };
-                    return Poll::Ready(Step::Done(Ok(Some(candidacy))));
+                    return Poll::Ready(Ok(Some(candidacy)));
                 }
                 // The candidacy stays (R-ELH-2).
-                Step::Done(Err(error)) => return self.fail(error),
-                Step::TimedOut => return Poll::Ready(Step::TimedOut),
+                Err(error) => return self.fail(error),
             },
             Phase::Won { .. } | Phase::Over => panic!("a ticket is taken once"),
         };
         self.phase = next;
-        Poll::Ready(Step::Done(Ok(None)))
+        Poll::Ready(Ok(None))
     }
 
     fn fail(&mut self, error: Error) -> Stepped {
         self.phase = Phase::Over;
-        Poll::Ready(Step::Done(Err(degrade(error))))
+        Poll::Ready(Err(degrade(error)))
     }
 
     /// Gives the candidacy up, if its key is still the one that was put or found (R-ELC-6).
@@ -168,10 +164,10 @@ impl Campaigning {
 }
 
 impl Wait<CampaignResponse> for Campaigning {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<CampaignResponse>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<CampaignResponse>> {
         loop {
-            if let Some(step) = ready!(self.step(mailbox, waker)).transpose() {
-                return Poll::Ready(step);
+            if let Some(response) = ready!(self.step(mailbox, waker))? {
+                return Poll::Ready(Ok(response));
             }
         }
     }

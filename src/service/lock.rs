@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::common::{degrade, grant, key_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
-use crate::Error;
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
-use crate::client::{Call, Client, Mailbox, Step, Ticket, Wait};
+use crate::client::{Call, Client, Mailbox, Ticket, Wait};
 use crate::concurrency::{Entry, Turn, places, poll_call, queue_of};
+use crate::{Error, Result};
 
 /// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
 /// (R-LCK-1 to R-LCK-14).
@@ -99,18 +99,16 @@ fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
 }
 
 impl Locking {
-    /// Goes on by one phase. Gives the response, if that was the last.
-    fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<Option<LockResponse>>> {
+    /// Goes through one phase. Returns the response after the last one.
+    fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LockResponse>>> {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(Ok(granted)) => enter(&self.client, &self.name, granted.id()),
-                Some(Err(error)) => return self.fail(error),
+                Ok(granted) => enter(&self.client, &self.name, granted.id()),
+                Err(error) => return self.fail(error),
             },
             Phase::Entering { key, call } => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(Ok(entered)) => {
-                    let (own, oldest) = places(&entered);
+                Ok(entered) => {
+                    let (own, (oldest, _)) = places(&entered);
                     if own == oldest {
                         let (header, key) = (*entered.header(), key.clone());
                         return self.done(header, key);
@@ -120,26 +118,22 @@ impl Locking {
                         turn: Turn::new(&self.client, queue_of(&self.name), key.clone(), own),
                     }
                 }
-                Some(Err(error)) => return self.fail(error),
+                Err(error) => return self.fail(error),
             },
             Phase::Waiting { key, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
-                Step::Done(Ok(())) => {
-                    Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) }
-                }
-                Step::Done(Err(error)) => {
+                Ok(()) => Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) },
+                Err(error) => {
                     self.withdraw();
                     return self.fail(error);
                 }
-                Step::TimedOut => return Poll::Ready(Step::TimedOut),
             },
             Phase::Checking { key, call } => match ready!(poll_call(call, mailbox, waker)) {
-                None => return Poll::Ready(Step::TimedOut),
-                Some(Ok(found)) if found.count() > 0 => {
+                Ok(found) if found.count() > 0 => {
                     let (header, key) = (*found.header(), key.clone());
                     return self.done(header, key);
                 }
-                Some(Ok(_)) => return self.fail(Error::SessionExpired),
-                Some(Err(error)) => {
+                Ok(_) => return self.fail(Error::SessionExpired),
+                Err(error) => {
                     self.withdraw();
                     return self.fail(error);
                 }
@@ -147,17 +141,17 @@ impl Locking {
             Phase::Got { .. } | Phase::Over => panic!("a ticket is taken once"),
         };
         self.phase = next;
-        Poll::Ready(Step::Done(Ok(None)))
+        Poll::Ready(Ok(None))
     }
 
-    fn done(&mut self, header: ResponseHeader, key: Bytes) -> Poll<Step<Option<LockResponse>>> {
+    fn done(&mut self, header: ResponseHeader, key: Bytes) -> Poll<Result<Option<LockResponse>>> {
         self.phase = Phase::Got { key: key.clone() };
-        Poll::Ready(Step::Done(Ok(Some(LockResponse { header, key }))))
+        Poll::Ready(Ok(Some(LockResponse { header, key })))
     }
 
-    fn fail(&mut self, error: Error) -> Poll<Step<Option<LockResponse>>> {
+    fn fail(&mut self, error: Error) -> Poll<Result<Option<LockResponse>>> {
         self.phase = Phase::Over;
-        Poll::Ready(Step::Done(Err(degrade(error))))
+        Poll::Ready(Err(degrade(error)))
     }
 
     /// Deletes the key that was waited with, whoever made it (R-LCK-9).
@@ -178,10 +172,10 @@ impl Locking {
 }
 
 impl Wait<LockResponse> for Locking {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Step<LockResponse>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<LockResponse>> {
         loop {
-            if let Some(step) = ready!(self.step(mailbox, waker)).transpose() {
-                return Poll::Ready(step);
+            if let Some(response) = ready!(self.step(mailbox, waker))? {
+                return Poll::Ready(Ok(response));
             }
         }
     }

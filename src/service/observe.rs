@@ -113,26 +113,20 @@ impl Observer {
 impl Follow for Following {
     type Item = LeaderResponse;
 
-    fn poll(
-        &mut self,
-        mailbox: &mut Mailbox,
-        waker: Option<&Waker>,
-    ) -> Poll<Option<Result<Option<LeaderResponse>>>> {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderResponse>>> {
         loop {
             if let Some(received) = self.ready.pop_front() {
-                return Poll::Ready(Some(received.map(Some)));
+                return Poll::Ready(received.map(Some));
             }
             match &mut self.phase {
-                Phase::Ended => return Poll::Ready(Some(Ok(None))),
+                Phase::Ended => return Poll::Ready(Ok(None)),
                 Phase::Reading(call) => match ready!(poll_call(call, mailbox, waker)) {
-                    None => return Poll::Ready(None),
-                    Some(Ok(found)) => self.found(mailbox, &found),
-                    Some(Err(error)) => self.end(error),
+                    Ok(found) => self.found(mailbox, &found),
+                    Err(error) => self.end(error),
                 },
                 Phase::Awaiting | Phase::Following => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
-                    Ok(Delivery::LeaseEnded(_)) => {}
-                    Ok(Delivery::Timer(_)) => return Poll::Ready(None),
+                    Ok(Delivery::LeaseEnded(_) | Delivery::Timer(_)) => {}
                     Err(error) => self.end(error),
                 },
             }
@@ -190,9 +184,11 @@ impl Following {
     }
 
     fn see(&mut self, mailbox: &Mailbox, response: &WatchResponse) {
-        if response.watch_id().get() != self.watches {
+        let is_refused = response.refusal().is_some();
+        if !is_refused && response.watch_id().get() != self.watches {
             return;
         }
+        // etcd's stream ends without an error, however its watch ended.
         if response.canceled() {
             self.phase = Phase::Ended;
             return;

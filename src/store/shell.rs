@@ -228,7 +228,8 @@ impl Shell {
 
     pub(super) fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
         let stream = *inbox.stream().get()?;
-        self.read_state(|state| Ok(state.engine.lag(stream, id).filter(|_| state.owns(stream, inbox)))).ok()?
+        self.read_state(|state| Ok(state.engine.lag(stream, id).filter(|_| state.owns(stream, inbox))))
+            .ok()?
     }
 
     /// Makes every later command and query fail, frees what is held, and tells all who wait.
