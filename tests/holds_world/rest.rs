@@ -86,6 +86,7 @@ impl World {
     pub(super) fn rest(&mut self) {
         loop {
             self.stepped.settle();
+            let before = self.stepped.steps_taken();
             for waiter in std::mem::take(&mut self.waiting) {
                 self.look_of(waiter);
             }
@@ -96,7 +97,8 @@ impl World {
                     self.received(place, received)
                 } {}
             }
-            if self.stepped.is_settled() {
+            // A poll that blocks takes steps itself, which may wake a waiter that was polled before.
+            if self.stepped.is_settled() && self.stepped.steps_taken() == before {
                 break;
             }
         }

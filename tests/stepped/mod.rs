@@ -41,6 +41,7 @@ struct State {
     /// Those that are not at their end, by the number they were given.
     tasks: Vec<(u64, Task)>,
     numbered: u64,
+    taken: u64,
     woken: Vec<u64>,
     /// The calls that failed, of those that give a key back.
     failed: Vec<String>,
@@ -84,6 +85,7 @@ impl Stepped {
             calls: Vec::new(),
             tasks: Vec::new(),
             numbered: 0,
+            taken: 0,
             woken: Vec::new(),
             failed: Vec::new(),
         };
@@ -141,9 +143,15 @@ impl Stepped {
         self.with(|state| state.failed.iter().any(|call| call.contains(&key)))
     }
 
+    /// How many steps were taken so far.
+    pub(crate) fn steps_taken(&self) -> u64 {
+        self.with(|state| state.taken)
+    }
+
     fn take(&self, which: impl FnOnce(&mut State) -> usize) -> bool {
         let next = self.with(|state| {
             let which = if state.steps() == 0 { return None } else { which(state) };
+            state.taken += 1;
             Some(state.next(which))
         });
         match next {
