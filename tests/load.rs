@@ -5,9 +5,12 @@ mod support;
 
 use std::io::{self, Read};
 
-use leasehold::{Alarm, AlarmRequest, AlarmType, Engine, EngineConfig, Grant, LoadError, Store, Timestamp};
-use shorthand::{delete, grant, manual, put, put_leased, secs};
-use support::save_format::{crc, framed, payload};
+use leasehold::{
+    Alarm, AlarmRequest, AlarmType, Engine, EngineConfig, Error, Grant, LoadError, ManualClock, Store,
+    Timestamp,
+};
+use shorthand::{at, delete, events, grant, manual, put, put_leased, secs};
+use support::save_format::{CURRENT_LEN, FORMAT, crc, framed, payload};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
     Engine::load(EngineConfig::default(), Timestamp::from_nanos(5), save)
@@ -44,9 +47,45 @@ fn example() -> Vec<u8> {
 fn the_format_is_as_written_down() {
     let save = example();
     load(&save).unwrap().check_invariants();
-    assert_eq!(framed(1, &payload(&save), 65_536), save);
-    load(&framed(1, &payload(&save), 1)).unwrap();
+    assert_eq!(framed(FORMAT, &payload(&save), 65_536), save);
+    load(&framed(FORMAT, &payload(&save), 1)).unwrap();
     assert_eq!(crc(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
+}
+
+/// The file was written when format 1 was the newest.
+#[test]
+fn save_of_format_1_is_loaded() {
+    let save = include_bytes!("saves/format-1.leasehold");
+    let store = Store::builder().clock(ManualClock::new()).load(&save[..]).expect("the save is sound");
+    assert_eq!(
+        events(&store, 4),
+        [
+            "put a=1 4/4/1",
+            "delete old 4",
+            "put b=2 4/4/1",
+            "put old=2 5/5/1",
+            "put c=leased 6/6/1 #7",
+            "put d=standing 7/7/1 #1",
+            "put a=2 4/8/2",
+            "delete b 9"
+        ]
+    );
+    assert_eq!(store.hash_kv(0).unwrap().hash(), 517_254_341);
+    let status = store.status().unwrap();
+    assert_eq!((status.header().revision(), status.compact_revision()), (at(9), Some(at(4))));
+    assert_eq!((status.keys(), status.versions(), status.leases()), (4, 8, 2));
+    for (lease, left) in [(7, 7), (1, 58)] {
+        assert_eq!(store.time_to_live(lease, false).unwrap().ttl(), Some(secs(left)));
+    }
+    assert_eq!(store.grant(secs(5)).err(), Some(Error::Corrupt), "both alarms are active");
+
+    let mut again = Vec::new();
+    store.save(&mut again).unwrap();
+    assert_eq!(
+        framed(1, &payload(&again)[CURRENT_LEN..], 65_536),
+        save,
+        "format 2 adds the current revision"
+    );
 }
 
 #[test]
@@ -73,10 +112,10 @@ fn every_flipped_bit_is_found() {
 
 #[test]
 fn newer_saves_and_other_files_are_refused() {
-    let newer = framed(2, b"whatever it is", 100);
+    let newer = framed(3, b"of a later version", 100);
     let refused = load(&newer).unwrap_err();
-    assert!(matches!(refused, LoadError::NewerVersion { found: 2, known: 1 }));
-    assert_eq!(refused.to_string(), "saved in format 2, which is newer than format 1, the newest known");
+    assert!(matches!(refused, LoadError::NewerVersion { found: 3, known: 2 }));
+    assert_eq!(refused.to_string(), "saved in format 3, which is newer than format 2, the newest known");
     assert_eq!(corrupt(&framed(0, b"", 1)), "the version of the format");
     for other in [&b"x"[..], b"#!/bin/sh\nexit 0\n", &[0; 100], b"\x89leasehold\n", b"\x89PNG\r\n\x1a\n"] {
         assert!(matches!(load(other), Err(LoadError::NotASave)), "{other:?}");
@@ -88,7 +127,7 @@ fn newer_saves_and_other_files_are_refused() {
 #[test]
 fn chunks_are_bound_to_their_place() {
     let payload = payload(&example());
-    let save = framed(1, &payload, 64);
+    let save = framed(FORMAT, &payload, 64);
     let chunk = |n: usize| &save[20 + n * 72..20 + (n + 1) * 72];
     let without = [&save[..20], &save[20 + 72..]].concat();
     assert_eq!(corrupt(&without), "a checksum");
@@ -96,10 +135,16 @@ fn chunks_are_bound_to_their_place() {
     assert_eq!(corrupt(&twice), "a checksum");
     let swapped = [&save[..20], chunk(1), chunk(0), &save[20 + 144..]].concat();
     assert_eq!(corrupt(&swapped), "a checksum");
-    assert_eq!(corrupt(&framed(1, &payload[..payload.len() - 1], 64)), "it ends before its last version");
-    assert_eq!(corrupt(&framed(1, &[&payload[..], b"x"].concat(), 64)), "it goes on after its last version");
     assert_eq!(
-        corrupt(&framed(1, &[&payload[..], b"x"].concat(), payload.len())),
+        corrupt(&framed(FORMAT, &payload[..payload.len() - 1], 64)),
+        "it ends before its last version"
+    );
+    assert_eq!(
+        corrupt(&framed(FORMAT, &[&payload[..], b"x"].concat(), 64)),
+        "it goes on after its last version"
+    );
+    assert_eq!(
+        corrupt(&framed(FORMAT, &[&payload[..], b"x"].concat(), payload.len())),
         "it goes on after its last version"
     );
     let mut long = save.clone();

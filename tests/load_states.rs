@@ -12,7 +12,7 @@ use leasehold::{
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use shorthand::secs;
-use support::save_format::{CREATE, LEASE, State, VERSION, Version, framed, payload, version};
+use support::save_format::{CREATE, FORMAT, LEASE, State, VERSION, Version, framed, payload, version};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
     Engine::load(EngineConfig::default(), Timestamp::from_nanos(5), save)
@@ -43,10 +43,11 @@ fn a_state_that_could_be_is_loaded() {
     engine.advance(Timestamp::ORIGIN + secs(20));
     engine.check_invariants();
     assert_eq!(engine.status().keys(), 2);
-    let mut versionless = State { versions: Vec::new(), ..State::good() };
-    for compacted in [-1, 0, 1] {
-        versionless.compacted = compacted;
-        load(&versionless.save()).unwrap().check_invariants();
+    for format in [1, FORMAT] {
+        for compacted in [-1, 0, 1] {
+            let versionless = State { format, current: 1, compacted, versions: Vec::new(), ..State::good() };
+            load(&versionless.save()).unwrap().check_invariants();
+        }
     }
 }
 
@@ -152,12 +153,7 @@ fn a_version_that_cannot_be_is_refused() {
         state.versions[*at] = wrong.clone();
         assert_eq!(corrupt(&state.save()), *what, "{wrong:?}");
     }
-    let mut state = State::good();
-    state.versions.truncate(1);
-    assert_eq!(corrupt(&state.save()), "no version at the compacted revision");
-    state.versions.clear();
-    assert_eq!(corrupt(&state.save()), "no version at the compacted revision");
-    let mut state = State::good();
+    let mut state = State { format: 1, ..State::good() };
     state.versions.drain(1..3);
     assert_eq!(corrupt(&state.save()), "the order of versions");
     let mut state = State::good();
@@ -171,25 +167,62 @@ fn a_version_that_cannot_be_is_refused() {
     }
 }
 
-/// Counts and lengths beyond all measure cost no memory: what they announce is not there.
+/// A bumped revision has no version. A save has the current revision since format 2, so a missing version is found.
+#[test]
+fn current_revision_without_its_version_is_refused() {
+    let compacted_at_bumped = |format, current| {
+        let versions = vec![version("old", [2, 4, 2, 7], 3)];
+        State { format, current, compacted: 5, versions, ..State::good() }.save()
+    };
+    load(&compacted_at_bumped(FORMAT, 5)).unwrap().check_invariants();
+    for current in [i64::MIN, -1, 0, 4, 6, i64::MAX] {
+        assert_eq!(corrupt(&compacted_at_bumped(FORMAT, current)), "the current revision", "{current}");
+    }
+    assert_eq!(corrupt(&compacted_at_bumped(1, 5)), "no version at the compacted revision");
+    for current in [1, 6, 8] {
+        assert_eq!(corrupt(&State { current, ..State::good() }.save()), "the current revision");
+    }
+    let uncompacted = State { compacted: -1, versions: Vec::new(), ..State::good() };
+    for current in [0, 2] {
+        assert_eq!(corrupt(&State { current, ..uncompacted.clone() }.save()), "the current revision");
+    }
+}
+
+/// Revisions may be missing up to the compacted one, which a bump raised, and not above it.
+#[test]
+fn gap_above_compacted_revision_is_refused() {
+    let bumped_to_9 = |mod_revision: i64, sub| {
+        let versions =
+            vec![version("old", [2, 4, 2, 7], 3), version("new", [mod_revision, mod_revision, 1, 0], sub)];
+        State { current: 10, compacted: 9, versions, ..State::good() }.save()
+    };
+    let engine = load(&bumped_to_9(10, 0)).unwrap();
+    engine.check_invariants();
+    assert_eq!(engine.events(Revision::new(9)).unwrap().count(), 1);
+    for (mod_revision, sub) in [(10, 1), (11, 0), (12, 0)] {
+        assert_eq!(corrupt(&bumped_to_9(mod_revision, sub)), "the order of versions", "{mod_revision}/{sub}");
+    }
+}
+
 /// Found by fuzzing. Lease 2 was said to be the only one granted while the counter of ids had passed 1: the next grant then
 /// passed 2 as well without another having been made, and the save of that was refused.
 #[test]
 fn the_counter_of_lease_ids_does_not_run_ahead_of_the_grants() {
     let lease = (2, (10, 0), 0, 0, (10, 0));
-    let state = State { compacted: -1, next_id: 2, next_sequence: 1, leases: vec![lease], ..State::good() };
-    let state = State { alarms: Vec::new(), versions: Vec::new(), ..state };
+    let state = State { current: 1, compacted: -1, next_id: 2, next_sequence: 1, ..State::good() };
+    let state = State { leases: vec![lease], alarms: Vec::new(), versions: Vec::new(), ..state };
     assert_eq!(corrupt(&state.save()), "the counter of lease ids");
     load(&State { next_sequence: 2, ..state }.save()).unwrap();
 }
 
+/// Counts and lengths beyond all measure cost no memory: what they announce is not there.
 #[test]
 fn lengths_are_not_believed() {
     let good = payload(&State::good().save());
-    for (at, width) in [(24, 8), (32, 8), (40, 8), (good.len() - 13, 4), (good.len() - 9, 4)] {
+    for (at, width) in [(32, 8), (40, 8), (48, 8), (good.len() - 13, 4), (good.len() - 9, 4)] {
         let mut long = good.clone();
         long[at..at + width].fill(0xff);
-        assert!(!corrupt(&framed(1, &long, 1000)).is_empty());
+        assert!(!corrupt(&framed(FORMAT, &long, 1000)).is_empty());
     }
 }
 
@@ -207,7 +240,7 @@ fn whatever_is_loaded_is_a_store() {
         for (at, byte) in changes {
             bytes[at] = byte;
         }
-        let Ok(mut engine) = load(&framed(1, &bytes, 65_536)) else {
+        let Ok(mut engine) = load(&framed(FORMAT, &bytes, 65_536)) else {
             return Ok(());
         };
         loaded.set(loaded.get() + 1);

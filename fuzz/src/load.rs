@@ -9,7 +9,7 @@ use leasehold::{Engine, EngineConfig, LoadError, Timestamp};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::choices::Choices;
-use super::support::save_format::{framed, payload};
+use super::support::save_format::{CURRENT_LEN, FORMAT, framed, payload};
 use super::totals::{AtExit, Counts};
 
 /// Counts what is allocated, so that a length that was read and believed is noticed.
@@ -21,9 +21,6 @@ const BYTES_AT_ONCE: usize = 1 << 20;
 
 /// For what keeping a byte of a save takes, growing as it comes.
 const BYTES_A_BYTE: usize = 100;
-
-/// The version of the format.
-const FORMAT: u32 = 1;
 
 /// What a chunk of a save has at the most.
 const CHUNK_MAX: usize = 64 * 1024;
@@ -40,12 +37,17 @@ pub fn run(data: &[u8]) {
         match choices.below(4) {
             0 => try_save(&choices.rest(), &mut choices, counts),
             1 => {
-                let chunk = chunk(&mut choices);
-                try_save(&framed(FORMAT, &choices.rest(), chunk), &mut choices, counts);
+                let (format, chunk) = (format(&mut choices), chunk(&mut choices));
+                try_save(&framed(format, &choices.rest(), chunk), &mut choices, counts);
             }
             _ => try_changed(&mut choices, counts),
         }
     });
+}
+
+/// Returns a format that can be read.
+fn format(choices: &mut Choices<'_>) -> u32 {
+    1 + u32::from(choices.below(FORMAT as u8))
 }
 
 /// How long chunks are: not so short that their checksums, reckoned the simple way, are all that takes time.
@@ -56,7 +58,7 @@ fn chunk(choices: &mut Choices<'_>) -> usize {
 /// Saves a store, and loads that, once as it is, and once changed in places, with checksums that are right.
 fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
     let changes: Vec<[u8; 4]> = (0..choices.below(5)).map(|_| [0; 4].map(|_: u8| choices.byte())).collect();
-    let chunk = chunk(choices);
+    let (format, chunk) = (format(choices), chunk(choices));
     let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     for _ in 0..choices.below(40) {
         commands::step(&mut engine, choices, counts);
@@ -64,14 +66,18 @@ fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
     let saved = save(&engine);
     let mut payload = payload(&saved);
     assert_eq!(framed(FORMAT, &payload, CHUNK_MAX), saved, "the format is understood");
-    let loaded = load(&saved, engine.now(), counts).expect("what was saved can be loaded");
-    assert_eq!(loaded.state_hash(), engine.state_hash(), "what was loaded is what was saved");
+    if format == 1 {
+        payload.drain(..CURRENT_LEN);
+    }
+    let saved = framed(format, &payload, CHUNK_MAX);
+    let loaded = load(&saved, engine.now(), counts).expect("a save can be loaded");
+    assert_eq!(loaded.state_hash(), engine.state_hash(), "a loaded engine equals the saved one");
     for change in changes {
         if !payload.is_empty() {
             alter(&mut payload, change);
         }
     }
-    try_save(&framed(FORMAT, &payload, chunk), choices, counts);
+    try_save(&framed(format, &payload, chunk), choices, counts);
 }
 
 /// Changes the payload, which is not empty, in one way at one place.

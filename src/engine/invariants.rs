@@ -70,15 +70,19 @@ impl Engine {
     fn check_history(&self) {
         let history = &self.keys.history;
         let compacted = self.keys.floor();
-        let mut before = (Revision::new(0), 0);
+        let mut before = None;
         let mut count = 0;
         for kv in history.iter_from(history.start()) {
             let at = (kv.mod_revision(), kv.sub());
-            let follows = count == 0 || at == (before.0, before.1 + 1) || at == (before.0.next(), 0);
-            // What a compaction dropped of its own revision is not saved.
-            let after_dropped = kv.mod_revision() == compacted && at > before;
-            assert!(follows || after_dropped, "invariant 3: history ascends without gaps");
-            before = at;
+            let follows = match before {
+                // A compacted revision that a bump made has no change.
+                None => at.0 <= compacted || at == (compacted.max(Revision::new(1)).next(), 0),
+                // A save omits the changes that a compaction dropped from the compacted revision.
+                Some(before) if at.0 == compacted => at > before,
+                Some((revision, sub)) => at == (revision, sub + 1) || at == (revision.next(), 0),
+            };
+            assert!(follows, "invariant 3: history ascends without gaps");
+            before = Some(at);
             count += 1;
             if kv.mod_revision() > compacted {
                 let slot = self.keys.index.find(kv.key()).map(|slot| self.keys.slot(slot));
@@ -90,6 +94,12 @@ impl Engine {
             }
         }
         assert_eq!(count, history.end() - history.start(), "invariant 3: history holds each position");
+        let newest = before.map_or(Revision::new(1), |(revision, _)| revision);
+        assert_eq!(
+            self.keys.current(),
+            newest.max(compacted),
+            "invariant 3: the current revision is the newest in history or the compacted one"
+        );
         for (_, slot) in self.keys.index.iter() {
             for kv in self.keys.slot(slot).versions().filter(|kv| kv.mod_revision() > compacted) {
                 let position = history.position_of(kv.mod_revision()) + u64::from(kv.sub());

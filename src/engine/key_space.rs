@@ -208,6 +208,11 @@ impl KeySpace {
         self.hold(self.index.hash(kv.key()), found, kv);
     }
 
+    /// Takes over the saved current revision, after all versions.
+    pub(super) fn restore_current(&mut self, current: Revision) {
+        self.current = current;
+    }
+
     /// Adds a version to its key. The hash matters only to a key that is new.
     fn hold(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.count_version(&kv);

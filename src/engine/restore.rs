@@ -1,5 +1,5 @@
-//! An engine made of what was saved of another. Nothing of that is believed: what no engine could have come to is refused,
-//! so that the invariants hold of whatever is restored.
+//! Restoring an engine from a save. The input is untrusted: states that no engine can reach are rejected, so the invariants
+//! hold for every restored engine.
 
 use super::auto_compaction::AutoCompactor;
 use super::capacity::Alarms;
@@ -11,39 +11,45 @@ use super::snapshot::{Heading, SavedLease, SavedRenewal};
 use super::{Engine, EngineConfig};
 use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
 
-/// What is counted one by one never comes as far as this.
+/// A bound that revisions and counters of an engine never reach.
 const COUNT_END: u64 = 1 << 62;
 
-/// Which part of what was saved cannot be.
+/// The part of a save that no engine can reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Inconsistent(pub(crate) &'static str);
 
-/// An engine in the making. It takes leases by their sequence, alarms in ascending order, and versions by their
-/// revisions; then it is started.
+/// Builds an engine from a save: leases by ascending sequence, then ascending alarms, then versions by ascending revision,
+/// then [`start`](Self::start).
 #[derive(Debug)]
 pub(crate) struct Restore {
     config: EngineConfig,
+    /// The current revision. `None` in format 1, where the newest version has it.
+    current: Option<Revision>,
     heading: Heading,
     leases: Vec<SavedLease>,
     alarms: Alarms,
     keys: KeySpace,
-    /// The revision of the last version, and its position in that.
+    /// The revision of the last version and its position in the revision.
     last: (Revision, u32),
 }
 
 impl Restore {
-    pub(crate) fn new(config: EngineConfig, heading: Heading) -> Result<Self, Inconsistent> {
+    pub(crate) fn new(
+        config: EngineConfig,
+        current: Option<Revision>,
+        heading: Heading,
+    ) -> Result<Self, Inconsistent> {
         let Heading { compacted, next_lease_id, next_lease_sequence } = heading;
         let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
         check(compacted.is_none_or(is_possible), "the compacted revision")?;
         check(next_lease_sequence < COUNT_END, "the number of leases granted")?;
-        // The counter passes over ids that leases have, each of which was granted.
+        // Each id below the counter was granted.
         let passed = next_lease_id.checked_sub(1).and_then(|passed| u64::try_from(passed).ok());
         check(passed.is_some_and(|passed| passed <= next_lease_sequence), "the counter of lease ids")?;
         let mut keys = KeySpace::new(KeyHasher::new(config.hash_seed));
         keys.compacted = compacted;
         let last = (keys.current(), 0);
-        Ok(Self { config, heading, leases: Vec::new(), alarms: Alarms::default(), keys, last })
+        Ok(Self { config, current, heading, leases: Vec::new(), alarms: Alarms::default(), keys, last })
     }
 
     pub(crate) fn lease(&mut self, lease: SavedLease) -> Result<(), Inconsistent> {
@@ -77,7 +83,7 @@ impl Restore {
         if fields.version == 0 {
             let is_empty = fields.create_revision == Revision::new(0) && fields.lease == LeaseId::NONE;
             check(is_empty && value.is_empty(), "a tombstone")?;
-            // At the compacted revision a tombstone is retained without what it superseded.
+            // At the compacted revision, a tombstone is retained without the version that it superseded.
             let is_first = fields.mod_revision == self.keys.floor();
             check(is_first || before.is_some_and(|kv| !kv.is_tombstone()), "a tombstone of nothing")?;
         } else if let Some(before) = before.filter(|kv| !kv.is_tombstone()) {
@@ -92,29 +98,47 @@ impl Restore {
         Ok(())
     }
 
-    /// Versions ascend, and above the compacted revision without gaps.
+    /// Checks that versions ascend, and that revisions above the compacted one have no gaps.
     fn check_place(&self, fields: &Fields) -> Result<(), Inconsistent> {
         let (revision, sub) = self.last;
         let place = (fields.mod_revision, fields.sub);
-        let follows = if fields.mod_revision > self.keys.floor() {
-            place == (revision, sub + 1) || place == (revision.next(), 0)
+        let floor = self.keys.floor();
+        let follows = if fields.mod_revision > floor {
+            // A store that was compacted at a bumped revision has no version of it. Format 1 has no bumped revisions.
+            let before = if self.current.is_some() { revision.max(floor) } else { revision };
+            place == (revision, sub + 1) || place == (before.next(), 0)
         } else {
             place > self.last
         };
-        // No transaction makes changes at the first revision, and none has one after the last position.
+        // The first revision has no changes. The last position has none, so that counting does not overflow.
         let is_possible = fields.mod_revision > Revision::new(1) && fields.sub < u32::MAX;
         check(follows && is_possible, "the order of versions")
     }
 
-    /// The engine, whose time begins at `now`.
-    pub(crate) fn start(self, now: Timestamp) -> Result<Engine, Inconsistent> {
-        let current = self.keys.current();
-        check(self.keys.floor() <= current, "no version at the compacted revision")?;
-        // Each id that the counter has passed was granted, and so was each lease whose id it has not.
+    /// Takes over the current revision. It is the newest version's or the compacted one, as invariant 3 says.
+    fn restore_current(&mut self) -> Result<(), Inconsistent> {
+        let newest = self.keys.current();
+        let latest = newest.max(self.keys.floor());
+        match self.current {
+            Some(current) => check(current == latest, "the current revision")?,
+            None => check(newest == latest, "no version at the compacted revision")?,
+        }
+        self.keys.restore_current(latest);
+        Ok(())
+    }
+
+    /// Checks that each id below the counter was granted, and each lease with another id.
+    fn check_lease_ids(&self) -> Result<(), Inconsistent> {
         let passed = 1..self.heading.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
         let granted = (passed.end - passed.start).unsigned_abs() + others;
-        check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")?;
+        check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")
+    }
+
+    /// Returns the engine, whose time begins at `now`.
+    pub(crate) fn start(mut self, now: Timestamp) -> Result<Engine, Inconsistent> {
+        self.restore_current()?;
+        self.check_lease_ids()?;
         let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
         lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
         for lease in self.leases {
@@ -126,7 +150,7 @@ impl Restore {
             attached.iter().all(|&(lease, _)| lessor.exists(lease)),
             "a key of a lease that does not exist",
         )?;
-        let compactor = |mode| AutoCompactor::new(mode, current, now);
+        let compactor = |mode| AutoCompactor::new(mode, self.keys.current(), now);
         let mut engine = Engine::new(self.config, now);
         engine.auto_compactor = self.config.auto_compaction.and_then(compactor);
         (engine.keys, engine.lessor, engine.alarms) = (self.keys, lessor, self.alarms);
@@ -137,7 +161,7 @@ impl Restore {
     }
 }
 
-/// The keys that exist and have a lease.
+/// Returns the keys that exist and have a lease.
 fn attached(keys: &KeySpace) -> Vec<(LeaseId, SlotId)> {
     let leased = |slot| Some((keys.slot(slot).live()?.lease(), slot));
     let slots = keys.index.iter().filter_map(|(_, slot)| leased(slot));
@@ -151,7 +175,7 @@ fn resumed(renewal: SavedRenewal, now: Timestamp) -> Renewal {
     }
 }
 
-/// Whether a version is the one after `before` in its generation.
+/// Returns whether a version follows `before` in its generation.
 fn continues(before: &KeyValue, fields: &Fields) -> bool {
     fields.create_revision == before.create_revision()
         && fields.version == before.version() + 1
@@ -162,7 +186,7 @@ fn begins(fields: &Fields) -> bool {
     fields.version == 1 && fields.create_revision == fields.mod_revision
 }
 
-/// Whether there is a generation that has such a version, of which each has a revision of its own.
+/// Returns whether a generation can have such a version, when each of its versions has a different revision.
 fn is_in_generation(fields: &Fields) -> bool {
     let since_created = fields.mod_revision.get().saturating_sub(fields.create_revision.get());
     begins(fields)

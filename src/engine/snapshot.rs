@@ -1,4 +1,4 @@
-//! What has to be saved of an engine, for another to answer as it does.
+//! The part of an engine's state that a save holds.
 
 use std::time::Duration;
 
@@ -7,22 +7,23 @@ use super::key_space::KeySpace;
 use super::lessor::{Lease, Renewal};
 use crate::api::{Alarm, KeyValue, LeaseId, Revision, Timestamp};
 
-/// The state of an engine at the time told last, but for what it is configured with, and for what its automatic compactor
-/// saw. Taking it copies no key and no value.
+/// An engine's state at its latest time, without its configuration and the samples of its automatic compactor. Keys and
+/// values are shared with the engine.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
+    pub(crate) current: Revision,
     pub(crate) heading: Heading,
-    /// In the order in which they were granted.
+    /// Leases by ascending sequence.
     pub(crate) leases: Vec<SavedLease>,
-    /// Ascending.
+    /// Alarms in ascending order.
     pub(crate) alarms: Vec<Alarm>,
-    /// The retained versions of all keys from before the compacted revision, in no order.
+    /// The retained versions from before the compacted revision, in no order.
     pub(crate) old: Vec<KeyValue>,
-    /// Those since, in the order in which they were made.
+    /// The retained versions from the compacted revision on, in the order of history.
     pub(crate) changes: Vec<KeyValue>,
 }
 
-/// What stands alone. The current revision is that of the newest version.
+/// The compacted revision and the counters of leases.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heading {
     pub(crate) compacted: Option<Revision>,
@@ -38,31 +39,37 @@ pub(crate) struct SavedLease {
     pub(crate) renewal: SavedRenewal,
 }
 
-/// How a lease is kept alive, told without the clock's time.
+/// How a lease is kept alive, without an instant of the saved clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SavedRenewal {
-    /// By its client: it ends after so long, which is the TTL at the most.
+    /// The lease expires after `remaining`, which is at most the TTL.
     ByHand { remaining: Duration },
-    /// By itself: the last renewal was so long ago, which is less than the interval between two.
+    /// The last standing renewal was `elapsed` ago, which is less than the renewal interval.
     Standing { elapsed: Duration },
 }
 
 impl Engine {
-    /// What has to be saved. It visits all that is held.
+    /// Takes a snapshot. Visits every version.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let (next_lease_id, next_lease_sequence) = self.lessor.counters();
         let heading = Heading { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
         let mut leases: Vec<_> = self.lessor.iter().map(|lease| lease.saved(self.now)).collect();
         leases.sort_unstable_by_key(|lease| lease.sequence);
-        let (old, changes) = (self.keys.old_versions(), self.keys.changes_retained());
-        Snapshot { heading, leases, alarms: self.alarms.iter().collect(), old, changes }
+        Snapshot {
+            current: self.keys.current(),
+            heading,
+            leases,
+            alarms: self.alarms.iter().collect(),
+            old: self.keys.old_versions(),
+            changes: self.keys.changes_retained(),
+        }
     }
 }
 
 impl Lease {
     fn saved(&self, now: Timestamp) -> SavedLease {
         let renewal = match self.renewal {
-            // At the end of time, where instants stop, how long a lease lives is no longer known.
+            // A deadline at the end of time was clamped, so the remaining time is unknown.
             Renewal::ByHand { deadline: Timestamp::MAX } => SavedRenewal::ByHand { remaining: self.ttl },
             Renewal::ByHand { deadline } => SavedRenewal::ByHand { remaining: deadline.since(now) },
             Renewal::Standing { since, elapsed } => {
@@ -74,8 +81,8 @@ impl Lease {
 }
 
 impl KeySpace {
-    /// The versions that a compaction retained and history does not have: of each key that existed then and was not
-    /// changed at the compacted revision, one.
+    /// Returns the retained versions that history does not have: one for each key that existed at the compacted
+    /// revision and was last changed before it.
     fn old_versions(&self) -> Vec<KeyValue> {
         let Some(floor) = self.compacted() else {
             return Vec::new();
@@ -84,7 +91,7 @@ impl KeySpace {
         survivors.filter(|kv| kv.mod_revision() < floor).cloned().collect()
     }
 
-    /// The changes in history that are still versions of their keys.
+    /// Returns the changes in history that are still versions of their keys.
     fn changes_retained(&self) -> Vec<KeyValue> {
         let from = self.history.position_of(self.floor());
         self.history.iter_from(from).filter(|kv| self.survives(kv)).cloned().collect()

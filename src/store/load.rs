@@ -1,38 +1,37 @@
-//! Reading what was saved: see `save.rs` for the format. No length that is read is believed before as many bytes are there.
+//! Reading a save; `save.rs` has the format. Memory for a length is allocated only as the bytes arrive.
 
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::save::{BY_HAND, CHUNK_MAX, CORRUPT, MAGIC, NO_SPACE, STANDING, VERSION};
+use super::save::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, MAGIC, NO_SPACE, STANDING};
 use crate::api::{Alarm, AlarmType, Fields, LeaseId, Revision, Timestamp};
 use crate::engine::{Crc32c, Engine, EngineConfig, Heading, Inconsistent, Restore, SavedLease, SavedRenewal};
 
-/// Why a save was not loaded. Nothing of it was.
+/// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`Engine::load`]. Nothing was loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
-    /// The reader refused.
+    /// The reader failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// It is something else: it does not begin as saves do.
+    /// The input does not begin as a save does.
     #[error("not a save of a store")]
     NotASave,
-    /// It was saved by a newer version of this crate, in a format that this one does not know.
+    /// The save has a format that only a newer version of this crate can read.
     #[error("saved in format {found}, which is newer than format {known}, the newest known")]
     NewerVersion {
-        /// The format's version.
+        /// The format of the save.
         found: u32,
-        /// The newest that is known.
+        /// The newest format that this version can read.
         known: u32,
     },
-    /// It ends too soon.
+    /// The input ends before the save does.
     #[error("the save is truncated")]
     Truncated,
-    /// It was changed since, or made by something that does not know how: a checksum is wrong, or what it says cannot be
-    /// the state of a store.
+    /// A checksum does not match, or the contents are not a valid state of a store.
     #[error("the save is corrupt: {what}")]
     Corrupt {
-        /// What was found to be wrong first.
+        /// The first part that is invalid.
         what: &'static str,
     },
 }
@@ -70,16 +69,17 @@ impl Engine {
     }
 }
 
-/// Reads up to the end of the save, and no further.
+/// Reads to the end of the save and no further.
 pub(super) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restore> {
-    let mut chunks = Chunks::begin(from)?;
+    let (mut chunks, format) = Chunks::begin(from)?;
+    let current = if format == 1 { None } else { Some(Revision::new(chunks.signed()?)) };
     let heading = Heading {
         compacted: Some(Revision::new(chunks.signed()?)).filter(|&revision| revision != Revision::new(-1)),
         next_lease_id: chunks.signed()?,
         next_lease_sequence: chunks.long()?,
     };
     let (leases, alarms, versions) = (chunks.long()?, chunks.long()?, chunks.long()?);
-    let mut restore = Restore::new(config, heading)?;
+    let mut restore = Restore::new(config, current, heading)?;
     for _ in 0..leases {
         restore.lease(read_lease(&mut chunks)?)?;
     }
@@ -126,7 +126,7 @@ fn read_alarm(chunks: &mut Chunks<'_>) -> Result<Alarm> {
     Ok(Alarm { member_id, alarm })
 }
 
-/// Reads a version; `text` is where its key and value come together.
+/// Reads a version. `text` is a reused buffer for its key and value.
 fn read_version(restore: &mut Restore, text: &mut Vec<u8>, chunks: &mut Chunks<'_>) -> Result<()> {
     let fields = Fields {
         create_revision: Revision::new(chunks.signed()?),
@@ -144,17 +144,18 @@ fn read_version(restore: &mut Restore, text: &mut Vec<u8>, chunks: &mut Chunks<'
     Ok(restore.version(key, value, fields)?)
 }
 
-/// Gives what the chunks hold, of each only after its checksum was compared.
+/// Reads the bytes of chunks, those of each chunk after its checksum.
 struct Chunks<'a> {
     from: &'a mut dyn Read,
     crc: Crc32c,
     chunk: Vec<u8>,
-    /// How much of the chunk was given.
+    /// The number of bytes of the chunk that were read.
     given: usize,
 }
 
 impl<'a> Chunks<'a> {
-    fn begin(from: &'a mut dyn Read) -> Result<Self> {
+    /// Reads the preamble. Also returns the format, which is a known one.
+    fn begin(from: &'a mut dyn Read) -> Result<(Self, u32)> {
         let mut magic = Vec::new();
         (&mut *from).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
         if !MAGIC.starts_with(&magic) {
@@ -162,24 +163,24 @@ impl<'a> Chunks<'a> {
         }
         let mut chunks = Self { from, crc: Crc32c::new(), chunk: Vec::new(), given: 0 };
         chunks.crc.write(&magic);
-        let version = u32::from_le_bytes(chunks.raw()?);
-        chunks.crc.write(&version.to_le_bytes());
+        let format = u32::from_le_bytes(chunks.raw()?);
+        chunks.crc.write(&format.to_le_bytes());
         chunks.check()?;
-        match version {
-            VERSION => Ok(chunks),
+        match format {
             0 => Err(LoadError::Corrupt { what: "the version of the format" }),
-            found => Err(LoadError::NewerVersion { found, known: VERSION }),
+            1..=FORMAT => Ok((chunks, format)),
+            found => Err(LoadError::NewerVersion { found, known: FORMAT }),
         }
     }
 
-    /// The next bytes as they come.
+    /// Reads the next bytes of the input, outside of chunks.
     fn raw<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.from.read_exact(&mut bytes).map_err(truncated)?;
         Ok(bytes)
     }
 
-    /// Compares the checksum that comes next.
+    /// Reads a checksum and compares it.
     fn check(&mut self) -> Result<()> {
         if u32::from_le_bytes(self.raw()?) == self.crc.finish() {
             Ok(())
@@ -188,7 +189,7 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Reads the next chunk, once the one before was given whole.
+    /// Replaces the chunk, which is read whole, by the next one.
     fn next_chunk(&mut self) -> Result<()> {
         let length = self.raw()?;
         self.crc.write(&length);
@@ -203,7 +204,7 @@ impl<'a> Chunks<'a> {
         self.check()
     }
 
-    /// The next bytes, some but not more than `most`.
+    /// Returns the next bytes: at least one and at most `most`.
     fn next(&mut self, most: usize) -> Result<&[u8]> {
         if self.given == self.chunk.len() {
             self.next_chunk()?;
@@ -254,7 +255,7 @@ impl<'a> Chunks<'a> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
-    /// Reads the empty chunk, once all others were given whole.
+    /// Reads the empty chunk, which must come next.
     fn end(mut self) -> Result<()> {
         if self.given == self.chunk.len() {
             self.next_chunk()?;

@@ -1,20 +1,21 @@
 //! Writing a store's state.
 //!
-//! A save begins with a heading of 20 bytes, which every version of the format has: [`MAGIC`], the format's version, and
-//! the checksum. Then come chunks: their length, so many bytes, and the checksum; the last is empty. A checksum is the
-//! CRC-32C of everything before it but the other checksums, so that no chunk can be left out, moved or taken from
-//! another save.
+//! A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
+//! Chunks follow, each with its length, its bytes and a checksum; the last chunk is empty. A checksum is the CRC-32C of
+//! all preceding bytes except other checksums, so a chunk cannot be omitted, moved or replaced by one from another save.
 //!
-//! The bytes of the chunks are, one after the other, with all numbers little endian:
+//! The bytes of the chunks, concatenated, are these records. Numbers are little endian.
 //!
-//! | what | fields |
+//! | record | fields |
 //! |---|---|
-//! | heading | compacted revision or -1, next lease id, leases granted; how many leases, alarms and versions follow |
+//! | heading | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted; how many leases, alarms and versions follow |
 //! | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
 //! | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
 //! | version | create revision, mod revision, version, lease, position in its revision, lengths of key and value; both |
 //!
 //! Lengths and positions have 32 bits, kinds 8, times 64 of seconds and 32 of nanoseconds, and other numbers 64.
+//!
+//! In format 1, the current revision is the newest version's mod revision. A bumped revision has no version, hence format 2.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -23,42 +24,43 @@ use crate::Error;
 use crate::api::{AlarmType, KeyValue};
 use crate::engine::{Crc32c, Engine, SavedLease, SavedRenewal, Snapshot};
 
-/// No text begins like this, and what takes it for one and changes the ends of its lines is found out.
+/// Like PNG's signature: the first byte is not text, and CR LF reveals a conversion of line ends.
 pub(super) const MAGIC: [u8; 12] = *b"\x89leasehold\r\n";
 
-/// The version of the format that is written, and the newest that can be read.
-pub(super) const VERSION: u32 = 1;
+/// The format that is written, and the newest that can be read.
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const CHUNK_MAX: usize = 64 * 1024;
 
-/// Why a store was not saved.
+/// The error of [`Store::save`](crate::Store::save).
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// The writer refused; what it was given so far is no save.
+    /// The writer failed; its output is incomplete.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The store did: [`Error::Stopped`], for it was closed.
+    /// The store failed: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
     #[error(transparent)]
     Store(#[from] Error),
 }
 
 impl Engine {
-    /// Saves the whole state, in the way of [`Store::save`](crate::Store::save). Leases are saved with what remains of
-    /// them at the time told last.
+    /// Saves the state, as [`Store::save`](crate::Store::save) does. Leases are saved with the
+    /// time that remains at the time of the last [`advance`](Self::advance).
     ///
     /// # Errors
     ///
-    /// Those of the writer.
+    /// Returns the writer's error.
     pub fn save(&self, mut into: impl Write) -> io::Result<()> {
         write_snapshot(self.snapshot(), &mut into)
     }
 }
 
-/// Writes all of it, in pieces of at most [`CHUNK_MAX`] bytes and a little.
+/// Writes a snapshot in pieces of at most [`CHUNK_MAX`] bytes plus length and checksum.
 pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<()> {
     snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
     let mut chunks = Chunks::begin(into)?;
+    chunks.write(&snapshot.current.get().to_le_bytes())?;
     let heading = &snapshot.heading;
     chunks.write(&heading.compacted.map_or(-1, |revision| revision.get()).to_le_bytes())?;
     chunks.write(&heading.next_lease_id.to_le_bytes())?;
@@ -109,18 +111,18 @@ fn write_version(kv: &KeyValue, chunks: &mut Chunks<'_>) -> io::Result<()> {
     }
     chunks.write(&kv.sub().to_le_bytes())?;
     for bytes in [kv.key(), kv.value()] {
-        let length = u32::try_from(bytes.len()).expect("no request is longer than 4 GiB");
+        let length = u32::try_from(bytes.len()).expect("a key or value is shorter than 4 GiB");
         chunks.write(&length.to_le_bytes())?;
     }
     chunks.write(kv.key())?;
     chunks.write(kv.value())
 }
 
-/// Cuts what is written to it into chunks.
+/// Cuts the written bytes into chunks.
 struct Chunks<'a> {
     into: &'a mut dyn Write,
     crc: Crc32c,
-    /// Room for the length; then what the chunk has so far.
+    /// Space for the length, and the bytes of the current chunk.
     chunk: Vec<u8>,
 }
 
@@ -129,10 +131,10 @@ const LENGTH: usize = 4;
 impl<'a> Chunks<'a> {
     fn begin(into: &'a mut dyn Write) -> io::Result<Self> {
         let mut crc = Crc32c::new();
-        let mut heading = [&MAGIC[..], &VERSION.to_le_bytes()].concat();
-        crc.write(&heading);
-        heading.extend_from_slice(&crc.finish().to_le_bytes());
-        into.write_all(&heading)?;
+        let mut preamble = [&MAGIC[..], &FORMAT.to_le_bytes()].concat();
+        crc.write(&preamble);
+        preamble.extend_from_slice(&crc.finish().to_le_bytes());
+        into.write_all(&preamble)?;
         Ok(Self { into, crc, chunk: vec![0; LENGTH] })
     }
 
@@ -159,7 +161,7 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
-    /// Writes what is left, and the empty chunk.
+    /// Writes the rest and the empty chunk.
     fn end(mut self) -> io::Result<()> {
         if self.chunk.len() > LENGTH {
             self.write_chunk()?;

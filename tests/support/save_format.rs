@@ -1,5 +1,4 @@
-//! The format of a save, written down once more, so that saves can be made that no store would make, with checksums that are
-//! right.
+//! A second implementation of the save format, for saves with valid checksums that no store would write.
 
 const MAGIC: &[u8; 12] = b"\x89leasehold\r\n";
 
@@ -9,9 +8,15 @@ pub fn crc(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
 }
 
-/// A save with these bytes in its chunks, of which none is longer than `chunk`.
-pub fn framed(version: u32, payload: &[u8], chunk: usize) -> Vec<u8> {
-    let mut summed = [&MAGIC[..], &version.to_le_bytes()].concat();
+/// The format that a store writes.
+pub const FORMAT: u32 = 2;
+
+/// The number of bytes that format 2 added before those of format 1: the current revision.
+pub const CURRENT_LEN: usize = 8;
+
+/// Returns a save with these bytes in chunks of at most `chunk` bytes.
+pub fn framed(format: u32, payload: &[u8], chunk: usize) -> Vec<u8> {
+    let mut summed = [&MAGIC[..], &format.to_le_bytes()].concat();
     let mut save = [&summed[..], &crc(&summed).to_le_bytes()].concat();
     for piece in payload.chunks(chunk).chain([&[][..]]) {
         let piece = [&(piece.len() as u32).to_le_bytes(), piece].concat();
@@ -22,7 +27,7 @@ pub fn framed(version: u32, payload: &[u8], chunk: usize) -> Vec<u8> {
     save
 }
 
-/// The bytes in the chunks of a save.
+/// Returns the bytes in the chunks of a save.
 pub fn payload(save: &[u8]) -> Vec<u8> {
     let (mut payload, mut rest) = (Vec::new(), &save[20..]);
     while let Some((length, after)) = rest.split_first_chunk() {
@@ -33,9 +38,12 @@ pub fn payload(save: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// A state in the format's numbers, good or bad.
+/// A state in the numbers of a format, valid or not.
 #[derive(Clone, Debug)]
 pub struct State {
+    pub format: u32,
+    /// Saved since format 2.
+    pub current: i64,
     pub compacted: i64,
     pub next_id: i64,
     pub next_sequence: u64,
@@ -65,11 +73,13 @@ pub fn version(key: &'static str, [create, modified, version, lease]: [i64; 4], 
 }
 
 impl State {
-    /// Compacted at 5, where one of three changes was dropped.
+    /// A valid state, compacted at 5, where a compaction dropped one of three changes.
     pub fn good() -> Self {
         let by_hand = (7, (10, 0), 2, 0, (9, 999_999_999));
         let standing = (-1, (9, 0), 4, 1, (2, 999_999_999));
         Self {
+            format: FORMAT,
+            current: 7,
             compacted: 5,
             next_id: 3,
             next_sequence: 5,
@@ -89,6 +99,9 @@ impl State {
 
     pub fn save(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
+        if self.format > 1 {
+            bytes.extend(self.current.to_le_bytes());
+        }
         bytes.extend(self.compacted.to_le_bytes());
         bytes.extend(self.next_id.to_le_bytes());
         bytes.extend(self.next_sequence.to_le_bytes());
@@ -113,6 +126,6 @@ impl State {
             bytes.extend((version.value.len() as u32).to_le_bytes());
             bytes.extend([version.key, version.value].concat().as_bytes());
         }
-        framed(1, &bytes, 65_536)
+        framed(self.format, &bytes, 65_536)
     }
 }
