@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
-use leasehold::{Get, ManualClock, Put, Store};
+use leasehold::{Get, ManualClock, Put, Saved, Store};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("leasehold-save-{}", std::process::id()));
@@ -23,8 +23,8 @@ fn show(path: &Path) -> Result<(), Box<dyn Error>> {
     let lease = store.grant(Duration::from_secs(10))?.id();
     store.put(Put::new("workers/7", "alive").lease(lease))?;
     clock.advance(Duration::from_secs(4));
-    save(&store, path)?;
-    println!("Saved {} keys in {} bytes.", store.status()?.keys(), fs::metadata(path)?.len());
+    let saved = save(&store, path)?;
+    println!("Saved {} keys of revision {} in {} bytes.", saved.keys(), saved.revision(), saved.bytes());
     drop(store);
 
     let clock = ManualClock::new();
@@ -41,26 +41,25 @@ fn show(path: &Path) -> Result<(), Box<dyn Error>> {
     clock.advance(Duration::from_secs(6));
     println!("  then there are {} workers", store.get("workers/7")?.count());
 
-    let length = fs::metadata(path)?.len();
-    File::options().write(true).open(path)?.set_len(length - 1)?;
+    File::options().write(true).open(path)?.set_len(saved.bytes() - 1)?;
     if let Err(refused) = Store::builder().load(File::open(path)?) {
         println!("Without its last byte: {refused}.");
     }
     Ok(())
 }
 
-/// Replaces the file by what the store holds now. After a crash there is the old file or the new one, and nothing between.
-fn save(store: &Store, path: &Path) -> Result<(), Box<dyn Error>> {
-    // Beside it, for only inside one file system is renaming a single step.
+/// Replaces the file by a save of the store. After a crash, the path has either the old file or the new one.
+fn save(store: &Store, path: &Path) -> Result<Saved, Box<dyn Error>> {
+    // Write to the same folder: a rename is atomic only inside one file system.
     let unfinished = path.with_extension("unfinished");
     let mut file = File::create(&unfinished)?;
-    store.save(&mut file)?;
-    // What was written must be on the disk before the name leads to it.
+    let saved = store.save(&mut file)?;
+    // Sync the contents before the rename makes them visible.
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    // And so must the name. A system where a folder cannot be opened does that by itself.
+    // Sync the rename. Systems that cannot open a folder do this without being asked.
     if let Some(Ok(folder)) = path.parent().map(File::open) {
         folder.sync_all()?;
     }
-    Ok(())
+    Ok(saved)
 }

@@ -236,7 +236,8 @@ pub use engine::planted;
 pub use engine::{Engine, EngineConfig};
 pub use error::{Code, Error, Result};
 pub use store::{
-    Clock, LoadError, ManualClock, RangePages, SaveError, Store, StoreBuilder, SystemClock, Timer, WeakStore,
+    Clock, LoadError, ManualClock, RangePages, SaveError, Saved, Store, StoreBuilder, SystemClock, Timer,
+    WeakStore,
 };
 
 /// The README's program, compiled and run with the documentation's.

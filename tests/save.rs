@@ -4,6 +4,8 @@ mod shorthand;
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use leasehold::{
@@ -133,7 +135,7 @@ fn leases_end_before_the_save_or_live_on_after_the_load() {
     struct Silent(std::sync::atomic::AtomicU64);
     impl leasehold::Clock for Silent {
         fn now(&self) -> Timestamp {
-            Timestamp::from_nanos(self.0.load(std::sync::atomic::Ordering::SeqCst))
+            Timestamp::from_nanos(self.0.load(SeqCst))
         }
     }
     let clock = std::sync::Arc::new(Silent(5.into()));
@@ -143,7 +145,7 @@ fn leases_end_before_the_save_or_live_on_after_the_load() {
     }
     put_leased(&store, &["due"], 7);
     put_leased(&store, &["left"], 8);
-    clock.0.store(20, std::sync::atomic::Ordering::SeqCst);
+    clock.0.store(20, SeqCst);
     let saved = save(&store);
     assert_eq!(events(&store, 4), ["delete due 4"]);
 
@@ -301,6 +303,83 @@ impl Write for Full {
         self.flushed = true;
         Err(io::Error::from(io::ErrorKind::BrokenPipe))
     }
+}
+
+/// etcd#9037. The summary describes the saved state even if the writer changes the store.
+#[test]
+fn save_under_writes_returns_summary_of_saved_state() {
+    struct Putting<'a>(&'a Store, Vec<u8>);
+    impl Write for Putting<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            put(self.0, "later", "1");
+            self.0.compact(revision(self.0)).map_err(io::Error::other)?;
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (store, _clock) = manual();
+    put(&store, "gone", "1");
+    put(&store, "a", "1");
+    put(&store, "a", "2");
+    delete(&store, "gone");
+    store.compact(4).unwrap();
+    grant(&store, 7, secs(10));
+    put_leased(&store, &["b"], 7);
+    let mut writer = Putting(&store, Vec::new());
+    let summary = store.save(&mut writer).unwrap();
+    let saved = writer.1;
+    assert!(revision(&store) > 6, "the writer changed the store");
+    assert_eq!((summary.revision(), summary.compact_revision()), (at(6), Some(at(4))));
+    // `gone` has its put and its tombstone, `a` its second version.
+    assert_eq!((summary.keys(), summary.versions(), summary.leases()), (2, 4, 1));
+    assert_eq!(summary.bytes(), saved.len() as u64);
+    let last = saved.last_chunk().expect("a save ends with a checksum");
+    assert_eq!(summary.checksum(), u32::from_le_bytes(*last));
+    let (loaded, _other) = load(&saved);
+    let status = loaded.status().unwrap();
+    assert_eq!(status.header().revision(), summary.revision());
+    assert_eq!(status.compact_revision(), summary.compact_revision());
+    assert_eq!((status.keys(), status.versions(), status.leases()), (2, 4, 1));
+}
+
+/// etcd#9037, with a concurrent writer: a revision that was read before the save need not be the saved one.
+#[test]
+fn save_under_concurrent_writes_returns_saved_revision() {
+    let (store, _clock) = manual();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(SeqCst) {
+                let revision = put(&store, "a", "1");
+                store.compact(revision).unwrap();
+            }
+        });
+        for _ in 0..50 {
+            let mut saved = Vec::new();
+            let summary = store.save(&mut saved).unwrap();
+            let (loaded, _other) = load(&saved);
+            assert_eq!(loaded.status().unwrap().header().revision(), summary.revision());
+        }
+        done.store(true, SeqCst);
+    });
+}
+
+/// The checksum is a fingerprint of the state.
+#[test]
+fn save_of_equal_state_returns_equal_summary() {
+    let (store, clock) = manual();
+    put(&store, "a", "1");
+    let summarise = |store: &Store| store.save(io::sink()).unwrap();
+    let before = summarise(&store);
+    clock.advance(secs(5));
+    assert_eq!(summarise(&store), before);
+    assert_eq!(summarise(&load(&save(&store)).0), before);
+    put(&store, "a", "1");
+    assert_ne!(summarise(&store).checksum(), before.checksum());
 }
 
 #[test]

@@ -13,6 +13,8 @@ use crate::api::{Alarm, KeyValue, LeaseId, Revision, Timestamp};
 pub(crate) struct Snapshot {
     pub(crate) current: Revision,
     pub(crate) heading: Heading,
+    /// The number of keys that exist.
+    pub(crate) keys: u64,
     /// Leases by ascending sequence.
     pub(crate) leases: Vec<SavedLease>,
     /// Alarms in ascending order.
@@ -58,6 +60,7 @@ impl Engine {
         Snapshot {
             current: self.keys.current(),
             heading,
+            keys: self.keys.live_keys(),
             leases,
             alarms: self.alarms.iter().collect(),
             old: self.keys.old_versions(),

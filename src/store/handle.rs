@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::builder::StoreBuilder;
 use super::pages::RangePages;
-use super::save::{SaveError, write_snapshot};
+use super::save::{SaveError, Saved, write_snapshot};
 use super::shell::{Shell, Time};
 use crate::Result;
 use crate::api::{
@@ -354,14 +354,17 @@ impl Store {
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
-    /// Saves the whole state, as of now: keys with their history from the compacted revision on, leases with the time that
-    /// remains to them, and alarms. [`StoreBuilder::load`] makes a store of it. The clock and the configuration are not
-    /// saved, and neither is what an automatic compaction saw so far.
+    /// Saves the current state and returns a summary of it. [`StoreBuilder::load`] restores it.
     ///
-    /// The state is gathered while others may read but not write, which takes no copy of keys and values; then it is
-    /// written, in pieces of 64 KiB, while others may do anything. So a writer may be slow, and may call the store. It is
-    /// flushed at the end. A save has a checksum and an end of its own, but a file needs more to survive a crash: see the
-    /// example `save`.
+    /// A save has the keys with their history from the compacted revision on, leases with their remaining time, and alarms.
+    /// It has neither the clock and the configuration nor the samples of automatic compaction.
+    ///
+    /// The state is collected under the read lock without copying keys or values. Then it is written in pieces of 64 KiB
+    /// without a lock, so the writer may be slow and may call the store. The writer is flushed at the end. A save has a
+    /// checksum, but a file needs more to survive a crash: see the example `save`.
+    ///
+    /// Changes after the save are lost to a store that loads it, and their revisions and fencing tokens are assigned again.
+    /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of them, load the save with a bump.
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -370,7 +373,8 @@ impl Store {
     /// let blue = store.put(("config/mode", "blue"))?.header().revision();
     /// store.put(("config/mode", "green"))?;
     /// let mut saved = Vec::new();
-    /// store.save(&mut saved)?;
+    /// let summary = store.save(&mut saved)?;
+    /// assert_eq!(summary.revision(), blue.next());
     ///
     /// let loaded = Store::builder().load(&saved[..])?;
     /// assert_eq!(loaded.get("config/mode")?, store.get("config/mode")?);
@@ -380,9 +384,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`SaveError::Io`] if the writer refuses, and [`SaveError::Store`] with
-    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
-    pub fn save(&self, mut into: impl Write) -> std::result::Result<(), SaveError> {
+    /// [`SaveError::Io`] if the writer fails. [`SaveError::Store`] with [`Error::Stopped`](crate::Error::Stopped) if the
+    /// store is closed.
+    pub fn save(&self, mut into: impl Write) -> std::result::Result<Saved, SaveError> {
         let snapshot = self.shell.read_now(Engine::snapshot)?;
         Ok(write_snapshot(snapshot, &mut into)?)
     }

@@ -17,5 +17,5 @@ pub use handle::Store;
 pub use load::LoadError;
 pub use manual_clock::ManualClock;
 pub use pages::RangePages;
-pub use save::SaveError;
+pub use save::{SaveError, Saved};
 pub use system_clock::SystemClock;

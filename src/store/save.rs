@@ -21,7 +21,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use crate::Error;
-use crate::api::{AlarmType, KeyValue};
+use crate::api::{AlarmType, KeyValue, Revision};
 use crate::engine::{Crc32c, Engine, SavedLease, SavedRenewal, Snapshot};
 
 /// Like PNG's signature: the first byte is not text, and CR LF reveals a conversion of line ends.
@@ -44,20 +44,72 @@ pub enum SaveError {
     Store(#[from] Error),
 }
 
+/// The summary of a save, like etcd's `snapshot status`.
+///
+/// It describes the saved state, which may be older than the store's state when [`Store::save`](crate::Store::save)
+/// returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    revision: Revision,
+    compact_revision: Option<Revision>,
+    keys: u64,
+    versions: u64,
+    leases: u64,
+    bytes: u64,
+    checksum: u32,
+}
+
+impl Saved {
+    /// The current revision of the saved state.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The compacted revision; `None` if the store was never compacted.
+    pub fn compact_revision(&self) -> Option<Revision> {
+        self.compact_revision
+    }
+
+    /// The number of keys that exist.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// The number of versions written, tombstones included.
+    pub fn versions(&self) -> u64 {
+        self.versions
+    }
+
+    /// The number of leases.
+    pub fn leases(&self) -> u64 {
+        self.leases
+    }
+
+    /// The number of bytes written.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The checksum: CRC-32C, also the last four bytes of the save in little endian. Equal states have equal checksums.
+    pub fn checksum(&self) -> u32 {
+        self.checksum
+    }
+}
+
 impl Engine {
-    /// Saves the state, as [`Store::save`](crate::Store::save) does. Leases are saved with the
+    /// Saves the state, as [`Store::save`](crate::Store::save) does, and returns a summary. Leases are saved with the
     /// time that remains at the time of the last [`advance`](Self::advance).
     ///
     /// # Errors
     ///
     /// Returns the writer's error.
-    pub fn save(&self, mut into: impl Write) -> io::Result<()> {
+    pub fn save(&self, mut into: impl Write) -> io::Result<Saved> {
         write_snapshot(self.snapshot(), &mut into)
     }
 }
 
 /// Writes a snapshot in pieces of at most [`CHUNK_MAX`] bytes plus length and checksum.
-pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<()> {
+pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<Saved> {
     snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
     let mut chunks = Chunks::begin(into)?;
     chunks.write(&snapshot.current.get().to_le_bytes())?;
@@ -79,7 +131,16 @@ pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io
     for kv in snapshot.old.iter().chain(&snapshot.changes) {
         write_version(kv, &mut chunks)?;
     }
-    chunks.end()
+    let (bytes, checksum) = chunks.end()?;
+    Ok(Saved {
+        revision: snapshot.current,
+        compact_revision: heading.compacted,
+        keys: snapshot.keys,
+        versions: versions as u64,
+        leases: snapshot.leases.len() as u64,
+        bytes,
+        checksum,
+    })
 }
 
 pub(super) const BY_HAND: u8 = 0;
@@ -124,6 +185,8 @@ struct Chunks<'a> {
     crc: Crc32c,
     /// Space for the length, and the bytes of the current chunk.
     chunk: Vec<u8>,
+    /// The number of bytes written to `into`.
+    written: u64,
 }
 
 const LENGTH: usize = 4;
@@ -135,7 +198,7 @@ impl<'a> Chunks<'a> {
         crc.write(&preamble);
         preamble.extend_from_slice(&crc.finish().to_le_bytes());
         into.write_all(&preamble)?;
-        Ok(Self { into, crc, chunk: vec![0; LENGTH] })
+        Ok(Self { into, crc, chunk: vec![0; LENGTH], written: preamble.len() as u64 })
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -157,16 +220,18 @@ impl<'a> Chunks<'a> {
         self.crc.write(&self.chunk);
         self.chunk.extend_from_slice(&self.crc.finish().to_le_bytes());
         self.into.write_all(&self.chunk)?;
+        self.written += self.chunk.len() as u64;
         self.chunk.truncate(LENGTH);
         Ok(())
     }
 
-    /// Writes the rest and the empty chunk.
-    fn end(mut self) -> io::Result<()> {
+    /// Writes the rest and the empty chunk. Returns the number of bytes written and the last checksum.
+    fn end(mut self) -> io::Result<(u64, u32)> {
         if self.chunk.len() > LENGTH {
             self.write_chunk()?;
         }
         self.write_chunk()?;
-        self.into.flush()
+        self.into.flush()?;
+        Ok((self.written, self.crc.finish()))
     }
 }
