@@ -6,14 +6,14 @@ mod support;
 use std::io::{self, Read};
 
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Engine, EngineConfig, Error, Grant, LoadError, ManualClock, Store,
-    Timestamp,
+    Alarm, AlarmRequest, AlarmType, Engine, EngineConfig, Error, Grant, LoadError, LoadOptions, ManualClock,
+    Store, Timestamp,
 };
 use shorthand::{at, delete, events, grant, manual, put, put_leased, secs};
 use support::save_format::{CURRENT_LEN, FORMAT, crc, framed, payload};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
-    Engine::load(EngineConfig::default(), Timestamp::from_nanos(5), save)
+    Engine::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
 }
 
 /// What the save is said to be corrupt by.
@@ -56,7 +56,8 @@ fn the_format_is_as_written_down() {
 #[test]
 fn save_of_format_1_is_loaded() {
     let save = include_bytes!("saves/format-1.leasehold");
-    let store = Store::builder().clock(ManualClock::new()).load(&save[..]).expect("the save is sound");
+    let builder = Store::builder().clock(ManualClock::new()).load_options(LoadOptions::new().keep_standing());
+    let store = builder.load(&save[..]).expect("the save is valid");
     assert_eq!(
         events(&store, 4),
         [
@@ -81,11 +82,8 @@ fn save_of_format_1_is_loaded() {
 
     let mut again = Vec::new();
     store.save(&mut again).unwrap();
-    assert_eq!(
-        framed(1, &payload(&again)[CURRENT_LEN..], 65_536),
-        save,
-        "format 2 adds the current revision"
-    );
+    let in_format_1 = framed(1, &payload(&again)[CURRENT_LEN..], 65_536);
+    assert!(in_format_1 == save, "format 2 adds the current revision");
 }
 
 #[test]

@@ -7,7 +7,8 @@ mod support;
 use std::cell::Cell;
 
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Delete, Engine, EngineConfig, Grant, LoadError, Put, Revision, Timestamp,
+    Alarm, AlarmRequest, AlarmType, Delete, Engine, EngineConfig, Grant, LoadError, LoadOptions, Put,
+    Revision, Timestamp,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -15,7 +16,7 @@ use shorthand::secs;
 use support::save_format::{CREATE, FORMAT, LEASE, State, VERSION, Version, framed, payload, version};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
-    Engine::load(EngineConfig::default(), Timestamp::from_nanos(5), save)
+    Engine::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
 }
 
 /// What the save is said to be corrupt by.

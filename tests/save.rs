@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use leasehold::{
     Alarm, AlarmRequest, AlarmType, AutoCompaction, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits,
-    ManualClock, SaveError, Store, Timestamp, Txn, TxnOp,
+    LoadOptions, ManualClock, SaveError, Store, Timestamp, Txn, TxnOp,
 };
 use shorthand::{
     all_keys, at, delete, events, grant, manual, manual_with, put, put_leased, revision, secs, value,
@@ -22,10 +22,15 @@ fn save(store: &Store) -> Vec<u8> {
     saved
 }
 
-/// A store loaded on a clock of its own.
+/// Loads a store with a new clock.
 fn load(saved: &[u8]) -> (Store, ManualClock) {
+    load_with(LoadOptions::new(), saved)
+}
+
+fn load_with(options: LoadOptions, saved: &[u8]) -> (Store, ManualClock) {
     let clock = ManualClock::new();
-    (Store::builder().clock(clock.clone()).load(saved).expect("the save is sound"), clock)
+    let builder = Store::builder().clock(clock.clone()).load_options(options);
+    (builder.load(saved).expect("the save is valid"), clock)
 }
 
 #[test]
@@ -99,6 +104,7 @@ fn gaps_in_the_compacted_revision_stay() {
     assert_eq!(save(&loaded), save(&store));
 }
 
+/// R-LSE-12, with standing keep-alives.
 #[test]
 fn leases_resume_with_what_remained() {
     let (store, clock) = manual();
@@ -108,7 +114,7 @@ fn leases_resume_with_what_remained() {
     put_leased(&store, &["a", "b"], 7);
     put_leased(&store, &["c"], 8);
     clock.advance(secs(4));
-    let (loaded, other) = load(&save(&store));
+    let (loaded, other) = load_with(LoadOptions::new().keep_standing(), &save(&store));
     let left = |store: &Store, id: i64| store.time_to_live(id, true).unwrap();
     for id in [7, 8] {
         assert_eq!(left(&loaded, id), left(&store, id));
@@ -185,7 +191,7 @@ fn the_longest_leases_are_saved() {
     clock.advance(secs(1 << 33));
     grant(&store, 7, Duration::MAX);
     store.grant(Grant::new(Duration::MAX).id(8).standing()).unwrap();
-    let (loaded, other) = load(&save(&store));
+    let (loaded, other) = load_with(LoadOptions::new().keep_standing(), &save(&store));
     assert_eq!(loaded.next_deadline(), Some(Timestamp::MAX));
     for id in [7, 8] {
         assert_eq!(loaded.time_to_live(id, false).unwrap().granted_ttl(), Some(Duration::MAX));

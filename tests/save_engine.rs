@@ -3,7 +3,7 @@
 mod shorthand;
 mod support;
 
-use leasehold::{Compact, Engine, EngineConfig, Grant, Put, Timestamp};
+use leasehold::{Compact, Engine, EngineConfig, Grant, LoadOptions, Put, Timestamp};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use shorthand::secs;
@@ -25,7 +25,8 @@ impl Subject for Reloaded {
     }
 }
 
-/// After every single command of random lists: so the model, who knows nothing of saves, judges every answer.
+/// The model, which knows no saves, checks every answer of an engine that is loaded after each command. Loading without
+/// standing keep-alives equals pausing each of them first (R-LSE-12).
 #[test]
 fn an_engine_loaded_after_each_command_answers_as_the_model_does() {
     let driver = Driver {
@@ -38,6 +39,11 @@ fn an_engine_loaded_after_each_command_answers_as_the_model_does() {
             let loaded = engine.subject.reloaded(&engine.settings, engine.subject.now());
             loaded.check_invariants();
             assert_eq!(loaded.state_hash(), engine.subject.state_hash());
+            let ordinary = engine.subject.loaded(&engine.settings, LoadOptions::new(), engine.subject.now());
+            ordinary.check_invariants();
+            engine.subject.pause_all();
+            engine.subject.drain();
+            assert_eq!(ordinary.state_hash(), engine.subject.state_hash());
             engine.subject = loaded;
         },
         drain: |engine: &mut Reloaded| engine.subject.drain(),
@@ -115,7 +121,7 @@ fn an_engine_with_many_keys_is_the_same_after_loading() {
     let mut saved = Vec::new();
     engine.save(&mut saved).unwrap();
     let other = EngineConfig { hash_seed: 4, ..config };
-    let mut loaded = Engine::load(other, engine.now(), &saved[..]).unwrap();
+    let mut loaded = Engine::load(other, LoadOptions::new(), engine.now(), &saved[..]).unwrap();
     loaded.check_invariants();
     assert_eq!(loaded.state_hash(), engine.state_hash());
     assert_eq!(loaded.status(), engine.status());

@@ -5,7 +5,7 @@ mod commands;
 use std::alloc::System;
 use std::cell::RefCell;
 
-use leasehold::{Engine, EngineConfig, LoadError, Timestamp};
+use leasehold::{Engine, EngineConfig, LoadError, LoadOptions, Timestamp};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::choices::Choices;
@@ -114,7 +114,7 @@ fn try_save(save: &[u8], choices: &mut Choices<'_>, counts: &mut Counts) {
 /// What is loaded, if that is not refused; then it is in order, and says of itself what it was told.
 fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
     let region = Region::new(ALLOCATOR);
-    let loaded = Engine::load(EngineConfig::default(), now, save);
+    let loaded = Engine::load(EngineConfig::default(), LoadOptions::new().keep_standing(), now, save);
     let allocated = region.change().bytes_allocated;
     let allowed = BYTES_AT_ONCE + BYTES_A_BYTE * save.len();
     assert!(allocated <= allowed, "{allocated} bytes were allocated for {} bytes", save.len());
@@ -135,8 +135,9 @@ fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
 /// A store and what it saves are the same, time apart, of which a save has only what remains.
 fn check_again(engine: &Engine, counts: &mut Counts) {
     counts.add("save and load");
-    let again = Engine::load(EngineConfig::default(), engine.now(), &save(engine)[..]);
-    let again = again.expect("what was saved can be loaded");
+    let options = LoadOptions::new().keep_standing();
+    let again = Engine::load(EngineConfig::default(), options, engine.now(), &save(engine)[..]);
+    let again = again.expect("a save can be loaded");
     again.check_invariants();
     assert_eq!(again.state_hash(), engine.state_hash(), "what was loaded is what was saved");
 }

@@ -32,6 +32,7 @@ mod hash_kv;
 mod invariants;
 mod state_hash;
 // All of it taken out, and put into a new engine.
+mod load_options;
 mod restore;
 mod snapshot;
 // Bugs for the tests to find.
@@ -50,6 +51,8 @@ use lessor::Lessor;
 use std::time::Duration;
 
 use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
+
+pub use load_options::LoadOptions;
 
 pub(crate) use crc32c::Crc32c;
 pub(crate) use restore::{Inconsistent, Restore};

@@ -7,6 +7,7 @@ use super::key_hash::KeyHasher;
 use super::key_index::SlotId;
 use super::key_space::KeySpace;
 use super::lessor::{Lessor, Renewal, renewal_interval};
+use super::load_options::LoadOptions;
 use super::snapshot::{Heading, SavedLease, SavedRenewal};
 use super::{Engine, EngineConfig};
 use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
@@ -136,14 +137,14 @@ impl Restore {
     }
 
     /// Returns the engine, whose time begins at `now`.
-    pub(crate) fn start(mut self, now: Timestamp) -> Result<Engine, Inconsistent> {
+    pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, Inconsistent> {
         self.restore_current()?;
         self.check_lease_ids()?;
         let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
         lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
         for lease in self.leases {
             check(!lessor.exists(lease.id), "two leases of one id")?;
-            lessor.restore(lease.id, lease.ttl, lease.sequence, resumed(lease.renewal, now));
+            lessor.restore(lease.id, lease.ttl, lease.sequence, resumed(&lease, options, now));
         }
         let attached = attached(&self.keys);
         check(
@@ -168,10 +169,14 @@ fn attached(keys: &KeySpace) -> Vec<(LeaseId, SlotId)> {
     slots.filter(|&(lease, _)| lease != LeaseId::NONE).collect()
 }
 
-fn resumed(renewal: SavedRenewal, now: Timestamp) -> Renewal {
-    match renewal {
+fn resumed(lease: &SavedLease, options: &LoadOptions, now: Timestamp) -> Renewal {
+    match lease.renewal {
         SavedRenewal::ByHand { remaining } => Renewal::ByHand { deadline: now + remaining },
-        SavedRenewal::Standing { elapsed } => Renewal::Standing { since: now, elapsed },
+        SavedRenewal::Standing { elapsed } if options.keep_standing => {
+            Renewal::Standing { since: now, elapsed }
+        }
+        // The owner of the keep-alive may be gone: the lease expires unless a client renews it.
+        SavedRenewal::Standing { elapsed } => Renewal::ByHand { deadline: now + (lease.ttl - elapsed) },
     }
 }
 

@@ -10,9 +10,9 @@ use super::load::{LoadError, read_snapshot};
 use super::shell::Shell;
 use super::system_clock::SystemClock;
 use crate::api::{AutoCompaction, Limits};
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Engine, EngineConfig, LoadOptions};
 
-/// Makes a [`Store`] that is not as [`Store::new`] makes it.
+/// Configures and builds a [`Store`], or loads one from a save.
 ///
 /// ```
 /// use leasehold::{AutoCompaction, Limits, ManualClock, Store};
@@ -29,63 +29,75 @@ use crate::engine::{Engine, EngineConfig};
 pub struct StoreBuilder {
     clock: Option<Arc<dyn Clock>>,
     config: EngineConfig,
+    load_options: LoadOptions,
 }
 
 impl StoreBuilder {
     pub(super) fn new() -> Self {
-        Self { clock: None, config: EngineConfig::default() }
+        Self { clock: None, config: EngineConfig::default(), load_options: LoadOptions::new() }
     }
 
-    /// Where time comes from: a [`SystemClock`] of the store's own by default.
+    /// Sets the clock; the default is a new [`SystemClock`].
     pub fn clock(self, clock: impl Clock) -> Self {
         Self { clock: Some(Arc::new(clock)), ..self }
     }
 
-    /// The limits: those of etcd's server by default.
+    /// Sets the limits; the default is those of etcd's server.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// What headers name as the cluster: 1 by default.
+    /// Sets the cluster id in headers; the default is 1.
     pub fn cluster_id(mut self, id: u64) -> Self {
         self.config.cluster_id = id;
         self
     }
 
-    /// What headers and alarms name as the member: 1 by default.
+    /// Sets the member id in headers and alarms; the default is 1.
     pub fn member_id(mut self, id: u64) -> Self {
         self.config.member_id = id;
         self
     }
 
-    /// Which history the store compacts by itself: none by default. It keeps the timer thread of a [`SystemClock`]
-    /// busy from the beginning.
+    /// Sets the automatic compaction; the default is none. With one, the store starts the timer thread of a
+    /// [`SystemClock`] at once.
     pub fn auto_compaction(mut self, auto_compaction: AutoCompaction) -> Self {
         self.config.auto_compaction = Some(auto_compaction);
         self
     }
 
-    /// How often a watcher that asked for it is told how far the store has come, if nothing else is sent (R-WCH-20): 10
-    /// minutes by default, and at least 100 ms.
+    /// Sets the interval of progress responses to watchers that requested them and have received nothing else (R-WCH-20).
+    /// The default is 10 minutes, the minimum 100 ms.
     pub fn progress_interval(mut self, interval: Duration) -> Self {
         self.config.progress_interval = interval;
         self
     }
 
-    /// Makes the store.
+    /// Sets the options for [`load`](Self::load). [`build`](Self::build) ignores them.
+    pub fn load_options(mut self, options: LoadOptions) -> Self {
+        self.load_options = options;
+        self
+    }
+
+    /// Builds an empty store.
     pub fn build(self) -> Store {
-        let (config, clock) = self.into_parts();
+        let (config, clock, _) = self.into_parts();
         let engine = Engine::new(config, clock.now());
         Store::from_shell(Shell::new(engine, clock))
     }
 
-    /// Makes a store with the state that [`Store::save`] saved: all of it, or none. Reads up to the save's end and no
-    /// further, in pieces of at most 64 KiB.
+    /// Loads a store from a save that [`Store::save`] wrote. Reads to the end of the save and no further, in pieces of at
+    /// most 64 KiB.
     ///
-    /// The store answers as the saved one would, with this builder's clock and configuration. A lease has the time that
-    /// remained to it when it was saved, counted from the end of the load; the time between counts for nothing. One with
-    /// a standing keep-alive has it still. Automatic compaction begins anew.
+    /// The store continues from the saved state with this builder's clock and configuration. Automatic compaction takes new
+    /// samples.
+    ///
+    /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load (R-LSE-12). A
+    /// standing keep-alive ends, so the locks of a process that does not return are released when its lease expires. A
+    /// process that returns keeps its lease with
+    /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease).
+    /// [`LoadOptions::keep_standing`] restores standing keep-alives instead.
     ///
     /// ```
     /// use leasehold::{Grant, ManualClock, Store};
@@ -105,22 +117,24 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// A [`LoadError`], if that is not a whole and sound save of a known format, or if the reader refuses.
+    /// [`LoadError`] if the input is not a complete and valid save in a known format, or if the reader fails.
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
-        let (config, clock) = self.into_parts();
-        let engine = read_snapshot(config, &mut from)?.start(clock.now())?;
+        let (config, clock, options) = self.into_parts();
+        let engine = read_snapshot(config, &mut from)?.start(&options, clock.now())?;
         Ok(Store::from_shell(Shell::new(engine, clock)))
     }
 
-    /// The configuration, with a hash seed of its own, and the clock.
-    fn into_parts(self) -> (EngineConfig, Arc<dyn Clock>) {
+    /// Returns the configuration with a random hash seed, the clock and the options for loading.
+    fn into_parts(self) -> (EngineConfig, Arc<dyn Clock>, LoadOptions) {
         let config = EngineConfig { hash_seed: RandomState::new().hash_one(0), ..self.config };
-        (config, self.clock.unwrap_or_else(|| Arc::new(SystemClock::new())))
+        let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
+        (config, clock, self.load_options)
     }
 }
 
 impl fmt::Debug for StoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreBuilder").field("config", &self.config).finish_non_exhaustive()
+        let mut debug = f.debug_struct("StoreBuilder");
+        debug.field("config", &self.config).field("load_options", &self.load_options).finish_non_exhaustive()
     }
 }

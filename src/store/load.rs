@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::save::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, MAGIC, NO_SPACE, STANDING};
 use crate::api::{Alarm, AlarmType, Fields, LeaseId, Revision, Timestamp};
-use crate::engine::{Crc32c, Engine, EngineConfig, Heading, Inconsistent, Restore, SavedLease, SavedRenewal};
+use crate::engine::{
+    Crc32c, Engine, EngineConfig, Heading, Inconsistent, LoadOptions, Restore, SavedLease, SavedRenewal,
+};
 
 /// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`Engine::load`]. Nothing was loaded.
 #[derive(Debug, thiserror::Error)]
@@ -45,27 +47,31 @@ impl From<Inconsistent> for LoadError {
 }
 
 impl Engine {
-    /// An engine with the state that was saved, whose time begins at `now`, in the way of
-    /// [`StoreBuilder::load`](crate::StoreBuilder::load).
+    /// Loads an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) does. Its time begins at `now`.
     ///
     /// ```
-    /// use leasehold::{Engine, EngineConfig, Put, Timestamp};
+    /// use leasehold::{Engine, EngineConfig, LoadOptions, Put, Timestamp};
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// engine.put(&Put::new("config/mode", "blue"))?;
     /// let mut saved = Vec::new();
     /// engine.save(&mut saved)?;
     ///
-    /// let loaded = Engine::load(EngineConfig::default(), engine.now(), &saved[..])?;
+    /// let loaded = Engine::load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..])?;
     /// assert_eq!(loaded.state_hash(), engine.state_hash());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     ///
-    /// A [`LoadError`], if that is not a whole and sound save of a known format, or if the reader refuses.
-    pub fn load(config: EngineConfig, now: Timestamp, mut from: impl Read) -> Result<Self> {
-        Ok(read_snapshot(config, &mut from)?.start(now)?)
+    /// [`LoadError`] if the input is not a complete and valid save in a known format, or if the reader fails.
+    pub fn load(
+        config: EngineConfig,
+        options: LoadOptions,
+        now: Timestamp,
+        mut from: impl Read,
+    ) -> Result<Self> {
+        Ok(read_snapshot(config, &mut from)?.start(&options, now)?)
     }
 }
 

@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use leasehold::{
-    Delivery, Engine, EngineConfig, Error, LeaseId, Revision, StreamId, Timestamp, WatchRequest,
+    Delivery, Engine, EngineConfig, Error, LeaseId, LoadOptions, Revision, StreamId, Timestamp, WatchRequest,
 };
 
 use super::{limits, requests, responses};
@@ -20,12 +20,24 @@ impl EngineSubject {
         Self { engine: Engine::new(config(settings), Timestamp::ORIGIN), streams: BTreeMap::new() }
     }
 
-    /// The engine that comes of what this one saves, at another time. Nobody watches it.
-    pub fn reloaded(&self, settings: &Settings, now: Timestamp) -> Self {
+    /// Saves the engine and loads it at `now`. The loaded engine has no streams.
+    pub fn loaded(&self, settings: &Settings, options: LoadOptions, now: Timestamp) -> Self {
         let mut saved = Vec::new();
-        self.engine.save(&mut saved).expect("memory takes everything");
-        let engine = Engine::load(config(settings), now, &saved[..]).expect("what was saved can be loaded");
-        Self { engine, streams: BTreeMap::new() }
+        self.engine.save(&mut saved).expect("a write to memory succeeds");
+        let loaded = Engine::load(config(settings), options, now, &saved[..]);
+        Self { engine: loaded.expect("the save of an engine is valid"), streams: BTreeMap::new() }
+    }
+
+    /// Saves the engine and loads it at `now` with its standing keep-alives, so that both answer alike.
+    pub fn reloaded(&self, settings: &Settings, now: Timestamp) -> Self {
+        self.loaded(settings, LoadOptions::new().keep_standing(), now)
+    }
+
+    /// Pauses the keep-alive of each lease.
+    pub fn pause_all(&mut self) {
+        for &id in self.engine.leases().leases() {
+            self.engine.pause_keep_alive(id).expect("a listed lease exists");
+        }
     }
 
     pub fn now(&self) -> Timestamp {
