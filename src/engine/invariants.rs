@@ -77,8 +77,10 @@ impl Engine {
             let follows = match before {
                 // A compacted revision that a bump made has no change.
                 None => at.0 <= compacted || at == (compacted.max(Revision::new(1)).next(), 0),
-                // A save omits the changes that a compaction dropped from the compacted revision.
-                Some(before) if at.0 == compacted => at > before,
+                // A save omits the changes that a compaction dropped from its own revision.
+                Some((revision, sub)) if at.0 <= compacted => {
+                    at.0 == revision && at.1 > sub || at.0 == revision.next()
+                }
                 Some((revision, sub)) => at == (revision, sub + 1) || at == (revision.next(), 0),
             };
             assert!(follows, "invariant 3: history ascends without gaps");
