@@ -13,7 +13,7 @@ use support::adapter::engine::EngineSubject;
 use support::lockstep::Driver;
 use support::model::Model;
 use support::strategy::{self, Present};
-use support::wire::{Failure, Request, Response, Settings, Subject};
+use support::wire::{Failure, Kv, Request, Response, Settings, Subject};
 
 /// An engine that is saved and loaded again and again.
 struct Reloaded {
@@ -154,4 +154,45 @@ fn gap_of_loaded_revision_is_valid_until_reclaimed() {
     loaded.compact(&Compact::new(4)).unwrap();
     assert!(loaded.is_reclaiming());
     loaded.check_invariants();
+}
+
+/// A bump in the midst of random commands keeps the latest state and the invariants, and its result can be saved.
+#[test]
+fn bumped_engine_keeps_invariants_under_random_commands() {
+    let lists =
+        (strategy::settings(), strategy::requests_without_watches(), strategy::requests_without_watches());
+    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[8; 32]));
+    let verdict = runner.run(&(lists, 1..9_u64), |((settings, before, after), by)| {
+        let mut model = Model::new(settings.clone());
+        let mut saved = EngineSubject::new(&settings);
+        for request in &before {
+            let request = real(request, &settings, &model);
+            prop_assert_eq!(model.call(&request).is_ok(), saved.call(&request).is_ok());
+        }
+        let options = LoadOptions::new().keep_standing().bump_revision(by);
+        let mut bumped = saved.loaded(&settings, options, saved.now());
+        bumped.check_invariants();
+        let current = model.current() + by as i64;
+        prop_assert_eq!(pairs_at(&mut bumped, current), pairs_at(&mut saved, model.current()));
+        for revision in model.current()..current {
+            let read = bumped.call(&Request::Range(strategy::everything_at(revision)));
+            prop_assert!(read.is_err(), "a revision before the bump is compacted: {}", revision);
+        }
+        for request in &after {
+            drop(bumped.call(&real(request, &settings, &model)));
+            bumped.check_invariants();
+            bumped.drain();
+            prop_assert_eq!(bumped.reloaded(&settings, bumped.now()).state_hash(), bumped.state_hash());
+        }
+        Ok(())
+    });
+    verdict.unwrap_or_else(|failure| panic!("{failure}"));
+}
+
+fn pairs_at(subject: &mut EngineSubject, revision: i64) -> Vec<Kv> {
+    match subject.call(&Request::Range(strategy::everything_at(revision))) {
+        Ok(Response::Range(response)) => response.kvs,
+        other => panic!("the current revision can be read: {other:?}"),
+    }
 }

@@ -208,8 +208,9 @@ impl KeySpace {
         self.hold(self.index.hash(kv.key()), found, kv);
     }
 
-    /// Takes over the saved current revision, after all versions.
-    pub(super) fn restore_current(&mut self, current: Revision) {
+    /// Raises the current revision without a change. The caller compacts to it if no version has it.
+    pub(super) fn raise_current(&mut self, current: Revision) {
+        assert!(current >= self.current, "the current revision does not fall");
         self.current = current;
     }
 

@@ -55,7 +55,7 @@ use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
 pub use load_options::LoadOptions;
 
 pub(crate) use crc32c::Crc32c;
-pub(crate) use restore::{Inconsistent, Restore};
+pub(crate) use restore::{Restore, RestoreError};
 pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 
 /// etcd's store as a pure state machine: the answer to a command depends on the commands before it and on the time

@@ -7,7 +7,7 @@ use super::key_hash::KeyHasher;
 use super::key_index::SlotId;
 use super::key_space::KeySpace;
 use super::lessor::{Lessor, Renewal, renewal_interval};
-use super::load_options::LoadOptions;
+use super::load_options::{BUMPED_MAX, LoadOptions};
 use super::snapshot::{Heading, SavedLease, SavedRenewal};
 use super::{Engine, EngineConfig};
 use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
@@ -15,9 +15,17 @@ use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestam
 /// A bound that revisions and counters of an engine never reach.
 const COUNT_END: u64 = 1 << 62;
 
-/// The part of a save that no engine can reach.
+/// The number of lease ids that a bump skips: more than a lost timeline can have granted.
+const LEASE_IDS_SKIPPED: u64 = 1 << 32;
+
+/// The reason why a save is not restored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Inconsistent(pub(crate) &'static str);
+pub(crate) enum RestoreError {
+    /// The named part is one that no engine can reach.
+    Inconsistent(&'static str),
+    /// A bump leaves the range of revisions or lease ids.
+    BumpOutOfRange,
+}
 
 /// Builds an engine from a save: leases by ascending sequence, then ascending alarms, then versions by ascending revision,
 /// then [`start`](Self::start).
@@ -39,7 +47,7 @@ impl Restore {
         config: EngineConfig,
         current: Option<Revision>,
         heading: Heading,
-    ) -> Result<Self, Inconsistent> {
+    ) -> Result<Self, RestoreError> {
         let Heading { compacted, next_lease_id, next_lease_sequence } = heading;
         let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
         check(compacted.is_none_or(is_possible), "the compacted revision")?;
@@ -53,7 +61,7 @@ impl Restore {
         Ok(Self { config, current, heading, leases: Vec::new(), alarms: Alarms::default(), keys, last })
     }
 
-    pub(crate) fn lease(&mut self, lease: SavedLease) -> Result<(), Inconsistent> {
+    pub(crate) fn lease(&mut self, lease: SavedLease) -> Result<(), RestoreError> {
         check(lease.id != LeaseId::NONE, "the id of a lease")?;
         check(!lease.ttl.is_zero(), "the TTL of a lease")?;
         let follows = self.leases.last().is_none_or(|before| before.sequence < lease.sequence);
@@ -67,14 +75,14 @@ impl Restore {
         Ok(())
     }
 
-    pub(crate) fn alarm(&mut self, alarm: Alarm) -> Result<(), Inconsistent> {
+    pub(crate) fn alarm(&mut self, alarm: Alarm) -> Result<(), RestoreError> {
         let follows = self.alarms.iter().next_back().is_none_or(|before| before < alarm);
         check(follows && alarm.alarm != AlarmType::None, "an alarm")?;
         self.alarms.restore(alarm);
         Ok(())
     }
 
-    pub(crate) fn version(&mut self, key: &[u8], value: &[u8], fields: Fields) -> Result<(), Inconsistent> {
+    pub(crate) fn version(&mut self, key: &[u8], value: &[u8], fields: Fields) -> Result<(), RestoreError> {
         self.check_place(&fields)?;
         check(!key.is_empty(), "a key")?;
         let found = self.keys.index.find(key);
@@ -100,7 +108,7 @@ impl Restore {
     }
 
     /// Checks that versions ascend, and that revisions above the compacted one have no gaps.
-    fn check_place(&self, fields: &Fields) -> Result<(), Inconsistent> {
+    fn check_place(&self, fields: &Fields) -> Result<(), RestoreError> {
         let (revision, sub) = self.last;
         let place = (fields.mod_revision, fields.sub);
         let floor = self.keys.floor();
@@ -117,29 +125,53 @@ impl Restore {
     }
 
     /// Takes over the current revision. It is the newest version's or the compacted one, as invariant 3 says.
-    fn restore_current(&mut self) -> Result<(), Inconsistent> {
+    fn restore_current(&mut self) -> Result<(), RestoreError> {
         let newest = self.keys.current();
         let latest = newest.max(self.keys.floor());
         match self.current {
             Some(current) => check(current == latest, "the current revision")?,
             None => check(newest == latest, "no version at the compacted revision")?,
         }
-        self.keys.restore_current(latest);
+        self.keys.raise_current(latest);
         Ok(())
     }
 
     /// Checks that each id below the counter was granted, and each lease with another id.
-    fn check_lease_ids(&self) -> Result<(), Inconsistent> {
+    fn check_lease_ids(&self) -> Result<(), RestoreError> {
         let passed = 1..self.heading.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
         let granted = (passed.end - passed.start).unsigned_abs() + others;
         check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")
     }
 
+    /// Raises the current revision, compacts to it and skips lease ids, if `options` say so.
+    fn bump(&mut self, options: &LoadOptions) -> Result<(), RestoreError> {
+        let Some(bumped) = options.bumped(self.keys.current())? else {
+            return Ok(());
+        };
+        // Each skipped id counts as granted, as `check_lease_ids` requires.
+        let sequence = self.heading.next_lease_sequence + LEASE_IDS_SKIPPED;
+        if sequence > BUMPED_MAX {
+            return Err(RestoreError::BumpOutOfRange);
+        }
+        self.heading.next_lease_sequence = sequence;
+        self.heading.next_lease_id += LEASE_IDS_SKIPPED as i64;
+        self.keys.raise_current(bumped);
+        self.keys.compact(bumped).expect("a bumped revision is above the compacted one");
+        // Reclaim at once: only commands and the timer that they arm would do it later.
+        let mut garbage = Vec::new();
+        while self.keys.reclaiming {
+            self.keys.reclaim(&mut garbage);
+            garbage.clear();
+        }
+        Ok(())
+    }
+
     /// Returns the engine, whose time begins at `now`.
-    pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, Inconsistent> {
+    pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, RestoreError> {
         self.restore_current()?;
         self.check_lease_ids()?;
+        self.bump(options)?;
         let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
         lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
         for lease in self.leases {
@@ -200,6 +232,6 @@ fn is_in_generation(fields: &Fields) -> bool {
             && fields.version - 1 <= since_created
 }
 
-fn check(holds: bool, what: &'static str) -> Result<(), Inconsistent> {
-    if holds { Ok(()) } else { Err(Inconsistent(what)) }
+fn check(holds: bool, what: &'static str) -> Result<(), RestoreError> {
+    if holds { Ok(()) } else { Err(RestoreError::Inconsistent(what)) }
 }

@@ -93,6 +93,9 @@ impl StoreBuilder {
     /// The store continues from the saved state with this builder's clock and configuration. Automatic compaction takes new
     /// samples.
     ///
+    /// Changes after the save are lost, and their revisions and fencing tokens are assigned again. If something outside the
+    /// store may have seen one of them, load with [`LoadOptions::bump_revision`] or [`LoadOptions::bump_revision_above`].
+    ///
     /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load (R-LSE-12). A
     /// standing keep-alive ends, so the locks of a process that does not return are released when its lease expires. A
     /// process that returns keeps its lease with
@@ -117,7 +120,8 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the input is not a complete and valid save in a known format, or if the reader fails.
+    /// [`LoadError`] if the input is not a complete and valid save in a known format, if the reader fails, or if a bump is
+    /// out of range.
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
         let (config, clock, options) = self.into_parts();
         let engine = read_snapshot(config, &mut from)?.start(&options, clock.now())?;

@@ -364,7 +364,8 @@ impl Store {
     /// checksum, but a file needs more to survive a crash: see the example `save`.
     ///
     /// Changes after the save are lost to a store that loads it, and their revisions and fencing tokens are assigned again.
-    /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of them, load the save with a bump.
+    /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of them, load the save with a bump:
+    /// see [`LoadOptions`](crate::LoadOptions).
     ///
     /// ```
     /// use leasehold::{Get, Store};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::save::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, MAGIC, NO_SPACE, STANDING};
 use crate::api::{Alarm, AlarmType, Fields, LeaseId, Revision, Timestamp};
 use crate::engine::{
-    Crc32c, Engine, EngineConfig, Heading, Inconsistent, LoadOptions, Restore, SavedLease, SavedRenewal,
+    Crc32c, Engine, EngineConfig, Heading, LoadOptions, Restore, RestoreError, SavedLease, SavedRenewal,
 };
 
 /// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`Engine::load`]. Nothing was loaded.
@@ -36,13 +36,19 @@ pub enum LoadError {
         /// The first part that is invalid.
         what: &'static str,
     },
+    /// The bump of [`LoadOptions`] would raise the current revision or the number of leases above 2^61.
+    #[error("the bump leaves the range of revisions or lease ids")]
+    BumpOutOfRange,
 }
 
 type Result<T> = std::result::Result<T, LoadError>;
 
-impl From<Inconsistent> for LoadError {
-    fn from(Inconsistent(what): Inconsistent) -> Self {
-        Self::Corrupt { what }
+impl From<RestoreError> for LoadError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Inconsistent(what) => Self::Corrupt { what },
+            RestoreError::BumpOutOfRange => Self::BumpOutOfRange,
+        }
     }
 }
 
@@ -64,7 +70,8 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the input is not a complete and valid save in a known format, or if the reader fails.
+    /// [`LoadError`] if the input is not a complete and valid save in a known format, if the reader fails, or if a bump is
+    /// out of range.
     pub fn load(
         config: EngineConfig,
         options: LoadOptions,
