@@ -9,7 +9,7 @@ use leasehold::{
     Alarm, AlarmRequest, AlarmType, Engine, EngineConfig, Error, Grant, LoadError, LoadOptions, ManualClock,
     Store, Timestamp,
 };
-use shorthand::{at, delete, events, grant, manual, put, put_leased, secs};
+use shorthand::{at, delete, events, grant, manual, put, put_leased, revision, secs};
 use support::save_format::{CURRENT_LEN, FORMAT, crc, framed, payload};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
@@ -84,6 +84,9 @@ fn save_of_format_1_is_loaded() {
     store.save(&mut again).unwrap();
     let in_format_1 = framed(1, &payload(&again)[CURRENT_LEN..], 65_536);
     assert!(in_format_1 == save, "format 2 adds the current revision");
+
+    let bumped = Store::builder().load_options(LoadOptions::new().bump_revision(3)).load(&save[..]).unwrap();
+    assert_eq!(revision(&bumped), 12);
 }
 
 #[test]

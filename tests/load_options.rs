@@ -89,7 +89,7 @@ fn keep_standing_restores_standing_keep_alive() {
     assert_eq!(all_keys(&loaded), [""; 0]);
 }
 
-/// etcd#16028. Tokens, compares and watches of the lost revisions are told from those of the loaded store.
+/// etcd#16028. The loaded store refuses tokens, compares, reads and watches at lost revisions.
 #[test]
 fn older_save_with_bump_refuses_lost_revisions() {
     let (store, _clock) = manual();

@@ -216,7 +216,7 @@ fn the_counter_of_lease_ids_does_not_run_ahead_of_the_grants() {
     load(&State { next_sequence: 2, ..state }.save()).unwrap();
 }
 
-/// Counts and lengths beyond all measure cost no memory: what they announce is not there.
+/// Memory is allocated as bytes arrive, not by the counts and lengths of a save.
 #[test]
 fn lengths_are_not_believed() {
     let good = payload(&State::good().save());

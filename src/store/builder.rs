@@ -42,7 +42,7 @@ impl StoreBuilder {
         Self { clock: Some(Arc::new(clock)), ..self }
     }
 
-    /// Sets the limits; the default is those of etcd's server.
+    /// Sets the limits; the defaults are the limits of etcd's server.
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self

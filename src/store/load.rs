@@ -157,7 +157,7 @@ fn read_version(restore: &mut Restore, text: &mut Vec<u8>, chunks: &mut Chunks<'
     Ok(restore.version(key, value, fields)?)
 }
 
-/// Reads the bytes of chunks, those of each chunk after its checksum.
+/// Reads the bytes of chunks. Returns bytes only after the checksum of their chunk matched.
 struct Chunks<'a> {
     from: &'a mut dyn Read,
     crc: Crc32c,
