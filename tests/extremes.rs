@@ -11,8 +11,8 @@ use leasehold::service::{
 };
 use leasehold::{
     AutoCompaction, Client, Compact, Compare, CompareOp, Delete, Engine, EngineConfig, Get, Grant, KeyRange,
-    LeaseId, Limits, ManualClock, Put, Revision, SortOrder, SortTarget, Store, Timestamp, Txn, TxnOp, Watch,
-    WatchRequest,
+    LeaseId, Limits, LoadOptions, ManualClock, Put, Revision, SortOrder, SortTarget, Store, Timestamp, Txn,
+    TxnOp, Watch, WatchRequest,
 };
 use shorthand::{manual, manual_with, put, secs, session};
 
@@ -120,8 +120,18 @@ fn leases_accept_every_id_and_ttl() {
         let mut saved = Vec::new();
         store.save(&mut saved).unwrap();
         for now in [Timestamp::ORIGIN, Timestamp::MAX] {
-            let loaded = Engine::load(EngineConfig::default(), now, &saved[..]);
+            let loaded = Engine::load(EngineConfig::default(), LoadOptions::new(), now, &saved[..]);
             loaded.expect("a save of a store is sound").check_invariants();
+            for number in NUMBERS {
+                for options in [
+                    LoadOptions::new().bump_revision(number.cast_unsigned()),
+                    LoadOptions::new().bump_revision_above(number).keep_standing(),
+                ] {
+                    if let Ok(engine) = Engine::load(EngineConfig::default(), options, now, &saved[..]) {
+                        engine.check_invariants();
+                    }
+                }
+            }
         }
         let one = Session::open(&store, ttl).unwrap();
         one.pause().unwrap_or_default();

@@ -8,6 +8,11 @@ use crate::{Error, Result};
 /// A lock can be lost without its holder's knowing: its lease may have ended while it hung. Only the resource can refuse what
 /// such a holder does too late.
 ///
+/// If the store is loaded from an older save without a bump, its new tokens may equal lost ones, and the fence admits a lost
+/// holder beside the new one. Load the save with
+/// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) and the newest token that a fence has seen, or a
+/// later revision if another client saw one.
+///
 /// ```
 /// use leasehold::Error;
 /// use leasehold::concurrency::Fence;

@@ -29,6 +29,10 @@ impl Acquired for MutexGuard {
 impl MutexGuard {
     /// The fencing token: higher than that of every earlier hold of the lock. It is the create revision of the
     /// [`key`](Self::key), by which etcd's locks rank, and so the same for all re-entrant guards that share it.
+    ///
+    /// A store that is loaded from an older save assigns the tokens of lost holds again. Load it with
+    /// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) if a fence may have seen one of them. Keys
+    /// that another client puts in one txn share a token: their guards are held one at a time, in key order.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }

@@ -28,6 +28,9 @@ impl Acquired for Leadership {
 impl Leadership {
     /// The fencing token: higher than that of every earlier leader. It is the create revision of the [`key`](Self::key): etcd's
     /// `LeaderKey.rev`.
+    ///
+    /// A store that is loaded from an older save assigns the tokens of lost leaderships again. Load it with
+    /// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) if a fence may have seen one of them.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }
