@@ -233,7 +233,7 @@ pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Tic
 #[cfg(planted_bugs)]
 #[doc(hidden)]
 pub use engine::planted;
-pub use engine::{Engine, EngineConfig, LoadOptions};
+pub use engine::{Diagnostics, Engine, EngineConfig, LoadOptions};
 pub use error::{Code, Error, Result};
 pub use store::{
     Clock, LoadError, ManualClock, RangePages, SaveError, Saved, Store, StoreBuilder, SystemClock, Timer,

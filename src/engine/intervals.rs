@@ -63,6 +63,11 @@ impl<T: Default> Intervals<T> {
         self.nodes.len()
     }
 
+    /// Returns how many intervals the allocated slots have room for.
+    pub(super) fn slots(&self) -> usize {
+        self.nodes.slots()
+    }
+
     pub(super) fn at(&self, node: u32) -> &T {
         &self.nodes.at(node).value
     }

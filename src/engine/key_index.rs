@@ -150,6 +150,16 @@ impl KeyIndex {
         self.order.iter().map(|(key, &slot)| (&**key, slot))
     }
 
+    /// Returns how many keys the allocated slots have room for.
+    pub(super) fn slots(&self) -> usize {
+        self.past.slots()
+    }
+
+    /// Returns how many places the longest search for a key visits.
+    pub(super) fn longest_probe(&self) -> usize {
+        self.points.longest_probe()
+    }
+
     /// Whether all tables name the same keys; for tests.
     pub(super) fn is_consistent(&self) -> bool {
         self.points.len() == self.order.len()

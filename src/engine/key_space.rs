@@ -4,6 +4,7 @@
 //! or taken back. Attaching keys to leases is not done here: what a change means for leases is handed back.
 
 use super::create_order::{CreateOrder, KEYS_MIN};
+use super::diagnostics::Diagnostics;
 use super::history::History;
 use super::key_hash::KeyHasher;
 use super::key_index::{KeyIndex, KeySlot, SlotId};
@@ -300,6 +301,14 @@ impl KeySpace {
             recounted[3] += slot.versions().map(tombstone_bytes).sum::<u64>();
         }
         ([self.live_keys, self.versions, self.bytes_held, self.tombstone_bytes], recounted)
+    }
+
+    /// Adds the counts of the keys' tables.
+    pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.create_orders = self.created.iter().count();
+        diagnostics.create_order_keys = self.created.iter().map(|(_, keys)| keys.len()).sum();
+        diagnostics.key_slots = self.index.slots();
+        diagnostics.longest_probe = diagnostics.longest_probe.max(self.index.longest_probe());
     }
 
     /// The revision at which a plain read asks to read: `None` for the latest (R-REV-8).

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::diagnostics::Diagnostics;
 use super::key_hash::KeyHasher;
 use super::key_index::SlotId;
 use super::planted::{Bug, planted};
@@ -246,6 +247,12 @@ impl Lessor {
     /// What the ids to come depend on.
     pub(super) fn counters(&self) -> (i64, u64) {
         (self.next_id, self.next_sequence)
+    }
+
+    /// Adds the counts of the leases' tables.
+    pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.lease_slots = self.leases.slots();
+        diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
     }
 
     /// Whether the tables agree; for tests.

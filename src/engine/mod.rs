@@ -28,6 +28,7 @@ mod auto_compaction;
 mod compaction;
 // Looking at all of it.
 mod crc32c;
+mod diagnostics;
 mod hash_kv;
 mod invariants;
 mod state_hash;
@@ -53,6 +54,7 @@ use std::time::Duration;
 use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
 
 pub use load_options::LoadOptions;
+pub use diagnostics::Diagnostics;
 
 pub(crate) use crc32c::Crc32c;
 pub(crate) use restore::{Restore, RestoreError};
@@ -79,7 +81,8 @@ pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 ///   that is; [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage), memory to free when it suits.
 /// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`events`](Self::events), [`lag`](Self::lag),
 ///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status),
-///   [`now`](Self::now), [`state_hash`](Self::state_hash), [`check_invariants`](Self::check_invariants).
+///   [`now`](Self::now), [`state_hash`](Self::state_hash), [`diagnostics`](Self::diagnostics),
+///   [`check_invariants`](Self::check_invariants).
 /// - **Saving**: [`save`](Self::save) writes the whole state, and [`load`](Self::load) makes an engine of it.
 ///
 /// # Calling order

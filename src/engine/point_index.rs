@@ -82,6 +82,11 @@ impl<T> PointIndex<T> {
     pub(super) fn len(&self) -> usize {
         self.tables.iter().map(|table| table.used).sum()
     }
+
+    /// Returns how many places the longest search for an entry visits.
+    pub(super) fn longest_probe(&self) -> usize {
+        self.tables.iter().map(Table::longest_probe).max().unwrap_or(0)
+    }
 }
 
 impl<T> Table<T> {
@@ -95,6 +100,13 @@ impl<T> Table<T> {
             at = (at + 1) & mask;
         }
         None
+    }
+
+    fn longest_probe(&self) -> usize {
+        let mask = self.entries.len().wrapping_sub(1);
+        let places = self.entries.iter().enumerate();
+        let entries = places.filter_map(|(at, entry)| Some((at, entry.as_ref()?)));
+        entries.map(|(at, entry)| (at.wrapping_sub(entry.hash as usize) & mask) + 1).max().unwrap_or(0)
     }
 
     /// Makes room for as many entries, a power of two, or none if there are none.

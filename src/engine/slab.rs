@@ -20,6 +20,11 @@ impl<T> Slab<T> {
         full + self.segments.last().map_or(0, Vec::len) - self.vacant.len()
     }
 
+    /// Returns how many values the allocated segments have room for.
+    pub(super) fn slots(&self) -> usize {
+        self.segments.iter().map(Vec::capacity).sum()
+    }
+
     pub(super) fn insert(&mut self, value: T) -> u32 {
         if let Some(id) = self.vacant.pop() {
             let (segment, offset) = split(id);

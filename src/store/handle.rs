@@ -16,7 +16,7 @@ use crate::api::{
     Waiter, Watch,
 };
 use crate::client::{Client, Watcher};
-use crate::engine::Engine;
+use crate::engine::{Diagnostics, Engine};
 
 /// The longest key and value together whose record is made before the lock is taken.
 const DRAFT_MAX: usize = 64 * 1024;
@@ -206,6 +206,15 @@ impl Store {
     /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn status(&self) -> Result<Status> {
         self.shell.read(|engine| Ok(engine.status()))
+    }
+
+    /// Returns counts of internal objects, for tests and monitoring. Visits all tables while the store is locked.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped).
+    pub fn diagnostics(&self) -> Result<Diagnostics> {
+        self.shell.read(|engine| Ok(engine.diagnostics()))
     }
 
     /// Who waits for a lock or an election, of guards and of the services alike: which key waits for which, and with whose lease.

@@ -2,6 +2,7 @@
 
 use super::{Hub, State, Stream, Watcher};
 use crate::api::LeaseId;
+use crate::engine::diagnostics::Diagnostics;
 
 impl Hub {
     /// # Panics
@@ -63,6 +64,19 @@ impl Hub {
         assert_eq!(self.ticks.len(), set(|stream| stream.tick.is_some()), "invariant 12: no other ticks");
         let asked: usize = self.streams.iter().map(|(_, stream)| stream.leases.len()).sum();
         assert_eq!(self.lease_ends.len(), asked, "invariant 14: nobody else is told of a lease's end");
+    }
+
+    /// Adds the counts of the hub's tables.
+    pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.streams = self.streams.len();
+        diagnostics.watchers = self.watchers.len();
+        diagnostics.timers = self.timers.len();
+        diagnostics.progress_ticks = self.ticks.len();
+        diagnostics.queued_deliveries = self.streams.iter().map(|(_, stream)| stream.queue.len()).sum();
+        diagnostics.wake_ups = self.woken.len();
+        diagnostics.stream_slots = self.streams.slots();
+        diagnostics.watcher_slots = self.watchers.slots();
+        self.topics.diagnose(diagnostics);
     }
 
     /// Calls `text` with all that the deliveries to come depend on. Fields are named one by one, so that none is forgotten.

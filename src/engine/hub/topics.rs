@@ -1,6 +1,7 @@
 //! Which watchers a change of a key concerns. Those that watch the same keys share a topic.
 
 use crate::api::{KeyRange, StreamId, WatchId};
+use crate::engine::diagnostics::Diagnostics;
 use crate::engine::intervals::Intervals;
 use crate::engine::key_hash::KeyHasher;
 use crate::engine::point_index::PointIndex;
@@ -123,6 +124,13 @@ impl Topics {
             TopicId::Single(single) => &mut self.singles.at_mut(single).members,
             TopicId::Interval(interval) => self.intervals.at_mut(interval),
         }
+    }
+
+    /// Adds the counts of the topics' tables.
+    pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.topics = self.singles.len() + self.intervals.len();
+        diagnostics.topic_slots = self.singles.slots() + self.intervals.slots();
+        diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
     }
 
     /// How many watchers are in topics, if the tables agree; for tests.
