@@ -2,8 +2,6 @@
 
 mod shorthand;
 
-use std::panic::catch_unwind;
-
 use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, Store, Txn};
 use shorthand::{all_keys, keys};
 
@@ -74,13 +72,28 @@ fn between_leaves_out_the_end() {
     assert_eq!(found(&KeyRange::between("a", "a\0")), [b"a"]);
 }
 
+/// R-RNG-1: on the wire an empty end and "\0" mean a single key and no upper end, so the range has another end.
 #[test]
-fn between_refuses_ends_that_mean_something_else() {
-    for end in ["", "\0"] {
-        let refusal = catch_unwind(|| KeyRange::between("a", end)).unwrap_err();
-        let message = refusal.downcast_ref::<&str>().copied().unwrap();
-        assert_eq!(message, "a range between two keys ends at a key above \"\\0\"");
+fn between_with_end_below_all_keys_is_empty() {
+    for start in [&b""[..], b"\0", b"\0\0", b"a", b"\xff\xff"] {
+        for end in [&b""[..], b"\0"] {
+            let range = KeyRange::between(start, end);
+            assert_eq!(found(&range), [b""; 0], "{start:?} to {end:?}");
+            assert!(range.start() >= range.range_end() && !matches!(range.range_end(), b"" | b"\0"));
+            let store = store_of_all_keys();
+            assert_eq!(store.get(range.clone()).unwrap().count(), 0);
+            assert_eq!(store.client().namespace("a").get(range.clone()).wait().unwrap().count(), 0);
+            assert_eq!(store.delete(range).unwrap().deleted(), 0);
+        }
     }
+}
+
+/// R-RNG-2: as in `from_key`.
+#[test]
+fn between_with_empty_start_begins_at_first_key() {
+    assert_eq!(ends(&KeyRange::between("", "b")), (&b"\0"[..], &b"b"[..]));
+    assert_eq!(found(&KeyRange::between("", "\0\0")), [b"\0"]);
+    assert_eq!(store_of_all_keys().get(KeyRange::between("", "b")).unwrap().count(), 6);
     assert_eq!(ends(&KeyRange::between("\0", "\0\0")), (&b"\0"[..], &b"\0\0"[..]));
 }
 
@@ -113,6 +126,8 @@ fn requests_take_a_range_as_it_says() {
         KeyRange::all(),
         KeyRange::between("a\0", "b\0"),
         KeyRange::between("b", "a"),
+        KeyRange::between("a", ""),
+        KeyRange::between("", "b"),
         KeyRange::from_wire("\0", "\0\0"),
         KeyRange::from_wire(&b"\x7f"[..], &b"\xff"[..]),
     ];

@@ -54,19 +54,26 @@ impl KeyRange {
         Self { key, range_end: Bytes::from_static(FROM_KEY) }
     }
 
-    /// Every key from `start` up to but not including `end`; none if the start is not below the end.
+    /// Every key from `start` up to but not including `end`; no key if the start is not below the end.
     ///
-    /// # Panics
+    /// An empty `start` counts as the first key, `"\0"`, as in [`from_key`](Self::from_key). No key is below an `end`
+    /// that is empty or `"\0"`, so the range is then empty; its range end is `"\0\0"`.
     ///
-    /// If `end` is empty or the single byte 0, which mean something else on etcd's wire: use [`key`](Self::key) or
-    /// [`from_key`](Self::from_key).
+    /// ```
+    /// use leasehold::KeyRange;
+    ///
+    /// assert!(KeyRange::between("", "b").contains(b"a"));
+    /// assert!(!KeyRange::between("a", "").contains(b"a"));
+    /// ```
     pub fn between(start: impl IntoBytes, end: impl IntoBytes) -> Self {
-        let range = Self { key: start.into_bytes(), range_end: end.into_bytes() };
-        assert!(
-            !range.range_end.is_empty() && range.range_end != FROM_KEY,
-            "a range between two keys ends at a key above \"\\0\""
-        );
-        range
+        let Self { key, .. } = Self::from_key(start);
+        let range_end = end.into_bytes();
+        if range_end.is_empty() || range_end == FROM_KEY {
+            // On the wire these two ends mean a single key and no upper end.
+            let end = Bytes::from_static(b"\0\0");
+            return Self { key: key.max(end.clone()), range_end: end };
+        }
+        Self { key, range_end }
     }
 
     /// Every key.
