@@ -17,7 +17,8 @@ pub struct Limits {
     /// [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
     pub max_request_bytes: usize,
     /// The longest list of a txn, shared down the nesting (R-TXN-3): 128. Above it:
-    /// [`Error::TooManyOps`](crate::Error::TooManyOps).
+    /// [`Error::TooManyOps`](crate::Error::TooManyOps). Nesting is limited to [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH)
+    /// levels in any case.
     pub max_txn_ops: usize,
     /// The shortest TTL of a lease, to which shorter ones are raised: 2 s. At least a nanosecond.
     pub min_lease_ttl: Duration,

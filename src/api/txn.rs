@@ -10,6 +10,9 @@ use crate::api::{
 /// All compares of the tree, nested txns included, see the state before the txn; the operations run in order and see
 /// each other's effects (R-TXN-12, R-TXN-13). Whatever it changes has one revision.
 ///
+/// Txns nest up to [`MAX_DEPTH`](Self::MAX_DEPTH) levels, and [`Limits::max_txn_ops`](crate::Limits) may allow fewer.
+/// A deeper txn is refused with [`Error::TooManyOps`](crate::Error::TooManyOps).
+///
 /// ```
 /// use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
 ///
@@ -28,9 +31,28 @@ pub struct Txn {
     pub(crate) compare: Vec<Compare>,
     pub(crate) success: Vec<TxnOp>,
     pub(crate) failure: Vec<TxnOp>,
+    /// The levels of nested txns, at most `MAX_DEPTH`: that many mean that a deeper part was dropped.
+    pub(crate) levels_inside: usize,
 }
 
 impl Txn {
+    /// The most levels of a txn, itself included, whatever [`Limits::max_txn_ops`](crate::Limits) allows.
+    ///
+    /// Txns are processed recursively, so the limit bounds the stack that any use of a `Txn` needs. A txn that is built
+    /// deeper drops the nested txn that would exceed the limit, and every store refuses it with
+    /// [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
+    ///
+    /// ```
+    /// use leasehold::{Error, Store, Txn, TxnOp};
+    ///
+    /// let mut txn = Txn::new();
+    /// for _ in 0..100_000 {
+    ///     txn = Txn::new().and_then([TxnOp::Txn(txn)]);
+    /// }
+    /// assert_eq!(Store::new().txn(txn), Err(Error::TooManyOps));
+    /// ```
+    pub const MAX_DEPTH: usize = 256;
+
     /// A txn without compares, which hold, and without operations.
     pub fn new() -> Self {
         Self::default()
@@ -46,16 +68,40 @@ impl Txn {
     /// Adds operations to run if all compares hold.
     #[must_use]
     pub fn and_then(mut self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
-        self.success.extend(operations);
+        add_operations(&mut self.success, &mut self.levels_inside, operations);
         self
     }
 
     /// Adds operations to run if some compare does not hold.
     #[must_use]
     pub fn or_else(mut self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
-        self.failure.extend(operations);
+        add_operations(&mut self.failure, &mut self.levels_inside, operations);
         self
     }
+
+    /// Returns whether the txn was built with more than [`MAX_DEPTH`](Self::MAX_DEPTH) levels.
+    pub(crate) fn is_too_deep(&self) -> bool {
+        self.levels_inside == Self::MAX_DEPTH
+    }
+}
+
+/// Adds operations to a list of a txn with so many levels inside, but drops nested txns that would be too deep.
+fn add_operations(
+    list: &mut Vec<TxnOp>,
+    levels_inside: &mut usize,
+    operations: impl IntoIterator<Item = TxnOp>,
+) {
+    let operations = operations.into_iter();
+    list.reserve(operations.size_hint().0);
+    list.extend(operations.filter(|operation| {
+        let TxnOp::Txn(nested) = operation else {
+            return true;
+        };
+        // A nested txn that is too deep itself makes this one too deep.
+        let levels = (nested.levels_inside + 1).min(Txn::MAX_DEPTH);
+        *levels_inside = levels.max(*levels_inside);
+        levels < Txn::MAX_DEPTH
+    }));
 }
 
 /// A condition on the keys of a range: etcd's `Compare`.
@@ -162,7 +208,8 @@ pub enum TxnOp {
     Put(Put),
     /// Deletes keys.
     Delete(Delete),
-    /// Runs a txn inside this one. Its compares see the state before the outermost txn.
+    /// Runs a txn inside this one. Its compares see the state before the outermost txn. The whole tree has at most
+    /// [`Txn::MAX_DEPTH`] levels.
     Txn(Txn),
     /// The wire's operation that is none: the txn fails with [`Error::KeyNotFound`](crate::Error).
     Unset,

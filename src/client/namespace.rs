@@ -118,6 +118,7 @@ impl Namespace {
             compare: txn.compare.into_iter().map(compare).collect(),
             success: txn.success.into_iter().map(operation).collect(),
             failure: txn.failure.into_iter().map(operation).collect(),
+            levels_inside: txn.levels_inside,
         }
     }
 

@@ -64,11 +64,15 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order: [`NoSpace`](Error::NoSpace) by the quota; what any of its operations violates by itself, and
-    /// [`TooManyOps`](Error::TooManyOps); [`DuplicateKey`](Error::DuplicateKey);
+    /// In this order: [`TooManyOps`](Error::TooManyOps) for more than [`Txn::MAX_DEPTH`] levels;
+    /// [`NoSpace`](Error::NoSpace) by the quota; what any of its operations violates by itself, and
+    /// [`TooManyOps`](Error::TooManyOps) by [`Limits::max_txn_ops`](crate::Limits); [`DuplicateKey`](Error::DuplicateKey);
     /// [`RequestTooLarge`](Error::RequestTooLarge); [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
     /// alarm; and what the operations that would run violate in the present state.
     pub fn txn(&mut self, txn: &Txn) -> Result<TxnResponse> {
+        if txn.is_too_deep() {
+            return Err(Error::TooManyOps);
+        }
         self.check_quota(txn)?;
         check_txn(txn, self.limits.max_txn_ops)?;
         check_overlap(txn)?;
