@@ -1,5 +1,7 @@
 //! The deterministic core: one state machine, without clock, thread, lock, I/O or chance.
 
+// Input: the configuration. The default of the hash seed is random.
+mod config;
 // Tables that many entries fit into.
 mod history;
 mod intervals;
@@ -51,9 +53,10 @@ use lessor::Lessor;
 
 use std::time::Duration;
 
-use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp};
+use crate::api::{KeyValue, Limits, ResponseHeader, Timestamp};
 
 pub use load_options::LoadOptions;
+pub use config::EngineConfig;
 pub use diagnostics::Diagnostics;
 
 pub(crate) use crc32c::Crc32c;
@@ -119,39 +122,8 @@ pub struct Engine {
     garbage: Vec<KeyValue>,
 }
 
-/// What an [`Engine`] is made with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EngineConfig {
-    /// The limits.
-    pub limits: Limits,
-    /// What headers name as the cluster; 1 by default.
-    pub cluster_id: u64,
-    /// What headers and alarms name as the member; 1 by default.
-    pub member_id: u64,
-    /// Which history to compact without being asked; none by default.
-    pub auto_compaction: Option<AutoCompaction>,
-    /// Seeds the hash behind point lookups, so that nobody can choose keys that collide. No answer depends on it.
-    pub hash_seed: u64,
-    /// How often a watcher that asked for it is told how far the store has come, if nothing else is sent (R-WCH-20): 10
-    /// minutes by default, and at least 100 ms.
-    pub progress_interval: Duration,
-}
-
 /// etcd tells no sooner.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
-
-impl Default for EngineConfig {
-    fn default() -> Self {
-        Self {
-            limits: Limits::default(),
-            cluster_id: 1,
-            member_id: 1,
-            auto_compaction: None,
-            hash_seed: 0,
-            progress_interval: Duration::from_secs(600),
-        }
-    }
-}
 
 impl Engine {
     /// A fresh store at revision 1, without keys or leases (R-REV-1), whose time begins at `now`.

@@ -1,5 +1,4 @@
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
@@ -128,11 +127,10 @@ impl StoreBuilder {
         Ok(Store::from_shell(Shell::new(engine, clock)))
     }
 
-    /// Returns the configuration with a random hash seed, the clock and the options for loading.
+    /// Returns the configuration, the clock and the options for loading.
     fn into_parts(self) -> (EngineConfig, Arc<dyn Clock>, LoadOptions) {
-        let config = EngineConfig { hash_seed: RandomState::new().hash_one(0), ..self.config };
         let clock = self.clock.unwrap_or_else(|| Arc::new(SystemClock::new()));
-        (config, clock, self.load_options)
+        (self.config, clock, self.load_options)
     }
 }
 

@@ -162,6 +162,7 @@ fn config(settings: &Settings) -> EngineConfig {
         limits: limits(settings),
         member_id: settings.member_id,
         progress_interval: Duration::from_nanos(settings.progress_interval_nanos),
+        hash_seed: 0,
         ..EngineConfig::default()
     }
 }
