@@ -1,7 +1,9 @@
-//! The hash behind point lookups: fast, and seeded, so that keys cannot be chosen to collide without the seed.
+//! The hash of point lookups: fast and seeded.
 //!
-//! Two 64-bit words at a time are mixed with secrets drawn from the seed, multiplied to 128 bits, and folded. std's
-//! hasher costs several times as much for the short keys of a coordination store.
+//! Two 64-bit words at a time are mixed with secrets derived from the seed, multiplied to 128 bits, and folded. No keys
+//! are known that collide under most seeds. Nothing more is promised: the hash is not cryptographic, its 32 bits collide
+//! by chance, and a client that knows the seed, or finds it by timing lookups, can compute keys that collide. std's
+//! hasher resists that, but costs several times as much for the short keys of a coordination store.
 
 /// Hashes keys and lease ids under one seed.
 #[derive(Clone, Debug)]
@@ -17,7 +19,7 @@ impl KeyHasher {
 
     pub(super) fn bytes(&self, key: &[u8]) -> u32 {
         let [start, left, right] = self.secrets;
-        let mut state = start ^ (key.len() as u64);
+        let mut state = start;
         let mut chunks = key.chunks_exact(16);
         for chunk in &mut chunks {
             state = fold(state ^ left ^ word(chunk), right ^ word(&chunk[8..]));
@@ -27,7 +29,9 @@ impl KeyHasher {
             let (low, high) = if tail.len() > 8 { tail.split_at(8) } else { (tail, &[][..]) };
             state = fold(state ^ left ^ padded(low), right ^ padded(high));
         }
-        (fold(state, right) >> 32) as u32
+        // The length meets the folded state, whose value depends on the seed, and not a word of the key: there a key of
+        // other bytes could make up for its length under every seed.
+        (fold(state ^ key.len() as u64, right) >> 32) as u32
     }
 
     pub(super) fn number(&self, number: i64) -> u32 {
