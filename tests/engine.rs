@@ -39,6 +39,10 @@ fn the_next_deadline_is_that_of_a_lease_or_of_a_compaction() {
     let auto_compaction = Some(AutoCompaction::Revision(10));
     let mut engine =
         Engine::new(EngineConfig { auto_compaction, ..EngineConfig::default() }, Timestamp::ORIGIN);
+    assert_eq!(engine.next_deadline(), None, "there is nothing to compact yet");
+    for _ in 0..10 {
+        put(&mut engine, "k", "v");
+    }
     assert_eq!(engine.next_deadline(), Some(origin_plus(300)));
     engine.grant(&Grant::new(secs(400))).unwrap();
     assert_eq!(engine.next_deadline(), Some(origin_plus(300)));
@@ -49,6 +53,8 @@ fn the_next_deadline_is_that_of_a_lease_or_of_a_compaction() {
     engine.advance(origin_plus(300));
     assert_eq!(engine.next_deadline(), Some(origin_plus(400)));
     engine.advance(origin_plus(1000));
+    assert_eq!(engine.next_deadline(), None);
+    put(&mut engine, "k", "v");
     assert_eq!(engine.next_deadline(), Some(origin_plus(1200)));
 }
 

@@ -43,7 +43,8 @@ impl Timer for Reach {
 #[test]
 fn a_timer_can_reach_its_store_from_the_first_alarm_on() {
     let clock = Reaching::default();
-    let _store = Store::builder().clock(clock.clone()).auto_compaction(AutoCompaction::Revision(5)).build();
+    let periodic = AutoCompaction::Periodic(secs(5));
+    let _store = Store::builder().clock(clock.clone()).auto_compaction(periodic).build();
     assert_eq!(*clock.0.lock().unwrap(), [true]);
 }
 

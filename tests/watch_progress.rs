@@ -5,7 +5,7 @@ mod watch_shorthand;
 
 use std::time::Duration;
 
-use leasehold::{ManualClock, Store, Timestamp, Watch, WatchRequest};
+use leasehold::{Engine, EngineConfig, ManualClock, Store, Timestamp, Watch, WatchRequest};
 use shorthand::{manual, millis, put, secs};
 use watch_shorthand::{NOTHING, create, drain, engine_put, put_times, receive, stream, stream_of};
 
@@ -205,6 +205,99 @@ fn a_long_time_is_told_once() {
     assert_eq!(drain(&mut stream), ["0 @1 progress"]);
     clock.advance(secs(5));
     assert_eq!(drain(&mut stream), ["0 @1 progress"], "the phase is as before");
+}
+
+/// R-WCH-20: while no watcher of a stream can be notified, its ticks are no deadlines; a receive makes the next one.
+#[test]
+fn stream_with_unreceived_notification_has_no_deadline() {
+    let (store, clock) = telling();
+    let mut stream =
+        stream_of(&store, [Watch::key("a").progress_notify(), Watch::key("b").progress_notify()]);
+    put(&store, "b", "v");
+    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(10)));
+    clock.advance(secs(10));
+    assert_eq!(store.next_deadline(), None, "the one has an event, the other a notification");
+    clock.advance(secs(15));
+    assert_eq!(drain(&mut stream), ["1 @2 put b=v 2/2/1", "0 @2 progress"]);
+    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(30)));
+    clock.advance(secs(5));
+    assert_eq!(drain(&mut stream), ["0 @2 progress", "1 @2 progress"]);
+    clock.advance(secs(10));
+    assert_eq!(drain(&mut stream), ["0 @2 progress", "1 @2 progress"], "at 40 s, where the next is at 50 s");
+    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(50)));
+}
+
+/// R-WCH-20: a request for progress lets a watcher catch up, and then it can be notified without a receive.
+#[test]
+fn watcher_that_a_progress_request_synced_is_notified() {
+    let lagging = Watch::key("a").from(1).progress_notify();
+    let mut engine = Engine::new(
+        EngineConfig { progress_interval: secs(10), ..EngineConfig::default() },
+        Timestamp::ORIGIN,
+    );
+    for _ in 0..5000 {
+        engine_put(&mut engine, "z", "v");
+    }
+    let stream = engine.open_stream();
+    create(&mut engine, stream, lagging);
+    assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + secs(10)));
+    engine.advance(Timestamp::ORIGIN + secs(15));
+    assert_eq!(engine.next_deadline(), None, "it lags, and is not received from");
+    engine.watch(stream, &WatchRequest::Progress);
+    assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + secs(20)));
+    engine.advance(Timestamp::ORIGIN + secs(20));
+    let said = receive(&mut engine, stream);
+    assert_eq!(said, ["0 @5001 created", "-1 @5001 progress", "0 @5001 progress"]);
+    engine.check_invariants();
+}
+
+/// R-WCH-20, R-LSE-6: at the instant of a tick, leases end before it and commands come after it.
+#[test]
+fn events_at_the_instant_of_a_tick_count_before_it_only_if_a_lease_ends() {
+    let (store, clock) = telling();
+    let mut stream = stream_of(&store, [Watch::key("a").progress_notify()]);
+    shorthand::grant(&store, 7, secs(30));
+    clock.advance(secs(20));
+    assert_eq!(drain(&mut stream), ["0 @1 progress"], "that of 10 s");
+    shorthand::put_leased(&store, &["a"], 7);
+    assert_eq!(drain(&mut stream), ["0 @2 put a=v 2/2/1 #7"]);
+    clock.advance(secs(10));
+    // The put came after the tick at 20 s; the delete comes before the one at 30 s.
+    assert_eq!(drain(&mut stream), ["0 @3 delete a 3"]);
+    put(&store, "a", "v");
+    assert_eq!(drain(&mut stream), ["0 @4 put a=v 4/4/1"]);
+    clock.advance(secs(10));
+    assert_eq!(drain(&mut stream), NOTHING);
+    clock.advance(secs(10));
+    assert_eq!(drain(&mut stream), ["0 @4 progress"]);
+}
+
+/// R-WCH-20: a watcher that has not come to its start makes no deadline; the revision of its start does.
+#[test]
+fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
+    let (store, clock) = telling();
+    let mut stream = stream_of(&store, [Watch::key("a").from(3).progress_notify()]);
+    let mut other = stream_of(&store, [Watch::key("a").from(4).progress_notify()]);
+    clock.advance(secs(15));
+    assert_eq!((store.next_deadline(), drain(&mut stream)), (None, vec![]));
+    // A receive made a deadline that makes no difference.
+    clock.advance(secs(15));
+    assert_eq!(store.next_deadline(), None);
+    put(&store, "b", "v");
+    assert_eq!(store.next_deadline(), None);
+    put(&store, "b", "v");
+    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(40)));
+    shorthand::grant(&store, 7, secs(20));
+    shorthand::put_leased(&store, &["c"], 7);
+    store.delete("c").unwrap();
+    drop(other);
+    other = stream_of(&store, [Watch::key("a").from(7).progress_notify()]);
+    shorthand::put_leased(&store, &["c"], 7);
+    clock.advance(secs(10));
+    assert_eq!(drain(&mut stream), ["0 @6 progress"]);
+    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(50)), "that of the lease, and of a tick");
+    clock.advance(secs(10));
+    assert_eq!(drain(&mut other), ["0 @7 progress"], "the lease ended at the tick's instant, before it");
 }
 
 /// R-WCH-21: one answer for all watchers of the stream, after all they were sent.

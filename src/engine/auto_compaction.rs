@@ -1,4 +1,8 @@
 //! Deciding when a store compacts by itself, and to which revision (R-CMP-7, R-CMP-8).
+//!
+//! etcd's compactor ticks on a grid: it compacts if that is due, and samples the revision. Most ticks only sample. While
+//! the revision stays, their samples are known in advance, so only the next tick that compacts is a deadline. The ticks
+//! before it are made up for in one step, before a command changes the revision and when time passes.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -16,8 +20,10 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug)]
 pub(super) struct AutoCompactor {
     mode: Mode,
+    /// The nanoseconds between two ticks.
+    step: u64,
     /// None once time has come to its end.
-    pub(super) next_tick: Option<Timestamp>,
+    next_tick: Option<Timestamp>,
     /// The revision last compacted from here.
     compacted: Revision,
 }
@@ -25,16 +31,23 @@ pub(super) struct AutoCompactor {
 #[derive(Clone, Debug)]
 enum Mode {
     Periodic {
-        step: Duration,
         /// Between compactions, once the first has been made.
         interval: Duration,
-        samples: VecDeque<Revision>,
-        samples_max: usize,
+        samples: Samples,
         next_compaction: Timestamp,
     },
     Revision {
         retention: u64,
     },
+}
+
+/// The last samples, oldest first, up to a number of them. Equal neighbours are one run.
+#[derive(Clone, Debug)]
+struct Samples {
+    /// Revisions ascend; each has the number of its samples.
+    runs: VecDeque<(Revision, u64)>,
+    len: u64,
+    len_max: u64,
 }
 
 impl AutoCompactor {
@@ -46,21 +59,40 @@ impl AutoCompactor {
                 let period = period.max(PERIOD_MIN);
                 let interval = period.min(HOUR);
                 let step = interval / 10;
-                let samples_max =
-                    usize::try_from(period.as_nanos() / step.as_nanos()).unwrap_or(usize::MAX - 1) + 1;
-                let (samples, next_compaction) = (VecDeque::from([current]), now + period);
-                (Mode::Periodic { step, interval, samples, samples_max, next_compaction }, step)
+                let len_max = period.as_nanos() / step.as_nanos() + 1;
+                let len_max =
+                    u64::try_from(len_max).expect("a period has fewer than 2^64 steps of a millisecond");
+                let mut samples = Samples { runs: VecDeque::new(), len: 0, len_max };
+                samples.push(current, 1);
+                (Mode::Periodic { interval, samples, next_compaction: now + period }, step)
             }
             AutoCompaction::Revision(retention) => (Mode::Revision { retention }, REVISION_INTERVAL),
         };
-        Some(Self { mode, next_tick: after(now, step), compacted: Revision::new(0) })
+        let step = step.as_nanos() as u64;
+        let mut compactor = Self { mode, step, next_tick: Some(now), compacted: Revision::new(0) };
+        compactor.next_tick = compactor.tick_after(1);
+        Some(compactor)
+    }
+
+    /// The next tick that compacts, if the revision stays `current`.
+    fn next_compaction(&self, current: Revision) -> Option<Timestamp> {
+        let next = self.next_tick?;
+        let ticks = match &self.mode {
+            Mode::Periodic { samples, next_compaction, .. } => {
+                let until_due =
+                    next_compaction.as_nanos().saturating_sub(next.as_nanos()).div_ceil(self.step);
+                until_due.max(samples.pushes_until_oldest_is_not(self.compacted, current)?)
+            }
+            Mode::Revision { .. } => self.due(current, next).map(|_| 0)?,
+        };
+        self.tick_after(ticks)
     }
 
     /// What to compact now, at a tick.
-    pub(super) fn due(&self, current: Revision, now: Timestamp) -> Option<Revision> {
+    fn due(&self, current: Revision, now: Timestamp) -> Option<Revision> {
         let revision = match &self.mode {
             Mode::Periodic { samples, next_compaction, .. } => {
-                *samples.front().filter(|_| now >= *next_compaction)?
+                samples.oldest().filter(|_| now >= *next_compaction)?
             }
             Mode::Revision { retention } => Revision::new(current.get().saturating_sub_unsigned(*retention)),
         };
@@ -68,46 +100,100 @@ impl AutoCompactor {
     }
 
     /// Notes that the revision that was due is compacted.
-    pub(super) fn compacted(&mut self, revision: Revision, now: Timestamp) {
+    fn compacted(&mut self, revision: Revision, now: Timestamp) {
         self.compacted = revision;
         if let Mode::Periodic { interval, next_compaction, .. } = &mut self.mode {
             *next_compaction = now + *interval;
         }
     }
 
-    /// Ends a tick: samples the revision, and sets the next one.
-    pub(super) fn tick(&mut self, current: Revision, now: Timestamp) {
-        let step = match &mut self.mode {
-            Mode::Periodic { step, samples, samples_max, .. } => {
-                if samples.len() == *samples_max {
-                    samples.pop_front();
-                }
-                samples.push_back(current);
-                *step
-            }
-            Mode::Revision { .. } => REVISION_INTERVAL,
+    /// Makes the ticks up to `now` as ticks that only sample.
+    fn sample_until(&mut self, current: Revision, now: Timestamp) {
+        let Some(next) = self.next_tick.filter(|&next| next <= now) else {
+            return;
         };
-        self.next_tick = after(now, step);
+        let ticks = (now.as_nanos() - next.as_nanos()) / self.step + 1;
+        if let Mode::Periodic { samples, .. } = &mut self.mode {
+            samples.push(current, ticks);
+        }
+        self.next_tick = self.tick_after(ticks);
+    }
+
+    /// The tick so many after the next one; none at the end of time.
+    fn tick_after(&self, ticks: u64) -> Option<Timestamp> {
+        let passed = ticks.checked_mul(self.step)?;
+        let nanos = self.next_tick?.as_nanos().checked_add(passed)?;
+        Some(Timestamp::from_nanos(nanos)).filter(|&tick| tick != Timestamp::MAX)
     }
 }
 
-fn after(now: Timestamp, step: Duration) -> Option<Timestamp> {
-    Some(now + step).filter(|&next| next != Timestamp::MAX)
+impl Samples {
+    fn oldest(&self) -> Option<Revision> {
+        self.runs.front().map(|&(revision, _)| revision)
+    }
+
+    /// Adds samples of a revision that is not below the newest, and drops as many of the oldest as are too many.
+    fn push(&mut self, revision: Revision, count: u64) {
+        let count = count.min(self.len_max);
+        match self.runs.back_mut().filter(|(newest, _)| *newest == revision) {
+            Some((_, run)) => *run += count,
+            None => self.runs.push_back((revision, count)),
+        }
+        self.len += count;
+        while self.len > self.len_max {
+            let (_, run) = self.runs.front_mut().expect("more samples than allowed are not none");
+            let dropped = (*run).min(self.len - self.len_max);
+            *run -= dropped;
+            self.len -= dropped;
+            if *run == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// How many samples of `current` must be added until the oldest sample is another than `revision`; `None` if no number
+    /// suffices.
+    fn pushes_until_oldest_is_not(&self, revision: Revision, current: Revision) -> Option<u64> {
+        let &(oldest, run) = self.runs.front()?;
+        if oldest != revision {
+            return Some(0);
+        }
+        let is_last = self.runs.len() == 1 && current == revision;
+        (!is_last).then(|| self.len_max - self.len + run)
+    }
 }
 
 impl Engine {
+    /// When the store compacts by itself next, unless a command comes in between.
+    pub(super) fn next_auto_compaction(&self) -> Option<Timestamp> {
+        let compactor = self.auto_compactor.as_ref()?;
+        compactor.next_compaction(self.keys.current()).filter(|_| !self.is_corrupt())
+    }
+
     /// Does what is due at a tick of the compactor.
     pub(super) fn auto_compact(&mut self) {
-        let (now, current) = (self.now, self.keys.current());
+        let (now, current, is_corrupt) = (self.now, self.keys.current(), self.is_corrupt());
         let Some(compactor) = &mut self.auto_compactor else {
             return;
         };
-        if let Some(revision) = compactor.due(current, now) {
-            let corrupt = self.alarms.check(|| true, || false).is_err();
-            if !corrupt && !matches!(self.keys.compact(revision), Err(Error::FutureRevision { .. })) {
-                compactor.compacted(revision, now);
-            }
+        if let Some(revision) = compactor.due(current, now).filter(|_| !is_corrupt)
+            && !matches!(self.keys.compact(revision), Err(Error::FutureRevision { .. }))
+        {
+            compactor.compacted(revision, now);
         }
-        compactor.tick(current, now);
+        compactor.sample_until(current, now);
+    }
+
+    /// Makes up for the ticks of the compactor up to `until`, of which none compacts.
+    pub(super) fn pass_idle_ticks(&mut self, until: Timestamp) {
+        let current = self.keys.current();
+        if let Some(compactor) = &mut self.auto_compactor {
+            compactor.sample_until(current, until);
+        }
+    }
+
+    /// Whether the data cannot be trusted, so that nothing is compacted (R-MNT-8).
+    fn is_corrupt(&self) -> bool {
+        self.alarms.check(|| true, || false).is_err()
     }
 }

@@ -90,9 +90,10 @@ pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 ///
 /// # Calling order
 ///
-/// Before a command whose answer may depend on time (those about leases, and any at all if
-/// [`next_deadline`](Self::next_deadline) is not later than now) call [`advance`](Self::advance) with the time; it never
-/// runs backwards. Afterwards `next_deadline` may have changed, and if somebody waits on a stream, so may
+/// Call [`advance`](Self::advance) with the time before each command and each [`receive`](Self::receive). Time never runs
+/// backwards. The call may be left out before a command that is not about leases if
+/// [`next_deadline`](Self::next_deadline) is later than now, the engine does not compact by itself, and no watcher asked
+/// for [progress notifications](crate::Watch::progress_notify). Afterwards `next_deadline` may have changed, and if somebody waits on a stream, so may
 /// [`take_woken`](Self::take_woken). Nothing else is required: each call leaves the engine complete.
 ///
 /// ```
@@ -119,6 +120,8 @@ pub struct Engine {
     cluster_id: u64,
     member_id: u64,
     now: Timestamp,
+    /// Whether leases end by themselves: at one instant that comes before all else.
+    is_expiring: bool,
     garbage: Vec<KeyValue>,
 }
 
@@ -141,6 +144,7 @@ impl Engine {
             cluster_id: config.cluster_id,
             member_id: config.member_id,
             now,
+            is_expiring: false,
             garbage: Vec::new(),
         }
     }
@@ -155,15 +159,22 @@ impl Engine {
     pub fn advance(&mut self, now: Timestamp) {
         assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
+            // A tick of the compactor at the deadline itself comes after the leases that end then.
+            if let Some(before) = deadline.as_nanos().checked_sub(1) {
+                self.pass_idle_ticks(Timestamp::from_nanos(before));
+            }
             self.now = deadline;
             if let Some((id, keys)) = self.lessor.remove_due(deadline) {
+                self.is_expiring = true;
                 self.delete_ended(id, keys);
-            } else if self.auto_compaction_tick() == Some(deadline) {
+                self.is_expiring = false;
+            } else if self.next_auto_compaction() == Some(deadline) {
                 self.auto_compact();
             } else {
                 self.fire();
             }
         }
+        self.pass_idle_ticks(now);
         self.now = now;
     }
 
@@ -172,16 +183,22 @@ impl Engine {
         self.now
     }
 
-    /// The next instant at which something happens by itself: a lease ends, the store looks whether to compact, a watcher is
-    /// told how far the store has come, or the timer of a stream goes off.
+    /// Returns the next instant at which something happens by itself: a lease ends, the store compacts, progress
+    /// notifications are due, or the timer of a stream fires. A later command or [`receive`](Self::receive) may bring it
+    /// forward.
+    ///
+    /// The compactor's ticks that only sample the revision are no deadlines, nor are ticks of streams at which no watcher
+    /// can be notified.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let deadlines = [self.lessor.next_deadline(), self.auto_compaction_tick(), self.hub.next_deadline()];
+        let deadlines = [self.lessor.next_deadline(), self.next_auto_compaction(), self.hub.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    fn auto_compaction_tick(&self) -> Option<Timestamp> {
-        self.auto_compactor.as_ref()?.next_tick
+    /// Returns whether each command depends on the time, even if no deadline has passed: on which tick of the automatic
+    /// compactor, or of a stream with watchers that want progress notifications, comes before it.
+    pub(crate) fn needs_time(&self) -> bool {
+        self.auto_compactor.is_some() || self.hub.has_progress_watchers()
     }
 
     fn header(&self) -> ResponseHeader {

@@ -24,7 +24,7 @@ impl Engine {
             hash.number(alarm.member_id);
             hash.number(alarm.alarm as u64);
         }
-        self.hub.describe(|text| hash.bytes(text.as_bytes()));
+        self.hub.describe(self.now, |text| hash.bytes(text.as_bytes()));
         if let Some(compactor) = &self.auto_compactor {
             hash.bytes(format!("{compactor:?}").as_bytes());
         }

@@ -82,9 +82,15 @@ impl Engine {
     fn hub_and_view(&mut self) -> (&mut super::hub::Hub, View<'_>) {
         let header = self.header();
         let fragment_bytes = self.limits.max_request_bytes.saturating_add(FRAGMENT_OVERHEAD);
-        (
-            &mut self.hub,
-            View { keys: &self.keys, lessor: &self.lessor, header, now: self.now, fragment_bytes },
-        )
+        let view = View {
+            keys: &self.keys,
+            lessor: &self.lessor,
+            header,
+            now: self.now,
+            is_expiring: self.is_expiring,
+            progress_interval: self.hub.progress_interval(),
+            fragment_bytes,
+        };
+        (&mut self.hub, view)
     }
 }

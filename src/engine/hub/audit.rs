@@ -1,7 +1,7 @@
 //! The hub's part of the invariants, and of the state.
 
 use super::{Hub, State, Stream, Watcher};
-use crate::api::LeaseId;
+use crate::api::{LeaseId, Timestamp};
 use crate::engine::diagnostics::Diagnostics;
 
 impl Hub {
@@ -62,8 +62,35 @@ impl Hub {
         let set = |timer: fn(&Stream) -> bool| self.streams.iter().filter(|(_, s)| timer(s)).count();
         assert_eq!(self.timers.len(), set(|stream| stream.timer.is_some()), "invariant 12: no other timers");
         assert_eq!(self.ticks.len(), set(|stream| stream.tick.is_some()), "invariant 12: no other ticks");
+        self.check_progress();
         let asked: usize = self.streams.iter().map(|(_, stream)| stream.leases.len()).sum();
         assert_eq!(self.lease_ends.len(), asked, "invariant 14: nobody else is told of a lease's end");
+    }
+
+    fn check_progress(&self) {
+        let mut awaited = 0;
+        for (_, stream) in self.streams.iter() {
+            let records = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
+            let wanting =
+                records.filter(|record| record.progress_notify && record.state != State::Compacted).count();
+            assert_eq!(
+                stream.progress_watchers, wanting,
+                "invariant 12: a stream counts the watchers that want progress notifications"
+            );
+            if let Some(start) = stream.awaited_start {
+                awaited += 1;
+                assert!(
+                    stream.tick.is_none() && self.awaited_starts.contains(&(start, stream.id)),
+                    "invariant 12: starts that are awaited and streams name each other"
+                );
+            }
+        }
+        assert_eq!(self.awaited_starts.len(), awaited, "invariant 12: no other starts are awaited");
+        let with_progress = self.streams.iter().filter(|(_, stream)| stream.progress_watchers > 0).count();
+        assert_eq!(
+            self.progress_streams, with_progress,
+            "invariant 12: the hub counts the streams with progress notifications"
+        );
     }
 
     /// Adds the counts of the hub's tables.
@@ -80,26 +107,29 @@ impl Hub {
     }
 
     /// Calls `text` with all that the deliveries to come depend on. Fields are named one by one, so that none is forgotten.
-    pub(in crate::engine) fn describe(&self, mut text: impl FnMut(&str)) {
+    pub(in crate::engine) fn describe(&self, now: Timestamp, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
             let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
             let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, leases, .. } =
                 stream;
+            let Stream { progress_watchers: _, awaited_start, .. } = stream;
             let is_woken = woken_at.is_some();
             text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_awaited} {is_woken}"));
-            text(&format!("{leases:?}"));
+            text(&format!("{leases:?} {awaited_start:?}"));
             queue.iter().for_each(|delivery| text(&format!("{delivery:?}")));
             for &watcher in watchers.values() {
                 let record = self.watchers.at(watcher);
                 let Watcher { stream: _, id, range, start, state, capacity, options, .. } = record;
                 let Watcher { progress_notify, fragment, queued: _, epoch: _, .. } = record;
-                let Watcher { behind_since, was_sent, notified_in, waiter: _, .. } = record;
+                let Watcher { behind_since, sent_after, notified_in, waiter: _, .. } = record;
                 let state = match state {
                     State::Synced(_) => "synced".to_owned(),
                     State::Lagging { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
                 let is_told = *notified_in == Some(stream.epoch);
+                let ticks = now.since(*opened_at).as_nanos() as u64 / self.progress_interval;
+                let was_sent = *sent_after == Some(ticks);
                 let queued = record.queued(stream);
                 text(&format!(
                     "{id:?} {range:?} {start:?} {state} {capacity} {options:?} {progress_notify} {fragment} \

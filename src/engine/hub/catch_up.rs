@@ -46,6 +46,7 @@ impl Hub {
             let header = ResponseHeader { revision: Revision::new(0), ..view.header };
             self.respond(slot, id, kind, &View { header, ..*view });
             self.leave(watcher);
+            self.stop_progress(watcher);
             self.watchers.at_mut(watcher).state = State::Compacted;
             return 0;
         }

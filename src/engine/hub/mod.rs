@@ -46,7 +46,12 @@ pub(super) struct Hub {
     stale: usize,
     /// How many streams were opened.
     opened: u32,
-    progress_interval: Duration,
+    /// In nanoseconds.
+    progress_interval: u64,
+    /// How many streams have watchers that want progress notifications.
+    progress_streams: usize,
+    /// The streams that get their next tick only when the store comes to a revision, by that.
+    awaited_starts: BTreeSet<(Revision, StreamId)>,
     /// Emptied after each transaction, and kept for their memory.
     recipients: Vec<publish::Recipient>,
     overflowed: Vec<u32>,
@@ -72,7 +77,13 @@ struct Stream {
     lagging: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
+    /// When its watchers are next told of progress. None while none can be: then it is received from first, or asked for
+    /// progress, or gets another watcher, or the store comes to `awaited_start`.
     tick: Option<Timestamp>,
+    /// How many of its watchers want progress notifications and have not ended.
+    progress_watchers: usize,
+    /// The lowest start of a watcher that waits for its own, if the next tick waits for that.
+    awaited_start: Option<Revision>,
     /// The leases of whose end it is to be told.
     leases: BTreeSet<LeaseId>,
 }
@@ -95,8 +106,8 @@ struct Watcher {
     epoch: u64,
     /// Since when it has not received all there was; out of date if it has.
     behind_since: Timestamp,
-    /// Whether events were sent since the last tick.
-    was_sent: bool,
+    /// After which tick of its stream it was last sent events; only for those that want progress notifications.
+    sent_after: Option<u64>,
     /// The epoch in which a notification was queued last.
     notified_in: Option<u64>,
     /// The key that waits for the end of the one watched, if one does.
@@ -149,7 +160,9 @@ impl Hub {
             woken: Vec::new(),
             stale: 0,
             opened: 0,
-            progress_interval,
+            progress_interval: u64::try_from(progress_interval.as_nanos()).unwrap_or(u64::MAX),
+            progress_streams: 0,
+            awaited_starts: BTreeSet::new(),
             recipients: Vec::new(),
             overflowed: Vec::new(),
         }
@@ -171,6 +184,8 @@ impl Hub {
             timer: None,
             opened_at: now,
             tick: None,
+            progress_watchers: 0,
+            awaited_start: None,
             leases: BTreeSet::new(),
         });
         let id = StreamId::new(generation, slot);
@@ -200,10 +215,9 @@ impl Hub {
             self.leave(watcher);
             self.watchers.remove(watcher);
         }
+        self.unschedule_tick(slot);
         let stream = self.streams.remove(slot);
-        if let Some(tick) = stream.tick {
-            self.ticks.remove(&(tick, id));
-        }
+        self.progress_streams -= usize::from(stream.progress_watchers > 0);
         for lease in stream.leases {
             self.lease_ends.remove(&(lease, id));
         }
@@ -222,6 +236,7 @@ impl Hub {
             self.catch_up_all(slot, view);
             self.take_queue(slot, into);
         }
+        self.schedule_tick(slot, view);
         let stream = self.streams.at_mut(slot);
         stream.is_awaited = stream.lagging.is_empty();
         let (is_awaited, place) = (stream.is_awaited, stream.woken_at.take());
@@ -305,11 +320,22 @@ pub(super) struct View<'a> {
     pub(super) lessor: &'a Lessor,
     pub(super) header: ResponseHeader,
     pub(super) now: Timestamp,
+    /// Whether leases end by themselves, which at one instant comes before all else.
+    pub(super) is_expiring: bool,
+    /// In nanoseconds.
+    pub(super) progress_interval: u64,
     /// The size of a response at which it is sent in fragments.
     pub(super) fragment_bytes: usize,
 }
 
 impl View<'_> {
+    /// How many ticks a stream opened then has had, those of this instant included unless they are yet to come.
+    fn ticks_passed(&self, opened_at: Timestamp) -> u64 {
+        let passed = self.now.as_nanos().saturating_sub(opened_at.as_nanos());
+        let passed = if self.is_expiring { passed.saturating_sub(1) } else { passed };
+        passed / self.progress_interval
+    }
+
     /// The event as a watcher with these options is to see it.
     fn event(&self, kv: &KeyValue, options: Options) -> Event {
         let prev_kv = if options.prev_kv { self.keys.prev_kv(kv) } else { None };

@@ -1,6 +1,6 @@
 //! What watchers are told without an event: how far the store has come.
 
-use super::{Hub, State, View};
+use super::{Hub, State, View, Watcher};
 use crate::api::{Timestamp, WatchId, WatchResponseKind};
 use crate::engine::planted::{Bug, planted};
 
@@ -9,6 +9,7 @@ impl Hub {
     /// up or has not come to its start, or if there is none (R-WCH-21).
     pub(super) fn request_progress(&mut self, slot: u32, view: &View<'_>) {
         self.catch_up_all(slot, view);
+        self.schedule_tick(slot, view);
         let stream = self.streams.at(slot);
         let mut watchers = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
         let has_started =
@@ -21,45 +22,118 @@ impl Hub {
         }
     }
 
-    /// Tells each watcher that wants it how far the store has come, unless it was sent events since the last time, has
-    /// still to catch up or to start, or has not even received the last notification (R-WCH-20).
-    pub(super) fn tick(&mut self, slot: u32, view: &View<'_>) {
-        let watchers: Vec<u32> = self.streams.at(slot).watchers.values().copied().collect();
-        for watcher in watchers {
-            let stream = self.streams.at(slot);
-            let epoch = stream.epoch;
-            let record = self.watchers.at(watcher);
-            let has_unreceived = record.queued(stream) > 0 || record.notified_in == Some(epoch);
-            let is_current = matches!(record.state, State::Synced(_)) && record.start <= view.keys.current();
-            let is_told = record.progress_notify && is_current && !record.was_sent && !has_unreceived;
-            let id = record.id;
-            let record = self.watchers.at_mut(watcher);
-            record.was_sent = false;
-            if is_told {
-                record.notified_in = Some(epoch);
-                self.respond(slot, id, WatchResponseKind::Progress, view);
-            }
+    /// Whether there are watchers that want progress notifications.
+    pub(in crate::engine) fn has_progress_watchers(&self) -> bool {
+        self.progress_streams > 0
+    }
+
+    /// In nanoseconds.
+    pub(in crate::engine) fn progress_interval(&self) -> u64 {
+        self.progress_interval
+    }
+
+    /// Notes that a stream has one more watcher that wants progress notifications.
+    pub(super) fn start_progress(&mut self, slot: u32, view: &View<'_>) {
+        let stream = self.streams.at_mut(slot);
+        stream.progress_watchers += 1;
+        self.progress_streams += usize::from(stream.progress_watchers == 1);
+        self.schedule_tick(slot, view);
+    }
+
+    /// Notes that a watcher ends, before it does.
+    pub(super) fn stop_progress(&mut self, watcher: u32) {
+        let record = self.watchers.at(watcher);
+        if !record.wants_progress() {
+            return;
+        }
+        let slot = record.stream;
+        let stream = self.streams.at_mut(slot);
+        stream.progress_watchers -= 1;
+        if stream.progress_watchers == 0 {
+            self.progress_streams -= 1;
+            self.unschedule_tick(slot);
         }
     }
 
-    /// Sets a stream's next tick, a whole number of intervals after it was opened, if it has watchers that want one.
-    pub(super) fn schedule_tick(&mut self, slot: u32, now: Timestamp) {
+    /// Notifies each watcher that wants it, unless it was sent events since the last tick, has still to catch up or to
+    /// start, or has not even received the last notification (R-WCH-20). The next tick is scheduled only if one of them can
+    /// then be notified, though nothing is received until then.
+    pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &View<'_>) {
         let stream = self.streams.at(slot);
-        let wants = |&watcher: &u32| {
+        let epoch = stream.epoch;
+        let before = at.since(stream.opened_at).as_nanos() as u64 / self.progress_interval - 1;
+        let (mut can_be_notified, mut awaited_start) = (false, None);
+        let watchers: Vec<u32> = stream.watchers.values().copied().collect();
+        for watcher in watchers {
             let record = self.watchers.at(watcher);
-            record.progress_notify && record.state != State::Compacted
-        };
-        if stream.tick.is_some() || !stream.watchers.values().any(wants) {
+            let has_unreceived =
+                record.queued(self.streams.at(slot)) > 0 || record.notified_in == Some(epoch);
+            if !record.wants_progress() || !matches!(record.state, State::Synced(_)) || has_unreceived {
+                continue;
+            }
+            if record.start > view.keys.current() {
+                awaited_start = Some(awaited_start.map_or(record.start, |start| record.start.min(start)));
+            } else if record.sent_after == Some(before) {
+                can_be_notified = true;
+            } else {
+                let id = record.id;
+                self.watchers.at_mut(watcher).notified_in = Some(epoch);
+                self.respond(slot, id, WatchResponseKind::Progress, view);
+            }
+        }
+        if can_be_notified {
+            self.schedule_tick(slot, view);
+        } else if let Some(start) = awaited_start {
+            let stream = self.streams.at_mut(slot);
+            stream.awaited_start = Some(start);
+            self.awaited_starts.insert((start, stream.id));
+        }
+    }
+
+    /// Schedules the next ticks of those streams that wait for the store to come to its revision.
+    pub(super) fn start_ticks(&mut self, view: &View<'_>) {
+        while let Some(&(_, id)) =
+            self.awaited_starts.first().filter(|&&(start, _)| start <= view.header.revision)
+        {
+            let slot = self.find(id).expect("a stream that is closed awaits no start");
+            self.schedule_tick(slot, view);
+        }
+    }
+
+    /// Sets a stream's next tick, a whole number of intervals after it was opened, if it has none and has watchers that
+    /// want one.
+    pub(super) fn schedule_tick(&mut self, slot: u32, view: &View<'_>) {
+        let stream = self.streams.at(slot);
+        if stream.progress_watchers == 0 || stream.tick.is_some() {
             return;
         }
-        let interval = self.progress_interval.as_nanos();
-        let passed = now.since(stream.opened_at).as_nanos() / interval;
-        let nanos = (passed + 1).saturating_mul(interval);
-        let at = u64::try_from(nanos).map(|nanos| stream.opened_at + std::time::Duration::from_nanos(nanos));
-        let Some(at) = at.ok().filter(|&at| at != Timestamp::MAX) else {
+        let next = view.ticks_passed(stream.opened_at) + 1;
+        let passed = next.checked_mul(self.progress_interval);
+        let nanos = passed.and_then(|passed| passed.checked_add(stream.opened_at.as_nanos()));
+        self.unschedule_tick(slot);
+        let Some(at) = nanos.map(Timestamp::from_nanos).filter(|&at| at != Timestamp::MAX) else {
             return;
         };
+        let stream = self.streams.at_mut(slot);
+        stream.tick = Some(at);
         self.ticks.insert((at, stream.id));
-        self.streams.at_mut(slot).tick = Some(at);
+    }
+
+    /// Takes back a stream's next tick, and what that waits for.
+    pub(super) fn unschedule_tick(&mut self, slot: u32) {
+        let stream = self.streams.at_mut(slot);
+        if let Some(at) = stream.tick.take() {
+            self.ticks.remove(&(at, stream.id));
+        }
+        if let Some(start) = stream.awaited_start.take() {
+            self.awaited_starts.remove(&(start, stream.id));
+        }
+    }
+}
+
+impl Watcher {
+    /// Whether it is to be notified of progress, now or later.
+    fn wants_progress(&self) -> bool {
+        self.progress_notify && self.state != State::Compacted
     }
 }

@@ -52,6 +52,7 @@ impl Hub {
         if self.topics.is_empty() {
             return;
         }
+        self.start_ticks(view);
         let history = &view.keys.history;
         let first = history.end() - u64::from(changes);
         let mut recipients = std::mem::take(&mut self.recipients);
@@ -152,7 +153,9 @@ impl Watcher {
             self.behind_since = view.now;
         }
         (self.queued, self.epoch) = (queued + 1, stream.epoch);
-        self.was_sent = true;
+        if self.progress_notify {
+            self.sent_after = Some(view.ticks_passed(stream.opened_at));
+        }
         if self.fragment
             && let WatchResponseKind::Events { events, .. } = &body.kind
             && self.envelope_len(view) + encoded_len(events.as_slice()) >= view.fragment_bytes

@@ -42,12 +42,15 @@ impl Hub {
             queued: 0,
             epoch: 0,
             behind_since: view.now,
-            was_sent: false,
+            sent_after: None,
             notified_in: None,
             waiter: watch.waiter.as_deref().map(Box::from),
         });
         let stream = self.streams.at_mut(slot);
         stream.watchers.insert(id, watcher);
+        if watch.progress_notify {
+            self.start_progress(slot, view);
+        }
         self.respond(slot, id, WatchResponseKind::Created, view);
         if watch.start == Revision::new(0) || watch.start > view.keys.current() {
             self.join(watcher);
@@ -55,9 +58,6 @@ impl Hub {
             let is_late = planted(Bug::StartIsExclusive);
             self.fall_behind(watcher, if is_late { watch.start.next() } else { watch.start });
             self.catch_up(watcher, view);
-        }
-        if watch.progress_notify {
-            self.schedule_tick(slot, view.now);
         }
     }
 
@@ -86,6 +86,7 @@ impl Hub {
         let Some(watcher) = self.streams.at_mut(slot).watchers.remove(&id) else {
             return;
         };
+        self.stop_progress(watcher);
         self.leave(watcher);
         self.watchers.remove(watcher);
         self.respond(slot, id, WatchResponseKind::Canceled, view);

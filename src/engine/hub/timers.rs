@@ -12,11 +12,9 @@ impl Hub {
     /// Does what is due by `view.now`: ticks, then timers.
     pub(in crate::engine) fn fire(&mut self, view: &View<'_>) {
         while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
-            self.ticks.remove(&(at, id));
             let slot = self.find(id).expect("a stream that is closed has no tick");
-            self.streams.at_mut(slot).tick = None;
-            self.tick(slot, view);
-            self.schedule_tick(slot, view.now);
+            self.unschedule_tick(slot);
+            self.tick(slot, at, view);
         }
         while let Some(&(at, id)) = self.timers.first().filter(|&&(at, _)| at <= view.now) {
             self.timers.remove(&(at, id));
