@@ -7,7 +7,8 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
 use leasehold::{
-    Clock, Compact, Error, Grant, Limits, ManualClock, Put, Store, SystemClock, Timer, Timestamp, WeakStore,
+    AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Clock, Compact, Error, Grant, Limits, ManualClock,
+    Put, Store, StoreBuilder, SystemClock, Timer, Timestamp, Watch, WatchStream, WeakStore,
 };
 use shorthand::{all_keys, at, events, grant, millis, put, put_leased, revision, secs};
 
@@ -190,6 +191,130 @@ fn what_is_due_happens_before_a_command() {
         command(&store);
         assert_eq!((all_keys(&store).len(), revision(&store)), (0, 3));
     }
+}
+
+/// A manual clock that counts how often a store asks for the time: once for each deadline that has passed, and once more.
+#[derive(Clone, Default)]
+struct Counting {
+    clock: ManualClock,
+    asked: Arc<AtomicU64>,
+    /// Added to the manual clock's time, so that time can pass without a tick.
+    ahead: Arc<AtomicU64>,
+}
+
+impl Counting {
+    fn asked_since(&self, before: u64) -> u64 {
+        self.asked.load(Ordering::SeqCst) - before
+    }
+}
+
+impl Clock for Counting {
+    fn now(&self) -> Timestamp {
+        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.clock.now() + Duration::from_nanos(self.ahead.load(Ordering::SeqCst))
+    }
+
+    fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
+        self.clock.attach(store)
+    }
+}
+
+/// What a store does by itself over time, and what was done before time passes.
+type Idle = (&'static str, fn(StoreBuilder) -> StoreBuilder, fn(&Store) -> Option<WatchStream>);
+
+/// Stores that have next to nothing to do in a year.
+fn idle_stores() -> Vec<Idle> {
+    fn put_some(store: &Store) -> Option<WatchStream> {
+        for _ in 0..20 {
+            put(store, "k", "v");
+        }
+        None
+    }
+    fn watch(store: &Store, watches: &[Watch]) -> Option<WatchStream> {
+        let stream = store.client().watch_stream();
+        watches.iter().cloned().for_each(|watch| stream.create(watch));
+        put_some(store);
+        Some(stream)
+    }
+    vec![
+        ("by 100 ms", |store| store.auto_compaction(AutoCompaction::Periodic(millis(100))), put_some),
+        ("by an hour", |store| store.auto_compaction(AutoCompaction::Periodic(secs(3600))), put_some),
+        ("by half a year", |store| store.auto_compaction(AutoCompaction::Periodic(YEAR / 2)), put_some),
+        ("by revisions", |store| store.auto_compaction(AutoCompaction::Revision(10)), put_some),
+        ("by more revisions", |store| store.auto_compaction(AutoCompaction::Revision(100)), put_some),
+        (
+            "corrupt",
+            |store| store.auto_compaction(AutoCompaction::Periodic(millis(100))),
+            |store| {
+                put_some(store);
+                let corrupt =
+                    AlarmRequest { action: AlarmAction::Activate, member_id: 1, alarm: AlarmType::Corrupt };
+                store.alarm(corrupt).expect("the store is open");
+                None
+            },
+        ),
+        ("never received", every_100_ms, |store| watch(store, &[Watch::key("k").progress_notify()])),
+        ("lagging", every_100_ms, |store| watch(store, &[Watch::key("k").progress_notify().capacity(1)])),
+        ("other keys", every_100_ms, |store| watch(store, &[Watch::key("other").progress_notify()])),
+        ("future start", every_100_ms, |store| watch(store, &[Watch::key("k").from(1000).progress_notify()])),
+        ("several", every_100_ms, |store| {
+            let watches =
+                [Watch::key("k"), Watch::key("other"), Watch::key("k").from(1000), Watch::key("k").from(2)];
+            watch(store, &watches.map(Watch::progress_notify))
+        }),
+    ]
+}
+
+fn every_100_ms(store: StoreBuilder) -> StoreBuilder {
+    store.progress_interval(millis(100))
+}
+
+const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+/// A year in one jump of the user's clock: what would change nothing is skipped. It was a deadline for each tick, all in
+/// one put.
+#[test]
+fn clock_that_jumps_a_year_costs_a_few_deadlines() {
+    for (name, configure, prepare) in idle_stores() {
+        let clock = Counting::default();
+        let store = configure(Store::builder().clock(clock.clone())).build();
+        let _stream = prepare(&store);
+        clock.ahead.store(YEAR.as_nanos() as u64, Ordering::SeqCst);
+        let before = clock.asked.load(Ordering::SeqCst);
+        store.tick();
+        let asked = clock.asked_since(before);
+        assert!(asked <= 10, "{name}: {asked} deadlines");
+        assert!(store.next_deadline().is_none_or(|deadline| deadline > store.now()), "{name}");
+    }
+}
+
+/// A year by a manual clock, which ticks its stores at each deadline.
+#[test]
+fn manual_clock_that_is_moved_a_year_makes_a_few_ticks() {
+    for (name, configure, prepare) in idle_stores() {
+        let clock = Counting::default();
+        let store = configure(Store::builder().clock(clock.clone())).build();
+        let _stream = prepare(&store);
+        let before = clock.asked.load(Ordering::SeqCst);
+        clock.clock.advance(YEAR);
+        let asked = clock.asked_since(before);
+        assert!(asked <= 20, "{name}: {asked} times asked");
+        assert_eq!(store.now(), origin_plus(YEAR));
+    }
+}
+
+/// A put after a long pause is sampled at the ticks that follow it: the clock is asked before, though no deadline is near.
+#[test]
+fn put_after_idle_time_is_compacted_as_late_as_any() {
+    let (clock, builder) = (Counting::default(), Store::builder());
+    let periodic = AutoCompaction::Periodic(secs(10));
+    let store = builder.clock(clock.clone()).auto_compaction(periodic).build();
+    clock.clock.advance(secs(1000));
+    assert_eq!(store.next_deadline(), None);
+    clock.ahead.store(5_500_000_000, Ordering::SeqCst);
+    put(&store, "k", "v");
+    // Sampled at 1006 s, and the oldest of eleven samples at 1017 s.
+    assert_eq!(store.next_deadline(), Some(origin_plus(secs(1017))));
 }
 
 /// A time before one that was told already counts as that one.

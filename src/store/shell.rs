@@ -59,7 +59,7 @@ impl State {
 pub(super) enum Time {
     /// Always: the answer depends on the time.
     Matters,
-    /// If a deadline may have passed, or an inbox may be notified.
+    /// If a deadline may have passed, an inbox may be notified, or the engine needs the time.
     IsNoMatter,
     /// Never, and due work is not run.
     IsLeftAlone,
@@ -119,9 +119,9 @@ impl Shell {
             }
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
+            let is_timed = before.is_some() || engine.needs_time() || engine.has_streams();
             let mut now = engine.now();
-            if time == Time::Matters || time == Time::IsNoMatter && (before.is_some() || engine.has_streams())
-            {
+            if time == Time::Matters || time == Time::IsNoMatter && is_timed {
                 // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
                 // of order; the engine's time never goes back.
                 now = self.clock.now().max(now);
