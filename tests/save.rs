@@ -230,7 +230,9 @@ fn alarms_are_saved_and_the_configuration_is_not() {
     assert_eq!(loaded.alarm(AlarmRequest::list()).unwrap().alarms(), alarms);
     assert_eq!(loaded.put(("a", "1")), Err(Error::Corrupt));
     assert_eq!(loaded.status().unwrap().header().member_id(), 3);
-    assert_eq!(loaded.next_deadline(), Some(Timestamp::from_nanos(6_000_000_000)));
+    assert_eq!(loaded.next_deadline(), None, "a corrupt store is not compacted");
+    loaded.alarm(AlarmRequest::deactivate(alarms[1])).unwrap();
+    assert_eq!(loaded.next_deadline(), Some(Timestamp::ORIGIN + secs(60)));
 }
 
 /// The compactor's samples are not saved: it begins with the revision that was loaded.
