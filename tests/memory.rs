@@ -1,0 +1,116 @@
+//! Memory that was needed once is freed when it is not needed any more: tables are counted by `Diagnostics`.
+
+mod shorthand;
+mod watch_shorthand;
+
+use leasehold::{Diagnostics, Engine, Grant, LeaseId, Put, StreamId, Watch};
+use shorthand::{Random, engine, secs};
+use watch_shorthand::create;
+
+/// More than four segments of a table, which have 4,096 slots each.
+const MANY: usize = 20_000;
+
+/// What a table without entries may keep allocated.
+const FEW: usize = 64;
+
+/// Returns the numbers below `MANY` in several orders.
+fn orders() -> [Vec<usize>; 4] {
+    let mut random = Random::new(1);
+    let mut shuffled: Vec<usize> = (0..MANY).collect();
+    for at in (1..MANY).rev() {
+        shuffled.swap(at, random.below(at as u64 + 1) as usize);
+    }
+    let odd_after_even = (0..MANY).step_by(2).chain((1..MANY).step_by(2));
+    [(0..MANY).collect(), (0..MANY).rev().collect(), odd_after_even.collect(), shuffled]
+}
+
+fn assert_small(counts: &Diagnostics) {
+    let slots =
+        [counts.stream_slots, counts.watcher_slots, counts.topic_slots, counts.lease_slots, counts.key_slots];
+    assert!(slots.iter().all(|&slots| slots <= FEW), "{counts:?}");
+}
+
+fn open_watch(engine: &mut Engine, number: usize) -> StreamId {
+    let stream = engine.open_stream();
+    let watch =
+        if number % 2 == 0 { Watch::key(format!("{number}")) } else { Watch::prefix(format!("{number}/")) };
+    create(engine, stream, watch);
+    stream
+}
+
+#[test]
+fn tables_of_closed_streams_are_freed_in_any_order() {
+    for order in orders() {
+        let mut engine = engine();
+        let streams: Vec<StreamId> = (0..MANY).map(|number| open_watch(&mut engine, number)).collect();
+        assert!(engine.diagnostics().watcher_slots >= MANY);
+        for &number in &order {
+            engine.close_stream(streams[number]);
+        }
+        engine.check_invariants();
+        assert_small(&engine.diagnostics());
+        // And the tables can be used again.
+        let again: Vec<StreamId> = (0..100).map(|number| open_watch(&mut engine, number)).collect();
+        assert_eq!(engine.diagnostics().watchers, again.len());
+        engine.check_invariants();
+    }
+}
+
+#[test]
+fn tables_of_ended_leases_and_compacted_keys_are_freed() {
+    let mut engine = engine();
+    for number in 1..=MANY as i64 {
+        engine.grant(&Grant::new(secs(100)).id(number)).unwrap();
+        engine.put(&Put::new(format!("{number}"), "").lease(number)).unwrap();
+    }
+    for number in 1..=MANY as i64 {
+        engine.revoke(LeaseId::new(number)).unwrap();
+    }
+    let current = engine.put(&Put::new("last", "")).unwrap().header().revision();
+    engine.compact(&leasehold::Compact::new(current)).unwrap();
+    while engine.is_reclaiming() {
+        engine.reclaim();
+    }
+    engine.check_invariants();
+    let counts = engine.diagnostics();
+    assert_eq!(counts.lease_slots.max(FEW), FEW, "{counts:?}");
+    // One key is left, and one vacant segment besides its own.
+    assert!(counts.key_slots <= 2 * 4096, "{counts:?}");
+}
+
+/// A few values that outlive many others: their segments stay, and of the vacant ones one.
+#[test]
+fn segments_without_values_are_freed_while_others_stay() {
+    let mut engine = engine();
+    let streams: Vec<StreamId> = (0..MANY).map(|number| open_watch(&mut engine, number)).collect();
+    let stays = |number: usize| number < 10 || number / 4096 == 3 && number % 4096 < 10;
+    for number in (0..MANY).filter(|&number| !stays(number)) {
+        engine.close_stream(streams[number]);
+    }
+    let counts = engine.diagnostics();
+    assert_eq!((counts.watchers, counts.watcher_slots, counts.stream_slots), (20, 3 * 4096, 3 * 4096));
+    engine.check_invariants();
+    // New values fill the lowest segments, so that the highest can be freed.
+    for number in 0..4000 {
+        open_watch(&mut engine, number);
+    }
+    for number in (0..MANY).filter(|&number| number >= 4096 && stays(number)) {
+        engine.close_stream(streams[number]);
+    }
+    assert_eq!(engine.diagnostics().watcher_slots, 2 * 4096);
+    engine.check_invariants();
+}
+
+/// At the edge of a segment, coming and going reuses its slots.
+#[test]
+fn values_that_come_and_go_reuse_slots() {
+    let mut engine = engine();
+    let mut streams: Vec<StreamId> = (0..4096).map(|number| open_watch(&mut engine, number)).collect();
+    for round in 0..1000 {
+        streams.push(open_watch(&mut engine, round));
+        let slots = engine.diagnostics().stream_slots;
+        assert_eq!(slots, 2 * 4096);
+        engine.close_stream(streams.swap_remove(if round % 2 == 0 { 4096 } else { round }));
+    }
+    engine.check_invariants();
+}
