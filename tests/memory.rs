@@ -5,7 +5,7 @@ mod watch_shorthand;
 
 use leasehold::{Diagnostics, Engine, Grant, LeaseId, Put, StreamId, Watch};
 use shorthand::{Random, engine, secs};
-use watch_shorthand::create;
+use watch_shorthand::{create, engine_put, receive};
 
 /// More than four segments of a table, which have 4,096 slots each.
 const MANY: usize = 20_000;
@@ -32,8 +32,11 @@ fn assert_small(counts: &Diagnostics) {
 
 fn open_watch(engine: &mut Engine, number: usize) -> StreamId {
     let stream = engine.open_stream();
-    let watch =
-        if number % 2 == 0 { Watch::key(format!("{number}")) } else { Watch::prefix(format!("{number}/")) };
+    let watch = if number.is_multiple_of(2) {
+        Watch::key(format!("{number}"))
+    } else {
+        Watch::prefix(format!("{number}/"))
+    };
     create(engine, stream, watch);
     stream
 }
@@ -54,6 +57,48 @@ fn tables_of_closed_streams_are_freed_in_any_order() {
         assert_eq!(engine.diagnostics().watchers, again.len());
         engine.check_invariants();
     }
+}
+
+/// The lists that grow with the number of watchers of one key, of their unreceived events, and of a lease's keys.
+#[test]
+fn lists_are_freed_when_few_entries_are_left() {
+    let mut engine = engine();
+    let streams: Vec<StreamId> = (0..MANY).map(|_| engine.open_stream()).collect();
+    for &stream in &streams {
+        create(&mut engine, stream, Watch::key("popular"));
+        receive(&mut engine, stream);
+    }
+    drop(engine.take_woken());
+    engine_put(&mut engine, "popular", "v");
+    for &stream in &streams[1..] {
+        engine.close_stream(stream);
+    }
+    engine_put(&mut engine, "popular", "v");
+    let counts = engine.diagnostics();
+    assert!(counts.list_slots <= 5 * FEW, "of the topic, wake-ups and recipients: {counts:?}");
+
+    create(&mut engine, streams[0], Watch::key("busy").capacity(MANY));
+    for _ in 0..MANY {
+        engine_put(&mut engine, "busy", "v");
+    }
+    for _ in 0..3 {
+        assert!(!receive(&mut engine, streams[0]).is_empty());
+        engine_put(&mut engine, "popular", "v");
+    }
+    let counts = engine.diagnostics();
+    assert!(counts.list_slots <= 5 * FEW, "of the queue: {counts:?}");
+    engine.close_stream(streams[0]);
+
+    engine.grant(&Grant::new(secs(100)).id(1)).unwrap();
+    for number in 0..MANY {
+        engine.put(&Put::new(format!("{number}"), "").lease(1)).unwrap();
+    }
+    for number in 1..MANY {
+        engine.put(&Put::new(format!("{number}"), "")).unwrap();
+    }
+    let counts = engine.diagnostics();
+    assert!(counts.list_slots <= 5 * FEW, "of the lease: {counts:?}");
+    engine.check_invariants();
 }
 
 #[test]

@@ -48,6 +48,9 @@ pub struct Diagnostics {
     pub key_slots: usize,
     /// Slots allocated for leases.
     pub lease_slots: usize,
+    /// Places allocated in growing lists: queues of streams, members of topics, keys of leases, and lists of streams and
+    /// watchers that are reused by each command.
+    pub list_slots: usize,
     /// The longest probe sequence in the hash indexes of keys, leases and topics: 1 if no two entries collide.
     pub longest_probe: usize,
 }

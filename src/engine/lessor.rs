@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::diagnostics::Diagnostics;
 use super::key_hash::KeyHasher;
 use super::key_index::SlotId;
+use super::lists::shrink;
 use super::planted::{Bug, planted};
 use super::point_index::PointIndex;
 use super::slab::Slab;
@@ -229,6 +230,7 @@ impl Lessor {
         let slot = self.find(id).expect("the lease of a key that exists, exists");
         let keys = &mut self.leases.at_mut(slot).keys;
         keys.swap_remove(place as usize);
+        shrink(keys);
         keys.get(place as usize).copied()
     }
 
@@ -252,6 +254,7 @@ impl Lessor {
     /// Adds the counts of the leases' tables.
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.lease_slots = self.leases.slots();
+        diagnostics.list_slots += self.iter().map(|lease| lease.keys.capacity()).sum::<usize>();
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
     }
 

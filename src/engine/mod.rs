@@ -6,6 +6,7 @@ mod config;
 mod history;
 mod intervals;
 mod key_hash;
+mod lists;
 mod point_index;
 mod slab;
 // What is stored: keys with their versions, and leases.

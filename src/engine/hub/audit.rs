@@ -103,6 +103,9 @@ impl Hub {
         diagnostics.wake_ups = self.woken.len();
         diagnostics.stream_slots = self.streams.slots();
         diagnostics.watcher_slots = self.watchers.slots();
+        let queues = self.streams.iter().map(|(_, stream)| stream.queue.capacity());
+        let kept = self.woken.capacity() + self.recipients.capacity() + self.overflowed.capacity();
+        diagnostics.list_slots += queues.sum::<usize>() + kept;
         self.topics.diagnose(diagnostics);
     }
 

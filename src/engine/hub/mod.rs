@@ -22,6 +22,7 @@ use std::time::Duration;
 use super::key_hash::KeyHasher;
 use super::key_space::KeySpace;
 use super::lessor::Lessor;
+use super::lists::free_room;
 use super::slab::Slab;
 use crate::api::{
     Delivery, Event, EventType, KeyRange, KeyValue, LeaseId, ResponseHeader, Revision, StreamId, Timestamp,
@@ -249,11 +250,13 @@ impl Hub {
         let stream = self.streams.at_mut(slot);
         stream.epoch += 1;
         stream.has_timer_queued = false;
+        let taken = stream.queue.len();
         if into.is_empty() {
             std::mem::swap(&mut stream.queue, into);
         } else {
             into.append(&mut stream.queue);
         }
+        free_room(&mut stream.queue, taken);
     }
 
     /// Queues a delivery, and notes whom that wakes.

@@ -9,6 +9,7 @@ use crate::api::{
     Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
     WatchResponseKind,
 };
+use crate::engine::lists::shrink;
 use crate::engine::planted::{Bug, planted};
 
 /// A watcher of a topic that a transaction concerns, and which of the batches it gets.
@@ -50,6 +51,7 @@ impl Hub {
     /// Queues what the last `changes` changes of history, which are one transaction's, mean for each watcher (R-WCH-9).
     pub(in crate::engine) fn publish(&mut self, changes: u32, view: &View<'_>) {
         if self.topics.is_empty() {
+            self.recipients = Vec::new();
             return;
         }
         self.start_ticks(view);
@@ -83,6 +85,7 @@ impl Hub {
         for &(watcher, batch) in &recipients {
             self.serve(watcher, &mut batches[batch as usize], view);
         }
+        shrink(&mut recipients);
         self.recipients = recipients;
         if !self.overflowed.is_empty() {
             self.overflow(view.header.revision);

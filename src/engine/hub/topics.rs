@@ -4,6 +4,7 @@ use crate::api::{KeyRange, StreamId, WatchId};
 use crate::engine::diagnostics::Diagnostics;
 use crate::engine::intervals::Intervals;
 use crate::engine::key_hash::KeyHasher;
+use crate::engine::lists::shrink;
 use crate::engine::point_index::PointIndex;
 use crate::engine::slab::Slab;
 
@@ -97,12 +98,15 @@ impl Topics {
         let members = self.members_mut(topic);
         let at = members.binary_search_by_key(&member, |(member, _)| *member);
         members.remove(at.expect("a watcher that is synced is in its topic"));
+        shrink(members);
         self.remove_if_empty(topic);
     }
 
     /// Removes several, which are in order, at once.
     pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[Member]) {
-        self.members_mut(topic).retain(|(member, _)| leaving.binary_search(member).is_err());
+        let members = self.members_mut(topic);
+        members.retain(|(member, _)| leaving.binary_search(member).is_err());
+        shrink(members);
         self.remove_if_empty(topic);
     }
 
@@ -130,6 +134,9 @@ impl Topics {
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.topics = self.singles.len() + self.intervals.len();
         diagnostics.topic_slots = self.singles.slots() + self.intervals.slots();
+        let singles = self.singles.iter().map(|(_, single)| &single.members);
+        let members = singles.chain(self.intervals.values());
+        diagnostics.list_slots += members.map(Vec::capacity).sum::<usize>();
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
     }
 

@@ -5,6 +5,7 @@
 
 use super::Hub;
 use crate::api::StreamId;
+use crate::engine::lists::shrink;
 
 impl Hub {
     /// The streams that found nothing when last received from and have something now, in the order in which they got it.
@@ -39,7 +40,8 @@ impl Hub {
         if self.stale < 32 || self.stale * 2 < self.woken.len() {
             return;
         }
-        let left = self.take_woken();
+        let mut left = self.take_woken();
+        shrink(&mut left);
         for (place, &id) in left.iter().enumerate() {
             let slot = self.find(id).expect("a stream that is woken is open");
             self.streams.at_mut(slot).woken_at = Some(place);
