@@ -132,6 +132,24 @@ fn its_locks_are_lost_before_it_is() {
     engine.check_invariants();
 }
 
+/// Requests about a lease that has ended are answered once until that is received, as those about a lease that exists.
+#[test]
+fn repeated_requests_about_ended_lease_queue_one_answer() {
+    let mut engine = engine();
+    let stream = engine.open_stream();
+    for _ in 0..100_000 {
+        engine.watch(stream, &WatchRequest::Lease(LeaseId::new(7)));
+    }
+    assert_eq!(engine.diagnostics().queued_deliveries, 1);
+    let mut received = std::collections::VecDeque::new();
+    for _ in 0..2 {
+        received.clear();
+        engine.watch(stream, &WatchRequest::Lease(LeaseId::new(7)));
+        assert!(!engine.receive(stream, &mut received));
+        assert_eq!(received, [leasehold::Delivery::LeaseEnded(LeaseId::new(7))]);
+    }
+}
+
 #[test]
 fn a_thread_waits_for_its_end() {
     let store = Store::new();

@@ -395,3 +395,34 @@ fn an_answer_never_overtakes_events() {
     }
     assert_eq!(seen, 6, "{said:?}");
 }
+
+/// R-WCH-21: a caller that asks and never receives fills no memory. What it receives in the end is the latest.
+#[test]
+fn unreceived_progress_answers_are_bounded() {
+    let (store, _clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a")]);
+    let mut other = stream_of(&store, [Watch::key("a")]);
+    for round in 0..100_000 {
+        stream.request_progress();
+        other.request_progress();
+        if round % 1000 == 0 {
+            put(&store, "b", "v");
+        }
+        assert_eq!(drain(&mut other).len(), 1, "a receiver that keeps up has each answer");
+    }
+    assert_eq!(store.diagnostics().unwrap().queued_deliveries, 128);
+    put(&store, "a", "v");
+    for _ in 0..1000 {
+        stream.request_progress();
+    }
+    let said = drain(&mut stream);
+    assert_eq!((said.len(), said.iter().filter(|line| line.ends_with("progress")).count()), (130, 129));
+    assert_eq!(
+        said[126..],
+        ["-1 @2 progress", "-1 @101 progress", "0 @102 put a=v 102/102/1", "-1 @102 progress"]
+    );
+    for _ in 0..3 {
+        stream.request_progress();
+    }
+    assert_eq!(drain(&mut stream), ["-1 @102 progress"; 3]);
+}

@@ -134,16 +134,23 @@ impl<K: Into<KeyRange>> From<K> for Watch {
 }
 
 /// What can be asked of a watch stream: etcd's `WatchRequest` (R-WCH-1), and to be told of a lease's end.
+///
+/// Answers are queued until they are received. Each creation and each cancellation has its own, so a caller that makes
+/// requests without end must receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchRequest {
     /// Adds a watcher.
     Create(Watch),
     /// Ends a watcher.
     Cancel(WatchId),
-    /// Asks how far all watchers of the stream have come (R-WCH-21).
+    /// Asks how far all watchers of the stream have come (R-WCH-21). Once 128 answers were queued and not received, an
+    /// answer replaces the last delivery in the queue if that is such an answer too.
     Progress,
     /// Asks to be told when a lease has ended: once, by [`Delivery::LeaseEnded`], at once if there is no such lease. A client of
     /// etcd learns it from the answers to its keep-alives (R-LSE-7), of which a standing keep-alive has none.
+    ///
+    /// A repeated request has no answer of its own while the lease exists, or while the answer to the one before is the
+    /// last delivery in the queue.
     Lease(LeaseId),
 }
 
@@ -213,6 +220,21 @@ pub(crate) enum WatchRefusal {
 impl WatchResponse {
     pub(crate) fn new(watch_id: WatchId, header: ResponseHeader, kind: WatchResponseKind) -> Self {
         Self { watch_id, body: Arc::new(WatchResponseBody { header, kind }) }
+    }
+
+    /// Makes a response that shares its body with the delivery before it, if that is a response with an equal one.
+    pub(crate) fn new_after(
+        last: Option<&Delivery>,
+        watch_id: WatchId,
+        header: ResponseHeader,
+        kind: WatchResponseKind,
+    ) -> Self {
+        match last {
+            Some(Delivery::Watch(last)) if last.body.header == header && last.body.kind == kind => {
+                Self { watch_id, body: Arc::clone(&last.body) }
+            }
+            _ => Self::new(watch_id, header, kind),
+        }
     }
 
     /// The header. Its revision is that of the events, if the watcher keeps up, and the store's when the response was

@@ -115,10 +115,10 @@ impl Hub {
             let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
             let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, leases, .. } =
                 stream;
-            let Stream { progress_watchers: _, awaited_start, .. } = stream;
+            let Stream { progress_watchers: _, awaited_start, progress_answers, .. } = stream;
             let is_woken = woken_at.is_some();
             text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_awaited} {is_woken}"));
-            text(&format!("{leases:?} {awaited_start:?}"));
+            text(&format!("{leases:?} {awaited_start:?} {progress_answers}"));
             queue.iter().for_each(|delivery| text(&format!("{delivery:?}")));
             for &watcher in watchers.values() {
                 let record = self.watchers.at(watcher);

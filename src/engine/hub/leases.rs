@@ -4,10 +4,15 @@ use super::{Hub, View};
 use crate::api::{Delivery, LeaseId, StreamId};
 
 impl Hub {
-    /// Tells a stream when a lease ends: at once if it has, or never was.
+    /// Tells a stream when a lease ends: at once if it has, or never was. Two requests have one answer, if the first was not
+    /// answered yet or its answer is the last delivery in the queue.
     pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &View<'_>) {
         if !view.lessor.exists(lease) {
-            return self.push(slot, Delivery::LeaseEnded(lease));
+            let answer = Delivery::LeaseEnded(lease);
+            if self.streams.at(slot).queue.back() != Some(&answer) {
+                self.push(slot, answer);
+            }
+            return;
         }
         let stream = self.streams.at_mut(slot);
         stream.leases.insert(lease);

@@ -87,6 +87,8 @@ struct Stream {
     awaited_start: Option<Revision>,
     /// The leases of whose end it is to be told.
     leases: BTreeSet<LeaseId>,
+    /// How many answers to requests for progress were queued since it was last received from.
+    progress_answers: u32,
 }
 
 #[derive(Clone, Debug)]
@@ -188,6 +190,7 @@ impl Hub {
             progress_watchers: 0,
             awaited_start: None,
             leases: BTreeSet::new(),
+            progress_answers: 0,
         });
         let id = StreamId::new(generation, slot);
         self.streams.at_mut(slot).id = id;
@@ -250,6 +253,7 @@ impl Hub {
         let stream = self.streams.at_mut(slot);
         stream.epoch += 1;
         stream.has_timer_queued = false;
+        stream.progress_answers = 0;
         let taken = stream.queue.len();
         if into.is_empty() {
             std::mem::swap(&mut stream.queue, into);
@@ -266,7 +270,9 @@ impl Hub {
 
     /// Queues a response about a watcher.
     fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &View<'_>) {
-        self.push(slot, Delivery::Watch(WatchResponse::new(watch_id, view.header, kind)));
+        let last = self.streams.at(slot).queue.back();
+        let response = WatchResponse::new_after(last, watch_id, view.header, kind);
+        self.push(slot, Delivery::Watch(response));
     }
 
     /// Takes a watcher out of its topic, or out of those that lag.

@@ -1,8 +1,11 @@
 //! What watchers are told without an event: how far the store has come.
 
 use super::{Hub, State, View, Watcher};
-use crate::api::{Timestamp, WatchId, WatchResponseKind};
+use crate::api::{Delivery, Timestamp, WatchId, WatchResponseKind};
 use crate::engine::planted::{Bug, planted};
+
+/// So many answers to requests for progress are queued one by one.
+const ANSWERS_MAX: u32 = 128;
 
 impl Hub {
     /// Answers once for all watchers of a stream, after all that was queued; not at all if one of them has still to catch
@@ -18,8 +21,21 @@ impl Hub {
             stream.watchers.values().any(|&watcher| self.watchers.at(watcher).state != State::Compacted);
         let is_synced = stream.lagging.is_empty() || planted(Bug::ProgressWhileLagging);
         if has_any && has_started && is_synced {
-            self.respond(slot, WatchId::INVALID, WatchResponseKind::Progress, view);
+            self.answer_progress(slot, view);
         }
+    }
+
+    /// Queues an answer to a request for progress. Where many were not received, it takes the place of the last delivery, if
+    /// that is one too: so a caller that never receives does not fill the memory.
+    fn answer_progress(&mut self, slot: u32, view: &View<'_>) {
+        let stream = self.streams.at_mut(slot);
+        let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
+        if stream.progress_answers < ANSWERS_MAX {
+            stream.progress_answers += 1;
+        } else if stream.queue.back().is_some_and(is_answer) {
+            stream.queue.pop_back();
+        }
+        self.respond(slot, WatchId::INVALID, WatchResponseKind::Progress, view);
     }
 
     /// Whether there are watchers that want progress notifications.

@@ -4,6 +4,9 @@ use super::super::super::wire::{Response, WatchResponse};
 use super::super::Model;
 use super::{Incident, NO_ID, Place};
 
+/// So many answers to requests for progress are queued one by one; then a further one takes the place of the last.
+const ANSWERS_MAX: usize = 128;
+
 impl Model {
     /// R-WCH-21. The dead count as nobody (R-WCH-13).
     pub(in super::super) fn watch_progress(&mut self, name: u32) -> Response {
@@ -19,6 +22,12 @@ impl Model {
         } else if is_early {
             Incident::ProgressBeforeStart
         } else {
+            let queue = &mut self.stream(name).queue;
+            let is_answer = |response: &WatchResponse| *response == progress(NO_ID, response.revision);
+            let answers = queue.iter().filter(|response| is_answer(response)).count();
+            if answers >= ANSWERS_MAX && queue.last().is_some_and(is_answer) {
+                queue.pop();
+            }
             self.queue(name, progress(NO_ID, current));
             Incident::ProgressAnswered
         };
