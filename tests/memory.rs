@@ -3,8 +3,10 @@
 mod shorthand;
 mod watch_shorthand;
 
-use leasehold::{Diagnostics, Engine, Grant, LeaseId, Put, StreamId, Watch};
-use shorthand::{Random, engine, secs};
+use std::sync::Arc;
+
+use leasehold::{Backend, Diagnostics, Engine, Grant, Inbox, LeaseId, Put, StreamId, Watch, WatchRequest};
+use shorthand::{Random, engine, manual, secs};
 use watch_shorthand::{create, engine_put, receive};
 
 /// More than four segments of a table, which have 4,096 slots each.
@@ -70,7 +72,7 @@ fn lists_are_freed_when_few_entries_are_left() {
     }
     drop(engine.take_woken());
     engine_put(&mut engine, "popular", "v");
-    for &stream in &streams[1..] {
+    for &stream in streams[1..].iter().rev() {
         engine.close_stream(stream);
     }
     engine_put(&mut engine, "popular", "v");
@@ -158,4 +160,39 @@ fn values_that_come_and_go_reuse_slots() {
         engine.close_stream(streams.swap_remove(if round % 2 == 0 { 4096 } else { round }));
     }
     engine.check_invariants();
+}
+
+/// The store's table of inboxes: of watchers that are dropped in any order, and of inboxes that are dropped without
+/// being cancelled, which is noticed when something happens on their streams.
+#[test]
+fn inboxes_of_dropped_watchers_are_freed() {
+    for order in orders() {
+        let (store, _clock) = manual();
+        let watch = |number: usize| store.watch(Watch::key(format!("{number}"))).unwrap();
+        let mut watchers: Vec<_> = (0..MANY).map(|number| Some(watch(number))).collect();
+        assert!(store.diagnostics().unwrap().inbox_slots >= MANY);
+        for &number in &order {
+            watchers[number] = None;
+        }
+        let counts = store.diagnostics().unwrap();
+        assert_small(&counts);
+        assert!(counts.inbox_slots <= FEW, "{counts:?}");
+        assert_eq!((counts.streams, watch(0).try_recv().unwrap()), (0, None));
+    }
+}
+
+#[test]
+fn inboxes_dropped_without_cancel_are_freed() {
+    let (store, _clock) = manual();
+    let inboxes: Vec<Arc<Inbox>> = (0..MANY).map(|_| Arc::default()).collect();
+    for inbox in &inboxes {
+        Backend::watch(&store, &[WatchRequest::Create(Watch::key("a"))], inbox);
+        Backend::pull(&store, inbox);
+    }
+    assert!(store.diagnostics().unwrap().inbox_slots >= MANY);
+    drop(inboxes);
+    store.put(("a", "v")).unwrap();
+    let counts = store.diagnostics().unwrap();
+    assert_small(&counts);
+    assert!(counts.streams == 0 && counts.inbox_slots.max(counts.list_slots) <= FEW, "{counts:?}");
 }

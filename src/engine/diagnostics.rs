@@ -48,6 +48,8 @@ pub struct Diagnostics {
     pub key_slots: usize,
     /// Slots allocated for leases.
     pub lease_slots: usize,
+    /// Slots allocated for the inboxes of streams: of a store, 0 of an engine.
+    pub inbox_slots: usize,
     /// Places allocated in growing lists: queues of streams, members of topics, keys of leases, and lists of streams and
     /// watchers that are reused by each command.
     pub list_slots: usize,

@@ -214,7 +214,7 @@ impl Store {
     ///
     /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn diagnostics(&self) -> Result<Diagnostics> {
-        self.shell.read(|engine| Ok(engine.diagnostics()))
+        self.shell.diagnostics()
     }
 
     /// Who waits for a lock or an election, of guards and of the services alike: which key waits for which, and with whose lease.

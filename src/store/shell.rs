@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use super::clock::{Clock, Timer, WeakStore};
 use crate::api::{Delivery, KeyValue, Lag, StreamId, Timestamp, WatchId, WatchRequest};
 use crate::client::{Inbox, WakeList};
-use crate::engine::{Engine, EngineConfig};
+use crate::engine::{Diagnostics, Engine, EngineConfig};
 use crate::sync::RwLock;
 use crate::{Error, Result};
 
@@ -39,10 +39,15 @@ impl State {
                 match place.filter(|(stream, _)| *stream == id).and_then(|(_, inbox)| inbox.upgrade()) {
                     Some(inbox) => woken.extend(inbox.notify(now), inbox),
                     // The inbox was dropped without `cancel`.
-                    None => unreceived.push(self.engine.close_stream(id)),
+                    None => {
+                        unreceived.push(self.engine.close_stream(id));
+                        let place = self.inboxes.get_mut(id.slot());
+                        place.and_then(|place| place.take_if(|(stream, _)| *stream == id));
+                    }
                 }
             }
         }
+        self.trim_inboxes();
         (self.engine.take_garbage(), unreceived)
     }
 
@@ -51,6 +56,17 @@ impl State {
     fn owns(&self, stream: StreamId, inbox: &Inbox) -> bool {
         let place = self.inboxes.get(stream.slot()).and_then(Option::as_ref);
         place.is_some_and(|(id, owner)| *id == stream && std::ptr::eq(owner.as_ptr(), inbox))
+    }
+
+    /// Frees the end of the table of inboxes that no stream uses.
+    fn trim_inboxes(&mut self) {
+        let inboxes = &mut self.inboxes;
+        while inboxes.last().is_some_and(Option::is_none) {
+            inboxes.pop();
+        }
+        if inboxes.capacity() > 64 && inboxes.capacity() / 4 > inboxes.len() {
+            inboxes.shrink_to(inboxes.len() * 2);
+        }
     }
 }
 
@@ -153,6 +169,12 @@ impl Shell {
         if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
             timer.arm(deadline);
         }
+    }
+
+    pub(super) fn diagnostics(&self) -> Result<Diagnostics> {
+        self.write(Time::IsLeftAlone, |State { engine, inboxes, .. }| {
+            Ok(Diagnostics { inbox_slots: inboxes.capacity(), ..engine.diagnostics() })
+        })
     }
 
     /// Does what is due, and gives back all memory that a compaction freed, the lock released between two pieces.

@@ -226,6 +226,9 @@ impl Hub {
             self.lease_ends.remove(&(lease, id));
         }
         self.give_up(stream.woken_at);
+        if self.topics.is_empty() {
+            self.recipients = Vec::new();
+        }
         stream.queue
     }
 

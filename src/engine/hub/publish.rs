@@ -51,7 +51,6 @@ impl Hub {
     /// Queues what the last `changes` changes of history, which are one transaction's, mean for each watcher (R-WCH-9).
     pub(in crate::engine) fn publish(&mut self, changes: u32, view: &View<'_>) {
         if self.topics.is_empty() {
-            self.recipients = Vec::new();
             return;
         }
         self.start_ticks(view);
