@@ -214,6 +214,26 @@ fn events_show_both_pairs_without_the_prefix() {
     assert_eq!(next(&mut deletes), ["delete c 15"]);
 }
 
+/// R-CMP-5: a missing previous pair is reported as compacted, inside as outside.
+#[test]
+fn event_without_prev_kv_reports_compaction_inside_a_namespace() {
+    let (store, client) = around();
+    put(&client, "a", "1");
+    put(&client, "a", "2");
+    store.compact(11).unwrap();
+    for (client, key) in [(store.client(), "in/a"), (client, "a")] {
+        let mut asking = client.watch(Watch::key(key).from(11).prev_kv());
+        let mut other = client.watch(Watch::key(key).from(11));
+        for (watcher, is_reported) in [(&mut asking, true), (&mut other, false)] {
+            let response = watcher.try_recv().unwrap().unwrap();
+            let event = &response.events()[0];
+            assert_eq!(show_events(response.events()), [format!("put {key}=2 10/11/2")]);
+            assert_eq!((event.prev_kv(), event.is_prev_kv_compacted()), (None, is_reported));
+            assert_eq!(format!("{event:?}").contains("Compacted"), is_reported);
+        }
+    }
+}
+
 /// The range from a key on ends where the namespace does, whatever byte its prefix ends in; where no key comes after all that
 /// begin with the prefix, nowhere.
 #[test]

@@ -84,6 +84,7 @@ fn what_is_seen_does_not_depend_on_freeing() {
             for event in &events {
                 let is_first = event.kv().mod_revision().get() == revision;
                 assert!(!is_first || event.prev_kv().is_none(), "the state before is compacted: {event:?}");
+                assert_eq!(event.is_prev_kv_compacted(), is_first && !event.is_create(), "{event:?}");
             }
             assert_eq!(events.first().map(|event| event.kv().mod_revision().get()), Some(revision));
             events

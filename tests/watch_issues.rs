@@ -165,6 +165,24 @@ fn a_start_in_the_future_is_never_forgotten_20221() {
     assert_eq!(revisions(&all), [30, 31, 32]);
 }
 
+/// etcd #10681: a delete came without the previous pair that was asked for, because a compaction came between the delete and its
+/// delivery, and looked like a delete that never had one.
+#[test]
+fn delete_whose_prev_kv_is_compacted_reports_it_10681() {
+    for (fillers, capacity, expected) in [
+        (5, 100, "0 @8 delete x 8 was x=v 2/2/1"),
+        (5, 1, "0 @0 compacted 8"),
+        (1, 1, "0 @4 delete x 4 was compacted"),
+    ] {
+        let (store, _clock) = manual();
+        put(&store, "x", "v");
+        let mut stream = stream_of(&store, [Watch::prefix("x").prev_kv().capacity(capacity)]);
+        put_times(&store, "x2", fillers);
+        store.compact(delete(&store, "x")).unwrap();
+        assert_eq!(drain(&mut stream).last().map(String::as_str), Some(expected), "{fillers} {capacity}");
+    }
+}
+
 /// etcd #18667: members other than the client's left out a txn's reads, so one at a compacted revision failed the txn on
 /// one member only, and their data went apart. Here such a txn is refused whole, and no watcher sees any of it.
 #[test]

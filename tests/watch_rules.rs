@@ -23,7 +23,7 @@ fn log(text: &str) -> Log {
 }
 
 /// An event in words: `a=1@2` or `-a@2`, `+` after it if it is a create, and then the value and mod revision of before in
-/// brackets.
+/// brackets, or `x` if that is compacted.
 fn seen(text: &str) -> Seen {
     let (event, previous) = text.trim_end_matches(']').split_once('[').unwrap_or((text, ""));
     let (change, revision) = event.trim_end_matches('+').split_once('@').expect("an event has a revision");
@@ -36,6 +36,7 @@ fn seen(text: &str) -> Seen {
         value,
         is_create: event.ends_with('+'),
         previous,
+        is_previous_compacted: text.ends_with("[x]"),
     }
 }
 
@@ -53,7 +54,8 @@ fn record(watch: &str, told: &str) -> Record {
         _ => Told::Events(text.split_whitespace().map(seen).collect()),
     };
     let told = told.split('|').filter(|text| !text.trim().is_empty()).map(response).collect();
-    let wants_previous = format!("{told:?}").contains("previous: Some");
+    let shown = format!("{told:?}");
+    let wants_previous = shown.contains("previous: Some") || shown.contains("compacted: true");
     Record { range, start: number(start), created_at: None, hides: None, wants_previous, told }
 }
 
@@ -65,7 +67,7 @@ fn the_checker_tells_right_from_wrong() {
     };
     const ABC: &str = "a=1 b=2 c=3";
     const LIFE: &str = "a=1 a=2 -a a=4";
-    let rows: [(&str, &str, &str, Option<Rule>); 52] = [
+    let rows: [(&str, &str, &str, Option<Rule>); 53] = [
         ("a=1 b=2", "*", "a=1@2+ b=2@3+", None),
         ("a=1 b=2", "*", "a=1@2+ | b=2@3+", None),
         ("a=1 b=2", "*", "b=2@3+ a=1@2+", Some(Ordered)),
@@ -115,6 +117,7 @@ fn the_checker_tells_right_from_wrong() {
         (LIFE, "a", "a=1@2+ a=2@3[2/2] -a@4[2/3] a=4@5+", Some(PrevKv)),
         (LIFE, "a", "a=1@2+ a=2@3[1/2] -a@4[2/2] a=4@5+", Some(PrevKv)),
         (LIFE, "a", "a=1@2+ a=2@3[1/2] -a@4 a=4@5+", Some(PrevKv)),
+        (LIFE, "a", "a=1@2+ a=2@3[x] -a@4[2/3] a=4@5+", Some(PrevKv)),
         ("a=1 b=2", "a", "a=1@2+ b=2@3+", Some(Filter)),
         (ABC, "*", "a=1@2+ | x4", None),
         (ABC, "*", "a=1@2+ | x3", Some(Honest)),
@@ -315,6 +318,7 @@ fn alterations(record: &Record) -> Vec<Record> {
             with(index, &|events| events[at].value = Some("?".to_owned()));
             with(index, &|events| events[at].is_create ^= true);
             with(index, &|events| events[at].previous = Some(("?".to_owned(), 1)));
+            with(index, &|events| events[at].is_previous_compacted ^= true);
         }
         if events.len() > 1 {
             with(index, &|events| events.reverse());

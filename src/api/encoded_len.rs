@@ -91,7 +91,7 @@ impl Compare {
 impl Event {
     /// As a member of a response's list.
     pub(crate) fn encoded_len(&self) -> usize {
-        let prev_kv = self.prev_kv.as_ref().map_or(0, |kv| message(kv.encoded_len()));
+        let prev_kv = self.prev_kv().map_or(0, |kv| message(kv.encoded_len()));
         message(flags([self.event_type() == EventType::Delete]) + message(self.kv.encoded_len()) + prev_kv)
     }
 }

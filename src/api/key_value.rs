@@ -193,31 +193,85 @@ impl fmt::Debug for KeyValue {
     }
 }
 
-/// What happened to a key at a revision: etcd's `mvccpb.Event`.
+/// A change of a key at a revision: etcd's `mvccpb.Event`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
     pub(crate) kv: KeyValue,
-    pub(crate) prev_kv: Option<KeyValue>,
+    pub(crate) prev_kv: PrevKv,
+}
+
+/// The pair before a change, as an event has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PrevKv {
+    /// The watcher did not ask for it, or the key did not exist.
+    None,
+    /// The watcher asked for it, and the state before the change is compacted (R-CMP-5).
+    Compacted,
+    Pair(KeyValue),
+}
+
+impl PrevKv {
+    /// Applies `f` to the pair, if there is one.
+    pub(crate) fn map(&self, f: impl FnOnce(&KeyValue) -> KeyValue) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Compacted => Self::Compacted,
+            Self::Pair(kv) => Self::Pair(f(kv)),
+        }
+    }
 }
 
 impl Event {
-    /// Whether the key was put or deleted.
+    /// Returns whether the key was put or deleted.
     pub fn event_type(&self) -> EventType {
         self.kv.event_type()
     }
 
-    /// The pair as the put stored it. Of a delete only `key` and `mod_revision`, the revision of the delete, are set.
+    /// Returns the pair as the put stored it. For a delete only `key` and `mod_revision`, the revision of the delete, are
+    /// set.
     pub fn kv(&self) -> &KeyValue {
         &self.kv
     }
 
-    /// The pair as it was before the whole transaction, if the watcher asked for it: `None` for a put that created the
-    /// key, for a key that did not exist before, and where that revision is compacted (R-WCH-17).
+    /// Returns the pair as it was before the whole transaction, if the watcher asked for it with
+    /// [`Watch::prev_kv`](crate::Watch::prev_kv).
+    ///
+    /// It is `None` for a put that created the key, for a delete of a key that the same transaction had created, and where
+    /// the state before the transaction is compacted (R-WCH-17). The last case is reported by
+    /// [`is_prev_kv_compacted`](Self::is_prev_kv_compacted).
     pub fn prev_kv(&self) -> Option<&KeyValue> {
-        self.prev_kv.as_ref()
+        match &self.prev_kv {
+            PrevKv::Pair(kv) => Some(kv),
+            PrevKv::None | PrevKv::Compacted => None,
+        }
     }
 
-    /// Whether the key was put after being absent.
+    /// Returns whether [`prev_kv`](Self::prev_kv) is missing because of a compaction: the watcher asked for it, the event is not
+    /// a create, and the state before its transaction is compacted (R-CMP-5). etcd does not report this case.
+    ///
+    /// If it returns `false` to a watcher that asked for previous pairs, then an event without one is of a key that did not
+    /// exist. Only events of the compacted revision itself can return `true`. A delete of that revision does so even if the
+    /// same transaction had created the key: the compaction has dropped that put.
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// store.put(("config/mode", "blue"))?;
+    /// let deleted = store.delete("config/mode")?.header().revision();
+    /// store.compact(deleted)?;
+    ///
+    /// let mut watcher = store.watch(Watch::key("config/mode").from(deleted).prev_kv())?;
+    /// let response = watcher.try_recv()?.expect("the delete is retained");
+    /// let event = &response.events()[0];
+    /// assert_eq!((event.prev_kv(), event.is_prev_kv_compacted()), (None, true));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn is_prev_kv_compacted(&self) -> bool {
+        matches!(self.prev_kv, PrevKv::Compacted)
+    }
+
+    /// Returns whether the key was put after being absent.
     pub fn is_create(&self) -> bool {
         self.event_type() == EventType::Put && self.kv.create_revision() == self.kv.mod_revision()
     }

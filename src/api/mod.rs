@@ -39,6 +39,6 @@ pub use waiter::{Place, Waiter};
 pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
 
 pub(crate) use get::KeyValues;
-pub(crate) use key_value::Fields;
+pub(crate) use key_value::{Fields, PrevKv};
 pub(crate) use txn::Operand;
 pub(crate) use watch::{Events, WatchRefusal, WatchResponseBody, WatchResponseKind, first_unread};

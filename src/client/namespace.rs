@@ -71,7 +71,7 @@ impl Namespace {
         };
         let strip = |event: &Event| Event {
             kv: self.strip(&event.kv),
-            prev_kv: event.prev_kv.as_ref().map(|kv| self.strip(kv)),
+            prev_kv: event.prev_kv.map(|kv| self.strip(kv)),
         };
         let events = Events::Many(events.as_slice().iter().map(strip).collect());
         let kind = WatchResponseKind::Events { events, fragment: *fragment };

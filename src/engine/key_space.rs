@@ -9,7 +9,7 @@ use super::history::History;
 use super::key_hash::KeyHasher;
 use super::key_index::{KeyIndex, KeySlot, SlotId};
 use super::planted::{Bug, planted};
-use crate::api::{Event, Fields, KeyRange, KeyValue, LeaseId, Put, Revision};
+use crate::api::{Event, Fields, KeyRange, KeyValue, LeaseId, PrevKv, Put, Revision};
 use crate::{Error, Result};
 
 /// What a version counts for in the bytes held, beyond its key and value: the record's fixed fields, its place in
@@ -352,7 +352,7 @@ impl KeySpace {
     pub(super) fn events(&self, revision: Revision) -> Result<impl Iterator<Item = Event>> {
         self.check_not_compacted(revision)?;
         let changes = self.history.iter_from(self.history.position_of(revision));
-        Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone(), prev_kv: None }))
+        Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone(), prev_kv: PrevKv::None }))
     }
 
     /// Whether a change in history is still a version of its key: of several to one key at the compacted revision, only
@@ -364,14 +364,19 @@ impl KeySpace {
         }
     }
 
-    /// The pair of a change's key as it was before the whole transaction, where a watcher is shown that: not if the change
-    /// created the key, and not if the state of then is compacted (R-WCH-17, R-CMP-5).
-    pub(super) fn prev_kv(&self, kv: &KeyValue) -> Option<KeyValue> {
+    /// Returns the pair of a change's key as it was before the whole transaction: none if the change created the key, and
+    /// `Compacted` if the state before is (R-WCH-17, R-CMP-5). Whether the key existed then is not asked: it is the state that is
+    /// compacted, and the put of a key created and deleted by one transaction is dropped (R-CMP-2).
+    pub(super) fn prev_kv(&self, kv: &KeyValue) -> PrevKv {
         let before = Revision::new(kv.mod_revision().get() - 1);
         let is_created = !kv.is_tombstone() && kv.create_revision() == kv.mod_revision();
-        if before < self.floor() || is_created && !planted(Bug::CreateShowsPrevKv) {
-            return None;
+        if is_created && !planted(Bug::CreateShowsPrevKv) {
+            return PrevKv::None;
         }
-        self.slot(self.index.find(kv.key())?).live_at(before).cloned()
+        if before < self.floor() {
+            return PrevKv::Compacted;
+        }
+        let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
+        slot.and_then(|slot| slot.live_at(before)).map_or(PrevKv::None, |kv| PrevKv::Pair(kv.clone()))
     }
 }

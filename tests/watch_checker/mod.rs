@@ -23,6 +23,7 @@ pub(crate) struct Seen {
     pub(crate) value: Option<String>,
     pub(crate) is_create: bool,
     pub(crate) previous: Option<Previous>,
+    pub(crate) is_previous_compacted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,6 +124,7 @@ impl Seen {
             value: (event.event_type() == EventType::Put).then(|| text(event.kv().value())),
             is_create: event.is_create(),
             previous: event.prev_kv().map(previous),
+            is_previous_compacted: event.is_prev_kv_compacted(),
         }
     }
 }
@@ -225,9 +227,11 @@ fn is_reliable(record: &Record, log: &Log) -> bool {
 fn has_right_previous(seen: &Seen, record: &Record, log: &Log) -> bool {
     let right = log.before(seen.revision).remove(&seen.key);
     match &seen.previous {
-        Some(_) => record.wants_previous && seen.previous == right,
-        // It may be missing only where it is compacted.
-        None => !record.wants_previous || right.is_none() || seen.revision - 1 < log.compacted,
+        Some(_) => record.wants_previous && seen.previous == right && !seen.is_previous_compacted,
+        None if seen.is_previous_compacted => {
+            record.wants_previous && !seen.is_create && seen.revision - 1 < log.compacted
+        }
+        None => !record.wants_previous || right.is_none(),
     }
 }
 

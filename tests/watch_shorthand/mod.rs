@@ -38,12 +38,14 @@ pub(crate) fn say(response: &WatchResponse) -> String {
     format!("{id} @{revision} {what}{more}")
 }
 
-/// An event as `put a=1 2/2/1` or `delete a 3`, and what was before after `was`.
+/// An event as `put a=1 2/2/1` or `delete a 3`, followed by `was` and the previous pair, or by `was compacted`.
 pub(crate) fn say_event(event: &Event) -> String {
     let now = show_events(slice::from_ref(event)).remove(0);
-    match event.prev_kv() {
-        Some(before) => format!("{now} was {}", show(before)),
-        None => now,
+    match (event.prev_kv(), event.is_prev_kv_compacted()) {
+        (Some(before), false) => format!("{now} was {}", show(before)),
+        (None, true) => format!("{now} was compacted"),
+        (None, false) => now,
+        (Some(_), true) => panic!("an event has its previous pair or reports it compacted: {event:?}"),
     }
 }
 

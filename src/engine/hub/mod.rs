@@ -25,8 +25,8 @@ use super::lessor::Lessor;
 use super::lists::free_room;
 use super::slab::Slab;
 use crate::api::{
-    Delivery, Event, EventType, KeyRange, KeyValue, LeaseId, ResponseHeader, Revision, StreamId, Timestamp,
-    WatchId, WatchResponse, WatchResponseKind,
+    Delivery, Event, EventType, KeyRange, KeyValue, LeaseId, PrevKv, ResponseHeader, Revision, StreamId,
+    Timestamp, WatchId, WatchResponse, WatchResponseKind,
 };
 use topics::{TopicId, Topics};
 
@@ -350,7 +350,7 @@ impl View<'_> {
 
     /// The event as a watcher with these options is to see it.
     fn event(&self, kv: &KeyValue, options: Options) -> Event {
-        let prev_kv = if options.prev_kv { self.keys.prev_kv(kv) } else { None };
+        let prev_kv = if options.prev_kv { self.keys.prev_kv(kv) } else { PrevKv::None };
         Event { kv: kv.clone(), prev_kv }
     }
 }

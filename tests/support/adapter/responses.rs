@@ -118,6 +118,7 @@ pub fn watch(response: &WatchResponse) -> wire::WatchResponse {
         delete: event.event_type() == EventType::Delete,
         kv: kv(event.kv()),
         prev_kv: event.prev_kv().map(kv),
+        prev_kv_compacted: event.is_prev_kv_compacted(),
     };
     wire::WatchResponse {
         revision: revision(response.header()),

@@ -36,10 +36,12 @@ pub struct WatchResponse {
     pub events: Vec<WatchEvent>,
 }
 
-/// `mvccpb.Event`: a change, and the pair before it if that was asked for and is there.
+/// `mvccpb.Event`: a change, and the pair before it if the watcher asked for it and it exists. `prev_kv_compacted` is beside
+/// the wire: whether the state before is compacted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchEvent {
     pub delete: bool,
     pub kv: Kv,
     pub prev_kv: Option<Kv>,
+    pub prev_kv_compacted: bool,
 }

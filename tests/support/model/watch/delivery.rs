@@ -101,7 +101,9 @@ impl Model {
                     None => Incident::PrevKvCompacted,
                 });
             }
-            events.push(WatchEvent { delete: change.delete, kv: change.kv, prev_kv });
+            let prev_kv_compacted =
+                request.prev_kv && !is_create(record) && self.state.is_before_compacted(record);
+            events.push(WatchEvent { delete: change.delete, kv: change.kv, prev_kv, prev_kv_compacted });
         }
         events
     }
@@ -138,11 +140,15 @@ impl Model {
 impl State {
     /// R-WCH-17, R-CMP-5.
     fn before(&self, record: &Record) -> Option<Kv> {
-        let is_compacted = record.main - 1 < self.compacted;
-        if is_compacted || is_create(record) {
+        if self.is_before_compacted(record) || is_create(record) {
             return None;
         }
         self.at(record.main - 1).get(record.key.as_slice()).copied().cloned()
+    }
+
+    /// R-CMP-5: whether the state before the record's transaction is compacted.
+    fn is_before_compacted(&self, record: &Record) -> bool {
+        record.main - 1 < self.compacted
     }
 
     /// Whether there would be a pair before the change if nothing were ever compacted.
