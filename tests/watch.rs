@@ -6,7 +6,7 @@ mod watch_shorthand;
 
 use leasehold::{KeyRange, Revision, Store, Watch, WatchId};
 use shorthand::{at, delete, manual, put};
-use watch_shorthand::{NOTHING, drain, put_times, responses, say, stream, stream_of, txn};
+use watch_shorthand::{NOTHING, drain, drain_watcher, put_times, responses, say, stream, stream_of, txn};
 
 const DUPLICATE: &str = "mvcc: duplicate watch ID provided on the WatchStream";
 const EMPTY: &str = "mvcc: watcher range is empty";
@@ -88,6 +88,24 @@ fn which_keys_an_interval_has() {
         let expected: Vec<&[u8]> = expected.iter().map(|&index| keys[index]).collect();
         assert_eq!(seen, expected, "{key:?} {end:?}");
     }
+}
+
+/// R-WCH-2, R-RNG-3, etcd #18053: a watch of the empty key is accepted, and sees the key `"\0"` and no other; a read of it is refused.
+#[test]
+fn watch_of_the_empty_key_sees_only_the_key_of_one_zero_byte() {
+    let (store, _clock) = manual();
+    let mut watchers = ["".into(), Watch::key(""), Watch::range(KeyRange::key("")), Watch::key("").from(1)]
+        .map(|watch| store.watch(watch).unwrap());
+    assert_eq!(store.get("").unwrap_err(), leasehold::Error::EmptyKey);
+    for key in ["a", "\0\0", "\0", "b"] {
+        put(&store, key, "v");
+    }
+    for watcher in &mut watchers {
+        assert_eq!(drain_watcher(watcher), ["0 @4 put \\x00=v 4/4/1"]);
+    }
+    let mut all = store.watch(Watch::prefix("")).unwrap();
+    put(&store, "c", "v");
+    assert_eq!(drain_watcher(&mut all), ["0 @6 put c=v 6/6/1"]);
 }
 
 /// R-WCH-2: an interval that ends at or before its start is refused, and the stream goes on.

@@ -35,7 +35,11 @@ impl Watch {
     /// How many responses with events wait for a watcher at the most, unless it is told otherwise.
     pub const DEFAULT_CAPACITY: usize = 128;
 
-    /// Watches the keys of a range. One that ends at or before its start is refused (R-WCH-2).
+    /// Watches the keys of a range. A range that ends at or before its start is refused (R-WCH-2).
+    ///
+    /// An empty start key is not refused, unlike in a read: etcd replaces it by `"\0"`, the first key that can exist. So
+    /// `KeyRange::key("")`, which the `From` conversion makes of `""`, watches the single key `"\0"`, and
+    /// [`KeyRange::prefix`] of `""` watches every key.
     pub fn range(range: impl Into<KeyRange>) -> Self {
         Self {
             range: range.into(),
@@ -52,11 +56,25 @@ impl Watch {
     }
 
     /// Watches one key.
+    ///
+    /// An empty key is accepted, as by etcd, and stands for the key `"\0"` (R-WCH-2). No event of another key is delivered;
+    /// [`Watch::all`] watches every key.
+    ///
+    /// ```
+    /// use leasehold::{Error, Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// assert_eq!(store.get("").unwrap_err(), Error::EmptyKey);
+    /// let mut watcher = store.watch(Watch::key(""))?;
+    /// store.put(("a", "1"))?;
+    /// assert_eq!(watcher.try_recv()?, None);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn key(key: impl IntoBytes) -> Self {
         Self::range(KeyRange::key(key))
     }
 
-    /// Watches every key that begins with `prefix`.
+    /// Watches every key that begins with `prefix`; every key, if `prefix` is empty.
     pub fn prefix(prefix: impl IntoBytes) -> Self {
         Self::range(KeyRange::prefix(prefix))
     }
@@ -126,7 +144,7 @@ impl Watch {
     }
 }
 
-/// One key, or whatever a [`KeyRange`] is made from.
+/// Watches one key, or the range that a [`KeyRange`] is made from. An empty key stands for the key `"\0"`, as in [`Watch::key`].
 impl<K: Into<KeyRange>> From<K> for Watch {
     fn from(range: K) -> Self {
         Self::range(range)

@@ -174,6 +174,9 @@ impl Store {
 
     /// Watches keys.
     ///
+    /// An empty key is accepted, where a read refuses it: it stands for the key `"\0"` (R-WCH-2). [`Watch::all`] watches every
+    /// key.
+    ///
     /// ```
     /// use leasehold::{Store, Watch};
     ///
