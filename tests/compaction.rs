@@ -2,10 +2,12 @@
 
 mod shorthand;
 
-use leasehold::{Error, Get, KeyRange, Revision, Store, Txn, TxnOp};
+use leasehold::{
+    Compact, Engine, EngineConfig, Error, Get, KeyRange, Put, Revision, Store, Timestamp, Txn, TxnOp,
+};
 use shorthand::{
     Random, all_keys, at, delete, events, grant, keys, manual, physical, put, put_leased, revision, secs,
-    show_all, value,
+    show_all, show_events, value,
 };
 
 fn compacted(requested: i64, compacted: i64) -> Error {
@@ -307,4 +309,31 @@ fn of_a_key_changed_twice_the_last_change_survives() {
         assert_eq!(events(&store, r), expected[r as usize - 3..]);
     }
     assert_eq!(show_all(store.get("a").unwrap().kvs()), ["a=new 3/3/1"]);
+}
+
+/// Invariant 3: of two changes of a key in the compacted revision, history keeps both and the key keeps the last one. A save has
+/// the last one only.
+#[test]
+fn invariants_hold_where_the_compacted_revision_changes_a_key_twice() {
+    let mut engine = shorthand::engine();
+    engine.put(&Put::new("a", "old")).unwrap();
+    engine.txn(&twice("a")).unwrap();
+    engine.compact(&Compact::new(3)).unwrap();
+    engine.check_invariants();
+    while engine.is_reclaiming() {
+        engine.reclaim();
+        engine.check_invariants();
+    }
+    let mut saved = Vec::new();
+    engine.save(&mut saved).unwrap();
+    let mut loaded = Engine::load(EngineConfig::default(), Timestamp::ORIGIN, &saved[..]).unwrap();
+    for engine in [&mut engine, &mut loaded] {
+        engine.check_invariants();
+        engine.put(&Put::new("b", "x")).unwrap();
+        engine.check_invariants();
+        assert_eq!(
+            show_events(&engine.events(3.into()).unwrap().collect::<Vec<_>>()),
+            ["put a=new 3/3/1", "put b=x 4/4/1"]
+        );
+    }
 }

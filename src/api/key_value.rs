@@ -71,7 +71,8 @@ impl KeyValue {
         Self::draft(&self.key()[len..], self.value()).with_fields(self.fields())
     }
 
-    fn fields(&self) -> Fields {
+    /// Returns the fixed fields.
+    pub(crate) fn fields(&self) -> Fields {
         Fields {
             create_revision: self.create_revision(),
             mod_revision: self.mod_revision(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Engine;
+use super::generation::follows;
 use super::key_index::SlotId;
 use crate::api::{LeaseId, Revision, Timestamp};
 
@@ -45,12 +46,10 @@ impl Engine {
                 let (earlier, later) = (pair[0], pair[1]);
                 let ordered = (earlier.mod_revision(), earlier.sub()) < (later.mod_revision(), later.sub());
                 assert!(ordered, "invariant 2: versions of a key ascend by revision");
-                let continues = later.is_tombstone()
-                    || earlier.is_tombstone() && later.version() == 1
-                    || later.version() == earlier.version() + 1
-                        && later.create_revision() == earlier.create_revision();
-                assert!(continues, "invariant 2: a version continues its generation or begins one");
-                assert!(!(earlier.is_tombstone() && later.is_tombstone()), "invariant 2: a key dies once");
+                assert!(
+                    follows(earlier, &later.fields()),
+                    "invariant 2: a version continues its generation or begins one"
+                );
             }
             for kv in versions {
                 assert_eq!(kv.key(), key, "invariant 2: a version is of its key");

@@ -32,6 +32,7 @@ mod compaction;
 // Looking at all of it.
 mod crc32c;
 mod diagnostics;
+mod generation;
 mod hash_kv;
 mod invariants;
 mod state_hash;

@@ -3,6 +3,7 @@
 
 use super::auto_compaction::AutoCompactor;
 use super::capacity::Alarms;
+use super::generation::{begins, follows};
 use super::key_hash::KeyHasher;
 use super::key_index::SlotId;
 use super::key_space::KeySpace;
@@ -94,9 +95,14 @@ impl Restore {
             check(is_empty && value.is_empty(), "a tombstone")?;
             // At the compacted revision, a tombstone is retained without the version that it superseded.
             let is_first = fields.mod_revision == self.keys.floor();
-            check(is_first || before.is_some_and(|kv| !kv.is_tombstone()), "a tombstone of nothing")?;
-        } else if let Some(before) = before.filter(|kv| !kv.is_tombstone()) {
-            check(continues(before, &fields), "a version that does not continue its generation")?;
+            let is_placed = before.map_or(is_first, |before| follows(before, &fields));
+            check(is_placed, "a tombstone of nothing")?;
+        } else if let Some(before) = before {
+            let what = match before.is_tombstone() {
+                true => "a version that does not begin its generation",
+                false => "a version that does not continue its generation",
+            };
+            check(follows(before, &fields), what)?;
         } else if is_old {
             check(is_in_generation(&fields), "a version outside of its generation")?;
         } else {
@@ -210,17 +216,6 @@ fn resumed(lease: &SavedLease, options: &LoadOptions, now: Timestamp) -> Renewal
         // The owner of the keep-alive may be gone: the lease expires unless a client renews it.
         SavedRenewal::Standing { elapsed } => Renewal::ByHand { deadline: now + (lease.ttl - elapsed) },
     }
-}
-
-/// Returns whether a version follows `before` in its generation.
-fn continues(before: &KeyValue, fields: &Fields) -> bool {
-    fields.create_revision == before.create_revision()
-        && fields.version == before.version() + 1
-        && fields.mod_revision > before.mod_revision()
-}
-
-fn begins(fields: &Fields) -> bool {
-    fields.version == 1 && fields.create_revision == fields.mod_revision
 }
 
 /// Returns whether a generation can have such a version, when each of its versions has a different revision.
