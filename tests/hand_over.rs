@@ -1,4 +1,5 @@
-//! What a release costs those who wait: one is woken, and asks at most twice.
+//! What a release costs the waiters of a queue: one is woken, and makes at most two requests. A waiter that moves up keeps no watch
+//! on earlier predecessors.
 
 mod passing;
 mod service_shorthand;
@@ -7,10 +8,10 @@ mod shorthand;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use leasehold::concurrency::{Election, Mutex, Session};
-use leasehold::service::{LockRequest, LockService};
+use leasehold::concurrency::{Election, LeaderWatcher, Mutex, Session};
+use leasehold::service::{ElectionService, LockRequest, LockService};
 use leasehold::{Client, Get, Grant, SortOrder, SortTarget, Store, Ticket};
-use service_shorthand::{Moment, meddling};
+use service_shorthand::{Moment, meddling, observe};
 use shorthand::{manual, secs, taken};
 
 const WAITERS: usize = 10;
@@ -78,4 +79,85 @@ fn of_the_service() {
     };
     lock(0).wait().unwrap();
     assert_wakes_one(&store, &count, (0..WAITERS).map(lock).collect(), 2);
+}
+
+/// R-LCK-4: a waiter watches its immediate predecessor. The waiters between it and the holder leave, last one first, so that the
+/// predecessor changes each time; the watch on an earlier predecessor does not stay.
+fn assert_watches_do_not_add_up<T>(store: &Store, enqueue: impl Fn(usize) -> Ticket<T>) {
+    let watchers = || store.diagnostics().expect("the store is open").watchers;
+    let before = watchers();
+    let mut waiting = enqueue(0);
+    assert!(waiting.try_take().unwrap().is_none(), "the holder keeps the lock");
+    let of_one_waiter = watchers() - before;
+    assert!((1..=2).contains(&of_one_waiter), "the predecessor's key and the waiter's own: {of_one_waiter}");
+    drop(waiting);
+    assert_eq!(watchers(), before);
+    let mut between: Vec<_> = (0..5).map(&enqueue).collect();
+    let mut last = enqueue(5);
+    while let Some(predecessor) = between.pop() {
+        drop(predecessor);
+        assert!(last.try_take().unwrap().is_none(), "the holder keeps the lock");
+        assert!(between.iter_mut().all(|ticket| ticket.try_take().unwrap().is_none()));
+        assert_eq!(watchers() - before, of_one_waiter * (between.len() + 1), "{} between", between.len());
+    }
+}
+
+#[test]
+fn mutex_waiter_that_moves_up_has_as_many_watches_as_before() {
+    let (store, _clock) = manual();
+    let session = Session::open(&store, secs(60)).unwrap();
+    let mutex = Mutex::new(&session, "l");
+    let _held = mutex.lock().unwrap();
+    assert_watches_do_not_add_up(&store, |_| mutex.enqueue());
+}
+
+#[test]
+fn candidate_that_moves_up_has_as_many_watches_as_before() {
+    let (store, _clock) = manual();
+    let session = Session::open(&store, secs(60)).unwrap();
+    let election = Election::new(&session, "l");
+    let _leading = election.campaign("v").unwrap();
+    assert_watches_do_not_add_up(&store, |_| election.stand("v"));
+}
+
+#[test]
+fn lock_service_waiter_that_moves_up_has_as_many_watches_as_before() {
+    let (store, _clock) = manual();
+    let locks = LockService::new(store.client());
+    let lock = |_| {
+        let lease = store.grant(Grant::new(secs(60))).unwrap().id();
+        locks.lock(LockRequest { name: "l".into(), lease })
+    };
+    lock(0).wait().unwrap();
+    assert_watches_do_not_add_up(&store, lock);
+}
+
+/// R-ELC-11: an observer has one watch, on the queue or on the leader's key, whoever leads.
+#[test]
+fn observer_has_one_watch_while_leaders_change() {
+    let (store, _clock) = manual();
+    let watchers = || store.diagnostics().unwrap().watchers;
+    let mut observer = observe(&ElectionService::new(store.client()), "l");
+    for n in 0..5 {
+        assert_eq!((observer.try_recv().unwrap(), watchers()), (None, 1), "before leader {n}");
+        store.put((format!("l/{n}"), "v")).unwrap();
+        assert!(observer.try_recv().unwrap().is_some());
+        assert_eq!(watchers(), 1, "while {n} leads");
+        store.delete(format!("l/{n}")).unwrap();
+    }
+}
+
+/// A leader watcher whose watch a compaction has ended reads the queue and watches again, once.
+#[test]
+fn leader_watcher_has_one_watch_after_each_gap() {
+    let (store, _clock) = manual();
+    let mut leaders = LeaderWatcher::new(&store, "l");
+    for n in 0..5 {
+        while leaders.try_recv().unwrap().is_some() {}
+        assert_eq!(store.diagnostics().unwrap().watchers, 1, "after {n} gaps");
+        for _ in 0..300 {
+            store.put(("l/a", "v")).unwrap();
+        }
+        store.compact(store.status().unwrap().header().revision()).unwrap();
+    }
 }
