@@ -4,8 +4,8 @@
 mod shorthand;
 
 use leasehold::{
-    Compact, Compare, CompareOp, Delete, Engine, EngineConfig, Get, Grant, Put, Revision, SortOrder,
-    SortTarget, Timestamp, Txn, TxnOp,
+    Compact, Compare, CompareOp, Delete, Engine, EngineConfig, Get, Grant, KeyRange, Put, Revision,
+    SortOrder, SortTarget, Timestamp, Txn, TxnOp, TxnOpResponse,
 };
 use shorthand::{Random, secs};
 
@@ -39,7 +39,7 @@ fn assert_same(engine: &mut Engine, random: &mut Random) {
         };
         let naive =
             if kvs.is_empty() { holds(0) } else { kvs.iter().all(|kv| holds(kv.create_revision().get())) };
-        let compare = Compare::create_revision(leasehold::KeyRange::prefix("q/"), op, to);
+        let compare = Compare::create_revision(KeyRange::prefix("q/"), op, to);
         let compared = engine.txn(&Txn::new().when([compare])).expect("it is accepted");
         assert_eq!(compared.succeeded(), naive, "{op:?} {to} (R-TXN-7)");
     }
@@ -132,4 +132,87 @@ fn keys_that_are_gone_are_in_nobodys_way() {
             engine.check_invariants();
         }
     }
+}
+
+/// The read that a waiter makes of its queue.
+fn newest(range: KeyRange) -> TxnOp {
+    TxnOp::Get(Get::range(range).sort(SortTarget::CreateRevision, SortOrder::Descend).limit(1))
+}
+
+fn with_keys(count: usize) -> Engine {
+    let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    for n in 0..count {
+        engine.put(&Put::new(format!("q/{n:03}"), "v")).expect("the put is good");
+    }
+    engine
+}
+
+fn read_in_txn(engine: &mut Engine, range: KeyRange) {
+    engine.txn(&Txn::new().and_then([newest(range)])).expect("the txn is good");
+}
+
+/// A queue gets its order by a read of one end or by a compare of create revisions, both in a txn, and by nothing else.
+#[test]
+fn create_order_is_kept_for_the_queues_of_txns() {
+    let all = || KeyRange::prefix("q/");
+    let compare = || Compare::create_revision(all(), CompareOp::Less, 5);
+    let cases = [
+        ("read", Txn::new().and_then([newest(all())]), 1),
+        ("compare", Txn::new().when([compare()]), 1),
+        ("read in the branch not taken", Txn::new().or_else([newest(all())]), 0),
+        ("read in key order", Txn::new().and_then([TxnOp::Get(Get::prefix("q/").limit(1))]), 0),
+        ("compare of versions", Txn::new().when([Compare::version(all(), CompareOp::Less, 5)]), 0),
+        ("read of one key", Txn::new().and_then([newest(KeyRange::key("q/000"))]), 0),
+    ];
+    for (case, txn, orders) in cases {
+        let mut engine = with_keys(100);
+        engine.get(&one_end(SortOrder::Ascend)).unwrap();
+        assert_eq!(engine.diagnostics().create_orders, 0, "{case}: a read outside of a txn keeps no order");
+        for _ in 0..3 {
+            engine.txn(&txn).unwrap();
+        }
+        let counts = engine.diagnostics();
+        assert_eq!((counts.create_orders, counts.create_order_keys), (orders, 100 * orders), "{case}");
+    }
+}
+
+/// A scan of 63 keys is as fast, deleted ones included. Compaction takes the order of a range with fewer again.
+#[test]
+fn create_order_is_kept_for_64_keys_and_not_for_fewer() {
+    for (keys, orders) in [(0, 0), (1, 0), (63, 0), (64, 1), (65, 1)] {
+        for deleted in [0, keys] {
+            let mut engine = with_keys(keys);
+            engine.put(&Put::new("other", "v")).unwrap();
+            if deleted > 0 {
+                engine.delete(&Delete::prefix("q/")).unwrap();
+            }
+            read_in_txn(&mut engine, KeyRange::prefix("q/"));
+            let counts = engine.diagnostics();
+            assert_eq!(counts.create_orders, orders, "{keys} keys, {deleted} deleted");
+            assert_eq!(counts.create_order_keys, orders * (keys - deleted));
+            engine.delete(&Delete::all()).unwrap();
+            engine.put(&Put::new("other", "v")).unwrap();
+            engine.compact(&Compact::new(engine.status().header().revision())).unwrap();
+            while engine.is_reclaiming() {
+                engine.reclaim();
+            }
+            assert_eq!(engine.diagnostics().create_orders, 0, "{keys} keys, all compacted");
+        }
+    }
+}
+
+/// Each order costs every creation in its range: no more than 1,024 are kept, and other queues are answered by scans.
+#[test]
+fn create_orders_are_kept_for_1024_ranges_at_most() {
+    let mut engine = with_keys(200);
+    let ends = || (0..50).flat_map(|start| (150..175).map(move |end| (start, end)));
+    let range =
+        |(start, end): (usize, usize)| KeyRange::between(format!("q/{start:03}"), format!("q/{end:03}"));
+    for (count, ends) in ends().enumerate() {
+        read_in_txn(&mut engine, range(ends));
+        assert_eq!(engine.diagnostics().create_orders, 1024.min(count + 1));
+    }
+    let read = engine.txn(&Txn::new().and_then([newest(range((49, 174)))])).unwrap();
+    let [TxnOpResponse::Get(found)] = read.responses() else { panic!("a get is answered as one: {read:?}") };
+    assert_eq!((found.kvs()[0].key(), found.count()), (&b"q/173"[..], 125));
 }
