@@ -239,8 +239,3 @@ pub use store::{
     Clock, LoadError, ManualClock, RangePages, SaveError, Saved, Store, StoreBuilder, SystemClock, Timer,
     WeakStore,
 };
-
-/// The README's program, compiled and run with the documentation's.
-#[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct Readme;

@@ -1,0 +1,70 @@
+//! The programs of README.md, compiled and run as a reader pastes them into a new crate. rustdoc would put a block without `main` into
+//! one.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// The text of each block of Rust code.
+fn programs(markdown: &str) -> Vec<String> {
+    let mut programs = Vec::new();
+    let mut lines = markdown.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_end() == "```rust" {
+            let block: Vec<&str> = lines.by_ref().take_while(|line| line.trim_end() != "```").collect();
+            programs.push(block.join("\n") + "\n");
+        }
+    }
+    programs
+}
+
+/// A crate that depends on this one, with a program for each block. It builds offline: its dependencies are those of this crate, at
+/// the same versions.
+fn write_crate(dir: &Path, root: &Path, programs: &[String]) {
+    let bins = dir.join("src/bin");
+    // What an older README had is gone.
+    if bins.exists() {
+        fs::remove_dir_all(&bins).expect("an earlier run's programs can be removed");
+    }
+    fs::create_dir_all(&bins).expect("the folder for temporary files is writable");
+    for (number, program) in (1..).zip(programs) {
+        fs::write(bins.join(format!("readme-{number}.rs")), program).expect("the folder is writable");
+    }
+    let manifest = format!(
+        "[package]\nname = \"readme\"\nedition = \"2024\"\n\n[dependencies]\nleasehold = {{ path = '{}' }}\n\n\
+         [profile.dev]\ndebug = 0\n\n[workspace]\n",
+        root.display()
+    );
+    fs::write(dir.join("Cargo.toml"), manifest).expect("the folder is writable");
+    fs::copy(root.join("Cargo.lock"), dir.join("Cargo.lock")).expect("the crate has a lock file");
+}
+
+#[test]
+fn readme_programs_compile_and_run_as_pasted() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
+    let readme = fs::read_to_string(root.join("README.md")).expect("the README is beside the manifest");
+    let programs = programs(&readme);
+    assert_eq!(
+        programs.len(),
+        readme.matches("```rust").count(),
+        "each block is of the form that is looked for"
+    );
+    assert!(programs.len() >= 4, "{} programs", programs.len());
+    write_crate(&dir, root, &programs);
+    for number in 1..=programs.len() {
+        // In the root, where a cargo configuration may be.
+        let output = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
+            .current_dir(root)
+            .args(["run", "--quiet", "--offline", "--bin", &format!("readme-{number}")])
+            .arg("--manifest-path")
+            .arg(dir.join("Cargo.toml"))
+            .arg("--target-dir")
+            .arg(dir.join("target"))
+            .output()
+            .expect("cargo can be started");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "program {number}:\n{}\n{errors}", programs[number - 1]);
+    }
+}
