@@ -17,7 +17,7 @@ use leasehold::{
 };
 use passing::passes_on;
 use remote::Remote;
-use seam_tools::{Count, LONG, guarded, poll_with};
+use seam_tools::{Count, guarded, poll_with};
 use shorthand::{keys, manual, secs, show_events};
 
 fn remote() -> (Remote, Client) {
@@ -116,7 +116,7 @@ fn events_that_are_pushed_are_received_in_every_way() {
             |client, watcher| shown(client.block_on(watcher.next())),
             |_, watcher| show_events(watcher.into_iter().next().unwrap().unwrap().events()),
             |_, watcher| loop {
-                watcher.ready().recv_timeout(LONG).unwrap();
+                watcher.ready().recv().unwrap();
                 if let Some(response) = watcher.try_recv().unwrap() {
                     return show_events(response.events());
                 }
@@ -166,14 +166,14 @@ fn tickets_run_over_a_remote() {
         remote.advance(secs(9));
         assert_eq!((nap.wait_timeout(secs(0)), nap.ready().len()), (Ok(None), 0));
         remote.advance(secs(1));
-        assert_eq!(nap.ready().recv_timeout(LONG), Ok(()));
+        assert_eq!(nap.ready().recv(), Ok(()));
         assert_eq!(nap.try_take(), Ok(Some(())));
         let (nap, (told, tells)) = (client.sleep(secs(1)), channel());
         drop(client.sleep(secs(1)));
         std::thread::scope(|scope| {
             scope.spawn(move || told.send(nap.wait()));
             remote.advance(secs(1));
-            assert_eq!(tells.recv_timeout(LONG), Ok(Ok(())));
+            assert_eq!(tells.recv(), Ok(Ok(())));
         });
     });
 }
@@ -217,7 +217,7 @@ fn a_detached_task_runs_over_a_remote() {
         });
         settle(&remote);
         remote.release(false);
-        assert_eq!(tells.recv_timeout(LONG), Ok((Ok(2), Ok(3))));
+        assert_eq!(tells.recv(), Ok((Ok(2), Ok(3))));
     });
 }
 

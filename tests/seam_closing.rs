@@ -18,7 +18,7 @@ fn is_stopped<T>(result: Result<T>) -> bool {
 /// The ways to wait on a thread.
 const BLOCKING: [fn(&Client) -> bool; 9] = [
     |client| is_stopped(client.watch("a").recv()),
-    |client| is_stopped(client.watch("a").recv_timeout(secs(100))),
+    |client| is_stopped(client.watch("a").recv_timeout(LONG)),
     |client| is_stopped(client.block_on(client.watch("a").next())),
     |client| client.watch("a").into_iter().map(is_stopped).eq([true]),
     |client| {
@@ -27,10 +27,10 @@ const BLOCKING: [fn(&Client) -> bool; 9] = [
         // The first says that it was created, if that came before.
         is_stopped(stream.recv().and_then(|_| stream.recv()))
     },
-    |client| is_stopped(client.sleep(secs(100)).wait()),
-    |client| is_stopped(client.sleep(secs(100)).wait_timeout(secs(50))),
-    |client| is_stopped(client.sleep(secs(100)).wait_timeout(secs(200))),
-    |client| is_stopped(client.block_on(client.sleep(secs(100)))),
+    |client| is_stopped(client.sleep(LONG).wait()),
+    |client| is_stopped(client.sleep(LONG).wait_timeout(LONG / 2)),
+    |client| is_stopped(client.sleep(LONG).wait_timeout(LONG * 2)),
+    |client| is_stopped(client.block_on(client.sleep(LONG))),
 ];
 
 /// Whether the thread waits already or comes too late, it is told.
@@ -45,7 +45,7 @@ fn a_thread_that_waits_is_told_that_the_store_is_closed() {
                     begun.send(()).expect("the test waits");
                     wait(&client)
                 });
-                has_begun.recv_timeout(LONG).expect("it begins");
+                has_begun.recv().expect("it begins");
                 (0..round * 3).for_each(|_| std::thread::yield_now());
                 store.close();
                 assert!(waiting.expect("a thread can be started").join().unwrap());

@@ -1,5 +1,5 @@
-//! Races at the seam: no wake-up is lost, whoever waits and however. Each test does many rounds of a race; what would hang
-//! if a wake-up were lost is given far more time than it takes.
+//! Races at the seam: no wake-up is lost, whoever waits and however. Each test does a fixed number of rounds of a race, however long
+//! they take. A receiver whose wake-up is lost sleeps for ever, which the guard finds.
 
 mod seam_tools;
 mod shorthand;
@@ -50,7 +50,7 @@ fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
 fn by_token(watcher: &mut Watcher) -> usize {
     let ready = watcher.ready().clone();
     loop {
-        ready.recv_timeout(LONG).expect("the token comes");
+        ready.recv().expect("the watcher has the channel's other end");
         if let Some(response) = watcher.try_recv().expect("the store is open") {
             return response.events().len();
         }
@@ -346,4 +346,17 @@ fn come_and_go(store: &Store, seed: u64, done: &AtomicBool) {
             drop(kept.swap_remove(random.below(11) as usize));
         }
     }
+}
+
+/// The guard of these tests finds a body that waits for ever.
+#[test]
+#[cfg(target_os = "linux")]
+#[should_panic(expected = "every thread sleeps")]
+fn guard_of_a_body_that_waits_for_ever_panics() {
+    guarded(|| {
+        let store = Store::new();
+        store.client().sleep(millis(300)).wait().unwrap();
+        let mut watcher = store.watch("a").unwrap();
+        watcher.recv().unwrap();
+    });
 }

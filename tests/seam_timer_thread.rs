@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 
 use leasehold::{Store, Ticket, Watcher};
-use seam_tools::{LONG, on_wake, poll_with};
+use seam_tools::guard::{receive_unless_stuck, until_others_sleep};
+use seam_tools::{on_wake, pending_nap, poll_with};
 use shorthand::{manual, millis, secs};
 
 /// How many timer threads this program has.
@@ -23,16 +24,10 @@ fn timers() -> usize {
     tasks.filter_map(|task| name(task.ok()?)).filter(|name| name.trim() == "leasehold-timer").count()
 }
 
-/// A thread gets its name only once it runs, and is not joined, so this is real time: ten seconds at most, where
-/// microseconds are enough.
+/// A thread gets its name only once it runs, and is not joined: so each is left to do what it has to.
 #[track_caller]
 fn assert_timers(expected: usize) {
-    for _ in 0..2000 {
-        if timers() == expected {
-            return;
-        }
-        std::thread::park_timeout(millis(5));
-    }
+    until_others_sleep();
     assert_eq!(timers(), expected, "timer threads");
 }
 
@@ -68,15 +63,15 @@ fn the_timer_thread_may_be_the_stores_last_owner() {
 
     for keeps_store in [true, false] {
         let store = Store::new();
-        let (mut nap, watcher) = (store.client().sleep(millis(200)), store.watch("a").unwrap());
+        let watcher = store.watch("a").unwrap();
         let handles = Arc::new(Mutex::new(Handles::default()));
         let (waker, told) = dropping(&handles);
         // The waker waits for this lock, until all is there.
         let mut all = handles.lock().unwrap();
-        assert_eq!(poll_with(&mut nap, &waker), Poll::Pending, "its time has not passed yet");
+        let (nap, _) = pending_nap(&store.client(), &waker, millis(200));
         *all = (keeps_store.then_some(store), Some(nap), Some(watcher));
         drop(all);
-        let by = told.recv_timeout(LONG).expect("the timer fires");
+        let by = receive_unless_stuck(&told).expect("the timer fires");
         assert_eq!(by.as_deref(), Some("leasehold-timer"));
         assert_timers(0);
     }

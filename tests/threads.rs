@@ -2,12 +2,14 @@
 
 #![cfg(target_os = "linux")]
 
+mod seam_tools;
 mod shorthand;
 
 use std::fs;
 
 use leasehold::{Compact, Delete, Get, Grant, KeyRange, Store, Txn, TxnOp};
-use shorthand::{manual, millis, put, secs};
+use seam_tools::guard::until_others_sleep;
+use shorthand::{manual, put, secs};
 
 /// The names of this program's threads.
 fn threads() -> Vec<String> {
@@ -18,7 +20,7 @@ fn threads() -> Vec<String> {
 }
 
 /// How many threads are timers, and how many are not. A thread gets its name only once it runs, and is not joined when
-/// its store is dropped, so this is real time: ten seconds at most, where microseconds are enough.
+/// its store is dropped: so each is left to do what it has to.
 #[track_caller]
 fn assert_threads(timers: usize, others: usize) {
     let count = || {
@@ -26,12 +28,7 @@ fn assert_threads(timers: usize, others: usize) {
         let timers = names.iter().filter(|name| *name == "leasehold-timer").count();
         (timers, names.len() - timers)
     };
-    for _ in 0..2000 {
-        if count() == (timers, others) {
-            return;
-        }
-        std::thread::park_timeout(millis(5));
-    }
+    until_others_sleep();
     assert_eq!(count(), (timers, others), "timers and others");
 }
 

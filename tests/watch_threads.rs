@@ -1,27 +1,25 @@
 //! Watches under threads: real ones and real time, because what is looked for are orders of events in which two threads
-//! meet, and only they make those. What is asserted holds in every order; no test asserts how long something takes.
+//! meet, and only they make those. What is asserted holds in every order. Each test does a fixed amount of work, however long it
+//! takes.
 
+mod seam_tools;
 mod shorthand;
 mod watch_shorthand;
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, after};
 use leasehold::{Client, Error, Get, Store, Txn, TxnOp, Watch, WatchResponse, Watcher};
-use shorthand::{millis, secs};
+use seam_tools::{LONG, guarded};
+use shorthand::millis;
 use watch_shorthand::responses;
 
 const WRITERS: usize = 8;
 const WATCHERS: usize = 8;
 
-/// Writes until told to stop: puts, deletes, and txns of two keys.
-fn write(store: &Store, writer: usize, stop: &Receiver<std::time::Instant>) {
-    for n in 0.. {
-        if n % 64 == 0 && stop.try_recv().is_ok() {
-            return;
-        }
+/// Writes so often: puts, deletes, and txns of two keys.
+fn write(store: &Store, writer: usize, times: usize) {
+    for n in 0..times {
         let key = format!("k{}", (writer * 7 + n) % 20);
         match n % 5 {
             0 => {
@@ -40,17 +38,13 @@ fn write(store: &Store, writer: usize, stop: &Receiver<std::time::Instant>) {
     }
 }
 
-/// Runs eight writers for a while, and something beside them until they are done.
-fn write_for(store: &Store, duration: Duration, beside: impl Fn(&AtomicBool) + Sync) {
+/// Runs eight writers that write so often each, and something beside them until they are done.
+fn write_beside(store: &Store, times: usize, beside: impl Fn(&AtomicBool) + Sync) {
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
         scope.spawn(|| beside(&is_done));
-        let writers: Vec<_> = (0..WRITERS)
-            .map(|writer| {
-                let stop = after(duration);
-                scope.spawn(move || write(store, writer, &stop))
-            })
-            .collect();
+        let writers: Vec<_> =
+            (0..WRITERS).map(|writer| scope.spawn(move || write(store, writer, times))).collect();
         for writer in writers {
             writer.join().expect("a writer only writes");
         }
@@ -115,9 +109,9 @@ fn every_watcher_sees_every_revision() {
                 scope.spawn(move || follow(&mut watcher, last, |_| {}))
             })
             .collect();
-        write_for(&store, secs(5), |_| {});
+        write_beside(&store, 20_000, |_| {});
         last.store(shorthand::revision(&store), Ordering::Release);
-        assert!(shorthand::revision(&store) > 1000);
+        assert!(shorthand::revision(&store) > 120_000, "most writes change something");
         for watcher in watchers {
             assert!(!watcher.join().expect("it saw what it should"), "nothing was compacted");
         }
@@ -152,7 +146,7 @@ fn slow_watchers_see_every_revision_or_are_told() {
                 scope.spawn(move || follow(&mut watcher, last, pause))
             })
             .collect();
-        write_for(&store, secs(3), compact);
+        write_beside(&store, 10_000, compact);
         last.store(shorthand::revision(&store), Ordering::Release);
         for watcher in watchers {
             watcher.join().expect("it saw what it should, or was told");
@@ -163,40 +157,42 @@ fn slow_watchers_see_every_revision_or_are_told() {
 /// Overflow, no more writing, and only the token to wait for: each watcher gets all of it.
 #[test]
 fn what_overflowed_is_drained_by_the_token() {
-    for capacity in [1, 2, 50] {
-        let store = Store::new();
-        let mut watcher = store.watch(Watch::all().capacity(capacity)).expect("the watch is good");
-        let ready = watcher.ready().clone();
-        let mut expected = Expected { next: 2 };
-        let until = thread::scope(|scope| {
-            let writers: Vec<_> = (0..4)
-                .map(|_| {
-                    scope.spawn(|| {
-                        (0..500).for_each(|_| drop(store.put(("k", "v")).expect("the put is good")))
+    guarded(|| {
+        for capacity in [1, 2, 50] {
+            let store = Store::new();
+            let mut watcher = store.watch(Watch::all().capacity(capacity)).expect("the watch is good");
+            let ready = watcher.ready().clone();
+            let mut expected = Expected { next: 2 };
+            let until = thread::scope(|scope| {
+                let writers: Vec<_> = (0..4)
+                    .map(|_| {
+                        scope.spawn(|| {
+                            (0..500).for_each(|_| drop(store.put(("k", "v")).expect("the put is good")))
+                        })
                     })
-                })
-                .collect();
-            // Some while they write, so that tokens and receiving meet.
-            for _ in 0..50 {
-                if ready.recv_timeout(millis(100)).is_ok()
-                    && let Some(response) = watcher.try_recv().expect("nothing is compacted")
-                {
+                    .collect();
+                // Some while they write, so that tokens and receiving meet.
+                while !writers.iter().all(|writer| writer.is_finished()) {
+                    if ready.try_recv().is_ok()
+                        && let Some(response) = watcher.try_recv().expect("nothing is compacted")
+                    {
+                        expected.accept(&response);
+                    }
+                }
+                for writer in writers {
+                    writer.join().expect("a writer only writes");
+                }
+                shorthand::revision(&store)
+            });
+            while expected.next <= until {
+                ready.recv().expect("the watcher has the channel's other end");
+                if let Some(response) = watcher.try_recv().expect("nothing is compacted") {
                     expected.accept(&response);
                 }
             }
-            for writer in writers {
-                writer.join().expect("a writer only writes");
-            }
-            shorthand::revision(&store)
-        });
-        while expected.next <= until {
-            ready.recv_timeout(secs(60)).expect("the token is there while there is something");
-            if let Some(response) = watcher.try_recv().expect("nothing is compacted") {
-                expected.accept(&response);
-            }
+            assert_eq!((expected.next, watcher.try_recv()), (2002, Ok(None)));
         }
-        assert_eq!((expected.next, watcher.try_recv()), (2002, Ok(None)));
-    }
+    });
 }
 
 /// etcd's `TestV3WatchCurrentPutOverlap`: whatever is put meanwhile, the first event is of the revision after that of the
@@ -204,9 +200,13 @@ fn what_overflowed_is_drained_by_the_token() {
 #[test]
 fn the_first_event_is_that_after_the_creation() {
     let store = Store::new();
-    let stop = after(millis(600));
+    let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
-        let writer = scope.spawn(|| write(&store, 0, &stop));
+        let writer = scope.spawn(|| {
+            while !is_done.load(Ordering::Acquire) {
+                write(&store, 0, 64);
+            }
+        });
         let makers: Vec<_> = (0..4)
             .map(|_| {
                 scope.spawn(|| {
@@ -227,14 +227,15 @@ fn the_first_event_is_that_after_the_creation() {
         for maker in makers {
             maker.join().expect("each saw the next event");
         }
+        is_done.store(true, Ordering::Release);
         writer.join().expect("a writer only writes");
     });
 }
 
 /// Makes, cancels and drops watchers of a stream while others write.
-fn make_and_end(client: &Client, seed: u64, stop: &Receiver<std::time::Instant>) {
+fn make_and_end(client: &Client, seed: u64) {
     let mut random = shorthand::Random::new(seed);
-    while stop.try_recv().is_err() {
+    for _ in 0..100 {
         let mut stream = client.watch_stream();
         for _ in 0..random.below(20) {
             match random.below(5) {
@@ -264,12 +265,12 @@ fn creating_cancelling_and_closing_race_without_a_leak() {
     let store = Store::new();
     thread::scope(|scope| {
         for seed in 0..4 {
-            let (client, stop) = (store.client(), after(secs(1)));
-            scope.spawn(move || make_and_end(&client, seed, &stop));
+            let client = store.client();
+            scope.spawn(move || make_and_end(&client, seed));
         }
         for writer in 0..2 {
-            let (store, stop) = (&store, after(secs(1)));
-            scope.spawn(move || write(store, writer, &stop));
+            let store = &store;
+            scope.spawn(move || write(store, writer, 5_000));
         }
     });
     assert_eq!(store.next_deadline(), None, "no stream is left that would be told of progress");
@@ -285,15 +286,12 @@ fn closing_lets_everybody_go() {
     for _ in 0..20 {
         let store = Store::new();
         thread::scope(|scope| {
-            let waiting: Vec<_> =
-                (0..8)
-                    .map(|n| {
-                        let mut watcher = store.watch(Watch::key("a")).expect("the watch is good");
-                        scope.spawn(move || {
-                            if n % 2 == 0 { watcher.recv() } else { watcher.recv_timeout(secs(3600)) }
-                        })
-                    })
-                    .collect();
+            let waiting: Vec<_> = (0..8)
+                .map(|n| {
+                    let mut watcher = store.watch(Watch::key("a")).expect("the watch is good");
+                    scope.spawn(move || if n % 2 == 0 { watcher.recv() } else { watcher.recv_timeout(LONG) })
+                })
+                .collect();
             store.close();
             for waiter in waiting {
                 assert_eq!(waiter.join().expect("it only waits"), Err(Error::Stopped));

@@ -2,35 +2,24 @@
 
 #![expect(dead_code, reason = "each test uses a part of it")]
 
-use std::panic::resume_unwind;
+pub(crate) mod guard;
+
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::Builder;
 use std::time::Duration;
 
 use bytes::Bytes;
-use leasehold::{Response, Result, WatchResponse, Watcher};
+use leasehold::{Client, Response, Result, Ticket, WatchResponse, Watcher};
 
-/// Far more than anything takes that is guarded, on a machine that is busy with something else.
-pub(crate) const LONG: Duration = Duration::from_secs(60);
+/// A timeout on real time that never passes while a test runs.
+pub(crate) const LONG: Duration = Duration::from_secs(365 * 86_400);
 
-/// Runs a test's body on a thread of its own, so that one that waits for itself fails instead of hanging.
+/// Runs a test's body on a thread of its own, so that a body that waits for ever fails instead of hanging.
 #[track_caller]
 pub(crate) fn guarded(body: impl FnOnce() + Send + 'static) {
-    let (done, is_done) = channel();
-    let run = move || {
-        body();
-        done.send(()).expect("the test waits for it");
-    };
-    let thread = Builder::new().spawn(run).expect("a thread can be started");
-    match is_done.recv_timeout(LONG) {
-        Ok(()) => thread.join().expect("the body has come to its end"),
-        Err(RecvTimeoutError::Disconnected) => resume_unwind(thread.join().expect_err("the body panicked")),
-        Err(RecvTimeoutError::Timeout) => panic!("it waits for ever"),
-    }
+    guard::guarded(body);
 }
 
 /// A waker that runs the test's code when it is woken and when it is dropped.
@@ -131,6 +120,18 @@ impl Drop for Owner {
 /// Polls a future once.
 pub(crate) fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     Pin::new(future).poll(&mut Context::from_waker(waker))
+}
+
+/// Sleeps on real time with this waker, for at least so long: longer if the thread is too slow to be pending before the time has
+/// passed. Returns the ticket and the time.
+pub(crate) fn pending_nap(client: &Client, waker: &Waker, mut time: Duration) -> (Ticket<()>, Duration) {
+    loop {
+        let mut nap = client.sleep(time);
+        if poll_with(&mut nap, waker).is_pending() {
+            return (nap, time);
+        }
+        time *= 2;
+    }
 }
 
 /// Looks once for a watcher's next response.
