@@ -81,13 +81,17 @@ fn of_the_service() {
     assert_wakes_one(&store, &count, (0..WAITERS).map(lock).collect(), 2);
 }
 
+fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
+    ticket.try_take().expect("the wait goes on").is_none()
+}
+
 /// R-LCK-4: a waiter watches its immediate predecessor. The waiters between it and the holder leave, last one first, so that the
 /// predecessor changes each time; the watch on an earlier predecessor does not stay.
 fn assert_watches_do_not_add_up<T>(store: &Store, enqueue: impl Fn(usize) -> Ticket<T>) {
     let watchers = || store.diagnostics().expect("the store is open").watchers;
     let before = watchers();
     let mut waiting = enqueue(0);
-    assert!(waiting.try_take().unwrap().is_none(), "the holder keeps the lock");
+    assert!(is_waiting(&mut waiting), "the holder keeps the lock");
     let of_one_waiter = watchers() - before;
     assert!((1..=2).contains(&of_one_waiter), "the predecessor's key and the waiter's own: {of_one_waiter}");
     drop(waiting);
@@ -96,8 +100,8 @@ fn assert_watches_do_not_add_up<T>(store: &Store, enqueue: impl Fn(usize) -> Tic
     let mut last = enqueue(5);
     while let Some(predecessor) = between.pop() {
         drop(predecessor);
-        assert!(last.try_take().unwrap().is_none(), "the holder keeps the lock");
-        assert!(between.iter_mut().all(|ticket| ticket.try_take().unwrap().is_none()));
+        assert!(is_waiting(&mut last), "the holder keeps the lock");
+        assert!(between.iter_mut().all(is_waiting));
         assert_eq!(watchers() - before, of_one_waiter * (between.len() + 1), "{} between", between.len());
     }
 }
