@@ -5,8 +5,9 @@ mod watch_shorthand;
 
 use std::collections::VecDeque;
 
-use leasehold::{Compact, Delivery, Engine, StreamId, Txn, TxnOp, Watch, WatchResponse};
-use watch_shorthand::{create, engine_put, receive, revisions};
+use leasehold::{Compact, Delivery, Engine, Store, StreamId, Txn, TxnOp, Watch, WatchResponse};
+use shorthand::{manual, physical, put};
+use watch_shorthand::{create, drain, engine_put, receive, revisions, stream_of, txn};
 
 /// Puts keys of a prefix as one revision.
 fn put_many(engine: &mut Engine, prefix: &str, keys: usize) {
@@ -102,4 +103,43 @@ fn the_pair_of_the_compacted_revision_itself_is_shown() {
     receive(&mut engine, stream);
     engine_put(&mut engine, "k001", "w");
     assert_eq!(receive(&mut engine, stream), ["0 @68 put k001=w 2/68/61 was k001=v 2/67/60"]);
+}
+
+/// R-CMP-5: a previous pair is compacted only for a watcher that asks for it, and never for a create. A delete cannot tell whether
+/// its own transaction created the key: that put is compacted too (R-CMP-2).
+#[test]
+fn event_of_the_compacted_revision_reports_its_missing_prev_kv() {
+    let (store, _clock) = manual();
+    put(&store, "a", "1");
+    put(&store, "b", "1");
+    let operations = [
+        TxnOp::put("a", "2"),
+        TxnOp::delete("b"),
+        TxnOp::put("c", "1"),
+        TxnOp::Txn(Txn::new().and_then([TxnOp::put("d", "1")])),
+        TxnOp::Txn(Txn::new().and_then([TxnOp::delete("d")])),
+    ];
+    assert_eq!(txn(&store, operations), 4);
+    store.compact(4).unwrap();
+    put(&store, "c", "2");
+    let changes = ["put a=2 2/4/2", "delete b 4", "put c=1 4/4/1", "delete d 4", "put c=2 4/5/2"];
+    let reported = [" was compacted", " was compacted", "", " was compacted", " was c=1 4/4/1"];
+    let with: Vec<String> =
+        changes.iter().zip(reported).map(|(change, was)| format!("{change}{was}")).collect();
+    let mut saved = Vec::new();
+    store.save(&mut saved).unwrap();
+    let loaded = Store::builder().load(&saved[..]).unwrap();
+    for store in [store, loaded] {
+        let mut asking = stream_of(&store, [Watch::all().from(4).prev_kv()]);
+        let mut other = stream_of(&store, [Watch::all().from(4)]);
+        assert_eq!(drain(&mut asking), [format!("0 @5 {}", with.join(", "))]);
+        assert_eq!(drain(&mut other), [format!("0 @5 {}", changes.join(", "))]);
+        store.compact(physical(5)).unwrap();
+        let mut stream = stream_of(&store, [Watch::all().from(5).prev_kv()]);
+        assert_eq!(
+            drain(&mut stream),
+            ["0 @5 put c=2 4/5/2 was compacted"],
+            "it is resolved when it is read"
+        );
+    }
 }
