@@ -87,7 +87,7 @@ pub enum Error {
     /// A watch's range ends at or before its start (R-WCH-2). `mvcc: watcher range is empty`
     #[error("mvcc: watcher range is empty")]
     WatchRangeEmpty,
-    /// Another watcher of the stream has the id, or it is -1 (R-WCH-3, R-WCH-4).
+    /// Another watcher of the stream has the id (R-WCH-3).
     /// `mvcc: duplicate watch ID provided on the WatchStream`
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,

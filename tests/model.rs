@@ -196,8 +196,11 @@ fn the_model_treats_slow_consumers_as_the_crate_means_to() {
     model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is taken");
     watch(&mut model, 5, 1);
     put(&mut model, "a", "6");
-    let answers = ["-1 progress 5", "1 canceled at 5", "3 created at 5", "3 [5] at 5"];
+    let answers = ["1 canceled at 5", "3 created at 5", "3 [5] at 5"];
     assert_eq!(watched(&mut model), [&answers[..], &["0 [6] at 6", "2 [6] at 6", "3 [6] at 6"]].concat());
+    // Watcher 1 was dead at the first request and is cancelled now.
+    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is taken");
+    assert_eq!(watched(&mut model), ["-1 progress 6"]);
 }
 
 /// A tick says nothing to who was sent events since the one before, or has not received yet.

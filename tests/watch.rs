@@ -4,8 +4,8 @@
 mod shorthand;
 mod watch_shorthand;
 
-use leasehold::{KeyRange, Revision, Store, Watch, WatchId};
-use shorthand::{at, delete, manual, put};
+use leasehold::{KeyRange, ManualClock, Revision, Store, Watch, WatchId};
+use shorthand::{at, delete, manual, put, secs};
 use watch_shorthand::{NOTHING, drain, drain_watcher, put_times, responses, say, stream, stream_of, txn};
 
 const DUPLICATE: &str = "mvcc: duplicate watch ID provided on the WatchStream";
@@ -182,17 +182,32 @@ fn streams_are_independent() {
     assert_eq!(drain(&mut streams[1]), ["0 @2 put a=1 2/2/1", "9 @3 put b=2 3/3/1"]);
 }
 
-/// R-WCH-4: -1 is no watcher's id. As etcd accepts it, this is a departure on purpose.
+/// R-WCH-4: the id -1 is accepted, as by etcd. It is the id of refusals and of progress for all watchers too.
 #[test]
-fn the_invalid_id_is_refused() {
-    let (store, _clock) = manual();
-    let mut stream = stream(&store);
-    for _ in 0..2 {
-        stream.create(Watch::key("a").id(WatchId::INVALID));
-        assert_eq!(drain(&mut stream), [format!("-1 @1 refused: {DUPLICATE}")]);
-    }
+fn watcher_may_have_the_id_minus_one() {
+    let clock = ManualClock::new();
+    let store = Store::builder().clock(clock.clone()).progress_interval(secs(1)).build();
+    let mut stream =
+        stream_of(&store, [Watch::key("a").id(WatchId::INVALID).progress_notify(), Watch::key("b")]);
+    stream.create(Watch::key("b").id(WatchId::INVALID));
+    stream.create(wire(b"b", b"a"));
+    put(&store, "a", "1");
+    stream.request_progress();
+    let expected = [
+        format!("-1 @1 refused: {DUPLICATE}"),
+        format!("-1 @1 refused: {EMPTY}"),
+        "-1 @2 put a=1 2/2/1".to_owned(),
+        "-1 @2 progress".to_owned(),
+    ];
+    assert_eq!(drain(&mut stream), expected);
+    clock.advance(secs(2));
+    assert_eq!(drain(&mut stream), ["-1 @2 progress"], "its own, as it asked for");
     stream.cancel(-1);
-    assert_eq!(drain(&mut stream), NOTHING);
+    put(&store, "a", "2");
+    put(&store, "b", "2");
+    assert_eq!(drain(&mut stream), ["-1 @2 canceled", "0 @4 put b=2 4/4/1"]);
+    let mut watcher = store.watch(Watch::key("a").id(-1).from(3)).unwrap();
+    assert_eq!(drain_watcher(&mut watcher), ["-1 @4 put a=2 2/3/2"]);
 }
 
 /// R-WCH-5: the answer shows the store's revision, and comes before all events; from then on none is missing.

@@ -67,3 +67,15 @@ fn lag_is_not_that_of_another_watcher_of_the_stream() {
     put(&store, "b", "2");
     assert_eq!((stream.lag(0), stream.lag(1)), (lag(3, 2, Some(0)), lag(3, 1, Some(5))));
 }
+
+/// R-WCH-4: a refusal has the id -1, and is not the creation of a watcher that has the id too.
+#[test]
+fn lag_of_the_watcher_minus_one_does_not_end_with_a_refusal() {
+    let (store, _clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a").id(-1)]);
+    put_times(&store, "a", 3);
+    stream.create(Watch::key("a").id(-1));
+    assert_eq!(stream.lag(-1), lag(4, 3, Some(0)));
+    stream.try_recv().unwrap();
+    assert_eq!(stream.lag(-1), lag(4, 2, Some(0)), "the rest is in the client's hands");
+}

@@ -115,7 +115,11 @@ impl WatchId {
     /// The id 0 in a request: one of the store's choice, of which the first is 0.
     pub const AUTO: Self = Self(0);
 
-    /// The id -1: that of no watcher, when one is refused, or of all those of a stream (R-WCH-4, R-WCH-21).
+    /// The id -1: of a watcher that was refused, and of all watchers of a stream in the answer to a progress request (R-WCH-4,
+    /// R-WCH-21).
+    ///
+    /// A watcher may ask for it too, as in every etcd; do not. A progress notification with this id may then be the watcher's
+    /// own, which promises nothing for the other watchers of the stream, and nothing in the response shows which it is.
     pub const INVALID: Self = Self(-1);
 
     /// The id of that number.

@@ -262,7 +262,8 @@ impl WatchResponse {
         &self.body.header
     }
 
-    /// The watcher; [`WatchId::INVALID`] if it was refused, or if all of the stream are meant.
+    /// Returns the id of the watcher. It is [`WatchId::INVALID`] if the watcher was refused, or if the response is for all
+    /// watchers of the stream.
     pub fn watch_id(&self) -> WatchId {
         self.watch_id
     }
@@ -363,7 +364,9 @@ pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: Wat
     });
     responses.fold(None, |first, response| {
         let event = response.events().first().map(|event| event.kv.mod_revision());
-        if response.created() { None } else { first.or(event) }
+        // A refusal has the id -1, which a watcher may have too (R-WCH-4).
+        let is_new = response.created() && !response.canceled();
+        if is_new { None } else { first.or(event) }
     })
 }
 

@@ -190,8 +190,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty), [`WatchIdTaken`](crate::Error::WatchIdTaken) for the id -1, and
-    /// [`Compacted`](crate::Error::Compacted) for a negative revision. That the revision to start from is compacted is said
+    /// [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty), and [`Compacted`](crate::Error::Compacted) for a negative revision. That the revision to start from is compacted is said
     /// by the first receiving (R-WCH-6).
     pub fn watch(&self, watch: impl Into<Watch>) -> Result<Watcher> {
         self.client().watch(watch).confirm()

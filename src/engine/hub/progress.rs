@@ -8,19 +8,18 @@ use crate::engine::planted::{Bug, planted};
 const ANSWERS_MAX: u32 = 128;
 
 impl Hub {
-    /// Answers once for all watchers of a stream, after all that was queued; not at all if one of them has still to catch
-    /// up or has not come to its start, or if there is none (R-WCH-21).
+    /// Answers once for all watchers of a stream, after all that was queued. Does not answer if one of them is unsynced or has not
+    /// reached its start, or if the stream has none (R-WCH-21). A watcher that a compaction ended is unsynced until it is cancelled
+    /// (R-WCH-13).
     pub(super) fn request_progress(&mut self, slot: u32, view: &View<'_>) {
         self.catch_up_all(slot, view);
         self.schedule_tick(slot, view);
         let stream = self.streams.at(slot);
         let mut watchers = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
-        let has_started =
-            watchers.all(|watcher| watcher.start <= view.keys.current() || watcher.state == State::Compacted);
-        let has_any =
-            stream.watchers.values().any(|&watcher| self.watchers.at(watcher).state != State::Compacted);
+        let has_started = |watcher: &Watcher| watcher.start <= view.keys.current();
+        let are_current = watchers.all(|watcher| has_started(watcher) && watcher.state != State::Compacted);
         let is_synced = stream.lagging.is_empty() || planted(Bug::ProgressWhileLagging);
-        if has_any && has_started && is_synced {
+        if !stream.watchers.is_empty() && are_current && is_synced {
             self.answer_progress(slot, view);
         }
     }

@@ -61,7 +61,7 @@ impl Hub {
         }
     }
 
-    /// The id of a watcher that may be made (R-WCH-3, R-WCH-4). A refusal uses up none.
+    /// The id of a watcher that may be made (R-WCH-3): any but one in use, -1 too (R-WCH-4). A refusal uses up none.
     fn choose_id(&mut self, slot: u32, watch: &Watch, range: &KeyRange) -> Result<WatchId, WatchRefusal> {
         let stream = self.streams.at_mut(slot);
         if watch.start < Revision::new(0) {
@@ -71,7 +71,7 @@ impl Hub {
             return Err(WatchRefusal::EmptyRange);
         }
         if watch.id != WatchId::AUTO {
-            let is_taken = watch.id == WatchId::INVALID || stream.watchers.contains_key(&watch.id);
+            let is_taken = stream.watchers.contains_key(&watch.id);
             return if is_taken { Err(WatchRefusal::DuplicateId) } else { Ok(watch.id) };
         }
         while stream.watchers.contains_key(&WatchId::new(stream.next_watch_id)) {

@@ -14,7 +14,7 @@ use super::super::wire::{Response, WatchCreate, WatchResponse};
 use super::Model;
 pub use incident::Incident;
 
-/// R-WCH-19, R-WCH-2, R-WCH-4: the id of nobody, and of everybody.
+/// R-WCH-2, R-WCH-21: the id of a refused watcher, and of all watchers. A watcher may have it too (R-WCH-4).
 const NO_ID: i64 = -1;
 
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
@@ -82,6 +82,7 @@ impl Model {
             request.watch_id = self.next_id(name);
         }
         let id = request.watch_id;
+        self.met(Incident::InvalidId, id == NO_ID);
         self.queue(name, WatchResponse { watch_id: id, ..answer });
         let start = request.start_revision;
         let is_past = (1..=current).contains(&start);
@@ -184,7 +185,7 @@ impl Model {
     }
 
     /// In this order, where several things are wrong: R-WCH-6, whose text says that the server's outer layer refuses; R-WCH-2;
-    /// R-WCH-3 and R-WCH-4.
+    /// R-WCH-3.
     fn refusal_of(&mut self, request: &WatchCreate) -> Option<(&'static str, Incident)> {
         let WatchCreate { key, range_end, watch_id, .. } = request;
         if request.start_revision < 0 {
@@ -192,9 +193,6 @@ impl Model {
         }
         if !range_end.is_empty() && *range_end != [0] && key >= range_end {
             return Some((EMPTY_RANGE, Incident::EmptyRange));
-        }
-        if *watch_id == NO_ID {
-            return Some((DUPLICATE_ID, Incident::InvalidId));
         }
         if *watch_id != 0 && self.stream(request.stream).watchers.contains_key(watch_id) {
             return Some((DUPLICATE_ID, Incident::DuplicateId));

@@ -27,6 +27,7 @@ pub enum Incident {
     CloseOfOpen,
     ProgressAnswered,
     ProgressOfNobody,
+    ProgressWhileDead,
     ProgressWhileLagging,
     ProgressBeforeStart,
     Tick,
@@ -38,7 +39,7 @@ pub enum Incident {
 }
 
 impl Incident {
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 33] = [
         Self::EmptyRange,
         Self::DuplicateId,
         Self::InvalidId,
@@ -63,6 +64,7 @@ impl Incident {
         Self::CloseOfOpen,
         Self::ProgressAnswered,
         Self::ProgressOfNobody,
+        Self::ProgressWhileDead,
         Self::ProgressWhileLagging,
         Self::ProgressBeforeStart,
         Self::Tick,
@@ -99,6 +101,7 @@ impl Incident {
             Self::CloseOfOpen => "watch stream closed",
             Self::ProgressAnswered => "progress answered",
             Self::ProgressOfNobody => "progress not answered: nobody",
+            Self::ProgressWhileDead => "progress not answered: compacted",
             Self::ProgressWhileLagging => "progress not answered: behind",
             Self::ProgressBeforeStart => "progress not answered: before the start",
             Self::Tick => "progress told",

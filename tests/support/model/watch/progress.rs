@@ -2,21 +2,24 @@
 
 use super::super::super::wire::{Response, WatchResponse};
 use super::super::Model;
-use super::{Incident, NO_ID, Place};
+use super::{Incident, NO_ID, Place, Watcher};
 
 /// So many answers to requests for progress are queued one by one; then a further one takes the place of the last.
 const ANSWERS_MAX: usize = 128;
 
 impl Model {
-    /// R-WCH-21. The dead count as nobody (R-WCH-13).
+    /// R-WCH-21. A dead watcher is never synced (R-WCH-13).
     pub(in super::super) fn watch_progress(&mut self, name: u32) -> Response {
         let current = self.state.current;
         let watchers = self.find(name).map(|stream| stream.watchers.clone()).unwrap_or_default();
-        let alive: Vec<_> = watchers.into_values().filter(|watcher| watcher.place != Place::Dead).collect();
-        let is_lagging = alive.iter().any(|watcher| watcher.place != Place::Live);
-        let is_early = alive.iter().any(|watcher| current < watcher.request.start_revision);
-        let incident = if alive.is_empty() {
+        let any = |is_so: fn(&Watcher, i64) -> bool| watchers.values().any(|watcher| is_so(watcher, current));
+        let is_dead = any(|watcher, _| watcher.place == Place::Dead);
+        let is_lagging = any(|watcher, _| matches!(watcher.place, Place::Lagging { .. }));
+        let is_early = any(|watcher, current| current < watcher.request.start_revision);
+        let incident = if watchers.is_empty() {
             Incident::ProgressOfNobody
+        } else if is_dead {
+            Incident::ProgressWhileDead
         } else if is_lagging {
             Incident::ProgressWhileLagging
         } else if is_early {
