@@ -196,6 +196,11 @@
 //! [`Engine`] is the store without lock, clock and threads: a state machine that is told the time. The same commands
 //! give the same answers, the same events and the same [`state_hash`](Engine::state_hash) in any process.
 //!
+//! # Which etcd it is
+//!
+//! etcd answers some requests differently from release to release. The page [`which_etcd`] lists the differences, what the crate
+//! does, and what stops a server and not the crate.
+//!
 //! # What it does not do
 //!
 //! No transactional memory, barriers, queues and read-write locks yet; no persistence but by [`Store::save`]; no
@@ -218,6 +223,8 @@ mod error;
 pub mod service;
 /// The thread-safe shell with its clocks.
 mod store;
+#[doc = include_str!("which_etcd.md")]
+pub mod which_etcd {}
 /// The door to synchronisation.
 mod sync;
 
