@@ -4,6 +4,9 @@ use crate::api::{ResponseHeader, Revision};
 
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
 ///
+/// A test with it does not warn of one fault: where the revision deleted a key and put it again, etcd 3.5.16 and later stop when
+/// the key is read ([`which_etcd`](crate::which_etcd)).
+///
 /// ```
 /// use leasehold::{Compact, Store};
 ///

@@ -92,7 +92,8 @@ impl Watch {
         Self { start: revision.into(), ..self }
     }
 
-    /// Asks for the pair as it was before each change (R-WCH-17).
+    /// Asks for the pair as it was before each change (R-WCH-17). [`Event::is_prev_kv_compacted`] reports where it is missing
+    /// because of a compaction.
     #[must_use]
     pub fn prev_kv(self) -> Self {
         Self { prev_kv: true, ..self }
