@@ -55,7 +55,7 @@ fn readme_programs_compile_and_run_as_pasted() {
     write_crate(&dir, root, &programs);
     for number in 1..=programs.len() {
         // In the root, where a cargo configuration may be.
-        let output = Command::new(env::var_os("CARGO").unwrap_or("cargo".into()))
+        let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .current_dir(root)
             .args(["run", "--quiet", "--offline", "--bin", &format!("readme-{number}")])
             .arg("--manifest-path")

@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fs;
 use std::panic::resume_unwind;
-use std::path::Path;
 use std::sync::Mutex;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, park_timeout};
@@ -95,7 +94,7 @@ struct Guard(OsString);
 impl Guard {
     fn new() -> Self {
         let path = fs::read_link("/proc/thread-self").unwrap_or_default();
-        let id = path.file_name().unwrap_or(Path::new("").as_os_str()).to_owned();
+        let id = path.file_name().map(OsString::from).unwrap_or_default();
         GUARDS.lock().expect("no guard panics with the lock").insert(id.clone());
         Self(id)
     }
