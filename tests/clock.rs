@@ -406,7 +406,7 @@ fn leased(mut ttl: Duration) -> (Store, Watcher, Timestamp) {
     }
 }
 
-/// On real time, which is unavoidable here: a lease ends though nobody calls in, by the timer alone, and not before its time.
+/// On real time, which is unavoidable here: the timer alone ends a lease, without a call, and not before its time.
 #[test]
 fn real_time_ends_a_lease_when_nobody_calls_in() {
     guarded(|| {

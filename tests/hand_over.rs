@@ -82,7 +82,7 @@ fn of_the_service() {
 }
 
 fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
-    ticket.try_take().expect("the wait goes on").is_none()
+    ticket.try_take().expect("a queued waiter is not refused").is_none()
 }
 
 /// R-LCK-4: a waiter watches its immediate predecessor. The waiters between it and the holder leave, last one first, so that the
@@ -136,7 +136,7 @@ fn lock_service_waiter_that_moves_up_has_as_many_watches_as_before() {
     assert_watches_do_not_add_up(&store, lock);
 }
 
-/// R-ELC-11: an observer has one watch, on the queue or on the leader's key, whoever leads.
+/// R-ELC-11: an observer has one watch at a time, on the queue or on the leader's key.
 #[test]
 fn observer_has_one_watch_while_leaders_change() {
     let (store, _clock) = manual();

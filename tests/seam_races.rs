@@ -1,4 +1,4 @@
-//! Races at the seam: no wake-up is lost, whoever waits and however. Each test does a fixed number of rounds of a race, however long
+//! Races at the seam: no wake-up is lost, for any way to wait. Each test does a fixed number of rounds of a race, however long
 //! they take. A receiver whose wake-up is lost sleeps for ever, which the guard finds.
 
 mod seam_tools;

@@ -333,7 +333,7 @@ fn without_watchers_there_is_no_answer() {
 }
 
 /// R-WCH-13, R-WCH-21: a watcher that a compaction has ended is never synced, so its stream gets no answer until it is cancelled.
-/// Other streams do, and so does a watcher that asked to be told from time to time.
+/// Other streams get one, and a watcher with periodic progress is notified.
 #[test]
 fn progress_request_is_not_answered_until_a_compacted_watcher_is_cancelled() {
     let clock = ManualClock::new();
@@ -343,11 +343,11 @@ fn progress_request_is_not_answered_until_a_compacted_watcher_is_cancelled() {
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify(), Watch::key("a").capacity(1)]);
     put_times(&store, "a", 3);
     store.compact(7).unwrap();
-    // Watcher 1 lags behind when it is asked for, and is compacted when it reads on.
+    // Watcher 1 is unsynced at the request. The receive finds that its next revision is compacted.
     stream.request_progress();
-    let mut said = drain(&mut stream);
-    said.retain(|line| !line.contains("put"));
-    assert_eq!(said, ["1 @0 compacted 7"]);
+    let mut received = drain(&mut stream);
+    received.retain(|line| !line.contains("put"));
+    assert_eq!(received, ["1 @0 compacted 7"]);
     for _ in 0..2 {
         stream.request_progress();
         put(&store, "b", "v");

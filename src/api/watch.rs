@@ -57,7 +57,7 @@ impl Watch {
 
     /// Watches one key.
     ///
-    /// An empty key is accepted, as by etcd, and stands for the key `"\0"` (R-WCH-2). No event of another key is delivered;
+    /// An empty key is accepted, as by etcd, and means the key `"\0"` (R-WCH-2). No event of another key is delivered;
     /// [`Watch::all`] watches every key.
     ///
     /// ```
@@ -145,7 +145,7 @@ impl Watch {
     }
 }
 
-/// Watches one key, or the range that a [`KeyRange`] is made from. An empty key stands for the key `"\0"`, as in [`Watch::key`].
+/// Watches one key, or the range that a [`KeyRange`] is made from. An empty key means the key `"\0"`, as in [`Watch::key`].
 impl<K: Into<KeyRange>> From<K> for Watch {
     fn from(range: K) -> Self {
         Self::range(range)

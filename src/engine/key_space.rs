@@ -364,15 +364,15 @@ impl KeySpace {
         }
     }
 
-    /// Returns the pair of a change's key as it was before the whole transaction: none if the change created the key, and
-    /// `Compacted` if the state before is (R-WCH-17, R-CMP-5). Whether the key existed then is not asked: it is the state that is
-    /// compacted, and the put of a key created and deleted by one transaction is dropped (R-CMP-2).
+    /// Returns the pair of a change's key as it was before the whole transaction (R-WCH-17). It is `None` if the change created
+    /// the key, and `Compacted` if the state before the transaction is compacted (R-CMP-5).
     pub(super) fn prev_kv(&self, kv: &KeyValue) -> PrevKv {
         let before = Revision::new(kv.mod_revision().get() - 1);
         let is_created = !kv.is_tombstone() && kv.create_revision() == kv.mod_revision();
         if is_created && !planted(Bug::CreateShowsPrevKv) {
             return PrevKv::None;
         }
+        // Also for a key that the transaction created and deleted: compaction drops the put (R-CMP-2), and a save forgets it.
         if before < self.floor() {
             return PrevKv::Compacted;
         }

@@ -174,7 +174,7 @@ impl Store {
 
     /// Watches keys.
     ///
-    /// An empty key is accepted, where a read refuses it: it stands for the key `"\0"` (R-WCH-2). [`Watch::all`] watches every
+    /// An empty key is accepted, where a read refuses it: it means the key `"\0"` (R-WCH-2). [`Watch::all`] watches every
     /// key.
     ///
     /// ```
@@ -190,8 +190,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty), and [`Compacted`](crate::Error::Compacted) for a negative revision. That the revision to start from is compacted is said
-    /// by the first receiving (R-WCH-6).
+    /// [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty), and [`Compacted`](crate::Error::Compacted) for a negative start
+    /// revision. A compacted start revision is reported by the first receive (R-WCH-6).
     pub fn watch(&self, watch: impl Into<Watch>) -> Result<Watcher> {
         self.client().watch(watch).confirm()
     }

@@ -1,5 +1,5 @@
-//! A guard for test bodies that may wait for ever. It measures no time, so that no test fails for being slow: it looks at what the
-//! system reports of each thread of the process. A thread that is starved is runnable; a thread that waits for ever sleeps.
+//! A guard for test bodies that may wait for ever. It measures no time, so that no test fails for being slow: it samples the states
+//! of the process's threads. A thread that is starved is runnable; a thread that waits for ever sleeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,12 +10,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, park_timeout};
 use std::time::Duration;
 
-/// So many looks in a row find the threads of a stuck body asleep. No body sleeps by itself for as long as they take.
-const LOOKS: u32 = 100;
+/// A body is stuck if its threads sleep in this many samples in a row. No body sleeps by itself for as long as they take.
+const SAMPLES: u32 = 100;
 
-const BETWEEN_LOOKS: Duration = Duration::from_millis(50);
+const BETWEEN_SAMPLES: Duration = Duration::from_millis(50);
 
-/// The threads that look at the others, which do not count.
+/// The threads that take samples. They do not count.
 static GUARDS: Mutex<BTreeSet<OsString>> = Mutex::new(BTreeSet::new());
 
 /// Runs a test's body on a thread of its own, so that a body that waits for ever fails instead of hanging.
@@ -34,13 +34,13 @@ pub(crate) fn guarded(body: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Receives from a channel. `Timeout` says that every thread which could send sleeps for ever. Where the system does not list a
-/// process's threads, it waits without end.
+/// Receives from a channel. `Timeout` means that every thread that could send sleeps for ever. Where the system does not list a
+/// process's threads, the function waits without end.
 pub(crate) fn receive_unless_stuck<T>(from: &Receiver<T>) -> Result<T, RecvTimeoutError> {
     let _guard = Guard::new();
     let (mut before, mut asleep) = (None, 0);
-    while asleep < LOOKS {
-        match from.recv_timeout(BETWEEN_LOOKS) {
+    while asleep < SAMPLES {
+        match from.recv_timeout(BETWEEN_SAMPLES) {
             Err(RecvTimeoutError::Timeout) => {}
             received => return received,
         }
@@ -65,7 +65,7 @@ pub(crate) fn until_others_sleep() {
     }
 }
 
-/// Returns how often each thread that counts was scheduled, if all threads sleep. If two looks give the same, then no thread that
+/// Returns how often each thread that counts was scheduled, if all threads sleep. If two samples are equal, then no thread that
 /// counts ran in between. Timer threads wake up by themselves, so they may be left out.
 fn sleepers(counts: impl Fn(&str) -> bool) -> Option<BTreeMap<OsString, String>> {
     let mut sleepers = BTreeMap::new();
@@ -88,7 +88,7 @@ fn sleepers(counts: impl Fn(&str) -> bool) -> Option<BTreeMap<OsString, String>>
     Some(sleepers)
 }
 
-/// This thread, while it looks at the others.
+/// This thread, while it takes samples.
 struct Guard(OsString);
 
 impl Guard {
