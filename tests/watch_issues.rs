@@ -4,7 +4,8 @@ mod shorthand;
 mod watch_shorthand;
 
 use leasehold::{
-    Compact, Engine, EngineConfig, Error, Get, ManualClock, Revision, Store, Txn, TxnOp, Watch, WatchRequest,
+    Compact, Engine, EngineConfig, Error, Get, LoadOptions, ManualClock, Revision, Store, Txn, TxnOp, Watch,
+    WatchRequest,
 };
 use shorthand::{at, delete, events, manual, physical, put, secs, value};
 use watch_shorthand::{
@@ -138,7 +139,7 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     let [mut loaded, mut loaded_freed] = [&engine, &freed].map(|engine| {
         let mut saved = Vec::new();
         engine.save(&mut saved).unwrap();
-        Engine::load(EngineConfig::default(), engine.now(), &saved[..]).unwrap()
+        Engine::load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..]).unwrap()
     });
     for engine in [&mut engine, &mut freed, &mut loaded, &mut loaded_freed] {
         let stream = engine.open_stream();

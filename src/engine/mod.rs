@@ -57,9 +57,9 @@ use std::time::Duration;
 
 use crate::api::{KeyValue, Limits, ResponseHeader, Timestamp};
 
-pub use load_options::LoadOptions;
 pub use config::EngineConfig;
 pub use diagnostics::Diagnostics;
+pub use load_options::LoadOptions;
 
 pub(crate) use crc32c::Crc32c;
 pub(crate) use restore::{Restore, RestoreError};
