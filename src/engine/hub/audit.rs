@@ -1,6 +1,6 @@
 //! The hub's part of the invariants, and of the state.
 
-use super::{Hub, State, Stream, Watcher};
+use super::{Hub, Progress, State, Stream, Watcher};
 use crate::api::{LeaseId, Timestamp};
 use crate::engine::diagnostics::Diagnostics;
 
@@ -71,8 +71,9 @@ impl Hub {
         let mut awaited = 0;
         for (_, stream) in self.streams.iter() {
             let records = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
-            let wanting =
-                records.filter(|record| record.progress_notify && record.state != State::Compacted).count();
+            let wanting = records
+                .filter(|record| record.progress.is_some() && record.state != State::Compacted)
+                .count();
             assert_eq!(
                 stream.progress_watchers, wanting,
                 "invariant 12: a stream counts the watchers that want progress notifications"
@@ -123,20 +124,20 @@ impl Hub {
             for &watcher in watchers.values() {
                 let record = self.watchers.at(watcher);
                 let Watcher { stream: _, id, range, start, state, capacity, options, .. } = record;
-                let Watcher { progress_notify, fragment, queued: _, epoch: _, .. } = record;
-                let Watcher { behind_since, sent_after, notified_in, waiter: _, .. } = record;
+                let Watcher { progress, fragment, queued: _, epoch: _, behind_since, waiter: _, .. } = record;
                 let state = match state {
                     State::Synced(_) => "synced".to_owned(),
                     State::Lagging { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
-                let is_told = *notified_in == Some(stream.epoch);
                 let ticks = now.since(*opened_at).as_nanos() as u64 / self.progress_interval;
-                let was_sent = *sent_after == Some(ticks);
+                let progress = progress.as_deref().map(|Progress { sent_after, notified_in }| {
+                    (*sent_after == Some(ticks), *notified_in == Some(stream.epoch))
+                });
                 let queued = record.queued(stream);
                 text(&format!(
-                    "{id:?} {range:?} {start:?} {state} {capacity} {options:?} {progress_notify} {fragment} \
-                     {queued} {behind_since:?} {was_sent} {is_told}"
+                    "{id:?} {range:?} {start:?} {state} {capacity} {options:?} {progress:?} {fragment} {queued} \
+                     {behind_since:?}"
                 ));
             }
         }

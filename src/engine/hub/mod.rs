@@ -100,21 +100,27 @@ struct Watcher {
     /// The revision asked for: until then nothing is sent, and no progress reported.
     start: Revision,
     state: State,
-    capacity: usize,
+    capacity: u32,
     options: Options,
-    progress_notify: bool,
+    /// Only of a watcher that wants progress notifications.
+    progress: Option<Box<Progress>>,
     fragment: bool,
     /// Responses with events in the stream's queue, as counted in `epoch`.
-    queued: usize,
+    queued: u32,
     epoch: u64,
     /// Since when it has not received all there was; out of date if it has.
     behind_since: Timestamp,
-    /// After which tick of its stream it was last sent events; only for those that want progress notifications.
+    /// The key that waits for the end of the one watched, if one does.
+    waiter: Option<Box<[u8]>>,
+}
+
+/// What decides whether a watcher is notified of progress at a tick of its stream.
+#[derive(Clone, Debug, Default)]
+struct Progress {
+    /// After which tick it was last sent events.
     sent_after: Option<u64>,
     /// The epoch in which a notification was queued last.
     notified_in: Option<u64>,
-    /// The key that waits for the end of the one watched, if one does.
-    waiter: Option<Box<[u8]>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -321,7 +327,7 @@ impl Stream {
 
 impl Watcher {
     /// How many responses with events its stream holds for it.
-    fn queued(&self, stream: &Stream) -> usize {
+    fn queued(&self, stream: &Stream) -> u32 {
         if self.epoch == stream.epoch { self.queued } else { 0 }
     }
 }

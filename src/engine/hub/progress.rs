@@ -80,19 +80,22 @@ impl Hub {
         let (mut can_be_notified, mut awaited_start) = (false, None);
         let watchers: Vec<u32> = stream.watchers.values().copied().collect();
         for watcher in watchers {
-            let record = self.watchers.at(watcher);
-            let has_unreceived =
-                record.queued(self.streams.at(slot)) > 0 || record.notified_in == Some(epoch);
-            if !record.wants_progress() || !matches!(record.state, State::Synced(_)) || has_unreceived {
+            let record = self.watchers.at_mut(watcher);
+            let has_events = record.queued(self.streams.at(slot)) > 0;
+            let Some(progress) = &mut record.progress else {
+                continue;
+            };
+            let has_unreceived = has_events || progress.notified_in == Some(epoch);
+            if !matches!(record.state, State::Synced(_)) || has_unreceived {
                 continue;
             }
             if record.start > view.keys.current() {
                 awaited_start = Some(awaited_start.map_or(record.start, |start| record.start.min(start)));
-            } else if record.sent_after == Some(before) {
+            } else if progress.sent_after == Some(before) {
                 can_be_notified = true;
             } else {
+                progress.notified_in = Some(epoch);
                 let id = record.id;
-                self.watchers.at_mut(watcher).notified_in = Some(epoch);
                 self.respond(slot, id, WatchResponseKind::Progress, view);
             }
         }
@@ -149,6 +152,6 @@ impl Hub {
 impl Watcher {
     /// Whether it is to be notified of progress, now or later.
     fn wants_progress(&self) -> bool {
-        self.progress_notify && self.state != State::Compacted
+        self.progress.is_some() && self.state != State::Compacted
     }
 }

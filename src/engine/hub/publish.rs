@@ -155,8 +155,8 @@ impl Watcher {
             self.behind_since = view.now;
         }
         (self.queued, self.epoch) = (queued + 1, stream.epoch);
-        if self.progress_notify {
-            self.sent_after = Some(view.ticks_passed(stream.opened_at));
+        if let Some(progress) = &mut self.progress {
+            progress.sent_after = Some(view.ticks_passed(stream.opened_at));
         }
         if self.fragment
             && let WatchResponseKind::Events { events, .. } = &body.kind

@@ -35,15 +35,13 @@ impl Hub {
             range: Box::new(range),
             start: watch.start,
             state: State::Lagging { next: watch.start },
-            capacity: watch.capacity.max(1),
+            capacity: u32::try_from(watch.capacity.max(1)).unwrap_or(u32::MAX),
             options: Options { prev_kv: watch.prev_kv, no_put: watch.no_put, no_delete: watch.no_delete },
-            progress_notify: watch.progress_notify,
+            progress: watch.progress_notify.then(Box::default),
             fragment: watch.fragment,
             queued: 0,
             epoch: 0,
             behind_since: view.now,
-            sent_after: None,
-            notified_in: None,
             waiter: watch.waiter.as_deref().map(Box::from),
         });
         let stream = self.streams.at_mut(slot);

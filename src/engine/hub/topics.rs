@@ -19,7 +19,7 @@ pub(super) struct Topics {
 
 #[derive(Clone, Debug)]
 struct Single {
-    range: KeyRange,
+    key: Box<[u8]>,
     members: Members,
 }
 
@@ -67,8 +67,7 @@ impl Topics {
     }
 
     fn find_single(&self, hash: u32, key: &[u8]) -> Option<u32> {
-        let (single, ()) =
-            self.points.find(hash, |single, ()| self.singles.at(single).range.start() == key)?;
+        let (single, ()) = self.points.find(hash, |single, ()| *self.singles.at(single).key == *key)?;
         Some(single)
     }
 
@@ -77,18 +76,22 @@ impl Topics {
         let topic = if range.is_single() {
             let hash = self.hasher.bytes(range.start());
             let found = self.find_single(hash, range.start());
-            TopicId::Single(found.unwrap_or_else(|| self.insert_single(hash, range)))
+            TopicId::Single(found.unwrap_or_else(|| self.insert_single(hash, range.start())))
         } else {
             TopicId::Interval(self.intervals.find_or_insert(range))
         };
         let members = self.members_mut(topic);
+        if members.is_empty() {
+            // Most topics have one member.
+            members.reserve_exact(1);
+        }
         let at = members.partition_point(|(earlier, _)| *earlier < member);
         members.insert(at, (member, watcher));
         topic
     }
 
-    fn insert_single(&mut self, hash: u32, range: &KeyRange) -> u32 {
-        let single = self.singles.insert(Single { range: range.clone(), members: Vec::new() });
+    fn insert_single(&mut self, hash: u32, key: &[u8]) -> u32 {
+        let single = self.singles.insert(Single { key: key.into(), members: Vec::new() });
         self.points.insert(hash, single, ());
         single
     }
@@ -116,8 +119,8 @@ impl Topics {
         }
         match topic {
             TopicId::Single(single) => {
-                let range = self.singles.remove(single).range;
-                self.points.remove(self.hasher.bytes(range.start()), single);
+                let key = self.singles.remove(single).key;
+                self.points.remove(self.hasher.bytes(&key), single);
             }
             TopicId::Interval(interval) => self.intervals.remove(interval),
         }
