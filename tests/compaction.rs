@@ -3,7 +3,8 @@
 mod shorthand;
 
 use leasehold::{
-    Compact, Engine, EngineConfig, Error, Get, KeyRange, Put, Revision, Store, Timestamp, Txn, TxnOp,
+    Compact, Engine, EngineConfig, Error, Get, KeyRange, LoadOptions, Put, Revision, Store, Timestamp, Txn,
+    TxnOp,
 };
 use shorthand::{
     Random, all_keys, at, delete, events, grant, keys, manual, physical, put, put_leased, revision, secs,
@@ -326,7 +327,8 @@ fn invariants_hold_where_the_compacted_revision_changes_a_key_twice() {
     }
     let mut saved = Vec::new();
     engine.save(&mut saved).unwrap();
-    let mut loaded = Engine::load(EngineConfig::default(), Timestamp::ORIGIN, &saved[..]).unwrap();
+    let mut loaded =
+        Engine::load(EngineConfig::default(), LoadOptions::new(), Timestamp::ORIGIN, &saved[..]).unwrap();
     for engine in [&mut engine, &mut loaded] {
         engine.check_invariants();
         engine.put(&Put::new("b", "x")).unwrap();
