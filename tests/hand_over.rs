@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use leasehold::concurrency::{Election, LeaderWatcher, Mutex, Session};
 use leasehold::service::{ElectionService, LockRequest, LockService};
 use leasehold::{Client, Get, Grant, SortOrder, SortTarget, Store, Ticket};
-use service_shorthand::{Moment, meddling, observe};
+use service_shorthand::{Moment, compacting, meddling, observe};
 use shorthand::{manual, secs, taken};
 
 const WAITERS: usize = 10;
@@ -164,4 +164,16 @@ fn leader_watcher_has_one_watch_after_each_gap() {
         }
         store.compact(store.status().unwrap().header().revision()).unwrap();
     }
+}
+
+/// A watch that a compaction ended stays until it is cancelled (R-WCH-13).
+#[test]
+fn lost_has_one_watch_after_a_compaction() {
+    let (store, _clock) = manual();
+    let one = Session::open(compacting(&store), secs(5)).unwrap();
+    let held = Mutex::new(&one, "l").lock().unwrap();
+    let mut lost = held.lost();
+    assert_eq!((lost.try_take(), store.diagnostics().unwrap().watchers), (Ok(None), 1));
+    store.delete(held.key()).unwrap();
+    assert_eq!(lost.try_take(), Ok(Some(())));
 }

@@ -64,9 +64,12 @@ impl KeyLost {
     }
 
     fn watch(&mut self, mailbox: &Mailbox, seen_at: Revision) {
+        // A watcher that a compaction has ended keeps its id, and its memory, until it is cancelled (R-WCH-13).
+        let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
         let watch = Watch::key(self.key.clone()).from(seen_at.next()).no_put();
-        mailbox.watch(&[WatchRequest::Create(watch.id(self.watches))]);
+        let requests = [before, WatchRequest::Create(watch.id(self.watches))];
+        mailbox.watch(&requests[usize::from(self.watches == 1)..]);
         self.phase = Phase::Watching;
     }
 
