@@ -98,7 +98,7 @@ fn a_compaction_by_hand_is_no_failure() {
     assert_eq!(compacted(&store), Some(10));
 }
 
-/// Moving time in one go is as moving it step by step. Ticks that would only sample are no deadlines.
+/// Moving time in one go has the same effect as moving it step by step. Ticks that only sample are no deadlines.
 #[test]
 fn one_long_advance_passes_every_sample() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(10)));
@@ -115,7 +115,7 @@ fn one_long_advance_passes_every_sample() {
     assert_eq!((compacted(&store), store.next_deadline()), (Some(4), None));
 }
 
-/// The compactor as etcd's: a tick a step, a list of samples. With the revision at which it stands.
+/// A naive compactor that makes every tick, with the store's revision.
 struct Ticking {
     mode: AutoCompaction,
     step: u64,
@@ -271,8 +271,8 @@ impl Race {
     }
 }
 
-/// R-CMP-7, R-CMP-8: after any commands at any times, what is compacted is what a compactor compacts that makes each tick.
-/// An engine that is told of the instant of each tick has the same state as one that is not.
+/// R-CMP-7, R-CMP-8: after any commands at any times, the engine has compacted to the same revision as a compactor that
+/// makes every tick. An engine that is advanced to the instant of each tick has the same state as one that is not.
 #[test]
 fn skipped_ticks_are_as_if_they_had_been_made() {
     let modes = [

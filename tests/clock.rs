@@ -221,7 +221,7 @@ impl Clock for Counting {
     }
 }
 
-/// What a store does by itself over time, and what was done before time passes.
+/// A name, the configuration of a store, and the commands before time passes.
 type Idle = (&'static str, fn(StoreBuilder) -> StoreBuilder, fn(&Store) -> Option<WatchStream>);
 
 /// Stores that have next to nothing to do in a year.
@@ -273,8 +273,7 @@ fn every_100_ms(store: StoreBuilder) -> StoreBuilder {
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// A year in one jump of the user's clock: what would change nothing is skipped. It was a deadline for each tick, all in
-/// one put.
+/// The user's clock jumps a year: ticks that change nothing are skipped. Each was a deadline, all in one put.
 #[test]
 fn clock_that_jumps_a_year_costs_a_few_deadlines() {
     for (name, configure, prepare) in idle_stores() {

@@ -1,4 +1,4 @@
-//! Memory that was needed once is freed when it is not needed any more: tables are counted by `Diagnostics`.
+//! Tables and lists are freed when their entries are gone. `Diagnostics` counts their slots.
 
 mod shorthand;
 mod watch_shorthand;
@@ -12,7 +12,7 @@ use watch_shorthand::{create, engine_put, receive};
 /// More than four segments of a table, which have 4,096 slots each.
 const MANY: usize = 20_000;
 
-/// What a table without entries may keep allocated.
+/// The slots that a table without entries may keep.
 const FEW: usize = 64;
 
 /// Returns the numbers below `MANY` in several orders.
@@ -125,7 +125,7 @@ fn tables_of_ended_leases_and_compacted_keys_are_freed() {
     assert!(counts.key_slots <= 2 * 4096, "{counts:?}");
 }
 
-/// A few values that outlive many others: their segments stay, and of the vacant ones one.
+/// Segments with a few values stay, and one vacant segment.
 #[test]
 fn segments_without_values_are_freed_while_others_stay() {
     let mut engine = engine();
@@ -148,7 +148,7 @@ fn segments_without_values_are_freed_while_others_stay() {
     engine.check_invariants();
 }
 
-/// At the edge of a segment, coming and going reuses its slots.
+/// Values that come and go at the edge of a segment reuse its slots.
 #[test]
 fn values_that_come_and_go_reuse_slots() {
     let mut engine = engine();

@@ -272,7 +272,7 @@ fn events_at_the_instant_of_a_tick_count_before_it_only_if_a_lease_ends() {
     assert_eq!(drain(&mut stream), ["0 @4 progress"]);
 }
 
-/// R-WCH-20: a watcher that has not come to its start makes no deadline; the revision of its start does.
+/// R-WCH-20: a watcher with a start in the future causes no deadline until the store reaches that revision.
 #[test]
 fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
     let (store, clock) = telling();
@@ -418,7 +418,7 @@ fn an_answer_never_overtakes_events() {
     assert_eq!(seen, 6, "{said:?}");
 }
 
-/// R-WCH-21: a caller that asks and never receives fills no memory. What it receives in the end is the latest.
+/// R-WCH-21: a caller that asks and never receives holds a bounded number of answers, of which the last is the latest.
 #[test]
 fn unreceived_progress_answers_are_bounded() {
     let (store, _clock) = manual();

@@ -31,12 +31,12 @@ pub struct Txn {
     pub(crate) compare: Vec<Compare>,
     pub(crate) success: Vec<TxnOp>,
     pub(crate) failure: Vec<TxnOp>,
-    /// The levels of nested txns, at most `MAX_DEPTH`: that many mean that a deeper part was dropped.
+    /// The levels of nested txns. `MAX_DEPTH` means that a part was too deep and was dropped.
     pub(crate) levels_inside: usize,
 }
 
 impl Txn {
-    /// The most levels of a txn, itself included, whatever [`Limits::max_txn_ops`](crate::Limits) allows.
+    /// The largest number of levels of a txn, itself included. It holds for any [`Limits::max_txn_ops`](crate::Limits).
     ///
     /// Txns are processed recursively, so the limit bounds the stack that any use of a `Txn` needs. A txn that is built
     /// deeper drops the nested txn that would exceed the limit, and every store refuses it with
@@ -85,7 +85,7 @@ impl Txn {
     }
 }
 
-/// Adds operations to a list of a txn with so many levels inside, but drops nested txns that would be too deep.
+/// Adds operations to a list of a txn with `levels_inside` levels inside. Drops nested txns that are too deep.
 fn add_operations(
     list: &mut Vec<TxnOp>,
     levels_inside: &mut usize,

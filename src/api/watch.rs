@@ -154,8 +154,8 @@ impl<K: Into<KeyRange>> From<K> for Watch {
 
 /// What can be asked of a watch stream: etcd's `WatchRequest` (R-WCH-1), and to be told of a lease's end.
 ///
-/// Answers are queued until they are received. Each creation and each cancellation has its own, so a caller that makes
-/// requests without end must receive.
+/// Answers are queued until they are received. Each creation and each cancellation has its own answer, so a caller that
+/// keeps making requests must receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchRequest {
     /// Adds a watcher.

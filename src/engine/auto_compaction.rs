@@ -1,8 +1,8 @@
 //! Deciding when a store compacts by itself, and to which revision (R-CMP-7, R-CMP-8).
 //!
-//! etcd's compactor ticks on a grid: it compacts if that is due, and samples the revision. Most ticks only sample. While
-//! the revision stays, their samples are known in advance, so only the next tick that compacts is a deadline. The ticks
-//! before it are made up for in one step, before a command changes the revision and when time passes.
+//! etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
+//! ticks only sample. While the revision is unchanged, their samples are known in advance, so only the next tick that
+//! compacts is a deadline. `Engine::advance` takes the samples of all ticks before it in one step.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -41,10 +41,10 @@ enum Mode {
     },
 }
 
-/// The last samples, oldest first, up to a number of them. Equal neighbours are one run.
+/// The last `len_max` samples, oldest first. Equal samples are stored as one run.
 #[derive(Clone, Debug)]
 struct Samples {
-    /// Revisions ascend; each has the number of its samples.
+    /// Revisions in ascending order, each with the number of its samples.
     runs: VecDeque<(Revision, u64)>,
     len: u64,
     len_max: u64,
@@ -74,7 +74,7 @@ impl AutoCompactor {
         Some(compactor)
     }
 
-    /// The next tick that compacts, if the revision stays `current`.
+    /// Returns the next tick that compacts if the revision stays `current`.
     fn next_compaction(&self, current: Revision) -> Option<Timestamp> {
         let next = self.next_tick?;
         let ticks = match &self.mode {
@@ -107,7 +107,7 @@ impl AutoCompactor {
         }
     }
 
-    /// Makes the ticks up to `now` as ticks that only sample.
+    /// Takes the samples of the ticks up to `now`.
     fn sample_until(&mut self, current: Revision, now: Timestamp) {
         let Some(next) = self.next_tick.filter(|&next| next <= now) else {
             return;
@@ -119,7 +119,7 @@ impl AutoCompactor {
         self.next_tick = self.tick_after(ticks);
     }
 
-    /// The tick so many after the next one; none at the end of time.
+    /// Returns the tick that is `ticks` after the next one; `None` at the end of time.
     fn tick_after(&self, ticks: u64) -> Option<Timestamp> {
         let passed = ticks.checked_mul(self.step)?;
         let nanos = self.next_tick?.as_nanos().checked_add(passed)?;
@@ -132,7 +132,7 @@ impl Samples {
         self.runs.front().map(|&(revision, _)| revision)
     }
 
-    /// Adds samples of a revision that is not below the newest, and drops as many of the oldest as are too many.
+    /// Adds `count` samples of a revision that is not below the newest, and drops the oldest above `len_max`.
     fn push(&mut self, revision: Revision, count: u64) {
         let count = count.min(self.len_max);
         match self.runs.back_mut().filter(|(newest, _)| *newest == revision) {
@@ -141,7 +141,8 @@ impl Samples {
         }
         self.len += count;
         while self.len > self.len_max {
-            let (_, run) = self.runs.front_mut().expect("more samples than allowed are not none");
+            let (_, run) =
+                self.runs.front_mut().expect("a window with more samples than `len_max` has a run");
             let dropped = (*run).min(self.len - self.len_max);
             *run -= dropped;
             self.len -= dropped;
@@ -151,7 +152,7 @@ impl Samples {
         }
     }
 
-    /// How many samples of `current` must be added until the oldest sample is another than `revision`; `None` if no number
+    /// Returns how many samples of `current` must be added until the oldest sample is not `revision`; `None` if no number
     /// suffices.
     fn pushes_until_oldest_is_not(&self, revision: Revision, current: Revision) -> Option<u64> {
         let &(oldest, run) = self.runs.front()?;
@@ -164,7 +165,7 @@ impl Samples {
 }
 
 impl Engine {
-    /// When the store compacts by itself next, unless a command comes in between.
+    /// Returns the next deadline of the compactor. A command may change it.
     pub(super) fn next_auto_compaction(&self) -> Option<Timestamp> {
         let compactor = self.auto_compactor.as_ref()?;
         compactor.next_compaction(self.keys.current()).filter(|_| !self.is_corrupt())
@@ -184,7 +185,7 @@ impl Engine {
         compactor.sample_until(current, now);
     }
 
-    /// Makes up for the ticks of the compactor up to `until`, of which none compacts.
+    /// Takes the samples of the compactor's ticks up to `until`. None of these ticks compacts.
     pub(super) fn pass_idle_ticks(&mut self, until: Timestamp) {
         let current = self.keys.current();
         if let Some(compactor) = &mut self.auto_compactor {
@@ -192,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Whether the data cannot be trusted, so that nothing is compacted (R-MNT-8).
+    /// Returns whether the CORRUPT alarm is active, which blocks compaction (R-MNT-8).
     fn is_corrupt(&self) -> bool {
         self.alarms.check(|| true, || false).is_err()
     }

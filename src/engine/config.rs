@@ -1,4 +1,4 @@
-//! What an engine is made with.
+//! The configuration of an engine.
 
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;

@@ -48,7 +48,7 @@ pub struct Diagnostics {
     pub key_slots: usize,
     /// Slots allocated for leases.
     pub lease_slots: usize,
-    /// Slots allocated for the inboxes of streams: of a store, 0 of an engine.
+    /// Slots allocated for the inboxes of streams; 0 in an engine without a store.
     pub inbox_slots: usize,
     /// Places allocated in growing lists: queues of streams, members of topics, keys of leases, and lists of streams and
     /// watchers that are reused by each command.

@@ -29,8 +29,8 @@ impl KeyHasher {
             let (low, high) = if tail.len() > 8 { tail.split_at(8) } else { (tail, &[][..]) };
             state = fold(state ^ left ^ padded(low), right ^ padded(high));
         }
-        // The length meets the folded state, whose value depends on the seed, and not a word of the key: there a key of
-        // other bytes could make up for its length under every seed.
+        // Mix the length into the folded state, which depends on the seed. Mixed into a word of the key, it could be
+        // cancelled by the bytes of that word under every seed.
         (fold(state ^ key.len() as u64, right) >> 32) as u32
     }
 

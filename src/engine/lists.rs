@@ -1,18 +1,18 @@
-//! Lists that do not keep the memory of their largest size.
+//! Frees the unused capacity of lists that were long once.
 
 use std::collections::VecDeque;
 
-/// A list keeps room for this many entries.
+/// Capacity up to this is not freed.
 const KEPT: usize = 64;
 
-/// Frees most of a list's room if little of it is used.
+/// Frees most of a list's capacity if less than a quarter is used.
 pub(super) fn shrink<T>(list: &mut Vec<T>) {
     if is_wasteful(list.capacity(), list.len()) {
         list.shrink_to(list.len() * 2);
     }
 }
 
-/// Frees the room of an empty queue if that is much more than the number of entries that it just had.
+/// Frees the capacity of an emptied queue if it had entries in less than a quarter of it.
 pub(super) fn free_room<T>(queue: &mut VecDeque<T>, had: usize) {
     if is_wasteful(queue.capacity(), had) {
         *queue = VecDeque::new();

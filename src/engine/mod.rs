@@ -95,8 +95,8 @@ pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 /// Call [`advance`](Self::advance) with the time before each command and each [`receive`](Self::receive). Time never runs
 /// backwards. The call may be left out before a command that is not about leases if
 /// [`next_deadline`](Self::next_deadline) is later than now, the engine does not compact by itself, and no watcher asked
-/// for [progress notifications](crate::Watch::progress_notify). Afterwards `next_deadline` may have changed, and if somebody waits on a stream, so may
-/// [`take_woken`](Self::take_woken). Nothing else is required: each call leaves the engine complete.
+/// for [progress notifications](crate::Watch::progress_notify). After each call, `next_deadline` may have changed, and
+/// [`take_woken`](Self::take_woken) may name streams. Nothing else is required: each call leaves the engine complete.
 ///
 /// ```
 /// use leasehold::{Engine, EngineConfig, Grant, Put, Timestamp};
@@ -122,7 +122,7 @@ pub struct Engine {
     cluster_id: u64,
     member_id: u64,
     now: Timestamp,
-    /// Whether leases end by themselves: at one instant that comes before all else.
+    /// Set while a lease expires: at one instant, leases expire before ticks and timers.
     is_expiring: bool,
     garbage: Vec<KeyValue>,
 }
@@ -161,7 +161,7 @@ impl Engine {
     pub fn advance(&mut self, now: Timestamp) {
         assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
-            // A tick of the compactor at the deadline itself comes after the leases that end then.
+            // Leases expire before a compactor tick of the same instant, so that tick is left for later.
             if let Some(before) = deadline.as_nanos().checked_sub(1) {
                 self.pass_idle_ticks(Timestamp::from_nanos(before));
             }
@@ -197,8 +197,8 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns whether each command depends on the time, even if no deadline has passed: on which tick of the automatic
-    /// compactor, or of a stream with watchers that want progress notifications, comes before it.
+    /// Returns whether the effect of a command depends on the time even if no deadline has passed. The automatic compactor
+    /// and progress notifications depend on the ticks between which a command runs.
     pub(crate) fn needs_time(&self) -> bool {
         self.auto_compactor.is_some() || self.hub.has_progress_watchers()
     }

@@ -1,12 +1,12 @@
 //! A table of values under small numbers, in fixed segments, so that growing it moves one segment at the most.
 //!
-//! A value goes into the lowest segment with a vacancy, and a segment without values is freed, but for one that is kept
-//! for the next value. So a table that was large once does not stay large.
+//! A new value is stored in the lowest segment with a vacancy. Segments without values are freed, except one, so that
+//! values that come and go at the edge of a segment do not allocate each time.
 
 /// Entries of a segment. The first segment grows like a `Vec`, so that a small store stays small.
 pub(super) const SEGMENT: usize = 4096;
 
-/// A table without values keeps a first segment of this many entries at the most.
+/// The largest capacity that a table without values keeps.
 const KEPT: usize = 64;
 
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ pub(super) struct Slab<T> {
     /// The segments with a vacancy, the lowest last.
     open: Vec<u32>,
     len: usize,
-    /// A segment that has entries and no values, and is not freed yet.
+    /// The allocated segment without values, if there is one.
     spare: Option<u32>,
 }
 
@@ -76,7 +76,7 @@ impl<T> Slab<T> {
         at * SEGMENT as u32 + offset as u32
     }
 
-    /// Adds a segment, where all others are full.
+    /// Adds a segment. All others are full.
     fn add_segment(&mut self) -> u32 {
         let at = self.segments.len();
         assert!(at < u32::MAX as usize / SEGMENT, "fewer than 2^32 entries fit into memory");
@@ -124,7 +124,7 @@ impl<T> Slab<T> {
         value
     }
 
-    /// Of the segment that just became vacant and the spare one, frees the higher and keeps the lower.
+    /// Keeps the lower of the spare segment and the one that just became vacant, and frees the other.
     fn free_all_but_one(&mut self, vacant: u32) {
         let spare = self.spare.unwrap_or(vacant);
         self.spare = Some(spare.min(vacant));
@@ -133,7 +133,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Frees everything but a small first segment, where there are no values.
+    /// Frees everything except a small first segment. The table has no values.
     fn clear(&mut self) {
         self.segments.truncate(1);
         self.segments.shrink_to_fit();

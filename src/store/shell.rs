@@ -58,7 +58,7 @@ impl State {
         place.is_some_and(|(id, owner)| *id == stream && std::ptr::eq(owner.as_ptr(), inbox))
     }
 
-    /// Frees the end of the table of inboxes that no stream uses.
+    /// Frees the unused end of the table of inboxes.
     fn trim_inboxes(&mut self) {
         let inboxes = &mut self.inboxes;
         while inboxes.last().is_some_and(Option::is_none) {

@@ -4,8 +4,8 @@ use super::{Hub, View};
 use crate::api::{Delivery, LeaseId, StreamId};
 
 impl Hub {
-    /// Tells a stream when a lease ends: at once if it has, or never was. Two requests have one answer, if the first was not
-    /// answered yet or its answer is the last delivery in the queue.
+    /// Notifies a stream when a lease ends: at once if there is no such lease. A repeated request has no answer of its own
+    /// while the first is pending, or while its answer is the last delivery in the queue.
     pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &View<'_>) {
         if !view.lessor.exists(lease) {
             let answer = Delivery::LeaseEnded(lease);

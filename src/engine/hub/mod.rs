@@ -49,9 +49,9 @@ pub(super) struct Hub {
     opened: u32,
     /// In nanoseconds.
     progress_interval: u64,
-    /// How many streams have watchers that want progress notifications.
+    /// The number of streams with watchers that want progress notifications.
     progress_streams: usize,
-    /// The streams that get their next tick only when the store comes to a revision, by that.
+    /// Streams whose next tick is scheduled when the store reaches a revision, by that revision.
     awaited_starts: BTreeSet<(Revision, StreamId)>,
     /// Emptied after each transaction, and kept for their memory.
     recipients: Vec<publish::Recipient>,
@@ -78,16 +78,16 @@ struct Stream {
     lagging: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
-    /// When its watchers are next told of progress. None while none can be: then it is received from first, or asked for
-    /// progress, or gets another watcher, or the store comes to `awaited_start`.
+    /// The next progress tick. `None` while no watcher can be notified: then a receive, a request for progress, a new
+    /// watcher, or the revision `awaited_start` schedules the next one.
     tick: Option<Timestamp>,
-    /// How many of its watchers want progress notifications and have not ended.
+    /// The number of watchers that want progress notifications and have not ended.
     progress_watchers: usize,
-    /// The lowest start of a watcher that waits for its own, if the next tick waits for that.
+    /// The lowest start revision among watchers with a start in the future, if the next tick waits for it.
     awaited_start: Option<Revision>,
     /// The leases of whose end it is to be told.
     leases: BTreeSet<LeaseId>,
-    /// How many answers to requests for progress were queued since it was last received from.
+    /// Answers to requests for progress queued since the last receive.
     progress_answers: u32,
 }
 
@@ -102,7 +102,7 @@ struct Watcher {
     state: State,
     capacity: u32,
     options: Options,
-    /// Only of a watcher that wants progress notifications.
+    /// Present if the watcher wants progress notifications.
     progress: Option<Box<Progress>>,
     fragment: bool,
     /// Responses with events in the stream's queue, as counted in `epoch`.
@@ -114,10 +114,10 @@ struct Watcher {
     waiter: Option<Box<[u8]>>,
 }
 
-/// What decides whether a watcher is notified of progress at a tick of its stream.
+/// State that decides whether a tick notifies a watcher.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// After which tick it was last sent events.
+    /// The number of the last tick before events were last sent.
     sent_after: Option<u64>,
     /// The epoch in which a notification was queued last.
     notified_in: Option<u64>,
@@ -338,16 +338,16 @@ pub(super) struct View<'a> {
     pub(super) lessor: &'a Lessor,
     pub(super) header: ResponseHeader,
     pub(super) now: Timestamp,
-    /// Whether leases end by themselves, which at one instant comes before all else.
+    /// Set while a lease expires: at one instant, leases expire before ticks and timers.
     pub(super) is_expiring: bool,
-    /// In nanoseconds.
+    /// The interval between progress ticks, in nanoseconds.
     pub(super) progress_interval: u64,
     /// The size of a response at which it is sent in fragments.
     pub(super) fragment_bytes: usize,
 }
 
 impl View<'_> {
-    /// How many ticks a stream opened then has had, those of this instant included unless they are yet to come.
+    /// Returns how many ticks a stream opened at `opened_at` has had. A tick at this instant counts unless a lease expires.
     fn ticks_passed(&self, opened_at: Timestamp) -> u64 {
         let passed = self.now.as_nanos().saturating_sub(opened_at.as_nanos());
         let passed = if self.is_expiring { passed.saturating_sub(1) } else { passed };

@@ -4,7 +4,7 @@ use super::{Hub, State, View, Watcher};
 use crate::api::{Delivery, Timestamp, WatchId, WatchResponseKind};
 use crate::engine::planted::{Bug, planted};
 
-/// So many answers to requests for progress are queued one by one.
+/// The number of unreceived answers from which on an answer may replace the one before.
 const ANSWERS_MAX: u32 = 128;
 
 impl Hub {
@@ -24,8 +24,8 @@ impl Hub {
         }
     }
 
-    /// Queues an answer to a request for progress. Where many were not received, it takes the place of the last delivery, if
-    /// that is one too: so a caller that never receives does not fill the memory.
+    /// Queues an answer to a request for progress. Above `ANSWERS_MAX` unreceived answers, it replaces the last delivery if
+    /// that is an answer too, so that a caller that never receives holds a bounded amount of memory.
     fn answer_progress(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at_mut(slot);
         let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
@@ -37,17 +37,17 @@ impl Hub {
         self.respond(slot, WatchId::INVALID, WatchResponseKind::Progress, view);
     }
 
-    /// Whether there are watchers that want progress notifications.
+    /// Returns whether any watcher wants progress notifications.
     pub(in crate::engine) fn has_progress_watchers(&self) -> bool {
         self.progress_streams > 0
     }
 
-    /// In nanoseconds.
+    /// Returns the interval between progress ticks, in nanoseconds.
     pub(in crate::engine) fn progress_interval(&self) -> u64 {
         self.progress_interval
     }
 
-    /// Notes that a stream has one more watcher that wants progress notifications.
+    /// Counts a new watcher that wants progress notifications, and schedules a tick.
     pub(super) fn start_progress(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at_mut(slot);
         stream.progress_watchers += 1;
@@ -55,7 +55,7 @@ impl Hub {
         self.schedule_tick(slot, view);
     }
 
-    /// Notes that a watcher ends, before it does.
+    /// Uncounts a watcher that is about to end.
     pub(super) fn stop_progress(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         if !record.wants_progress() {
@@ -70,9 +70,9 @@ impl Hub {
         }
     }
 
-    /// Notifies each watcher that wants it, unless it was sent events since the last tick, has still to catch up or to
-    /// start, or has not even received the last notification (R-WCH-20). The next tick is scheduled only if one of them can
-    /// then be notified, though nothing is received until then.
+    /// Notifies each watcher that wants it, unless it was sent events since the last tick, is unsynced, has a start in the
+    /// future, or has unreceived deliveries (R-WCH-20). Schedules the next tick only if a watcher can be notified then
+    /// without a receive in between.
     pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &View<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
@@ -108,7 +108,7 @@ impl Hub {
         }
     }
 
-    /// Schedules the next ticks of those streams that wait for the store to come to its revision.
+    /// Schedules the next ticks of streams with a watcher whose start the store has reached.
     pub(super) fn start_ticks(&mut self, view: &View<'_>) {
         while let Some(&(_, id)) =
             self.awaited_starts.first().filter(|&&(start, _)| start <= view.header.revision)
@@ -118,8 +118,8 @@ impl Hub {
         }
     }
 
-    /// Sets a stream's next tick, a whole number of intervals after it was opened, if it has none and has watchers that
-    /// want one.
+    /// Schedules a stream's next tick, a whole number of intervals after the stream was opened. Does nothing if a tick is
+    /// scheduled, or if no watcher wants one.
     pub(super) fn schedule_tick(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at(slot);
         if stream.progress_watchers == 0 || stream.tick.is_some() {
@@ -137,7 +137,7 @@ impl Hub {
         self.ticks.insert((at, stream.id));
     }
 
-    /// Takes back a stream's next tick, and what that waits for.
+    /// Removes a stream's scheduled tick and its awaited start.
     pub(super) fn unschedule_tick(&mut self, slot: u32) {
         let stream = self.streams.at_mut(slot);
         if let Some(at) = stream.tick.take() {
@@ -150,7 +150,7 @@ impl Hub {
 }
 
 impl Watcher {
-    /// Whether it is to be notified of progress, now or later.
+    /// Returns whether the watcher may be notified of progress, now or later.
     fn wants_progress(&self) -> bool {
         self.progress.is_some() && self.state != State::Compacted
     }

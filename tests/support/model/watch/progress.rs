@@ -4,7 +4,7 @@ use super::super::super::wire::{Response, WatchResponse};
 use super::super::Model;
 use super::{Incident, NO_ID, Place, Watcher};
 
-/// So many answers to requests for progress are queued one by one; then a further one takes the place of the last.
+/// Once so many answers to requests for progress are queued, a further one replaces the last delivery if that is one.
 const ANSWERS_MAX: usize = 128;
 
 impl Model {
