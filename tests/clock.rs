@@ -212,7 +212,8 @@ impl Counting {
 
 impl Clock for Counting {
     fn now(&self) -> Timestamp {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        // A store that makes every tick of a year is stopped here.
+        assert!(self.asked.fetch_add(1, Ordering::SeqCst) < 1000, "the store asks for the time without end");
         self.clock.now() + Duration::from_nanos(self.ahead.load(Ordering::SeqCst))
     }
 
@@ -316,6 +317,21 @@ fn put_after_idle_time_is_compacted_as_late_as_any() {
     put(&store, "k", "v");
     // Sampled at 1006 s, and the oldest of eleven samples at 1017 s.
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(1017))));
+}
+
+/// R-WCH-20: a receive long after the last deadline schedules the tick that follows it, not one that has passed.
+#[test]
+fn receive_after_idle_time_schedules_the_next_tick_of_its_stream() {
+    let clock = Counting::default();
+    let store = Store::builder().clock(clock.clone()).progress_interval(secs(10)).build();
+    let mut stream = store.client().watch_stream();
+    stream.create(Watch::key("k").progress_notify());
+    clock.clock.advance(secs(10));
+    assert_eq!(store.next_deadline(), None);
+    clock.ahead.store(25_000_000_000, Ordering::SeqCst);
+    let received = std::iter::from_fn(|| stream.try_recv().unwrap());
+    assert_eq!(received.filter(leasehold::WatchResponse::is_progress_notify).count(), 1);
+    assert_eq!(store.next_deadline(), Some(origin_plus(secs(40))));
 }
 
 /// A time before one that was told already counts as that one.

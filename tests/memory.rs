@@ -148,6 +148,33 @@ fn segments_without_values_are_freed_while_others_stay() {
     engine.check_invariants();
 }
 
+/// Leases that end in blocks and are granted again, over several segments: none is lost when a segment is freed.
+#[test]
+fn blocks_of_values_that_come_and_go_are_kept_apart() {
+    let mut engine = engine();
+    let mut random = Random::new(3);
+    let mut live: Vec<i64> = Vec::new();
+    let mut next = 1;
+    for _ in 0..60 {
+        for _ in 0..random.below(6000) {
+            engine.grant(&Grant::new(secs(100)).id(next)).unwrap();
+            live.push(next);
+            next += 1;
+        }
+        let start = random.below(live.len() as u64 + 1) as usize;
+        let end = live.len().min(start + random.below(9000) as usize);
+        for id in live.drain(start..end) {
+            engine.revoke(LeaseId::new(id)).unwrap();
+        }
+        engine.check_invariants();
+        assert_eq!(engine.leases().leases().len(), live.len());
+    }
+    for id in live {
+        engine.revoke(LeaseId::new(id)).unwrap();
+    }
+    assert_small(&engine.diagnostics());
+}
+
 /// Values that come and go at the edge of a segment reuse its slots.
 #[test]
 fn values_that_come_and_go_reuse_slots() {
