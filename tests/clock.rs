@@ -52,6 +52,23 @@ fn a_store_begins_when_it_is_built() {
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(105))));
 }
 
+/// More stores than the clock's list has room for at first, so that the list grows and drops the entries of dropped stores.
+#[test]
+fn manual_clock_of_many_stores_moves_each() {
+    let clock = ManualClock::new();
+    let build = || Store::builder().clock(clock.clone()).build();
+    let stores: Vec<Store> = (0..40)
+        .map(|_| {
+            drop(build());
+            build()
+        })
+        .collect();
+    stores.iter().for_each(|store| grant(store, 1, secs(5)));
+    clock.advance(secs(5));
+    let late = stores.iter().position(|store| store.next_deadline().is_some());
+    assert_eq!(late, None, "the first store that was not ticked");
+}
+
 /// A manual clock that notes when which store asks for the time.
 struct Noting {
     clock: ManualClock,
