@@ -103,6 +103,17 @@ fn a_compaction_meanwhile_ends_it() {
     assert_eq!((pages.next(), pages.next()), (None, None));
 }
 
+/// The last page of a limited read is the last read: a later compaction does not turn the end into an error.
+#[test]
+fn limited_pages_after_the_limit_end_without_a_read() {
+    let store = twenty_five();
+    let mut pages = store.range_pages(Get::all().limit(4), 2).unwrap();
+    assert_eq!(pages.by_ref().take(2).map(|page| page.unwrap().len()).sum::<usize>(), 4);
+    put(&store, "new", "v");
+    store.compact(27).unwrap();
+    assert_eq!(pages.next(), None);
+}
+
 #[test]
 fn refusals() {
     let store = twenty_five();
