@@ -299,3 +299,19 @@ fn dropping_cancels() {
     drop(Client::new(post.clone()).sleep(secs(1)));
     assert_eq!(post.with(|held| held.cancelled), 2);
 }
+
+/// A stream is made known to the backend before its first receive. Later receives make no request.
+#[test]
+fn stream_that_receives_again_makes_no_further_request() {
+    let post = Post::default();
+    let mut stream = Client::new(post.clone()).watch_stream();
+    assert_eq!(revision(&mut stream), None);
+    let requests = post.with(|held| held.inboxes.len());
+    for _ in 0..3 {
+        assert_eq!(revision(&mut stream), None);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        assert!(stream.poll_recv(&mut context).is_pending());
+        assert!(stream.ready().is_empty());
+    }
+    assert_eq!(post.with(|held| held.inboxes.len()), requests);
+}
