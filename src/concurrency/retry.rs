@@ -12,23 +12,26 @@ const INTERVAL: Duration = Duration::from_millis(100);
 /// whenever the caller polls.
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
-    not_before: Option<Timestamp>,
+    last: Option<Timestamp>,
 }
 
 impl Retry {
     /// Returns whether to try again now. If not, the mailbox's alarm is set for the next attempt.
     pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
         let now = mailbox.now();
-        if self.not_before.is_some_and(|next| now < next) {
-            mailbox.set_alarm(self.not_before);
-            return false;
+        let next = self.last.map(|last| last + INTERVAL);
+        // At the end of time the sum is no later than the last attempt, and only the caller's polls try again.
+        let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
+        if is_due {
+            self.start(now);
+        } else {
+            mailbox.set_alarm(next.filter(|next| *next > now));
         }
-        self.start(now);
-        true
+        is_due
     }
 
     /// Notes an attempt.
     pub(crate) fn start(&mut self, now: Timestamp) {
-        self.not_before = Some(now + INTERVAL);
+        self.last = Some(now);
     }
 }
