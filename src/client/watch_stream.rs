@@ -15,6 +15,9 @@ use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchRe
 /// [`Watcher`](crate::Watcher) is easier where one is enough. Dropping the stream ends all its watchers; it does not end
 /// because one of them does. It keeps its store alive.
 ///
+/// What answers its requests is queued until it is received, with one response for each creation and cancellation, so a stream
+/// that creates and cancels and is not received from grows.
+///
 /// ```
 /// use leasehold::{Store, Watch};
 ///
