@@ -9,6 +9,7 @@ use crossbeam_channel::Receiver;
 use super::backend::Backend;
 use super::inbox::{Inbox, Look};
 use super::namespace::Namespace;
+use super::wake::{contain, finish};
 use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
@@ -79,8 +80,9 @@ impl Mailbox {
     fn arm(&mut self) {
         let next = self.alarm.into_iter().chain(self.deadline).min();
         if !self.is_over && self.timer != next {
-            self.timer = next;
             self.backend.0.timer(next, &self.inbox);
+            // Noted afterwards: a backend that panics may not have set the timer.
+            self.timer = next;
         }
     }
 
@@ -158,7 +160,9 @@ impl Mailbox {
         if let Poll::Ready(found) = poll(self, None) {
             return Some(found);
         }
-        let limited = Limited::new(self, at);
+        let limited = Limited(self);
+        limited.0.deadline = Some(at);
+        limited.0.arm();
         limited.0.block(|mailbox, waker| match poll(mailbox, waker) {
             Poll::Ready(found) => Poll::Ready(Some(found)),
             Poll::Pending if mailbox.is_timed_out => Poll::Ready(None),
@@ -193,25 +197,18 @@ impl Mailbox {
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        self.end();
+        finish(&mut [&mut || self.end()]);
     }
 }
 
 /// A mailbox with a deadline, which ends with this value, also if the poll panics.
 struct Limited<'a>(&'a mut Mailbox);
 
-impl<'a> Limited<'a> {
-    fn new(mailbox: &'a mut Mailbox, at: Timestamp) -> Self {
-        mailbox.deadline = Some(at);
-        mailbox.arm();
-        Self(mailbox)
-    }
-}
-
 impl Drop for Limited<'_> {
     fn drop(&mut self) {
         self.0.deadline = None;
         self.0.is_timed_out = false;
-        self.0.arm();
+        // Contained, as what was found is returned after this. A timer that is still set does nothing.
+        contain(|| self.0.arm());
     }
 }

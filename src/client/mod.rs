@@ -26,4 +26,4 @@ pub use watcher::{Responses, Watcher};
 pub(crate) use feed::{Feed, Follow};
 pub(crate) use mailbox::Mailbox;
 pub(crate) use ticket::Wait;
-pub(crate) use wake::{WakeList, wake};
+pub(crate) use wake::{WakeList, finish, wake};

@@ -3,6 +3,8 @@
 use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
 
+use bytes::Bytes;
+
 use super::call::poll_call;
 use super::hold::{Entered, Hold};
 use super::session::Session;
@@ -61,9 +63,9 @@ impl Phase {
         Self::Waiting { hold, turn }
     }
 
-    fn wait_behind(hold: Hold, predecessor: &[u8], mailbox: &Mailbox) -> Self {
+    fn wait_behind(hold: Hold, predecessor: Bytes) -> Self {
         let (range, key) = (hold.range().clone(), hold.key().clone());
-        let turn = Turn::behind(mailbox, range, key, hold.token(), predecessor);
+        let turn = Turn::behind(range, key, hold.token(), predecessor);
         Self::Waiting { hold, turn }
     }
 }
@@ -95,7 +97,7 @@ impl<A: Acquired> Acquiring<A> {
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
             Phase::Entering { call, .. } => {
-                ready!(poll_call(call, mailbox, waker)).map(|entered| self.entered(&entered, mailbox))
+                ready!(poll_call(call, mailbox, waker)).map(|entered| self.entered(&entered))
             }
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
                 Err(Error::SessionExpired) => Err(A::LOST),
@@ -110,11 +112,11 @@ impl<A: Acquired> Acquiring<A> {
         Poll::Ready(result)
     }
 
-    fn entered(&mut self, entered: &TxnResponse, mailbox: &Mailbox) -> Option<Hold> {
+    fn entered(&mut self, entered: &TxnResponse) -> Option<Hold> {
         let mut hold = self.take_hold()?;
         self.phase = match hold.entered(entered) {
             Entered::First => return Some(hold),
-            Entered::Behind(Some(predecessor)) => Phase::wait_behind(hold, &predecessor, mailbox),
+            Entered::Behind(Some(predecessor)) => Phase::wait_behind(hold, predecessor),
             Entered::Behind(None) => Phase::wait(hold),
             Entered::NameTaken => Phase::enter(hold.another()),
         };

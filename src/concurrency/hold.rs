@@ -10,7 +10,7 @@ use super::lost::KeyLost;
 use super::release::{Is, Release, delete_created, is_created};
 use super::session::Session;
 use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
-use crate::client::Ticket;
+use crate::client::{Ticket, finish};
 use crate::sync::Mutex;
 use crate::{Code, Error, Result};
 
@@ -264,7 +264,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        self.detach(self.leave());
+        finish(&mut [&mut || self.detach(self.leave())]);
     }
 }
 

@@ -208,6 +208,8 @@ impl Following {
         self.watches += 1;
         let watch = Watch::range(self.queue.clone()).from(self.next).id(self.watches);
         // A watcher that a compaction has ended keeps its id until it is cancelled (R-WCH-13).
+        // If the backend panics, the next poll watches again.
+        self.phase = Phase::Cut;
         mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
@@ -227,17 +229,24 @@ impl Following {
         if response.watch_id() != WatchId::new(self.watches) {
             return;
         }
+        self.receive(response.events());
         if let Some(compacted) = response.compact_revision() {
-            self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
+            // If the backend panics, the next poll watches again, and learns of the compaction again.
+            self.phase = Phase::Cut;
             self.phase = Phase::Reading(self.client.get(by_creation(&self.queue, SortOrder::Ascend)));
+            self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
         } else if response.canceled() {
             self.phase = Phase::Cut;
             if self.retry.is_due(mailbox) {
                 self.watch(mailbox);
             }
         }
+    }
+
+    /// Takes in events, and notes up to where they were received.
+    fn receive(&mut self, events: &[Event]) {
         let is_of_one_revision = |a: &Event, b: &Event| a.kv().mod_revision() == b.kv().mod_revision();
-        for changes in response.events().chunk_by(is_of_one_revision) {
+        for changes in events.chunk_by(is_of_one_revision) {
             self.next = changes[0].kv().mod_revision().next();
             self.change(changes);
         }

@@ -46,6 +46,8 @@ impl KeyLost {
     }
 
     fn look(&mut self) {
+        // If the backend panics, the next poll reads again.
+        self.phase = Phase::Cut;
         self.phase = Phase::Looking(self.client.get(Get::key(self.key.clone())));
     }
 
@@ -69,6 +71,7 @@ impl KeyLost {
         self.watches += 1;
         let watch = Watch::key(self.key.clone()).from(seen_at.next()).no_put();
         let requests = [before, WatchRequest::Create(watch.id(self.watches))];
+        self.phase = Phase::Cut;
         mailbox.watch(&requests[usize::from(self.watches == 1)..]);
         self.phase = Phase::Watching;
     }

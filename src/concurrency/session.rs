@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::lost::LeaseLost;
 use super::shares::Shares;
 use crate::api::{Grant, IntoBytes, LeaseId};
-use crate::client::{Client, Ticket};
+use crate::client::{Client, Ticket, finish};
 use crate::sync::{Mutex, MutexGuard};
 use crate::{Error, Result};
 
@@ -75,6 +75,10 @@ impl Session {
     /// Opens a session on a lease that there is already, and keeps that alive: etcd's `WithLease`. So a process that starts
     /// anew can take over what it had before: see [`Election::resume`](super::Election::resume). It ends the lease when it is
     /// dropped, as any session does, whoever else uses that; [`orphan`](Self::orphan) it to leave it alone.
+    ///
+    /// A lease is renewed once, not once for each session: if several have the lease, [`pause`](Self::pause),
+    /// [`orphan`](Self::orphan), [`close`](Self::close) and the drop of one stop it for all, and [`resume`](Self::resume) of any
+    /// starts it again.
     ///
     /// # Errors
     ///
@@ -225,10 +229,14 @@ impl Session {
 impl Drop for Shared {
     fn drop(&mut self) {
         if !self.is_over.load(Ordering::Acquire) {
+            let (client, lease) = (&self.client, self.lease);
             // First, since it cannot be lost: a lease whose revocation is lost ends with its TTL.
-            self.client.renew(self.lease, false);
-            let (client, lease) = (self.client.clone(), self.lease);
-            self.client.detach(async move { drop(client.revoke(lease).await) });
+            let mut pause = || client.renew(lease, false);
+            let mut revoke = || {
+                let revoking = client.clone();
+                client.detach(async move { drop(revoking.revoke(lease).await) });
+            };
+            finish(&mut [&mut pause, &mut revoke]);
         }
     }
 }

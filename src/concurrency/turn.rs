@@ -41,6 +41,8 @@ enum Rules {
 }
 
 enum Phase {
+    /// The predecessor is known, and is not watched yet.
+    Behind(Bytes),
     /// Reads the predecessor.
     Looking(Call<GetResponse>),
     /// Reads the predecessor and its own key.
@@ -63,18 +65,10 @@ impl Turn {
     }
 
     /// The wait of a guard for a key that it has just put, behind a predecessor that was read with the put.
-    pub(super) fn behind(
-        mailbox: &Mailbox,
-        range: KeyRange,
-        key: Bytes,
-        revision: Revision,
-        predecessor: &[u8],
-    ) -> Self {
+    pub(super) fn behind(range: KeyRange, key: Bytes, revision: Revision, predecessor: Bytes) -> Self {
         let rules = Rules::Guard { may_tie: false };
-        let (phase, retry) = (Phase::Watching, Retry::default());
-        let mut turn = Self { range, key, revision, rules, phase, generation: 0, retry };
-        turn.watch(mailbox, predecessor, revision);
-        turn
+        let (phase, retry) = (Phase::Behind(predecessor), Retry::default());
+        Self { range, key, revision, rules, phase, generation: 0, retry }
     }
 
     fn begin(client: &Client, range: KeyRange, key: Bytes, revision: Revision, rules: Rules) -> Self {
@@ -91,8 +85,10 @@ impl Turn {
         mailbox: &mut Mailbox,
         waker: Option<&Waker>,
     ) -> Poll<Result<()>> {
-        if let Phase::Cut = self.phase {
-            self.look_again(client, mailbox);
+        match std::mem::replace(&mut self.phase, Phase::Cut) {
+            Phase::Cut => self.look_again(client, mailbox),
+            Phase::Behind(predecessor) => self.watch(mailbox, &predecessor, self.revision),
+            other => self.phase = other,
         }
         loop {
             let is_first = match &mut self.phase {
@@ -110,7 +106,7 @@ impl Turn {
                     }
                     false
                 }
-                Phase::Cut => {
+                Phase::Behind(_) | Phase::Cut => {
                     if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
                         self.look_again(client, mailbox);
                     }
@@ -162,6 +158,8 @@ impl Turn {
         requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
         let awaited = watch(predecessor).id(self.predecessor_id()).waiter(self.key.clone());
         requests.push(WatchRequest::Create(awaited));
+        // If the backend panics, the next poll reads again.
+        self.phase = Phase::Cut;
         mailbox.watch(&requests);
         self.phase = Phase::Watching;
     }
@@ -211,6 +209,8 @@ impl Turn {
 
     /// Reads the newest key of those that go before, and for a guard its own key.
     fn look(&mut self, client: &Client) {
+        // If the backend panics, the next poll reads again.
+        self.phase = Phase::Cut;
         // Saturates, since a token comes from the user.
         let before = Revision::new(self.revision.get().saturating_sub(1));
         let newest = Get::range(self.range.clone()).sort(SortTarget::CreateRevision, SortOrder::Descend);

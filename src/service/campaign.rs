@@ -7,7 +7,7 @@ use super::messages::{CampaignRequest, CampaignResponse, LeaderKey};
 use crate::api::{
     Compare, CompareOp, GrantResponse, LeaseId, Put, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
-use crate::client::{Call, Client, Mailbox, Wait};
+use crate::client::{Call, Client, Mailbox, Wait, finish};
 use crate::concurrency::{Turn, poll_call, queue_of};
 use crate::{Error, Result};
 
@@ -179,6 +179,6 @@ impl Wait<CampaignResponse> for Campaigning {
 
 impl Drop for Campaigning {
     fn drop(&mut self) {
-        self.withdraw();
+        finish(&mut [&mut || self.withdraw()]);
     }
 }

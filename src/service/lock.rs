@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::common::{degrade, grant, key_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
-use crate::client::{Call, Client, Mailbox, Ticket, Wait};
+use crate::client::{Call, Client, Mailbox, Ticket, Wait, finish};
 use crate::concurrency::{Entry, Turn, places, poll_call, queue_of};
 use crate::{Error, Result};
 
@@ -187,6 +187,6 @@ impl Wait<LockResponse> for Locking {
 
 impl Drop for Locking {
     fn drop(&mut self) {
-        self.withdraw();
+        finish(&mut [&mut || self.withdraw()]);
     }
 }
