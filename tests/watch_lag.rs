@@ -3,7 +3,10 @@
 mod shorthand;
 mod watch_shorthand;
 
-use leasehold::{Lag, Revision, Timestamp, Watch};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use leasehold::{Clock, Lag, Revision, Store, Timestamp, Watch};
 use shorthand::{manual, millis, put, secs};
 use watch_shorthand::{drain, put_times, revisions, stream, stream_of};
 
@@ -78,4 +81,45 @@ fn lag_of_the_watcher_minus_one_does_not_end_with_a_refusal() {
     assert_eq!(stream.lag(-1), lag(4, 3, Some(0)));
     stream.try_recv().unwrap();
     assert_eq!(stream.lag(-1), lag(4, 2, Some(0)), "the rest is in the client's hands");
+}
+
+/// A backlog that is pulled in several pieces has been available since its watchers were created, in the last piece too.
+#[test]
+fn lag_of_backlog_pulled_in_pieces_keeps_its_time() {
+    let (store, clock) = manual();
+    put_times(&store, "a", 3000);
+    clock.advance(secs(3));
+    let mut stream = stream(&store);
+    stream.create(Watch::key("a").from(2));
+    stream.create(Watch::key("a").from(2));
+    clock.advance(secs(4));
+    let mut seen = vec![];
+    while stream.try_recv().unwrap().is_some() {
+        seen.extend([0, 1].map(|id| stream.lag(id).expect("the watcher exists")));
+    }
+    assert!(seen.len() > 4 && seen.iter().rev().take(2).all(|lag| lag.revisions == 0), "{seen:?}");
+    for lag in seen {
+        assert_eq!(lag.since, (lag.revisions > 0).then_some(Timestamp::ORIGIN + secs(3)), "{lag:?}");
+    }
+}
+
+/// A clock that the test moves without a tick, so that no command is due and none advances the store's time.
+#[derive(Default)]
+struct Silent(AtomicU64);
+
+impl Clock for Silent {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn lag_under_clock_without_ticks_counts_from_the_put() {
+    let clock = Arc::new(Silent::default());
+    let store = Store::builder().clock(Arc::clone(&clock)).build();
+    let watcher = store.watch("a").unwrap();
+    clock.0.store(secs(5).as_nanos() as u64, Ordering::SeqCst);
+    put(&store, "a", "1");
+    clock.0.store(secs(9).as_nanos() as u64, Ordering::SeqCst);
+    assert_eq!(watcher.lag(), lag(2, 1, Some(5)));
 }
