@@ -1,16 +1,20 @@
-//! The memory that a put allocates. The allocator counts every thread, so this program has one test.
+//! The bytes that calls allocate. The allocator counts every thread, so the tests run one after the other.
 
 use std::alloc::System;
+use std::sync::Mutex;
 
-use leasehold::{Error, Put, Store};
+use leasehold::{Error, ManualClock, Put, Store};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
 /// A put is checked before a large value is copied, with an empty key too.
 #[test]
 fn refused_put_of_large_value_allocates_no_copy() {
+    let _alone = ONE_AT_A_TIME.lock();
     let store = Store::new();
     let value = vec![0; 4 << 20];
     for (key, error) in [("k", Error::RequestTooLarge), ("", Error::EmptyKey)] {
@@ -21,4 +25,18 @@ fn refused_put_of_large_value_allocates_no_copy() {
         assert_eq!(refused, Err(error));
         assert!(allocated < value.len() / 64, "the put allocated {allocated} bytes");
     }
+}
+
+/// A clock that is never moved drops its entries of dropped stores when its list is full.
+#[test]
+fn manual_clock_of_dropped_stores_keeps_no_memory_of_each() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let clock = ManualClock::new();
+    let region = Region::new(ALLOCATOR);
+    for _ in 0..10_000 {
+        drop(Store::builder().clock(clock.clone()).build());
+    }
+    let change = region.change();
+    let kept = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
+    assert!(kept < 64 * 1024, "the clock keeps {kept} bytes");
 }
