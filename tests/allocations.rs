@@ -40,3 +40,16 @@ fn manual_clock_of_dropped_stores_keeps_no_memory_of_each() {
     let kept = change.bytes_allocated.saturating_sub(change.bytes_deallocated);
     assert!(kept < 64 * 1024, "the clock keeps {kept} bytes");
 }
+
+/// The store's tables shrink by halves as watchers are dropped, not with each watcher.
+#[test]
+fn dropped_watchers_reallocate_tables_seldom() {
+    let _alone = ONE_AT_A_TIME.lock();
+    let store = Store::new();
+    let mut watchers: Vec<_> =
+        (0..10_000).map(|n| store.watch(n.to_string()).expect("the store is open")).collect();
+    let region = Region::new(ALLOCATOR);
+    while watchers.pop().is_some() {}
+    let count = region.change().reallocations;
+    assert!(count < 100, "the tables were reallocated {count} times");
+}
