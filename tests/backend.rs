@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::{
-    Backend, Call, Client, Error, Get, Inbox, KeyRange, LeaseId, Put, Request, Response, Store, Timestamp,
-    Txn, TxnOp, Watch, WatchRequest, Watcher,
+    Backend, Call, Client, Error, Get, Grant, Inbox, KeyRange, LeaseId, Put, Request, Response, Store,
+    Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
 };
 use passing::passes_on;
 use remote::Remote;
@@ -294,6 +294,20 @@ fn a_wrapper_of_one_function_sees_every_request() {
     let between = driven.get();
     assert!(client.sleep(secs(0)).wait().is_ok());
     assert!(before < between && between < driven.get(), "so are events and tickets");
+}
+
+/// [`Grant::standing`] is not part of the request: the client does not send it, and the store's backend does not obey it.
+#[test]
+fn standing_grant_reaches_backend_as_ordinary_grant() {
+    let ((store, clock), requests) = (manual(), Arc::default());
+    let recording =
+        Recording { store: store.clone(), requests: Arc::clone(&requests), driven: Count::default() };
+    assert!(Client::new(recording).grant(Grant::new(secs(5)).standing()).wait().is_ok());
+    assert_eq!(*requests.lock().unwrap(), [Request::Grant(secs(5).into())]);
+    let direct = Backend::call(&store, Request::Grant(Grant::new(secs(5)).id(7).standing()));
+    assert!(direct.wait().is_ok());
+    clock.advance(secs(5));
+    assert!(!store.leases().unwrap().leases().contains(&LeaseId::new(7)), "no client renews it");
 }
 
 /// A backend that answers in another kind is wrong, and says how.
