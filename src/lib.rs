@@ -228,6 +228,7 @@ pub mod which_etcd {}
 /// The door to synchronisation.
 mod sync;
 
+pub use api::CompareOperand;
 pub use api::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
     Compare, CompareOp, Delete, DeleteResponse, Delivery, Event, EventType, Get, GetResponse, Grant,

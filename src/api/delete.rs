@@ -66,3 +66,24 @@ impl DeleteResponse {
         &self.prev_kvs
     }
 }
+
+/// Getters, for a backend that sends or inspects the request.
+impl Delete {
+    /// Returns the range.
+    pub fn get_range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// Returns whether the deleted pairs are requested.
+    pub fn get_prev_kv(&self) -> bool {
+        self.prev_kv
+    }
+}
+
+impl DeleteResponse {
+    /// Creates a response of a backend. `prev_kvs` are the deleted pairs in ascending key order, or empty if they were not
+    /// requested.
+    pub fn new(header: ResponseHeader, deleted: i64, prev_kvs: Vec<KeyValue>) -> Self {
+        Self { header, deleted, prev_kvs }
+    }
+}

@@ -1,7 +1,7 @@
 //! How long a request is in its protobuf encoding, which is what etcd limits (SEMANTICS.md, section 15).
 
 use crate::api::{
-    Compact, Compare, CompareOp, Delete, Event, EventType, Get, Grant, KeyValue, Operand, Put,
+    Compact, Compare, CompareOp, CompareOperand, Delete, Event, EventType, Get, Grant, KeyValue, Put,
     ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, WatchId, WatchResponse,
 };
 
@@ -31,9 +31,9 @@ impl Compact {
 }
 
 impl Grant {
-    /// On the wire the TTL is in whole seconds.
     pub(crate) fn encoded_len(&self) -> usize {
-        number(i64::try_from(self.ttl.as_secs()).unwrap_or(i64::MAX)) + number(self.id.get())
+        let (ttl, id) = self.to_wire();
+        number(ttl) + number(id)
     }
 }
 
@@ -75,12 +75,13 @@ impl Compare {
     /// The operand is a member of a oneof, so it is encoded even when it is 0 or empty.
     fn encoded_len(&self) -> usize {
         let (target, operand) = match &self.operand {
-            Operand::Version(number) => (false, TAG + varint(*number)),
-            Operand::CreateRevision(number) | Operand::ModRevision(number) | Operand::Lease(number) => {
-                (true, TAG + varint(*number))
+            CompareOperand::Version(number) => (false, TAG + varint(*number)),
+            CompareOperand::CreateRevision(revision) | CompareOperand::ModRevision(revision) => {
+                (true, TAG + varint(revision.get()))
             }
-            Operand::Value(value) => (true, message(value.len())),
-            Operand::Unrecognized => (true, 0),
+            CompareOperand::Lease(lease) => (true, TAG + varint(lease.get())),
+            CompareOperand::Value(value) => (true, message(value.len())),
+            CompareOperand::Unrecognized => (true, 0),
         };
         let range_end = self.range.range_end();
         let range_end = if range_end.is_empty() { 0 } else { LONG_TAG - TAG + message(range_end.len()) };

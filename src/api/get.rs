@@ -262,3 +262,100 @@ impl fmt::Debug for KeyValues {
         self.as_slice().fmt(f)
     }
 }
+
+/// Getters, for a backend that sends or inspects the request.
+impl Get {
+    /// Returns the range.
+    pub fn get_range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// Returns the limit; 0 and negative numbers mean no limit.
+    pub fn get_limit(&self) -> i64 {
+        self.limit
+    }
+
+    /// Returns the revision to read at; `None` means the latest. [`Revision::to_wire`] returns its number in etcd's request.
+    pub fn get_revision(&self) -> Option<Revision> {
+        self.revision
+    }
+
+    /// Returns the direction of the sort.
+    pub fn get_sort_order(&self) -> SortOrder {
+        self.sort_order
+    }
+
+    /// Returns the target of the sort.
+    pub fn get_sort_target(&self) -> SortTarget {
+        self.sort_target
+    }
+
+    /// Returns whether the values are left out.
+    pub fn get_keys_only(&self) -> bool {
+        self.keys_only
+    }
+
+    /// Returns whether only the count is requested.
+    pub fn get_count_only(&self) -> bool {
+        self.count_only
+    }
+
+    /// Returns whether a member that lags may answer.
+    pub fn get_serializable(&self) -> bool {
+        self.serializable
+    }
+
+    /// Returns the lower bound of `mod_revision`; 0 means no bound.
+    pub fn get_min_mod_revision(&self) -> Revision {
+        Revision::new(self.min_mod_revision)
+    }
+
+    /// Returns the upper bound of `mod_revision`; 0 means no bound.
+    pub fn get_max_mod_revision(&self) -> Revision {
+        Revision::new(self.max_mod_revision)
+    }
+
+    /// Returns the lower bound of `create_revision`; 0 means no bound.
+    pub fn get_min_create_revision(&self) -> Revision {
+        Revision::new(self.min_create_revision)
+    }
+
+    /// Returns the upper bound of `create_revision`; 0 means no bound.
+    pub fn get_max_create_revision(&self) -> Revision {
+        Revision::new(self.max_create_revision)
+    }
+}
+
+impl SortOrder {
+    /// Returns the number on etcd's wire; -1, which etcd does not know either, for [`Unrecognized`](Self::Unrecognized).
+    pub const fn to_wire(self) -> i32 {
+        match self {
+            Self::None => 0,
+            Self::Ascend => 1,
+            Self::Descend => 2,
+            Self::Unrecognized => -1,
+        }
+    }
+}
+
+impl SortTarget {
+    /// Returns the number on etcd's wire; -1, which etcd does not know either, for [`Unrecognized`](Self::Unrecognized).
+    pub const fn to_wire(self) -> i32 {
+        match self {
+            Self::Key => 0,
+            Self::Version => 1,
+            Self::CreateRevision => 2,
+            Self::ModRevision => 3,
+            Self::Value => 4,
+            Self::Unrecognized => -1,
+        }
+    }
+}
+
+impl GetResponse {
+    /// Creates a response of a backend. The header has the store's revision, not the one that was read (R-REV-7); `count` ignores
+    /// limit and filters (R-RNG-6).
+    pub fn new(header: ResponseHeader, kvs: Vec<KeyValue>, more: bool, count: i64) -> Self {
+        Self { header, kvs: KeyValues::Many(kvs), more, count }
+    }
+}

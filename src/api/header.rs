@@ -37,3 +37,10 @@ impl ResponseHeader {
         self.raft_term
     }
 }
+
+impl ResponseHeader {
+    /// Creates the header of a response of a backend. In a txn's responses all but the revision are 0 (R-REV-7).
+    pub fn new(cluster_id: u64, member_id: u64, revision: impl Into<Revision>, raft_term: u64) -> Self {
+        Self { cluster_id, member_id, revision: revision.into(), raft_term }
+    }
+}

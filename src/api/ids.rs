@@ -171,3 +171,13 @@ impl StreamId {
         self.0 as u32 as usize
     }
 }
+
+impl Revision {
+    /// Returns the number of a request's revision field, the inverse of [`from_wire`](Self::from_wire): 0 for `None`, the latest.
+    pub const fn to_wire(revision: Option<Self>) -> i64 {
+        match revision {
+            Some(revision) => revision.get(),
+            None => 0,
+        }
+    }
+}

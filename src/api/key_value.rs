@@ -286,3 +286,55 @@ pub enum EventType {
     /// The key was deleted, by a request or with its lease.
     Delete,
 }
+
+impl KeyValue {
+    /// Creates a pair of a backend, with etcd's fields. The version counts from 1; 0 makes a
+    /// [deleted key](Self::tombstone) of it.
+    ///
+    /// ```
+    /// use leasehold::{KeyValue, LeaseId};
+    ///
+    /// let kv = KeyValue::new("config/mode", "blue", 2, 7, 3, LeaseId::NONE);
+    /// assert_eq!((kv.key(), kv.create_revision().get(), kv.version()), (&b"config/mode"[..], 2, 3));
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// If the key is 4 GiB or longer.
+    pub fn new(
+        key: impl AsRef<[u8]>,
+        value: impl AsRef<[u8]>,
+        create_revision: impl Into<Revision>,
+        mod_revision: impl Into<Revision>,
+        version: i64,
+        lease: impl Into<LeaseId>,
+    ) -> Self {
+        let (create_revision, mod_revision) = (create_revision.into(), mod_revision.into());
+        let fields = Fields { create_revision, mod_revision, version, lease: lease.into(), sub: 0 };
+        Self::draft(key.as_ref(), value.as_ref()).with_fields(fields)
+    }
+
+    /// Creates the pair of a deletion, which has a key and the revision of the deletion only.
+    ///
+    /// # Panics
+    ///
+    /// If the key is 4 GiB or longer.
+    pub fn tombstone(key: impl AsRef<[u8]>, mod_revision: impl Into<Revision>) -> Self {
+        Self::new(key, [], 0, mod_revision, 0, LeaseId::NONE)
+    }
+}
+
+impl Event {
+    /// Creates an event of a backend: a deletion if the version of `kv` is 0, and else a put. R-WCH-17 defines which events have a
+    /// previous pair. [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) returns `false`, since etcd's wire does not carry that.
+    ///
+    /// ```
+    /// use leasehold::{Event, EventType, KeyValue};
+    ///
+    /// let event = Event::new(KeyValue::tombstone("config/mode", 8), None);
+    /// assert_eq!((event.event_type(), event.kv().mod_revision().get()), (EventType::Delete, 8));
+    /// ```
+    pub fn new(kv: KeyValue, prev_kv: Option<KeyValue>) -> Self {
+        Self { kv, prev_kv: prev_kv.map_or(PrevKv::None, PrevKv::Pair) }
+    }
+}

@@ -174,3 +174,78 @@ impl LeasesResponse {
         &self.leases
     }
 }
+
+/// Getters, for a backend that sends or inspects the request.
+impl Grant {
+    /// Returns the requested TTL.
+    pub const fn get_ttl(&self) -> Duration {
+        self.ttl
+    }
+
+    /// Returns the requested id; [`LeaseId::NONE`] leaves the choice to the store.
+    pub const fn get_id(&self) -> LeaseId {
+        self.id
+    }
+
+    /// Returns whether the lease is kept alive. In a request that a backend receives, it is not: the client
+    /// [renews](crate::Backend::renew) the lease when it receives the answer.
+    pub const fn get_standing(&self) -> bool {
+        self.standing
+    }
+
+    /// Returns the TTL and the id of etcd's request. The TTL is in whole seconds, rounded up so that the lease does not end
+    /// before its TTL.
+    ///
+    /// ```
+    /// use leasehold::Grant;
+    /// use std::time::Duration;
+    ///
+    /// assert_eq!(Grant::new(Duration::from_millis(1500)).id(7).to_wire(), (2, 7));
+    /// ```
+    pub fn to_wire(&self) -> (i64, i64) {
+        let seconds = self.ttl.as_secs().saturating_add(u64::from(self.ttl.subsec_nanos() > 0));
+        (i64::try_from(seconds).unwrap_or(i64::MAX), self.id.get())
+    }
+}
+
+impl GrantResponse {
+    /// Creates a response of a backend: the id and the TTL in force (R-LSE-2).
+    pub fn new(header: ResponseHeader, id: impl Into<LeaseId>, ttl: Duration) -> Self {
+        Self { header, id: id.into(), ttl }
+    }
+}
+
+impl RevokeResponse {
+    /// Creates a response of a backend.
+    pub fn new(header: ResponseHeader) -> Self {
+        Self { header }
+    }
+}
+
+impl KeepAliveResponse {
+    /// Creates a response of a backend. A TTL of `None`, etcd's 0, means that there is no such lease (R-LSE-7).
+    pub fn new(header: ResponseHeader, id: impl Into<LeaseId>, ttl: Option<Duration>) -> Self {
+        Self { header, id: id.into(), ttl }
+    }
+}
+
+impl TimeToLiveResponse {
+    /// Creates a response of a backend. Both TTLs are `None` if there is no such lease; `keys` are in ascending order, or empty if
+    /// they were not requested (R-LSE-10).
+    pub fn new(
+        header: ResponseHeader,
+        id: impl Into<LeaseId>,
+        ttl: Option<Duration>,
+        granted_ttl: Option<Duration>,
+        keys: Vec<Vec<u8>>,
+    ) -> Self {
+        Self { header, id: id.into(), ttl, granted_ttl, keys }
+    }
+}
+
+impl LeasesResponse {
+    /// Creates a response of a backend. The lease with the least time left comes first (R-LSE-11).
+    pub fn new(header: ResponseHeader, leases: Vec<LeaseId>) -> Self {
+        Self { header, leases }
+    }
+}

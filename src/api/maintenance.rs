@@ -217,3 +217,56 @@ impl AlarmResponse {
         &self.alarms
     }
 }
+
+/// Getters, for a backend that sends or inspects the request.
+impl Compact {
+    /// Returns the revision to compact to.
+    pub fn get_revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Returns whether the answer waits until memory is released.
+    pub fn get_physical(&self) -> bool {
+        self.physical
+    }
+}
+
+impl CompactResponse {
+    /// Creates a response of a backend.
+    pub fn new(header: ResponseHeader) -> Self {
+        Self { header }
+    }
+}
+
+impl HashKvResponse {
+    /// Creates a response of a backend. A compacted revision of `None`, etcd's -1, means that nothing was compacted (R-MNT-1).
+    pub fn new(
+        header: ResponseHeader,
+        hash: u32,
+        compact_revision: Option<Revision>,
+        hash_revision: impl Into<Revision>,
+    ) -> Self {
+        Self { header, hash, compact_revision, hash_revision: hash_revision.into() }
+    }
+}
+
+impl Status {
+    /// Creates a response of a backend. A backend that does not know one of the counts uses 0.
+    pub fn new(
+        header: ResponseHeader,
+        compact_revision: Option<Revision>,
+        keys: u64,
+        versions: u64,
+        leases: u64,
+        bytes_held: u64,
+    ) -> Self {
+        Self { header, compact_revision, keys, versions, leases, bytes_held }
+    }
+}
+
+impl AlarmResponse {
+    /// Creates a response of a backend, with the alarms that were listed, raised or ended (R-MNT-7).
+    pub fn new(header: ResponseHeader, alarms: Vec<Alarm>) -> Self {
+        Self { header, alarms }
+    }
+}

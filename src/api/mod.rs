@@ -34,11 +34,10 @@ pub use maintenance::{
 };
 pub use put::{Put, PutResponse};
 pub use timestamp::Timestamp;
-pub use txn::{Compare, CompareOp, Txn, TxnOp, TxnOpResponse, TxnResponse};
+pub use txn::{Compare, CompareOp, CompareOperand, Txn, TxnOp, TxnOpResponse, TxnResponse};
 pub use waiter::{Place, Waiter};
 pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
 
 pub(crate) use get::KeyValues;
 pub(crate) use key_value::{Fields, PrevKv};
-pub(crate) use txn::Operand;
 pub(crate) use watch::{Events, WatchRefusal, WatchResponseBody, WatchResponseKind, first_unread};

@@ -83,3 +83,43 @@ impl PutResponse {
         self.prev_kv.as_ref()
     }
 }
+
+/// Getters, for a backend that sends or inspects the request.
+impl Put {
+    /// Returns the key.
+    pub fn get_key(&self) -> &Bytes {
+        &self.key
+    }
+
+    /// Returns the value.
+    pub fn get_value(&self) -> &Bytes {
+        &self.value
+    }
+
+    /// Returns the lease; [`LeaseId::NONE`] means no lease.
+    pub fn get_lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    /// Returns whether the previous pair is requested.
+    pub fn get_prev_kv(&self) -> bool {
+        self.prev_kv
+    }
+
+    /// Returns whether the key keeps its value.
+    pub fn get_ignore_value(&self) -> bool {
+        self.ignore_value
+    }
+
+    /// Returns whether the key keeps its lease.
+    pub fn get_ignore_lease(&self) -> bool {
+        self.ignore_lease
+    }
+}
+
+impl PutResponse {
+    /// Creates a response of a backend, with the previous pair if it was requested and the key existed.
+    pub fn new(header: ResponseHeader, prev_kv: Option<KeyValue>) -> Self {
+        Self { header, prev_kv }
+    }
+}

@@ -112,45 +112,51 @@ fn add_operations(
 pub struct Compare {
     pub(crate) range: KeyRange,
     pub(crate) op: CompareOp,
-    pub(crate) operand: Operand,
+    pub(crate) operand: CompareOperand,
 }
 
-/// What is compared, with what.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Operand {
+/// The target of a [`Compare`] with its operand: etcd's `target` and `target_union`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum CompareOperand {
+    /// Compares the version.
     Version(i64),
-    CreateRevision(i64),
-    ModRevision(i64),
+    /// Compares the create revision.
+    CreateRevision(Revision),
+    /// Compares the mod revision.
+    ModRevision(Revision),
+    /// Compares the value, byte by byte.
     Value(Bytes),
-    Lease(i64),
-    /// A target that etcd gives no meaning: what is stored counts as equal.
+    /// Compares the id of the lease.
+    Lease(LeaseId),
+    /// A number that is no target of etcd: every stored key compares as equal (R-TXN-11).
     Unrecognized,
 }
 
 impl Compare {
     /// Compares the key's version with a number.
     pub fn version(range: impl Into<KeyRange>, op: CompareOp, version: i64) -> Self {
-        Self { range: range.into(), op, operand: Operand::Version(version) }
+        Self { range: range.into(), op, operand: CompareOperand::Version(version) }
     }
 
     /// Compares the key's create revision.
     pub fn create_revision(range: impl Into<KeyRange>, op: CompareOp, revision: impl Into<Revision>) -> Self {
-        Self { range: range.into(), op, operand: Operand::CreateRevision(revision.into().get()) }
+        Self { range: range.into(), op, operand: CompareOperand::CreateRevision(revision.into()) }
     }
 
     /// Compares the key's mod revision.
     pub fn mod_revision(range: impl Into<KeyRange>, op: CompareOp, revision: impl Into<Revision>) -> Self {
-        Self { range: range.into(), op, operand: Operand::ModRevision(revision.into().get()) }
+        Self { range: range.into(), op, operand: CompareOperand::ModRevision(revision.into()) }
     }
 
     /// Compares the key's value, byte by byte.
     pub fn value(range: impl Into<KeyRange>, op: CompareOp, value: impl IntoBytes) -> Self {
-        Self { range: range.into(), op, operand: Operand::Value(value.into_bytes()) }
+        Self { range: range.into(), op, operand: CompareOperand::Value(value.into_bytes()) }
     }
 
     /// Compares the id of the lease that the key is attached to.
     pub fn lease(range: impl Into<KeyRange>, op: CompareOp, lease: impl Into<LeaseId>) -> Self {
-        Self { range: range.into(), op, operand: Operand::Lease(lease.into().get()) }
+        Self { range: range.into(), op, operand: CompareOperand::Lease(lease.into()) }
     }
 
     /// The compare of etcd's target numbered `target` (VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4): `number` is the
@@ -159,12 +165,12 @@ impl Compare {
     /// equal (R-TXN-11).
     pub fn from_wire(range: KeyRange, result: i32, target: i32, number: i64, value: impl IntoBytes) -> Self {
         let operand = match target {
-            0 => Operand::Version(number),
-            1 => Operand::CreateRevision(number),
-            2 => Operand::ModRevision(number),
-            3 => Operand::Value(value.into_bytes()),
-            4 => Operand::Lease(number),
-            _ => Operand::Unrecognized,
+            0 => CompareOperand::Version(number),
+            1 => CompareOperand::CreateRevision(number.into()),
+            2 => CompareOperand::ModRevision(number.into()),
+            3 => CompareOperand::Value(value.into_bytes()),
+            4 => CompareOperand::Lease(number.into()),
+            _ => CompareOperand::Unrecognized,
         };
         Self { range, op: CompareOp::from_wire(result), operand }
     }
@@ -293,4 +299,84 @@ pub enum TxnOpResponse {
     Delete(DeleteResponse),
     /// To [`TxnOp::Txn`].
     Txn(TxnResponse),
+}
+
+/// Getters, for a backend that sends or inspects the request.
+impl Txn {
+    /// Returns the compares.
+    pub fn get_compare(&self) -> &[Compare] {
+        &self.compare
+    }
+
+    /// Returns the operations to run if all compares hold.
+    pub fn get_success(&self) -> &[TxnOp] {
+        &self.success
+    }
+
+    /// Returns the operations to run if some compare does not hold.
+    pub fn get_failure(&self) -> &[TxnOp] {
+        &self.failure
+    }
+}
+
+/// Getters, for a backend that sends or inspects the request.
+impl Compare {
+    /// Returns the range.
+    pub fn get_range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// Returns the operator.
+    pub fn get_op(&self) -> CompareOp {
+        self.op
+    }
+
+    /// Returns the target with its operand.
+    pub fn get_operand(&self) -> &CompareOperand {
+        &self.operand
+    }
+
+    /// Returns the arguments of [`from_wire`](Self::from_wire) that make this compare: range, result, target, number and value.
+    /// The number or the value that the target does not use is 0 or empty. An unrecognized operator or target is -1.
+    ///
+    /// ```
+    /// use leasehold::{Compare, CompareOp};
+    ///
+    /// let compare = Compare::value("config/mode", CompareOp::Equal, "blue");
+    /// let (range, result, target, number, value) = compare.to_wire();
+    /// assert_eq!((range.start(), result, target, number, &value[..]), (&b"config/mode"[..], 0, 3, 0, &b"blue"[..]));
+    /// assert_eq!(Compare::from_wire(range, result, target, number, value), compare);
+    /// ```
+    pub fn to_wire(&self) -> (KeyRange, i32, i32, i64, Bytes) {
+        let (target, number, value) = match &self.operand {
+            CompareOperand::Version(version) => (0, *version, Bytes::new()),
+            CompareOperand::CreateRevision(revision) => (1, revision.get(), Bytes::new()),
+            CompareOperand::ModRevision(revision) => (2, revision.get(), Bytes::new()),
+            CompareOperand::Value(value) => (3, 0, value.clone()),
+            CompareOperand::Lease(lease) => (4, lease.get(), Bytes::new()),
+            CompareOperand::Unrecognized => (-1, 0, Bytes::new()),
+        };
+        (self.range.clone(), self.op.to_wire(), target, number, value)
+    }
+}
+
+impl CompareOp {
+    /// Returns the number on etcd's wire; -1, which etcd does not know either, for [`Unrecognized`](Self::Unrecognized).
+    pub const fn to_wire(self) -> i32 {
+        match self {
+            Self::Equal => 0,
+            Self::Greater => 1,
+            Self::Less => 2,
+            Self::NotEqual => 3,
+            Self::Unrecognized => -1,
+        }
+    }
+}
+
+impl TxnResponse {
+    /// Creates a response of a backend, with one response for each operation that ran. The headers of these have the revision
+    /// only, and the header of a nested txn has nothing (R-REV-7, R-TXN-14).
+    pub fn new(header: ResponseHeader, succeeded: bool, responses: Vec<TxnOpResponse>) -> Self {
+        Self { header, succeeded, responses }
+    }
 }

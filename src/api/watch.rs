@@ -185,6 +185,14 @@ pub struct WatchResponse {
 pub(crate) struct WatchResponseBody {
     pub(crate) header: ResponseHeader,
     pub(crate) kind: WatchResponseKind,
+    /// The reason of a `Canceled`, if the backend has one.
+    pub(crate) reason: Option<Box<str>>,
+}
+
+impl WatchResponseBody {
+    pub(crate) fn new(header: ResponseHeader, kind: WatchResponseKind) -> Self {
+        Self { header, kind, reason: None }
+    }
 }
 
 /// What a response says.
@@ -228,17 +236,34 @@ impl PartialEq for Events {
 impl Eq for Events {}
 
 /// Why a watcher was not created.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WatchRefusal {
     EmptyRange,
     DuplicateId,
     /// With the revision asked for.
     NegativeStart(Revision),
+    /// With the reason of another backend.
+    Foreign(Box<str>),
+}
+
+impl WatchRefusal {
+    const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
+    const DUPLICATE_ID: &str = "mvcc: duplicate watch ID provided on the WatchStream";
+    const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compacted";
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::EmptyRange => Self::EMPTY_RANGE,
+            Self::DuplicateId => Self::DUPLICATE_ID,
+            Self::NegativeStart(_) => Self::NEGATIVE_START,
+            Self::Foreign(reason) => reason,
+        }
+    }
 }
 
 impl WatchResponse {
     pub(crate) fn new(watch_id: WatchId, header: ResponseHeader, kind: WatchResponseKind) -> Self {
-        Self { watch_id, body: Arc::new(WatchResponseBody { header, kind }) }
+        Self { watch_id, body: Arc::new(WatchResponseBody::new(header, kind)) }
     }
 
     /// Makes a response that shares its body with the delivery before it, if that is a response with an equal one.
@@ -288,29 +313,27 @@ impl WatchResponse {
         }
     }
 
-    /// Why the watcher was refused, in etcd's words; else empty.
-    pub fn cancel_reason(&self) -> &'static str {
-        match self.body.kind {
-            WatchResponseKind::Refused(WatchRefusal::EmptyRange) => "mvcc: watcher range is empty",
-            WatchResponseKind::Refused(WatchRefusal::DuplicateId) => {
-                "mvcc: duplicate watch ID provided on the WatchStream"
-            }
-            WatchResponseKind::Refused(WatchRefusal::NegativeStart(_)) => {
-                "etcdserver: mvcc: required revision has been compacted"
-            }
-            _ => "",
+    /// Returns the reason why the watcher was refused, or why a backend ended it; else the empty text. A store's reasons are
+    /// etcd's, and it ends no watcher for another reason than a compaction.
+    pub fn cancel_reason(&self) -> &str {
+        match &self.body.kind {
+            WatchResponseKind::Refused(refusal) => refusal.reason(),
+            _ => self.body.reason.as_deref().unwrap_or_default(),
         }
     }
 
     /// Returns the error of a request to create a watcher that was refused.
     pub(crate) fn refusal(&self) -> Option<Error> {
-        let WatchResponseKind::Refused(refusal) = self.body.kind else {
+        let WatchResponseKind::Refused(refusal) = &self.body.kind else {
             return None;
         };
         Some(match refusal {
             WatchRefusal::EmptyRange => Error::WatchRangeEmpty,
             WatchRefusal::DuplicateId => Error::WatchIdTaken,
-            WatchRefusal::NegativeStart(requested) => Error::Compacted { requested, compacted: None },
+            WatchRefusal::NegativeStart(requested) => {
+                Error::Compacted { requested: *requested, compacted: None }
+            }
+            WatchRefusal::Foreign(_) => Error::WatchCanceled,
         })
     }
 
@@ -341,6 +364,9 @@ impl fmt::Debug for WatchResponse {
             WatchResponseKind::Events { events, .. } => shown.field("events", &events.as_slice()),
             kind => shown.field("kind", kind),
         };
+        if let Some(reason) = &self.body.reason {
+            shown.field("reason", reason);
+        }
         shown.finish()
     }
 }
@@ -382,4 +408,119 @@ pub struct Lag {
     /// Since when it has not received all there was; `None` if it has. Of a stream with several watchers it may be the time
     /// since when one of them has not.
     pub since: Option<Timestamp>,
+}
+
+/// Getters, for a backend that sends or inspects the request.
+impl Watch {
+    /// Returns the range.
+    pub fn get_range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// Returns the first revision to watch; 0 means from now on.
+    pub fn get_start_revision(&self) -> Revision {
+        self.start
+    }
+
+    /// Returns the requested id; [`WatchId::AUTO`] leaves the choice to the store.
+    pub fn get_id(&self) -> WatchId {
+        self.id
+    }
+
+    /// Returns the number of responses with events that are kept for the watcher. It is not a part of etcd's request.
+    pub fn get_capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Returns whether previous pairs are requested.
+    pub fn get_prev_kv(&self) -> bool {
+        self.prev_kv
+    }
+
+    /// Returns whether puts are left out: etcd's filter `NOPUT`.
+    pub fn get_no_put(&self) -> bool {
+        self.no_put
+    }
+
+    /// Returns whether deletes are left out: etcd's filter `NODELETE`.
+    pub fn get_no_delete(&self) -> bool {
+        self.no_delete
+    }
+
+    /// Returns whether progress notifications are requested.
+    pub fn get_progress_notify(&self) -> bool {
+        self.progress_notify
+    }
+
+    /// Returns whether long responses may come in pieces.
+    pub fn get_fragment(&self) -> bool {
+        self.fragment
+    }
+}
+
+/// Constructors, for a backend. In etcd's message, `created` and `canceled` together make a refusal; `canceled` alone is a
+/// compaction if `compact_revision` is not 0, and else an end; a message with none of them and without events is a progress
+/// notification.
+impl WatchResponse {
+    /// Creates the response to a request that created a watcher. It precedes the watcher's events, and its revision is the
+    /// one from which a watcher without a start revision watches (R-WCH-5).
+    pub fn new_created(watch_id: impl Into<WatchId>, header: ResponseHeader) -> Self {
+        Self::new(watch_id.into(), header, WatchResponseKind::Created)
+    }
+
+    /// Creates the response to a request to create a watcher that was refused. etcd's own reasons (R-WCH-2, R-WCH-3, R-WCH-6)
+    /// reach a [`Watcher`](crate::Watcher) as the errors that they are; in an [`Error::Compacted`] the requested revision is then
+    /// 0, since the message does not carry it.
+    pub fn new_refused(header: ResponseHeader, reason: &str) -> Self {
+        let refusal = match reason {
+            WatchRefusal::EMPTY_RANGE => WatchRefusal::EmptyRange,
+            WatchRefusal::DUPLICATE_ID => WatchRefusal::DuplicateId,
+            WatchRefusal::NEGATIVE_START => WatchRefusal::NegativeStart(Revision::new(0)),
+            other => WatchRefusal::Foreign(other.into()),
+        };
+        Self::new(WatchId::INVALID, header, WatchResponseKind::Refused(refusal))
+    }
+
+    /// Creates a response with events, at least one. All events of a revision are in one response (R-WCH-7), unless the
+    /// response is a piece of a longer one: then `fragment` is set in all pieces but the last (R-WCH-18).
+    pub fn new_events(
+        watch_id: impl Into<WatchId>,
+        header: ResponseHeader,
+        events: Vec<Event>,
+        fragment: bool,
+    ) -> Self {
+        let kind = WatchResponseKind::Events { events: Events::Many(events), fragment };
+        Self::new(watch_id.into(), header, kind)
+    }
+
+    /// Creates a progress notification: all events up to the header's revision were sent, to the watcher or, for
+    /// [`WatchId::INVALID`], to all watchers of the stream (R-WCH-19).
+    pub fn new_progress(watch_id: impl Into<WatchId>, header: ResponseHeader) -> Self {
+        Self::new(watch_id.into(), header, WatchResponseKind::Progress)
+    }
+
+    /// Creates the end of a watcher, by a request or by the backend. The reason is empty if the watcher was cancelled by
+    /// a request (R-WCH-22).
+    ///
+    /// ```
+    /// use leasehold::{ResponseHeader, WatchResponse};
+    ///
+    /// let ended = WatchResponse::new_canceled(3, ResponseHeader::new(1, 1, 12, 1), "etcdserver: no leader");
+    /// assert!(ended.canceled() && !ended.created());
+    /// assert_eq!(ended.cancel_reason(), "etcdserver: no leader");
+    /// ```
+    pub fn new_canceled(watch_id: impl Into<WatchId>, header: ResponseHeader, reason: &str) -> Self {
+        let body = WatchResponseBody::new(header, WatchResponseKind::Canceled);
+        let reason = Some(reason).filter(|reason| !reason.is_empty()).map(Box::from);
+        Self { watch_id: watch_id.into(), body: Arc::new(WatchResponseBody { reason, ..body }) }
+    }
+
+    /// Creates the end of a watcher whose next events are compacted (R-WCH-12).
+    pub fn new_compacted(
+        watch_id: impl Into<WatchId>,
+        header: ResponseHeader,
+        compact_revision: impl Into<Revision>,
+    ) -> Self {
+        Self::new(watch_id.into(), header, WatchResponseKind::Compacted(compact_revision.into()))
+    }
 }

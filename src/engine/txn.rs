@@ -8,7 +8,7 @@ use super::key_space::KeySpace;
 use super::planted::{Bug, planted};
 use super::range::check_get;
 use crate::api::{
-    Compare, CompareOp, Delete, DeleteResponse, Get, GetResponse, KeyValue, LeaseId, Operand, Put,
+    Compare, CompareOp, CompareOperand, Delete, DeleteResponse, Get, GetResponse, KeyValue, LeaseId, Put,
     PutResponse, ResponseHeader, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use crate::{Error, Result};
@@ -89,11 +89,11 @@ impl KeySpace {
 
     /// R-TXN-7 and R-TXN-8.
     fn holds(&self, compare: &Compare) -> bool {
-        if let Operand::CreateRevision(operand) = compare.operand
+        if let CompareOperand::CreateRevision(operand) = compare.operand
             && !self.created.is_empty()
             && let Some(holds) = self
                 .created
-                .all_compare(&compare.range, |created| compares(compare.op, created.get().cmp(&operand)))
+                .all_compare(&compare.range, |created| compares(compare.op, created.cmp(&operand)))
         {
             return holds;
         }
@@ -101,7 +101,8 @@ impl KeySpace {
         if live.peek().is_some() {
             return live.all(|kv| holds_for(compare, Some(kv)));
         }
-        let of_value = matches!(compare.operand, Operand::Value(_)) && !planted(Bug::AbsentValueDiffers);
+        let of_value =
+            matches!(compare.operand, CompareOperand::Value(_)) && !planted(Bug::AbsentValueDiffers);
         !of_value && holds_for(compare, None)
     }
 }
@@ -110,12 +111,14 @@ impl KeySpace {
 fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
     let number = |field: fn(&KeyValue) -> i64| kv.map_or(0, field);
     let order = match &compare.operand {
-        Operand::Version(operand) => number(KeyValue::version).cmp(operand),
-        Operand::CreateRevision(operand) => number(|kv| kv.create_revision().get()).cmp(operand),
-        Operand::ModRevision(operand) => number(|kv| kv.mod_revision().get()).cmp(operand),
-        Operand::Lease(operand) => number(|kv| kv.lease().get()).cmp(operand),
-        Operand::Value(operand) => kv.map_or(&[][..], KeyValue::value).cmp(operand),
-        Operand::Unrecognized => Ordering::Equal,
+        CompareOperand::Version(operand) => number(KeyValue::version).cmp(operand),
+        CompareOperand::CreateRevision(operand) => {
+            number(|kv| kv.create_revision().get()).cmp(&operand.get())
+        }
+        CompareOperand::ModRevision(operand) => number(|kv| kv.mod_revision().get()).cmp(&operand.get()),
+        CompareOperand::Lease(operand) => number(|kv| kv.lease().get()).cmp(&operand.get()),
+        CompareOperand::Value(operand) => kv.map_or(&[][..], KeyValue::value).cmp(operand),
+        CompareOperand::Unrecognized => Ordering::Equal,
     };
     compares(compare.op, order)
 }
@@ -228,7 +231,7 @@ impl Engine {
     /// A txn that reads one end of a range, or compares its create revisions, may stand in a queue there, and come to do so often.
     pub(super) fn keep_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
-            txn.compare.iter().filter(|compare| matches!(compare.operand, Operand::CreateRevision(_)));
+            txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));
         let read = taken(txn, succeeded).iter().filter_map(|op| match op {
             TxnOp::Get(get) if is_of_one_end(get) => Some(&get.range),
             _ => None,

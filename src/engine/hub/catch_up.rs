@@ -53,7 +53,7 @@ impl Hub {
         let (events, next, looked_at) = read(record, next, view);
         if !events.is_empty() {
             let kind = WatchResponseKind::Events { events: Events::Many(events), fragment: false };
-            let body = Arc::new(WatchResponseBody { header: view.header, kind });
+            let body = Arc::new(WatchResponseBody::new(view.header, kind));
             let stream = self.streams.at_mut(slot);
             self.watchers.at_mut(watcher).send(stream, &body, view, &mut self.woken);
         }

@@ -41,7 +41,7 @@ impl<'a> Batch<'a> {
                 return None;
             }
             let kind = WatchResponseKind::Events { events, fragment: false };
-            *made = Some(Arc::new(WatchResponseBody { header: view.header, kind }));
+            *made = Some(Arc::new(WatchResponseBody::new(view.header, kind)));
         }
         made.as_ref()
     }
