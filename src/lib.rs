@@ -228,7 +228,6 @@ pub mod which_etcd {}
 /// The door to synchronisation.
 mod sync;
 
-pub use api::CompareOperand;
 pub use api::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
     Compare, CompareOp, Delete, DeleteResponse, Delivery, Event, EventType, Get, GetResponse, Grant,
@@ -237,6 +236,7 @@ pub use api::{
     SortTarget, Status, StreamId, TimeToLiveResponse, Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
     Waiter, Watch, WatchId, WatchRequest, WatchResponse,
 };
+pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
 pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
 #[cfg(planted_bugs)]
 #[doc(hidden)]

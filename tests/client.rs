@@ -7,8 +7,8 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use leasehold::{
-    Backend, Call, Client, Compact, Compare, CompareOp, Delete, Get, Grant, ManualClock, Put, Result, Store,
-    Txn, TxnOp, Watch, Watcher,
+    Alarm, AlarmRequest, AlarmType, Backend, Call, Client, Compact, Compare, CompareOp, Delete, Error, Get,
+    Grant, KeyRange, ManualClock, Page, Put, Result, Store, Txn, TxnOp, Watch, Watcher,
 };
 use seam_tools::{Count, guarded, on_wake, receive_with};
 use shorthand::{manual, put, revision, secs, show_events, value};
@@ -80,6 +80,20 @@ macro_rules! conversation {
         }
         said.push(shown($ask!(get(Get::all().at(2)))));
         said.push(shown($ask!(get(Get::all()))));
+        said.push(shown($ask!(status())));
+        for revision in [0, 6, 3, 99] {
+            said.push(shown($ask!(hash_kv(revision))));
+        }
+        let full = Alarm { member_id: 1, alarm: AlarmType::NoSpace };
+        for alarm in [AlarmRequest::activate(full), AlarmRequest::list(), AlarmRequest::deactivate(full)] {
+            said.push(shown($ask!(alarm(alarm))));
+        }
+        let pages = [Page::new(KeyRange::all(), 1), Page::new("a", 0).at(6).keys_only()];
+        for page in
+            pages.into_iter().chain([Page::new("", 1), Page::new("a", 1).at(2), Page::new("a", 1).at(99)])
+        {
+            said.push(shown($ask!(page(page))));
+        }
         said
     }};
 }
@@ -137,6 +151,44 @@ fn verbs_take_what_the_stores_take() -> Result<()> {
     Ok(())
 }
 
+/// The copy equals the bytes of `Store::save`.
+#[test]
+fn snapshot_is_a_save_of_the_whole_store() {
+    let (store, clock) = manual();
+    store.grant(Grant::new(secs(5)).id(7)).unwrap();
+    for key in ["in/a", "b"] {
+        store.put(Put::new(key, "v").lease(7)).unwrap();
+    }
+    store.compact(2).unwrap();
+    clock.advance(secs(2));
+    let mut saved = Vec::new();
+    let summary = store.save(&mut saved).unwrap();
+    for client in [store.client(), store.client().namespace("in/")] {
+        let copy = client.snapshot().wait().unwrap();
+        assert_eq!(copy.blob()[..], saved[..]);
+        assert_eq!(copy.header(), store.status().unwrap().header());
+        assert_eq!(copy.header().revision(), summary.revision());
+        let loaded = Store::builder().clock(ManualClock::new()).load(&copy.blob()[..]).unwrap();
+        assert_eq!(loaded.get("in/a"), store.get("in/a"));
+        assert_eq!(loaded.time_to_live(7, false).unwrap().ttl(), Some(secs(3)));
+    }
+    store.close();
+    assert_eq!(store.client().snapshot().wait(), Err(Error::Stopped));
+}
+
+/// A lease whose deadline has passed is not in the copy.
+#[test]
+fn snapshot_after_a_deadline_has_no_expired_lease() {
+    let (store, clock) = manual();
+    store.grant(Grant::new(secs(5)).id(7)).unwrap();
+    store.put(Put::new("a", "v").lease(7)).unwrap();
+    clock.advance(secs(5));
+    let copy = store.client().snapshot().wait().unwrap();
+    assert_eq!(copy.header().revision().get(), 3);
+    let loaded = Store::builder().clock(ManualClock::new()).load(&copy.blob()[..]).unwrap();
+    assert_eq!((value(&loaded, "a"), loaded.leases().unwrap().leases()), (None, &[][..]));
+}
+
 #[test]
 fn clones_share_the_store() {
     let client = Store::new().client();
@@ -157,7 +209,7 @@ fn now_is_the_stores_time() {
 #[test]
 fn a_watch_that_is_refused_says_so_when_it_is_received_from() {
     let store = manual().0;
-    let refused = [Watch::range(leasehold::KeyRange::between("b", "a")), Watch::key("a").from(-1)];
+    let refused = [Watch::range(KeyRange::between("b", "a")), Watch::key("a").from(-1)];
     for watch in refused {
         let expected = store.watch(watch.clone()).unwrap_err();
         let mut watcher = store.client().watch(watch);
@@ -206,7 +258,7 @@ fn block_on_runs_any_future() {
             });
             let both = client.block_on(async {
                 client.sleep(secs(5)).await?;
-                Ok::<_, leasehold::Error>(watcher.next().await?.expect("the watch goes on"))
+                Ok::<_, Error>(watcher.next().await?.expect("the watch goes on"))
             });
             assert_eq!(both.unwrap().events().len(), 1);
         });

@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use leasehold::{
     Alarm, AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Compact, Delete, Engine, EngineConfig,
-    Error, Get, Grant, KeyRange, KeyValue, LeaseId, Put, Timestamp, Txn, TxnOp,
+    Error, Get, Grant, KeyRange, KeyValue, LeaseId, Page, Put, Timestamp, Txn, TxnOp,
 };
 use shorthand::{Random, at, engine, keys, millis, secs, show, show_all};
 
@@ -383,13 +383,14 @@ fn a_page_is_a_piece_of_a_range_at_a_revision() {
     }
     put(&mut engine, "b", "2");
     let page = |engine: &Engine, range: KeyRange, revision, limit| {
-        engine.page(&range, at(revision), limit).map(|(kvs, more)| (show_all(&kvs).join(", "), more))
+        let page = engine.page(&Page::new(range, limit).at(revision));
+        page.map(|page| (show_all(page.kvs()).join(", "), page.more()))
     };
     let whole = "a=1 2/2/1, b=2 3/6/2, c=1 4/4/1, d=1 5/5/1";
     assert_eq!(page(&engine, KeyRange::all(), 6, 4), Ok((whole.into(), false)));
     assert_eq!(page(&engine, KeyRange::all(), 5, 2), Ok(("a=1 2/2/1, b=1 3/3/1".into(), true)));
     assert_eq!(page(&engine, KeyRange::from_key("c"), 4, 2), Ok(("c=1 4/4/1".into(), false)));
-    assert_eq!(page(&engine, KeyRange::all(), 6, 0), Ok((String::new(), true)));
+    assert_eq!(page(&engine, KeyRange::all(), 6, 0), Ok(("a=1 2/2/1".into(), true)));
     assert_eq!(page(&engine, KeyRange::all(), 6, usize::MAX), Ok((whole.into(), false)));
     engine.compact(&Compact::new(5)).unwrap();
     let compacted = Error::Compacted { requested: at(4), compacted: Some(at(5)) };

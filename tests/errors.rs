@@ -5,8 +5,8 @@ mod shorthand;
 
 use leasehold::{
     AlarmAction, AlarmRequest, AlarmType, Code, Compact, Compare, CompareOp, Delete, Engine, EngineConfig,
-    Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock, Put, Result, SortOrder, SortTarget, Store,
-    Timestamp, Txn, TxnOp,
+    Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock, Page, Put, Result, SortOrder, SortTarget,
+    Store, Timestamp, Txn, TxnOp,
 };
 use shorthand::{at, secs};
 
@@ -195,13 +195,13 @@ fn of_revisions_that_cannot_be_read() {
         row(|engine| engine.compact(&Compact::new(-9)).map(drop), compacted(-9), COMPACTED),
         row(|engine| engine.hash_kv(at(4)).map(drop), compacted(4), COMPACTED),
         row(|engine| engine.events(at(3)).map(drop), compacted(3), COMPACTED),
-        row(|engine| engine.page(&KeyRange::all(), at(3), 1).map(drop), compacted(3), COMPACTED),
+        row(|engine| engine.page(&Page::new(KeyRange::all(), 1).at(3)).map(drop), compacted(3), COMPACTED),
         row(|engine| get(engine, Get::key("k").at(7)), future(7), FUTURE),
         row(|engine| txn(engine, then([Get::key("k").at(7).into()])), future(7), FUTURE),
         row(|engine| engine.compact(&Compact::new(7)).map(drop), future(7), FUTURE),
         row(|engine| engine.compact(&Compact::new(i64::MAX)).map(drop), future(i64::MAX), FUTURE),
         row(|engine| engine.hash_kv(at(100)).map(drop), future(100), FUTURE),
-        row(|engine| engine.page(&KeyRange::all(), at(7), 1).map(drop), future(7), FUTURE),
+        row(|engine| engine.page(&Page::new(KeyRange::all(), 1).at(7)).map(drop), future(7), FUTURE),
     ];
     assert_refused(prepared(None), rows);
 }

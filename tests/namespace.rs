@@ -4,8 +4,8 @@
 mod shorthand;
 
 use leasehold::{
-    Client, Compare, CompareOp, Delete, Error, Get, KeyRange, Put, SortOrder, SortTarget, Store, Txn, TxnOp,
-    TxnOpResponse, Watch, WatchResponse, Watcher,
+    Alarm, AlarmRequest, AlarmType, Client, Compare, CompareOp, Delete, Error, Get, KeyRange, Page, Put,
+    SortOrder, SortTarget, Store, Txn, TxnOp, TxnOpResponse, Watch, WatchResponse, Watcher,
 };
 use shorthand::{keys, manual, secs, show, show_all, show_events, text};
 
@@ -390,4 +390,38 @@ fn what_has_no_key_is_the_stores() {
     assert_eq!(store.get(Get::key("z").at(9)), Err(compacted.clone()));
     assert_eq!(client.watch(Watch::all().from(9)).recv(), Err(compacted));
     assert_eq!(client.now(), store.now());
+}
+
+/// The next page begins after the last key without its prefix.
+#[test]
+fn pages_in_a_namespace_cover_its_keys_at_one_revision() {
+    let (_, client) = around();
+    for key in ["a", "b", "c", "z"] {
+        put(&client, key, "v");
+    }
+    let ranges = [(KeyRange::all(), 4), (KeyRange::from_key("b"), 4), (KeyRange::between("a", "c"), 2)];
+    for (range, count) in ranges {
+        let whole = client.get(Get::range(range.clone())).wait().unwrap();
+        let (mut next, mut seen) = (Some(Page::new(range, 1)), Vec::new());
+        while let Some(page) = next {
+            let response = client.page(page.clone()).wait().unwrap();
+            assert_eq!(response.revision(), whole.header().revision());
+            next = page.after(&response);
+            seen.extend(response.kvs().to_vec());
+            put(&client, "zz", "between two pages");
+        }
+        assert_eq!((seen.len(), &seen[..]), (count, whole.kvs()));
+    }
+    assert_eq!(client.page(Page::new("", 1)).wait(), Err(Error::EmptyKey));
+}
+
+/// A request that names no key concerns the whole store.
+#[test]
+fn request_without_keys_passes_through_a_namespace() {
+    let (store, client) = around();
+    assert_eq!(client.status().wait(), store.status());
+    assert_eq!(client.hash_kv(5).wait(), store.hash_kv(5));
+    let alarm = Alarm { member_id: 1, alarm: AlarmType::Corrupt };
+    assert_eq!(client.alarm(AlarmRequest::activate(alarm)).wait().unwrap().alarms(), [alarm]);
+    assert_eq!(store.put(("a", "v")), Err(Error::Corrupt));
 }

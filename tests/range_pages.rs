@@ -2,7 +2,7 @@
 
 mod shorthand;
 
-use leasehold::{Error, Get, KeyRange, KeyValue, SortOrder, SortTarget, Store};
+use leasehold::{Error, Get, KeyRange, KeyValue, Page, SortOrder, SortTarget, Store};
 use shorthand::{all_keys, at, delete, grant, keys, manual, put, put_leased, secs, show_all};
 
 /// Keys k00 to k24, at the revisions 2 to 26.
@@ -178,4 +178,37 @@ fn pages_outlive_the_handle() {
     let pages = store.range_pages(Get::all(), 10).unwrap();
     drop(store);
     assert_eq!(pages.map(|page| page.unwrap().len()).collect::<Vec<_>>(), [10, 10, 5]);
+}
+
+/// Each page but the last has one after it, and all are of one revision.
+#[test]
+fn pages_after_each_other_read_the_range_at_one_revision() {
+    let store = twenty_five();
+    let expected = store.get(Get::prefix("k1").keys_only()).unwrap();
+    for size in [1, 3, 10, 11, usize::MAX] {
+        let (mut next, mut seen) =
+            (Some(Page::new(KeyRange::prefix("k1"), size).keys_only().at(26)), Vec::new());
+        while let Some(page) = next {
+            let response = store.page(page.clone()).unwrap();
+            assert_eq!((response.revision(), response.more()), (at(26), seen.len() + size.min(11) < 10));
+            assert_eq!(response.header(), store.status().unwrap().header());
+            next = page.after(&response);
+            seen.extend(response.kvs().to_vec());
+            put(&store, "k10a", "later");
+        }
+        assert_eq!(seen, expected.kvs());
+    }
+}
+
+#[test]
+fn page_of_an_unreadable_revision_is_refused() {
+    let store = twenty_five();
+    store.compact(10).unwrap();
+    let page = |revision| store.page(Page::new("k00", 1).at(revision)).map(|page| page.kvs().len());
+    assert_eq!((page(10), page(0), page(-1)), (Ok(1), Ok(1), Ok(1)), "0 and below are the latest");
+    assert_eq!(page(9), Err(Error::Compacted { requested: at(9), compacted: Some(at(10)) }));
+    assert_eq!(page(27), Err(Error::FutureRevision { requested: at(27), current: at(26) }));
+    assert_eq!(store.page(Page::new("", 1)), Err(Error::EmptyKey));
+    store.close();
+    assert_eq!(page(10), Err(Error::Stopped));
 }

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use leasehold::{
-    Compare, CompareOp, Delete, Engine, EngineConfig, Error, Get, GetResponse, KeyRange, KeyValue, Put,
+    Compare, CompareOp, Delete, Engine, EngineConfig, Error, Get, GetResponse, KeyRange, KeyValue, Page, Put,
     Result, Timestamp, Txn, TxnOp,
 };
 
@@ -121,8 +121,9 @@ impl<'a> Trial<'a> {
             assert_eq!((keys_of(found.kvs()), found.more()), (first.to_vec(), more), "{:?}", self.meaning);
             assert_eq!(found.count(), inside.len() as i64, "{:?}: a limit changes no count", self.meaning);
             self.counts.add("page");
-            let (page, rest) = self.engine.page(&self.range, now, limit).expect("the revision is readable");
-            assert_eq!((keys_of(&page), rest), (first.to_vec(), more), "{:?} by pages", self.meaning);
+            let page = Page::new(self.range.clone(), limit).at(now);
+            let page = self.engine.page(&page).expect("the revision is readable");
+            assert_eq!((keys_of(page.kvs()), page.more()), (first.to_vec(), more), "{:?} by pages", self.meaning);
         }
     }
 

@@ -1,5 +1,7 @@
 use std::time::Duration;
 
+use bytes::Bytes;
+
 use crate::api::{ResponseHeader, Revision};
 
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
@@ -268,5 +270,30 @@ impl AlarmResponse {
     /// Creates a response of a backend, with the alarms that were listed, raised or ended (R-MNT-7).
     pub fn new(header: ResponseHeader, alarms: Vec<Alarm>) -> Self {
         Self { header, alarms }
+    }
+}
+
+/// A copy of a whole store as bytes: the answer to [`Client::snapshot`](crate::Client::snapshot).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotResponse {
+    pub(crate) header: ResponseHeader,
+    pub(crate) blob: Bytes,
+}
+
+impl SnapshotResponse {
+    /// Creates a response of a backend. The header has the revision of the copied state.
+    pub fn new(header: ResponseHeader, blob: impl Into<Bytes>) -> Self {
+        Self { header, blob: blob.into() }
+    }
+
+    /// Returns the header; its revision is the current one of the copied state.
+    pub fn header(&self) -> &ResponseHeader {
+        &self.header
+    }
+
+    /// Returns the bytes, in the format of the backend. [`StoreBuilder::load`](crate::StoreBuilder::load) reads those of a
+    /// [`Store`](crate::Store).
+    pub fn blob(&self) -> &Bytes {
+        &self.blob
     }
 }

@@ -11,6 +11,7 @@ mod key_value;
 mod lease;
 mod limits;
 mod maintenance;
+mod page;
 mod put;
 mod timestamp;
 mod txn;
@@ -30,8 +31,9 @@ pub use lease::{
 pub use limits::Limits;
 pub use maintenance::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
-    HashKvResponse, Status,
+    HashKvResponse, SnapshotResponse, Status,
 };
+pub use page::{Page, PageResponse};
 pub use put::{Put, PutResponse};
 pub use timestamp::Timestamp;
 pub use txn::{Compare, CompareOp, CompareOperand, Txn, TxnOp, TxnOpResponse, TxnResponse};

@@ -14,15 +14,26 @@ use super::watch_stream::WatchStream;
 use super::watcher::Watcher;
 use crate::Result;
 use crate::api::{
-    Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant, GrantResponse, IntoBytes,
-    KeepAliveResponse, LeaseId, LeasesResponse, Put, PutResponse, RevokeResponse, TimeToLiveResponse,
-    Timestamp, Txn, TxnResponse, Watch,
+    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant,
+    GrantResponse, HashKvResponse, IntoBytes, KeepAliveResponse, LeaseId, LeasesResponse, Page, PageResponse,
+    Put, PutResponse, Revision, RevokeResponse, SnapshotResponse, Status, TimeToLiveResponse, Timestamp, Txn,
+    TxnResponse, Watch,
 };
 
 /// A handle to whatever answers as a store does: see [`Backend`].
 ///
 /// It takes the requests about keys and leases that [`Store`](crate::Store) takes, and gives a [`Call`] where that gives the
 /// answer. Code written against it runs unchanged in front of a store and in a simulation.
+///
+/// These methods of a store have no request, so a client has none of them:
+///
+/// | [`Store`](crate::Store) | reason | instead |
+/// |---|---|---|
+/// | [`events`](crate::Store::events) | a list of unbounded length, which etcd has no request for | [`watch`](Self::watch) from the revision |
+/// | [`waiters`](crate::Store::waiters) | reads labels that the store keeps with its own watches; no request carries them | |
+/// | [`expire`](crate::Store::expire) | ends a lease without a request, for tests | [`revoke`](Self::revoke) |
+/// | [`range_pages`](crate::Store::range_pages) | an iterator that blocks | [`page`](Self::page) |
+/// | [`save`](crate::Store::save) | writes without the whole copy in memory | [`snapshot`](Self::snapshot) |
 ///
 /// ```
 /// use leasehold::{Client, Store};
@@ -112,6 +123,35 @@ impl Client {
 
         /// Lists the leases, as [`Store::leases`](crate::Store::leases).
         leases() -> LeasesResponse, Request::Leases, Response::Leases(answer) => answer;
+
+        /// Reads the numbers of what the store holds, as [`Store::status`](crate::Store::status). In a namespace too they are those
+        /// of the whole store.
+        status() -> Status, Request::Status, Response::Status(answer) => answer;
+
+        /// Hashes what is held up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). In a namespace too the hash is of the
+        /// whole store.
+        hash_kv(revision: Revision) -> HashKvResponse, Request::HashKv(revision.into()), Response::HashKv(answer) => answer;
+
+        /// Lists, raises or ends alarms, as [`Store::alarm`](crate::Store::alarm).
+        alarm(request: AlarmRequest) -> AlarmResponse, Request::Alarm(request.into()), Response::Alarm(answer) => answer;
+
+        /// Reads one page of a long range, as [`Store::page`](crate::Store::page). [`Page`] has an example that reads all pages.
+        page(page: Page) -> PageResponse, Request::Page(page.into()), Response::Page(answer) => answer;
+
+        /// Copies the store into memory, as [`Store::save`](crate::Store::save) writes it. In a namespace too the copy is of the whole
+        /// store.
+        ///
+        /// ```
+        /// use leasehold::Store;
+        ///
+        /// let client = Store::new().client();
+        /// client.put(("config/mode", "blue")).wait()?;
+        /// let copy = client.snapshot().wait()?;
+        /// let loaded = Store::builder().load(&copy.blob()[..])?;
+        /// assert_eq!(loaded.get("config/mode")?, client.get("config/mode").wait()?);
+        /// # Ok::<(), Box<dyn std::error::Error>>(())
+        /// ```
+        snapshot() -> SnapshotResponse, Request::Snapshot, Response::Snapshot(answer) => answer;
     }
 
     /// Grants a lease, as [`Store::grant`](crate::Store::grant). A [standing](Grant::standing) one is renewed by this client from

@@ -4,8 +4,9 @@ use bytes::Bytes;
 
 use super::request::{Request, Response};
 use crate::api::{
-    Compare, Delete, DeleteResponse, Event, Events, Get, GetResponse, KeyRange, KeyValue, KeyValues, Put,
-    PutResponse, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchResponse, WatchResponseKind,
+    Compare, Delete, DeleteResponse, Event, Events, Get, GetResponse, KeyRange, KeyValue, KeyValues, Page,
+    PageResponse, Put, PutResponse, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchResponse,
+    WatchResponseKind,
 };
 
 /// The prefix; empty for the whole key space.
@@ -28,6 +29,7 @@ impl Namespace {
             Request::Put(put) => Request::Put(self.put(put)),
             Request::Delete(delete) => Request::Delete(self.delete(delete)),
             Request::Txn(txn) => Request::Txn(self.txn(txn)),
+            Request::Page(page) => Request::Page(Page { range: self.range(&page.range), ..page }),
             keyless => keyless,
         }
     }
@@ -38,6 +40,7 @@ impl Namespace {
             Response::Put(put) => Response::Put(self.put_response(put)),
             Response::Delete(delete) => Response::Delete(self.delete_response(delete)),
             Response::Txn(txn) => Response::Txn(self.txn_response(txn)),
+            Response::Page(page) => Response::Page(PageResponse { kvs: self.strip_all(&page.kvs), ..page }),
             Response::TimeToLive(mut lease) => {
                 // A lease may have keys outside.
                 lease.keys =

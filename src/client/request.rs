@@ -1,11 +1,10 @@
 use crate::api::{
-    Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant, GrantResponse,
-    KeepAliveResponse, LeaseId, LeasesResponse, Put, PutResponse, RevokeResponse, TimeToLiveResponse, Txn,
-    TxnResponse,
+    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant,
+    GrantResponse, HashKvResponse, KeepAliveResponse, LeaseId, LeasesResponse, Page, PageResponse, Put,
+    PutResponse, Revision, RevokeResponse, SnapshotResponse, Status, TimeToLiveResponse, Txn, TxnResponse,
 };
 
-/// What a [`Backend`](crate::Backend) can be asked. Each variant is what the [`Client`](crate::Client) method of its name
-/// sends.
+/// A request to a [`Backend`](crate::Backend). Each variant is sent by the [`Client`](crate::Client) method of its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -35,6 +34,16 @@ pub enum Request {
     },
     /// Lists the leases.
     Leases,
+    /// Reads the numbers of what the store holds.
+    Status,
+    /// Hashes what is held up to a revision; 0 and below mean the current one.
+    HashKv(Revision),
+    /// Lists, raises or ends alarms.
+    Alarm(AlarmRequest),
+    /// Reads a page of a range.
+    Page(Page),
+    /// Copies the whole store.
+    Snapshot,
 }
 
 /// The answer to a [`Request`], in the variant of its name.
@@ -61,4 +70,14 @@ pub enum Response {
     TimeToLive(TimeToLiveResponse),
     /// To [`Request::Leases`].
     Leases(LeasesResponse),
+    /// To [`Request::Status`].
+    Status(Status),
+    /// To [`Request::HashKv`].
+    HashKv(HashKvResponse),
+    /// To [`Request::Alarm`].
+    Alarm(AlarmResponse),
+    /// To [`Request::Page`].
+    Page(PageResponse),
+    /// To [`Request::Snapshot`].
+    Snapshot(SnapshotResponse),
 }

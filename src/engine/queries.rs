@@ -3,11 +3,11 @@
 use super::Engine;
 use super::lessor::LEASE_BYTES;
 use super::range::check_get;
-use crate::Result;
 use crate::api::{
-    Event, Get, GetResponse, HashKvResponse, KeyRange, KeyValue, LeaseId, LeasesResponse, Place, Revision,
+    Event, Get, GetResponse, HashKvResponse, LeaseId, LeasesResponse, Page, PageResponse, Place, Revision,
     Status, TimeToLiveResponse, Waiter,
 };
+use crate::{Error, Result};
 
 impl Engine {
     /// Reads keys (R-RNG-1 to R-RNG-11).
@@ -22,15 +22,23 @@ impl Engine {
         Ok(self.keys.read(get, at, self.header()))
     }
 
-    /// Reads up to `limit` pairs of a range in key order at a revision, and whether there are more. Unlike
-    /// [`get`](Self::get) it counts nothing, so its cost is that of the page.
+    /// Reads a page of a range in key order at one revision. Unlike [`get`](Self::get) it counts nothing, so its cost depends on
+    /// the page only.
     ///
     /// # Errors
     ///
-    /// [`FutureRevision`](crate::Error::FutureRevision), [`Compacted`](crate::Error::Compacted).
-    pub fn page(&self, range: &KeyRange, at: Revision, limit: usize) -> Result<(Vec<KeyValue>, bool)> {
-        self.keys.resolve(Some(at))?;
-        Ok(self.keys.page(range, at, limit))
+    /// In this order: [`EmptyKey`](Error::EmptyKey), [`FutureRevision`](Error::FutureRevision),
+    /// [`Compacted`](Error::Compacted).
+    pub fn page(&self, page: &Page) -> Result<PageResponse> {
+        if page.range.start().is_empty() {
+            return Err(Error::EmptyKey);
+        }
+        let revision = self.keys.resolve(page.revision)?.unwrap_or_else(|| self.keys.current());
+        let (mut kvs, more) = self.keys.page(&page.range, revision, page.limit);
+        if page.keys_only {
+            kvs.iter_mut().for_each(|kv| *kv = kv.without_value());
+        }
+        Ok(PageResponse { header: self.header(), revision, kvs, more })
     }
 
     /// What happened to keys from a revision on, in order: by revision, then as executed. It is empty if `from` is in

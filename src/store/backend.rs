@@ -79,6 +79,11 @@ impl Store {
             Request::KeepAlive(id) => Response::KeepAlive(self.keep_alive(id)?),
             Request::TimeToLive { id, keys } => Response::TimeToLive(self.time_to_live(id, keys)?),
             Request::Leases => Response::Leases(self.leases()?),
+            Request::Status => Response::Status(self.status()?),
+            Request::HashKv(revision) => Response::HashKv(self.hash_kv(revision)?),
+            Request::Alarm(alarm) => Response::Alarm(self.alarm(alarm)?),
+            Request::Page(page) => Response::Page(self.page(page)?),
+            Request::Snapshot => Response::Snapshot(self.snapshot()?),
         })
     }
 

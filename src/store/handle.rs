@@ -11,9 +11,9 @@ use super::shell::{Shell, Time};
 use crate::Result;
 use crate::api::{
     AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse,
-    Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse,
-    Put, PutResponse, Revision, RevokeResponse, Status, TimeToLiveResponse, Timestamp, Txn, TxnResponse,
-    Waiter, Watch,
+    Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyValue, LeaseId, LeasesResponse, Page,
+    PageResponse, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SnapshotResponse, Status,
+    TimeToLiveResponse, Timestamp, Txn, TxnResponse, Waiter, Watch,
 };
 use crate::client::{Client, Watcher};
 use crate::engine::{Diagnostics, Engine};
@@ -99,8 +99,21 @@ impl Store {
         RangePages::new(self.clone(), get.into(), page_size)
     }
 
-    pub(super) fn page(&self, range: &KeyRange, at: Revision, limit: usize) -> Result<(Vec<KeyValue>, bool)> {
-        self.shell.read(|engine| engine.page(range, at, limit))
+    /// Reads one page of a long range. [`range_pages`](Self::range_pages) is an iterator over all of them.
+    ///
+    /// # Errors
+    ///
+    /// [`EmptyKey`](crate::Error::EmptyKey), [`FutureRevision`](crate::Error::FutureRevision),
+    /// [`Compacted`](crate::Error::Compacted), [`Stopped`](crate::Error::Stopped).
+    pub fn page(&self, page: Page) -> Result<PageResponse> {
+        let keys_only = page.keys_only;
+        let page = Page { keys_only: false, ..page };
+        let mut response = self.shell.read(|engine| engine.page(&page))?;
+        if keys_only {
+            // Copying the keys needs no lock.
+            response.kvs.iter_mut().for_each(|kv| *kv = kv.without_value());
+        }
+        Ok(response)
     }
 
     /// Gives a key a value.
@@ -401,6 +414,15 @@ impl Store {
     pub fn save(&self, mut into: impl Write) -> std::result::Result<Saved, SaveError> {
         let snapshot = self.shell.read_now(Engine::snapshot)?;
         Ok(write_snapshot(snapshot, &mut into)?)
+    }
+
+    /// Saves the current state into memory, with a header of its revision.
+    pub(super) fn snapshot(&self) -> Result<SnapshotResponse> {
+        let (snapshot, status) = self.shell.read_now(|engine| (engine.snapshot(), engine.status()))?;
+        let mut blob = Vec::new();
+        let saved = write_snapshot(snapshot, &mut blob).expect("a `Vec` accepts every write");
+        let header = ResponseHeader { revision: saved.revision(), ..status.header };
+        Ok(SnapshotResponse { header, blob: blob.into() })
     }
 
     /// Closes the store for all its handles: what it holds is freed, and every later call fails with

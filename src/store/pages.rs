@@ -1,7 +1,7 @@
 use std::iter::FusedIterator;
 
 use super::handle::Store;
-use crate::api::{Get, KeyRange, KeyValue, Revision, SortOrder, SortTarget};
+use crate::api::{Get, KeyRange, KeyValue, Page, Revision, SortOrder, SortTarget};
 use crate::{Error, Result};
 
 /// The pages of a long read, as [`Store::range_pages`] gives them.
@@ -13,11 +13,10 @@ pub struct RangePages {
     store: Store,
     revision: Revision,
     page_size: usize,
-    keys_only: bool,
     /// How many pairs the limit still lets through.
     left: usize,
-    /// What is still to be read.
-    rest: Option<KeyRange>,
+    /// The request for the next page.
+    next: Option<Page>,
 }
 
 impl RangePages {
@@ -30,13 +29,14 @@ impl RangePages {
         if get.revision_bounds() != [0; 4] {
             return Err(Error::PagesUnfiltered);
         }
+        let revision = get.revision.filter(|at| at.get() > 0).unwrap_or_else(|| first.header().revision());
+        let page = Page { keys_only: get.keys_only, ..Page::new(get.range, page_size).at(revision) };
         Ok(Self {
             store,
-            revision: get.revision.filter(|at| at.get() > 0).unwrap_or_else(|| first.header().revision()),
-            page_size: page_size.max(1),
-            keys_only: get.keys_only,
+            revision,
+            page_size: page.limit,
             left: usize::try_from(get.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX),
-            rest: Some(get.range).filter(|_| !get.count_only),
+            next: Some(page).filter(|_| !get.count_only),
         })
     }
 
@@ -50,22 +50,16 @@ impl Iterator for RangePages {
     type Item = Result<Vec<KeyValue>>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let range = self.rest.take()?;
-        let size = self.page_size.min(self.left);
-        let (mut kvs, more) = match self.store.page(&range, self.revision, size) {
-            Ok(page) => page,
+        let page = Page { limit: self.page_size.min(self.left), ..self.next.take()? };
+        let response = match self.store.page(page.clone()) {
+            Ok(response) => response,
             Err(error) => return Some(Err(error)),
         };
-        let last = kvs.last()?;
-        self.left -= kvs.len();
-        if more && self.left > 0 {
-            let after_last = [last.key(), b"\0"].concat();
-            self.rest = Some(KeyRange::from_wire(after_last, range.range_end()));
+        self.left -= response.kvs.len();
+        if self.left > 0 {
+            self.next = page.after(&response);
         }
-        if self.keys_only {
-            kvs = kvs.iter().map(KeyValue::without_value).collect();
-        }
-        Some(Ok(kvs))
+        Some(Ok(response.kvs)).filter(|page| page.as_ref().is_ok_and(|kvs| !kvs.is_empty()))
     }
 }
 
