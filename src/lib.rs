@@ -237,6 +237,7 @@ pub use api::{
     Waiter, Watch, WatchId, WatchRequest, WatchResponse,
 };
 pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
+pub use client::RequestKind;
 pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
 #[cfg(planted_bugs)]
 #[doc(hidden)]

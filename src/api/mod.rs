@@ -1,6 +1,7 @@
 //! The vocabulary: requests, responses and records, with etcd's names. No behaviour beyond construction.
 
 mod delete;
+mod display;
 mod encoded_len;
 mod get;
 mod header;

@@ -18,7 +18,7 @@ pub use backend::Backend;
 pub use call::Call;
 pub use handle::Client;
 pub use inbox::Inbox;
-pub use request::{Request, Response};
+pub use request::{Request, RequestKind, Response};
 pub use ticket::Ticket;
 pub use watch_stream::WatchStream;
 pub use watcher::{Responses, Watcher};

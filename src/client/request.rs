@@ -1,10 +1,28 @@
+use std::collections::VecDeque;
+use std::fmt;
+
 use crate::api::{
-    AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Get, GetResponse, Grant,
-    GrantResponse, HashKvResponse, KeepAliveResponse, LeaseId, LeasesResponse, Page, PageResponse, Put,
-    PutResponse, Revision, RevokeResponse, SnapshotResponse, Status, TimeToLiveResponse, Txn, TxnResponse,
+    AlarmAction, AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Get,
+    GetResponse, Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyRange, LeaseId, LeasesResponse,
+    Page, PageResponse, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SnapshotResponse, Status,
+    TimeToLiveResponse, Txn, TxnOp, TxnResponse,
 };
 
 /// A request to a [`Backend`](crate::Backend). Each variant is sent by the [`Client`](crate::Client) method of its name.
+///
+/// A backend reads the request through the getters of its parts, which are named as etcd's fields with `get_`, and as in
+/// [`std::process::Command`]. `Display` is one line for a log.
+///
+/// ```
+/// use leasehold::{KeyRange, Put, Request, RequestKind};
+///
+/// let request = Request::Put(Put::new("config/mode", "blue").lease(10));
+/// assert_eq!(request.to_string(), r#"put "config/mode" = "blue" lease a"#);
+/// assert_eq!((request.kind(), request.is_write()), (RequestKind::Put, true));
+/// assert_eq!(request.ranges(), [KeyRange::key("config/mode")]);
+/// let Request::Put(put) = request else { unreachable!() };
+/// assert_eq!((&put.get_key()[..], put.get_lease().get()), (&b"config/mode"[..], 10));
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Request {
@@ -80,4 +98,245 @@ pub enum Response {
     Page(PageResponse),
     /// To [`Request::Snapshot`].
     Snapshot(SnapshotResponse),
+}
+
+/// The kind of a [`Request`] and of its [`Response`]. `Display` is the name of the [`Client`](crate::Client) method.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum RequestKind {
+    /// [`Request::Get`].
+    Get,
+    /// [`Request::Put`].
+    Put,
+    /// [`Request::Delete`].
+    Delete,
+    /// [`Request::Txn`].
+    Txn,
+    /// [`Request::Compact`].
+    Compact,
+    /// [`Request::Grant`].
+    Grant,
+    /// [`Request::Revoke`].
+    Revoke,
+    /// [`Request::KeepAlive`].
+    KeepAlive,
+    /// [`Request::TimeToLive`].
+    TimeToLive,
+    /// [`Request::Leases`].
+    Leases,
+    /// [`Request::Status`].
+    Status,
+    /// [`Request::HashKv`].
+    HashKv,
+    /// [`Request::Alarm`].
+    Alarm,
+    /// [`Request::Page`].
+    Page,
+    /// [`Request::Snapshot`].
+    Snapshot,
+}
+
+impl Request {
+    /// Returns the kind of the request.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Get(_) => RequestKind::Get,
+            Self::Put(_) => RequestKind::Put,
+            Self::Delete(_) => RequestKind::Delete,
+            Self::Txn(_) => RequestKind::Txn,
+            Self::Compact(_) => RequestKind::Compact,
+            Self::Grant(_) => RequestKind::Grant,
+            Self::Revoke(_) => RequestKind::Revoke,
+            Self::KeepAlive(_) => RequestKind::KeepAlive,
+            Self::TimeToLive { .. } => RequestKind::TimeToLive,
+            Self::Leases => RequestKind::Leases,
+            Self::Status => RequestKind::Status,
+            Self::HashKv(_) => RequestKind::HashKv,
+            Self::Alarm(_) => RequestKind::Alarm,
+            Self::Page(_) => RequestKind::Page,
+            Self::Snapshot => RequestKind::Snapshot,
+        }
+    }
+
+    /// Returns whether the request may change the store: keys, leases and their deadlines, history, alarms. A txn may if one of
+    /// its operations, nested ones included, does.
+    pub fn is_write(&self) -> bool {
+        match self {
+            Self::Get(_)
+            | Self::TimeToLive { .. }
+            | Self::Leases
+            | Self::Status
+            | Self::HashKv(_)
+            | Self::Page(_)
+            | Self::Snapshot => false,
+            Self::Put(_)
+            | Self::Delete(_)
+            | Self::Compact(_)
+            | Self::Grant(_)
+            | Self::Revoke(_)
+            | Self::KeepAlive(_) => true,
+            Self::Txn(txn) => {
+                let mut is_write = false;
+                visit(txn, |part| is_write |= part.is_write());
+                is_write
+            }
+            Self::Alarm(alarm) => alarm.action != AlarmAction::Get,
+        }
+    }
+
+    /// Returns the keys and ranges that the request names: those that it reads, compares, puts and deletes. For a txn, they are in the
+    /// order of its compares, its operations in either case, and then those of nested txns.
+    ///
+    /// A [`Revoke`](Self::Revoke) deletes the keys of its lease, which it does not name.
+    pub fn ranges(&self) -> Vec<KeyRange> {
+        match self {
+            Self::Get(get) => vec![get.range.clone()],
+            Self::Page(page) => vec![page.range.clone()],
+            Self::Txn(txn) => {
+                let mut ranges = Vec::new();
+                visit(txn, |part| ranges.extend(part.range()));
+                ranges
+            }
+            _ => self.written_ranges(),
+        }
+    }
+
+    /// Returns the keys and ranges that the request may put or delete, in the order of [`ranges`](Self::ranges).
+    pub fn written_ranges(&self) -> Vec<KeyRange> {
+        match self {
+            Self::Put(put) => vec![KeyRange::key(&put.key)],
+            Self::Delete(delete) => vec![delete.range.clone()],
+            Self::Txn(txn) => {
+                let mut ranges = Vec::new();
+                visit(txn, |part| ranges.extend(Some(part).filter(Part::is_write).and_then(Part::range)));
+                ranges
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A compare or an operation of a txn.
+enum Part<'a> {
+    Compare(&'a KeyRange),
+    Op(&'a TxnOp),
+}
+
+impl Part<'_> {
+    fn is_write(&self) -> bool {
+        matches!(self, Part::Op(TxnOp::Put(_) | TxnOp::Delete(_)))
+    }
+
+    fn range(self) -> Option<KeyRange> {
+        match self {
+            Part::Compare(range) => Some(range.clone()),
+            Part::Op(TxnOp::Get(get)) => Some(get.range.clone()),
+            Part::Op(TxnOp::Put(put)) => Some(KeyRange::key(&put.key)),
+            Part::Op(TxnOp::Delete(delete)) => Some(delete.range.clone()),
+            Part::Op(TxnOp::Txn(_) | TxnOp::Unset) => None,
+        }
+    }
+}
+
+/// Calls `see` with the parts of a txn, then with those of the txns inside it.
+fn visit<'a>(txn: &'a Txn, mut see: impl FnMut(Part<'a>)) {
+    // A list of txns, since recursion could overflow the stack.
+    let mut txns = VecDeque::from([txn]);
+    while let Some(txn) = txns.pop_front() {
+        txn.compare.iter().for_each(|compare| see(Part::Compare(&compare.range)));
+        for op in txn.success.iter().chain(&txn.failure) {
+            see(Part::Op(op));
+            if let TxnOp::Txn(nested) = op {
+                txns.push_back(nested);
+            }
+        }
+    }
+}
+
+/// One line, for logs: the kind and what the request asks for. Long keys, values and lists are shortened.
+impl fmt::Display for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Get(get) => get.fmt(f),
+            Self::Put(put) => put.fmt(f),
+            Self::Delete(delete) => delete.fmt(f),
+            Self::Txn(txn) => txn.fmt(f),
+            Self::Compact(compact) => compact.fmt(f),
+            Self::Grant(grant) => grant.fmt(f),
+            Self::Revoke(id) => write!(f, "revoke {id:x}"),
+            Self::KeepAlive(id) => write!(f, "keep_alive {id:x}"),
+            Self::TimeToLive { id, keys: false } => write!(f, "time_to_live {id:x}"),
+            Self::TimeToLive { id, keys: true } => write!(f, "time_to_live {id:x} keys"),
+            Self::HashKv(revision) => write!(f, "hash_kv {revision}"),
+            Self::Alarm(alarm) => alarm.fmt(f),
+            Self::Page(page) => page.fmt(f),
+            Self::Leases | Self::Status | Self::Snapshot => self.kind().fmt(f),
+        }
+    }
+}
+
+impl Response {
+    /// Returns the kind of the request that this answers.
+    pub fn kind(&self) -> RequestKind {
+        match self {
+            Self::Get(_) => RequestKind::Get,
+            Self::Put(_) => RequestKind::Put,
+            Self::Delete(_) => RequestKind::Delete,
+            Self::Txn(_) => RequestKind::Txn,
+            Self::Compact(_) => RequestKind::Compact,
+            Self::Grant(_) => RequestKind::Grant,
+            Self::Revoke(_) => RequestKind::Revoke,
+            Self::KeepAlive(_) => RequestKind::KeepAlive,
+            Self::TimeToLive(_) => RequestKind::TimeToLive,
+            Self::Leases(_) => RequestKind::Leases,
+            Self::Status(_) => RequestKind::Status,
+            Self::HashKv(_) => RequestKind::HashKv,
+            Self::Alarm(_) => RequestKind::Alarm,
+            Self::Page(_) => RequestKind::Page,
+            Self::Snapshot(_) => RequestKind::Snapshot,
+        }
+    }
+
+    /// Returns the header.
+    pub fn header(&self) -> &ResponseHeader {
+        match self {
+            Self::Get(answer) => answer.header(),
+            Self::Put(answer) => answer.header(),
+            Self::Delete(answer) => answer.header(),
+            Self::Txn(answer) => answer.header(),
+            Self::Compact(answer) => answer.header(),
+            Self::Grant(answer) => answer.header(),
+            Self::Revoke(answer) => answer.header(),
+            Self::KeepAlive(answer) => answer.header(),
+            Self::TimeToLive(answer) => answer.header(),
+            Self::Leases(answer) => answer.header(),
+            Self::Status(answer) => answer.header(),
+            Self::HashKv(answer) => answer.header(),
+            Self::Alarm(answer) => answer.header(),
+            Self::Page(answer) => answer.header(),
+            Self::Snapshot(answer) => answer.header(),
+        }
+    }
+}
+
+impl fmt::Display for RequestKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::Delete => "delete",
+            Self::Txn => "txn",
+            Self::Compact => "compact",
+            Self::Grant => "grant",
+            Self::Revoke => "revoke",
+            Self::KeepAlive => "keep_alive",
+            Self::TimeToLive => "time_to_live",
+            Self::Leases => "leases",
+            Self::Status => "status",
+            Self::HashKv => "hash_kv",
+            Self::Alarm => "alarm",
+            Self::Page => "page",
+            Self::Snapshot => "snapshot",
+        })
+    }
 }

@@ -12,8 +12,8 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use leasehold::{
-    Backend, Call, Client, Error, Inbox, Lag, LeaseId, ManualClock, Request, Response, Result, Store,
-    Timestamp, WatchId, WatchRequest,
+    Backend, Call, Client, Error, Inbox, KeyRange, Lag, LeaseId, ManualClock, Request, Response, Result,
+    Store, Timestamp, TxnOp, WatchId, WatchRequest,
 };
 
 use crate::seam_tools::Reply;
@@ -43,8 +43,8 @@ struct State {
     numbered: u64,
     taken: u64,
     woken: Vec<u64>,
-    /// The calls that failed, of those that give a key back.
-    failed: Vec<String>,
+    /// The keys that calls were to delete or read which failed.
+    failed: Vec<KeyRange>,
 }
 
 /// What becomes of calls: one in so many each, and none if that is 0.
@@ -66,6 +66,10 @@ struct UnderWay {
 enum Stage {
     Made(Request),
     Applied(Result<Response>),
+}
+
+fn is_delete(operation: &TxnOp) -> bool {
+    matches!(operation, TxnOp::Delete(_))
 }
 
 /// What comes next.
@@ -139,8 +143,8 @@ impl Stepped {
 
     /// Whether a call has failed by which that key was to be given back.
     pub(crate) fn has_kept(&self, key: &[u8]) -> bool {
-        let key = format!("\"{}\"", key.escape_ascii());
-        self.with(|state| state.failed.iter().any(|call| call.contains(&key)))
+        let key = KeyRange::key(key);
+        self.with(|state| state.failed.contains(&key))
     }
 
     /// How many steps were taken so far.
@@ -230,10 +234,10 @@ impl State {
 
     /// A key is given back by a txn that deletes it, and looked for before that if nobody knows whether it is there.
     fn note_failure(&mut self, request: &Request) {
-        // What a request asks for, only that tells.
-        let shown = format!("{request:?}");
-        if matches!(request, Request::Get(_)) || shown.contains("Delete") {
-            self.failed.push(shown);
+        let is_look = matches!(request, Request::Get(_));
+        let is_release = matches!(request, Request::Txn(txn) if txn.get_success().iter().any(is_delete));
+        if is_look || is_release {
+            self.failed.extend(request.ranges());
         }
     }
 
