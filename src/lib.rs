@@ -237,8 +237,8 @@ pub use api::{
     Waiter, Watch, WatchId, WatchRequest, WatchResponse,
 };
 pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
-pub use client::RequestKind;
 pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
+pub use client::{InboxId, RequestKind};
 #[cfg(planted_bugs)]
 #[doc(hidden)]
 pub use engine::planted;

@@ -315,3 +315,19 @@ fn stream_that_receives_again_makes_no_further_request() {
     }
     assert_eq!(post.with(|held| held.inboxes.len()), requests);
 }
+
+/// Ids are unique among threads, and ids of dropped inboxes are not used again.
+#[test]
+fn id_of_an_inbox_is_unique() {
+    let ids = || (0..1000).map(|_| Inbox::new().id()).collect::<Vec<_>>();
+    let mut all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(ids)).collect();
+        threads.into_iter().flat_map(|thread| thread.join().expect("no thread panics")).collect::<Vec<_>>()
+    });
+    let count = all.len();
+    all.sort();
+    all.dedup();
+    assert_eq!((count, all.len()), (4000, 4000));
+    let (first, second) = (Inbox::new(), Inbox::default());
+    assert!(first.id() < second.id(), "ids ascend in the order of creation");
+}

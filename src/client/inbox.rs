@@ -1,5 +1,6 @@
 use std::collections::VecDeque;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Wake, Waker};
 
@@ -23,9 +24,25 @@ use crate::sync::Mutex;
 /// stream is awaited, and notifies once that is so and something comes. The inbox's own mark of that is taken down before
 /// it pulls, so that what comes during the pull puts it up again.
 pub struct Inbox {
+    id: InboxId,
     stream: OnceLock<StreamId>,
     contents: Mutex<Contents>,
     token: OnceLock<(Sender<()>, Receiver<()>)>,
+}
+
+/// The identity of an [`Inbox`]: no other inbox of the process has it, before or after.
+///
+/// Ids ascend in the order of creation, so a map that is ordered by them is deterministic where the creation of inboxes is. They
+/// mean nothing else, and the number is not the same in another run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InboxId(u64);
+
+impl InboxId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        // Only the uniqueness of the number matters, so no ordering is needed.
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 struct Contents {
@@ -69,7 +86,25 @@ impl Inbox {
             notified_at: None,
             waker: None,
         };
-        Self { stream: OnceLock::new(), contents: Mutex::new(contents), token: OnceLock::new() }
+        Self {
+            id: InboxId::next(),
+            stream: OnceLock::new(),
+            contents: Mutex::new(contents),
+            token: OnceLock::new(),
+        }
+    }
+
+    /// Returns the id of this inbox, for a backend that keeps a record for each inbox.
+    ///
+    /// ```
+    /// use leasehold::Inbox;
+    ///
+    /// let (one, other) = (Inbox::new(), Inbox::new());
+    /// assert_eq!(one.id(), one.id());
+    /// assert_ne!(one.id(), other.id());
+    /// ```
+    pub fn id(&self) -> InboxId {
+        self.id
     }
 
     /// Where a backend over an [`Engine`](crate::Engine) notes which of its streams this is.

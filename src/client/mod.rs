@@ -17,7 +17,7 @@ mod watcher;
 pub use backend::Backend;
 pub use call::Call;
 pub use handle::Client;
-pub use inbox::Inbox;
+pub use inbox::{Inbox, InboxId};
 pub use request::{Request, RequestKind, Response};
 pub use ticket::Ticket;
 pub use watch_stream::WatchStream;

@@ -1,7 +1,7 @@
 //! A backend that answers from another thread: a store behind a channel. A call is pending until the thread comes to it, and
 //! watch events and timers are pushed into the inboxes, in the order in which the store decided them.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, Weak};
@@ -10,8 +10,8 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use leasehold::{
-    Backend, Call, Delivery, Error, Inbox, LeaseId, ManualClock, Request, Response, Result, Store, Timestamp,
-    WatchRequest,
+    Backend, Call, Delivery, Error, Inbox, InboxId, LeaseId, ManualClock, Request, Response, Result, Store,
+    Timestamp, WatchRequest,
 };
 
 use crate::seam_tools::Reply;
@@ -29,8 +29,7 @@ enum Message {
     Call(Box<Request>, Reply),
     Watch(Vec<WatchRequest>, Arc<Inbox>),
     Timer(Option<Timestamp>, Arc<Inbox>),
-    /// The inbox at this address.
-    Cancel(usize),
+    Cancel(InboxId),
     Detach(Pin<Box<dyn Future<Output = ()> + Send>>),
     /// A detached task can go on.
     Poll(Arc<Task>),
@@ -51,7 +50,7 @@ impl Remote {
         let far = Arc::new(far);
         let clock = ManualClock::new();
         let store = Store::builder().clock(clock.clone()).build();
-        let (inboxes, held) = (Vec::new(), None);
+        let (inboxes, held) = (BTreeMap::new(), None);
         let end = FarEnd { store: store.clone(), clock, far: Arc::downgrade(&far), inboxes, held };
         // The thread ends with the last handle to it.
         Builder::new().spawn(move || end.run(&messages)).expect("a thread can be started");
@@ -114,10 +113,6 @@ fn wake(waker: Option<Waker>) {
     waker.into_iter().for_each(Waker::wake);
 }
 
-fn address(inbox: &Inbox) -> usize {
-    std::ptr::from_ref(inbox).addr()
-}
-
 impl Backend for Remote {
     /// Everything is pushed.
     fn pull(&self, _: &Inbox) {}
@@ -141,7 +136,7 @@ impl Backend for Remote {
     }
 
     fn cancel(&self, inbox: &Inbox) {
-        self.send(Message::Cancel(address(inbox)));
+        self.send(Message::Cancel(inbox.id()));
     }
 
     fn now(&self) -> Timestamp {
@@ -168,8 +163,8 @@ struct FarEnd {
     store: Store,
     clock: ManualClock,
     far: Weak<Sender<Message>>,
-    /// The far inbox of each near one, in the order in which they came.
-    inboxes: Vec<(Arc<Inbox>, Arc<Inbox>)>,
+    /// The far inbox of each near one, in the order in which they were made.
+    inboxes: BTreeMap<InboxId, (Arc<Inbox>, Arc<Inbox>)>,
     /// The calls that are kept from being answered, if they are.
     held: Option<VecDeque<(Request, Reply)>>,
 }
@@ -206,8 +201,8 @@ impl FarEnd {
                 self.store.timer(at, &far);
             }
             Message::Cancel(inbox) => {
-                if let Some(at) = self.inboxes.iter().position(|(near, _)| address(near) == inbox) {
-                    self.store.cancel(&self.inboxes.remove(at).1);
+                if let Some((_, far)) = self.inboxes.remove(&inbox) {
+                    self.store.cancel(&far);
                 }
             }
             Message::Detach(task) => poll(&Arc::new(Task::new(task, self.far.clone()))),
@@ -235,18 +230,14 @@ impl FarEnd {
 
     /// The stream at the store that stands for a near inbox.
     fn far_inbox(&mut self, near: Arc<Inbox>) -> Arc<Inbox> {
-        if let Some((_, far)) = self.inboxes.iter().find(|(known, _)| Arc::ptr_eq(known, &near)) {
-            return Arc::clone(far);
-        }
-        let far = Arc::new(Inbox::new());
-        self.inboxes.push((near, Arc::clone(&far)));
-        far
+        let (_, far) = self.inboxes.entry(near.id()).or_insert_with(|| (near, Arc::new(Inbox::new())));
+        Arc::clone(far)
     }
 
     /// Moves what the store has for its inboxes into those it stands for. Nobody else changes the store.
     fn push_all(&mut self) {
         let now = Store::now(&self.store);
-        for (near, far) in &self.inboxes {
+        for (near, far) in self.inboxes.values() {
             loop {
                 self.store.pull(far);
                 let mut deliveries: VecDeque<Delivery> = VecDeque::new();
@@ -264,7 +255,7 @@ impl FarEnd {
 
     fn stop(&mut self) {
         self.store.close();
-        for (near, _) in std::mem::take(&mut self.inboxes) {
+        for (near, _) in std::mem::take(&mut self.inboxes).into_values() {
             wake(near.close());
         }
         let held = self.held.take().unwrap_or_default();
