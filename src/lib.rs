@@ -238,7 +238,7 @@ pub use api::{
 };
 pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
 pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
-pub use client::{InboxId, RequestKind};
+pub use client::{InboxId, RequestKind, Requested, WatchResumer};
 #[cfg(planted_bugs)]
 #[doc(hidden)]
 pub use engine::planted;

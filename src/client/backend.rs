@@ -23,6 +23,7 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// - No user's code runs while the backend holds a lock that its own methods take: wakers are called, and what users own
 ///   is dropped, after it is released; and of several wakers each is called, even if one panics.
 /// - After [`cancel`](Self::cancel) nothing more is delivered.
+/// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::WatchResumer) carries a stream over to the next one.
 /// - Renewing a lease is the client's own act: a backend renews the leases it was [asked to](Self::renew), for as long as the
 ///   process that asked is alive, and no request that is lost can begin or keep up a renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after

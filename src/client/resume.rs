@@ -1,0 +1,459 @@
+//! Resuming the watchers of a stream, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use crate::api::{
+    Delivery, Event, KeyValue, LeaseId, ResponseHeader, Revision, Watch, WatchId, WatchRequest,
+    WatchResponse, WatchResponseKind,
+};
+
+/// Carries a watch stream over lost connections, so that its receiver sees one stream: each event once, in order, without a
+/// gap.
+///
+/// A [`Backend`](crate::Backend) over a network keeps one resumer for each [`Inbox`](crate::Inbox) and does the I/O itself:
+///
+/// - It passes each request through [`request`](Self::request), and each delivery through [`receive`](Self::receive).
+/// - When the connection is lost, it calls [`cut`](Self::cut) and drops what is in flight, in both directions.
+/// - When there is a connection, also the first one, it calls [`resume`](Self::resume) and sends the returned requests on a new
+///   stream before any other request.
+///
+/// # What is resumed
+///
+/// A watcher is created again, with the same id, from the first revision that its receiver may lack. That is the revision after
+/// its last event or progress notification. Before either, it is the start revision, or without one the revision after its
+/// [creation](WatchResponse::created).
+///
+/// The response to the second creation is not delivered. A response that was cut between two [pieces](WatchResponse::fragment)
+/// continues where it was cut. If the next revision was compacted during the cut, the compaction is delivered.
+///
+/// Unanswered requests are sent again in their order, and requests for progress as one, after the others. A watcher that is
+/// cancelled without a connection is not created again: the cancellation is answered at once, with the newest header that was
+/// received.
+///
+/// # Limits
+///
+/// - An etcd that reads the header of a creation late (R-WCH-5) may have events before the header's revision. A cut before they
+///   are received loses them, unless the watcher has a start revision.
+/// - A resumed watcher that has received everything starts after the store's current revision. A request for progress is then
+///   not answered before the store's next revision (R-WCH-21).
+/// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
+///
+/// ```
+/// use leasehold::{Delivery, ResponseHeader, Watch, WatchRequest, WatchResponse, WatchResumer};
+///
+/// let mut resumer = WatchResumer::new();
+/// let create = WatchRequest::Create(Watch::key("config/mode"));
+/// let _kept = resumer.request(create.clone());
+/// assert_eq!(resumer.resume(), [create]);
+///
+/// let created = Delivery::Watch(WatchResponse::new_created(0, ResponseHeader::new(1, 1, 7, 1)));
+/// assert_eq!(resumer.receive(created.clone()), Some(created.clone()));
+///
+/// // The connection is lost, and there is another one.
+/// assert_eq!(resumer.cut(), []);
+/// assert_eq!(resumer.resume(), [WatchRequest::Create(Watch::key("config/mode").from(8))]);
+/// assert_eq!(resumer.receive(created), None, "the receiver knows its watcher");
+/// ```
+#[derive(Clone, Debug)]
+pub struct WatchResumer {
+    is_connected: bool,
+    /// The watchers that were created and not cancelled.
+    watchers: BTreeMap<WatchId, Watcher>,
+    /// The watchers whose second creation on this connection is not answered, in the order of the requests.
+    resuming: VecDeque<WatchId>,
+    /// The unanswered requests, in order. The front is not a cancellation that the server ignores.
+    pending: VecDeque<Pending>,
+    /// How many of them are creations.
+    pending_creates: usize,
+    /// The explicit ids of unanswered creations that were sent on this connection, each with the number of creations.
+    claimed: BTreeMap<WatchId, usize>,
+    /// The leases whose ends are awaited.
+    leases: BTreeSet<LeaseId>,
+    /// How many requests for progress are not answered.
+    progress_requests: u64,
+    /// The next id of the counter of automatic ids, as an uncut stream has it (R-WCH-3).
+    next_auto: i64,
+    /// The next automatic id to assign on this connection. `None` if the server's own counter equals that of an uncut stream.
+    next_assigned: Option<i64>,
+    /// The header of the newest revision that was received.
+    newest: ResponseHeader,
+}
+
+/// The next step of a backend after a [request](WatchResumer::request).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the backend sends the request, or delivers the answer"]
+pub enum Requested {
+    /// Send this request on the connection.
+    Send(WatchRequest),
+    /// Deliver this answer, which needs no connection.
+    Deliver(Delivery),
+    /// Do nothing: [`resume`](WatchResumer::resume) returns the request if it is still needed.
+    Kept,
+}
+
+#[derive(Clone, Debug)]
+enum Pending {
+    Create {
+        watch: Watch,
+        /// The id that was assigned to it for this connection.
+        assigned: Option<i64>,
+    },
+    Cancel(WatchId),
+}
+
+#[derive(Clone, Debug)]
+struct Watcher {
+    watch: Watch,
+    /// The first revision that is not completely delivered.
+    next: Revision,
+    /// The delivered events of that revision, which comes in pieces.
+    delivered: Vec<KeyValue>,
+    /// Those of them that are to come again on this connection.
+    repeated: VecDeque<KeyValue>,
+    /// The start revision on this connection. Earlier events were delivered already.
+    floor: Revision,
+    /// Whether its second creation on this connection is not answered.
+    is_resuming: bool,
+    /// Ended by a compaction. Its id is in use until it is cancelled (R-WCH-13), so it is created again all the same.
+    is_compacted: bool,
+}
+
+impl Watcher {
+    fn new(watch: Watch, created_at: Revision) -> Self {
+        let is_from_now = watch.start == Revision::new(0);
+        let next = if is_from_now { created_at.next() } else { watch.start };
+        Self {
+            watch,
+            next,
+            delivered: Vec::new(),
+            repeated: VecDeque::new(),
+            floor: Revision::new(0),
+            is_resuming: false,
+            is_compacted: false,
+        }
+    }
+
+    /// Returns whether an event was delivered before the cut.
+    fn has_seen(&mut self, kv: &KeyValue) -> bool {
+        if kv.mod_revision() != self.next {
+            return kv.mod_revision() < self.floor;
+        }
+        // A compaction may have dropped some of those that were delivered, but the order is the same.
+        let Some(place) = self.repeated.iter().position(|seen| seen == kv) else {
+            self.repeated.clear();
+            return false;
+        };
+        self.repeated.drain(..=place);
+        true
+    }
+
+    /// Notes the events of a response and returns those to deliver.
+    fn accept(&mut self, events: &[Event], is_fragment: bool) -> Vec<Event> {
+        let Some(last) = events.last().map(|event| event.kv.mod_revision()) else {
+            return Vec::new();
+        };
+        let unseen: Vec<Event> = events.iter().filter(|event| !self.has_seen(&event.kv)).cloned().collect();
+        if !is_fragment {
+            self.advance(last.next());
+            return unseen;
+        }
+        // The rest of the last revision may be in the next piece.
+        if last != self.next {
+            self.advance(last);
+        }
+        let of_last = unseen.iter().map(|event| &event.kv).filter(|kv| kv.mod_revision() == last);
+        self.delivered.extend(of_last.cloned());
+        unseen
+    }
+
+    fn advance(&mut self, next: Revision) {
+        self.next = next;
+        self.delivered.clear();
+        self.repeated.clear();
+    }
+
+    /// Notes that everything up to a revision was delivered.
+    fn has_progressed(&mut self, to: Revision) {
+        if !self.is_resuming && !self.is_compacted && to >= self.next {
+            self.advance(to.next());
+        }
+    }
+
+    /// Returns the request to create it again.
+    fn resume(&mut self, id: WatchId) -> WatchRequest {
+        (self.floor, self.is_resuming) = (self.next, true);
+        self.repeated = self.delivered.iter().cloned().collect();
+        WatchRequest::Create(self.watch.clone().from(self.next).id(id))
+    }
+}
+
+impl WatchResumer {
+    /// Creates the state of a stream without watchers and without a connection.
+    pub fn new() -> Self {
+        Self {
+            is_connected: false,
+            watchers: BTreeMap::new(),
+            resuming: VecDeque::new(),
+            pending: VecDeque::new(),
+            pending_creates: 0,
+            claimed: BTreeMap::new(),
+            leases: BTreeSet::new(),
+            progress_requests: 0,
+            next_auto: 0,
+            next_assigned: None,
+            newest: ResponseHeader::new(0, 0, 0, 0),
+        }
+    }
+
+    /// Returns whether the stream has a connection: from [`resume`](Self::resume) to [`cut`](Self::cut).
+    pub fn is_connected(&self) -> bool {
+        self.is_connected
+    }
+
+    /// Notes a request of the receiver and returns what to do with it.
+    pub fn request(&mut self, request: WatchRequest) -> Requested {
+        match &request {
+            WatchRequest::Create(watch) => return self.request_create(watch.clone()),
+            WatchRequest::Cancel(id) => {
+                let is_known = self.watchers.contains_key(id);
+                // A creation that is not answered may be the one that is cancelled, or be refused because of this watcher.
+                if self.pending_creates > 0 || is_known && self.is_connected {
+                    self.pending.push_back(Pending::Cancel(*id));
+                } else if is_known {
+                    return Requested::Deliver(self.cancel_locally(*id));
+                }
+            }
+            WatchRequest::Progress => self.progress_requests += 1,
+            WatchRequest::Lease(id) => {
+                self.leases.insert(*id);
+            }
+        }
+        if self.is_connected { Requested::Send(request) } else { Requested::Kept }
+    }
+
+    fn request_create(&mut self, watch: Watch) -> Requested {
+        let (sent, assigned) = if self.is_connected { self.place(&watch) } else { (watch.clone(), None) };
+        self.pending.push_back(Pending::Create { watch, assigned });
+        self.pending_creates += 1;
+        if self.is_connected { Requested::Send(WatchRequest::Create(sent)) } else { Requested::Kept }
+    }
+
+    /// Returns a watch as it is to be sent on this connection, and the id that is assigned to it.
+    ///
+    /// The server's counter of automatic ids begins at 0 again with each connection, so those that an uncut stream would assign
+    /// later are requested as explicit ones.
+    fn place(&mut self, watch: &Watch) -> (Watch, Option<i64>) {
+        let assigned = match &mut self.next_assigned {
+            Some(next) if watch.id == WatchId::AUTO => {
+                let is_used = |id| {
+                    self.watchers.contains_key(&WatchId::new(id)) || self.claimed.contains_key(&id.into())
+                };
+                while is_used(*next) {
+                    *next += 1;
+                }
+                *next += 1;
+                Some(*next - 1)
+            }
+            _ => None,
+        };
+        let sent = assigned.map_or_else(|| watch.clone(), |id| watch.clone().id(id));
+        if sent.id != WatchId::AUTO {
+            *self.claimed.entry(sent.id).or_default() += 1;
+        }
+        (sent, assigned)
+    }
+
+    /// Notes a delivery of the server and returns the part of it that is new to the receiver. [`Delivery::Timer`] is returned
+    /// unchanged.
+    ///
+    /// Without a connection, a delivery of the server is dropped: it is late, and the next connection repeats it.
+    pub fn receive(&mut self, delivery: Delivery) -> Option<Delivery> {
+        match delivery {
+            Delivery::Watch(response) if self.is_connected => self.respond(response).map(Delivery::Watch),
+            Delivery::LeaseEnded(id) if self.is_connected => self.leases.remove(&id).then_some(delivery),
+            Delivery::Watch(_) | Delivery::LeaseEnded(_) => None,
+            Delivery::Timer(_) => Some(delivery),
+        }
+    }
+
+    fn respond(&mut self, response: WatchResponse) -> Option<WatchResponse> {
+        if response.header().revision >= self.newest.revision {
+            self.newest = *response.header();
+        }
+        let id = response.watch_id;
+        match &response.body.kind {
+            WatchResponseKind::Created | WatchResponseKind::Refused(_) => self.answer_create(response),
+            WatchResponseKind::Canceled => {
+                let is_asked = self.answer_cancel(id);
+                let is_known = self.watchers.remove(&id).is_some();
+                self.drop_ignored();
+                Some(response).filter(|_| is_asked || is_known)
+            }
+            WatchResponseKind::Compacted(_) => {
+                let watcher = self.watchers.get_mut(&id)?;
+                let is_known = std::mem::replace(&mut watcher.is_compacted, true);
+                watcher.delivered.clear();
+                Some(response).filter(|_| !is_known)
+            }
+            WatchResponseKind::Progress => {
+                self.note_progress(id, response.header().revision).then_some(response)
+            }
+            WatchResponseKind::Events { events, fragment } => {
+                let watcher = self.watchers.get_mut(&id)?;
+                if watcher.is_resuming || watcher.is_compacted {
+                    return None;
+                }
+                let unseen = watcher.accept(events.as_slice(), *fragment);
+                if unseen.len() == events.as_slice().len() {
+                    return Some(response);
+                }
+                let rest = || WatchResponse::new_events(id, *response.header(), unseen.clone(), *fragment);
+                (!unseen.is_empty()).then(rest)
+            }
+        }
+    }
+
+    /// Processes the answer to a creation: creations are answered in their order.
+    fn answer_create(&mut self, response: WatchResponse) -> Option<WatchResponse> {
+        if let Some(id) = self.resuming.pop_front() {
+            return self.answer_resumed(id, &response);
+        }
+        let place = self.pending.iter().position(|pending| matches!(pending, Pending::Create { .. }));
+        let Some(Pending::Create { watch, assigned }) = place.and_then(|place| self.pending.remove(place))
+        else {
+            return Some(response);
+        };
+        self.pending_creates -= 1;
+        self.unclaim(assigned.map_or(watch.id, WatchId::new));
+        if response.canceled() {
+            // A refused creation uses up no id, unless a later one has the next already.
+            self.next_assigned = match (self.next_assigned, assigned) {
+                (Some(next), Some(id)) if next == id + 1 => Some(id),
+                (next, _) => next,
+            };
+        } else {
+            if watch.id == WatchId::AUTO {
+                self.next_auto = self.next_auto.max(response.watch_id.get().saturating_add(1));
+            }
+            self.watchers.insert(response.watch_id, Watcher::new(watch, response.header().revision));
+        }
+        self.drop_ignored();
+        Some(response)
+    }
+
+    /// Processes the answer to a second creation. Returns the end of the watcher if it cannot be resumed.
+    fn answer_resumed(&mut self, id: WatchId, response: &WatchResponse) -> Option<WatchResponse> {
+        let watcher = self.watchers.get_mut(&id)?;
+        watcher.is_resuming = false;
+        if !response.canceled() && response.watch_id == id {
+            return None;
+        }
+        let is_compacted = watcher.is_compacted;
+        self.watchers.remove(&id);
+        let is_asked = self.answer_cancel(id);
+        self.drop_ignored();
+        let reason = if response.canceled() { response.cancel_reason() } else { "the watch id was not kept" };
+        let ended = WatchResponse::new_canceled(id, *response.header(), reason);
+        Some(ended).filter(|_| is_asked || !is_compacted)
+    }
+
+    /// Removes the first pending cancellation of a watcher. Returns whether there was one.
+    fn answer_cancel(&mut self, id: WatchId) -> bool {
+        let place =
+            self.pending.iter().position(|pending| matches!(pending, Pending::Cancel(of) if *of == id));
+        place.is_some_and(|place| self.pending.remove(place).is_some())
+    }
+
+    /// Drops cancellations of watchers that do not exist: the server does not answer them (R-WCH-22).
+    fn drop_ignored(&mut self) {
+        while let Some(Pending::Cancel(id)) = self.pending.front()
+            && !self.watchers.contains_key(id)
+        {
+            self.pending.pop_front();
+        }
+    }
+
+    fn unclaim(&mut self, id: WatchId) {
+        if let Some(count) = self.claimed.get_mut(&id) {
+            *count -= 1;
+            if *count == 0 {
+                self.claimed.remove(&id);
+            }
+        }
+    }
+
+    /// Notes a progress notification. Returns whether it is for a watcher of this stream.
+    fn note_progress(&mut self, id: WatchId, to: Revision) -> bool {
+        if id == WatchId::INVALID {
+            self.progress_requests = self.progress_requests.saturating_sub(1);
+            // Of a watcher that has chosen this id, it may be that watcher's own (R-WCH-4).
+            if !self.watchers.contains_key(&id) {
+                self.watchers.values_mut().for_each(|watcher| watcher.has_progressed(to));
+                return true;
+            }
+        }
+        let watcher = self.watchers.get_mut(&id);
+        watcher.map(|watcher| watcher.has_progressed(to)).is_some()
+    }
+
+    /// Notes that the connection is lost. Returns the answers to cancellations, to be delivered in order.
+    #[must_use = "the receiver waits for these answers"]
+    pub fn cut(&mut self) -> Vec<Delivery> {
+        self.is_connected = false;
+        self.resuming.clear();
+        self.claimed.clear();
+        let mut answers = Vec::new();
+        // A cancellation behind a creation is sent again: the creation may be the one that is cancelled.
+        while let Some(Pending::Cancel(id)) = self.pending.front() {
+            let id = *id;
+            self.pending.pop_front();
+            if self.watchers.contains_key(&id) {
+                answers.push(self.cancel_locally(id));
+            }
+        }
+        answers
+    }
+
+    fn cancel_locally(&mut self, id: WatchId) -> Delivery {
+        self.watchers.remove(&id);
+        Delivery::Watch(WatchResponse::new_canceled(id, self.newest, ""))
+    }
+
+    /// Notes that there is a connection. Returns the requests to send on it, in order, before any other.
+    ///
+    /// # Panics
+    ///
+    /// If the stream has a connection: [`cut`](Self::cut) comes first.
+    #[must_use = "the watchers are resumed by these requests"]
+    pub fn resume(&mut self) -> Vec<WatchRequest> {
+        assert!(!self.is_connected, "a stream that is resumed was cut before");
+        self.is_connected = true;
+        self.next_assigned = Some(self.next_auto).filter(|&next| next > 0);
+        let mut requests: Vec<WatchRequest> =
+            self.watchers.iter_mut().map(|(&id, watcher)| watcher.resume(id)).collect();
+        self.resuming.extend(self.watchers.keys());
+        let mut pending = std::mem::take(&mut self.pending);
+        for request in &mut pending {
+            requests.push(match request {
+                Pending::Create { watch, assigned } => {
+                    let (sent, id) = self.place(watch);
+                    *assigned = id;
+                    WatchRequest::Create(sent)
+                }
+                Pending::Cancel(id) => WatchRequest::Cancel(*id),
+            });
+        }
+        self.pending = pending;
+        requests.extend(self.leases.iter().copied().map(WatchRequest::Lease));
+        // One answer serves all requests.
+        self.progress_requests = self.progress_requests.min(1);
+        requests.extend((self.progress_requests > 0).then_some(WatchRequest::Progress));
+        requests
+    }
+}
+
+impl Default for WatchResumer {
+    fn default() -> Self {
+        Self::new()
+    }
+}
