@@ -140,6 +140,11 @@ impl KeyIndex {
         Slots { single: None, interval }
     }
 
+    /// Returns how many keys there are, deleted ones that are still retained included.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Whether a range has fewer keys than so many, those that are gone included.
     pub(super) fn has_fewer(&self, range: &KeyRange, keys: usize) -> bool {
         self.range(range).take(keys).count() < keys
