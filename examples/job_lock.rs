@@ -32,15 +32,15 @@ fn main() -> Result<()> {
 
 /// Whether this worker has done the job.
 fn work(store: &Store, worker: usize) -> Result<bool> {
-    let session = Session::open(store, Duration::from_secs(10))?;
+    let session = Session::open(store, Duration::from_secs(10)).wait()?;
     let mutex = Mutex::new(&session, "jobs/nightly/lock");
-    let Some(guard) = mutex.enqueue().wait_timeout(Duration::from_secs(5))? else {
-        println!("worker {worker}: busy: {}", mutex.queue()?);
+    let Some(guard) = mutex.lock().wait_timeout(Duration::from_secs(5))? else {
+        println!("worker {worker}: busy: {}", mutex.queue().wait()?);
         return Ok(false);
     };
     let is_new = Compare::version("jobs/nightly/done", CompareOp::Equal, 0);
     let done = TxnOp::put("jobs/nightly/done", format!("the job of {NIGHT} was done by worker {worker}"));
-    let written = guard.txn().when([is_new]).and_then([done]).commit()?;
-    guard.unlock()?;
+    let written = guard.txn().when([is_new]).and_then([done]).commit().wait()?;
+    guard.unlock().wait()?;
     Ok(written.succeeded())
 }

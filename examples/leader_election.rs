@@ -42,8 +42,8 @@ fn main() -> Result<()> {
 
 /// Waits to be elected, and hands the leadership on.
 fn work(store: &Store, n: usize, elected: &Sender<Elected>) -> Result<()> {
-    let session = Session::open(store, TTL)?;
-    let leadership = Election::new(&session, "scheduler").campaign(format!("worker {n}"))?;
+    let session = Session::open(store, TTL).wait()?;
+    let leadership = Election::new(&session, "scheduler").campaign(format!("worker {n}")).wait()?;
     elected.send((session, leadership)).expect("somebody listens");
     Ok(())
 }
@@ -51,23 +51,23 @@ fn work(store: &Store, n: usize, elected: &Sender<Elected>) -> Result<()> {
 fn fail_over(store: &Store, clock: &ManualClock, leaderships: &Receiver<Elected>) -> Result<()> {
     let printer = Fence::new();
     let (session, first) = leaderships.recv().expect("somebody is elected");
-    first.txn().and_then([TxnOp::put("plan", "of the first")]).commit()?;
+    first.txn().and_then([TxnOp::put("plan", "of the first")]).commit().wait()?;
     printer.admit(first.token())?;
 
     println!("the leader hangs: nobody renews its lease");
-    session.pause()?;
+    session.pause().wait()?;
     clock.advance(TTL);
     let (_session, second) = leaderships.recv().expect("another one is elected");
     printer.admit(second.token())?;
 
     println!("it wakes up, and does not know:");
-    let late = first.txn().and_then([TxnOp::put("plan", "too late")]).commit();
+    let late = first.txn().and_then([TxnOp::put("plan", "too late")]).commit().wait();
     println!("  it writes:    {}", late.expect_err("the store refuses it"));
-    println!("  it proclaims: {}", first.proclaim("still here").expect_err("the store refuses it"));
+    println!("  it proclaims: {}", first.proclaim("still here").wait().expect_err("the store refuses it"));
     println!("  it prints:    {}", printer.admit(first.token()).expect_err("the fence refuses it"));
     assert_eq!(store.get("plan")?.kvs()[0].value(), b"of the first");
 
-    second.resign()?;
+    second.resign().wait()?;
     let (_session, last) = leaderships.recv().expect("the last one is elected");
-    last.check()
+    last.check().wait()
 }

@@ -121,9 +121,23 @@ pub enum Error {
     /// What the lock and election services pass on: etcd's lose its code (R-LCK-8). The message is its own.
     #[error(transparent)]
     Unknown(Box<Self>),
-    /// The store was closed. `etcdserver: server stopped`
+    /// The store was closed, and the request was not executed. `etcdserver: server stopped`
     #[error("etcdserver: server stopped")]
     Stopped,
+    /// The backend could not reach the store, or received no answer from it. The message is this crate's.
+    #[error("the store is unavailable{}", if *.maybe_applied { "; the request may have been executed" } else { "" })]
+    Unavailable {
+        /// Whether the request may have been executed, or may still be.
+        maybe_applied: bool,
+    },
+    /// An error of a backend that is none of the others: its message and gRPC code.
+    #[error("{message}")]
+    Foreign {
+        /// The gRPC code.
+        code: Code,
+        /// The message.
+        message: Box<str>,
+    },
     /// Reading in pages, like etcd's range stream, is in key order only (R-RNG-12).
     /// `RangeStream does not support custom sort orders`
     #[error("RangeStream does not support custom sort orders")]
@@ -135,6 +149,63 @@ pub enum Error {
 }
 
 impl Error {
+    /// Returns the error with this gRPC code and message, as received over a network: the variant whose message it is, if that
+    /// needs nothing more, or [`Foreign`](Self::Foreign).
+    ///
+    /// [`Compacted`](Self::Compacted) and [`FutureRevision`](Self::FutureRevision) carry revisions that the wire does not, so a
+    /// backend makes them itself from its request.
+    ///
+    /// ```
+    /// use leasehold::{Code, Error};
+    ///
+    /// let known = Error::from_wire(Code::NotFound, "etcdserver: requested lease not found");
+    /// assert_eq!(known, Error::LeaseNotFound);
+    /// let foreign = Error::from_wire(Code::PermissionDenied, "etcdserver: permission denied");
+    /// assert_eq!((foreign.code(), foreign.to_string()), (Code::PermissionDenied, "etcdserver: permission denied".into()));
+    /// ```
+    pub fn from_wire(code: Code, message: &str) -> Self {
+        let known = [
+            Self::EmptyKey,
+            Self::KeyNotFound,
+            Self::ValueProvided,
+            Self::LeaseProvided,
+            Self::TooManyOps,
+            Self::DuplicateKey,
+            Self::InvalidSort,
+            Self::RequestTooLarge,
+            Self::LeaseTtlTooLarge,
+            Self::LeaseNotFound,
+            Self::LeaseExists,
+            Self::NoSpace,
+            Self::Corrupt,
+            Self::WatchRangeEmpty,
+            Self::WatchIdTaken,
+            Self::WatcherLost,
+            Self::SessionExpired,
+            Self::NoLeader,
+            Self::NotLeader,
+            Self::LeaderMissing,
+            Self::Stopped,
+            Self::PagesUnsorted,
+            Self::PagesUnfiltered,
+        ];
+        let found = known.into_iter().find(|error| error.code() == code && error.to_string() == message);
+        found.unwrap_or_else(|| Self::Foreign { code, message: message.into() })
+    }
+
+    /// Returns whether the request may have been executed although it failed. A caller then reads before it retries, or retries
+    /// only what is safe to execute twice.
+    pub fn is_ambiguous(&self) -> bool {
+        match self {
+            Self::Unavailable { maybe_applied } => *maybe_applied,
+            Self::Foreign { code, .. } => {
+                matches!(code, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Unavailable)
+            }
+            Self::Unknown(inner) => inner.is_ambiguous(),
+            _ => false,
+        }
+    }
+
     /// The gRPC code that etcd answers this error with.
     pub fn code(&self) -> Code {
         match self {
@@ -161,34 +232,75 @@ impl Error {
             | Self::WatchCanceled => Code::FailedPrecondition,
             Self::NoSpace => Code::ResourceExhausted,
             Self::Corrupt => Code::DataLoss,
-            Self::Stopped => Code::Unavailable,
+            Self::Stopped | Self::Unavailable { .. } => Code::Unavailable,
+            Self::Foreign { code, .. } => *code,
             Self::PagesUnsorted | Self::PagesUnfiltered => Code::Unimplemented,
         }
     }
 }
 
-/// The gRPC codes that [`Error`]s have. `Display` is the code's name, `as i32` its number.
+/// The gRPC status codes of errors. `Display` is the code's name, `as i32` its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
-    /// What it was is not said.
+    /// The caller cancelled the request.
+    Cancelled = 1,
+    /// Unknown.
     Unknown = 2,
-    /// The request is wrong whatever the state.
+    /// The request is wrong in any state of the store.
     InvalidArgument = 3,
-    /// What was asked for does not exist.
+    /// The time limit of the request has passed.
+    DeadlineExceeded = 4,
+    /// The requested object does not exist.
     NotFound = 5,
+    /// The object to create exists already.
+    AlreadyExists = 6,
+    /// The caller may not make the request.
+    PermissionDenied = 7,
     /// A limit of memory is reached.
     ResourceExhausted = 8,
     /// The state does not allow the request.
     FailedPrecondition = 9,
-    /// A revision or a TTL is outside of what can be served.
+    /// The request was aborted, by a conflict for example.
+    Aborted = 10,
+    /// A revision or a TTL is outside the valid range.
     OutOfRange = 11,
-    /// The combination of options is not offered.
+    /// The combination of options is not supported.
     Unimplemented = 12,
-    /// Nobody serves requests any more.
+    /// An invariant of the backend is broken.
+    Internal = 13,
+    /// The store does not serve requests.
     Unavailable = 14,
     /// The data cannot be trusted.
     DataLoss = 15,
+    /// The caller is not authenticated.
+    Unauthenticated = 16,
+}
+
+impl Code {
+    const ALL: [Self; 16] = [
+        Self::Cancelled,
+        Self::Unknown,
+        Self::InvalidArgument,
+        Self::DeadlineExceeded,
+        Self::NotFound,
+        Self::AlreadyExists,
+        Self::PermissionDenied,
+        Self::ResourceExhausted,
+        Self::FailedPrecondition,
+        Self::Aborted,
+        Self::OutOfRange,
+        Self::Unimplemented,
+        Self::Internal,
+        Self::Unavailable,
+        Self::DataLoss,
+        Self::Unauthenticated,
+    ];
+
+    /// Returns the error code with this gRPC number; [`Unknown`](Self::Unknown) for any other number.
+    pub fn from_wire(number: i32) -> Self {
+        Self::ALL.into_iter().find(|code| *code as i32 == number).unwrap_or(Self::Unknown)
+    }
 }
 
 impl fmt::Display for Code {

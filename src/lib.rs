@@ -119,7 +119,7 @@
 //!
 //! let mut nap = billing.sleep(Duration::from_secs(60));
 //! clock.advance(Duration::from_secs(60));
-//! assert!(nap.try_take()?.is_some());
+//! assert!(nap.try_wait()?.is_some());
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
@@ -135,17 +135,17 @@
 //!
 //! let clock = ManualClock::new();
 //! let store = Store::builder().clock(clock.clone()).build();
-//! let first = Session::open(&store, Duration::from_secs(10))?;
-//! let second = Session::open(&store, Duration::from_secs(10))?;
+//! let first = Session::open(&store, Duration::from_secs(10)).wait()?;
+//! let second = Session::open(&store, Duration::from_secs(10)).wait()?;
 //!
-//! let guard = Mutex::new(&first, "nightly").lock()?;
-//! let mut waiting = Mutex::new(&second, "nightly").enqueue();
-//! first.pause()?; // the first one hangs
+//! let guard = Mutex::new(&first, "nightly").lock().wait()?;
+//! let mut waiting = Mutex::new(&second, "nightly").lock();
+//! first.pause().wait()?; // the first one hangs
 //! clock.advance(Duration::from_secs(10));
 //!
-//! let next = waiting.try_take()?.expect("the lock is free");
+//! let next = waiting.try_wait()?.expect("the lock is free");
 //! assert!(next.token() > guard.token());
-//! assert!(guard.txn().and_then([TxnOp::put("report", "too late")]).commit().is_err());
+//! assert!(guard.txn().and_then([TxnOp::put("report", "too late")]).commit().wait().is_err());
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
@@ -158,8 +158,8 @@
 //!
 //! let store = Store::new();
 //! let mut leaders = LeaderWatcher::new(&store, "db");
-//! let session = Session::open(&store, Duration::from_secs(10))?;
-//! let leadership = Election::new(&session, "db").campaign("node-1")?;
+//! let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+//! let leadership = Election::new(&session, "db").campaign("node-1").wait()?;
 //!
 //! assert!(matches!(leaders.recv()?, Some(LeaderEvent::NoLeader { .. })));
 //! let Some(LeaderEvent::Elected { kv, .. }) = leaders.recv()? else { panic!("it was won") };
@@ -237,8 +237,10 @@ pub use api::{
     Waiter, Watch, WatchId, WatchRequest, WatchResponse,
 };
 pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
-pub use client::{Backend, Call, Client, Inbox, Request, Response, Responses, Ticket, WatchStream, Watcher};
-pub use client::{InboxId, RequestKind, Requested, WatchResumer};
+pub use client::{
+    Backend, Call, Client, Inbox, InboxId, Layer, Receiver, ReceiverIter, Request, RequestKind, Requested,
+    Response, Ticket, WatchRequests, WatchResumer, WatchStream, Watcher,
+};
 #[cfg(planted_bugs)]
 #[doc(hidden)]
 pub use engine::planted;

@@ -1,4 +1,4 @@
-//! A call: under way whether anybody waits for it or not, and answered once.
+//! A call: pending whether anybody waits for it or not, and answered once.
 
 mod seam_tools;
 mod shorthand;
@@ -90,16 +90,16 @@ fn waiting_parks_the_thread_until_the_answer_is_there() {
 fn debug_says_how_far_a_call_is() {
     let later = Later::default();
     let mut call = Call::pending(later.clone());
-    assert_eq!(format!("{call:?}"), r#"Call("under way")"#);
+    assert_eq!(format!("{call:?}"), r#"Call("pending")"#);
     later.give(Ok(1));
-    assert_eq!(format!("{call:?}"), r#"Call("under way")"#, "nobody has looked yet");
+    assert_eq!(format!("{call:?}"), r#"Call("pending")"#, "nobody has looked yet");
     assert!(polled(&mut call).is_ready());
     assert_eq!(format!("{call:?}"), r#"Call("taken")"#);
     assert_eq!(format!("{:?}", Call::ready(Ok(1))), r#"Call("answered")"#);
 }
 
 #[test]
-#[should_panic(expected = "a call is answered once")]
+#[should_panic(expected = "the answer of a call is taken once")]
 fn a_call_that_was_ready_cannot_be_polled_again() {
     let mut call = Call::ready(Ok(1));
     assert!(polled(&mut call).is_ready());
@@ -107,7 +107,7 @@ fn a_call_that_was_ready_cannot_be_polled_again() {
 }
 
 #[test]
-#[should_panic(expected = "a call is answered once")]
+#[should_panic(expected = "the answer of a call is taken once")]
 fn a_call_that_was_pending_cannot_be_polled_again() {
     let mut call = Call::pending(std::future::ready(Ok(1)));
     assert!(polled(&mut call).is_ready());
@@ -115,7 +115,7 @@ fn a_call_that_was_pending_cannot_be_polled_again() {
 }
 
 #[test]
-#[should_panic(expected = "a call is answered once")]
+#[should_panic(expected = "the answer of a call is taken once")]
 fn a_call_that_was_polled_to_its_end_cannot_be_waited_for() {
     let mut call = Call::ready(Ok(1));
     assert!(polled(&mut call).is_ready());

@@ -314,12 +314,22 @@ fn a_detached_task_runs_to_its_end() {
     client.detach(async {});
 }
 
-/// One that waits for something else would never be polled again; it is refused with the reason.
+/// The thread that wakes a detached task polls it.
 #[test]
-#[should_panic(expected = "a detached task only makes calls")]
-fn a_detached_task_may_not_wait_in_front_of_a_store() {
-    let client = Store::new().client();
-    client.detach(std::future::pending());
+fn detached_task_that_waits_for_time_completes_when_it_passes() {
+    let (store, clock) = manual();
+    let client = store.client();
+    client.clone().detach(async move {
+        client.sleep(secs(5)).await.expect("the store is open");
+        client.put(("detached", "v")).await.expect("the store is open");
+        client.sleep(secs(5)).await.expect("the store is open");
+        client.put(("detached", "w")).await.expect("the store is open");
+    });
+    assert_eq!(value(&store, "detached"), None);
+    clock.advance(secs(5));
+    assert_eq!(value(&store, "detached").as_deref(), Some("v"));
+    clock.advance(secs(5));
+    assert_eq!(value(&store, "detached").as_deref(), Some("w"));
 }
 
 /// A task may detach another from within a waker, and while it drops.

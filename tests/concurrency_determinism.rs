@@ -53,7 +53,8 @@ struct World {
 /// Makes moves by chance, and writes down what comes of them.
 fn trace(seed: u64) -> String {
     let (store, clock) = manual();
-    let sessions = (0..4).map(|_| Session::open(&store, secs(5)).expect("a lease is granted")).collect();
+    let sessions =
+        (0..4).map(|_| Session::open(&store, secs(5)).wait().expect("a lease is granted")).collect();
     let leaders = LeaderWatcher::new(&store, "b");
     let mut world = World {
         store: store.clone(),
@@ -87,22 +88,22 @@ impl World {
         let session = self.sessions[at].clone();
         self.made += 1;
         match random.below(10) {
-            0 | 1 => self.locking.push((self.made, Mutex::new(&session, "a").enqueue())),
-            2 => self.locking.push((self.made, Mutex::reentrant(&session, "a").enqueue())),
+            0 | 1 => self.locking.push((self.made, Mutex::new(&session, "a").lock())),
+            2 => self.locking.push((self.made, Mutex::reentrant(&session, "a").lock())),
             3 | 4 => {
-                self.standing.push((self.made, Election::new(&session, "b").stand(self.made.to_string())))
+                self.standing.push((self.made, Election::new(&session, "b").campaign(self.made.to_string())))
             }
             5 if !self.guards.is_empty() => drop(self.guards.remove(0)),
             6 if !self.leaderships.is_empty() => drop(self.leaderships.remove(0)),
-            7 => drop(session.pause()),
-            8 => drop(session.resume()),
+            7 => drop(session.pause().wait()),
+            8 => drop(session.resume().wait()),
             _ if !self.locking.is_empty() => {
                 drop(self.locking.remove(random.below(self.locking.len() as u64) as usize));
             }
             _ => self.losing.push((self.made, session.lost())),
         }
-        if !self.sessions[at].is_alive().expect("the store is open") {
-            self.sessions[at] = Session::open(&self.store, secs(5)).expect("a lease is granted");
+        if !self.sessions[at].is_alive().wait().expect("the store is open") {
+            self.sessions[at] = Session::open(&self.store, secs(5)).wait().expect("a lease is granted");
         }
     }
 

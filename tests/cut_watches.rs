@@ -1,7 +1,6 @@
 //! A backend that ends watches by itself, as one does whose connection is lost, or that refuses to create them. No wait may
 //! become silent: locks and followers watch again, and a plain watcher reports an error.
 
-mod passing;
 mod seam_tools;
 mod shorthand;
 
@@ -15,9 +14,8 @@ use leasehold::service::{
     CampaignRequest, ElectionService, LeaderRequest, LockRequest, LockService, ResignRequest, UnlockRequest,
 };
 use leasehold::{
-    Backend, Client, Code, Error, Inbox, ManualClock, Result, Store, Timestamp, Watch, WatchRequest,
+    Backend, Client, Code, Error, Inbox, Layer, ManualClock, Result, Store, Timestamp, Watch, WatchRequest,
 };
-use passing::passes_on;
 use seam_tools::{Count, guarded, poll_with};
 use shorthand::{manual, millis, put, secs};
 
@@ -47,7 +45,7 @@ impl Cutting {
     }
 
     fn session(&self) -> Session {
-        Session::open(self.client(), secs(5)).expect("a lease is granted")
+        Session::open(self.client(), secs(5)).wait().expect("a lease is granted")
     }
 
     /// Ends each new watch as soon as it is created.
@@ -84,7 +82,11 @@ impl Cutting {
     }
 }
 
-impl Backend for Cutting {
+impl Layer for Cutting {
+    fn inner(&self) -> &dyn Backend {
+        &self.0.store
+    }
+
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
         let is_refused = self.0.refuses.load(Ordering::SeqCst);
         let passed = requests.iter().map(|request| match request {
@@ -111,8 +113,6 @@ impl Backend for Cutting {
             seen = woken.get();
         }
     }
-
-    passes_on!(self, self.0.store; call timer pull cancel lag now detach renew);
 }
 
 /// When the watches are cut.
@@ -160,11 +160,11 @@ fn lock_whose_watch_is_cut_is_acquired_after_the_release() {
         for kind in [Mutex::new as fn(&Session, &'static str) -> Mutex, Mutex::reentrant] {
             let cutting = Cutting::new();
             let (one, two) = (cutting.session(), cutting.session());
-            let held = kind(&one, "m").lock().unwrap();
-            let mut waiting = cut_around(&cutting, when, || kind(&two, "m").enqueue());
-            assert!(waiting.try_take().unwrap().is_none(), "{when:?}");
-            held.unlock().unwrap();
-            assert!(waiting.try_take().unwrap().is_some(), "{when:?}");
+            let held = kind(&one, "m").lock().wait().unwrap();
+            let mut waiting = cut_around(&cutting, when, || kind(&two, "m").lock());
+            assert!(waiting.try_wait().unwrap().is_none(), "{when:?}");
+            held.unlock().wait().unwrap();
+            assert!(waiting.try_wait().unwrap().is_some(), "{when:?}");
         }
     }
 }
@@ -174,10 +174,10 @@ fn candidacy_whose_watch_is_cut_is_won_after_the_resignation() {
     for when in TIMES {
         let cutting = Cutting::new();
         let (one, two) = (cutting.session(), cutting.session());
-        let leader = Election::new(&one, "e").campaign("one").unwrap();
-        let mut standing = cut_around(&cutting, when, || Election::new(&two, "e").stand("two"));
-        leader.resign().unwrap();
-        assert!(standing.try_take().unwrap().is_some(), "{when:?}");
+        let leader = Election::new(&one, "e").campaign("one").wait().unwrap();
+        let mut standing = cut_around(&cutting, when, || Election::new(&two, "e").campaign("two"));
+        leader.resign().wait().unwrap();
+        assert!(standing.try_wait().unwrap().is_some(), "{when:?}");
     }
 }
 
@@ -187,11 +187,11 @@ fn waiter_whose_watch_is_cut_notices_the_end_of_its_session() {
     for when in TIMES {
         let cutting = Cutting::new();
         let (one, two) = (cutting.session(), cutting.session());
-        let _held = Mutex::new(&one, "m").lock().unwrap();
-        let mut waiting = cut_around(&cutting, when, || Mutex::new(&two, "m").enqueue());
-        assert!(waiting.try_take().unwrap().is_none());
-        two.close().unwrap();
-        assert_eq!(waiting.try_take().map(|_| ()), Err(Error::SessionExpired), "{when:?}");
+        let _held = Mutex::new(&one, "m").lock().wait().unwrap();
+        let mut waiting = cut_around(&cutting, when, || Mutex::new(&two, "m").lock());
+        assert!(waiting.try_wait().unwrap().is_none());
+        two.close().wait().unwrap();
+        assert_eq!(waiting.try_wait().map(|_| ()), Err(Error::SessionExpired), "{when:?}");
     }
 }
 
@@ -200,11 +200,11 @@ fn lost_whose_watch_is_cut_completes_when_the_key_is_deleted() {
     for when in TIMES {
         let cutting = Cutting::new();
         let one = cutting.session();
-        let held = Mutex::new(&one, "m").lock().unwrap();
+        let held = Mutex::new(&one, "m").lock().wait().unwrap();
         let mut lost = cut_around(&cutting, when, || held.lost());
-        assert_eq!(lost.try_take(), Ok(None), "{when:?}");
+        assert_eq!(lost.try_wait(), Ok(None), "{when:?}");
         cutting.0.store.delete(held.key()).unwrap();
-        assert_eq!(lost.try_take(), Ok(Some(())), "{when:?}");
+        assert_eq!(lost.try_wait(), Ok(Some(())), "{when:?}");
     }
 }
 
@@ -213,13 +213,13 @@ fn lost_whose_watch_is_cut_completes_when_the_key_is_deleted() {
 fn parked_waiter_is_woken_for_the_next_attempt() {
     let cutting = Cutting::new();
     let (one, two) = (cutting.session(), cutting.session());
-    let held = Mutex::new(&one, "m").lock().unwrap();
+    let held = Mutex::new(&one, "m").lock().wait().unwrap();
     cutting.cut_at_once(true);
-    let mut waiting = Mutex::new(&two, "m").enqueue();
+    let mut waiting = Mutex::new(&two, "m").lock();
     let woken = Count::default();
     assert!(poll_with(&mut waiting, &woken.waker()).is_pending());
     cutting.cut_at_once(false);
-    held.unlock().unwrap();
+    held.unlock().wait().unwrap();
     assert_eq!(woken.get(), 0, "no watch stands");
     cutting.advance(100);
     assert_eq!(woken.get(), 1);
@@ -231,9 +231,9 @@ fn parked_waiter_is_woken_for_the_next_attempt() {
 fn backend_that_cuts_every_watch_costs_few_attempts() {
     let cutting = Cutting::new();
     let (one, two) = (cutting.session(), cutting.session());
-    let _held = Mutex::new(&one, "m").lock().unwrap();
+    let _held = Mutex::new(&one, "m").lock().wait().unwrap();
     cutting.cut_at_once(true);
-    let mut waiting = Mutex::new(&two, "m").enqueue();
+    let mut waiting = Mutex::new(&two, "m").lock();
     let mut leaders = LeaderWatcher::new(cutting.client(), "m");
     assert!(leaders.try_recv().unwrap().is_some());
     assert!(cutting.watches() <= 10, "{}", cutting.watches());
@@ -251,13 +251,13 @@ fn wait_timeout_on_a_cut_watch_ends_at_its_time() {
     for timeout in [0, 30, 100, 250] {
         let cutting = Cutting::new();
         let (one, two) = (cutting.session(), cutting.session());
-        let held = Mutex::new(&one, "m").lock().unwrap();
+        let held = Mutex::new(&one, "m").lock().wait().unwrap();
         cutting.cut_at_once(true);
-        let mut waiting = Mutex::new(&two, "m").enqueue();
+        let mut waiting = Mutex::new(&two, "m").lock();
         assert!(waiting.wait_timeout(millis(timeout)).unwrap().is_none());
         assert_eq!(cutting.0.clock.now(), Timestamp::ORIGIN + millis(timeout));
         cutting.cut_at_once(false);
-        held.unlock().unwrap();
+        held.unlock().wait().unwrap();
         assert!(waiting.wait_timeout(millis(timeout)).unwrap().is_some());
     }
 }
@@ -300,7 +300,7 @@ fn leader_watcher_whose_watch_is_cut_misses_no_leader() {
             cutting.cut_at_once(true);
             cutting.cut();
             for value in ["a", "b"] {
-                Election::new(&one, "e").campaign(value).unwrap().resign().unwrap();
+                Election::new(&one, "e").campaign(value).wait().unwrap().resign().wait().unwrap();
             }
             assert_eq!(values(&mut leaders), [""; 0]);
             cutting.cut_at_once(false);
@@ -351,19 +351,19 @@ fn refused_watches_end_every_wait_with_an_error() {
     let refusal = Error::Compacted { requested: (-1).into(), compacted: None };
     let cutting = Cutting::new();
     let (one, two) = (cutting.session(), cutting.session());
-    let held = Mutex::new(&one, "m").lock().unwrap();
+    let held = Mutex::new(&one, "m").lock().wait().unwrap();
     cutting.refuse();
-    assert_eq!(Mutex::new(&two, "m").enqueue().try_take().map(|_| ()), Err(refusal.clone()));
-    assert_eq!(Election::new(&two, "m").stand("v").try_take().map(|_| ()), Err(refusal.clone()));
+    assert_eq!(Mutex::new(&two, "m").lock().try_wait().map(|_| ()), Err(refusal.clone()));
+    assert_eq!(Election::new(&two, "m").campaign("v").try_wait().map(|_| ()), Err(refusal.clone()));
     assert_eq!(shorthand::all_keys(&cutting.0.store), ["m/1-0"], "their keys are deleted");
-    assert_eq!(held.lost().try_take(), Err(refusal.clone()));
+    assert_eq!(held.lost().try_wait(), Err(refusal.clone()));
     let mut leaders = LeaderWatcher::new(cutting.client(), "m");
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
     assert_eq!((leaders.try_recv(), leaders.try_recv()), (Err(refusal.clone()), Ok(None)));
     assert_eq!(cutting.client().watch("k").try_recv(), Err(refusal.clone()));
     let mut waiting =
         LockService::new(cutting.client()).lock(LockRequest { name: "m".into(), lease: two.lease() });
-    assert_eq!(waiting.try_take(), Err(Error::Unknown(Box::new(refusal))));
+    assert_eq!(waiting.try_wait(), Err(Error::Unknown(Box::new(refusal))));
     let mut observer = ElectionService::new(cutting.client()).observe(LeaderRequest { name: "m".into() });
     assert!(observer.try_recv().unwrap().is_some());
     assert_eq!((observer.try_recv(), observer.is_ended()), (Ok(None), true));
@@ -384,9 +384,9 @@ fn services_whose_watch_is_cut_answer_as_etcd() {
     let mut campaign = elections.campaign(request(&two));
     cutting.cut();
     let expected = "lost watcher waiting for delete";
-    let lock = lock.try_take().expect_err("its watch was cut");
+    let lock = lock.try_wait().expect_err("its watch was cut");
     assert_eq!((lock.to_string(), lock.code()), (expected.into(), Code::Unknown));
-    let campaign = campaign.try_take().expect_err("its watch was cut");
+    let campaign = campaign.try_wait().expect_err("its watch was cut");
     assert_eq!((campaign.to_string(), campaign.code()), (expected.into(), Code::Unknown));
     locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
     elections.resign(ResignRequest { leader: Some(leader) }).wait().unwrap();
@@ -398,9 +398,9 @@ fn blocked_thread_whose_watch_is_cut_acquires_the_lock() {
     guarded(|| {
         let cutting = Cutting::new();
         let (one, two) = (cutting.session(), cutting.session());
-        let held = Mutex::new(&one, "m").lock().unwrap();
-        let waiting = cut_around(&cutting, When::Created, || Mutex::new(&two, "m").enqueue());
-        one.pause().unwrap(); // the driving thread moves the clock until the first session has expired
+        let held = Mutex::new(&one, "m").lock().wait().unwrap();
+        let waiting = cut_around(&cutting, When::Created, || Mutex::new(&two, "m").lock());
+        one.pause().wait().unwrap(); // the driving thread moves the clock until the first session has expired
         let acquired = waiting.wait().unwrap();
         assert!(acquired.token() > held.token());
         let mut watcher = cutting.client().watch(Watch::all());

@@ -35,7 +35,7 @@ fn debug_of_watch_stream_shows_mailbox() {
     let (store, _clock) = manual();
     assert_shows(
         &store.client().watch_stream(),
-        &["WatchStream {", "Mailbox {", "backend: Backend", "inbox: Inbox {"],
+        &["WatchStream {", "Mailbox {", "backend: Backend", "inbox: ", "Inbox {"],
     );
     assert_shows(&store.client().watch(Watch::key("a")), &["Watcher {", "Mailbox {", "backend: Backend"]);
 }
@@ -51,7 +51,7 @@ fn debug_of_session_shows_lease_and_ttl() {
 #[test]
 fn debug_of_guard_shows_key_and_token() {
     let (store, _clock) = manual();
-    let guard = Mutex::new(&session(&store, 5), "l").lock().expect("the lock is free");
+    let guard = Mutex::new(&session(&store, 5), "l").lock().wait().expect("the lock is free");
     assert_shows(&guard, &["MutexGuard {", r#"key: "l/"#, &format!("token: {:?}", guard.token())]);
     let txn = guard.txn().and_then([TxnOp::delete("k")]);
     assert_shows(&txn, &["GuardedTxn {", "txn: Txn {", "Delete"]);

@@ -1,7 +1,6 @@
 //! The election service, rule by rule (R-ELC-1 to R-ELC-10, R-ELC-13). Observers are in `observer.rs`, and how candidacies
 //! are given up by dropping them in `service_cancel.rs`.
 
-mod passing;
 mod service_shorthand;
 mod shorthand;
 
@@ -78,7 +77,7 @@ fn a_candidacy_without_a_lease_is_given_one_of_a_minute() {
     let elections = ElectionService::new(store.client());
     assert_eq!(win(&elections, "e", 0, "v"), candidacy("e", "e/1", 2, 1));
     assert_eq!(store.time_to_live(1, false).unwrap().granted_ttl(), Some(secs(60)));
-    let refused = campaign(&elections, "e", 0, vec![b'x'; 300]).try_take();
+    let refused = campaign(&elections, "e", 0, vec![b'x'; 300]).try_wait();
     assert_refused(refused, "etcdserver: request is too large");
     assert_eq!(leases(&store), 2, "it stays behind");
     let mut second = campaign(&elections, "e", 0, "v");
@@ -177,7 +176,7 @@ fn standing_again_fails_with_the_candidacy() {
         });
         store.put(Put::new("e/1", "one").lease(1)).unwrap();
         let elections = ElectionService::new(client);
-        assert_refused(campaign(&elections, "e", 1, "new").try_take(), NOT_LEADER);
+        assert_refused(campaign(&elections, "e", 1, "new").try_wait(), NOT_LEADER);
         let left = makes_it_again.then(|| "foreign".to_owned());
         assert_eq!(value(&store, "e/1"), left, "what it did not find is not its own");
     }
@@ -335,7 +334,7 @@ fn the_leader_is_told_with_the_revision_of_now() {
 #[test]
 fn errors_have_the_code_unknown() {
     let (store, _clock, elections) = electing();
-    assert_refused(campaign(&elections, "e", 99, "v").try_take(), NO_LEASE);
+    assert_refused(campaign(&elections, "e", 99, "v").try_wait(), NO_LEASE);
     let _first = win(&elections, "e", 1, "v");
     assert_refused(campaign(&elections, "e", 99, "v").wait(), NO_LEASE);
     assert_refused(leader(&elections, "f"), NO_LEADER);

@@ -329,3 +329,60 @@ fn errors_are_values() {
     let boxed: Box<dyn std::error::Error> = error.into();
     assert_eq!(boxed.to_string(), COMPACTED);
 }
+
+/// An error that a network carries comes out as the variant that has its message and code.
+#[test]
+fn errors_from_the_wire_are_the_variants_of_their_message() {
+    let plain = [
+        Error::EmptyKey,
+        Error::KeyNotFound,
+        Error::ValueProvided,
+        Error::LeaseProvided,
+        Error::TooManyOps,
+        Error::DuplicateKey,
+        Error::InvalidSort,
+        Error::RequestTooLarge,
+        Error::LeaseTtlTooLarge,
+        Error::LeaseNotFound,
+        Error::LeaseExists,
+        Error::NoSpace,
+        Error::Corrupt,
+        Error::WatchRangeEmpty,
+        Error::WatchIdTaken,
+        Error::WatcherLost,
+        Error::SessionExpired,
+        Error::NoLeader,
+        Error::NotLeader,
+        Error::LeaderMissing,
+        Error::Stopped,
+        Error::PagesUnsorted,
+        Error::PagesUnfiltered,
+    ];
+    for error in plain {
+        assert_eq!(Error::from_wire(error.code(), &error.to_string()), error);
+        assert!(!error.is_ambiguous(), "{error}");
+        // The services lose the code (R-LCK-8): the message alone makes no variant.
+        let degraded = Error::from_wire(Code::Aborted, &error.to_string());
+        assert_eq!(degraded, Error::Foreign { code: Code::Aborted, message: error.to_string().into() });
+    }
+    for number in [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16] {
+        let code = Code::from_wire(number);
+        assert_eq!(code as i32, number);
+        let foreign = Error::from_wire(code, "a message of another program");
+        assert_eq!((foreign.code(), foreign.to_string()), (code, "a message of another program".into()));
+        assert_eq!(foreign.is_ambiguous(), [1, 2, 4, 14].contains(&number), "{code}");
+    }
+    assert_eq!([Code::from_wire(0), Code::from_wire(17), Code::from_wire(-1)], [Code::Unknown; 3]);
+}
+
+#[test]
+fn unavailable_reports_whether_the_request_may_be_executed() {
+    let words = ["the store is unavailable", "the store is unavailable; the request may have been executed"];
+    for (maybe_applied, message) in [false, true].into_iter().zip(words) {
+        let error = Error::Unavailable { maybe_applied };
+        assert_words(&error, message, Code::Unavailable, 14);
+        assert_eq!(error.is_ambiguous(), maybe_applied);
+        assert_eq!(Error::Unknown(Box::new(error)).is_ambiguous(), maybe_applied);
+    }
+    assert!(!Error::Stopped.is_ambiguous(), "a closed store has not executed the request");
+}

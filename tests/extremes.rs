@@ -133,9 +133,9 @@ fn leases_accept_every_id_and_ttl() {
                 }
             }
         }
-        let one = Session::open(&store, ttl).unwrap();
-        one.pause().unwrap_or_default();
-        one.resume().unwrap_or_default();
+        let one = Session::open(&store, ttl).wait().unwrap();
+        one.pause().wait().unwrap_or_default();
+        one.resume().wait().unwrap_or_default();
     }
 }
 
@@ -167,12 +167,12 @@ fn waits_accept_every_duration() {
         put(&store, "a", "v");
         assert!(watcher.recv_timeout(duration).unwrap().is_some());
         let one = session(&store, 10);
-        let held = Mutex::new(&one, "m").lock().unwrap();
-        assert!(Mutex::new(&one, "m").enqueue().wait_timeout(Duration::ZERO).unwrap().is_none());
-        assert!(Mutex::reentrant(&one, "n").enqueue().wait_timeout(duration).unwrap().is_some());
+        let held = Mutex::new(&one, "m").lock().wait().unwrap();
+        assert!(Mutex::new(&one, "m").lock().wait_timeout(Duration::ZERO).unwrap().is_none());
+        assert!(Mutex::reentrant(&one, "n").lock().wait_timeout(duration).unwrap().is_some());
         drop(held);
         let mut nap = client.sleep(duration);
-        drop(nap.try_take());
+        drop(nap.try_wait());
         assert_eq!(client.sleep(Duration::ZERO).wait_timeout(duration), Ok(Some(())));
         clock.advance(duration);
         clock.advance(duration);
@@ -194,12 +194,12 @@ fn locks_and_elections_accept_every_number() {
     let (locks, elections) = (LockService::new(store.client()), ElectionService::new(store.client()));
     for number in NUMBERS {
         let lease = LeaseId::new(number);
-        drop(locks.lock(LockRequest { name: "l".into(), lease }).try_take());
+        drop(locks.lock(LockRequest { name: "l".into(), lease }).try_wait());
         let leader = LeaderKey { name: "e".into(), key: "e/1".into(), rev: number.into(), lease };
         drop(elections.proclaim(ProclaimRequest { leader: Some(leader.clone()), value: "v".into() }).wait());
         drop(elections.resign(ResignRequest { leader: Some(leader) }).wait());
-        drop(Election::new(&one, "e").resume("e/1", number).try_take());
-        drop(Session::open_with_lease(&store, number).map(|session| session.orphan()));
+        drop(Election::new(&one, "e").resume("e/1", number).try_wait());
+        drop(Session::open_with_lease(&store, number).wait().map(|session| session.orphan().wait()));
         drop(Fence::new().admit(number.into()));
     }
 }

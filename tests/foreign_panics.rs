@@ -58,15 +58,15 @@ fn guard_dropped_by_a_panic_is_released_though_a_waker_panics() {
         let store = Store::new();
         let one = session(&store, 10);
         let mutex = Mutex::new(&one, "m");
-        let guard = mutex.lock().unwrap();
-        let mut waiting = mutex.enqueue();
+        let guard = mutex.lock().wait().unwrap();
+        let mut waiting = mutex.lock();
         assert!(poll_with(&mut waiting, &bomb()).is_pending());
         let holder = thread::Builder::new().spawn(move || {
             let _guard = guard;
             panic!("the holder panics");
         });
         holder.unwrap().join().expect_err("the holder panicked");
-        assert!(waiting.try_take().unwrap().is_some(), "the lock was released");
+        assert!(waiting.try_wait().unwrap().is_some(), "the lock was released");
     });
 }
 
@@ -77,7 +77,7 @@ fn destructors_are_not_reached_by_a_panicking_waker() {
         let (store, _clock) = manual();
         let one = session(&store, 10);
         store.put(leasehold::Put::new("leased", "v").lease(one.lease())).unwrap();
-        let waiting = Mutex::new(&one, "m").enqueue();
+        let waiting = Mutex::new(&one, "m").lock();
         for dropped in [Box::new(waiting) as Box<dyn Send>, Box::new(one)] {
             let mut watcher = store.watch(Watch::all()).unwrap();
             assert_eq!(receive_with(&mut watcher, &bomb()), Poll::Pending);
@@ -199,9 +199,9 @@ fn inbox_of_another_store_is_refused_and_touches_no_stream() {
 #[test]
 fn sessions_go_on_after_a_waker_panicked() {
     let (store, clock) = manual();
-    let one = Session::open(&store, secs(5)).unwrap();
+    let one = Session::open(&store, secs(5)).wait().unwrap();
     let mut nap = store.client().sleep(secs(1));
     assert!(poll_with(&mut nap, &bomb()).is_pending());
     clock.advance(secs(100));
-    assert_eq!((one.is_alive(), nap.try_take()), (Ok(true), Ok(Some(()))));
+    assert_eq!((one.is_alive().wait(), nap.try_wait()), (Ok(true), Ok(Some(()))));
 }

@@ -1,7 +1,6 @@
 //! What a release costs the waiters of a queue: one is woken, and makes at most two requests. A waiter that moves up keeps no watch
 //! on earlier predecessors.
 
-mod passing;
 mod service_shorthand;
 mod shorthand;
 
@@ -52,20 +51,20 @@ fn assert_wakes_one<T>(store: &Store, count: &AtomicUsize, mut queue: Vec<Ticket
 fn of_guards() {
     let (store, _clock) = manual();
     let (client, count) = counting(&store);
-    let session = Session::open(client, secs(60)).unwrap();
+    let session = Session::open(client, secs(60)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
-    std::mem::forget(mutex.lock().unwrap());
-    assert_wakes_one(&store, &count, (0..WAITERS).map(|_| mutex.enqueue()).collect(), 1);
+    std::mem::forget(mutex.lock().wait().unwrap());
+    assert_wakes_one(&store, &count, (0..WAITERS).map(|_| mutex.lock()).collect(), 1);
 }
 
 #[test]
 fn of_leaders() {
     let (store, _clock) = manual();
     let (client, count) = counting(&store);
-    let session = Session::open(client, secs(60)).unwrap();
+    let session = Session::open(client, secs(60)).wait().unwrap();
     let election = Election::new(&session, "l");
-    std::mem::forget(election.campaign("v").unwrap());
-    assert_wakes_one(&store, &count, (0..WAITERS).map(|_| election.stand("v")).collect(), 1);
+    std::mem::forget(election.campaign("v").wait().unwrap());
+    assert_wakes_one(&store, &count, (0..WAITERS).map(|_| election.campaign("v")).collect(), 1);
 }
 
 #[test]
@@ -82,7 +81,7 @@ fn of_the_service() {
 }
 
 fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
-    ticket.try_take().expect("a queued waiter is not refused").is_none()
+    ticket.try_wait().expect("a queued waiter is not refused").is_none()
 }
 
 /// R-LCK-4: a waiter watches its immediate predecessor. The waiters between it and the holder leave, last one first, so that the
@@ -109,19 +108,19 @@ fn assert_watches_do_not_add_up<T>(store: &Store, enqueue: impl Fn(usize) -> Tic
 #[test]
 fn mutex_waiter_that_moves_up_has_as_many_watches_as_before() {
     let (store, _clock) = manual();
-    let session = Session::open(&store, secs(60)).unwrap();
+    let session = Session::open(&store, secs(60)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
-    let _held = mutex.lock().unwrap();
-    assert_watches_do_not_add_up(&store, |_| mutex.enqueue());
+    let _held = mutex.lock().wait().unwrap();
+    assert_watches_do_not_add_up(&store, |_| mutex.lock());
 }
 
 #[test]
 fn candidate_that_moves_up_has_as_many_watches_as_before() {
     let (store, _clock) = manual();
-    let session = Session::open(&store, secs(60)).unwrap();
+    let session = Session::open(&store, secs(60)).wait().unwrap();
     let election = Election::new(&session, "l");
-    let _leading = election.campaign("v").unwrap();
-    assert_watches_do_not_add_up(&store, |_| election.stand("v"));
+    let _leading = election.campaign("v").wait().unwrap();
+    assert_watches_do_not_add_up(&store, |_| election.campaign("v"));
 }
 
 #[test]
@@ -170,10 +169,10 @@ fn leader_watcher_has_one_watch_after_each_gap() {
 #[test]
 fn lost_has_one_watch_after_a_compaction() {
     let (store, _clock) = manual();
-    let one = Session::open(compacting(&store), secs(5)).unwrap();
-    let held = Mutex::new(&one, "l").lock().unwrap();
+    let one = Session::open(compacting(&store), secs(5)).wait().unwrap();
+    let held = Mutex::new(&one, "l").lock().wait().unwrap();
     let mut lost = held.lost();
-    assert_eq!((lost.try_take(), store.diagnostics().unwrap().watchers), (Ok(None), 1));
+    assert_eq!((lost.try_wait(), store.diagnostics().unwrap().watchers), (Ok(None), 1));
     store.delete(held.key()).unwrap();
-    assert_eq!(lost.try_take(), Ok(Some(())));
+    assert_eq!(lost.try_wait(), Ok(Some(())));
 }

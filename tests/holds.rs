@@ -58,12 +58,12 @@ fn a_ticket_dropped_at_any_moment_leaves_no_key() {
 /// Whether the ticket had become a guard by then. If not, it is dropped.
 fn has_got_after(steps: usize) -> bool {
     let stepped = Stepped::new(0);
-    let session = Session::open(stepped.client(), secs(5)).expect("it is granted");
+    let session = Session::open(stepped.client(), secs(5)).wait().expect("it is granted");
     let mutex = Mutex::new(&session, "l");
-    let mut held = mutex.lock().ok();
-    let (mut given_up, mut behind) = (mutex.enqueue(), mutex.enqueue());
+    let mut held = mutex.lock().wait().ok();
+    let (mut given_up, mut behind) = (mutex.lock(), mutex.lock());
     for _ in 0..steps {
-        if given_up.try_take().expect("the session lives").is_some() {
+        if given_up.try_wait().expect("the session lives").is_some() {
             return true;
         }
         if !stepped.step_in_order() {
@@ -74,11 +74,11 @@ fn has_got_after(steps: usize) -> bool {
     let mut looks = 0;
     let guard = loop {
         stepped.settle();
-        if let Some(guard) = behind.try_take().expect("the session lives") {
+        if let Some(guard) = behind.try_wait().expect("the session lives") {
             break guard;
         }
         looks += 1;
-        assert!(looks < 10, "it waits in vain: {}", mutex.queue().expect("the store is open"));
+        assert!(looks < 10, "it waits in vain: {}", mutex.queue().wait().expect("the store is open"));
     };
     assert_eq!(all_keys(stepped.store()), [text(guard.key())]);
     drop(guard);
@@ -91,10 +91,10 @@ fn has_got_after(steps: usize) -> bool {
 #[test]
 fn a_release_wakes_one() {
     let stepped = Stepped::new(0);
-    let session = Session::open(stepped.client(), secs(5)).unwrap();
+    let session = Session::open(stepped.client(), secs(5)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
-    let held = mutex.lock().unwrap();
-    let mut queue: Vec<_> = (0..5).map(|_| (mutex.enqueue(), Count::default())).collect();
+    let held = mutex.lock().wait().unwrap();
+    let mut queue: Vec<_> = (0..5).map(|_| (mutex.lock(), Count::default())).collect();
     for _ in 0..3 {
         for (ticket, woken) in &mut queue {
             assert!(poll_with(ticket, &woken.waker()).is_pending());
@@ -112,25 +112,25 @@ fn a_release_wakes_one() {
 #[test]
 fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
     let stepped = Stepped::new(0);
-    let session = Session::open(stepped.client(), secs(5)).unwrap();
+    let session = Session::open(stepped.client(), secs(5)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
-    let _held = mutex.lock().unwrap();
-    let mut before = mutex.enqueue();
+    let _held = mutex.lock().wait().unwrap();
+    let mut before = mutex.lock();
     stepped.settle();
-    let mut waiting = mutex.enqueue();
+    let mut waiting = mutex.lock();
     for _ in 0..2 {
         stepped.settle();
-        assert!(before.try_take().unwrap().is_none() && waiting.try_take().unwrap().is_none());
+        assert!(before.try_wait().unwrap().is_none() && waiting.try_wait().unwrap().is_none());
     }
     drop(before);
     stepped.settle();
-    assert!(waiting.try_take().unwrap().is_none(), "it looks who is before it now");
+    assert!(waiting.try_wait().unwrap().is_none(), "it looks who is before it now");
     assert!(stepped.step_in_order(), "that is applied");
     stepped.store().delete("l/1-2").unwrap();
     // It sees that, and says so now or when the answer has come.
-    let told = waiting.try_take().and_then(|_| {
+    let told = waiting.try_wait().and_then(|_| {
         stepped.settle();
-        waiting.try_take()
+        waiting.try_wait()
     });
     assert_eq!(told.map(drop), Err(Error::SessionExpired));
 }
@@ -139,12 +139,12 @@ fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
 #[test]
 fn a_strangers_key_is_never_ones_own() {
     let (store, _clock) = manual();
-    let session = Session::open(&store, secs(5)).unwrap();
+    let session = Session::open(&store, secs(5)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
-    let key = mutex.lock().unwrap().key().to_vec();
+    let key = mutex.lock().wait().unwrap().key().to_vec();
     store.put((&key, "foreign")).unwrap();
-    let mut ticket = mutex.enqueue();
-    assert!(!matches!(ticket.try_take(), Ok(Some(_))), "it was not put by this hold");
+    let mut ticket = mutex.lock();
+    assert!(!matches!(ticket.try_wait(), Ok(Some(_))), "it was not put by this hold");
     drop(ticket);
     assert_eq!(all_keys(&store), [text(&key)]);
 }

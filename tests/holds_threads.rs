@@ -56,16 +56,16 @@ impl Guard {
 
     fn give_back(&self) -> Result<()> {
         match self {
-            Self::Lock(guard) => guard.unlock(),
-            Self::Leadership(leadership) => leadership.resign(),
+            Self::Lock(guard) => guard.unlock().wait(),
+            Self::Leadership(leadership) => leadership.resign().wait(),
         }
     }
 
     /// Whether it says that it is lost.
     fn is_lost(&self) -> bool {
         let (checked, lost) = match self {
-            Self::Lock(guard) => (guard.check(), Error::SessionExpired),
-            Self::Leadership(leadership) => (leadership.check(), Error::NotLeader),
+            Self::Lock(guard) => (guard.check().wait(), Error::SessionExpired),
+            Self::Leadership(leadership) => (leadership.check().wait(), Error::NotLeader),
         };
         checked == Err(lost)
     }
@@ -127,7 +127,7 @@ impl Lock {
         let counted = self.counted(client);
         thread::yield_now();
         let put = TxnOp::put(self.written(), (counted + 1).to_string());
-        match guard.txn().and_then([put]).commit() {
+        match guard.txn().and_then([put]).commit().wait() {
             Ok(_) => self.committed.fetch_add(1, Ordering::Relaxed),
             Err(Error::SessionExpired | Error::NotLeader) => self.refused.fetch_add(1, Ordering::Relaxed),
             Err(error) => panic!("a txn says nothing else than {error}"),
@@ -190,9 +190,9 @@ impl Worker {
             Kind::Leadership => return self.stand(lock),
         };
         let got = match self.random.below(8) {
-            0..=2 => mutex.lock().map(Some),
-            3 => mutex.try_lock(),
-            way => self.wait(mutex.enqueue(), way == 7),
+            0..=2 => mutex.lock().wait().map(Some),
+            3 => mutex.try_lock().wait(),
+            way => self.wait(mutex.lock(), way == 7),
         };
         Ok(got?.map(Guard::Lock))
     }
@@ -200,10 +200,10 @@ impl Worker {
     fn stand(&mut self, lock: &Lock) -> Result<Option<Guard>> {
         let election = Election::new(&self.session, &lock.name);
         let got = match self.random.below(8) {
-            0..=3 => election.campaign("stood").map(Some),
-            way => self.wait(election.stand("stood"), way == 7),
+            0..=3 => election.campaign("stood").wait().map(Some),
+            way => self.wait(election.campaign("stood"), way == 7),
         };
-        got?.map(|leadership| leadership.proclaim("leads").map(|()| Guard::Leadership(leadership)))
+        got?.map(|leadership| leadership.proclaim("leads").wait().map(|()| Guard::Leadership(leadership)))
             .transpose()
     }
 
@@ -218,7 +218,7 @@ impl Worker {
 
     /// Gets what it has once more, and gives back either, so that the other holds the lock (R-LCK-6).
     fn get_again(&mut self, lock: &Lock, guard: Guard) -> Guard {
-        match concurrency::Mutex::reentrant(&self.session, &lock.name).lock().map(Guard::Lock) {
+        match concurrency::Mutex::reentrant(&self.session, &lock.name).lock().wait().map(Guard::Lock) {
             Ok(again) => {
                 assert_eq!(again.token(), guard.token(), "the session lives, and has one key");
                 if self.random.one_in(2) { again } else { guard }
@@ -245,11 +245,11 @@ impl Worker {
 
     /// Is not heard of for a time, often longer than the session lives without that.
     fn hang(&mut self) {
-        match self.session.pause() {
+        match self.session.pause().wait() {
             Ok(()) | Err(Error::LeaseNotFound) => self.nap(TTL * 2),
             Err(error) => panic!("a session says nothing else than {error}"),
         }
-        match self.session.resume() {
+        match self.session.resume().wait() {
             Ok(()) | Err(Error::LeaseNotFound) => {}
             Err(error) => panic!("a session says nothing else than {error}"),
         }
@@ -272,7 +272,7 @@ impl Worker {
 }
 
 fn open(store: &Store) -> Session {
-    Session::open(store, TTL).expect("a lease is granted")
+    Session::open(store, TTL).wait().expect("a lease is granted")
 }
 
 /// Starts a thread that says when it is done.
@@ -327,9 +327,10 @@ fn check_counts(locks: &[Lock], client: &Client) {
 
 /// Who holds what, and who waits for it.
 fn queues(store: &Store, locks: &[Lock]) -> String {
-    let session = Session::open(store, secs(60)).expect("a lease is granted");
-    let queue =
-        |lock: &Lock| concurrency::Mutex::new(&session, &lock.name).queue().expect("the store is open");
+    let session = Session::open(store, secs(60)).wait().expect("a lease is granted");
+    let queue = |lock: &Lock| {
+        concurrency::Mutex::new(&session, &lock.name).queue().wait().expect("the store is open")
+    };
     let queues = locks.iter().map(queue).filter(|queue| queue.holder().is_some());
     queues.map(|queue| queue.to_string()).collect::<Vec<_>>().join("\n")
 }

@@ -31,16 +31,16 @@ fn every_change_is_told_in_order() {
     let election = Election::new(&one, "e");
     let mut leaders = election.observe();
     assert_eq!(seen(&mut leaders), ["-@1"], "how it is");
-    let first = election.campaign("a").unwrap();
-    let mut second = election.stand("b");
+    let first = election.campaign("a").wait().unwrap();
+    let mut second = election.campaign("b");
     assert_eq!(seen(&mut leaders), ["+a@2"], "a candidate is nothing new");
-    first.proclaim("a2").unwrap();
-    first.proclaim("a2").unwrap();
+    first.proclaim("a2").wait().unwrap();
+    first.proclaim("a2").wait().unwrap();
     drop(first);
-    let second = second.try_take().unwrap().unwrap();
-    drop(election.stand("c"));
-    second.proclaim("b2").unwrap();
-    second.resign().unwrap();
+    let second = second.try_wait().unwrap().unwrap();
+    drop(election.campaign("c"));
+    second.proclaim("b2").wait().unwrap();
+    second.resign().wait().unwrap();
     drop(election.campaign("short"));
     let expected = ["=a2@4", "=a2@5", "+b@6", "=b2@9", "-@10", "+short@11", "-@12"];
     assert_eq!(seen(&mut leaders), expected, "also of those who came and went");
@@ -52,7 +52,7 @@ fn every_change_is_told_in_order() {
 fn the_first_event_says_how_it_is() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
-    let leader = Election::new(&one, "e").campaign("a").unwrap();
+    let leader = Election::new(&one, "e").campaign("a").wait().unwrap();
     let revision = store.put(("other", "v")).unwrap().header().revision();
     store.compact(revision).unwrap();
     let mut leaders = LeaderWatcher::new(&store, "e");
@@ -89,10 +89,10 @@ fn expiries_are_told_one_by_one() {
     let (store, clock) = manual();
     let sessions = [3, 4, 4].map(|ttl| session(&store, ttl));
     let _standing = [("a", 0), ("b", 1), ("c", 2)]
-        .map(|(value, at): (&'static str, usize)| Election::new(&sessions[at], "e").stand(value));
+        .map(|(value, at): (&'static str, usize)| Election::new(&sessions[at], "e").campaign(value));
     let mut leaders = LeaderWatcher::new(&store, "e");
     for session in &sessions {
-        session.pause().unwrap();
+        session.pause().wait().unwrap();
     }
     clock.advance(secs(10));
     assert_eq!(seen(&mut leaders), ["+a@4", "+b@5", "+c@6", "-@7"]);
@@ -121,17 +121,17 @@ fn what_was_compacted_is_a_gap() {
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
     let mut leaders = election.observe();
-    let leader = election.campaign("0").unwrap();
+    let leader = election.campaign("0").wait().unwrap();
     let values: Vec<String> = (1..1_000).map(|n| n.to_string()).collect();
     for value in &values {
-        leader.proclaim(value.clone()).unwrap();
+        leader.proclaim(value.clone()).wait().unwrap();
     }
     let expected: Vec<String> =
         (3..).zip(&values).map(|(revision, value)| format!("={value}@{revision}")).collect();
     assert_eq!(seen(&mut leaders), [&["-@1".to_owned(), "+0@2".to_owned()][..], &expected].concat());
 
     for value in &values {
-        leader.proclaim(value.clone()).unwrap();
+        leader.proclaim(value.clone()).wait().unwrap();
     }
     let revision = store.status().unwrap().header().revision();
     store.compact(revision).unwrap();
@@ -234,8 +234,9 @@ fn it_agrees_with_the_history() {
                 let one = session(store, 60);
                 let election = Election::new(&one, "e");
                 for n in 0..50 {
-                    let leader = election.campaign(format!("{thread}.{n}")).expect("the session lives");
-                    leader.proclaim(format!("{thread}.{n}!")).expect("it leads");
+                    let leader =
+                        election.campaign(format!("{thread}.{n}")).wait().expect("the session lives");
+                    leader.proclaim(format!("{thread}.{n}!")).wait().expect("it leads");
                 }
             });
         }

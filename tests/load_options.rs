@@ -33,14 +33,14 @@ fn load(options: LoadOptions, saved: &[u8]) -> (Store, ManualClock) {
 fn lock_of_ended_process_is_released_after_remaining_ttl() {
     let (store, clock) = manual();
     let ended = session(&store, 12);
-    let _guard = Mutex::new(&ended, "disk").lock().unwrap();
+    let _guard = Mutex::new(&ended, "disk").lock().wait().unwrap();
     // The standing keep-alive renews every 4 s, so 9 s are left of the last renewal's 12 s after 7 s.
     clock.advance(secs(7));
     let (loaded, clock) = load(LoadOptions::new(), &save(&store));
     let mine = session(&loaded, 60);
-    let mut waiting = Mutex::new(&mine, "disk").enqueue();
+    let mut waiting = Mutex::new(&mine, "disk").lock();
     clock.advance(secs(8));
-    assert!(waiting.try_take().unwrap().is_none(), "the lease has a second left");
+    assert!(waiting.try_wait().unwrap().is_none(), "the lease has a second left");
     clock.advance(secs(1));
     assert_eq!(taken(&mut waiting).key(), b"disk/2-0");
 }
@@ -49,17 +49,17 @@ fn lock_of_ended_process_is_released_after_remaining_ttl() {
 fn loaded_lease_is_kept_by_returning_process() {
     let (store, _clock) = manual();
     let ended = session(&store, 10);
-    let leadership = Election::new(&ended, "db").campaign("node-1").unwrap();
+    let leadership = Election::new(&ended, "db").campaign("node-1").wait().unwrap();
     let (key, token) = (leadership.key().to_vec(), leadership.token());
     let (loaded, clock) = load(LoadOptions::new(), &save(&store));
     clock.advance(secs(9));
-    let returned = Session::open_with_lease(&loaded, ended.lease()).unwrap();
+    let returned = Session::open_with_lease(&loaded, ended.lease()).wait().unwrap();
     let resumed = Election::new(&returned, "db").resume(key, token).wait().unwrap();
     clock.advance(secs(3600));
-    resumed.proclaim("node-1, returned").unwrap();
+    resumed.proclaim("node-1, returned").wait().unwrap();
     let other = session(&loaded, 10);
-    let mut candidate = Election::new(&other, "db").stand("node-2");
-    assert!(candidate.try_take().unwrap().is_none(), "the leadership was resumed");
+    let mut candidate = Election::new(&other, "db").campaign("node-2");
+    assert!(candidate.try_wait().unwrap().is_none(), "the leadership was resumed");
     drop(resumed);
     drop(returned);
     assert!(taken(&mut candidate).token() > token);
@@ -71,7 +71,7 @@ fn returning_process_finds_expired_lease_gone() {
     let ended = session(&store, 10);
     let (loaded, clock) = load(LoadOptions::new(), &save(&store));
     clock.advance(secs(10));
-    assert_eq!(Session::open_with_lease(&loaded, ended.lease()).err(), Some(Error::LeaseNotFound));
+    assert_eq!(Session::open_with_lease(&loaded, ended.lease()).wait().err(), Some(Error::LeaseNotFound));
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn older_save_with_bump_refuses_lost_revisions() {
     let saved = save(&store);
     let fence = Fence::new();
     let old = session(&store, 10);
-    let guard = Mutex::new(&old, "disk").lock().unwrap();
+    let guard = Mutex::new(&old, "disk").lock().wait().unwrap();
     let old_token = guard.token();
     fence.admit(old_token).unwrap();
     let lost = at(put(&store, "cfg", "mine"));
@@ -107,7 +107,7 @@ fn older_save_with_bump_refuses_lost_revisions() {
     for options in cases {
         let (loaded, _clock) = load(options, &saved);
         let new = session(&loaded, 10);
-        let held = Mutex::new(&new, "disk").lock().unwrap();
+        let held = Mutex::new(&new, "disk").lock().wait().unwrap();
         assert!(held.token() > lost);
         let fence = Fence::new();
         fence.admit(old_token).unwrap();
@@ -254,23 +254,23 @@ fn bump_skips_lost_lease_ids() {
 fn returning_holder_is_refused_by_fence_of_lost_holder() {
     let (store, clock) = manual();
     let first = session(&store, 10);
-    let leadership = Election::new(&first, "db").campaign("node-1").unwrap();
+    let leadership = Election::new(&first, "db").campaign("node-1").wait().unwrap();
     let (key, token) = (leadership.key().to_vec(), leadership.token());
     let saved = save(&store);
     let second = session(&store, 60);
-    let mut candidate = Election::new(&second, "db").stand("node-2");
-    drop(first.pause());
+    let mut candidate = Election::new(&second, "db").campaign("node-2");
+    drop(first.pause().wait());
     clock.advance(secs(10));
     let lost = taken(&mut candidate).token();
     let fence = Fence::new();
     fence.admit(lost).unwrap();
 
     let (loaded, _clock) = load(LoadOptions::new().bump_revision_above(lost), &saved);
-    let returned = Session::open_with_lease(&loaded, first.lease()).unwrap();
+    let returned = Session::open_with_lease(&loaded, first.lease()).wait().unwrap();
     let resumed = Election::new(&returned, "db").resume(key, token).wait().unwrap();
     assert!(matches!(fence.admit(resumed.token()), Err(Error::StaleToken { .. })));
-    resumed.resign().unwrap();
-    let again = Election::new(&returned, "db").campaign("node-1").unwrap();
+    resumed.resign().wait().unwrap();
+    let again = Election::new(&returned, "db").campaign("node-1").wait().unwrap();
     fence.admit(again.token()).unwrap();
 }
 

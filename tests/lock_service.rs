@@ -1,6 +1,5 @@
 //! The lock service, rule by rule (R-LCK-1 to R-LCK-14). How waits are given up is in `service_cancel.rs`.
 
-mod passing;
 mod service_shorthand;
 mod shorthand;
 
@@ -51,7 +50,7 @@ fn a_lock_without_a_lease_is_given_one_of_a_minute() {
     assert_eq!(all_keys(&store), ["a/1", "a/2"]);
     clock.advance(millis(1));
     assert_eq!(all_keys(&store).len(), 0, "the waiter's has ended as well");
-    assert_refused(second.try_take(), EXPIRED);
+    assert_refused(second.try_wait(), EXPIRED);
 }
 
 /// R-LCK-2: the lease stays behind, empty, until it expires.
@@ -59,7 +58,7 @@ fn a_lock_without_a_lease_is_given_one_of_a_minute() {
 fn the_lease_of_a_lock_that_was_not_got_stays() {
     let (store, clock) = manual_with(Limits { max_request_bytes: 200, ..Limits::default() });
     let locks = LockService::new(store.client());
-    let refused = lock(&locks, vec![b'x'; 300], 0).try_take();
+    let refused = lock(&locks, vec![b'x'; 300], 0).try_wait();
     assert_refused(refused, "etcdserver: request is too large");
     grant(&store, 77, secs(1000));
     hold(&locks, "a", 77);
@@ -68,7 +67,7 @@ fn the_lease_of_a_lock_that_was_not_got_stays() {
     assert_eq!(all_keys(&store), ["a/3", "a/4d"]);
     delete(&store, "a/3");
     unlock(&locks, "a/4d");
-    assert_refused(failing.try_take(), EXPIRED);
+    assert_refused(failing.try_wait(), EXPIRED);
     let listed = || store.leases().unwrap().leases().iter().map(|id| id.get()).collect::<Vec<_>>();
     assert_eq!(listed(), [1, 2, 3, 77]);
     assert!((1..4).all(|id| store.time_to_live(id, true).unwrap().keys().is_empty()));
@@ -173,7 +172,7 @@ fn a_middle_waiter_that_vanishes_lets_nobody_in() {
         unlock(&locks, "a/1");
         assert_eq!(take(&mut third).key, "a/3");
         if let Some(mut second) = second {
-            assert_refused(second.try_take(), EXPIRED);
+            assert_refused(second.try_wait(), EXPIRED);
         }
     }
 }
@@ -265,7 +264,7 @@ fn a_waiter_without_its_key_waits_for_its_turn() {
         assert_eq!(take(&mut second).key, "a/2");
         unlock(&locks, "a/2");
         let before = revision(&store);
-        assert_refused(lost.try_take(), EXPIRED);
+        assert_refused(lost.try_wait(), EXPIRED);
         assert_eq!(revision(&store), before);
     }
 }
@@ -275,11 +274,11 @@ fn a_waiter_without_its_key_waits_for_its_turn() {
 fn an_unknown_lease_is_refused() {
     let (store, _clock, locks) = locking();
     for lease in [99, -1] {
-        assert_refused(lock(&locks, "a", lease).try_take(), NO_LEASE);
+        assert_refused(lock(&locks, "a", lease).try_wait(), NO_LEASE);
         assert_refused(lock(&locks, "a", lease).wait(), NO_LEASE);
     }
     hold(&locks, "a", 1);
-    assert_refused(lock(&locks, "a", 99).try_take(), NO_LEASE);
+    assert_refused(lock(&locks, "a", 99).try_wait(), NO_LEASE);
     assert_eq!((all_keys(&store), revision(&store)), (vec!["a/1".into()], 2));
 }
 
@@ -377,7 +376,7 @@ fn a_held_key_may_be_overwritten() {
     assert_sleeps(&mut second);
     assert_eq!(all_keys(&store), ["a/1"]);
     unlock(&locks, "a/1");
-    assert_refused(second.try_take(), EXPIRED);
+    assert_refused(second.try_wait(), EXPIRED);
 }
 
 /// R-LCK-14: a watch that cannot begin ends the wait, and the key.
@@ -396,7 +395,7 @@ fn what_is_compacted_before_it_is_watched_ends_the_wait() {
         let locks = LockService::new(client);
         hold(&locks, "a", 1);
         let mut second = lock(&locks, "a", 2);
-        assert_refused(second.try_take(), COMPACTED);
+        assert_refused(second.try_wait(), COMPACTED);
         assert_eq!(events(&store, 6), ["delete a/2 6"]);
     }
 }

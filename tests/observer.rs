@@ -1,6 +1,5 @@
 //! Observers of elections: what they show, and what they skip (R-ELC-11, R-ELC-12).
 
-mod passing;
 mod remote;
 mod seam_tools;
 mod service_shorthand;

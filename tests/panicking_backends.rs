@@ -1,7 +1,6 @@
 //! Clocks, timers and backends that panic once, or on and on, while somebody waits or a destructor runs. The panic reaches the
 //! caller, and whoever catches it can go on: no wait becomes silent, nothing that was received is lost, nothing aborts.
 
-mod passing;
 mod seam_tools;
 mod shorthand;
 
@@ -12,9 +11,9 @@ use std::time::Duration;
 
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::{
-    Backend, Call, Client, Clock, Inbox, Request, Response, Store, Timer, Timestamp, WatchRequest, WeakStore,
+    Backend, Call, Client, Clock, Inbox, Layer, Request, Response, Store, Timer, Timestamp, WatchRequest,
+    WeakStore,
 };
-use passing::passes_on;
 use seam_tools::guarded;
 use shorthand::{manual, put, secs, session};
 
@@ -32,19 +31,19 @@ enum Lit {
 
 impl Fuse {
     fn panic_after(&self, uses: usize) {
-        *self.0.lock().unwrap() = Lit::Once(uses);
+        *self.0.lock().expect("nothing panics while it is locked") = Lit::Once(uses);
     }
 
     fn panic_always(&self) {
-        *self.0.lock().unwrap() = Lit::Always;
+        *self.0.lock().expect("nothing panics while it is locked") = Lit::Always;
     }
 
     fn put_out(&self) {
-        *self.0.lock().unwrap() = Lit::Out;
+        *self.0.lock().expect("nothing panics while it is locked") = Lit::Out;
     }
 
     fn burn(&self) {
-        let mut lit = self.0.lock().unwrap();
+        let mut lit = self.0.lock().expect("nothing panics while it is locked");
         let panics = match &mut *lit {
             Lit::Out => false,
             Lit::Always => true,
@@ -76,7 +75,7 @@ impl FragileClock {
     }
 
     fn advance(&self, by: Duration, store: &Store) {
-        *self.now.lock().unwrap() += by;
+        *self.now.lock().expect("nothing panics while it is locked") += by;
         store.tick();
     }
 }
@@ -84,7 +83,7 @@ impl FragileClock {
 impl Clock for FragileClock {
     fn now(&self) -> Timestamp {
         self.read.burn();
-        Timestamp::ORIGIN + *self.now.lock().unwrap()
+        Timestamp::ORIGIN + *self.now.lock().expect("nothing panics while it is locked")
     }
 
     fn attach(&self, _store: WeakStore) -> Option<Box<dyn Timer>> {
@@ -128,13 +127,22 @@ impl Fragile {
 
     /// Ends the watches that were made last.
     fn cut(&self) {
-        let inbox = self.newest.lock().unwrap().upgrade().expect("somebody watches");
+        let inbox = self
+            .newest
+            .lock()
+            .expect("nothing panics while it is locked")
+            .upgrade()
+            .expect("somebody watches");
         let cuts = (0..10).map(|id| WatchRequest::Cancel(id.into()));
         Backend::watch(&self.store, &cuts.collect::<Vec<_>>(), &inbox);
     }
 }
 
-impl Backend for Fragile {
+impl Layer for Fragile {
+    fn inner(&self) -> &dyn Backend {
+        &self.store
+    }
+
     fn call(&self, request: Request) -> Call<Response> {
         self.call.burn();
         Backend::call(&self.store, request)
@@ -142,7 +150,7 @@ impl Backend for Fragile {
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
         self.watch.burn();
-        *self.newest.lock().unwrap() = Arc::downgrade(inbox);
+        *self.newest.lock().expect("nothing panics while it is locked") = Arc::downgrade(inbox);
         Backend::watch(&self.store, requests, inbox);
     }
 
@@ -150,8 +158,6 @@ impl Backend for Fragile {
         self.timer.burn();
         Backend::timer(&self.store, at, inbox);
     }
-
-    passes_on!(self, self.store; pull cancel lag now detach renew drive);
 }
 
 /// Runs what panics. Returns whether it did.
@@ -167,16 +173,16 @@ fn ticket_takes_its_turn_after_a_clock_panicked() {
         let clock = FragileClock::default();
         let store = clock.store();
         let [one, two] = [session(&store, 1000), session(&store, 1000)];
-        let guard = Mutex::new(&one, "m").lock().unwrap();
-        let mut ticket = Mutex::new(&two, "m").enqueue();
-        assert!(ticket.try_take().unwrap().is_none());
-        guard.unlock().unwrap();
+        let guard = Mutex::new(&one, "m").lock().wait().unwrap();
+        let mut ticket = Mutex::new(&two, "m").lock();
+        assert!(ticket.try_wait().unwrap().is_none());
+        guard.unlock().wait().unwrap();
         clock.read.panic_after(uses);
         let mut taken = None;
-        let has_panicked = panics(|| taken = ticket.try_take().unwrap());
+        let has_panicked = panics(|| taken = ticket.try_wait().unwrap());
         clock.read.put_out();
         panicked += usize::from(has_panicked);
-        assert!(taken.is_some() || ticket.try_take().unwrap().is_some(), "after {uses} readings");
+        assert!(taken.is_some() || ticket.try_wait().unwrap().is_some(), "after {uses} readings");
     }
     assert!(panicked > 0, "the clock is read while the ticket is polled");
 }
@@ -188,17 +194,17 @@ fn ticket_takes_its_turn_after_a_backend_panicked() {
     for part in parts {
         let backend = Fragile::new();
         let [one, two] = [backend.store.client(), backend.client()]
-            .map(|client| Session::open(client, secs(1000)).unwrap());
-        let first = Mutex::new(&one, "m").lock().unwrap();
-        let second = Mutex::new(&one, "m").enqueue();
-        let mut ticket = Mutex::new(&two, "m").enqueue();
-        assert!(ticket.try_take().unwrap().is_none());
+            .map(|client| Session::open(client, secs(1000)).wait().unwrap());
+        let first = Mutex::new(&one, "m").lock().wait().unwrap();
+        let second = Mutex::new(&one, "m").lock();
+        let mut ticket = Mutex::new(&two, "m").lock();
+        assert!(ticket.try_wait().unwrap().is_none());
         drop(second);
         part(&backend).panic_after(0);
-        assert!(panics(|| drop(ticket.try_take())), "the ticket reads its predecessor anew, and watches it");
-        assert!(ticket.try_take().unwrap().is_none());
+        assert!(panics(|| drop(ticket.try_wait())), "the ticket reads its predecessor anew, and watches it");
+        assert!(ticket.try_wait().unwrap().is_none());
         drop(first);
-        assert!(ticket.try_take().unwrap().is_some());
+        assert!(ticket.try_wait().unwrap().is_some());
     }
 }
 
@@ -206,14 +212,14 @@ fn ticket_takes_its_turn_after_a_backend_panicked() {
 #[test]
 fn ticket_that_panics_as_it_enters_leaves_nothing() {
     let backend = Fragile::new();
-    let [one, two] =
-        [backend.store.client(), backend.client()].map(|client| Session::open(client, secs(1000)).unwrap());
-    let guard = Mutex::new(&one, "m").lock().unwrap();
+    let [one, two] = [backend.store.client(), backend.client()]
+        .map(|client| Session::open(client, secs(1000)).wait().unwrap());
+    let guard = Mutex::new(&one, "m").lock().wait().unwrap();
     let mutex = Mutex::new(&two, "m");
     backend.watch.panic_after(0);
-    assert!(panics(|| drop(mutex.enqueue())));
+    assert!(panics(|| drop(mutex.lock())));
     drop(guard);
-    assert!(mutex.try_lock().unwrap().is_some());
+    assert!(mutex.try_lock().wait().unwrap().is_some());
 }
 
 /// The backend has ended the watch, and panics when the ticket reads the key, or watches it, again.
@@ -222,16 +228,16 @@ fn loss_is_learned_after_a_backend_panicked() {
     let parts: [fn(&Fragile) -> &Fuse; 2] = [|backend| &backend.call, |backend| &backend.watch];
     for part in parts {
         let backend = Fragile::new();
-        let session = Session::open(backend.client(), secs(1000)).unwrap();
-        let guard = Mutex::new(&session, "m").lock().unwrap();
+        let session = Session::open(backend.client(), secs(1000)).wait().unwrap();
+        let guard = Mutex::new(&session, "m").lock().wait().unwrap();
         let mut lost = guard.lost();
-        assert_eq!(lost.try_take(), Ok(None));
+        assert_eq!(lost.try_wait(), Ok(None));
         backend.cut();
         part(&backend).panic_after(0);
-        assert!(panics(|| lost.try_take()));
-        assert_eq!(lost.try_take(), Ok(None));
+        assert!(panics(|| lost.try_wait()));
+        assert_eq!(lost.try_wait(), Ok(None));
         backend.store.delete(leasehold::Delete::prefix("m/")).unwrap();
-        assert_eq!(lost.try_take(), Ok(Some(())));
+        assert_eq!(lost.try_wait(), Ok(Some(())));
     }
 }
 
@@ -269,8 +275,8 @@ fn timeout_ends_when_its_timer_panics() {
     let store = clock.store();
     let one = session(&store, 1000);
     let mut watcher = store.watch("k").unwrap();
-    let guard = Mutex::new(&one, "m").lock().unwrap();
-    let mut ticket = Mutex::new(&one, "m").enqueue();
+    let guard = Mutex::new(&one, "m").lock().wait().unwrap();
+    let mut ticket = Mutex::new(&one, "m").lock();
 
     clock.arm.panic_after(0);
     assert!(panics(|| watcher.recv_timeout(secs(1))));
@@ -280,11 +286,11 @@ fn timeout_ends_when_its_timer_panics() {
     clock.advance(secs(5), &store);
 
     assert_eq!(watcher.try_recv(), Ok(None));
-    assert!(ticket.try_take().unwrap().is_none());
+    assert!(ticket.try_wait().unwrap().is_none());
     put(&store, "k", "v");
-    guard.unlock().unwrap();
+    guard.unlock().wait().unwrap();
     assert!(watcher.try_recv().unwrap().is_some());
-    assert!(ticket.try_take().unwrap().is_some());
+    assert!(ticket.try_wait().unwrap().is_some());
 }
 
 /// A timer that the backend had refused counted as set, so the same timeout tried again never passed.
@@ -305,8 +311,7 @@ fn what_was_received_is_returned_though_the_timeout_cannot_be_taken_back() {
     let mut watcher = backend.client().watch("k");
     assert_eq!(watcher.try_recv(), Ok(None));
     backend.timer.panic_after(1);
-    let putting = Putting(backend.clone());
-    let mut other = Client::new(putting).watch("k");
+    let mut other = Client::new(Putting(backend)).watch("k");
     assert!(other.recv_timeout(secs(1)).unwrap().is_some());
     assert!(watcher.try_recv().unwrap().is_some());
 }
@@ -314,15 +319,17 @@ fn what_was_received_is_returned_though_the_timeout_cannot_be_taken_back() {
 /// A backend at which somebody puts a key as soon as a timer is set.
 struct Putting(Fragile);
 
-impl Backend for Putting {
+impl Layer for Putting {
+    fn inner(&self) -> &dyn Backend {
+        &self.0
+    }
+
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
         Backend::timer(&self.0, at, inbox);
         if at.is_some() {
             put(&self.0.store, "k", "v");
         }
     }
-
-    passes_on!(self, self.0; call watch pull cancel lag now detach renew drive);
 }
 
 /// The destructor ended with the panic, and the lease was renewed for ever.
@@ -345,9 +352,9 @@ fn destructors_do_not_abort_while_a_clock_panics() {
     let store = clock.store();
     assert!(panics(|| {
         let one = session(&store, 5);
-        let _guard = Mutex::new(&one, "m").lock().unwrap();
-        let _waiting = Mutex::new(&one, "m").enqueue();
-        let _leading = Election::new(&one, "e").campaign("me").unwrap();
+        let _guard = Mutex::new(&one, "m").lock().wait().unwrap();
+        let _waiting = Mutex::new(&one, "m").lock();
+        let _leading = Election::new(&one, "e").campaign("me").wait().unwrap();
         let mut watcher = store.watch("k").unwrap();
         clock.read.panic_always();
         watcher.recv_timeout(secs(1))
@@ -360,7 +367,11 @@ fn destructors_do_not_abort_while_a_clock_panics() {
 #[derive(Clone)]
 struct AtTheEnd(Store, Arc<AtomicUsize>);
 
-impl Backend for AtTheEnd {
+impl Layer for AtTheEnd {
+    fn inner(&self) -> &dyn Backend {
+        &self.0
+    }
+
     fn now(&self) -> Timestamp {
         Timestamp::MAX
     }
@@ -373,8 +384,6 @@ impl Backend for AtTheEnd {
         let cuts = (0..4 + 2 * watches as i64).map(|id| WatchRequest::Cancel(id.into()));
         Backend::watch(&self.0, &cuts.collect::<Vec<_>>(), inbox);
     }
-
-    passes_on!(self, self.0; call timer pull cancel lag detach renew drive);
 }
 
 /// The time of the next attempt could not be later than now, so each attempt was due at once.
@@ -383,16 +392,16 @@ fn cut_watches_do_not_spin_at_the_end_of_time() {
     guarded(|| {
         let backend = AtTheEnd(manual().0, Arc::default());
         let client = Client::new(backend.clone());
-        let [one, two] = [(); 2].map(|()| Session::open(client.clone(), secs(5)).unwrap());
-        let guard = Mutex::new(&one, "m").lock().unwrap();
-        let mut ticket = Mutex::new(&two, "m").enqueue();
+        let [one, two] = [(); 2].map(|()| Session::open(client.clone(), secs(5)).wait().unwrap());
+        let guard = Mutex::new(&one, "m").lock().wait().unwrap();
+        let mut ticket = Mutex::new(&two, "m").lock();
         let mut leaders = LeaderWatcher::new(client, "e");
         for _ in 0..3 {
-            assert!(ticket.try_take().unwrap().is_none());
+            assert!(ticket.try_wait().unwrap().is_none());
             leaders.try_recv().unwrap();
         }
         assert!(backend.1.load(Ordering::SeqCst) < 30);
         drop(guard);
-        assert!(ticket.try_take().unwrap().is_some(), "each poll is an attempt");
+        assert!(ticket.try_wait().unwrap().is_some(), "each poll is an attempt");
     });
 }

@@ -13,7 +13,7 @@ use seam_tools::guarded;
 use shorthand::{all_keys, events, manual, millis, secs, session, taken};
 
 fn is_waiting(ticket: &mut Ticket<MutexGuard>) -> bool {
-    ticket.try_take().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session lives").is_none()
 }
 
 /// R-LCK-6.
@@ -22,18 +22,22 @@ fn a_session_gets_it_again_and_the_last_guard_gives_it_back() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let mutex = Mutex::reentrant(&one, "l");
-    let guards = [mutex.lock().unwrap(), mutex.try_lock().unwrap().unwrap(), taken(&mut mutex.enqueue())];
+    let guards =
+        [mutex.lock().wait().unwrap(), mutex.try_lock().wait().unwrap().unwrap(), taken(&mut mutex.lock())];
     assert!(guards.iter().all(|guard| guard.key() == b"l/1" && guard.token() == guards[0].token()));
-    let mut other = Mutex::reentrant(&two, "l").enqueue();
-    assert!(Mutex::new(&one, "l").try_lock().unwrap().is_none(), "one that is not re-entrant is another");
+    let mut other = Mutex::reentrant(&two, "l").lock();
+    assert!(
+        Mutex::new(&one, "l").try_lock().wait().unwrap().is_none(),
+        "one that is not re-entrant is another"
+    );
     let [first, second, third] = guards;
-    first.unlock().unwrap();
-    first.unlock().unwrap();
+    first.unlock().wait().unwrap();
+    first.unlock().wait().unwrap();
     drop((first, third));
     assert!(is_waiting(&mut other));
-    second.check().unwrap();
-    second.unlock().unwrap();
-    assert_eq!(second.check(), Err(Error::SessionExpired));
+    second.check().wait().unwrap();
+    second.unlock().wait().unwrap();
+    assert_eq!(second.check().wait(), Err(Error::SessionExpired));
     drop(second);
     assert_eq!(taken(&mut other).key(), b"l/2");
     assert_eq!(all_keys(&store), [""; 0]);
@@ -44,14 +48,14 @@ fn a_session_gets_it_again_and_the_last_guard_gives_it_back() {
 fn waiters_of_a_session_share_their_place() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
-    let held = Mutex::new(&two, "l").lock().unwrap();
+    let held = Mutex::new(&two, "l").lock().wait().unwrap();
     let mutex = Mutex::reentrant(&one, "l");
-    let [mut first, second, mut third] = [0; 3].map(|_| mutex.enqueue());
-    let mut behind = Mutex::new(&two, "l").enqueue();
+    let [mut first, second, mut third] = [0; 3].map(|_| mutex.lock());
+    let mut behind = Mutex::new(&two, "l").lock();
     assert_eq!(all_keys(&store), ["l/1", "l/2-0", "l/2-1"]);
     drop(second);
     assert!(is_waiting(&mut first) && is_waiting(&mut third));
-    assert!(mutex.try_lock().unwrap().is_none(), "its key is there, and is not the oldest");
+    assert!(mutex.try_lock().wait().unwrap().is_none(), "its key is there, and is not the oldest");
     drop(held);
     let (first, third) = (taken(&mut first), taken(&mut third));
     assert_eq!(first.token(), third.token());
@@ -68,17 +72,17 @@ fn a_lock_that_was_lost_is_got_anew() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
-    let lost = mutex.lock().unwrap();
+    let lost = mutex.lock().wait().unwrap();
     store.delete(lost.key()).unwrap();
-    let held = mutex.lock().unwrap();
+    let held = mutex.lock().wait().unwrap();
     assert!(held.token() > lost.token());
-    assert_eq!((lost.check(), held.check()), (Err(Error::SessionExpired), Ok(())));
-    lost.unlock().unwrap();
+    assert_eq!((lost.check().wait(), held.check().wait()), (Err(Error::SessionExpired), Ok(())));
+    lost.unlock().wait().unwrap();
     drop(lost);
-    held.check().unwrap();
-    let again = mutex.lock().unwrap();
+    held.check().wait().unwrap();
+    let again = mutex.lock().wait().unwrap();
     drop(held);
-    again.check().unwrap();
+    again.check().wait().unwrap();
     drop(again);
     assert_eq!(all_keys(&store), [""; 0]);
 }
@@ -88,9 +92,9 @@ fn a_lock_that_was_lost_is_got_anew() {
 fn a_key_that_was_written_to_is_given_back() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
-    let held = Mutex::reentrant(&one, "l").lock().unwrap();
+    let held = Mutex::reentrant(&one, "l").lock().wait().unwrap();
     store.put(("l/1", "foreign")).unwrap();
-    held.check().unwrap();
+    held.check().wait().unwrap();
     drop(held);
     assert_eq!(all_keys(&store), [""; 0]);
 }
@@ -101,10 +105,10 @@ fn getting_it_again_leaves_the_rank_alone() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
-    let outer = mutex.enqueue().wait().unwrap();
-    drop(mutex.enqueue().wait().unwrap());
-    assert!(mutex.try_lock().unwrap().is_some());
-    outer.unlock().unwrap();
+    let outer = mutex.lock().wait().unwrap();
+    drop(mutex.lock().wait().unwrap());
+    assert!(mutex.try_lock().wait().unwrap().is_some());
+    outer.unlock().wait().unwrap();
     let expected = ["put l/1= 2/2/1 #1", "put l/1= 2/3/2 #1", "put l/1= 2/4/3 #1", "delete l/1 5"];
     assert_eq!(events(&store, 2), expected);
 }
@@ -115,12 +119,12 @@ fn a_guard_that_was_given_back_is_over() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
-    let (outer, inner) = (mutex.lock().unwrap(), mutex.lock().unwrap());
-    outer.unlock().unwrap();
+    let (outer, inner) = (mutex.lock().wait().unwrap(), mutex.lock().wait().unwrap());
+    outer.unlock().wait().unwrap();
     let write = outer.txn().and_then([TxnOp::put("r", "v")]);
-    assert_eq!(write.commit().map(drop), Err(Error::SessionExpired));
-    assert_eq!((outer.check(), outer.lost().try_take()), (Err(Error::SessionExpired), Ok(Some(()))));
-    assert_eq!((inner.check(), inner.lost().try_take()), (Ok(()), Ok(None)));
+    assert_eq!(write.commit().wait().map(drop), Err(Error::SessionExpired));
+    assert_eq!((outer.check().wait(), outer.lost().try_wait()), (Err(Error::SessionExpired), Ok(Some(()))));
+    assert_eq!((inner.check().wait(), inner.lost().try_wait()), (Ok(()), Ok(None)));
 }
 
 /// Who only tries does not take away the place of whoever waits by the same lease.
@@ -128,13 +132,13 @@ fn a_guard_that_was_given_back_is_over() {
 fn trying_takes_no_place_away() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
-    let held = Mutex::new(&two, "l").lock().unwrap();
+    let held = Mutex::new(&two, "l").lock().wait().unwrap();
     let locks = LockService::new(store.client());
     let mut waiting = locks.lock(LockRequest { name: "l".into(), lease: one.lease() });
-    assert!(Mutex::reentrant(&one, "l").try_lock().unwrap().is_none());
+    assert!(Mutex::reentrant(&one, "l").try_lock().wait().unwrap().is_none());
     assert_eq!(all_keys(&store), ["l/1", "l/2-0"]);
     drop(held);
-    assert!(waiting.try_take().unwrap().is_some());
+    assert!(waiting.try_wait().unwrap().is_some());
 }
 
 /// Guards, re-entrant guards and the services' callers queue on one name, and take turns by create revision.
@@ -143,28 +147,28 @@ fn mixed_company_takes_turns() {
     let (store, _clock) = manual();
     let sessions: Vec<Session> = (0..4).map(|_| session(&store, 5)).collect();
     let locks = LockService::new(store.client());
-    let first = Mutex::new(&sessions[0], "l").lock().unwrap();
-    let mut reentrant = Mutex::reentrant(&sessions[1], "l").enqueue();
+    let first = Mutex::new(&sessions[0], "l").lock().wait().unwrap();
+    let mut reentrant = Mutex::reentrant(&sessions[1], "l").lock();
     let lease = sessions[2].lease();
     let mut service = locks.lock(LockRequest { name: "l".into(), lease });
-    let mut guard = Mutex::new(&sessions[1], "l").enqueue();
+    let mut guard = Mutex::new(&sessions[1], "l").lock();
     let mut by_nobody = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE });
-    let mut last = Mutex::reentrant(&sessions[3], "l").enqueue();
+    let mut last = Mutex::reentrant(&sessions[3], "l").lock();
     // One that comes later and shares a key has the place of the key.
-    let mut with_the_first = Mutex::reentrant(&sessions[1], "l").enqueue();
+    let mut with_the_first = Mutex::reentrant(&sessions[1], "l").lock();
 
     assert!(is_waiting(&mut reentrant) && is_waiting(&mut with_the_first));
     drop(first);
     let (one, other) = (taken(&mut reentrant), taken(&mut with_the_first));
-    assert!(service.try_take().unwrap().is_none() && one.token() == other.token());
+    assert!(service.try_wait().unwrap().is_none() && one.token() == other.token());
     drop((one, other));
-    let served = service.try_take().unwrap().expect("it is its turn");
+    let served = service.try_wait().unwrap().expect("it is its turn");
     assert!(is_waiting(&mut guard));
     locks.unlock(UnlockRequest { key: served.key }).wait().unwrap();
     let held = taken(&mut guard);
-    assert!(by_nobody.try_take().unwrap().is_none());
+    assert!(by_nobody.try_wait().unwrap().is_none());
     drop(held);
-    let served = by_nobody.try_take().unwrap().expect("it is its turn");
+    let served = by_nobody.try_wait().unwrap().expect("it is its turn");
     assert!(is_waiting(&mut last));
     locks.unlock(UnlockRequest { key: served.key }).wait().unwrap();
     drop(taken(&mut last));
@@ -179,11 +183,11 @@ fn the_service_shares_it_by_the_lease() {
     let locks = LockService::new(store.client());
     let lock = LockRequest { name: "l".into(), lease: one.lease() };
     let held = locks.lock(lock).wait().unwrap();
-    let guard = Mutex::reentrant(&one, "l").try_lock().unwrap().expect("its key is the oldest");
+    let guard = Mutex::reentrant(&one, "l").try_lock().wait().unwrap().expect("its key is the oldest");
     assert_eq!(guard.key(), held.key);
     locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
     assert_eq!(
-        guard.check(),
+        guard.check().wait(),
         Err(Error::SessionExpired),
         "whoever unlocks by the service deletes it (R-LCK-12)"
     );
@@ -194,14 +198,14 @@ fn the_service_shares_it_by_the_lease() {
 fn a_waiter_whose_session_ends_is_told_at_once() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 60));
-    let held = Mutex::new(&two, "l").lock().unwrap();
-    let mut waiting = [0; 2].map(|_| Mutex::reentrant(&one, "l").enqueue());
-    one.pause().unwrap();
+    let held = Mutex::new(&two, "l").lock().wait().unwrap();
+    let mut waiting = [0; 2].map(|_| Mutex::reentrant(&one, "l").lock());
+    one.pause().wait().unwrap();
     clock.advance(secs(5));
     for ticket in &mut waiting {
-        assert_eq!(ticket.try_take().map(drop), Err(Error::SessionExpired));
+        assert_eq!(ticket.try_wait().map(drop), Err(Error::SessionExpired));
     }
-    assert_eq!(Mutex::reentrant(&one, "l").lock().map(drop), Err(Error::LeaseNotFound));
+    assert_eq!(Mutex::reentrant(&one, "l").lock().wait().map(drop), Err(Error::LeaseNotFound));
     drop((waiting, held));
     assert_eq!(all_keys(&store), [""; 0]);
 }
@@ -213,19 +217,19 @@ fn coming_and_going_may_meet() {
         for backwards in [false, true] {
             let remote = Remote::new();
             let client = Client::new(remote.clone());
-            let one = Session::open(client.clone(), secs(60)).unwrap();
+            let one = Session::open(client.clone(), secs(60)).wait().unwrap();
             let mutex = Mutex::reentrant(&one, "l");
-            let first = mutex.lock().unwrap();
+            let first = mutex.lock().wait().unwrap();
             remote.hold();
             drop(first);
-            let mut next = mutex.enqueue();
-            let mut third = mutex.enqueue();
+            let mut next = mutex.lock();
+            let mut third = mutex.lock();
             remote.release(backwards);
             let guards: Vec<MutexGuard> = [&mut next, &mut third]
                 .map(|ticket| ticket.wait_timeout(secs(0)).unwrap().unwrap_or_else(|| panic!("{ticket:?}")))
                 .into();
             for guard in &guards {
-                guard.check().unwrap();
+                guard.check().wait().unwrap();
             }
             drop(guards);
             remote.advance(millis(1));
@@ -246,12 +250,12 @@ fn threads_come_and_go() {
             let (mutex, store) = (&mutex, &store);
             scope.spawn(move || {
                 for n in 0..2_000 {
-                    let guard = mutex.lock().expect("the session lives");
-                    assert_eq!(guard.check(), Ok(()), "round {n} of thread {thread}");
+                    let guard = mutex.lock().wait().expect("the session lives");
+                    assert_eq!(guard.check().wait(), Ok(()), "round {n} of thread {thread}");
                     if n % 7 == 0 {
-                        let inner = mutex.enqueue().wait().expect("the session lives");
+                        let inner = mutex.lock().wait().expect("the session lives");
                         drop(guard);
-                        assert_eq!(inner.check(), Ok(()));
+                        assert_eq!(inner.check().wait(), Ok(()));
                     }
                     if n % 100 == 0 {
                         store.put(Put::new("l/1", "touched").lease(LeaseId::new(1))).expect("it is open");

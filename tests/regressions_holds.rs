@@ -1,6 +1,5 @@
 //! Keys of locks that once were left behind, and looks that once were missed: what broke, and why it does no more.
 
-mod passing;
 mod seam_tools;
 mod shorthand;
 #[expect(dead_code, reason = "other tests use the rest")]
@@ -12,8 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use leasehold::concurrency::{LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::service::{ElectionService, LeaderRequest, LockRequest, LockService};
-use leasehold::{Backend, Call, Client, Error, Put, Request, Response, Store};
-use passing::passes_on;
+use leasehold::{Backend, Call, Client, Error, Layer, Put, Request, Response, Store};
 use seam_tools::guarded;
 use shorthand::{all_keys, manual, secs, session, text};
 use stepped::{Manners, Stepped};
@@ -21,7 +19,7 @@ use stepped::{Manners, Stepped};
 /// A session over a stepped backend, and its re-entrant lock.
 fn reentrant(seed: u64) -> (Stepped, Session, Mutex) {
     let stepped = Stepped::new(seed);
-    let session = Session::open(stepped.client(), secs(5)).expect("a lease is granted");
+    let session = Session::open(stepped.client(), secs(5)).wait().expect("a lease is granted");
     let mutex = Mutex::reentrant(&session, "l");
     (stepped, session, mutex)
 }
@@ -37,12 +35,12 @@ fn lose(stepped: &Stepped, lost: u64) {
 fn a_try_beside_a_release_leaves_no_key() {
     for seed in 0..200 {
         let (stepped, session, mutex) = reentrant(seed);
-        let held = Mutex::new(&session, "l").lock().unwrap();
-        let mut waiting = mutex.enqueue();
+        let held = Mutex::new(&session, "l").lock().wait().unwrap();
+        let mut waiting = mutex.lock();
         stepped.settle();
-        assert!(waiting.try_take().unwrap().is_none());
+        assert!(waiting.try_wait().unwrap().is_none());
         drop(waiting);
-        assert!(mutex.try_lock().unwrap().is_none());
+        assert!(mutex.try_lock().wait().unwrap().is_none());
         stepped.settle();
         assert_eq!(all_keys(stepped.store()), [text(held.key())], "seed {seed}");
     }
@@ -54,16 +52,16 @@ fn a_guard_of_a_lost_key_keeps_no_other() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let mutex = Mutex::reentrant(&one, "l");
-    let lost = mutex.lock().unwrap();
+    let lost = mutex.lock().wait().unwrap();
     store.delete(lost.key()).unwrap();
-    let held = Mutex::new(&two, "l").lock().unwrap();
-    let waiting = mutex.enqueue();
-    assert!(mutex.try_lock().unwrap().is_none());
+    let held = Mutex::new(&two, "l").lock().wait().unwrap();
+    let waiting = mutex.lock();
+    assert!(mutex.try_lock().wait().unwrap().is_none());
     drop(waiting);
     assert_eq!(all_keys(&store), [text(held.key())]);
     drop(held);
     // And one that a stranger has written to.
-    let held = mutex.lock().unwrap();
+    let held = mutex.lock().wait().unwrap();
     store.put(Put::new("l/1", "touched").ignore_lease()).unwrap();
     drop(held);
     drop(lost);
@@ -75,21 +73,21 @@ fn a_guard_of_a_lost_key_keeps_no_other() {
 fn a_doubtful_key_beside_a_lost_one_is_looked_for() {
     for tries in [false, true] {
         let (stepped, _session, mutex) = reentrant(0);
-        let guard = mutex.lock().unwrap();
+        let guard = mutex.lock().wait().unwrap();
         stepped.store().delete("l/1").unwrap();
         if tries {
             lose(&stepped, 1);
-            assert_eq!(mutex.try_lock().map(drop), Err(Error::Stopped));
+            assert_eq!(mutex.try_lock().wait().map(drop), Err(Error::Unavailable { maybe_applied: true }));
             lose(&stepped, 0);
             drop(guard);
         } else {
-            let mut ticket = mutex.enqueue();
+            let mut ticket = mutex.lock();
             lose(&stepped, 1);
             assert!(stepped.step_in_order());
             lose(&stepped, 0);
             drop(guard);
             stepped.settle();
-            assert_eq!(ticket.try_take().map(drop), Err(Error::Stopped));
+            assert_eq!(ticket.try_wait().map(drop), Err(Error::Unavailable { maybe_applied: true }));
         }
         stepped.settle();
         assert_eq!(all_keys(stepped.store()), [""; 0]);
@@ -100,14 +98,14 @@ fn a_doubtful_key_beside_a_lost_one_is_looked_for() {
 #[test]
 fn a_doubtful_key_beside_an_answer_not_yet_seen_is_looked_for() {
     let (stepped, _session, mutex) = reentrant(0);
-    let mut unseen = mutex.enqueue();
+    let mut unseen = mutex.lock();
     stepped.settle();
     stepped.store().delete("l/1").unwrap();
     lose(&stepped, 1);
-    assert_eq!(mutex.try_lock().map(drop), Err(Error::Stopped));
+    assert_eq!(mutex.try_lock().wait().map(drop), Err(Error::Unavailable { maybe_applied: true }));
     lose(&stepped, 0);
     stepped.settle();
-    let looked = unseen.try_take();
+    let looked = unseen.try_wait();
     stepped.settle();
     drop((looked, unseen));
     stepped.settle();
@@ -135,7 +133,11 @@ impl Future for Hesitating {
     }
 }
 
-impl Backend for Hesitant {
+impl Layer for Hesitant {
+    fn inner(&self) -> &dyn Backend {
+        &self.0
+    }
+
     fn call(&self, request: Request) -> Call<Response> {
         Call::pending(Hesitating { answer: Some(self.0.call(request).wait()), times: 5 })
     }
@@ -143,8 +145,6 @@ impl Backend for Hesitant {
     fn detach(&self, mut task: Task) {
         while task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending() {}
     }
-
-    passes_on!(self, self.0; watch timer pull cancel now drive renew);
 }
 
 /// The answer had come between the look at the call and the look into the mailbox, which took the notice of it for one of its own:
@@ -153,10 +153,10 @@ impl Backend for Hesitant {
 fn an_answer_between_two_looks_wakes() {
     guarded(|| {
         let client = Client::new(Hesitant(manual().0));
-        let one = Session::open(client.clone(), secs(60)).unwrap();
+        let one = Session::open(client.clone(), secs(60)).wait().unwrap();
         for mutex in [Mutex::new(&one, "l"), Mutex::reentrant(&one, "l")] {
-            let held = mutex.enqueue().wait().unwrap();
-            let waiting = Mutex::new(&one, "l").enqueue();
+            let held = mutex.lock().wait().unwrap();
+            let waiting = Mutex::new(&one, "l").lock();
             drop(held);
             drop(waiting.wait().unwrap());
         }
@@ -176,7 +176,11 @@ struct Later {
     tasks: Arc<Slot<Vec<Task>>>,
 }
 
-impl Backend for Later {
+impl Layer for Later {
+    fn inner(&self) -> &dyn Backend {
+        &self.store
+    }
+
     fn call(&self, request: Request) -> Call<Response> {
         let answer = self.store.call(request);
         let tasks = std::mem::take(&mut *self.tasks.lock().expect("nobody panics with it"));
@@ -189,8 +193,6 @@ impl Backend for Later {
     fn detach(&self, task: Task) {
         self.tasks.lock().expect("nobody panics with it").push(task);
     }
-
-    passes_on!(self, self.store; watch timer pull cancel now drive renew);
 }
 
 /// A wait is given up, and its key joined meanwhile by somebody who only tries.
@@ -198,11 +200,11 @@ impl Backend for Later {
 fn giving_up_and_trying_may_meet() {
     let (store, _clock) = manual();
     let client = Client::new(Later { store: store.clone(), tasks: Arc::default() });
-    let (one, two) = (Session::open(client.clone(), secs(60)).unwrap(), session(&store, 60));
-    let held = Mutex::new(&two, "l").lock().unwrap();
+    let (one, two) = (Session::open(client.clone(), secs(60)).wait().unwrap(), session(&store, 60));
+    let held = Mutex::new(&two, "l").lock().wait().unwrap();
     let mutex = Mutex::reentrant(&one, "l");
-    drop(mutex.enqueue());
-    assert!(mutex.try_lock().unwrap().is_none());
+    drop(mutex.lock());
+    assert!(mutex.try_lock().wait().unwrap().is_none());
     client.get("l").wait().unwrap();
     client.get("l").wait().unwrap();
     assert_eq!(all_keys(&store), [text(held.key())]);

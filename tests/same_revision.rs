@@ -24,7 +24,7 @@ fn tied(store: &Store) -> ([Session; 2], [Election; 2], Revision) {
 }
 
 fn waits(ticket: &mut Ticket<Leadership>) -> bool {
-    ticket.try_take().expect("the candidacy stands").is_none()
+    ticket.try_wait().expect("the candidacy stands").is_none()
 }
 
 #[test]
@@ -32,18 +32,18 @@ fn tied_candidates_lead_one_after_the_other_in_key_order() {
     let (store, _clock) = manual();
     let (_sessions, [a, b], token) = tied(&store);
     let mut second = b.resume("db/b", token);
-    let mut third = Election::new(&session(&store, 10), "db").stand("c");
+    let mut third = Election::new(&session(&store, 10), "db").campaign("c");
     assert!(waits(&mut second) && waits(&mut third));
     let first = a.resume("db/a", token).wait().unwrap();
-    first.proclaim("a leads").unwrap();
+    first.proclaim("a leads").wait().unwrap();
     assert!(waits(&mut second));
-    assert_eq!(a.leader().unwrap().unwrap().key(), b"db/a");
-    first.resign().unwrap();
+    assert_eq!(a.leader().wait().unwrap().unwrap().key(), b"db/a");
+    first.resign().wait().unwrap();
     let second = taken(&mut second);
     assert!(waits(&mut third));
-    second.proclaim("b leads").unwrap();
-    assert_eq!(first.proclaim("too late"), Err(Error::NotLeader));
-    second.resign().unwrap();
+    second.proclaim("b leads").wait().unwrap();
+    assert_eq!(first.proclaim("too late").wait(), Err(Error::NotLeader));
+    second.resign().wait().unwrap();
     assert!(taken(&mut third).token() > token);
 }
 
@@ -54,22 +54,22 @@ fn tied_candidate_leads_when_the_lower_key_is_gone() {
     let (sessions, [_, b], token) = tied(&store);
     let mut second = b.resume("db/b", token);
     assert!(waits(&mut second));
-    sessions[0].close().unwrap();
-    taken(&mut second).check().unwrap();
+    sessions[0].close().wait().unwrap();
+    taken(&mut second).check().wait().unwrap();
 }
 
 /// A tie among waiters, behind a holder of an earlier revision, is ordered the same way.
 #[test]
 fn tied_waiters_behind_a_holder_acquire_in_key_order() {
     let (store, _clock) = manual();
-    let holder = Election::new(&session(&store, 10), "db").campaign("z").unwrap();
+    let holder = Election::new(&session(&store, 10), "db").campaign("z").wait().unwrap();
     let (_sessions, [a, b], token) = tied(&store);
     let (mut second, mut first) = (b.resume("db/b", token), a.resume("db/a", token));
     assert!(waits(&mut first) && waits(&mut second));
-    holder.resign().unwrap();
+    holder.resign().wait().unwrap();
     assert!(waits(&mut second));
-    taken(&mut first).resign().unwrap();
-    taken(&mut second).check().unwrap();
+    taken(&mut first).resign().wait().unwrap();
+    taken(&mut second).check().wait().unwrap();
 }
 
 #[test]
@@ -81,17 +81,17 @@ fn reentrant_locks_on_tied_keys_exclude_each_other() {
     let key = |session: &Session| format!("m/{:x}", session.lease());
     put_together(&store, &[(key(lower), lower), (key(higher), higher)]);
     let locks = [higher, lower].map(|session| Mutex::reentrant(session, "m"));
-    assert!(locks[0].try_lock().unwrap().is_none(), "the lower key goes first");
-    let mut waiting = locks[0].enqueue();
-    assert!(waiting.try_take().unwrap().is_none());
-    let held = locks[1].try_lock().unwrap().expect("it has the lowest key");
-    let again = locks[1].lock().unwrap();
+    assert!(locks[0].try_lock().wait().unwrap().is_none(), "the lower key goes first");
+    let mut waiting = locks[0].lock();
+    assert!(waiting.try_wait().unwrap().is_none());
+    let held = locks[1].try_lock().wait().unwrap().expect("it has the lowest key");
+    let again = locks[1].lock().wait().unwrap();
     assert_eq!(again.token(), held.token());
     drop(again);
-    assert!(waiting.try_take().unwrap().is_none());
-    held.unlock().unwrap();
+    assert!(waiting.try_wait().unwrap().is_none());
+    held.unlock().wait().unwrap();
     let next = taken(&mut waiting);
-    next.check().unwrap();
+    next.check().wait().unwrap();
     drop(next);
     assert_eq!(all_keys(&store), [""; 0]);
 }
@@ -108,9 +108,9 @@ fn services_let_tied_keys_win_together_as_etcd_does() {
     let (locks, elections) = (LockService::new(store.client()), ElectionService::new(store.client()));
     for session in &sessions {
         let lock = LockRequest { name: "m".into(), lease: session.lease() };
-        assert!(locks.lock(lock).try_take().unwrap().is_some());
+        assert!(locks.lock(lock).try_wait().unwrap().is_some());
         let campaign = CampaignRequest { name: "e".into(), lease: session.lease(), value: "v".into() };
-        assert!(elections.campaign(campaign).try_take().unwrap().is_some());
+        assert!(elections.campaign(campaign).try_wait().unwrap().is_some());
     }
 }
 
@@ -120,11 +120,11 @@ fn resume_with_an_impossible_token_reports_not_leader() {
     let (store, _clock) = manual();
     let one = session(&store, 10);
     let election = Election::new(&one, "e");
-    let leader = election.campaign("v").unwrap();
+    let leader = election.campaign("v").wait().unwrap();
     for token in [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX] {
         for key in [leader.key().to_vec(), b"e/absent".to_vec()] {
             assert_eq!(election.resume(key, token).wait().map(drop), Err(Error::NotLeader), "{token}");
         }
-        leader.check().unwrap();
+        leader.check().wait().unwrap();
     }
 }

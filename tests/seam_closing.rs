@@ -24,7 +24,7 @@ const BLOCKING: [fn(&Client) -> bool; 9] = [
     |client| {
         let mut stream = client.watch_stream();
         stream.create("a");
-        // The first says that it was created, if that came before.
+        // The first response reports the creation, if that came before the closing.
         is_stopped(stream.recv().and_then(|_| stream.recv()))
     },
     |client| is_stopped(client.sleep(LONG).wait()),
@@ -89,7 +89,7 @@ type Receive = fn(&mut WatchStream) -> Result<Option<WatchResponse>>;
 
 /// The ways to receive from a stream, each until there is something.
 const RECEIVING: [(&str, Receive); 5] = [
-    ("recv", |stream| stream.recv().map(Some)),
+    ("recv", |stream| stream.recv()),
     ("recv_timeout", |stream| stream.recv_timeout(secs(100))),
     ("try_recv", |stream| {
         loop {
@@ -104,7 +104,7 @@ const RECEIVING: [(&str, Receive); 5] = [
         loop {
             let before = woken.get();
             match stream.poll_recv(&mut Context::from_waker(&woken.waker())) {
-                Poll::Ready(received) => return received.map(Some),
+                Poll::Ready(received) => return received,
                 Poll::Pending => {
                     while woken.get() == before {
                         std::thread::yield_now();
@@ -209,7 +209,7 @@ fn who_comes_after_the_closing_is_told_at_once() {
     let watcher = client.watch("a");
     assert_eq!((watcher.ready().len(), watcher.lag()), (1, None));
     assert_eq!(client.sleep(secs(1)).wait(), Err(Error::Stopped));
-    assert_eq!(client.sleep(secs(1)).try_take(), Err(Error::Stopped));
+    assert_eq!(client.sleep(secs(1)).try_wait(), Err(Error::Stopped));
     assert_eq!(client.get("a").wait().map(|_| ()), Err(Error::Stopped));
     assert_eq!(client.namespace("in/").put(("a", "v")).wait().map(|_| ()), Err(Error::Stopped));
     clock.advance(secs(1));

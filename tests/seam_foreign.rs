@@ -23,7 +23,7 @@ fn use_all(store: &Store) {
     assert!(watcher.try_recv().expect("the store is open").is_some());
     drop(watcher);
     let mut nap = store.client().sleep(Duration::ZERO);
-    assert_eq!(nap.try_take(), Ok(Some(())));
+    assert_eq!(nap.try_wait(), Ok(Some(())));
     drop(store.client().sleep(Duration::from_secs(1)));
     store.delete("foreign").expect("the store is open");
     store.revoke(lease).expect("the store is open");
@@ -105,7 +105,7 @@ fn a_displaced_waker_may_tell_the_one_that_displaces_it() {
         assert_eq!(poll_with(&mut nap, &moving), Poll::Pending);
         drop(moving);
         assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
-        assert_eq!((woken.get(), nap.try_take()), (2, Ok(Some(()))));
+        assert_eq!((woken.get(), nap.try_wait()), (2, Ok(Some(()))));
     });
 }
 
@@ -205,7 +205,7 @@ fn a_waker_may_move_the_clock_and_set_timers() {
         }
         clock.advance(secs(1));
         assert_eq!(notes.take(), ["first at T1s", "second at T2s"]);
-        assert!(naps.iter_mut().all(|nap| nap.try_take() == Ok(Some(()))));
+        assert!(naps.iter_mut().all(|nap| nap.try_wait() == Ok(Some(()))));
         assert_eq!(clock.now().as_nanos(), 21_000_000_000);
     });
 }
@@ -254,7 +254,7 @@ fn a_waker_may_close_the_store() {
         let ends = [first.recv(), second.recv()];
         assert_eq!(ends, [Err(Error::Stopped), Err(Error::Stopped)]);
         clock.advance(secs(1));
-        assert_eq!(nap.try_take(), Err(Error::Stopped));
+        assert_eq!(nap.try_wait(), Err(Error::Stopped));
     });
 }
 
@@ -357,7 +357,7 @@ fn a_panicking_waker_does_not_end_the_timer_thread() {
         let waiting = std::thread::Builder::new().spawn(move || told.send(later.wait()));
         waiting.expect("a thread can be started");
         assert_eq!(tells.recv(), Ok(Ok(())), "the timer thread is left");
-        assert_eq!((woken.get(), nap.try_take()), (1, Ok(Some(()))));
+        assert_eq!((woken.get(), nap.try_wait()), (1, Ok(Some(()))));
     });
 }
 

@@ -1,7 +1,6 @@
 //! One mailbox for events and timers: what a waiter is told first was decided by the store, and not by when the waiter
 //! looked. The waiter's lateness is scripted: this backend blocks a thread by doing the next step of a script.
 
-mod passing;
 mod seam_tools;
 mod shorthand;
 
@@ -10,8 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use leasehold::{Backend, Client, Error, Grant, Limits, ManualClock, Put, Store, Timestamp, Watch};
-use passing::passes_on;
+use leasehold::{Backend, Client, Error, Grant, Layer, Limits, ManualClock, Put, Store, Timestamp, Watch};
 use seam_tools::guarded;
 use shorthand::{manual_with, millis, secs, show_events};
 
@@ -28,7 +26,11 @@ struct Scripted {
     script: Arc<Mutex<VecDeque<Step>>>,
 }
 
-impl Backend for Scripted {
+impl Layer for Scripted {
+    fn inner(&self) -> &dyn Backend {
+        &self.store
+    }
+
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             let step = self.script.lock().expect("nobody panicked").pop_front();
@@ -38,8 +40,6 @@ impl Backend for Scripted {
             }
         }
     }
-
-    passes_on!(self, self.store; call watch timer pull cancel now detach renew);
 }
 
 struct Scene {
@@ -182,7 +182,7 @@ fn a_ticket_and_its_timeout_are_in_order_however_late_it_is_polled() {
             assert_eq!(nap.wait_timeout(secs(timeout)), Ok(expected), "{ticket}, {timeout}, {script:?}");
             scene.finish();
             if expected.is_none() {
-                assert_eq!(nap.try_take(), Ok(Some(())), "it kept its place");
+                assert_eq!(nap.try_wait(), Ok(Some(())), "it kept its place");
             }
         }
     }

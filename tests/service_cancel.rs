@@ -1,7 +1,6 @@
 //! How waits for locks and elections are given up, and how they are waited for (R-LCK-9, R-ELC-6): over a store, in a
 //! namespace, and when the store is closed. A backend that answers later is in `service_far.rs`.
 
-mod passing;
 mod seam_tools;
 mod service_shorthand;
 mod shorthand;
@@ -62,7 +61,7 @@ fn one_of_two_waits_on_one_key_that_is_dropped_ends_the_other() {
         assert_eq!(all_keys(&store), ["a/1"]);
         assert_sleeps(&mut kept);
         unlock(&locks, "a/1");
-        assert_refused(kept.try_take(), EXPIRED);
+        assert_refused(kept.try_wait(), EXPIRED);
     }
 }
 
@@ -84,7 +83,7 @@ fn dropping_a_ticket_that_was_taken_does_nothing() {
     take(&mut won);
     drop(won);
     let mut refused = lock(&locks, "b", 99);
-    assert!(refused.try_take().is_err());
+    assert!(refused.try_wait().is_err());
     drop(refused);
     assert_eq!((all_keys(&store), revision(&store)), (vec!["a/2".into(), "e/3".into()], 5));
 }
@@ -157,7 +156,7 @@ fn a_wait_that_fails_leaves_no_lock() {
             assert_waits(&mut ticket);
             delete(&store, "a/1");
         }
-        assert_refused(ticket.try_take(), COMPACTED);
+        assert_refused(ticket.try_wait(), COMPACTED);
         assert_eq!(value(&store, "a/2"), None);
         drop(ticket);
     }
@@ -292,7 +291,7 @@ fn waiting_ends_when_the_store_is_closed() {
     store.close();
     drop(dropped);
     assert_eq!(second.ready().len(), 1);
-    assert_stopped(second.try_take());
+    assert_stopped(second.try_wait());
     assert_stopped(third.wait());
     assert_stopped(lock(&locks, "a", 5).wait());
     assert_stopped(lock(&locks, "a", 0).wait());
@@ -329,7 +328,7 @@ fn an_expired_session_is_the_error_that_is_documented() {
     let mut second = lock(&locks, "a", 2);
     delete(&store, "a/2");
     unlock(&locks, "a/1");
-    assert_eq!(second.try_take(), Err(Error::SessionExpired));
+    assert_eq!(second.try_wait(), Err(Error::SessionExpired));
 }
 
 /// etcd's `Campaign` gives the candidacy up only when its caller does.
@@ -339,6 +338,6 @@ fn a_candidacy_whose_watch_fails_stays() {
     let client = compacting(&store);
     let elections = ElectionService::new(client);
     win(&elections, "e", 1, "one");
-    assert_refused(campaign(&elections, "e", 2, "two").try_take(), COMPACTED);
+    assert_refused(campaign(&elections, "e", 2, "two").try_wait(), COMPACTED);
     assert_eq!(all_keys(&store), ["e/1", "e/2", "other"]);
 }

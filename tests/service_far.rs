@@ -1,6 +1,5 @@
 //! Waits for locks and elections over a backend that answers later, and how they are given up there (R-LCK-9, R-ELC-6).
 
-mod passing;
 mod remote;
 mod seam_tools;
 mod service_shorthand;
@@ -58,7 +57,7 @@ fn drop_at_every_phase<T: std::fmt::Debug>(begin: impl Fn(&Client) -> Ticket<T>)
                 if held_at < step {
                     break;
                 }
-                assert!(matches!(ticket.try_take(), Ok(None)), "it waits for a/1");
+                assert!(matches!(ticket.try_wait(), Ok(None)), "it waits for a/1");
             }
             drop(ticket);
             remote.release(backwards);
@@ -99,7 +98,7 @@ fn a_far_wait_leaves_no_key_when_its_turn_comes() {
             let mut ticket = lock(&LockService::new(client.clone()), "a", 2);
             for _ in 0..3 {
                 answer_held(&remote);
-                assert!(ticket.try_take().unwrap().is_none());
+                assert!(ticket.try_wait().unwrap().is_none());
             }
             remote.release(false);
             client.delete("a/1").wait().unwrap();
@@ -107,7 +106,7 @@ fn a_far_wait_leaves_no_key_when_its_turn_comes() {
             let mut got = false;
             for _ in 0..steps {
                 answer_held(&remote);
-                got = got || ticket.try_take().unwrap().is_some();
+                got = got || ticket.try_wait().unwrap().is_some();
             }
             assert_eq!(got, steps == 3, "the ticket polls once for each answer");
             drop(ticket);
@@ -129,7 +128,7 @@ fn a_far_lock_is_passed_on() {
         settle(&remote);
         let mut third = campaign(&elections, "a", 0, "v");
         settle(&remote);
-        assert!(third.try_take().unwrap().is_none(), "its lease is there, and now its key");
+        assert!(third.try_wait().unwrap().is_none(), "its lease is there, and now its key");
         settle(&remote);
         unlock(&locks, "a/1");
         assert_eq!(second.wait().unwrap().key, "a/2");
@@ -185,7 +184,7 @@ fn an_answer_that_comes_later_puts_a_token_into_the_channel() {
         client.delete("a/1").wait().unwrap();
         remote.hold();
         assert_eq!(ticket.ready().recv(), Ok(()));
-        assert_eq!(ticket.try_take(), Ok(None), "it asks who is before it");
+        assert_eq!(ticket.try_wait(), Ok(None), "it asks who is before it");
         remote.release(false);
         settle(&remote);
         assert_eq!(ticket.ready().len(), 1);

@@ -20,10 +20,10 @@ fn a_ticket_is_due_at_its_instant_and_not_before() {
     let mut nap = store.client().sleep(secs(5));
     assert_eq!(store.next_deadline(), origin_plus(secs(5)));
     clock.advance(secs(5) - Duration::from_nanos(1));
-    assert_eq!(nap.try_take(), Ok(None));
+    assert_eq!(nap.try_wait(), Ok(None));
     clock.advance(Duration::from_nanos(1));
     assert_eq!(store.next_deadline(), None);
-    assert_eq!(nap.try_take(), Ok(Some(())));
+    assert_eq!(nap.try_wait(), Ok(Some(())));
 }
 
 /// Each way of waiting takes a ticket that is due, long since or just now.
@@ -33,7 +33,7 @@ fn a_ticket_that_is_due_is_taken_in_every_way() {
         |nap| nap.wait() == Ok(()),
         |mut nap| nap.wait_timeout(Duration::ZERO) == Ok(Some(())),
         |mut nap| nap.wait_timeout(Duration::MAX) == Ok(Some(())),
-        |mut nap| nap.try_take() == Ok(Some(())),
+        |mut nap| nap.try_wait() == Ok(Some(())),
         |mut nap| poll_with(&mut nap, std::task::Waker::noop()) == Poll::Ready(Ok(())),
     ];
     for passed in [5, 6, 100] {
@@ -57,7 +57,7 @@ fn waiting_in_vain_keeps_the_place() {
     let mut nap = store.client().sleep(secs(10));
     for second in 0..10 {
         assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(None));
-        assert_eq!(nap.try_take(), Ok(None));
+        assert_eq!(nap.try_wait(), Ok(None));
         assert_eq!(store.next_deadline(), origin_plus(secs(10)), "its own timer, after {second} s");
         clock.advance(secs(1));
     }
@@ -100,7 +100,7 @@ fn a_ticket_that_comes_due_during_a_wait_that_times_out_is_not_lost() {
             clock.advance(secs(60));
             waiting.join().unwrap();
         });
-        assert_eq!(nap.try_take(), Ok(Some(())));
+        assert_eq!(nap.try_wait(), Ok(Some(())));
     });
 }
 
@@ -108,12 +108,12 @@ fn a_ticket_that_comes_due_during_a_wait_that_times_out_is_not_lost() {
 fn ready_holds_a_token_once_the_ticket_is_due() {
     let (store, clock) = manual();
     let mut nap = store.client().sleep(secs(5));
-    assert_eq!((nap.try_take(), nap.ready().len()), (Ok(None), 0));
+    assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(None), 0));
     clock.advance(secs(4));
     assert_eq!(nap.ready().len(), 0);
     clock.advance(secs(1));
     assert_eq!(nap.ready().recv(), Ok(()));
-    assert_eq!((nap.try_take(), nap.ready().len()), (Ok(Some(())), 0));
+    assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(Some(())), 0));
 }
 
 /// In a `select!` with a watcher and a channel of the user's.
@@ -128,7 +128,7 @@ fn tickets_and_watchers_are_selected_between() {
         told.send(()).unwrap();
         while seen.len() < 4 {
             crossbeam_channel::select! {
-                recv(nap.ready()) -> _ => if nap.try_take().unwrap().is_some() {
+                recv(nap.ready()) -> _ => if nap.try_wait().unwrap().is_some() {
                     // A ticket that was taken is not asked again.
                     seen.push("nap");
                     nap = store.client().sleep(secs(1000));
@@ -193,7 +193,7 @@ fn tickets_of_one_instant_are_told_in_order() {
     clock.advance(secs(5));
     assert_eq!(notes.take(), ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
     for nap in &mut naps {
-        assert_eq!(nap.try_take(), Ok(Some(())));
+        assert_eq!(nap.try_wait(), Ok(Some(())));
     }
     assert_eq!(store.next_deadline(), origin_plus(secs(5) + Duration::from_nanos(1)));
     drop(later);
@@ -206,7 +206,7 @@ fn no_time_has_passed_at_once() {
     assert_eq!(client.sleep(Duration::ZERO).wait(), Ok(()));
     let mut nap = client.sleep(Duration::ZERO);
     assert_eq!((store.next_deadline(), nap.ready().len()), (None, 1));
-    assert_eq!(nap.try_take(), Ok(Some(())));
+    assert_eq!(nap.try_wait(), Ok(Some(())));
 }
 
 /// Time ends before that: nothing is ever due then, and nothing is computed beyond.
@@ -217,10 +217,10 @@ fn the_longest_sleep_never_ends() {
     clock.advance(secs(1));
     for endless in [Duration::MAX, Duration::from_nanos(u64::MAX), Duration::from_secs(u64::MAX)] {
         let mut nap = client.sleep(endless);
-        assert_eq!((store.next_deadline(), nap.try_take()), (None, Ok(None)));
+        assert_eq!((store.next_deadline(), nap.try_wait()), (None, Ok(None)));
         assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(None));
         clock.advance(secs(1_000_000_000));
-        assert_eq!(nap.try_take(), Ok(None));
+        assert_eq!(nap.try_wait(), Ok(None));
     }
     let mut nap = client.sleep(secs(10));
     clock.advance(secs(10));
@@ -228,15 +228,15 @@ fn the_longest_sleep_never_ends() {
 }
 
 #[test]
-#[should_panic(expected = "a ticket is taken once")]
+#[should_panic(expected = "the result of a ticket is taken once")]
 fn a_ticket_that_was_taken_cannot_be_tried_again() {
     let mut nap = Store::new().client().sleep(Duration::ZERO);
-    assert_eq!(nap.try_take(), Ok(Some(())));
-    drop(nap.try_take());
+    assert_eq!(nap.try_wait(), Ok(Some(())));
+    drop(nap.try_wait());
 }
 
 #[test]
-#[should_panic(expected = "a ticket is taken once")]
+#[should_panic(expected = "the result of a ticket is taken once")]
 fn a_ticket_that_was_taken_cannot_be_waited_for() {
     let mut nap = Store::new().client().sleep(Duration::ZERO);
     assert_eq!(nap.wait_timeout(secs(1)), Ok(Some(())));
@@ -244,7 +244,7 @@ fn a_ticket_that_was_taken_cannot_be_waited_for() {
 }
 
 #[test]
-#[should_panic(expected = "a ticket is taken once")]
+#[should_panic(expected = "the result of a ticket is taken once")]
 fn a_ticket_that_was_taken_cannot_be_polled_again() {
     let mut nap = Store::new().client().sleep(Duration::ZERO);
     for _ in 0..2 {
@@ -258,7 +258,7 @@ fn debug_says_how_far_it_has_come() {
     assert_eq!(format!("{:?}", client.sleep(Duration::MAX)), "Ticket(\"waiting\")");
     let mut nap = client.sleep(Duration::ZERO);
     assert_eq!(format!("{nap:?}"), "Ticket(\"done\")", "it goes as far as it can at once");
-    assert_eq!(nap.try_take(), Ok(Some(())));
+    assert_eq!(nap.try_wait(), Ok(Some(())));
     assert_eq!(format!("{nap:?}"), "Ticket(\"taken\")");
 }
 
@@ -281,7 +281,7 @@ fn a_look_in_between_keeps_the_waker() {
     let (store, clock) = manual();
     let (mut nap, woken) = (store.client().sleep(secs(5)), Count::default());
     assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
-    assert_eq!(nap.try_take(), Ok(None));
+    assert_eq!(nap.try_wait(), Ok(None));
     clock.advance(secs(5));
     assert_eq!(woken.get(), 1);
 }
@@ -317,7 +317,7 @@ fn real_time_ends_a_sleep() {
         nap = client.sleep(millis(5));
         assert_eq!(nap.wait_timeout(LONG), Ok(Some(())));
         nap = client.sleep(millis(5));
-        while nap.try_take().unwrap().is_none() {
+        while nap.try_wait().unwrap().is_none() {
             nap.ready().recv().expect("the ticket has the channel's other end");
         }
         assert_eq!(store.next_deadline(), None);

@@ -133,11 +133,11 @@ fn too_deep_txn_makes_every_outer_txn_too_deep() {
 fn guarded_txn_has_one_level_less() {
     on_small_stack(|| {
         let (store, _clock) = manual_with(wide());
-        let session = Session::open(&store, secs(10)).unwrap();
-        let guard = Mutex::new(&session, "m").lock().unwrap();
+        let session = Session::open(&store, secs(10)).wait().unwrap();
+        let guard = Mutex::new(&session, "m").lock().wait().unwrap();
         for (levels, expected) in [(Txn::MAX_DEPTH - 1, Ok(())), (Txn::MAX_DEPTH, Err(Error::TooManyOps))] {
             let guarded = guard.txn().and_then([TxnOp::Txn(nested(levels - 1, "k"))]);
-            assert_eq!(guarded.commit().map(|_| ()), expected);
+            assert_eq!(guarded.commit().wait().map(|_| ()), expected);
         }
     });
 }

@@ -16,20 +16,20 @@ struct Scheduler {
 
 impl Scheduler {
     fn start(client: impl Into<Client>, name: &'static str) -> Result<Self> {
-        let session = Session::open(client, TTL)?;
-        let leadership = Election::new(&session, "scheduler").stand(name);
+        let session = Session::open(client, TTL).wait()?;
+        let leadership = Election::new(&session, "scheduler").campaign(name);
         Ok(Self { session, leadership, leads: None })
     }
 
     /// Whether it leads, and has written that it does.
     fn tick(&mut self) -> Result<bool> {
         if self.leads.is_none() {
-            self.leads = self.leadership.try_take()?;
+            self.leads = self.leadership.try_wait()?;
         }
         let Some(leads) = &self.leads else {
             return Ok(false);
         };
-        leads.txn().and_then([TxnOp::put("scheduler/ticked", leads.key())]).commit()?;
+        leads.txn().and_then([TxnOp::put("scheduler/ticked", leads.key())]).commit().wait()?;
         Ok(true)
     }
 }
@@ -41,7 +41,7 @@ fn the_second_takes_over_when_the_first_hangs() -> Result<()> {
     let (mut first, mut second) = (Scheduler::start(&store, "a")?, Scheduler::start(&store, "b")?);
     assert_eq!((first.tick()?, second.tick()?), (true, false));
 
-    first.session.pause()?; // the process hangs: nobody renews its lease
+    first.session.pause().wait()?; // the process hangs: nobody renews its lease
     clock.advance(TTL); // no real time passes
 
     assert_eq!(second.tick(), Ok(true));
@@ -56,18 +56,18 @@ fn a_job_is_done_once() -> Result<()> {
     let store = Store::builder().clock(clock.clone()).build();
     let run = |session: &Session| -> Result<bool> {
         let mutex = Mutex::new(session, "job/lock");
-        let Some(guard) = mutex.try_lock()? else {
+        let Some(guard) = mutex.try_lock().wait()? else {
             return Ok(false);
         };
         let is_new = leasehold::Compare::version("job/done", leasehold::CompareOp::Equal, 0);
-        let done = guard.txn().when([is_new]).and_then([TxnOp::put("job/done", "yes")]).commit()?;
+        let done = guard.txn().when([is_new]).and_then([TxnOp::put("job/done", "yes")]).commit().wait()?;
         Ok(done.succeeded())
     };
-    let (one, two) = (Session::open(&store, TTL)?, Session::open(&store, TTL)?);
-    let crashed = Mutex::new(&one, "job/lock").lock()?;
-    one.pause()?; // it crashes with the lock held
+    let (one, two) = (Session::open(&store, TTL).wait()?, Session::open(&store, TTL).wait()?);
+    let crashed = Mutex::new(&one, "job/lock").lock().wait()?;
+    one.pause().wait()?; // it crashes with the lock held
     std::mem::forget(crashed);
-    assert!(!run(&two)?, "{}", Mutex::new(&two, "job/lock").queue()?);
+    assert!(!run(&two)?, "{}", Mutex::new(&two, "job/lock").queue().wait()?);
     clock.advance(TTL);
     assert!(run(&two)?);
     assert!(!run(&two)?, "it was done");
@@ -80,12 +80,13 @@ fn the_same_moves_give_the_same_bytes() -> Result<()> {
     let run = || -> Result<Vec<u8>> {
         let clock = ManualClock::new();
         let store = Store::builder().clock(clock.clone()).build();
-        let sessions: Vec<Session> = (0..3).map(|_| Session::open(&store, TTL)).collect::<Result<_>>()?;
+        let sessions: Vec<Session> =
+            (0..3).map(|_| Session::open(&store, TTL).wait()).collect::<Result<_>>()?;
         for n in 0..30 {
             let session = &sessions[n * 7 % 3];
-            drop(Mutex::new(session, format!("l{}", n % 2)).try_lock()?);
+            drop(Mutex::new(session, format!("l{}", n % 2)).try_lock().wait()?);
             if n % 5 == 0 {
-                drop(session.pause());
+                drop(session.pause().wait());
             }
             clock.advance(Duration::from_millis(100));
         }

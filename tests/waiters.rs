@@ -18,12 +18,12 @@ fn each_wait_is_told_with_what_it_waits_for() {
     let two = session(&store, 5);
     assert_eq!(waiters(&store), [""; 0]);
     let of_one = Mutex::new(&one.named("one"), "l");
-    let held = of_one.lock().unwrap();
-    let second = Mutex::new(&two.named("two"), "l").enqueue();
+    let held = of_one.lock().wait().unwrap();
+    let second = Mutex::new(&two.named("two"), "l").lock();
     let locks = LockService::new(store.client());
     let third = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE });
-    let leader = Election::new(&two, "e").campaign("a").unwrap();
-    let follower = Election::new(&one, "e").stand("b");
+    let leader = Election::new(&two, "e").campaign("a").wait().unwrap();
+    let follower = Election::new(&one, "e").campaign("b");
     assert_eq!(
         waiters(&store),
         [
@@ -41,11 +41,11 @@ fn each_wait_is_told_with_what_it_waits_for() {
         "by its watch, until it looks"
     );
     let mut third = third;
-    drop(third.try_take().unwrap().expect("it is its turn"));
-    two.pause().unwrap();
+    drop(third.try_wait().unwrap().expect("it is its turn"));
+    two.pause().wait().unwrap();
     clock.advance(secs(5));
     let mut follower = follower;
-    drop(follower.try_take().unwrap().expect("it is its turn"));
+    drop(follower.try_wait().unwrap().expect("it is its turn"));
     assert_eq!(waiters(&store), [""; 0]);
     drop(leader);
     store.close();
@@ -57,8 +57,8 @@ fn each_wait_is_told_with_what_it_waits_for() {
 fn two_that_wait_for_each_other_are_seen() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5).named("one"), session(&store, 5).named("two"));
-    let _held = [(&one, "x"), (&two, "y")].map(|(of, name)| Mutex::new(of, name).lock().unwrap());
-    let waiting = [(&one, "y"), (&two, "x")].map(|(of, name)| Mutex::new(of, name).enqueue());
+    let _held = [(&one, "x"), (&two, "y")].map(|(of, name)| Mutex::new(of, name).lock().wait().unwrap());
+    let waiting = [(&one, "y"), (&two, "x")].map(|(of, name)| Mutex::new(of, name).lock());
     assert_eq!(
         waiters(&store),
         [

@@ -213,11 +213,13 @@ fn the_first_event_is_that_after_the_creation() {
                     for _ in 0..100 {
                         let mut stream = store.client().watch_stream();
                         stream.create(Watch::all());
-                        let created = stream.recv().expect("the store is open");
+                        let created =
+                            stream.recv().expect("the store is open").expect("the stream has not ended");
                         assert!(created.created());
                         // There is a next event for certain.
                         store.put(("mine", "v")).expect("the put is good");
-                        let first = stream.recv().expect("the store is open");
+                        let first =
+                            stream.recv().expect("the store is open").expect("the stream has not ended");
                         assert_eq!(first.events()[0].kv().mod_revision(), created.header().revision().next());
                         assert_eq!(first.header().revision(), created.header().revision().next());
                     }

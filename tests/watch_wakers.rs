@@ -153,18 +153,19 @@ fn a_stream_is_waited_for() {
     assert_eq!(stream.poll_recv(&mut context), Poll::Pending);
     put(&store, "a", "1");
     assert_eq!(bell.rung(), 1);
-    let Poll::Ready(Ok(response)) = stream.poll_recv(&mut context) else { panic!("it was woken") };
+    let Poll::Ready(Ok(Some(response))) = stream.poll_recv(&mut context) else { panic!("it was woken") };
     assert_eq!(say(&response), "0 @2 put a=1 2/2/1");
     assert_eq!(stream.recv_timeout(Duration::ZERO), Ok(None));
     put(&store, "a", "2");
     assert_eq!(stream.recv_timeout(Duration::MAX).unwrap().as_ref().map(say).unwrap(), "0 @3 put a=2 2/3/2");
     put(&store, "a", "3");
-    assert_eq!(say(&stream.recv().unwrap()), "0 @4 put a=3 2/4/3");
+    assert_eq!(say(&stream.recv().unwrap().unwrap()), "0 @4 put a=3 2/4/3");
     assert_eq!(drain(&mut stream).len(), 0);
     store.close();
+    assert_eq!(stream.poll_recv(&mut context), Poll::Ready(Err(Error::Stopped)));
     for _ in 0..2 {
-        assert_eq!(stream.poll_recv(&mut context), Poll::Ready(Err(Error::Stopped)));
-        assert_eq!(stream.recv_timeout(secs(1)), Err(Error::Stopped));
+        assert_eq!(stream.poll_recv(&mut context), Poll::Ready(Ok(None)));
+        assert_eq!((stream.recv_timeout(secs(1)), stream.is_ended()), (Ok(None), true));
     }
 }
 

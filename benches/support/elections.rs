@@ -33,20 +33,26 @@ pub(crate) fn figures(table: &mut Table) {
 
 fn campaign_and_resign() -> Duel {
     let store = Store::new();
-    let session = Session::open(&store, TTL).expect("a lease is granted");
+    let session = Session::open(&store, TTL).wait().expect("a lease is granted");
     let (election, mutex) = (Election::new(&session, "db"), Mutex::new(&session, "lock"));
     Duel {
         store: Box::new(move |calls| {
             timed(|| {
                 for _ in 0..calls {
-                    election.campaign("node").expect("nobody leads").resign().expect("the store is open");
+                    election
+                        .campaign("node")
+                        .wait()
+                        .expect("nobody leads")
+                        .resign()
+                        .wait()
+                        .expect("the store is open");
                 }
             })
         }),
         rival: Box::new(move |calls| {
             timed(|| {
                 for _ in 0..calls {
-                    mutex.lock().expect("nobody has it").unlock().expect("the store is open");
+                    mutex.lock().wait().expect("nobody has it").unlock().wait().expect("the store is open");
                 }
             })
         }),
@@ -60,14 +66,14 @@ fn observe(store: &Store) -> Observer {
 /// Nanoseconds per proclamation and observer, the proclamation included.
 fn fan_out<O>(observe: impl Fn(&Store) -> O, receive: impl Fn(&mut O) -> usize) -> Spread {
     let store = Store::new();
-    let session = Session::open(&store, TTL).expect("a lease is granted");
-    let leader: Leadership = Election::new(&session, "db").campaign("node").expect("nobody leads");
+    let session = Session::open(&store, TTL).wait().expect("a lease is granted");
+    let leader: Leadership = Election::new(&session, "db").campaign("node").wait().expect("nobody leads");
     let mut observers: Vec<O> = (0..OBSERVERS).map(|_| observe(&store)).collect();
     let mut round = || {
         let mut seen = 0;
         let time = timed(|| {
             for _ in 0..PROCLAMATIONS / 50 {
-                (0..50).for_each(|_| leader.proclaim("node").expect("it leads"));
+                (0..50).for_each(|_| leader.proclaim("node").wait().expect("it leads"));
                 seen += observers.iter_mut().map(&receive).sum::<usize>();
             }
         });

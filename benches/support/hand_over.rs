@@ -49,7 +49,7 @@ enum Part {
 fn duel(cores: [CoreId; 2], part: Part) -> Duel {
     let store = Store::new();
     let mutexes = [(); 2].map(|()| {
-        let session = Session::open(&store, Duration::from_secs(60)).expect("a lease is granted");
+        let session = Session::open(&store, Duration::from_secs(60)).wait().expect("a lease is granted");
         Mutex::new(&session, "lock")
     });
     Duel {
@@ -91,7 +91,7 @@ fn take_in_turns(mutex: &Mutex, me: usize, pair: &Pair, times: usize) {
     if me == 1 {
         pair.start.wait();
     }
-    let mut place = mutex.enqueue();
+    let mut place = mutex.lock();
     if me == 0 {
         pair.start.wait();
     }
@@ -99,9 +99,9 @@ fn take_in_turns(mutex: &Mutex, me: usize, pair: &Pair, times: usize) {
     for _ in 0..times / 2 {
         let held = place.wait().expect("the session lives");
         pair.got();
-        place = mutex.enqueue();
+        place = mutex.lock();
         pair.gives();
-        held.unlock().expect("the store is open");
+        held.unlock().wait().expect("the store is open");
     }
 }
 

@@ -56,18 +56,24 @@ fn of_guards(waiters: usize) -> Vec<Duration> {
 fn of_guards_after(sessions: usize, waiters: usize) -> Vec<Duration> {
     let store = Store::new();
     for _ in 0..sessions {
-        let session = Session::open(&store, TTL).expect("a lease is granted");
-        Mutex::new(&session, "queue").lock().expect("nobody has it").unlock().expect("the store is open");
+        let session = Session::open(&store, TTL).wait().expect("a lease is granted");
+        Mutex::new(&session, "queue")
+            .lock()
+            .wait()
+            .expect("nobody has it")
+            .unlock()
+            .wait()
+            .expect("the store is open");
     }
     of_guards_of(&store, waiters)
 }
 
 fn of_guards_of(store: &Store, waiters: usize) -> Vec<Duration> {
     let lock = || {
-        let session = Session::open(store, TTL).expect("a lease is granted");
-        Mutex::new(&session, "queue").enqueue()
+        let session = Session::open(store, TTL).wait().expect("a lease is granted");
+        Mutex::new(&session, "queue").lock()
     };
-    hand_overs(waiters, lock, |held| held.unlock().expect("the store is open"))
+    hand_overs(waiters, lock, |held| held.unlock().wait().expect("the store is open"))
 }
 
 /// Each release, and the next waiter's finding out. Who had the lock queues again, each time with a lease of his own, which is not
@@ -80,7 +86,7 @@ fn hand_overs<T>(waiters: usize, lock: impl Fn() -> Ticket<T>, unlock: impl Fn(&
         let mut taken = None;
         let time = timed(|| {
             unlock(&held);
-            taken = next.try_take().expect("its lease lives");
+            taken = next.try_wait().expect("its lease lives");
         });
         held = taken.expect("it is its turn");
         queue.push_back(lock());

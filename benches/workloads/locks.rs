@@ -11,15 +11,15 @@ use super::{Duel, timed};
 /// still is the same.
 pub(crate) fn lock_and_unlock() -> Duel {
     let store = Store::new();
-    let session = Session::open(&store, Duration::from_secs(60)).expect("a lease is granted");
+    let session = Session::open(&store, Duration::from_secs(60)).wait().expect("a lease is granted");
     let mutex = Mutex::new(&session, "lock");
     let by_hand = Store::new();
-    let lease = Session::open(&by_hand, Duration::from_secs(60)).expect("a lease is granted");
+    let lease = Session::open(&by_hand, Duration::from_secs(60)).wait().expect("a lease is granted");
     Duel {
         store: Box::new(move |calls| {
             timed(|| {
                 for _ in 0..calls {
-                    mutex.lock().expect("nobody has it").unlock().expect("the store is open");
+                    mutex.lock().wait().expect("nobody has it").unlock().wait().expect("the store is open");
                 }
             })
         }),

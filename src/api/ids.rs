@@ -112,7 +112,8 @@ impl fmt::LowerHex for LeaseId {
 pub struct WatchId(i64);
 
 impl WatchId {
-    /// The id 0 in a request: one of the store's choice, of which the first is 0.
+    /// The id 0 in a request: one of the store's choice. Each stream counts from 0, skips ids in use, and assigns no id twice
+    /// (R-WCH-3).
     pub const AUTO: Self = Self(0);
 
     /// The id -1: of a watcher that was refused, and of all watchers of a stream in the answer to a progress request (R-WCH-4,

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::Error;
 use crate::api::{Event, IntoBytes, KeyRange, LeaseId, ResponseHeader, Revision, Timestamp, WatchId};
+use crate::{Code, Error};
 
 /// Watches keys: etcd's `WatchCreateRequest`.
 ///
@@ -158,12 +158,17 @@ impl<K: Into<KeyRange>> From<K> for Watch {
 /// keeps making requests must receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchRequest {
-    /// Adds a watcher.
+    /// Adds a watcher. The answer is [created](WatchResponse::new_created) or [refused](WatchResponse::new_refused), and answers
+    /// come in the order of the creations.
     Create(Watch),
-    /// Ends a watcher.
+    /// Ends a watcher. The answer is [cancelled](WatchResponse::new_canceled), without a reason. There is none if the stream has no
+    /// such watcher (R-WCH-22).
     Cancel(WatchId),
-    /// Asks how far all watchers of the stream have come (R-WCH-21). Once 128 answers were queued and not received, an
-    /// answer replaces the last delivery in the queue if that is such an answer too.
+    /// Asks how far all watchers of the stream have come. The answer is [progress](WatchResponse::new_progress) of
+    /// [`WatchId::INVALID`], and there is none unless all have caught up (R-WCH-21).
+    ///
+    /// Once 128 answers were queued and not received, an answer replaces the last delivery in the queue if that is such an answer
+    /// too.
     Progress,
     /// Asks to be told when a lease has ended: once, by [`Delivery::LeaseEnded`], at once if there is no such lease. A client of
     /// etcd learns it from the answers to its keep-alives (R-LSE-7), of which a standing keep-alive has none.
@@ -333,7 +338,7 @@ impl WatchResponse {
             WatchRefusal::NegativeStart(requested) => {
                 Error::Compacted { requested: *requested, compacted: None }
             }
-            WatchRefusal::Foreign(_) => Error::WatchCanceled,
+            WatchRefusal::Foreign(reason) => Error::from_wire(Code::FailedPrecondition, reason),
         })
     }
 
@@ -377,7 +382,7 @@ impl fmt::Debug for WatchResponse {
 pub enum Delivery {
     /// Something about a watcher.
     Watch(WatchResponse),
-    /// The stream's timer has come to the instant that it was set to.
+    /// The stream's timer has come to this instant, which it was set to.
     Timer(Timestamp),
     /// A lease that was asked about has ended, and its keys are deleted: what its end did to keys comes before it.
     LeaseEnded(LeaseId),

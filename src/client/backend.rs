@@ -29,15 +29,18 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
 ///   it sent the last renewal that was answered: by then the lease may have ended.
 pub trait Backend: Send + Sync + 'static {
-    /// Makes a request.
+    /// Executes a request. The answer has the request's [kind](Response::kind): a client panics on any other.
     fn call(&self, request: Request) -> Call<Response>;
 
     /// Makes requests of the watch stream that `inbox` is, all of them at one revision of the store if the backend can. The
-    /// answers are delivered into it.
+    /// answers are delivered into it: [`WatchRequest`] names the answer to each.
+    ///
+    /// The list may be empty. The backend then only notes the inbox, to [close](Inbox::close) it when the backend ends.
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
 
     /// Sets the timer of `inbox` in place of the one that is set: [`Delivery::Timer`](crate::Delivery) is delivered then, at
-    /// once if that is now or was before. `None` unsets it.
+    /// once if that is now or was before. `None` unsets it. The delivery carries `at` itself, also if it is late: a receiver
+    /// ignores any other instant.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
     /// Begins to renew a lease, with a renewal now, or stops. Local and immediate: it cannot fail, and a lease that has ended is
@@ -49,7 +52,7 @@ pub trait Backend: Send + Sync + 'static {
     /// backend that [pushes](Inbox::push) whatever it has does nothing; one in front of another passes it on.
     fn pull(&self, inbox: &Inbox);
 
-    /// Ends the stream: its watchers and its timer.
+    /// Ends the stream: its watchers and its timer. The inbox may be unknown to the backend, if its owner waited for calls only.
     fn cancel(&self, inbox: &Inbox);
 
     /// How far a watcher is behind, apart from what is in the inbox; by default, nobody can tell.
@@ -60,8 +63,8 @@ pub trait Backend: Send + Sync + 'static {
     /// The time by which timers go.
     fn now(&self) -> Timestamp;
 
-    /// Sees a future to its end on its own: what is left to do of something that was dropped. It awaits calls and nothing else;
-    /// a backend that answers them at once, as [`Store`](crate::Store) does, may panic if it waits.
+    /// Runs a future to completion in the background: the cleanup of a value that was dropped. It awaits calls and timers of
+    /// this backend.
     fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
 
     /// Blocks the calling thread until `poll` gives an answer. The default parks it between polls.

@@ -1,16 +1,23 @@
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use super::backend::Backend;
+use super::mailbox::Mailbox;
+use super::namespace::Namespace;
 use super::park::park_until;
 use crate::Result;
+use crate::sync::Mutex;
 
-/// A request under way: a future of its answer.
+/// A request that was sent, and a future of its answer.
 ///
-/// It is under way whether or not it is polled, and dropping it abandons the answer, not the request. In front of a
-/// [`Store`](crate::Store) it is answered already, without an allocation.
+/// The request is executed whether or not the call is polled; dropping the call abandons the answer only. A
+/// [`Store`](crate::Store) answers at once, without an allocation.
+///
+/// Wait for the answer by [`wait`](Self::wait), for a limited time by [`wait_timeout`](Self::wait_timeout), check for it by
+/// [`try_wait`](Self::try_wait), or `.await` it.
 ///
 /// ```
 /// use leasehold::Store;
@@ -21,14 +28,20 @@ use crate::Result;
 /// assert_eq!(call.wait()?.kvs()[0].value(), b"blue");
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[must_use = "the request is under way, but only who waits sees its answer"]
+#[must_use = "the request is executed, but its answer is seen only by waiting for the call"]
 pub struct Call<T> {
     state: State<T>,
 }
 
+type Answering<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
+
 enum State<T> {
     Ready(Result<T>),
-    Pending { future: Pin<Box<dyn Future<Output = Result<T>> + Send>>, backend: Option<Arc<dyn Backend>> },
+    /// The mutex is never locked: it makes a future `Sync` that is reached through `&mut` alone.
+    Pending {
+        future: Mutex<Answering<T>>,
+        backend: Option<Arc<dyn Backend>>,
+    },
     Taken,
 }
 
@@ -41,12 +54,12 @@ impl<T> Call<T> {
         Self { state: State::Ready(answer) }
     }
 
-    /// A call whose answer a future will give. The request must be under way without its being polled.
+    /// A call that a future answers. The request must be executed even if the future is not polled.
     pub fn pending(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
-        Self { state: State::Pending { future: Box::pin(future), backend: None } }
+        Self { state: State::Pending { future: Mutex::new(Box::pin(future)), backend: None } }
     }
 
-    /// Waits for the answer, blocking the thread as the backend does.
+    /// Blocks the thread until the call is answered.
     ///
     /// # Errors
     ///
@@ -54,13 +67,13 @@ impl<T> Call<T> {
     ///
     /// # Panics
     ///
-    /// If the answer was taken before, by polling.
+    /// If the answer was taken before.
+    #[track_caller]
     pub fn wait(mut self) -> Result<T> {
-        let state = std::mem::replace(&mut self.state, State::Taken);
-        let (mut future, backend) = match state {
+        let (mut future, backend) = match std::mem::replace(&mut self.state, State::Taken) {
             State::Ready(answer) => return answer,
-            State::Pending { future, backend } => (future, backend),
-            State::Taken => panic!("a call is answered once"),
+            State::Pending { future, backend } => (future.into_inner(), backend),
+            State::Taken => panic!("{TAKEN}"),
         };
         let mut answer = None;
         let mut poll =
@@ -72,17 +85,69 @@ impl<T> Call<T> {
         answer.expect("a backend drives a call until it is answered")
     }
 
-    /// Whether the answer is there.
+    /// Blocks the thread until the call is answered, or until this much of the backend's time has passed: then returns `None`,
+    /// and the call can be waited for again. A timeout of zero does not block.
+    ///
+    /// # Errors
+    ///
+    /// Those of the request.
+    ///
+    /// # Panics
+    ///
+    /// If the answer was taken before, or if the call is pending and was made by [`pending`](Self::pending) rather than by a
+    /// [`Client`](crate::Client): it has no clock.
+    #[track_caller]
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
+        let State::Pending { backend, .. } = &self.state else {
+            return self.try_wait();
+        };
+        let backend = backend.as_ref().expect("a call with a timeout is a client's");
+        let mut mailbox = Mailbox::new(Arc::clone(backend), Namespace::default());
+        let at = mailbox.now() + timeout;
+        mailbox.block_until(at, |mailbox, waker| mailbox.poll_call(self, waker)).transpose()
+    }
+
+    /// Returns the answer if it is there, without blocking.
+    ///
+    /// # Errors
+    ///
+    /// Those of the request.
+    ///
+    /// # Panics
+    ///
+    /// If the answer was taken before.
+    #[track_caller]
+    pub fn try_wait(&mut self) -> Result<Option<T>> {
+        match self.poll_answer(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(answer) => answer.map(Some),
+            Poll::Pending => Ok(None),
+        }
+    }
+
+    #[track_caller]
+    fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<T>> {
+        if let State::Pending { future, .. } = &mut self.state {
+            let answer = std::task::ready!(future.get_mut().as_mut().poll(context));
+            self.state = State::Taken;
+            return Poll::Ready(answer);
+        }
+        match std::mem::replace(&mut self.state, State::Taken) {
+            State::Ready(answer) => Poll::Ready(answer),
+            State::Pending { .. } | State::Taken => panic!("{TAKEN}"),
+        }
+    }
+
+    /// Returns whether the answer is there.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Whether the answer is still to come.
-    pub(crate) fn is_under_way(&self) -> bool {
+    /// Returns whether the answer is still to come.
+    pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, State::Pending { .. })
     }
 
-    /// The same call with its answer changed once it is there.
+    /// Changes the answer once it is there.
     pub(super) fn map<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -94,7 +159,7 @@ impl<T> Call<T> {
         self.map_result(backend, |answer| answer.map(change))
     }
 
-    /// The same call with its answer or its error changed once it is there.
+    /// Changes the answer or the error once it is there.
     pub(super) fn map_result<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -105,12 +170,14 @@ impl<T> Call<T> {
     {
         match self.state {
             State::Ready(answer) => Call::ready(change(answer)),
-            State::Pending { future, .. } => Call::pending(async move { change(future.await) }).of(backend),
+            State::Pending { future, .. } => {
+                Call::pending(async move { change(future.into_inner().await) }).of(backend)
+            }
             State::Taken => Call { state: State::Taken },
         }
     }
 
-    /// The same call, waited for as that backend does.
+    /// Makes this backend's clock and way to block those of the call.
     pub(super) fn of(mut self, of: &Arc<dyn Backend>) -> Self {
         if let State::Pending { backend, .. } = &mut self.state {
             *backend = Some(Arc::clone(of));
@@ -119,19 +186,14 @@ impl<T> Call<T> {
     }
 }
 
+const TAKEN: &str = "the answer of a call is taken once";
+
 impl<T> Future for Call<T> {
     type Output = Result<T>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
-        if let State::Pending { future, .. } = &mut self.state {
-            let answer = std::task::ready!(future.as_mut().poll(context));
-            self.state = State::Taken;
-            return Poll::Ready(answer);
-        }
-        match std::mem::replace(&mut self.state, State::Taken) {
-            State::Ready(answer) => Poll::Ready(answer),
-            State::Pending { .. } | State::Taken => panic!("a call is answered once"),
-        }
+        self.poll_answer(context)
     }
 }
 
@@ -139,7 +201,7 @@ impl<T> fmt::Debug for Call<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             State::Ready(_) => "answered",
-            State::Pending { .. } => "under way",
+            State::Pending { .. } => "pending",
             State::Taken => "taken",
         };
         f.debug_tuple("Call").field(&state).finish()

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
@@ -233,13 +234,61 @@ impl Client {
     /// let store = Store::builder().clock(clock.clone()).build();
     /// let mut nap = store.client().sleep(Duration::from_secs(60));
     /// clock.advance(Duration::from_secs(59));
-    /// assert!(nap.try_take()?.is_none());
+    /// assert!(nap.try_wait()?.is_none());
     /// clock.advance(Duration::from_secs(1));
-    /// assert!(nap.try_take()?.is_some());
+    /// assert!(nap.try_wait()?.is_some());
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn sleep(&self, duration: Duration) -> Ticket<()> {
         Ticket::sleep(self, duration)
+    }
+
+    /// Awaits a future for this much of the backend's time. Returns `None` if the time passes first; what completes at that very
+    /// instant still counts. The future is dropped then.
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let client = store.client();
+    /// let session = Session::open(&client, Duration::from_secs(60)).wait()?;
+    /// let mutex = Mutex::new(&session, "disk");
+    /// let guard = mutex.lock().wait()?;
+    ///
+    /// let mut ticket = mutex.lock();
+    /// let waiting = std::thread::spawn({
+    ///     let client = client.clone();
+    ///     move || client.block_on(client.timeout(Duration::from_secs(5), &mut ticket)).is_none()
+    /// });
+    /// while store.next_deadline().is_none() {
+    ///     std::thread::yield_now(); // until the thread waits
+    /// }
+    /// clock.advance(Duration::from_secs(5));
+    /// assert!(waiting.join().expect("the thread does not panic"), "the lock is held");
+    /// # drop(guard);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Option<F::Output> {
+        let (mut future, mut timer) = (std::pin::pin!(future), Some(self.sleep(duration)));
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            let polled = timer.as_mut().map(|timer| Pin::new(timer).poll(context));
+            match polled {
+                Some(Poll::Ready(Ok(()))) => Poll::Ready(None),
+                Some(Poll::Ready(Err(_))) => {
+                    // The store was closed, which ends the future too.
+                    timer = None;
+                    Poll::Pending
+                }
+                Some(Poll::Pending) | None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// The backend's time.
@@ -255,11 +304,7 @@ impl Client {
         output.expect("a backend drives a future to its end")
     }
 
-    /// Sees a future to its end on its own, for what is left to do of something that is dropped: see [`Backend::detach`].
-    ///
-    /// # Panics
-    ///
-    /// In front of a [`Store`](crate::Store), if the future awaits anything but calls: a store has nobody to run it.
+    /// Runs a future to completion in the background: see [`Backend::detach`].
     pub fn detach(&self, task: impl Future<Output = ()> + Send + 'static) {
         self.backend.detach(Box::pin(task));
     }
@@ -273,7 +318,20 @@ impl Client {
         call.map_result(&self.backend, change)
     }
 
-    /// A mailbox of one's own, for the keys of this client.
+    /// Changes a call's answer. If the call is dropped while it is pending, the change still happens once it is answered, so
+    /// that what it releases is not leaked.
+    pub(crate) fn complete<T: Send + 'static, U: Send + 'static>(
+        &self,
+        call: Call<T>,
+        change: impl FnOnce(Result<T>) -> Result<U> + Send + 'static,
+    ) -> Call<U> {
+        if call.is_answered() {
+            return call.map_result(&self.backend, change);
+        }
+        self.call_async(async move { change(call.await) })
+    }
+
+    /// A mailbox for the keys of this client.
     pub(crate) fn mailbox(&self) -> Mailbox {
         Mailbox::new(Arc::clone(&self.backend), self.namespace.clone())
     }

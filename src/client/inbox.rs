@@ -146,8 +146,9 @@ impl Inbox {
         contents.waker.take()
     }
 
-    /// Lets a backend that is asked to pull add what it has. The closure gives whether there is more; it runs without any lock
-    /// of the inbox, and if it panics, the inbox is pulled for again.
+    /// Lets a backend that is asked to pull add what it has. The closure appends to the queue, which has the deliveries that were
+    /// not received yet, and returns whether there is more. It runs without any lock of the inbox, and if it panics, the inbox is
+    /// pulled for again.
     pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
         let queue = std::mem::take(&mut self.contents.lock().queue);
         let mut filling = Filling { inbox: self, queue, has_more: true };

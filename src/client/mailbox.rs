@@ -1,12 +1,14 @@
 //! The receiving half of an [`Inbox`].
 
 use std::collections::VecDeque;
-use std::sync::Arc;
-use std::task::{Poll, Waker};
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, Waker};
 
 use crossbeam_channel::Receiver;
 
 use super::backend::Backend;
+use super::call::Call;
 use super::inbox::{Inbox, Look};
 use super::namespace::Namespace;
 use super::wake::{contain, finish};
@@ -18,7 +20,8 @@ use crate::{Error, Result};
 pub(crate) struct Mailbox {
     backend: Shared,
     namespace: Namespace,
-    inbox: Arc<Inbox>,
+    /// Made at its first use: a wait that is over at once needs none.
+    inbox: OnceLock<Arc<Inbox>>,
     /// Deliveries taken in one lock acquisition and not yet returned.
     rest: VecDeque<Delivery>,
     /// When the owner is to receive [`Delivery::Timer`].
@@ -46,7 +49,7 @@ impl Mailbox {
         Self {
             backend: Shared(backend),
             namespace,
-            inbox: Arc::new(Inbox::new()),
+            inbox: OnceLock::new(),
             rest: VecDeque::new(),
             alarm: None,
             deadline: None,
@@ -56,15 +59,18 @@ impl Mailbox {
         }
     }
 
+    fn inbox(&self) -> &Arc<Inbox> {
+        self.inbox.get_or_init(Arc::default)
+    }
+
     pub(crate) fn watch(&self, requests: &[WatchRequest]) {
-        if self.namespace.is_everything() {
-            return self.backend.0.watch(requests, &self.inbox);
-        }
-        let placed = requests.iter().map(|request| match request {
-            WatchRequest::Create(watch) => WatchRequest::Create(self.namespace.watch(watch.clone())),
-            other => other.clone(),
-        });
-        self.backend.0.watch(&placed.collect::<Vec<_>>(), &self.inbox);
+        send(&*self.backend.0, &self.namespace, self.inbox(), requests);
+    }
+
+    /// The half that asks, for another task.
+    pub(super) fn asking(&self) -> Asking {
+        let (backend, namespace) = (Shared(Arc::clone(&self.backend.0)), self.namespace.clone());
+        Asking { backend, namespace, inbox: Arc::clone(self.inbox()) }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -80,7 +86,7 @@ impl Mailbox {
     fn arm(&mut self) {
         let next = self.alarm.into_iter().chain(self.deadline).min();
         if !self.is_over && self.timer != next {
-            self.backend.0.timer(next, &self.inbox);
+            self.backend.0.timer(next, self.inbox());
             // Noted afterwards: a backend that panics may not have set the timer.
             self.timer = next;
         }
@@ -99,10 +105,12 @@ impl Mailbox {
         is_alarm
     }
 
-    /// Ends the watchers and the timer: nobody looks into it any more.
+    /// Ends the watchers and the timer: nothing is received any more.
     pub(crate) fn end(&mut self) {
-        if !std::mem::replace(&mut self.is_over, true) {
-            self.backend.0.cancel(&self.inbox);
+        if !std::mem::replace(&mut self.is_over, true)
+            && let Some(inbox) = self.inbox.get()
+        {
+            self.backend.0.cancel(inbox);
         }
     }
 
@@ -119,13 +127,13 @@ impl Mailbox {
     }
 
     fn next(&mut self, waker: Option<&Waker>) -> Look {
-        if !self.rest.is_empty() && self.inbox.has_token() {
-            self.inbox.put_back(&mut self.rest);
+        if !self.rest.is_empty() && self.has_token() {
+            self.inbox.get_or_init(Arc::default).put_back(&mut self.rest);
         }
         while !self.is_timed_out {
             let taken = self.rest.pop_front().map(Look::Delivery);
-            match taken.unwrap_or_else(|| self.inbox.look(&mut self.rest, waker)) {
-                Look::MustPull => self.backend.0.pull(&self.inbox),
+            match taken.unwrap_or_else(|| self.inbox.get_or_init(Arc::default).look(&mut self.rest, waker)) {
+                Look::MustPull => self.backend.0.pull(self.inbox()),
                 Look::Delivery(Delivery::Timer(at)) => {
                     if self.fire(at) {
                         return Look::Delivery(Delivery::Timer(at));
@@ -137,9 +145,33 @@ impl Mailbox {
         Look::Nothing
     }
 
+    /// Takes a call's answer once it is there.
+    ///
+    /// The call wakes the mailbox, and the mailbox wakes the receiver, so a waker and the mailbox's token both work. Watch events
+    /// that are received before the answer are discarded: the caller watches again from the answer's revision on.
+    pub(crate) fn poll_call<T>(&mut self, call: &mut Call<T>, waker: Option<&Waker>) -> Poll<Result<T>> {
+        if call.is_answered() {
+            // The usual case, which needs no waker.
+            return Pin::new(call).poll(&mut Context::from_waker(Waker::noop()));
+        }
+        let arrival = self.waker();
+        let mut look = || Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival));
+        loop {
+            if let Poll::Ready(answer) = look() {
+                return Poll::Ready(answer);
+            }
+            match self.poll(waker) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                // Poll again: the call may have woken the mailbox between the two polls.
+                Poll::Pending => return look(),
+            }
+        }
+    }
+
     /// A waker that makes the receiver poll again.
     pub(crate) fn waker(&self) -> Waker {
-        Arc::clone(&self.inbox).into()
+        Arc::clone(self.inbox()).into()
     }
 
     /// Blocks the thread until `poll` returns something.
@@ -172,32 +204,67 @@ impl Mailbox {
 
     /// A channel that holds a token while there is something; `has_more` says that the owner has something anyway.
     pub(crate) fn ready(&self, has_more: bool) -> &Receiver<()> {
-        self.inbox.ready(has_more || !self.rest.is_empty())
+        self.inbox().ready(has_more || !self.rest.is_empty())
     }
 
-    /// Whether anybody has asked for that channel.
+    /// Returns whether that channel was asked for.
     pub(crate) fn has_token(&self) -> bool {
-        self.inbox.has_token()
+        self.inbox.get().is_some_and(|inbox| inbox.has_token())
     }
 
-    /// How far a watcher is behind, with what lies in the inbox.
+    /// Returns how far a watcher is behind, with the deliveries that were not returned yet.
     pub(crate) fn lag(&self, id: WatchId) -> Option<Lag> {
-        let behind = self.backend.0.lag(&self.inbox, id)?;
-        let unread = self.inbox.peek(|queue| first_unread(self.rest.iter().chain(queue), id));
-        let (since, notified_at) = self.inbox.times();
-        let Some(next) = unread else {
-            // The backend may have been told the time last before it woke us.
-            let since = behind.since.map(|told| notified_at.map_or(told, |woken| told.max(woken)));
-            return Some(Lag { since, ..behind });
-        };
-        let revisions = behind.current.next().get().abs_diff(next.get());
-        Some(Lag { revisions, since: since.or(behind.since), ..behind })
+        lag(&*self.backend.0, self.inbox(), id, &self.rest)
     }
+}
+
+/// What can be asked of a mailbox's stream without receiving from it.
+#[derive(Debug)]
+pub(super) struct Asking {
+    backend: Shared,
+    namespace: Namespace,
+    inbox: Arc<Inbox>,
+}
+
+impl Asking {
+    pub(super) fn watch(&self, requests: &[WatchRequest]) {
+        send(&*self.backend.0, &self.namespace, &self.inbox, requests);
+    }
+
+    pub(super) fn lag(&self, id: WatchId) -> Option<Lag> {
+        lag(&*self.backend.0, &self.inbox, id, &VecDeque::new())
+    }
+}
+
+fn send(backend: &dyn Backend, namespace: &Namespace, inbox: &Arc<Inbox>, requests: &[WatchRequest]) {
+    if namespace.is_everything() {
+        return backend.watch(requests, inbox);
+    }
+    let placed = requests.iter().map(|request| match request {
+        WatchRequest::Create(watch) => WatchRequest::Create(namespace.watch(watch.clone())),
+        other => other.clone(),
+    });
+    backend.watch(&placed.collect::<Vec<_>>(), inbox);
+}
+
+fn lag(backend: &dyn Backend, inbox: &Inbox, id: WatchId, rest: &VecDeque<Delivery>) -> Option<Lag> {
+    let behind = backend.lag(inbox, id)?;
+    let unread = inbox.peek(|queue| first_unread(rest.iter().chain(queue), id));
+    let (since, notified_at) = inbox.times();
+    let Some(next) = unread else {
+        // The backend may have advanced its time last before it notified the inbox.
+        let since = behind.since.map(|told| notified_at.map_or(told, |woken| told.max(woken)));
+        return Some(Lag { since, ..behind });
+    };
+    let revisions = behind.current.next().get().abs_diff(next.get());
+    Some(Lag { revisions, since: since.or(behind.since), ..behind })
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
-        finish(&mut [&mut || self.end()]);
+        if self.inbox.get().is_some() {
+            finish(&mut [&mut || self.end()]);
+        }
     }
 }
 

@@ -2,12 +2,13 @@
 
 mod backend;
 mod call;
-mod feed;
 mod handle;
 mod inbox;
+mod layer;
 mod mailbox;
 mod namespace;
 mod park;
+mod receiver;
 mod request;
 mod resume;
 mod ticket;
@@ -19,13 +20,15 @@ pub use backend::Backend;
 pub use call::Call;
 pub use handle::Client;
 pub use inbox::{Inbox, InboxId};
+pub use layer::Layer;
+pub use receiver::{Receiver, ReceiverIter};
 pub use request::{Request, RequestKind, Response};
 pub use resume::{Requested, WatchResumer};
 pub use ticket::Ticket;
-pub use watch_stream::WatchStream;
-pub use watcher::{Responses, Watcher};
+pub use watch_stream::{WatchRequests, WatchStream};
+pub use watcher::Watcher;
 
-pub(crate) use feed::{Feed, Follow};
 pub(crate) use mailbox::Mailbox;
+pub(crate) use receiver::{Source, receives};
 pub(crate) use ticket::Wait;
 pub(crate) use wake::{WakeList, finish, wake};

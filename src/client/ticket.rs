@@ -10,68 +10,117 @@ use super::mailbox::Mailbox;
 use crate::Result;
 use crate::api::Delivery;
 
-/// Something that is waited for.
+/// A wait that has begun: for a queued lock, a candidacy, the loss of either, or a timer.
 ///
-/// It is under way as soon as it exists, and keeps its place however often it is waited for in vain. Wait for it by
-/// [`wait`](Self::wait), for a time by [`wait_timeout`](Self::wait_timeout), look by [`try_take`](Self::try_take), `.await`
-/// it, or `select!` on [`ready`](Self::ready). Dropping it gives the place up, at once. It keeps its store alive.
-#[must_use = "dropping a ticket gives up the place"]
+/// It keeps its place however often it is waited for in vain: by [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout),
+/// [`try_wait`](Self::try_wait), `.await`, or `select!` on [`ready`](Self::ready). Dropping it gives up the place at once. It keeps
+/// its store alive.
+///
+/// A ticket may hand over a lock that is lost by now, since a lease can end at any moment: between the acquisition and the wait,
+/// and right after any check. `guard.check().wait()` reports whether it was lost; what must not happen without the lock goes through
+/// `guard.txn()`, or takes `guard.token()` to a fence.
+///
+/// ```
+/// use leasehold::concurrency::{Mutex, Session};
+/// use leasehold::{Error, ManualClock, Store, TxnOp};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let store = Store::builder().clock(clock.clone()).build();
+/// let session = Session::open(&store, Duration::from_secs(5)).wait()?;
+/// let ticket = Mutex::new(&session, "disk").lock(); // acquired at once: the lock is free
+/// session.pause().wait()?; // the process hangs
+/// clock.advance(Duration::from_secs(5)); // its lease ends
+///
+/// let guard = ticket.wait()?;
+/// assert_eq!(guard.check().wait(), Err(Error::SessionExpired));
+/// assert!(guard.txn().and_then([TxnOp::put("last", "me")]).commit().wait().is_err());
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[must_use = "dropping a ticket gives up its place"]
 pub struct Ticket<T> {
-    /// Before the state: what is subscribed to ends before the place is given up, which others see.
+    /// Before the state: the subscriptions end before the place is given up, which other waiters see.
     mailbox: Mailbox,
     state: State<T>,
 }
 
 enum State<T> {
     Waiting(Box<dyn Wait<T>>),
-    /// It is there, and can still be given up.
-    Done(Result<T>, Box<dyn Wait<T>>),
+    /// The result is there. Dropping the wait withdraws it.
+    Done(Result<T>, Option<Box<dyn Wait<T>>>),
+    /// The result was returned, and is returned again to every later caller.
+    Repeats(Result<T>, Box<dyn Wait<T>>),
     Taken,
 }
 
 /// A wait as a state machine: explicit phases, and a poll that goes through them.
-pub(crate) trait Wait<T>: Send {
+pub(crate) trait Wait<T>: Send + Sync {
     /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>>;
 
+    /// Returns whether dropping the wait withdraws a result that no caller has taken.
+    fn withdraws(&self) -> bool {
+        false
+    }
+
     /// Called when the result is returned to the caller: from then on, dropping the wait withdraws nothing.
     fn taken(&mut self) {}
+
+    /// Returns the result once more, if it is one that stays true.
+    fn repeat(&self, _result: &Result<T>) -> Option<Result<T>> {
+        None
+    }
 }
 
 impl<T> Ticket<T> {
-    /// Begins to wait: goes as far as that goes at once.
+    /// Begins a wait: goes as far as that is possible at once.
     pub(crate) fn new(client: &Client, wait: impl Wait<T> + 'static) -> Self {
         Self::begin(client.mailbox(), wait)
     }
 
+    /// A wait that is over already.
+    pub(crate) fn completed(mailbox: Mailbox, result: Result<T>) -> Self {
+        Self { mailbox, state: State::Done(result, None) }
+    }
+
     fn begin(mut mailbox: Mailbox, mut wait: impl Wait<T> + 'static) -> Self {
         let state = match wait.poll(&mut mailbox, None) {
-            Poll::Ready(result) => State::Done(result, Box::new(wait)),
+            Poll::Ready(result) => {
+                let is_kept = wait.withdraws() || wait.repeat(&result).is_some();
+                State::Done(result, is_kept.then(|| Box::new(wait) as Box<dyn Wait<T>>))
+            }
             Poll::Pending => State::Waiting(Box::new(wait)),
         };
         Self { mailbox, state }
     }
 
-    /// Waits until it is there.
+    /// Blocks the thread until the result is there.
     ///
     /// # Errors
     ///
-    /// What ended the waiting; [`Stopped`](crate::Error::Stopped) if the store was closed.
+    /// The error that ended the wait; [`Stopped`](crate::Error::Stopped) if the store was closed.
     ///
     /// # Panics
     ///
-    /// If it was taken already, or has given an error.
+    /// If the result was taken before, unless it is one that stays true, as a loss does.
+    #[track_caller]
     pub fn wait(mut self) -> Result<T> {
+        if !matches!(self.state, State::Waiting(_))
+            && let Poll::Ready(result) = self.state.poll(&mut self.mailbox, None)
+        {
+            return result;
+        }
         let state = &mut self.state;
         self.mailbox.block(|mailbox, waker| state.poll(mailbox, waker))
     }
 
-    /// Waits until it is there, for some of the store's time at the most. `None` says that the time has passed before; the
-    /// ticket keeps its place until it is dropped. What comes at the very instant still counts, and a duration of zero only looks.
+    /// Blocks the thread until the result is there, or until this much of the store's time has passed: then returns `None`, and
+    /// the ticket keeps its place until it is dropped. A result of the very instant still counts, and a timeout of zero does not
+    /// block.
     ///
-    /// In a `match` on this, a ticket without a name is dropped at the end of the whole `match`, and may get its turn meanwhile.
+    /// In a `match` on this, a ticket without a name is dropped at the end of the whole `match`, and may get its turn before.
     /// Give it a name, or use `let else`. Under a [`ManualClock`](crate::ManualClock), time passes only if another thread moves it:
-    /// in a test with one thread, [`try_take`](Self::try_take) after moving the clock.
+    /// in a test with one thread, call [`try_wait`](Self::try_wait) after moving the clock.
     ///
     /// # Errors
     ///
@@ -79,14 +128,15 @@ impl<T> Ticket<T> {
     ///
     /// # Panics
     ///
-    /// If it was taken already, or has given an error.
-    pub fn wait_timeout(&mut self, duration: Duration) -> Result<Option<T>> {
-        let at = self.mailbox.now() + duration;
+    /// As [`wait`](Self::wait).
+    #[track_caller]
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
+        let at = self.mailbox.now() + timeout;
         let state = &mut self.state;
         self.mailbox.block_until(at, |mailbox, waker| state.poll(mailbox, waker)).transpose()
     }
 
-    /// Takes it if it is there.
+    /// Returns the result if it is there, without blocking.
     ///
     /// # Errors
     ///
@@ -94,38 +144,47 @@ impl<T> Ticket<T> {
     ///
     /// # Panics
     ///
-    /// If it was taken already, or has given an error.
-    pub fn try_take(&mut self) -> Result<Option<T>> {
+    /// As [`wait`](Self::wait).
+    #[track_caller]
+    pub fn try_wait(&mut self) -> Result<Option<T>> {
         match self.state.poll(&mut self.mailbox, None) {
             Poll::Ready(result) => result.map(Some),
             Poll::Pending => Ok(None),
         }
     }
 
-    /// A channel that holds a token while [`try_take`](Self::try_take) may find something, for `select!`. It puts the token
-    /// back if there is more to look at.
+    /// Returns a channel that holds a token while [`try_wait`](Self::try_wait) may return something, for `select!`. `try_wait`
+    /// puts the token back if there is more to process.
     pub fn ready(&self) -> &Receiver<()> {
-        self.mailbox.ready(matches!(self.state, State::Done(..)))
+        self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
 }
 
 impl<T> State<T> {
+    #[track_caller]
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
-        if let Self::Waiting(wait) = self {
-            let result = ready!(wait.poll(mailbox, waker));
-            mailbox.end();
-            wait.taken();
-            *self = Self::Taken;
+        if let Self::Repeats(result, wait) = self {
+            return Poll::Ready(wait.repeat(result).expect("a result that repeats is returned again"));
+        }
+        let result = match self {
+            Self::Waiting(wait) => Some(ready!(wait.poll(mailbox, waker))),
+            _ => None,
+        };
+        mailbox.end();
+        let (result, wait) = match (std::mem::replace(self, Self::Taken), result) {
+            (Self::Waiting(wait), Some(result)) => (result, Some(wait)),
+            (Self::Done(result, wait), _) => (result, wait),
+            _ => panic!("the result of a ticket is taken once"),
+        };
+        let Some(mut wait) = wait else {
             return Poll::Ready(result);
+        };
+        wait.taken();
+        if let Some(again) = wait.repeat(&result) {
+            *self = Self::Repeats(result, wait);
+            return Poll::Ready(again);
         }
-        match std::mem::replace(self, Self::Taken) {
-            Self::Done(result, mut wait) => {
-                mailbox.end();
-                wait.taken();
-                Poll::Ready(result)
-            }
-            Self::Waiting(_) | Self::Taken => panic!("a ticket is taken once"),
-        }
+        Poll::Ready(result)
     }
 }
 
@@ -135,6 +194,7 @@ impl<T> Unpin for Ticket<T> {}
 impl<T> Future for Ticket<T> {
     type Output = Result<T>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
         let Self { mailbox, state } = &mut *self;
         state.poll(mailbox, Some(context.waker()))
@@ -145,7 +205,7 @@ impl<T> fmt::Debug for Ticket<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = match self.state {
             State::Waiting(_) => "waiting",
-            State::Done(..) => "done",
+            State::Done(..) | State::Repeats(..) => "done",
             State::Taken => "taken",
         };
         f.debug_tuple("Ticket").field(&state).finish()

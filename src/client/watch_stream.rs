@@ -1,19 +1,18 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Waker};
-use std::time::Duration;
-
-use crossbeam_channel::Receiver;
+use std::fmt;
+use std::sync::Arc;
+use std::task::{Poll, Waker, ready};
 
 use super::handle::Client;
-use super::mailbox::Mailbox;
+use super::mailbox::{Asking, Mailbox};
+use super::receiver::{Receiver, Source, receives};
 use crate::Result;
-use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchResponse};
+use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
 
 /// etcd's watch stream: any number of watchers whose responses come as one sequence (R-WCH-1), each with the id of its
-/// watcher.
+/// watcher. All ways to receive are those of [`Receiver`].
 ///
 /// [`Watcher`](crate::Watcher) is easier where one is enough. Dropping the stream ends all its watchers; it does not end
-/// because one of them does. It keeps its store alive.
+/// because one of them does, but only when the store is closed, with [`Stopped`](crate::Error::Stopped).
 ///
 /// What answers its requests is queued until it is received, with one response for each creation and cancellation, so a stream
 /// that creates and cancels and is not received from grows.
@@ -33,122 +32,123 @@ use crate::api::{Delivery, Lag, Timestamp, Watch, WatchId, WatchRequest, WatchRe
 /// assert_eq!(ids, [0, 1, 1], "both were created, and the second saw the put");
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Debug)]
 #[must_use = "dropping a stream ends its watchers"]
 pub struct WatchStream {
-    mailbox: Mailbox,
-    /// Whether the backend knows the stream. One that was never used must be made known before a receive can wait, or the
-    /// backend could not report that it is closed.
-    is_known: AtomicBool,
+    receiver: Receiver<WatchResponse>,
+}
+
+/// The half of a [`WatchStream`] that asks, for another task than the one that receives. Requests to a stream whose receiving
+/// half was dropped have no effect.
+#[derive(Clone, Debug)]
+pub struct WatchRequests {
+    asking: Arc<Asking>,
 }
 
 impl WatchStream {
     pub(super) fn new(client: &Client) -> Self {
-        Self { mailbox: client.mailbox(), is_known: AtomicBool::new(false) }
-    }
-
-    /// A stream with its first watcher.
-    pub(super) fn with_watcher(client: &Client, watch: Watch) -> Self {
-        let stream = Self::new(client);
-        stream.create(watch);
-        stream.is_known.store(true, Ordering::Relaxed);
-        stream
-    }
-
-    fn make_known(&self) {
-        // A load first, since every receive comes here.
-        if !self.is_known.load(Ordering::Relaxed) && !self.is_known.swap(true, Ordering::Relaxed) {
-            self.mailbox.watch(&[]);
-        }
-    }
-
-    pub(super) fn now(&self) -> Timestamp {
-        self.mailbox.now()
+        let mailbox = client.mailbox();
+        // Makes the stream known, or the backend could not report to an unused one that it is closed.
+        mailbox.watch(&[]);
+        Self { receiver: Receiver::idle(mailbox, Responses { unread: None, is_ended: false }) }
     }
 
     /// Asks for a watcher. The answer, which may be a refusal, is received before its first event.
     pub fn create(&self, watch: impl Into<Watch>) {
-        self.mailbox.watch(&[WatchRequest::Create(watch.into())]);
+        self.receiver.mailbox.watch(&[WatchRequest::Create(watch.into())]);
     }
 
     /// Ends a watcher. If there is one of that id, the answer is received after its last event (R-WCH-22).
     pub fn cancel(&self, id: impl Into<WatchId>) {
-        self.mailbox.watch(&[WatchRequest::Cancel(id.into())]);
+        self.receiver.mailbox.watch(&[WatchRequest::Cancel(id.into())]);
     }
 
     /// Asks how far all watchers have come. If all have caught up, the answer is received after all that they were sent,
     /// and else there is none (R-WCH-21).
     pub fn request_progress(&self) {
-        self.mailbox.watch(&[WatchRequest::Progress]);
+        self.receiver.mailbox.watch(&[WatchRequest::Progress]);
     }
 
-    /// Gives the next response if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
-    pub fn try_recv(&mut self) -> Result<Option<WatchResponse>> {
-        self.make_known();
-        match poll_response(&mut self.mailbox, None) {
-            Poll::Ready(response) => response.map(Some),
-            Poll::Pending => Ok(None),
-        }
-    }
-
-    /// Waits for the next response.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
-    pub fn recv(&mut self) -> Result<WatchResponse> {
-        self.make_known();
-        self.mailbox.block(poll_response)
-    }
-
-    /// Waits for the next response for some of the store's time at the most, which under a
-    /// [`ManualClock`](crate::ManualClock) passes only if another thread moves it. `None` says that the time has passed before
-    /// there was one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
-    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<WatchResponse>> {
-        self.recv_until(self.now() + duration)
-    }
-
-    pub(super) fn recv_until(&mut self, at: Timestamp) -> Result<Option<WatchResponse>> {
-        self.make_known();
-        self.mailbox.block_until(at, poll_response).transpose()
-    }
-
-    /// Gives the next response if there is one; else the task is woken when there is.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
-    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<WatchResponse>> {
-        self.make_known();
-        poll_response(&mut self.mailbox, Some(context.waker()))
-    }
-
-    /// A channel that holds a token while there is something to receive, for `select!`. After the token was taken from it,
-    /// the next receiving puts it back if anything is left. A token may turn out to stand for nothing, so follow it with
-    /// [`try_recv`](Self::try_recv).
-    pub fn ready(&self) -> &Receiver<()> {
-        self.make_known();
-        self.mailbox.ready(false)
-    }
-
-    /// How far a watcher of this stream is behind; `None` if there is no such watcher, or the backend cannot tell.
+    /// Returns how far a watcher of this stream is behind; `None` if there is no such watcher, or the backend does not know.
     pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
-        self.mailbox.lag(id.into())
+        self.receiver.mailbox.lag(id.into())
+    }
+
+    /// Splits the stream into a half that asks and a half that receives.
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// let (requests, mut responses) = store.client().watch_stream().split();
+    /// let receiving = std::thread::spawn(move || responses.recv());
+    /// requests.create(Watch::key("a"));
+    /// let created = receiving.join().expect("the thread does not panic")?.expect("the stream has not ended");
+    /// assert!(created.created());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn split(self) -> (WatchRequests, Receiver<WatchResponse>) {
+        (WatchRequests { asking: Arc::new(self.receiver.mailbox.asking()) }, self.receiver)
     }
 }
 
-fn poll_response(mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<WatchResponse>> {
-    loop {
-        if let Delivery::Watch(response) = std::task::ready!(mailbox.poll(waker))? {
-            return Poll::Ready(Ok(response));
+impl WatchRequests {
+    /// As [`WatchStream::create`].
+    pub fn create(&self, watch: impl Into<Watch>) {
+        self.asking.watch(&[WatchRequest::Create(watch.into())]);
+    }
+
+    /// As [`WatchStream::cancel`].
+    pub fn cancel(&self, id: impl Into<WatchId>) {
+        self.asking.watch(&[WatchRequest::Cancel(id.into())]);
+    }
+
+    /// As [`WatchStream::request_progress`].
+    pub fn request_progress(&self) {
+        self.asking.watch(&[WatchRequest::Progress]);
+    }
+
+    /// As [`WatchStream::lag`], apart from responses that the receiving half has taken from the inbox and not returned yet.
+    pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
+        self.asking.lag(id.into())
+    }
+}
+
+receives!(WatchStream, WatchResponse);
+
+/// All responses of a stream.
+struct Responses {
+    unread: Option<Result<WatchResponse>>,
+    is_ended: bool,
+}
+
+impl Source<WatchResponse> for Responses {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<WatchResponse>>> {
+        if let Some(response) = self.unread.take() {
+            return Poll::Ready(response.map(Some));
         }
+        while !self.is_ended {
+            let delivery = ready!(mailbox.poll(waker));
+            self.is_ended = delivery.is_err();
+            if let Delivery::Watch(response) = delivery? {
+                return Poll::Ready(Ok(Some(response)));
+            }
+        }
+        Poll::Ready(Ok(None))
+    }
+
+    fn put_back(&mut self, response: Result<WatchResponse>) {
+        self.unread = Some(response);
+    }
+
+    fn has_item(&self) -> bool {
+        self.unread.is_some()
+    }
+
+    fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    fn describe(&self, mailbox: &Mailbox, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WatchStream").field("mailbox", mailbox).field("is_ended", &self.is_ended).finish()
     }
 }

@@ -5,7 +5,6 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::call::poll_call;
 use super::hold::{Entered, Hold};
 use super::session::Session;
 use super::turn::Turn;
@@ -21,11 +20,14 @@ pub(super) trait Acquired: Send + 'static {
     fn acquired(hold: Hold) -> Self;
 }
 
-/// Takes what nobody has. Nothing is left behind if somebody does.
-pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
-    let entered = hold.session().client().txn(hold.entering_first()).wait();
-    let entered = entered.inspect_err(|error| hold.failed(error))?;
-    Ok(hold.entered_first(&entered).then(|| A::acquired(hold)))
+/// Acquires the lock if it is free. Otherwise no key is left behind.
+pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
+    let client = hold.session().client().clone();
+    let call = client.txn(hold.entering_first());
+    client.complete(call, move |entered| {
+        let entered = entered.inspect_err(|error| hold.failed(error))?;
+        Ok(hold.entered_first(&entered).then(|| A::acquired(hold)))
+    })
 }
 
 /// A hold on its way.
@@ -72,8 +74,28 @@ impl Phase {
 
 impl<A: Acquired> Acquiring<A> {
     /// Puts the key, and waits for its turn.
-    pub(super) fn enter(hold: Hold) -> Ticket<A> {
-        Self::begin(hold, Phase::enter)
+    pub(super) fn enter(mut hold: Hold) -> Ticket<A> {
+        let client = hold.session().client();
+        let mut call = client.txn(hold.entering());
+        if !call.is_answered() {
+            return Self::begin(hold, |hold| Phase::Entering { hold, call });
+        }
+        let mailbox = client.mailbox();
+        // Fast path: the lock is free, and no state machine is needed.
+        match call.try_wait() {
+            Ok(Some(entered)) if hold.is_first(&entered) => {
+                hold.entered(&entered);
+                Ticket::completed(mailbox, Ok(A::acquired(hold)))
+            }
+            Ok(entered) => {
+                let call = Call::ready(Ok(entered.expect("an answered call returns its answer")));
+                Self::begin(hold, |hold| Phase::Entering { hold, call })
+            }
+            Err(error) => {
+                hold.failed(&error);
+                Ticket::completed(mailbox, Err(error))
+            }
+        }
     }
 
     /// Waits for the turn of a key that is there.
@@ -97,7 +119,7 @@ impl<A: Acquired> Acquiring<A> {
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
             Phase::Entering { call, .. } => {
-                ready!(poll_call(call, mailbox, waker)).map(|entered| self.entered(&entered))
+                ready!(mailbox.poll_call(call, waker)).map(|entered| self.entered(&entered))
             }
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
                 Err(Error::SessionExpired) => Err(A::LOST),
@@ -126,7 +148,7 @@ impl<A: Acquired> Acquiring<A> {
     /// A hold that waits gives its key up itself; of one that enters it is not known yet which that is.
     fn give_up(&mut self, error: &Error) {
         if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
-            if call.is_under_way() {
+            if call.is_pending() {
                 leave_entering(&self.session, hold, call);
             } else {
                 hold.failed(error);

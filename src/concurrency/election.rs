@@ -7,9 +7,8 @@ use super::leader_watcher::LeaderWatcher;
 use super::leadership::Leadership;
 use super::session::Session;
 use super::wait_queue::WaitQueue;
-use crate::Result;
 use crate::api::{IntoBytes, KeyRange, KeyValue, Revision};
-use crate::client::Ticket;
+use crate::client::{Call, Ticket};
 
 /// An election among whole processes: the candidate who came first leads, until it resigns or its session ends.
 ///
@@ -26,18 +25,18 @@ use crate::client::Ticket;
 ///
 /// let clock = ManualClock::new();
 /// let store = Store::builder().clock(clock.clone()).build();
-/// let (a, b) = (Session::open(&store, Duration::from_secs(5))?, Session::open(&store, Duration::from_secs(5))?);
+/// let (a, b) = (Session::open(&store, Duration::from_secs(5)).wait()?, Session::open(&store, Duration::from_secs(5)).wait()?);
 ///
-/// let first = Election::new(&a, "scheduler").campaign("a")?;
-/// let mut second = Election::new(&b, "scheduler").stand("b");
-/// first.txn().and_then([TxnOp::put("plan", "of a")]).commit()?;
-/// assert!(second.try_take()?.is_none());
+/// let first = Election::new(&a, "scheduler").campaign("a").wait()?;
+/// let mut second = Election::new(&b, "scheduler").campaign("b");
+/// first.txn().and_then([TxnOp::put("plan", "of a")]).commit().wait()?;
+/// assert!(second.try_wait()?.is_none());
 ///
-/// a.pause()?; // the process hangs: nobody renews its lease
+/// a.pause().wait()?; // the process hangs: nobody renews its lease
 /// clock.advance(Duration::from_secs(5));
 ///
-/// let second = second.try_take()?.expect("b leads");
-/// assert_eq!(first.proclaim("too late"), Err(Error::NotLeader));
+/// let second = second.try_wait()?.expect("b leads");
+/// assert_eq!(first.proclaim("too late").wait(), Err(Error::NotLeader));
 /// assert!(second.token() > first.token());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
@@ -56,27 +55,35 @@ impl Election {
         Self { session: session.clone(), name, queue }
     }
 
-    /// Stands for election with a value, and waits for victory.
-    ///
-    /// # Errors
-    ///
-    /// Those of the ticket of [`stand`](Self::stand).
-    pub fn campaign(&self, value: impl IntoBytes) -> Result<Leadership> {
-        let value = value.into_bytes();
-        // If nobody leads and nobody stands, there is no queue to stand in.
-        match try_acquire(self.hold(value.clone()))? {
-            Some(leadership) => Ok(leadership),
-            None => self.stand(value).wait(),
-        }
-    }
-
     /// Stands for election with a value. The ticket keeps its place until it is dropped, which withdraws the candidacy at once.
     ///
-    /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over at the beginning, and
-    /// [`NotLeader`](crate::Error::NotLeader) at once when it is later, or somebody deletes the key. A leadership that was won, and
-    /// lost before the ticket was looked at, is handed over nevertheless: see [`Leadership::check`].
-    pub fn stand(&self, value: impl IntoBytes) -> Ticket<Leadership> {
+    /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session was over at the beginning,
+    /// [`NotLeader`](crate::Error::NotLeader) as soon as it ends later or another client deletes the key, and those of the
+    /// backend. A leadership that was lost before the ticket was waited for is handed over nevertheless: see [`Ticket`].
+    pub fn campaign(&self, value: impl IntoBytes) -> Ticket<Leadership> {
         Acquiring::enter(self.hold(value.into_bytes()))
+    }
+
+    /// Leads if no client leads or stands. Otherwise returns `None`, and leaves no candidacy behind.
+    ///
+    /// The call's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if no client leads and the session is over, and those of
+    /// the backend.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Election, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let election = Election::new(&session, "db");
+    /// let leadership = election.try_campaign("node-1").wait()?.expect("no other client stands");
+    /// assert!(election.try_campaign("node-2").wait()?.is_none());
+    /// leadership.resign().wait()?;
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn try_campaign(&self, value: impl IntoBytes) -> Call<Option<Leadership>> {
+        try_acquire(self.hold(value.into_bytes()))
     }
 
     /// Takes over a candidacy, won or not, whose key and create revision are known: that of a process that has ended without
@@ -93,15 +100,15 @@ impl Election {
     /// use std::time::Duration;
     ///
     /// let store = Store::new();
-    /// let before = Session::open(&store, Duration::from_secs(10))?;
-    /// let leadership = Election::new(&before, "db").campaign("node-1")?;
+    /// let before = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let leadership = Election::new(&before, "db").campaign("node-1").wait()?;
     /// let (key, token) = (leadership.key().to_vec(), leadership.token());
-    /// before.orphan()?;
+    /// before.orphan().wait()?;
     /// std::mem::forget(leadership); // the process ends
     ///
-    /// let after = Session::open_with_lease(&store, before.lease())?;
+    /// let after = Session::open_with_lease(&store, before.lease()).wait()?;
     /// let resumed = Election::new(&after, "db").resume(key, token).wait()?;
-    /// resumed.proclaim("node-1, again")?;
+    /// resumed.proclaim("node-1, again").wait()?;
     /// assert_eq!(resumed.token(), token);
     /// # Ok::<(), leasehold::Error>(())
     /// ```
@@ -113,22 +120,18 @@ impl Election {
         Acquiring::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
     }
 
-    /// The key of whoever leads; `None` if nobody does.
+    /// Returns the leader's key; `None` if no client leads.
     ///
-    /// # Errors
-    ///
-    /// Those of the backend.
-    pub fn leader(&self) -> Result<Option<KeyValue>> {
-        let found = self.session.client().get(oldest(&self.queue)).wait()?;
-        Ok(found.kvs().first().cloned())
+    /// The call's errors are those of the backend.
+    pub fn leader(&self) -> Call<Option<KeyValue>> {
+        let client = self.session.client();
+        client.map(client.get(oldest(&self.queue)), |found| Ok(found?.kvs().first().cloned()))
     }
 
-    /// Who leads, and who stands to follow, in their order.
+    /// Returns the leader and the other candidates, in their order.
     ///
-    /// # Errors
-    ///
-    /// Those of the backend.
-    pub fn candidates(&self) -> Result<WaitQueue> {
+    /// The call's errors are those of the backend.
+    pub fn candidates(&self) -> Call<WaitQueue> {
         WaitQueue::of_election(self.session.client(), &self.name, &self.queue)
     }
 

@@ -3,9 +3,9 @@ use std::fmt;
 use super::acquire::Acquired;
 use super::guarded_txn::GuardedTxn;
 use super::hold::Hold;
+use crate::Error;
 use crate::api::{Compare, Revision};
-use crate::client::Ticket;
-use crate::{Error, Result};
+use crate::client::{Call, Ticket};
 
 /// A held lock. Dropping it gives the lock back, and never anybody else's; in a panic too, so that locks are not poisoned. Over a
 /// backend that may lose requests, [`unlock`](Self::unlock) instead, which can be repeated: a drop that is lost leaves the key until
@@ -47,36 +47,52 @@ impl MutexGuard {
         self.hold.is_there()
     }
 
-    /// A txn that is run only if the lock is still held: commit it, or `.await` it.
+    /// A txn that is executed only if the lock is still held when it is committed.
     ///
     /// Its error when it is not is [`SessionExpired`](Error::SessionExpired).
     pub fn txn(&self) -> GuardedTxn<'_> {
         GuardedTxn::new(&self.hold, Self::LOST)
     }
 
-    /// Sees whether the lock is still held: the key is there, and is the same. It may be lost right afterwards: see
-    /// [`txn`](Self::txn).
+    /// Checks that the lock is still held: that its key exists, with the token as create revision. The lock may be lost right
+    /// afterwards: see [`txn`](Self::txn).
     ///
-    /// # Errors
-    ///
-    /// [`SessionExpired`](Error::SessionExpired) if it is lost.
-    pub fn check(&self) -> Result<()> {
-        self.txn().commit().map(drop)
+    /// The call's errors: [`SessionExpired`](Error::SessionExpired) if the lock is lost, and those of the backend.
+    pub fn check(&self) -> Call<()> {
+        self.txn().check()
     }
 
-    /// A ticket that is there once the lock is lost, or given back; at once, if it is already. Of re-entrant guards that share a
-    /// key, giving back is that of the last.
+    /// Completes when the lock is lost or released, immediately if it already was, and may be asked again then. Re-entrant guards
+    /// that share a key are released with the last of them.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// let mut lost = guard.lost();
+    /// let mut steps = 0;
+    /// while lost.try_wait()?.is_none() {
+    ///     steps += 1; // a step of a long job
+    ///     if steps == 3 {
+    ///         store.delete(guard.key())?; // another client takes the lock away
+    ///     }
+    /// }
+    /// assert_eq!((steps, lost.try_wait()?), (3, Some(())));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn lost(&self) -> Ticket<()> {
         self.hold.lost()
     }
 
-    /// Gives the lock back. If that fails, it can be tried again, though it may have been done: only this hold's own key is ever deleted. That the
-    /// lock was lost before is no error. Of re-entrant guards that share a key, the last one deletes it.
+    /// Releases the lock. If that fails, it can be repeated, even if it was done: only this guard's own key is ever deleted.
+    /// Succeeds if the lock was lost already. Of re-entrant guards that share a key, the last one deletes it.
     ///
-    /// # Errors
-    ///
-    /// Those of the backend.
-    pub fn unlock(&self) -> Result<()> {
+    /// The call's errors are those of the backend.
+    pub fn unlock(&self) -> Call<()> {
         self.hold.release()
     }
 }

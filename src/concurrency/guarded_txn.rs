@@ -1,9 +1,9 @@
 use std::fmt;
 
 use super::hold::Hold;
+use crate::Error;
 use crate::api::{Compare, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::Call;
-use crate::{Error, Result};
 
 /// A transaction that is run only if a lock is still held, or a leader still leads: see [`MutexGuard::txn`] and
 /// [`Leadership::txn`]. It is nested in another that compares, which takes one of the operations that a txn may have (R-TXN-3).
@@ -38,23 +38,20 @@ impl<'a> GuardedTxn<'a> {
         Self { txn: self.txn.or_else(operations), ..self }
     }
 
-    /// Runs it. [`TxnResponse::succeeded`] speaks of the compares that were added.
+    /// Executes the txn. [`TxnResponse::succeeded`] reports on the compares that were added.
     ///
-    /// # Errors
-    ///
-    /// [`SessionExpired`](Error::SessionExpired) if the lock is lost, [`NotLeader`](Error::NotLeader) if the leader does not
-    /// lead any more: then nothing was run. And those of [`Engine::txn`](crate::Engine::txn).
-    pub fn commit(self) -> Result<TxnResponse> {
-        self.into_future().wait()
+    /// The call's errors: [`SessionExpired`](Error::SessionExpired) if the lock is lost, or [`NotLeader`](Error::NotLeader) if the
+    /// leadership is, and then no operation was executed; and those of [`Engine::txn`](crate::Engine::txn).
+    pub fn commit(self) -> Call<TxnResponse> {
+        self.execute(|response| response)
     }
-}
 
-/// Runs it, as [`commit`](GuardedTxn::commit) does, where a thread must not be blocked: `guard.txn().and_then([..]).await`.
-impl IntoFuture for GuardedTxn<'_> {
-    type Output = Result<TxnResponse>;
-    type IntoFuture = Call<TxnResponse>;
+    /// Executes the txn for its error alone.
+    pub(super) fn check(self) -> Call<()> {
+        self.execute(drop)
+    }
 
-    fn into_future(self) -> Call<TxnResponse> {
+    fn execute<T: 'static>(self, change: impl FnOnce(TxnResponse) -> T + Send + 'static) -> Call<T> {
         let Self { hold, lost, txn } = self;
         if hold.is_given_up() {
             return Call::ready(Err(lost));
@@ -65,7 +62,9 @@ impl IntoFuture for GuardedTxn<'_> {
             let done = done?;
             match done.responses {
                 mut responses if done.succeeded => match responses.pop() {
-                    Some(TxnOpResponse::Txn(inner)) => Ok(TxnResponse { header: done.header, ..inner }),
+                    Some(TxnOpResponse::Txn(inner)) => {
+                        Ok(change(TxnResponse { header: done.header, ..inner }))
+                    }
                     other => panic!("a txn is answered as a txn, not with {other:?}"),
                 },
                 _ => Err(lost),

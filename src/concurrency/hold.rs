@@ -2,6 +2,8 @@
 
 use std::fmt::{self, DebugStruct};
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
@@ -9,10 +11,10 @@ use super::enter::{Entry, places};
 use super::lost::KeyLost;
 use super::release::{Is, Release, delete_created, is_created};
 use super::session::Session;
+use crate::Error;
 use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
-use crate::client::{Ticket, finish};
+use crate::client::{Call, Ticket, finish};
 use crate::sync::Mutex;
-use crate::{Code, Error, Result};
 
 /// The need of a key. When it is dropped, the key is deleted, if it is still the same and nobody else needs it.
 pub(super) struct Hold {
@@ -22,6 +24,8 @@ pub(super) struct Hold {
     /// The key's create revision, once it is known.
     token: Revision,
     state: Mutex<State>,
+    /// Set by a release whose answer comes later.
+    released: OnceLock<Arc<AtomicBool>>,
 }
 
 /// Whose key it is.
@@ -75,7 +79,8 @@ impl Hold {
     /// A key that is there already, or was.
     pub(super) fn resumed(session: &Session, queue: &KeyRange, key: Bytes, token: Revision) -> Self {
         let mut resumed = Self::make(session, queue, key, Bytes::new(), Of::Resumed);
-        (resumed.token, *resumed.state.get_mut()) = (token, State::Needed);
+        resumed.token = token;
+        *resumed.state.get_mut() = State::Needed;
         resumed
     }
 
@@ -87,7 +92,7 @@ impl Hold {
     fn make(session: &Session, queue: &KeyRange, key: Bytes, value: Bytes, of: Of) -> Self {
         let entry = Entry { range: queue.clone(), key, value, lease: session.lease() };
         let (token, state) = (Revision::new(0), Mutex::new(State::Entering));
-        Self { session: session.clone(), entry, of, token, state }
+        Self { session: session.clone(), entry, of, token, state, released: OnceLock::new() }
     }
 
     pub(super) fn session(&self) -> &Session {
@@ -115,6 +120,12 @@ impl Hold {
     pub(super) fn entering(&self) -> Txn {
         let entering = self.entry.behind_newest();
         if let Of::Many = self.of { entering.or_else(self.entry.joining()) } else { entering }
+    }
+
+    /// Returns whether that put the only key of the queue.
+    pub(super) fn is_first(&self, entered: &TxnResponse) -> bool {
+        matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if newest.kvs().is_empty())
+            && entered.succeeded()
     }
 
     /// Takes in what came of that.
@@ -182,14 +193,14 @@ impl Hold {
 
     /// Takes in that entering has failed. Unless it was refused, the key may nevertheless be there, or come to be.
     pub(super) fn failed(&mut self, error: &Error) {
-        if error.code() == Code::Unavailable {
+        if error.is_ambiguous() {
             *self.state.get_mut() = State::Doubtful;
         }
     }
 
     /// Whether it was given up. While that has failed, it was not.
     pub(super) fn is_given_up(&self) -> bool {
-        matches!(*self.state.lock(), State::Gone)
+        self.is_released() || matches!(*self.state.lock(), State::Gone)
     }
 
     /// A ticket that is there once the key is gone.
@@ -206,27 +217,49 @@ impl Hold {
         shown.field("key", &key).field("token", &self.token).finish_non_exhaustive()
     }
 
-    /// Gives the key up, and waits until that is done. It can be repeated if it fails.
-    pub(super) fn release(&self) -> Result<()> {
-        match self.leave() {
-            None => return Ok(()),
-            // What is usual is spared the future.
-            Some(Is::Created(created)) => {
-                let done = self.session.client().txn(delete_created(&self.entry.key, created)).wait()?;
-                if let Of::One { number } = self.of
-                    && done.succeeded()
-                {
-                    self.session.end_hold(number);
-                }
-            }
-            Some(is) => self.session.client().block_on(self.release_of(is).run())?,
+    /// Releases the key. It can be repeated if it fails.
+    pub(super) fn release(&self) -> Call<()> {
+        let Some(is) = self.leave() else {
+            return Call::ready(Ok(()));
+        };
+        let client = self.session.client();
+        let Is::Created(created) = is else {
+            let (released, release) = (self.released(), self.release_of(is));
+            return client.call_async(async move {
+                release.run().await?;
+                released.store(true, Ordering::Release);
+                Ok(())
+            });
+        };
+        let call = client.txn(delete_created(&self.entry.key, created));
+        if call.is_answered() {
+            // Fast path: nothing is cloned for a future.
+            return Call::ready(call.wait().map(|done| {
+                end_number(&self.session, self.of, &done);
+                *self.state.lock() = State::Gone;
+            }));
         }
-        *self.state.lock() = State::Gone;
-        Ok(())
+        let (session, of, released) = (self.session.clone(), self.of, self.released());
+        client.map(call, move |done| {
+            end_number(&session, of, &done?);
+            released.store(true, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    fn released(&self) -> Arc<AtomicBool> {
+        Arc::clone(self.released.get_or_init(Arc::default))
+    }
+
+    fn is_released(&self) -> bool {
+        self.released.get().is_some_and(|released| released.load(Ordering::Acquire))
     }
 
     /// Gives up the need of the key. Gives what is to be done about the key, unless that is done, or others need it.
     fn leave(&self) -> Option<Is> {
+        if self.is_released() {
+            return None;
+        }
         let mut state = self.state.lock();
         let key = &self.entry.key;
         let is = match (*state, self.of) {
@@ -257,7 +290,7 @@ impl Hold {
     fn detach(&self, is: Option<Is>) {
         if let Some(is) = is {
             let release = self.release_of(is);
-            self.session.client().detach(async move { drop(release.run().await) });
+            self.session.client().detach(release.persist());
         }
     }
 }
@@ -265,6 +298,15 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         finish(&mut [&mut || self.detach(self.leave())]);
+    }
+}
+
+/// Gives back the number of a hold, if the txn has deleted its key.
+fn end_number(session: &Session, of: Of, done: &TxnResponse) {
+    if let Of::One { number } = of
+        && done.succeeded()
+    {
+        session.end_hold(number);
     }
 }
 

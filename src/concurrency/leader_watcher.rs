@@ -1,11 +1,7 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::{Poll, Waker, ready};
 
-use crossbeam_channel::Receiver;
-
-use super::call::poll_call;
 use super::candidates::Candidates;
 use super::enter::{by_creation, queue_of};
 use super::leader_event::LeaderEvent;
@@ -14,7 +10,7 @@ use crate::api::{
     Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch, WatchId,
     WatchRequest, WatchResponse,
 };
-use crate::client::{Call, Client, Feed, Follow, Mailbox};
+use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
 use crate::{Error, Result};
 
 /// Follows who leads an election: every change, in order, that nobody leads included; and if changes are lost, because they were
@@ -31,8 +27,8 @@ use crate::{Error, Result};
 ///
 /// let store = Store::new();
 /// let mut leaders = LeaderWatcher::new(&store, "db");
-/// let session = Session::open(&store, Duration::from_secs(10))?;
-/// Election::new(&session, "db").campaign("node-1")?.proclaim("node-1, ready")?;
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// Election::new(&session, "db").campaign("node-1").wait()?.proclaim("node-1, ready").wait()?;
 ///
 /// let seen: Vec<String> = std::iter::from_fn(|| leaders.try_recv().transpose())
 ///     .map(|event| {
@@ -47,10 +43,12 @@ use crate::{Error, Result};
 /// assert_eq!(seen, ["nobody leads", "elected node-1", "updated node-1, ready", "nobody leads"]);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[must_use = "dropping it ends it"]
+#[must_use = "dropping a leader watcher ends it"]
 pub struct LeaderWatcher {
-    feed: Feed<Following>,
+    receiver: Receiver<LeaderEvent>,
 }
+
+receives!(LeaderWatcher, LeaderEvent);
 
 struct Following {
     client: Client,
@@ -91,65 +89,11 @@ impl LeaderWatcher {
             retry: Retry::default(),
             ready,
         };
-        Self { feed: Feed::new(&client, following) }
-    }
-
-    /// Gives the next event if there is one.
-    ///
-    /// # Errors
-    ///
-    /// Once, and then there is nothing more: [`Stopped`](Error::Stopped) if the store was closed, and what reading was refused
-    /// with.
-    pub fn try_recv(&mut self) -> Result<Option<LeaderEvent>> {
-        self.feed.try_recv()
-    }
-
-    /// Waits for the next event. `None` after it has ended; the error that ended it was given before.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub fn recv(&mut self) -> Result<Option<LeaderEvent>> {
-        self.feed.recv()
-    }
-
-    /// Waits for the next event for some of the store's time at the most. `None` if that has passed, or if there is nothing
-    /// more.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<LeaderEvent>> {
-        self.feed.recv_timeout(duration)
-    }
-
-    /// Gives the next event if there is one, or `None` if there is nothing more; else the task is woken when there is.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LeaderEvent>>> {
-        self.feed.poll_recv(context)
-    }
-
-    /// Waits for the next event, as a future: `None` if there is nothing more. Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub async fn next(&mut self) -> Result<Option<LeaderEvent>> {
-        self.feed.next().await
-    }
-
-    /// A channel that holds a token while [`try_recv`](Self::try_recv) may find something, for `select!`.
-    pub fn ready(&self) -> &Receiver<()> {
-        self.feed.ready()
+        Self { receiver: Receiver::new(&client, following) }
     }
 }
 
-impl Follow for Following {
-    type Item = LeaderEvent;
-
+impl Source<LeaderEvent> for Following {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderEvent>>> {
         if let Phase::Cut = self.phase {
             self.watch_again(mailbox);
@@ -160,7 +104,7 @@ impl Follow for Following {
             }
             match &mut self.phase {
                 Phase::Ended => return Poll::Ready(Ok(None)),
-                Phase::Reading(call) => match ready!(poll_call(call, mailbox, waker)) {
+                Phase::Reading(call) => match ready!(mailbox.poll_call(call, waker)) {
                     Ok(found) => self.found(mailbox, &found),
                     Err(error) => self.end(error),
                 },
@@ -178,12 +122,24 @@ impl Follow for Following {
         self.ready.push_front(event);
     }
 
-    fn has_more(&self) -> bool {
+    fn has_item(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    fn is_asking(&self) -> bool {
+    fn is_batched(&self) -> bool {
+        true
+    }
+
+    fn is_calling(&self) -> bool {
         matches!(self.phase, Phase::Reading(_))
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    fn describe(&self, _mailbox: &Mailbox, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaderWatcher").field("queue", &self.queue).finish_non_exhaustive()
     }
 }
 
@@ -273,11 +229,5 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
     match leader {
         Some(kv) => LeaderEvent::Elected { revision, kv },
         None => LeaderEvent::NoLeader { revision },
-    }
-}
-
-impl fmt::Debug for LeaderWatcher {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LeaderWatcher").field("queue", &self.feed.follow.queue).finish_non_exhaustive()
     }
 }

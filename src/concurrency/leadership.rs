@@ -3,9 +3,9 @@ use std::fmt;
 use super::acquire::Acquired;
 use super::guarded_txn::GuardedTxn;
 use super::hold::Hold;
+use crate::Error;
 use crate::api::{Compare, IntoBytes, Put, Revision, TxnOp};
-use crate::client::Ticket;
-use crate::{Error, Result};
+use crate::client::{Call, Ticket};
 
 /// An election that was won. Dropping it resigns, and never from anybody else's. Over a backend that may lose requests,
 /// [`resign`](Self::resign) instead, which can be repeated: a drop that is lost leaves the key until the session ends.
@@ -45,44 +45,40 @@ impl Leadership {
         self.hold.is_there()
     }
 
-    /// A txn that is run only if the leader still leads: commit it, or `.await` it.
+    /// A txn that is executed only if the leader still leads when it is committed.
     ///
     /// Its error when it does not is [`NotLeader`](Error::NotLeader).
     pub fn txn(&self) -> GuardedTxn<'_> {
         GuardedTxn::new(&self.hold, Self::LOST)
     }
 
-    /// Sees whether the leader still leads. It may have ended right afterwards: see [`txn`](Self::txn).
+    /// Checks that the leader still leads: that its key exists, with the token as create revision. The leadership may be lost
+    /// right afterwards: see [`txn`](Self::txn).
     ///
-    /// # Errors
-    ///
-    /// [`NotLeader`](Error::NotLeader) if it does not.
-    pub fn check(&self) -> Result<()> {
-        self.txn().commit().map(drop)
+    /// The call's errors: [`NotLeader`](Error::NotLeader) if it is lost, and those of the backend.
+    pub fn check(&self) -> Call<()> {
+        self.txn().check()
     }
 
     /// Changes the value that observers see; the place is kept (R-ELC-7).
     ///
-    /// # Errors
-    ///
-    /// [`NotLeader`](Error::NotLeader) if the leader does not lead any more: then nothing was changed.
-    pub fn proclaim(&self, value: impl IntoBytes) -> Result<()> {
+    /// The call's errors: [`NotLeader`](Error::NotLeader) if the leadership is lost, and then nothing was changed; and those of
+    /// the backend.
+    pub fn proclaim(&self, value: impl IntoBytes) -> Call<()> {
         let put = Put::new(self.hold.key().clone(), value).lease(self.hold.session().lease());
-        self.txn().and_then([TxnOp::Put(put)]).commit().map(drop)
+        self.txn().and_then([TxnOp::Put(put)]).check()
     }
 
-    /// A ticket that is there once the leader does not lead any more; at once, if that is so already.
+    /// Completes when the leadership is lost or resigned, immediately if it already was, and may be asked again then.
     pub fn lost(&self) -> Ticket<()> {
         self.hold.lost()
     }
 
-    /// Ends the leadership, so that the next candidate leads. If that fails, it can be tried again, though it may have been done: only its own key
-    /// is ever deleted. That it was over before is no error. The lease lives on (R-ELC-9).
+    /// Resigns, so that the next candidate leads. If that fails, it can be repeated, even if it was done: only this
+    /// leadership's own key is ever deleted. Succeeds if the leadership was lost already. The lease lives on (R-ELC-9).
     ///
-    /// # Errors
-    ///
-    /// Those of the backend.
-    pub fn resign(&self) -> Result<()> {
+    /// The call's errors are those of the backend.
+    pub fn resign(&self) -> Call<()> {
         self.hold.release()
     }
 }

@@ -4,7 +4,6 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::call::poll_call;
 use super::retry::Retry;
 use crate::Result;
 use crate::api::{
@@ -105,7 +104,7 @@ impl Wait<()> for KeyLost {
         loop {
             let is_gone = match &mut self.phase {
                 Phase::Over => true,
-                Phase::Looking(call) => match ready!(poll_call(call, mailbox, waker)) {
+                Phase::Looking(call) => match ready!(mailbox.poll_call(call, waker)) {
                     Ok(found) => self.found(mailbox, &found),
                     // Watches from the key's creation on instead: that takes longer, but does not fail as a call does.
                     Err(_) if self.watches == 0 => {
@@ -129,6 +128,10 @@ impl Wait<()> for KeyLost {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    fn repeat(&self, result: &Result<()>) -> Option<Result<()>> {
+        Some(result.clone())
     }
 }
 
@@ -154,5 +157,9 @@ impl Wait<()> for LeaseLost {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    fn repeat(&self, result: &Result<()>) -> Option<Result<()>> {
+        Some(result.clone())
     }
 }

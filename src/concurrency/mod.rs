@@ -4,7 +4,6 @@
 
 // What has a key in a queue, and waits with it.
 mod acquire;
-mod call;
 mod enter;
 mod hold;
 mod lost;
@@ -37,6 +36,5 @@ pub use mutex::Mutex;
 pub use session::Session;
 pub use wait_queue::WaitQueue;
 
-pub(crate) use call::poll_call;
 pub(crate) use enter::{Entry, oldest, places, queue_of};
 pub(crate) use turn::Turn;

@@ -6,9 +6,8 @@ use super::guard::MutexGuard;
 use super::hold::Hold;
 use super::session::Session;
 use super::wait_queue::WaitQueue;
-use crate::Result;
 use crate::api::{IntoBytes, KeyRange};
-use crate::client::Ticket;
+use crate::client::{Call, Ticket};
 
 /// A lock that whole processes can hold: first come, first served, and gone with its session.
 ///
@@ -24,15 +23,15 @@ use crate::client::Ticket;
 /// use std::time::Duration;
 ///
 /// let store = Store::new();
-/// let session = Session::open(&store, Duration::from_secs(10))?;
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
 /// let mutex = Mutex::new(&session, "jobs/nightly");
 ///
-/// let guard = mutex.lock()?;
-/// guard.txn().and_then([TxnOp::put("jobs/last", "ran")]).commit()?; // refused if the lock was lost meanwhile
-/// assert!(mutex.try_lock()?.is_none());
-/// let mut waiting = mutex.enqueue();
-/// guard.unlock()?;
-/// let next = waiting.try_take()?.expect("it is its turn");
+/// let guard = mutex.lock().wait()?;
+/// guard.txn().and_then([TxnOp::put("jobs/last", "ran")]).commit().wait()?; // refused if the lock was lost meanwhile
+/// assert!(mutex.try_lock().wait()?.is_none());
+/// let mut waiting = mutex.lock();
+/// guard.unlock().wait()?;
+/// let next = waiting.try_wait()?.expect("it is its turn");
 /// assert!(next.token() > guard.token());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
@@ -65,61 +64,44 @@ impl Mutex {
     /// use std::time::Duration;
     ///
     /// let store = Store::new();
-    /// let (one, two) = (Session::open(&store, Duration::from_secs(10))?, Session::open(&store, Duration::from_secs(10))?);
+    /// let (one, two) = (Session::open(&store, Duration::from_secs(10)).wait()?, Session::open(&store, Duration::from_secs(10)).wait()?);
     /// let mutex = Mutex::reentrant(&one, "ledger");
-    /// let outer = mutex.lock()?;
-    /// let inner = mutex.lock()?;
+    /// let outer = mutex.lock().wait()?;
+    /// let inner = mutex.lock().wait()?;
     /// assert_eq!(inner.token(), outer.token());
     ///
     /// drop(outer);
-    /// assert!(Mutex::new(&two, "ledger").try_lock()?.is_none());
+    /// assert!(Mutex::new(&two, "ledger").try_lock().wait()?.is_none());
     /// drop(inner);
-    /// assert!(Mutex::new(&two, "ledger").try_lock()?.is_some());
+    /// assert!(Mutex::new(&two, "ledger").try_lock().wait()?.is_some());
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn reentrant(session: &Session, name: impl IntoBytes) -> Self {
         Self { is_reentrant: true, ..Self::new(session, name) }
     }
 
-    /// Waits for one's turn. A thread that has the lock already waits for itself for ever, unless it is
-    /// [re-entrant](Self::reentrant).
+    /// Queues for the lock. The ticket keeps its place until it is dropped, which gives it up at once. Locking again on a thread
+    /// that holds the lock deadlocks, unless the mutex is [re-entrant](Self::reentrant).
     ///
-    /// # Errors
-    ///
-    /// Those of the ticket of [`enqueue`](Self::enqueue).
-    pub fn lock(&self) -> Result<MutexGuard> {
-        // If nobody has it and nobody waits, there is no queue to stand in.
-        match self.try_lock()? {
-            Some(guard) => Ok(guard),
-            None => self.enqueue().wait(),
-        }
-    }
-
-    /// Takes the lock if nobody has it and nobody waits for it. Nothing is left behind if not.
-    ///
-    /// # Errors
-    ///
-    /// [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session is over.
-    pub fn try_lock(&self) -> Result<Option<MutexGuard>> {
-        try_acquire(self.hold())
-    }
-
-    /// Queues for the lock. The ticket keeps its place until it is dropped, which gives it up at once.
-    ///
-    /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session is over at the beginning, and
-    /// [`SessionExpired`](crate::Error::SessionExpired) at once when it is later, or somebody deletes the key. A lock that was got,
-    /// and lost before the ticket was looked at, is handed over nevertheless, as any guard may have lost its lock: see
-    /// [`MutexGuard::check`].
-    pub fn enqueue(&self) -> Ticket<MutexGuard> {
+    /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session was over at the beginning,
+    /// [`SessionExpired`](crate::Error::SessionExpired) as soon as it ends later or another client deletes the key, and those of
+    /// the backend. A lock that was lost before the ticket was waited for is handed over nevertheless: see [`Ticket`].
+    pub fn lock(&self) -> Ticket<MutexGuard> {
         Acquiring::enter(self.hold())
     }
 
-    /// Who holds the lock, and who waits for it, in their order.
+    /// Acquires the lock if no client holds it or waits for it. Otherwise returns `None`, and leaves no key behind.
     ///
-    /// # Errors
+    /// The call's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session is over, and those
+    /// of the backend.
+    pub fn try_lock(&self) -> Call<Option<MutexGuard>> {
+        try_acquire(self.hold())
+    }
+
+    /// Returns the holder of the lock and its waiters, in their order.
     ///
-    /// Those of the backend.
-    pub fn queue(&self) -> Result<WaitQueue> {
+    /// The call's errors are those of the backend.
+    pub fn queue(&self) -> Call<WaitQueue> {
         WaitQueue::of_lock(self.session.client(), &self.name, &self.queue)
     }
 

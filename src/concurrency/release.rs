@@ -2,10 +2,11 @@
 
 use bytes::Bytes;
 
+use super::retry::INTERVAL;
 use super::session::Session;
 use super::shares::Needless;
-use crate::Result;
 use crate::api::{Compare, CompareOp, GetResponse, Revision, Txn, TxnOp, TxnOpResponse};
+use crate::{Error, Result};
 
 /// Which key is to be deleted.
 #[derive(Clone, Copy)]
@@ -28,8 +29,19 @@ pub(super) struct Release {
 }
 
 impl Release {
-    /// Deletes the key, if it is still the same. That it is gone already is what was wanted.
-    pub(super) async fn run(self) -> Result<()> {
+    /// Deletes the key, and tries again while the store cannot be reached, until the session ends. Trying again is safe, since
+    /// the create revision is compared.
+    pub(super) async fn persist(self) {
+        while let Err(Error::Unavailable { .. }) = self.run().await {
+            let client = self.session.client();
+            if self.session.is_ending() || client.sleep(INTERVAL).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Deletes the key if its create revision is unchanged. Succeeds if the key is gone.
+    pub(super) async fn run(&self) -> Result<()> {
         let client = self.session.client();
         let mut untouched = match self.is {
             Is::Created(created) => {

@@ -6,7 +6,7 @@ use crate::api::Timestamp;
 use crate::client::Mailbox;
 
 /// The time between two attempts. A backend that ends each watch at once would otherwise keep a poll from returning.
-const INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// When a watch that the backend has cut is made again: the first time at once, then at intervals of the backend's time, and
 /// whenever the caller polls.

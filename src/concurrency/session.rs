@@ -9,10 +9,10 @@ use bytes::Bytes;
 
 use super::lost::LeaseLost;
 use super::shares::Shares;
+use crate::Error;
 use crate::api::{Grant, IntoBytes, LeaseId};
-use crate::client::{Client, Ticket, finish};
+use crate::client::{Call, Client, Ticket, finish};
 use crate::sync::{Mutex, MutexGuard};
-use crate::{Error, Result};
 
 /// A lease that is kept alive for as long as the session is there: what locks and candidacies go with.
 ///
@@ -26,10 +26,10 @@ use crate::{Error, Result};
 /// use std::time::Duration;
 ///
 /// let store = Store::new();
-/// let session = Session::open(&store, Duration::from_secs(10))?;
-/// assert!(session.is_alive()?);
-/// session.close()?;
-/// assert!(!session.is_alive()?);
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// assert!(session.is_alive().wait()?);
+/// session.close().wait()?;
+/// assert!(!session.is_alive().wait()?);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone)]
@@ -62,35 +62,37 @@ impl Session {
     /// answer until the session is dropped; over a [`Store`](crate::Store) that is no work. A TTL below the store's minimum, 2 s
     /// unless [`Limits`](crate::Limits) say otherwise, is raised to it: see [`ttl`](Self::ttl).
     ///
-    /// # Errors
-    ///
-    /// [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) above 9,000,000,000 s, [`NoSpace`](Error::NoSpace) and
-    /// [`Corrupt`](Error::Corrupt) by an alarm.
-    pub fn open(client: impl Into<Client>, ttl: Duration) -> Result<Self> {
+    /// The call's errors: [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) above 9,000,000,000 s, [`NoSpace`](Error::NoSpace) and
+    /// [`Corrupt`](Error::Corrupt) by an alarm, and those of the backend. A call that is dropped before its answer is received
+    /// leaves a lease that ends with its TTL.
+    pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
-        let granted = client.grant(Grant::new(ttl).standing()).wait()?;
-        Ok(Self::of_lease(client, granted.id(), granted.ttl()))
+        let granted = client.grant(Grant::new(ttl).standing());
+        client.clone().map(granted, |granted| {
+            let granted = granted?;
+            Ok(Self::of_lease(client, granted.id(), granted.ttl()))
+        })
     }
 
-    /// Opens a session on a lease that there is already, and keeps that alive: etcd's `WithLease`. So a process that starts
-    /// anew can take over what it had before: see [`Election::resume`](super::Election::resume). It ends the lease when it is
-    /// dropped, as any session does, whoever else uses that; [`orphan`](Self::orphan) it to leave it alone.
+    /// Opens a session on an existing lease and renews it: etcd's `WithLease`. So a process that starts again takes over the
+    /// keys it had before: see [`Election::resume`](super::Election::resume). Like any session, it revokes the lease when it is
+    /// dropped, also if other clients use the lease; [`orphan`](Self::orphan) it first to leave the lease alone.
     ///
     /// A lease is renewed once, not once for each session: if several have the lease, [`pause`](Self::pause),
     /// [`orphan`](Self::orphan), [`close`](Self::close) and the drop of one stop it for all, and [`resume`](Self::resume) of any
     /// starts it again.
     ///
-    /// # Errors
-    ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if it has ended.
-    pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Result<Self> {
+    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
+    pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Call<Self> {
         let (client, lease) = (client.into(), lease.into());
-        let ttl = client.time_to_live(lease, false).wait()?.granted_ttl().ok_or(Error::LeaseNotFound)?;
-        let session = Self::of_lease(client, lease, ttl);
-        // Until it is renewed, the lease is not this session's to revoke.
-        session.shared.is_over.store(true, Ordering::Release);
-        session.resume()?;
-        Ok(session)
+        client.clone().call_async(async move {
+            let ttl = client.time_to_live(lease, false).await?.granted_ttl().ok_or(Error::LeaseNotFound)?;
+            let session = Self::of_lease(client, lease, ttl);
+            // Until it is renewed, the lease is not this session's to revoke.
+            session.shared.is_over.store(true, Ordering::Release);
+            session.resume().await?;
+            Ok(session)
+        })
     }
 
     fn of_lease(client: Client, lease: LeaseId, ttl: Duration) -> Self {
@@ -114,10 +116,10 @@ impl Session {
     /// use std::time::Duration;
     ///
     /// let store = Store::new();
-    /// let session = Session::open(&store, Duration::from_secs(10))?;
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
     /// let mutex = Mutex::new(&session.named("the importer"), "disk");
-    /// let guard = mutex.lock()?;
-    /// assert_eq!(mutex.queue()?.to_string(), "disk: held by the importer (disk/1-0, token 2, lease 1)");
+    /// let guard = mutex.lock().wait()?;
+    /// assert_eq!(mutex.queue().wait()?.to_string(), "disk: held by the importer (disk/1-0, token 2, lease 1)");
     /// # drop(guard);
     /// # Ok::<(), leasehold::Error>(())
     /// ```
@@ -135,67 +137,74 @@ impl Session {
         self.shared.ttl
     }
 
-    /// Whether the lease still lives.
+    /// Returns whether the lease still exists.
     ///
-    /// # Errors
-    ///
-    /// Those of the backend.
-    pub fn is_alive(&self) -> Result<bool> {
-        Ok(self.client().time_to_live(self.shared.lease, false).wait()?.ttl().is_some())
+    /// The call's errors are those of the backend.
+    pub fn is_alive(&self) -> Call<bool> {
+        let client = self.client();
+        client.map(client.time_to_live(self.shared.lease, false), |lease| Ok(lease?.ttl().is_some()))
     }
 
-    /// A ticket that is there once the lease has ended, for whatever reason; at once, if it has already.
+    /// Completes when the lease has ended, for whatever reason, immediately if it already has, and may be asked again then.
     ///
-    /// By then its keys are deleted, and somebody else may have its locks. After [`orphan`](Self::orphan) it waits until the lease
+    /// By then its keys are deleted, and another client may hold its locks. After [`orphan`](Self::orphan) it waits until the lease
     /// really ends.
     pub fn lost(&self) -> Ticket<()> {
         Ticket::new(self.client(), LeaseLost::new(self.shared.lease))
     }
 
     /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal, which was at
-    /// most a third of the TTL ago. No backend can lose that; an error says only what it reported of the lease.
+    /// most a third of the TTL ago. That happens at once, and no backend can lose it; the call only reports on the lease.
     ///
-    /// # Errors
-    ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
-    pub fn pause(&self) -> Result<()> {
-        self.client().renew(self.shared.lease, false);
-        if self.is_alive()? { Ok(()) } else { Err(Error::LeaseNotFound) }
+    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
+    pub fn pause(&self) -> Call<()> {
+        let client = self.client();
+        client.renew(self.shared.lease, false);
+        client.map(client.time_to_live(self.shared.lease, false), |lease| {
+            lease?.ttl().ok_or(Error::LeaseNotFound).map(drop)
+        })
     }
 
     /// Renews again, from now on: the end of a hang, or of having been orphaned.
     ///
-    /// # Errors
-    ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend; nothing is renewed then.
-    pub fn resume(&self) -> Result<()> {
-        self.client().keep_alive(self.shared.lease).wait()?.ttl().ok_or(Error::LeaseNotFound)?;
-        self.client().renew(self.shared.lease, true);
-        self.shared.is_over.store(false, Ordering::Release);
-        Ok(())
+    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend; then nothing
+    /// is renewed.
+    pub fn resume(&self) -> Call<()> {
+        let session = self.clone();
+        self.client().complete(self.client().keep_alive(self.shared.lease), move |renewed| {
+            renewed?.ttl().ok_or(Error::LeaseNotFound)?;
+            session.client().renew(session.lease(), true);
+            session.shared.is_over.store(false, Ordering::Release);
+            Ok(())
+        })
     }
 
-    /// Leaves the lease and its keys to themselves: they live on until one TTL after the last renewal (R-SES-3).
+    /// Leaves the lease and its keys to themselves: they live on until one TTL after the last renewal (R-SES-3). That happens
+    /// at once; the call only reports on the lease.
     ///
-    /// # Errors
-    ///
-    /// Those of [`pause`](Self::pause); the session is orphaned nevertheless.
-    pub fn orphan(&self) -> Result<()> {
+    /// The call's errors are those of [`pause`](Self::pause).
+    pub fn orphan(&self) -> Call<()> {
         self.shared.is_over.store(true, Ordering::Release);
         self.pause()
     }
 
     /// Stops renewing the lease and revokes it, which deletes its keys: every lock of the session is released (R-SES-3).
     ///
-    /// # Errors
-    ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended already, and those of the backend. The lease then ends one
-    /// TTL after its last renewal, and closing can be repeated.
-    pub fn close(&self) -> Result<()> {
-        self.client().renew(self.shared.lease, false);
-        self.client().revoke(self.shared.lease).wait()?;
-        self.shared.is_over.store(true, Ordering::Release);
-        Ok(())
+    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended already, and those of the backend. The
+    /// lease then ends one TTL after its last renewal, and closing can be repeated.
+    pub fn close(&self) -> Call<()> {
+        let (client, session) = (self.client(), self.clone());
+        client.renew(self.shared.lease, false);
+        client.complete(client.revoke(self.shared.lease), move |revoked| {
+            revoked?;
+            session.shared.is_over.store(true, Ordering::Release);
+            Ok(())
+        })
+    }
+
+    /// Returns whether the session is over for its user: closed or orphaned, or this is the last handle.
+    pub(super) fn is_ending(&self) -> bool {
+        self.shared.is_over.load(Ordering::Acquire) || Arc::strong_count(&self.shared) == 1
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -4,7 +4,6 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::call::poll_call;
 use super::retry::Retry;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, KeyRange, KeyValue, Revision, SortOrder, SortTarget, Txn, TxnOp,
@@ -93,11 +92,11 @@ impl Turn {
         loop {
             let is_first = match &mut self.phase {
                 Phase::Looking(call) => {
-                    let found = ready!(poll_call(call, mailbox, waker))?;
+                    let found = ready!(mailbox.poll_call(call, waker))?;
                     self.found(mailbox, found.kvs().first(), found.header().revision())
                 }
                 Phase::LookingAtBoth(call) => {
-                    let found = ready!(poll_call(call, mailbox, waker))?;
+                    let found = ready!(mailbox.poll_call(call, waker))?;
                     self.found_both(mailbox, &found)?
                 }
                 Phase::Watching => {

@@ -1,9 +1,10 @@
 use std::fmt;
 
+use bytes::Bytes;
+
 use super::enter::by_creation;
-use crate::Result;
 use crate::api::{KeyRange, Place, SortOrder};
-use crate::client::Client;
+use crate::client::{Call, Client};
 
 /// Who holds a lock and who waits for it, or who leads and who stands to follow, as of one moment. `Display` says it in a line,
 /// for the output of a failing test; leases are in hexadecimal there, as in keys.
@@ -26,17 +27,19 @@ const LOCK: Words = Words { nobody: "nobody has it", first: "held by", others: "
 const ELECTION: Words = Words { nobody: "nobody leads", first: "led by", others: "to be followed by" };
 
 impl WaitQueue {
-    pub(super) fn of_lock(client: &Client, name: &[u8], queue: &KeyRange) -> Result<Self> {
+    pub(super) fn of_lock(client: &Client, name: &Bytes, queue: &KeyRange) -> Call<Self> {
         Self::read(client, name, queue, &LOCK)
     }
 
-    pub(super) fn of_election(client: &Client, name: &[u8], queue: &KeyRange) -> Result<Self> {
+    pub(super) fn of_election(client: &Client, name: &Bytes, queue: &KeyRange) -> Call<Self> {
         Self::read(client, name, queue, &ELECTION)
     }
 
-    fn read(client: &Client, name: &[u8], queue: &KeyRange, words: &'static Words) -> Result<Self> {
-        let found = client.get(by_creation(queue, SortOrder::Ascend)).wait()?;
-        Ok(Self { name: name.to_vec(), places: found.kvs().iter().map(Place::new).collect(), words })
+    fn read(client: &Client, name: &Bytes, queue: &KeyRange, words: &'static Words) -> Call<Self> {
+        let name = name.to_vec();
+        client.map(client.get(by_creation(queue, SortOrder::Ascend)), move |found| {
+            Ok(Self { name, places: found?.kvs().iter().map(Place::new).collect(), words })
+        })
     }
 
     /// Who has the lock, or leads.

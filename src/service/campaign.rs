@@ -8,7 +8,7 @@ use crate::api::{
     Compare, CompareOp, GrantResponse, LeaseId, Put, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use crate::client::{Call, Client, Mailbox, Wait, finish};
-use crate::concurrency::{Turn, poll_call, queue_of};
+use crate::concurrency::{Turn, queue_of};
 use crate::{Error, Result};
 
 /// A candidacy on its way.
@@ -90,18 +90,18 @@ impl Campaigning {
 
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Stepped {
         let next = match &mut self.phase {
-            Phase::Granting(call) => match ready!(poll_call(call, mailbox, waker)) {
+            Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(granted) => self.enter(granted.id()),
                 Err(error) => return self.fail(error),
             },
-            Phase::Entering { key, lease, call } => match ready!(poll_call(call, mailbox, waker)) {
+            Phase::Entering { key, lease, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(entered) => {
                     let (key, lease) = (key.clone(), *lease);
                     self.entered(key, lease, &entered)
                 }
                 Err(error) => return self.fail(error),
             },
-            Phase::Proclaiming { candidacy, call } => match ready!(poll_call(call, mailbox, waker)) {
+            Phase::Proclaiming { candidacy, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(done) if done.succeeded() => {
                     let candidacy = candidacy.clone();
                     self.wait(candidacy)
@@ -170,6 +170,11 @@ impl Wait<CampaignResponse> for Campaigning {
                 return Poll::Ready(Ok(response));
             }
         }
+    }
+
+    /// The key was put, and no caller knows of it.
+    fn withdraws(&self) -> bool {
+        true
     }
 
     fn taken(&mut self) {

@@ -6,7 +6,7 @@ use super::common::{degrade, grant, key_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Ticket, Wait, finish};
-use crate::concurrency::{Entry, Turn, places, poll_call, queue_of};
+use crate::concurrency::{Entry, Turn, places, queue_of};
 use crate::{Error, Result};
 
 /// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
@@ -102,11 +102,11 @@ impl Locking {
     /// Goes through one phase. Returns the response after the last one.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LockResponse>>> {
         let next = match &mut self.phase {
-            Phase::Granting(call) => match ready!(poll_call(call, mailbox, waker)) {
+            Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(granted) => enter(&self.client, &self.name, granted.id()),
                 Err(error) => return self.fail(error),
             },
-            Phase::Entering { key, call } => match ready!(poll_call(call, mailbox, waker)) {
+            Phase::Entering { key, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(entered) => {
                     let (own, (oldest, _)) = places(&entered);
                     if own == oldest {
@@ -127,7 +127,7 @@ impl Locking {
                     return self.fail(error);
                 }
             },
-            Phase::Checking { key, call } => match ready!(poll_call(call, mailbox, waker)) {
+            Phase::Checking { key, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(found) if found.count() > 0 => {
                     let (header, key) = (*found.header(), key.clone());
                     return self.done(header, key);
@@ -178,6 +178,11 @@ impl Wait<LockResponse> for Locking {
                 return Poll::Ready(Ok(response));
             }
         }
+    }
+
+    /// The key was put, and no caller knows of it.
+    fn withdraws(&self) -> bool {
+        true
     }
 
     fn taken(&mut self) {

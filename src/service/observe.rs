@@ -1,18 +1,16 @@
 use std::collections::VecDeque;
 use std::fmt;
-use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
-use crossbeam_channel::Receiver;
 
 use super::common::{degrade, get_leader};
 use super::messages::LeaderResponse;
 use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
 };
-use crate::client::{Call, Client, Feed, Follow, Mailbox};
-use crate::concurrency::{poll_call, queue_of};
+use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
+use crate::concurrency::queue_of;
 use crate::{Error, Result};
 
 /// Who leads an election, and each value that the leader proclaims: what etcd's `Observe` streams (R-ELC-11).
@@ -20,10 +18,12 @@ use crate::{Error, Result};
 /// Nothing is sent while nobody leads, and of a leader that came and went meanwhile perhaps nothing. It ends, without an
 /// error, if what it had still to see was compacted; it is received from as a [`Watcher`](crate::Watcher) is. Dropping it
 /// ends it.
-#[must_use = "dropping it ends it"]
+#[must_use = "dropping an observer ends it"]
 pub struct Observer {
-    feed: Feed<Following>,
+    receiver: Receiver<LeaderResponse>,
 }
+
+receives!(Observer, LeaderResponse);
 
 /// How far the stream has come.
 struct Following {
@@ -49,70 +49,11 @@ impl Observer {
     pub(super) fn new(client: &Client, name: Bytes) -> Self {
         let phase = Phase::Reading(client.get(get_leader(&name)));
         let following = Following { client: client.clone(), name, phase, watches: 0, ready: VecDeque::new() };
-        Self { feed: Feed::new(client, following) }
-    }
-
-    /// Gives the next leader or value if there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Stopped`] if the store was closed, and what reading was refused with.
-    pub fn try_recv(&mut self) -> Result<Option<LeaderResponse>> {
-        self.feed.try_recv()
-    }
-
-    /// Waits for the next leader or value. `None` if the stream has ended.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub fn recv(&mut self) -> Result<Option<LeaderResponse>> {
-        self.feed.recv()
-    }
-
-    /// Waits for the next leader or value for some of the store's time at the most. `None` if that has passed, or if the stream
-    /// has ended.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub fn recv_timeout(&mut self, duration: Duration) -> Result<Option<LeaderResponse>> {
-        self.feed.recv_timeout(duration)
-    }
-
-    /// Gives the next leader or value if there is one, or `None` if the stream has ended; else the task is woken when there
-    /// is.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<LeaderResponse>>> {
-        self.feed.poll_recv(context)
-    }
-
-    /// Waits for the next leader or value, as a future: `None` if the stream has ended. Dropping the future loses nothing.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`try_recv`](Self::try_recv).
-    pub async fn next(&mut self) -> Result<Option<LeaderResponse>> {
-        self.feed.next().await
-    }
-
-    /// A channel that holds a token while [`try_recv`](Self::try_recv) may find something, for `select!`.
-    pub fn ready(&self) -> &Receiver<()> {
-        self.feed.ready()
-    }
-
-    /// Whether the stream has ended.
-    pub fn is_ended(&self) -> bool {
-        matches!(self.feed.follow.phase, Phase::Ended) && !self.feed.follow.has_more()
+        Self { receiver: Receiver::new(client, following) }
     }
 }
 
-impl Follow for Following {
-    type Item = LeaderResponse;
-
+impl Source<LeaderResponse> for Following {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderResponse>>> {
         loop {
             if let Some(received) = self.ready.pop_front() {
@@ -120,7 +61,7 @@ impl Follow for Following {
             }
             match &mut self.phase {
                 Phase::Ended => return Poll::Ready(Ok(None)),
-                Phase::Reading(call) => match ready!(poll_call(call, mailbox, waker)) {
+                Phase::Reading(call) => match ready!(mailbox.poll_call(call, waker)) {
                     Ok(found) => self.found(mailbox, &found),
                     Err(error) => self.end(error),
                 },
@@ -137,12 +78,24 @@ impl Follow for Following {
         self.ready.push_front(received);
     }
 
-    fn has_more(&self) -> bool {
+    fn has_item(&self) -> bool {
         !self.ready.is_empty()
     }
 
-    fn is_asking(&self) -> bool {
+    fn is_batched(&self) -> bool {
+        true
+    }
+
+    fn is_calling(&self) -> bool {
         matches!(self.phase, Phase::Reading(_))
+    }
+
+    fn is_ended(&self) -> bool {
+        matches!(self.phase, Phase::Ended)
+    }
+
+    fn describe(&self, _mailbox: &Mailbox, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Observer").field("name", &self.name).finish_non_exhaustive()
     }
 }
 
@@ -205,11 +158,5 @@ impl Following {
             }
             self.ready.push_back(Ok(LeaderResponse { header: *response.header(), kv: event.kv().clone() }));
         }
-    }
-}
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Observer").field("name", &self.feed.follow.name).finish_non_exhaustive()
     }
 }

@@ -206,7 +206,7 @@ impl Store {
     /// [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty), and [`Compacted`](crate::Error::Compacted) for a negative start
     /// revision. A compacted start revision is reported by the first receive (R-WCH-6).
     pub fn watch(&self, watch: impl Into<Watch>) -> Result<Watcher> {
-        self.client().watch(watch).confirm()
+        Watcher::confirmed(&self.client(), watch.into())
     }
 
     /// The store as code sees it that is to run elsewhere too: see [`Client`]. It keeps the store alive.
@@ -240,9 +240,9 @@ impl Store {
     /// use std::time::Duration;
     ///
     /// let store = Store::new();
-    /// let session = Session::open(&store, Duration::from_secs(10))?;
-    /// let held = Mutex::new(&session.named("the importer"), "disk").lock()?;
-    /// let waiting = Mutex::new(&session.named("a backup"), "disk").enqueue();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let held = Mutex::new(&session.named("the importer"), "disk").lock().wait()?;
+    /// let waiting = Mutex::new(&session.named("a backup"), "disk").lock();
     /// assert_eq!(
     ///     store.waiters()?[0].to_string(),
     ///     "a backup (disk/1-1, token 3, lease 1) waits for the importer (disk/1-0, token 2, lease 1)"

@@ -10,6 +10,7 @@ mod pages;
 mod save;
 mod shell;
 mod system_clock;
+mod task;
 
 pub use builder::StoreBuilder;
 pub use clock::{Clock, Timer, WeakStore};

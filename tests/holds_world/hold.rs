@@ -63,7 +63,7 @@ impl Wanted {
     pub(super) fn new(kind: Kind, session: &Session, name: &'static str) -> Self {
         let election = Election::new(session, name);
         kind.mutex(session, name)
-            .map_or_else(|| Self::Leadership(election.stand(STOOD)), |mutex| Self::Lock(mutex.enqueue()))
+            .map_or_else(|| Self::Leadership(election.campaign(STOOD)), |mutex| Self::Lock(mutex.lock()))
     }
 
     pub(super) fn of_service(client: &Client, name: &'static str, lease: LeaseId) -> Self {
@@ -135,8 +135,8 @@ impl Had {
     /// Does that if it is still there.
     pub(super) fn act(&self, op: TxnOp) -> Result<()> {
         match self {
-            Self::Lock(guard) => guard.txn().and_then([op]).commit().map(drop),
-            Self::Leadership(leadership) => leadership.txn().and_then([op]).commit().map(drop),
+            Self::Lock(guard) => guard.txn().and_then([op]).commit().wait().map(drop),
+            Self::Leadership(leadership) => leadership.txn().and_then([op]).commit().wait().map(drop),
             Self::Service(served) => {
                 let txn = Txn::new().when([served.is_there()]).and_then([op]);
                 let is_done = served.client.txn(txn).wait()?.succeeded();
@@ -147,8 +147,8 @@ impl Had {
 
     pub(super) fn check(&self) -> Result<()> {
         match self {
-            Self::Lock(guard) => guard.check(),
-            Self::Leadership(leadership) => leadership.check(),
+            Self::Lock(guard) => guard.check().wait(),
+            Self::Leadership(leadership) => leadership.check().wait(),
             Self::Service(_) => Ok(()),
         }
     }
@@ -164,8 +164,8 @@ impl Had {
 
     pub(super) fn give_back(&self) -> Result<()> {
         match self {
-            Self::Lock(guard) => guard.unlock(),
-            Self::Leadership(leadership) => leadership.resign(),
+            Self::Lock(guard) => guard.unlock().wait(),
+            Self::Leadership(leadership) => leadership.resign().wait(),
             Self::Service(served) => served.unlock().wait().map(drop),
         }
     }
@@ -190,6 +190,6 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        drop(self.unlock());
+        drop(self.unlock().wait());
     }
 }

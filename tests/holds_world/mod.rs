@@ -92,7 +92,7 @@ impl World {
         let stepped = Stepped::new(!seed);
         let client = stepped.client();
         let sessions =
-            (0..SESSIONS).map(|_| Session::open(&client, secs(5)).expect("it is granted")).collect();
+            (0..SESSIONS).map(|_| Session::open(&client, secs(5)).wait().expect("it is granted")).collect();
         stepped.set_manners(rules.manners);
         let outside = Arc::new(sync::Mutex::new(Outside::new(stepped.store(), stepped.clock(), seed ^ 1)));
         let meanwhile = Arc::clone(&outside);
@@ -195,7 +195,7 @@ impl World {
 
     fn try_lock(&mut self) {
         let (whose, session) = self.anybody();
-        match whose.kind.mutex(&session, NAMES[whose.queue]).map(|mutex| mutex.try_lock()) {
+        match whose.kind.mutex(&session, NAMES[whose.queue]).map(|mutex| mutex.try_lock().wait()) {
             Some(Ok(Some(guard))) => self.got(whose, Had::Lock(guard)),
             Some(Ok(None)) | None => {}
             Some(Err(error)) => self.expect(error, &[Error::LeaseNotFound]),
@@ -212,8 +212,8 @@ impl World {
         }
         lock(&self.outside).is_quiet = true;
         let got = match whose.kind.mutex(&session, name) {
-            Some(mutex) => mutex.lock().map(Had::Lock),
-            None => Election::new(&session, name).campaign(STOOD).map(Had::Leadership),
+            Some(mutex) => mutex.lock().wait().map(Had::Lock),
+            None => Election::new(&session, name).campaign(STOOD).wait().map(Had::Leadership),
         };
         lock(&self.outside).is_quiet = false;
         match got {
@@ -297,8 +297,8 @@ impl World {
     fn pause_or_resume(&mut self) {
         let (session, store) = (self.session(), self.stepped.store());
         let result = match self.random.below(4) {
-            0 => session.pause(),
-            1 => session.resume(),
+            0 => session.pause().wait(),
+            1 => session.resume().wait(),
             2 => store.pause_keep_alive(session.lease()),
             _ => store.resume_keep_alive(session.lease()),
         };
@@ -316,11 +316,11 @@ impl World {
             return;
         }
         if self.random.one_in(3)
-            && let Err(error) = self.sessions[place].close()
+            && let Err(error) = self.sessions[place].close().wait()
         {
             self.expect(error, &[Error::LeaseNotFound]);
         }
-        match Session::open(&self.client, secs(5)) {
+        match Session::open(&self.client, secs(5)).wait() {
             Ok(session) => self.sessions[place] = session,
             Err(error) => self.expect(error, &[]),
         }
@@ -370,7 +370,7 @@ impl World {
         self.proclaimed += 1;
         let value = format!("{}{}", proclaimed(held.token), self.proclaimed);
         let Had::Leadership(leadership) = &held.had else { panic!("it was looked for") };
-        match leadership.proclaim(value.clone()) {
+        match leadership.proclaim(value.clone()).wait() {
             Ok(()) => {
                 self.history.read(self.stepped.store());
                 let mut events = self.history.events(held.whose.queue).iter();

@@ -93,9 +93,9 @@ impl Held {
 
 pub(super) fn look<T>(ticket: &mut Ticket<T>, looks: Looks, is_woken: &Arc<Flag>) -> Result<Option<T>> {
     match looks {
-        Looks::AtAnyTime => ticket.try_take(),
+        Looks::AtAnyTime => ticket.try_wait(),
         Looks::WhenWoken if is_woken.take() => poll(ticket, is_woken),
-        Looks::WhenReady if ticket.ready().try_recv().is_ok() => ticket.try_take(),
+        Looks::WhenReady if ticket.ready().try_recv().is_ok() => ticket.try_wait(),
         Looks::WhenWoken | Looks::WhenReady => Ok(None),
     }
 }

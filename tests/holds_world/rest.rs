@@ -212,7 +212,7 @@ impl World {
         let is_over = !self.is_alive(whose.lease);
         let is_taken = lock(&self.outside).has_taken_one(NAMES[whose.queue], whose.lease, waiter.since);
         let is_right = is_over || is_taken && error == whose.kind.lost();
-        assert!(is_right || error == Error::Stopped, "{:?} was told {error}", whose.kind);
+        assert!(is_right || matches!(error, Error::Unavailable { .. }), "{:?} was told {error}", whose.kind);
         self.expect(error, &[whose.kind.lost(), Error::LeaseNotFound]);
     }
 
@@ -224,7 +224,7 @@ impl World {
     }
 
     pub(super) fn expect(&self, error: Error, expected: &[Error]) {
-        let is_fault = error == Error::Stopped && self.rules.has_faults();
+        let is_fault = matches!(error, Error::Unavailable { .. }) && self.rules.has_faults();
         assert!(is_fault || expected.contains(&error), "{error}");
     }
 }

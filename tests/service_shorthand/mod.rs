@@ -12,11 +12,10 @@ use leasehold::service::{
     LockRequest, LockResponse, LockService, Observer, ProclaimRequest, ResignRequest, UnlockRequest,
 };
 use leasehold::{
-    Backend, Call, Client, Code, Error, Inbox, KeyRange, LeaseId, ManualClock, Request, Response, Result,
-    Store, Ticket, Txn, TxnOp, WatchRequest,
+    Backend, Call, Client, Code, Error, Inbox, KeyRange, Layer, LeaseId, ManualClock, Request, Response,
+    Result, Store, Ticket, Txn, TxnOp, WatchRequest,
 };
 
-use crate::passing::passes_on;
 pub(crate) use crate::shorthand::taken as take;
 use crate::shorthand::{at, grant, manual, put, secs, show};
 
@@ -113,7 +112,7 @@ pub(crate) fn say(response: &LeaderResponse) -> String {
 /// Asserts that a ticket still waits, and that nothing has happened to it.
 #[track_caller]
 pub(crate) fn assert_waits<T: Debug + PartialEq>(ticket: &mut Ticket<T>) {
-    assert_eq!(ticket.try_take(), Ok(None));
+    assert_eq!(ticket.try_wait(), Ok(None));
 }
 
 /// Asserts that nothing was delivered to a ticket, and that it still waits.
@@ -166,7 +165,11 @@ impl<F: Fn(&Store, Moment<'_>) -> bool> Meddler<F> {
     }
 }
 
-impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Backend for Meddler<F> {
+impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Layer for Meddler<F> {
+    fn inner(&self) -> &dyn Backend {
+        &self.store
+    }
+
     fn call(&self, request: Request) -> Call<Response> {
         self.before(Moment::Call(&request));
         self.store.call(request)
@@ -176,8 +179,6 @@ impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Backend for Medd
         self.before(Moment::Watch);
         Backend::watch(&self.store, requests, inbox);
     }
-
-    passes_on!(self, self.store; timer pull cancel lag now detach drive renew);
 }
 
 /// Asserts that the store was closed under something.

@@ -57,13 +57,13 @@ pub(crate) fn put_leased(store: &Store, keys: &[&'static str], lease: impl Into<
 
 /// A session with a TTL of so many seconds.
 pub(crate) fn session(store: &Store, ttl: u64) -> Session {
-    Session::open(store, secs(ttl)).expect("a lease is granted")
+    Session::open(store, secs(ttl)).wait().expect("a lease is granted")
 }
 
 /// Takes what a ticket has waited for.
 #[track_caller]
 pub(crate) fn taken<T>(ticket: &mut Ticket<T>) -> T {
-    ticket.try_take().expect("the session lives").expect("it is its turn")
+    ticket.try_wait().expect("the session lives").expect("it is its turn")
 }
 
 /// A compaction that answers when the memory was given back.

@@ -182,10 +182,10 @@ impl Stepped {
             (is_refused, is_lost)
         });
         if is_refused {
-            return Err(Error::Stopped);
+            return Err(Error::Unavailable { maybe_applied: false });
         }
         let answer = self.0.store.call(request).wait();
-        if is_lost { Err(Error::Stopped) } else { answer }
+        if is_lost { Err(Error::Unavailable { maybe_applied: true }) } else { answer }
     }
 
     fn poll(&self, number: u64, mut task: Task) {

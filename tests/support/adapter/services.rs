@@ -91,13 +91,13 @@ impl Call {
     /// Runs as far as it can.
     fn run(&mut self) {
         let done = match self {
-            Self::Lock(ticket) => ticket.try_take().map(|taken| {
+            Self::Lock(ticket) => ticket.try_wait().map(|taken| {
                 taken.map(|got| ServiceResponse::Lock {
                     revision: responses::revision(&got.header),
                     key: got.key.to_vec(),
                 })
             }),
-            Self::Campaign(ticket) => ticket.try_take().map(|taken| {
+            Self::Campaign(ticket) => ticket.try_wait().map(|taken| {
                 taken.map(|won| ServiceResponse::Campaign {
                     revision: responses::revision(&won.header),
                     leader: wire::LeaderKey {
