@@ -15,7 +15,8 @@ use leasehold::{Limits, ManualClock, Store};
 
 use super::wire::Settings;
 
-fn new_store(settings: &Settings) -> (Store, ManualClock) {
+/// Returns a store with these settings, and the clock that it goes by.
+pub fn new_store(settings: &Settings) -> (Store, ManualClock) {
     let clock = ManualClock::new();
     let builder =
         Store::builder().clock(clock.clone()).limits(limits(settings)).member_id(settings.member_id);
