@@ -133,7 +133,7 @@ impl Layer for Delaying {
     }
 }
 
-/// What real servers answered is answered through a layer that delays every answer as well.
+/// A layer that delays every answer passes the recorded conversations of real servers.
 #[test]
 fn traces_pass_through_a_layer_that_delays_each_answer() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/cases");

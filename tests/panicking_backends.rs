@@ -1,5 +1,5 @@
-//! Clocks, timers and backends that panic once, or on and on, while somebody waits or a destructor runs. The panic reaches the
-//! caller, and whoever catches it can go on: no wait becomes silent, nothing that was received is lost, nothing aborts.
+//! Clocks, timers and backends that panic once, or always, during a wait or a destructor. The panic reaches the caller, and a
+//! caller that catches it can go on: no wait becomes silent, no received event is lost, and the process does not abort.
 
 mod seam_tools;
 mod shorthand;
@@ -132,7 +132,7 @@ impl Fragile {
             .lock()
             .expect("nothing panics while it is locked")
             .upgrade()
-            .expect("somebody watches");
+            .expect("a watch was created");
         let cuts = (0..10).map(|id| WatchRequest::Cancel(id.into()));
         Backend::watch(&self.store, &cuts.collect::<Vec<_>>(), &inbox);
     }
@@ -201,7 +201,7 @@ fn ticket_takes_its_turn_after_a_backend_panicked() {
         assert!(ticket.try_wait().unwrap().is_none());
         drop(second);
         part(&backend).panic_after(0);
-        assert!(panics(|| drop(ticket.try_wait())), "the ticket reads its predecessor anew, and watches it");
+        assert!(panics(|| drop(ticket.try_wait())), "the ticket reads its predecessor again, and watches it");
         assert!(ticket.try_wait().unwrap().is_none());
         drop(first);
         assert!(ticket.try_wait().unwrap().is_some());
@@ -249,7 +249,7 @@ fn leaders_are_followed_after_a_backend_panicked() {
         let backend = Fragile::new();
         let mut leaders = LeaderWatcher::new(backend.client(), "e");
         assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::NoLeader { .. }))));
-        // More than a watcher's buffer holds, and compacted, so that it has to read all candidates anew.
+        // More than a watcher's buffer holds, and compacted, so it reads all candidates again.
         for n in 0..300 {
             backend.store.put(("e/1", n.to_string())).unwrap();
         }
@@ -301,7 +301,7 @@ fn timeout_is_set_again_after_a_backend_panicked() {
     backend.timer.panic_after(0);
     assert!(panics(|| watcher.recv_timeout(secs(1))));
     backend.timer.panic_after(0);
-    assert!(panics(|| watcher.recv_timeout(secs(1))), "the timer is set anew");
+    assert!(panics(|| watcher.recv_timeout(secs(1))), "the timer is set again");
 }
 
 /// The event had been taken out of the queue when taking the timeout back panicked.
@@ -316,7 +316,7 @@ fn what_was_received_is_returned_though_the_timeout_cannot_be_taken_back() {
     assert!(watcher.try_recv().unwrap().is_some());
 }
 
-/// A backend at which somebody puts a key as soon as a timer is set.
+/// Puts a key as soon as a timer is set.
 struct Putting(Fragile);
 
 impl Layer for Putting {

@@ -244,7 +244,7 @@ fn watcher_that_the_server_ends_is_not_resumed() {
     assert_eq!(reconnect(&mut resumer), NOTHING);
 }
 
-/// What the lost connection had in flight comes again on the next one.
+/// The next connection delivers again the responses that the lost one had in flight.
 #[test]
 fn late_responses_of_a_lost_connection_are_dropped() {
     let mut resumer = with([Watch::key("a")]);

@@ -218,7 +218,7 @@ impl Mailbox {
     }
 }
 
-/// What can be asked of a mailbox's stream without receiving from it.
+/// A handle that sends requests for a mailbox's stream, and cannot receive.
 #[derive(Debug)]
 pub(super) struct Asking {
     backend: Shared,

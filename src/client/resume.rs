@@ -108,7 +108,7 @@ struct Watcher {
     next: Revision,
     /// The delivered events of that revision, which comes in pieces.
     delivered: Vec<KeyValue>,
-    /// Those of them that are to come again on this connection.
+    /// The part of them that this connection delivers again.
     repeated: VecDeque<KeyValue>,
     /// The start revision on this connection. Earlier events were delivered already.
     floor: Revision,

@@ -14,8 +14,8 @@ use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
 /// [`Watcher`](crate::Watcher) is easier where one is enough. Dropping the stream ends all its watchers; it does not end
 /// because one of them does, but only when the store is closed, with [`Stopped`](crate::Error::Stopped).
 ///
-/// What answers its requests is queued until it is received, with one response for each creation and cancellation, so a stream
-/// that creates and cancels and is not received from grows.
+/// The answers to its requests are queued until they are received, one response for each creation and cancellation, so a stream
+/// that creates and cancels but does not receive grows.
 ///
 /// ```
 /// use leasehold::{Store, Watch};

@@ -12,9 +12,9 @@ use crate::api::{AutoCompaction, Limits};
 pub struct EngineConfig {
     /// The limits.
     pub limits: Limits,
-    /// What headers name as the cluster; 1 by default.
+    /// The cluster id in headers; 1 by default.
     pub cluster_id: u64,
-    /// What headers and alarms name as the member; 1 by default.
+    /// The member id in headers and alarms; 1 by default.
     pub member_id: u64,
     /// Which history to compact without being asked; none by default.
     pub auto_compaction: Option<AutoCompaction>,
@@ -24,8 +24,8 @@ pub struct EngineConfig {
     /// depends on the seed, and neither do deliveries, saves or [`state_hash`](super::Engine::state_hash). Set it to
     /// repeat a run with the same costs.
     pub hash_seed: u64,
-    /// How often a watcher that asked for it is told how far the store has come, if nothing else is sent (R-WCH-20): 10
-    /// minutes by default, and at least 100 ms.
+    /// The interval of progress notifications to a watcher that requests them and receives nothing else (R-WCH-20): 10 minutes
+    /// by default, and at least 100 ms.
     pub progress_interval: Duration,
 }
 

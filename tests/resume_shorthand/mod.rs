@@ -1,4 +1,4 @@
-//! What tests of `WatchResumer` say, in few words.
+//! Shorthand for tests of `WatchResumer`.
 
 use leasehold::{
     Delivery, Event, KeyValue, LeaseId, Requested, ResponseHeader, Watch, WatchRequest, WatchResponse,
@@ -53,7 +53,7 @@ pub(crate) fn shown(delivery: &Delivery) -> String {
     }
 }
 
-/// What the receiver gets of some responses.
+/// Returns the responses that the receiver gets.
 pub(crate) fn receive<const N: usize>(
     resumer: &mut WatchResumer,
     responses: [WatchResponse; N],
