@@ -296,7 +296,7 @@ fn watcher_receives_recorded_responses() {
     assert_eq!(watched([created(), WatchResponse::new_canceled(0, header, "no leader")]), ["WatchCanceled"]);
 }
 
-/// etcd's own reasons are its errors.
+/// etcd's own reasons are its errors, and other text is kept.
 #[test]
 fn watcher_reports_recorded_refusals() {
     let header = ResponseHeader::new(1, 2, 9, 4);
@@ -307,7 +307,10 @@ fn watcher_reports_recorded_refusals() {
             "etcdserver: mvcc: required revision has been compacted",
             "Compacted { requested: R0, compacted: None }",
         ),
-        ("etcdserver: permission denied", "WatchCanceled"),
+        (
+            "etcdserver: permission denied",
+            r#"Foreign { code: FailedPrecondition, message: "etcdserver: permission denied" }"#,
+        ),
     ];
     for (reason, error) in reasons {
         assert_eq!(watched([WatchResponse::new_refused(header, reason)]), [error], "{reason}");
