@@ -123,7 +123,12 @@ impl<'a> Trial<'a> {
             self.counts.add("page");
             let page = Page::new(self.range.clone(), limit).at(now);
             let page = self.engine.page(&page).expect("the revision is readable");
-            assert_eq!((keys_of(page.kvs()), page.more()), (first.to_vec(), more), "{:?} by pages", self.meaning);
+            assert_eq!(
+                (keys_of(page.kvs()), page.more()),
+                (first.to_vec(), more),
+                "{:?} by pages",
+                self.meaning
+            );
         }
     }
 

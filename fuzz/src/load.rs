@@ -117,7 +117,12 @@ fn try_save(save: &[u8], choices: &mut Choices<'_>, counts: &mut Counts) {
 /// What is loaded, if that is not refused; then it is in order, and says of itself what it was told.
 fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
     let region = Region::new(ALLOCATOR);
-    let loaded = Engine::load(EngineConfig { hash_seed: 0, ..EngineConfig::default() }, LoadOptions::new().keep_standing(), now, save);
+    let loaded = Engine::load(
+        EngineConfig { hash_seed: 0, ..EngineConfig::default() },
+        LoadOptions::new().keep_standing(),
+        now,
+        save,
+    );
     let allocated = region.change().bytes_allocated;
     let allowed = BYTES_AT_ONCE + BYTES_A_BYTE * save.len();
     assert!(allocated <= allowed, "{allocated} bytes were allocated for {} bytes", save.len());
@@ -162,7 +167,12 @@ fn load_bumped(save: &[u8], engine: &Engine, by: u64, counts: &mut Counts) -> Op
 fn check_again(engine: &Engine, counts: &mut Counts) {
     counts.add("save and load");
     let options = LoadOptions::new().keep_standing();
-    let again = Engine::load(EngineConfig { hash_seed: 0, ..EngineConfig::default() }, options, engine.now(), &save(engine)[..]);
+    let again = Engine::load(
+        EngineConfig { hash_seed: 0, ..EngineConfig::default() },
+        options,
+        engine.now(),
+        &save(engine)[..],
+    );
     let again = again.expect("a save can be loaded");
     again.check_invariants();
     assert_eq!(again.state_hash(), engine.state_hash(), "what was loaded is what was saved");
