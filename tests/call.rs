@@ -92,7 +92,7 @@ fn debug_says_how_far_a_call_is() {
     let mut call = Call::pending(later.clone());
     assert_eq!(format!("{call:?}"), r#"Call("pending")"#);
     later.give(Ok(1));
-    assert_eq!(format!("{call:?}"), r#"Call("pending")"#, "nobody has looked yet");
+    assert_eq!(format!("{call:?}"), r#"Call("pending")"#, "the call was not polled yet");
     assert!(polled(&mut call).is_ready());
     assert_eq!(format!("{call:?}"), r#"Call("taken")"#);
     assert_eq!(format!("{:?}", Call::ready(Ok(1))), r#"Call("answered")"#);

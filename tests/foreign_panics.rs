@@ -136,7 +136,7 @@ fn timer_thread_outlives_panicking_wakers() {
     });
 }
 
-/// A clock that panics when it is told to.
+/// A clock whose next reading panics if the flag is set.
 struct Fragile(AtomicBool);
 
 impl Clock for Fragile {

@@ -1,4 +1,4 @@
-//! What a release costs the waiters of a queue: one is woken, and makes at most two requests. A waiter that moves up keeps no watch
+//! The cost of a release to the waiters of a queue: one is woken, and makes at most two requests. A waiter that moves up keeps no watch
 //! on earlier predecessors.
 
 mod service_shorthand;

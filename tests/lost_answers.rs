@@ -355,7 +355,7 @@ fn grant_whose_call_is_dropped_begins_no_renewal() {
     assert_eq!(client.leases().wait().unwrap().leases(), []);
 }
 
-/// Loses every txn that deletes, until it is told to stop.
+/// Refuses every txn while `is_up` is false.
 #[derive(Clone)]
 struct Unreachable {
     store: Store,

@@ -23,7 +23,7 @@ fn programs(markdown: &str) -> Vec<String> {
 /// the same versions.
 fn write_crate(dir: &Path, root: &Path, programs: &[String]) {
     let bins = dir.join("src/bin");
-    // What an older README had is gone.
+    // The files of an older README are removed.
     if bins.exists() {
         fs::remove_dir_all(&bins).expect("an earlier run's programs can be removed");
     }

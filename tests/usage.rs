@@ -41,7 +41,7 @@ fn the_second_takes_over_when_the_first_hangs() -> Result<()> {
     let (mut first, mut second) = (Scheduler::start(&store, "a")?, Scheduler::start(&store, "b")?);
     assert_eq!((first.tick()?, second.tick()?), (true, false));
 
-    first.session.pause().wait()?; // the process hangs: nobody renews its lease
+    first.session.pause().wait()?; // the process hangs: its lease is not renewed
     clock.advance(TTL); // no real time passes
 
     assert_eq!(second.tick(), Ok(true));

@@ -42,7 +42,7 @@ fn campaign_and_resign() -> Duel {
                     election
                         .campaign("node")
                         .wait()
-                        .expect("nobody leads")
+                        .expect("the election has no leader")
                         .resign()
                         .wait()
                         .expect("the store is open");
@@ -52,7 +52,13 @@ fn campaign_and_resign() -> Duel {
         rival: Box::new(move |calls| {
             timed(|| {
                 for _ in 0..calls {
-                    mutex.lock().wait().expect("nobody has it").unlock().wait().expect("the store is open");
+                    mutex
+                        .lock()
+                        .wait()
+                        .expect("the lock is free")
+                        .unlock()
+                        .wait()
+                        .expect("the store is open");
                 }
             })
         }),
@@ -67,7 +73,8 @@ fn observe(store: &Store) -> Observer {
 fn fan_out<O>(observe: impl Fn(&Store) -> O, receive: impl Fn(&mut O) -> usize) -> Spread {
     let store = Store::new();
     let session = Session::open(&store, TTL).wait().expect("a lease is granted");
-    let leader: Leadership = Election::new(&session, "db").campaign("node").wait().expect("nobody leads");
+    let leader: Leadership =
+        Election::new(&session, "db").campaign("node").wait().expect("the election has no leader");
     let mut observers: Vec<O> = (0..OBSERVERS).map(|_| observe(&store)).collect();
     let mut round = || {
         let mut seen = 0;

@@ -60,7 +60,7 @@ fn of_guards_after(sessions: usize, waiters: usize) -> Vec<Duration> {
         Mutex::new(&session, "queue")
             .lock()
             .wait()
-            .expect("nobody has it")
+            .expect("the lock is free")
             .unlock()
             .wait()
             .expect("the store is open");

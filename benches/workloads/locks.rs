@@ -19,7 +19,13 @@ pub(crate) fn lock_and_unlock() -> Duel {
         store: Box::new(move |calls| {
             timed(|| {
                 for _ in 0..calls {
-                    mutex.lock().wait().expect("nobody has it").unlock().wait().expect("the store is open");
+                    mutex
+                        .lock()
+                        .wait()
+                        .expect("the lock is free")
+                        .unlock()
+                        .wait()
+                        .expect("the store is open");
                 }
             })
         }),

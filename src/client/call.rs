@@ -63,7 +63,7 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// Those of the request.
+    /// The errors of the request.
     ///
     /// # Panics
     ///
@@ -90,7 +90,7 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// Those of the request.
+    /// The errors of the request.
     ///
     /// # Panics
     ///
@@ -111,7 +111,7 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// Those of the request.
+    /// The errors of the request.
     ///
     /// # Panics
     ///

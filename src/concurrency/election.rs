@@ -32,7 +32,7 @@ use crate::client::{Call, Ticket};
 /// first.txn().and_then([TxnOp::put("plan", "of a")]).commit().wait()?;
 /// assert!(second.try_wait()?.is_none());
 ///
-/// a.pause().wait()?; // the process hangs: nobody renews its lease
+/// a.pause().wait()?; // the process hangs: its lease is not renewed
 /// clock.advance(Duration::from_secs(5));
 ///
 /// let second = second.try_wait()?.expect("b leads");

@@ -27,7 +27,7 @@ use crate::client::{Call, Ticket};
 /// let mutex = Mutex::new(&session, "jobs/nightly");
 ///
 /// let guard = mutex.lock().wait()?;
-/// guard.txn().and_then([TxnOp::put("jobs/last", "ran")]).commit().wait()?; // refused if the lock was lost meanwhile
+/// guard.txn().and_then([TxnOp::put("jobs/last", "ran")]).commit().wait()?; // refused if the lock was lost before
 /// assert!(mutex.try_lock().wait()?.is_none());
 /// let mut waiting = mutex.lock();
 /// guard.unlock().wait()?;

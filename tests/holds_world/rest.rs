@@ -212,7 +212,7 @@ impl World {
         let is_over = !self.is_alive(whose.lease);
         let is_taken = lock(&self.outside).has_taken_one(NAMES[whose.queue], whose.lease, waiter.since);
         let is_right = is_over || is_taken && error == whose.kind.lost();
-        assert!(is_right || matches!(error, Error::Unavailable { .. }), "{:?} was told {error}", whose.kind);
+        assert!(is_right || matches!(error, Error::Unavailable { .. }), "{:?} received {error}", whose.kind);
         self.expect(error, &[whose.kind.lost(), Error::LeaseNotFound]);
     }
 
