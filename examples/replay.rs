@@ -9,19 +9,16 @@
 //! what a trace is. The last line is always `N passed, M failed, K skipped`; the exit code is 1 if anything failed,
 //! if a file is no trace, or if there was nothing to replay.
 
-#[path = "../tests/support/mod.rs"]
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use support::adapter::seam::ClientSubject;
-use support::replay::{Outcome, replay};
-use support::trace::{self, Case, Feature};
-use support::wire::Settings;
+use leasehold_testkit::adapter::seam::ClientSubject;
+use leasehold_testkit::replay::{Outcome, replay};
+use leasehold_testkit::trace::{self, Case, Feature};
+use leasehold_testkit::wire::Settings;
 
 fn main() -> ExitCode {
     let mut report = Report::default();

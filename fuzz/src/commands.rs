@@ -1,7 +1,7 @@
 //! A list of commands, made of the engine and of the naive model side by side.
 //!
 //! After every command the answers are equal and the engine's books are in order; after a compaction everything is
-//! reclaimed; at the end every revision that can be read is. All of that is the lockstep's of `tests/support`.
+//! reclaimed; at the end every revision that can be read is. All of that is the lockstep's of `tests/testkit`.
 
 mod decode;
 mod shrink;
@@ -9,12 +9,12 @@ mod shrink;
 use std::cell::RefCell;
 use std::fmt;
 
-use super::support::adapter::engine::EngineSubject;
-use super::support::lockstep::{Divergence, Driver, Tally};
-use super::support::strategy::{Present, resolve};
-use super::support::wire::{Request, Settings};
 use super::totals::AtExit;
 use decode::Decoder;
+use leasehold_testkit::adapter::engine::EngineSubject;
+use leasehold_testkit::lockstep::{Divergence, Driver, Tally};
+use leasehold_testkit::strategy::{Present, resolve};
+use leasehold_testkit::wire::{Request, Settings};
 pub use shrink::shrink;
 
 /// More would make the model, which walks all of history for every answer, too slow for its use.

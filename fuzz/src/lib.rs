@@ -5,8 +5,6 @@ mod choices;
 pub mod commands;
 pub mod key_range;
 pub mod load;
-#[path = "../../tests/support/mod.rs"]
-mod support;
 mod totals;
 
 /// A target.

@@ -9,8 +9,8 @@ use leasehold::{Engine, EngineConfig, LoadError, LoadOptions, Timestamp};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::choices::Choices;
-use super::support::save_format::{CURRENT_LEN, FORMAT, framed, payload};
 use super::totals::{AtExit, Counts};
+use leasehold_testkit::save_format::{CURRENT_LEN, FORMAT, framed, payload};
 
 /// Counts what is allocated, so that a length that was read and believed is noticed.
 #[global_allocator]

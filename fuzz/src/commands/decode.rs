@@ -4,8 +4,8 @@ mod txn;
 mod watch;
 
 use super::super::choices::Choices;
-use super::super::support::strategy::{KEYS, LEASES};
-use super::super::support::wire::{
+use leasehold_testkit::strategy::{KEYS, LEASES};
+use leasehold_testkit::wire::{
     AlarmAction, AlarmKind, DeleteRangeRequest, PutRequest, RangeRequest, Request, Settings,
 };
 

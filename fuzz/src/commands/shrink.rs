@@ -1,7 +1,7 @@
 //! From an input that fails to the commands that matter.
 
-use super::super::support::lockstep::Divergence;
 use super::{decode, lockstep};
+use leasehold_testkit::lockstep::Divergence;
 
 /// The input's failure with every command left out that it does not need; none if the input does not fail.
 pub fn shrink(data: &[u8]) -> Option<Box<Divergence>> {

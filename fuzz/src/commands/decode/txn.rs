@@ -1,7 +1,7 @@
 //! Transactions.
 
-use super::super::super::support::wire::{Compare, Op, Operand, TxnRequest};
 use super::Decoder;
+use leasehold_testkit::wire::{Compare, Op, Operand, TxnRequest};
 
 /// How deep transactions may be nested, the outermost included.
 const DEPTH_MAX: u8 = 4;

@@ -1,8 +1,8 @@
 //! Watches: a few streams of a few watchers, with room for little, of which some are received from seldom.
 
-use super::super::super::support::strategy::STREAMS;
-use super::super::super::support::wire::{Request, WatchCreate};
 use super::{CURRENT, Decoder, RARE};
+use leasehold_testkit::strategy::STREAMS;
+use leasehold_testkit::wire::{Request, WatchCreate};
 
 impl Decoder<'_> {
     pub(super) fn watch(&mut self) -> Request {

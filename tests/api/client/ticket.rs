@@ -1,0 +1,322 @@
+//! Tickets: what is waited for keeps its place until it is taken or dropped. Sleeping is the simplest of them.
+
+use std::task::Poll;
+use std::time::Duration;
+
+use leasehold::{Store, SystemClock, Ticket, Timestamp};
+use leasehold_testkit::helpers::{manual, millis, put, secs};
+use leasehold_testkit::wakers::{Count, LONG, Notes, guarded, on_wake, poll_with, receive_with};
+
+fn origin_plus(duration: Duration) -> Option<Timestamp> {
+    Some(Timestamp::ORIGIN + duration)
+}
+
+#[test]
+fn a_ticket_is_due_at_its_instant_and_not_before() {
+    let (store, clock) = manual();
+    let mut nap = store.client().sleep(secs(5));
+    assert_eq!(store.next_deadline(), origin_plus(secs(5)));
+    clock.advance(secs(5) - Duration::from_nanos(1));
+    assert_eq!(nap.try_wait(), Ok(None));
+    clock.advance(Duration::from_nanos(1));
+    assert_eq!(store.next_deadline(), None);
+    assert_eq!(nap.try_wait(), Ok(Some(())));
+}
+
+/// Each way of waiting takes a ticket that is due, long since or just now.
+#[test]
+fn a_ticket_that_is_due_is_taken_in_every_way() {
+    let ways: [fn(Ticket<()>) -> bool; 5] = [
+        |nap| nap.wait() == Ok(()),
+        |mut nap| nap.wait_timeout(Duration::ZERO) == Ok(Some(())),
+        |mut nap| nap.wait_timeout(Duration::MAX) == Ok(Some(())),
+        |mut nap| nap.try_wait() == Ok(Some(())),
+        |mut nap| poll_with(&mut nap, std::task::Waker::noop()) == Poll::Ready(Ok(())),
+    ];
+    for passed in [5, 6, 100] {
+        for take in ways {
+            let (store, clock) = manual();
+            let nap = store.client().sleep(secs(5));
+            clock.advance(secs(passed));
+            assert!(take(nap));
+        }
+        let (store, clock) = manual();
+        let nap = store.client().sleep(secs(5));
+        clock.advance(secs(passed));
+        assert_eq!(store.client().block_on(nap), Ok(()));
+    }
+}
+
+/// However often it is waited for in vain, a ticket is due when it was from the start.
+#[test]
+fn waiting_in_vain_keeps_the_place() {
+    let (store, clock) = manual();
+    let mut nap = store.client().sleep(secs(10));
+    for second in 0..10 {
+        assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(None));
+        assert_eq!(nap.try_wait(), Ok(None));
+        assert_eq!(store.next_deadline(), origin_plus(secs(10)), "its own timer, after {second} s");
+        clock.advance(secs(1));
+    }
+    assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(Some(())));
+    assert_eq!(store.next_deadline(), None);
+}
+
+/// A wait that times out while another thread moves the clock leaves the ticket where it was.
+#[test]
+fn a_wait_that_times_out_leaves_the_ticket() {
+    guarded(|| {
+        let (store, clock) = manual();
+        let mut nap = store.client().sleep(secs(10));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| assert_eq!(nap.wait_timeout(secs(3)), Ok(None)));
+            while store.next_deadline() != origin_plus(secs(3)) {
+                std::thread::yield_now();
+            }
+            clock.advance(secs(3));
+            waiting.join().unwrap();
+        });
+        assert_eq!(store.next_deadline(), origin_plus(secs(10)));
+        clock.advance(secs(7));
+        assert_eq!(nap.wait(), Ok(()));
+    });
+}
+
+/// The wait's timer takes the place of the ticket's; if both have passed when the thread looks, each still counts.
+#[test]
+fn a_ticket_that_comes_due_during_a_wait_that_times_out_is_not_lost() {
+    guarded(|| {
+        let (store, clock) = manual();
+        let mut nap = store.client().sleep(secs(10));
+        std::thread::scope(|scope| {
+            let waiting =
+                scope.spawn(|| assert_eq!(nap.wait_timeout(secs(3)), Ok(None), "3 s are over first"));
+            while store.next_deadline() != origin_plus(secs(3)) {
+                std::thread::yield_now();
+            }
+            clock.advance(secs(60));
+            waiting.join().unwrap();
+        });
+        assert_eq!(nap.try_wait(), Ok(Some(())));
+    });
+}
+
+#[test]
+fn ready_holds_a_token_once_the_ticket_is_due() {
+    let (store, clock) = manual();
+    let mut nap = store.client().sleep(secs(5));
+    assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(None), 0));
+    clock.advance(secs(4));
+    assert_eq!(nap.ready().len(), 0);
+    clock.advance(secs(1));
+    assert_eq!(nap.ready().recv(), Ok(()));
+    assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(Some(())), 0));
+}
+
+/// In a `select!` with a watcher and a channel of the user's.
+#[test]
+fn tickets_and_watchers_are_selected_between() {
+    guarded(|| {
+        let (store, clock) = manual();
+        let (mut nap, mut watcher) = (store.client().sleep(secs(5)), store.watch("a").unwrap());
+        let (told, tell) = crossbeam_channel::unbounded();
+        let mut steps = ["put", "advance"].into_iter();
+        let mut seen = Vec::new();
+        told.send(()).unwrap();
+        while seen.len() < 4 {
+            crossbeam_channel::select! {
+                recv(nap.ready()) -> _ => if nap.try_wait().unwrap().is_some() {
+                    // A ticket that was taken is not asked again.
+                    seen.push("nap");
+                    nap = store.client().sleep(secs(1000));
+                },
+                recv(watcher.ready()) -> _ => if watcher.try_recv().unwrap().is_some() {
+                    seen.push("watcher");
+                    told.send(()).unwrap();
+                },
+                recv(tell) -> _ => match steps.next() {
+                    Some("put") => { seen.push("put"); put(&store, "a", "v"); }
+                    _ => { seen.push("advance"); clock.advance(secs(5)); }
+                },
+            }
+        }
+        assert_eq!(seen, ["put", "watcher", "advance", "nap"]);
+    });
+}
+
+#[test]
+fn dropping_a_ticket_unsets_its_timer() {
+    let (store, clock) = manual();
+    let client = store.client();
+    let (first, mut second) = (client.sleep(secs(5)), client.sleep(secs(6)));
+    assert_eq!(store.next_deadline(), origin_plus(secs(5)));
+    drop(first);
+    assert_eq!(store.next_deadline(), origin_plus(secs(6)));
+    assert_eq!(second.wait_timeout(Duration::ZERO), Ok(None));
+    drop(second);
+    assert_eq!(store.next_deadline(), None);
+    let due = client.sleep(secs(1));
+    clock.advance(secs(1));
+    drop(due);
+    let waited = client.sleep(Duration::ZERO).wait();
+    assert_eq!((waited, store.next_deadline()), (Ok(()), None));
+}
+
+/// A thread that unwinds while it waits gives its place up too.
+#[test]
+fn a_ticket_is_given_up_when_its_owner_panics() {
+    let store = manual().0;
+    let client = store.client();
+    let waiting = std::panic::AssertUnwindSafe(|| {
+        let _nap = client.sleep(secs(5));
+        panic!("while it waits");
+    });
+    std::panic::catch_unwind(waiting).unwrap_err();
+    assert_eq!(store.next_deadline(), None);
+}
+
+/// Several at one instant are told in the order in which their streams were opened, each once.
+#[test]
+fn tickets_of_one_instant_are_told_in_order() {
+    let (store, clock) = manual();
+    let (client, notes) = (store.client(), Notes::default());
+    let later = client.sleep(secs(5) + Duration::from_nanos(1));
+    let mut naps: Vec<Ticket<()>> = (0..10).map(|_| client.sleep(secs(5))).collect();
+    drop(naps.remove(4));
+    for (n, nap) in naps.iter_mut().enumerate().rev() {
+        let notes = notes.clone();
+        assert_eq!(poll_with(nap, &on_wake(move || notes.note(n.to_string()))), Poll::Pending);
+    }
+    clock.advance(secs(5));
+    assert_eq!(notes.take(), ["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+    for nap in &mut naps {
+        assert_eq!(nap.try_wait(), Ok(Some(())));
+    }
+    assert_eq!(store.next_deadline(), origin_plus(secs(5) + Duration::from_nanos(1)));
+    drop(later);
+}
+
+#[test]
+fn no_time_has_passed_at_once() {
+    let (store, _) = manual();
+    let client = store.client();
+    assert_eq!(client.sleep(Duration::ZERO).wait(), Ok(()));
+    let mut nap = client.sleep(Duration::ZERO);
+    assert_eq!((store.next_deadline(), nap.ready().len()), (None, 1));
+    assert_eq!(nap.try_wait(), Ok(Some(())));
+}
+
+/// Time ends before that: nothing is ever due then, and nothing is computed beyond.
+#[test]
+fn the_longest_sleep_never_ends() {
+    let (store, clock) = manual();
+    let client = store.client();
+    clock.advance(secs(1));
+    for endless in [Duration::MAX, Duration::from_nanos(u64::MAX), Duration::from_secs(u64::MAX)] {
+        let mut nap = client.sleep(endless);
+        assert_eq!((store.next_deadline(), nap.try_wait()), (None, Ok(None)));
+        assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(None));
+        clock.advance(secs(1_000_000_000));
+        assert_eq!(nap.try_wait(), Ok(None));
+    }
+    let mut nap = client.sleep(secs(10));
+    clock.advance(secs(10));
+    assert_eq!(nap.wait_timeout(Duration::MAX), Ok(Some(())), "waiting for it that long is no trouble");
+}
+
+#[test]
+#[should_panic(expected = "the result of a ticket is taken once")]
+fn a_ticket_that_was_taken_cannot_be_tried_again() {
+    let mut nap = Store::new().client().sleep(Duration::ZERO);
+    assert_eq!(nap.try_wait(), Ok(Some(())));
+    drop(nap.try_wait());
+}
+
+#[test]
+#[should_panic(expected = "the result of a ticket is taken once")]
+fn a_ticket_that_was_taken_cannot_be_waited_for() {
+    let mut nap = Store::new().client().sleep(Duration::ZERO);
+    assert_eq!(nap.wait_timeout(secs(1)), Ok(Some(())));
+    drop(nap.wait());
+}
+
+#[test]
+#[should_panic(expected = "the result of a ticket is taken once")]
+fn a_ticket_that_was_taken_cannot_be_polled_again() {
+    let mut nap = Store::new().client().sleep(Duration::ZERO);
+    for _ in 0..2 {
+        let _ = poll_with(&mut nap, std::task::Waker::noop());
+    }
+}
+
+#[test]
+fn debug_says_how_far_it_has_come() {
+    let client = Store::new().client();
+    assert_eq!(format!("{:?}", client.sleep(Duration::MAX)), "Ticket(\"waiting\")");
+    let mut nap = client.sleep(Duration::ZERO);
+    assert_eq!(format!("{nap:?}"), "Ticket(\"done\")", "it goes as far as it can at once");
+    assert_eq!(nap.try_wait(), Ok(Some(())));
+    assert_eq!(format!("{nap:?}"), "Ticket(\"taken\")");
+}
+
+/// The waker of the last poll is told, of the others none; a look in between changes nothing.
+#[test]
+fn the_waker_of_the_last_poll_is_told() {
+    let (store, clock) = manual();
+    let mut nap = store.client().sleep(secs(5));
+    let [first, second] = [Count::default(), Count::default()];
+    assert_eq!(poll_with(&mut nap, &first.waker()), Poll::Pending);
+    assert_eq!(poll_with(&mut nap, &second.waker()), Poll::Pending);
+    clock.advance(secs(5));
+    assert_eq!((first.get(), second.get()), (0, 1));
+    clock.advance(secs(5));
+    assert_eq!(second.get(), 1);
+}
+
+#[test]
+fn a_look_in_between_keeps_the_waker() {
+    let (store, clock) = manual();
+    let (mut nap, woken) = (store.client().sleep(secs(5)), Count::default());
+    assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
+    assert_eq!(nap.try_wait(), Ok(None));
+    clock.advance(secs(5));
+    assert_eq!(woken.get(), 1);
+}
+
+/// A watcher's look keeps its waker.
+#[test]
+fn a_watchers_look_in_between_keeps_the_waker() {
+    let store = manual().0;
+    let (mut watcher, woken) = (store.watch("a").unwrap(), Count::default());
+    assert_eq!(receive_with(&mut watcher, &woken.waker()), Poll::Pending);
+    assert_eq!(watcher.try_recv(), Ok(None));
+    put(&store, "a", "v");
+    assert_eq!(woken.get(), 1);
+}
+
+/// On real time, which is unavoidable here: not before the time, judged by its own clock, and at all.
+#[test]
+fn real_time_ends_a_sleep() {
+    guarded(|| {
+        let store = Store::builder().clock(SystemClock::new()).build();
+        let client = store.client();
+        let begun = store.now();
+        let naps = [30, 20, 10, 0].map(|after| client.sleep(millis(after)));
+        for (nap, after) in naps.into_iter().zip([30, 20, 10, 0]) {
+            assert_eq!(nap.wait(), Ok(()));
+            assert!(store.now().since(begun) >= millis(after));
+        }
+        let mut nap = client.sleep(LONG);
+        let begun = store.now();
+        assert_eq!(nap.wait_timeout(millis(20)), Ok(None));
+        assert!(store.now().since(begun) >= millis(20));
+        assert_eq!(client.block_on(client.sleep(millis(5))), Ok(()));
+        nap = client.sleep(millis(5));
+        assert_eq!(nap.wait_timeout(LONG), Ok(Some(())));
+        nap = client.sleep(millis(5));
+        while nap.try_wait().unwrap().is_none() {
+            nap.ready().recv().expect("the ticket has the channel's other end");
+        }
+        assert_eq!(store.next_deadline(), None);
+    });
+}

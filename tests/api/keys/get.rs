@@ -1,0 +1,397 @@
+//! Reading: revisions, limits, filters, sorting (R-RNG-1 to R-RNG-11, R-REV-7, R-REV-8).
+
+use leasehold::{Error, Get, GetResponse, KeyRange, SortOrder, SortTarget, Store, Txn, TxnOpResponse};
+use leasehold_testkit::helpers;
+use leasehold_testkit::helpers::{at, delete, grant, keys, manual, put, put_leased, secs, show, show_all};
+
+const ORDERS: [SortOrder; 3] = [SortOrder::None, SortOrder::Ascend, SortOrder::Descend];
+const TARGETS: [SortTarget; 5] = [
+    SortTarget::Key,
+    SortTarget::Version,
+    SortTarget::CreateRevision,
+    SortTarget::ModRevision,
+    SortTarget::Value,
+];
+
+/// Reads alone and as the only operation of a txn, which must give the same (R-TXN-15).
+#[track_caller]
+fn read(store: &Store, get: Get) -> GetResponse {
+    let alone = store.get(get.clone()).expect("the read is good");
+    let inside = store.txn(Txn::new().and_then([get.into()])).expect("the read is good in a txn too");
+    let [TxnOpResponse::Get(inside)] = inside.responses() else {
+        panic!("one read was asked for");
+    };
+    let parts = |response: &GetResponse| (show_all(response.kvs()), response.more(), response.count());
+    assert_eq!(parts(inside), parts(&alone));
+    assert_eq!(inside.header().revision(), alone.header().revision());
+    alone
+}
+
+/// foo at 2, foo1 at 3, foo2 at 4.
+fn three_keys() -> Store {
+    let store = Store::new();
+    for key in ["foo", "foo1", "foo2"] {
+        put(&store, key, "bar");
+    }
+    store
+}
+
+/// Eight puts of six keys: c has three versions; the values sort otherwise than the keys.
+fn six_keys() -> Store {
+    let store = Store::new();
+    let pairs = [
+        ("a", "m2"),
+        ("b", "m"),
+        ("c", "p1"),
+        ("c", "p2"),
+        ("c", "n9"),
+        ("dir", "q"),
+        ("dir/x", "1"),
+        ("dis", "z"),
+    ];
+    for (key, value) in pairs {
+        put(&store, key, value);
+    }
+    store
+}
+
+#[track_caller]
+fn spaced(store: &Store, get: Get) -> String {
+    keys(read(store, get).kvs()).join(" ")
+}
+
+#[test]
+fn a_range_gives_the_pairs_between_start_and_end() {
+    let store = three_keys();
+    let rows = [
+        ("doo", "foo", ""),
+        ("foo", "foo", ""),
+        ("doo", "", ""),
+        ("foo", "foo3", "foo foo1 foo2"),
+        ("foo", "foo1", "foo"),
+        ("foo", "foo2", "foo foo1"),
+        ("foo", "", "foo"),
+        ("foo1", "fop", "foo1 foo2"),
+        ("foo2", "fop", "foo2"),
+        ("foo3", "fop", ""),
+        ("fop", "foo", ""),
+        ("\0", "\0", "foo foo1 foo2"),
+    ];
+    for (key, end, expected) in rows {
+        let response = read(&store, KeyRange::from_wire(key, end).into());
+        assert_eq!(keys(response.kvs()).join(" "), expected, "{key:?} to {end:?}");
+        assert_eq!(response.count(), response.kvs().len() as i64);
+        assert!(!response.more());
+        assert_eq!(response.header().revision(), at(4));
+    }
+    let all = show_all(store.get(Get::all()).unwrap().kvs());
+    assert_eq!(all, ["foo=bar 2/2/1", "foo1=bar 3/3/1", "foo2=bar 4/4/1"]);
+}
+
+/// R-REV-8: 0 and below are the latest. R-REV-7: the header is the store's revision, whatever was asked for.
+#[test]
+fn a_revision_shows_the_state_as_it_was() {
+    let store = three_keys();
+    let rows = [
+        (-7, "foo foo1 foo2"),
+        (-1, "foo foo1 foo2"),
+        (0, "foo foo1 foo2"),
+        (1, ""),
+        (2, "foo"),
+        (3, "foo foo1"),
+    ];
+    for (revision, expected) in rows {
+        let response = store.get(Get::all().at(revision)).unwrap();
+        assert_eq!(keys(response.kvs()).join(" "), expected, "at {revision}");
+        assert_eq!(response.header().revision(), at(4));
+    }
+    assert_eq!(spaced(&store, Get::all().at(4)), "foo foo1 foo2");
+}
+
+/// R-REV-8, R-CMP-3.
+#[test]
+fn compacted_and_future_revisions_are_refused_with_their_numbers() {
+    let store = three_keys();
+    put(&store, "foo", "newer");
+    store.compact(4).unwrap();
+    for revision in [-1, 0, 4, 5] {
+        assert_eq!(store.get(Get::all().at(revision)).unwrap().count(), 3, "at {revision}");
+    }
+    for revision in [1, 2, 3] {
+        let refused = Error::Compacted { requested: at(revision), compacted: Some(at(4)) };
+        assert_eq!(store.get(Get::all().at(revision)).unwrap_err(), refused);
+        assert_eq!(store.get(Get::key("absent").at(revision)).unwrap_err(), refused);
+    }
+    for revision in [6, 100, i64::MAX] {
+        let refused = Error::FutureRevision { requested: at(revision), current: at(5) };
+        assert_eq!(store.get(Get::all().at(revision)).unwrap_err(), refused);
+    }
+}
+
+#[test]
+fn a_limit_caps_the_pairs_and_not_the_count() {
+    let store = three_keys();
+    let rows = [(-1, 3, false), (0, 3, false), (1, 1, true), (2, 2, true), (3, 3, false), (100, 3, false)];
+    for (limit, given, more) in rows {
+        let response = read(&store, Get::all().limit(limit));
+        let expected = &["foo", "foo1", "foo2"][..given];
+        assert_eq!(keys(response.kvs()), expected, "limit {limit}");
+        assert_eq!((response.more(), response.count()), (more, 3), "limit {limit}");
+    }
+    let at_three = read(&store, Get::all().limit(1).at(3));
+    assert_eq!((keys(at_three.kvs()).join(" "), at_three.more(), at_three.count()), ("foo".into(), true, 2));
+    let single = store.get(Get::key("foo").limit(1)).unwrap();
+    assert_eq!((single.kvs().len(), single.more(), single.count()), (1, false, 1));
+    assert_eq!(spaced(&store, Get::all().limit(i64::MAX)), "foo foo1 foo2");
+    assert_eq!(spaced(&store, Get::all().limit(i64::MIN)), "foo foo1 foo2");
+}
+
+/// Each row also with `keys_only`, which takes the value and nothing else (R-RNG-9).
+#[test]
+fn options_together() {
+    let (sort, none, asc, desc) = (Get::all(), SortOrder::None, SortOrder::Ascend, SortOrder::Descend);
+    let rows = [
+        (Get::key("a"), "a", 1),
+        (Get::key("a").serializable(), "a", 1),
+        (Get::range(KeyRange::between("a", "c")), "a b", 2),
+        (Get::prefix(""), "a b c dir dir/x dis", 6),
+        (Get::range(KeyRange::from_key("")), "a b c dir dir/x dis", 6),
+        (Get::range(KeyRange::between("a", "x")), "a b c dir dir/x dis", 6),
+        (Get::all().at(4), "a b c", 3),
+        (Get::prefix("dir"), "dir dir/x", 2),
+        (Get::range(KeyRange::from_key("dir")), "dir dir/x dis", 3),
+        (Get::all().limit(2), "a b", 6),
+        (sort.clone().sort(SortTarget::ModRevision, asc), "a b c dir dir/x dis", 6),
+        (sort.clone().sort(SortTarget::Version, asc), "a b dir dir/x dis c", 6),
+        (sort.clone().sort(SortTarget::CreateRevision, none), "a b c dir dir/x dis", 6),
+        (sort.clone().sort(SortTarget::CreateRevision, desc), "dis dir/x dir c b a", 6),
+        (sort.clone().sort(SortTarget::Key, desc), "dis dir/x dir c b a", 6),
+        (sort.clone().sort(SortTarget::Value, none), "dir/x b a c dir dis", 6),
+        (sort.clone().sort(SortTarget::Value, asc), "dir/x b a c dir dis", 6),
+        (sort.clone().sort(SortTarget::Value, desc), "dis dir c a b dir/x", 6),
+        (sort.clone().sort(SortTarget::ModRevision, none).min_mod_revision(4), "c dir dir/x dis", 6),
+        (sort.clone().sort(SortTarget::Key, desc).max_mod_revision(5), "b a", 6),
+        (sort.clone().sort(SortTarget::Version, desc).min_create_revision(4), "c dir dir/x dis", 6),
+        (sort.clone().sort(SortTarget::Value, desc).max_create_revision(7), "dir c a b", 6),
+        (sort.clone().sort(SortTarget::Value, desc).limit(2), "dis dir", 6),
+        (sort.sort(SortTarget::Version, desc).limit(1).max_mod_revision(5), "a", 6),
+    ];
+    let store = six_keys();
+    for (get, expected, count) in rows {
+        let whole = read(&store, get.clone());
+        assert_eq!((keys(whole.kvs()).join(" "), whole.count()), (expected.into(), count), "{get:?}");
+        assert_eq!(whole.header().revision(), at(9));
+        let without = read(&store, get.keys_only());
+        assert_eq!((without.count(), without.more()), (whole.count(), whole.more()));
+        let emptied: Vec<String> =
+            whole.kvs().iter().map(|kv| show(kv).replace(&value_of(kv), "=")).collect();
+        assert_eq!(show_all(without.kvs()), emptied);
+    }
+}
+
+fn value_of(kv: &leasehold::KeyValue) -> String {
+    format!("={}", helpers::text(kv.value()))
+}
+
+#[test]
+fn old_versions_of_a_key_are_read_by_their_revisions() {
+    let store = six_keys();
+    let rows = [(4, "c=p1 4/4/1"), (5, "c=p2 4/5/2"), (6, "c=n9 4/6/3"), (9, "c=n9 4/6/3")];
+    for (revision, expected) in rows {
+        assert_eq!(show_all(store.get(Get::key("c").at(revision)).unwrap().kvs()), [expected]);
+    }
+    assert_eq!(store.get(Get::key("c").at(3)).unwrap().count(), 0);
+}
+
+/// Three generations with gaps: put, put, delete; put, put, delete; put, delete, put. The other key fills the gaps.
+#[test]
+fn each_generation_of_a_key_is_seen_while_it_lived() {
+    let store = Store::new();
+    for change in ["foo", "foo", "-", "foo", "gap", "foo", "-", "gap", "foo", "-", "foo"] {
+        match change {
+            "-" => delete(&store, "foo"),
+            key => put(&store, if key == "foo" { "foo" } else { "gap" }, "v"),
+        };
+    }
+    let rows = [
+        (1, None),
+        (2, Some("foo=v 2/2/1")),
+        (3, Some("foo=v 2/3/2")),
+        (4, None),
+        (5, Some("foo=v 5/5/1")),
+        (6, Some("foo=v 5/5/1")),
+        (7, Some("foo=v 5/7/2")),
+        (8, None),
+        (9, None),
+        (10, Some("foo=v 10/10/1")),
+        (11, None),
+        (12, Some("foo=v 12/12/1")),
+    ];
+    for (revision, expected) in rows {
+        let response = read(&store, Get::key("foo").at(revision));
+        assert_eq!(response.kvs().first().map(show).as_deref(), expected, "at {revision}");
+        assert_eq!(response.count(), i64::from(expected.is_some()));
+        let in_range = store.get(Get::range(KeyRange::between("f", "g")).at(revision)).unwrap();
+        assert_eq!(in_range.kvs(), response.kvs(), "at {revision}");
+    }
+}
+
+/// R-RNG-3: the empty key first, then the sort, then the revision.
+#[test]
+fn refusals_come_in_order() {
+    let store = three_keys();
+    let bad_order = Get::all().sort(SortTarget::Key, SortOrder::Unrecognized);
+    let bad_target = Get::all().sort(SortTarget::Unrecognized, SortOrder::Ascend);
+    assert_eq!(store.get("").unwrap_err(), Error::EmptyKey);
+    assert_eq!(store.get(Get::key("").sort(SortTarget::Unrecognized, SortOrder::None)), Err(Error::EmptyKey));
+    assert_eq!(store.get(bad_order.clone()).unwrap_err(), Error::InvalidSort);
+    assert_eq!(store.get(bad_target.clone()).unwrap_err(), Error::InvalidSort);
+    assert_eq!(store.get(bad_order.at(100)).unwrap_err(), Error::InvalidSort);
+    assert_eq!(store.get(bad_target.count_only()).unwrap_err(), Error::InvalidSort);
+    assert_eq!(store.get(Get::key("").at(100)).unwrap_err(), Error::EmptyKey);
+}
+
+#[test]
+fn the_wires_numbers_name_sorts() {
+    assert_eq!([0, 1, 2].map(SortOrder::from_wire), ORDERS);
+    assert_eq!([0, 1, 2, 3, 4].map(SortTarget::from_wire), TARGETS);
+    for unknown in [-1, 5, 10, i32::MAX, i32::MIN] {
+        assert_eq!(SortOrder::from_wire(unknown), SortOrder::Unrecognized);
+        assert_eq!(SortTarget::from_wire(unknown), SortTarget::Unrecognized);
+    }
+    assert_eq!(SortOrder::from_wire(3), SortOrder::Unrecognized);
+    assert_eq!((SortOrder::default(), SortTarget::default()), (SortOrder::None, SortTarget::Key));
+}
+
+/// R-RNG-5: keys a to e with mod revisions 5, 4, 7, 2, 8.
+#[test]
+fn an_undirected_sort_with_a_limit_sorts_the_first_keys_only() {
+    let store = Store::new();
+    for key in ["d", "e", "b", "a", "c", "c", "e"] {
+        put(&store, key, "v");
+    }
+    let by_mod = |order| Get::all().sort(SortTarget::ModRevision, order).limit(2);
+    let undirected = store.get(by_mod(SortOrder::None)).unwrap();
+    assert_eq!(show_all(undirected.kvs()), ["b=v 4/4/1", "a=v 5/5/1"]);
+    assert_eq!((undirected.more(), undirected.count()), (true, 5));
+    let ascending = store.get(by_mod(SortOrder::Ascend)).unwrap();
+    assert_eq!(show_all(ascending.kvs()), ["d=v 2/2/1", "b=v 4/4/1"]);
+    assert_eq!((ascending.more(), ascending.count()), (true, 5));
+    assert_eq!(spaced(&store, by_mod(SortOrder::Descend)), "e c");
+    // With a filter every key is fetched, so that it sorts them all.
+    assert_eq!(spaced(&store, by_mod(SortOrder::None).min_mod_revision(1)), "d b");
+}
+
+/// R-RNG-8.
+#[test]
+fn ties_stay_in_ascending_key_order_in_both_directions() {
+    let store = Store::new();
+    for key in ["d", "b", "a", "c", "e", "b", "d"] {
+        put(&store, key, "same");
+    }
+    let version = |order| spaced(&store, Get::all().sort(SortTarget::Version, order));
+    assert_eq!(version(SortOrder::Ascend), "a c e b d");
+    assert_eq!(version(SortOrder::Descend), "b d a c e");
+    let value = |order| spaced(&store, Get::all().sort(SortTarget::Value, order));
+    assert_eq!([value(SortOrder::Ascend), value(SortOrder::Descend)], ["a b c d e"; 2]);
+}
+
+/// R-RNG-6: `more` counts matches only, `count` everything.
+#[test]
+fn bounds_are_inclusive_and_leave_the_count_alone() {
+    let store = six_keys();
+    let get = || Get::all().limit(1);
+    let rows = [
+        (get().min_mod_revision(9), "dis", false),
+        (get().min_mod_revision(8), "dir/x", true),
+        (get().max_mod_revision(2), "a", false),
+        (get().max_mod_revision(3), "a", true),
+        (get().min_create_revision(4).max_create_revision(4), "c", false),
+        (get().min_mod_revision(6).max_mod_revision(6), "c", false),
+        (get().min_mod_revision(5).max_mod_revision(5), "", false),
+        (get().min_mod_revision(10), "", false),
+    ];
+    for (get, expected, more) in rows {
+        let response = read(&store, get.clone());
+        assert_eq!((keys(response.kvs()).join(" ").as_str(), response.more()), (expected, more), "{get:?}");
+        assert_eq!(response.count(), 6);
+    }
+    let single = store.get(Get::key("a").min_mod_revision(3)).unwrap();
+    assert_eq!((single.kvs().len(), single.count(), single.more()), (0, 1, false));
+}
+
+/// R-RNG-7.
+#[test]
+fn negative_bounds_are_set_and_zero_ones_are_not() {
+    let store = six_keys();
+    for get in [Get::all(), Get::key("a")] {
+        let unbounded = get.clone().min_mod_revision(0).max_mod_revision(0).min_create_revision(0);
+        let everything = spaced(&store, get.clone());
+        assert_eq!(spaced(&store, unbounded.max_create_revision(0)), everything);
+        assert_eq!(spaced(&store, get.clone().max_mod_revision(-1)), "");
+        assert_eq!(spaced(&store, get.clone().max_create_revision(i64::MIN)), "");
+        assert_eq!(spaced(&store, get.clone().min_mod_revision(-1).min_create_revision(-5)), everything);
+    }
+}
+
+/// R-RNG-4, step 3.
+#[test]
+fn count_only_ignores_everything_else() {
+    let store = six_keys();
+    let counts = [
+        (Get::key("a").count_only(), 1),
+        (Get::key("absent").count_only(), 0),
+        (Get::all().count_only().limit(1), 6),
+        (Get::all().count_only().keys_only(), 6),
+        (Get::all().count_only().max_mod_revision(-1), 6),
+        (Get::all().count_only().sort(SortTarget::Value, SortOrder::Descend), 6),
+        (Get::all().count_only().at(5), 3),
+        (Get::prefix("dir").count_only(), 2),
+        (Get::range(KeyRange::between("x", "a")).count_only(), 0),
+    ];
+    for (get, count) in counts {
+        let response = read(&store, get.clone());
+        assert_eq!((response.kvs().len(), response.count(), response.more()), (0, count, false), "{get:?}");
+    }
+}
+
+/// R-RNG-9: etcd 3.7 leaves the lease out; 3.5 and this crate keep it.
+#[test]
+fn keys_only_keeps_the_lease() {
+    let (store, _clock) = manual();
+    grant(&store, 7, secs(10));
+    put_leased(&store, &["a", "b"], 7);
+    for order in ORDERS {
+        for target in TARGETS {
+            let response = store.get(Get::all().keys_only().sort(target, order)).unwrap();
+            let mut shown = show_all(response.kvs());
+            shown.sort();
+            assert_eq!(shown, ["a= 2/2/1 #7", "b= 3/3/1 #7"], "{target:?} {order:?}");
+        }
+    }
+    assert_eq!(show_all(store.get(Get::key("a").keys_only()).unwrap().kvs()), ["a= 2/2/1 #7"]);
+    assert_eq!(show_all(store.get("a").unwrap().kvs()), ["a=v 2/2/1 #7"]);
+}
+
+#[test]
+fn headers_name_cluster_member_and_term() {
+    let store = Store::builder().cluster_id(0xc1).member_id(0x3e).build();
+    let header = *store.get("absent").unwrap().header();
+    let named = (header.cluster_id(), header.member_id(), header.revision(), header.raft_term());
+    assert_eq!(named, (0xc1, 0x3e, at(1), 1));
+}
+
+/// The limit's extremes go together with every sort; nothing overflows, and the answer is the same as without.
+#[test]
+fn every_sort_with_huge_limits_gives_everything() {
+    let store = six_keys();
+    for target in TARGETS {
+        for order in ORDERS {
+            let get = Get::all().sort(target, order);
+            let unlimited = store.get(get.clone()).unwrap();
+            assert_eq!(unlimited.kvs().len(), 6);
+            assert_eq!(store.get(get.clone().limit(i64::MAX)).unwrap(), unlimited);
+            assert_eq!(store.get(get.limit(6)).unwrap(), unlimited, "{target:?} {order:?}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! What a store saves, another that loads it is: whatever had happened, and whatever happens then.
+
+use leasehold_testkit::helpers;
+use std::cell::Cell;
+use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
+use leasehold::{
+    Alarm, AlarmRequest, AlarmType, AutoCompaction, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits,
+    LoadOptions, ManualClock, SaveError, Store, Timestamp, Txn, TxnOp,
+};
+use leasehold_testkit::helpers::{
+    all_keys, at, delete, events, grant, manual, manual_with, put, put_leased, revision, secs, value,
+};
+
+fn save(store: &Store) -> Vec<u8> {
+    let mut saved = Vec::new();
+    store.save(&mut saved).expect("memory takes everything");
+    saved
+}
+
+/// Loads a store with a new clock.
+fn load(saved: &[u8]) -> (Store, ManualClock) {
+    load_with(LoadOptions::new(), saved)
+}
+
+fn load_with(options: LoadOptions, saved: &[u8]) -> (Store, ManualClock) {
+    let clock = ManualClock::new();
+    let builder = Store::builder().clock(clock.clone()).load_options(options);
+    (builder.load(saved).expect("the save is valid"), clock)
+}
+
+#[test]
+fn an_empty_store_is_saved_and_loaded() {
+    let (store, _clock) = manual();
+    let (loaded, _other) = load(&save(&store));
+    assert_eq!(loaded.status(), store.status());
+    assert_eq!(put(&loaded, "a", "1"), 2);
+    assert_eq!(loaded.grant(secs(5)).unwrap().id(), LeaseId::new(1));
+}
+
+/// What was put, deleted and compacted is read at every revision, listed and hashed as before.
+#[test]
+fn history_is_loaded_from_the_compacted_revision_on() {
+    let (store, _clock) = manual();
+    put(&store, "old", "1");
+    put(&store, "a", "1");
+    put(&store, "gone", "1");
+    delete(&store, "gone");
+    put(&store, "a", "2");
+    store.txn(Txn::new().and_then([TxnOp::put("a", "3"), TxnOp::put("b", "1")])).unwrap();
+    delete(&store, "b");
+    store.compact(6).unwrap();
+    let (loaded, _other) = load(&save(&store));
+    assert_eq!(events(&loaded, 6), ["put a=2 3/6/2", "put a=3 3/7/3", "put b=1 7/7/1", "delete b 8"]);
+    for revision in 6..=8 {
+        assert_eq!(loaded.get(Get::all().at(revision)), store.get(Get::all().at(revision)));
+        assert_eq!(loaded.hash_kv(revision), store.hash_kv(revision));
+    }
+    let compacted = Some(Error::Compacted { requested: at(5), compacted: Some(at(6)) });
+    assert_eq!(loaded.get(Get::all().at(5)).err(), compacted);
+    assert_eq!(loaded.events(5).err(), compacted);
+    assert_eq!(save(&loaded), save(&store), "the same state has the same bytes");
+}
+
+/// R-CMP-2: what a compaction dropped and has yet to reclaim is not saved, and not missed when it is compacted again.
+#[test]
+fn what_is_yet_to_be_reclaimed_is_not_saved() {
+    let (store, _clock) = manual();
+    for _ in 0..1000 {
+        put(&store, "a", "1");
+        put(&store, "b", "1");
+        delete(&store, "b");
+    }
+    store.compact(3001).unwrap();
+    assert!(store.status().unwrap().versions() > 2000, "most is still there");
+    let (loaded, _other) = load(&save(&store));
+    assert_eq!(loaded.status().unwrap().versions(), 2, "a, and the tombstone at the compacted revision");
+    assert_eq!(events(&loaded, 3001), ["delete b 3001"]);
+    put(&loaded, "a", "2");
+    loaded.compact(helpers::physical(3002)).unwrap();
+    assert_eq!(loaded.status().unwrap().versions(), 1);
+    assert_eq!(all_keys(&loaded), ["a"]);
+}
+
+/// One transaction deletes and puts a key (R-TXN-16); compacting to it drops the tombstone, which leaves a gap in it.
+#[test]
+fn gaps_in_the_compacted_revision_stay() {
+    let (store, _clock) = manual();
+    put(&store, "b", "1");
+    let nest = |op: TxnOp| TxnOp::from(Txn::new().and_then([op]));
+    let all = Delete::range(KeyRange::from_key("b"));
+    store
+        .txn(Txn::new().and_then([TxnOp::put("a", "1"), nest(all.into()), nest(TxnOp::put("b", "2"))]))
+        .unwrap();
+    store.compact(3).unwrap();
+    let (loaded, _other) = load(&save(&store));
+    assert_eq!(events(&loaded, 3), ["put a=1 3/3/1", "put b=2 3/3/1"]);
+    assert_eq!(events(&loaded, 3), events(&store, 3));
+    assert_eq!(loaded.hash_kv(0), store.hash_kv(0));
+    assert_eq!(save(&loaded), save(&store));
+}
+
+/// R-LSE-12, with standing keep-alives.
+#[test]
+fn leases_resume_with_what_remained() {
+    let (store, clock) = manual();
+    clock.advance(secs(1000));
+    grant(&store, 7, secs(10));
+    store.grant(Grant::new(secs(90)).id(8).standing()).unwrap();
+    put_leased(&store, &["a", "b"], 7);
+    put_leased(&store, &["c"], 8);
+    clock.advance(secs(4));
+    let (loaded, other) = load_with(LoadOptions::new().keep_standing(), &save(&store));
+    let left = |store: &Store, id: i64| store.time_to_live(id, true).unwrap();
+    for id in [7, 8] {
+        assert_eq!(left(&loaded, id), left(&store, id));
+    }
+    assert_eq!(loaded.next_deadline(), Some(Timestamp::from_nanos(6_000_000_000)));
+    other.advance(secs(5));
+    assert_eq!(all_keys(&loaded), ["a", "b", "c"]);
+    other.advance(secs(1));
+    assert_eq!(all_keys(&loaded), ["c"]);
+    clock.advance(secs(6));
+    assert_eq!(events(&loaded, 2), events(&store, 2));
+
+    // Ten seconds into its interval of thirty, on a clock that is at six.
+    loaded.pause_keep_alive(8).unwrap();
+    store.pause_keep_alive(8).unwrap();
+    assert_eq!(left(&store, 8).ttl(), Some(secs(80)));
+    assert_eq!(left(&loaded, 8).ttl(), Some(secs(80)));
+}
+
+/// What is due when it is saved happens first; what time passes until it is loaded, and during that, does not count.
+#[test]
+fn leases_end_before_the_save_or_live_on_after_the_load() {
+    /// A clock that nobody hears of moving.
+    struct Silent(std::sync::atomic::AtomicU64);
+    impl leasehold::Clock for Silent {
+        fn now(&self) -> Timestamp {
+            Timestamp::from_nanos(self.0.load(SeqCst))
+        }
+    }
+    let clock = std::sync::Arc::new(Silent(5.into()));
+    let store = Store::builder().clock(clock.clone()).limits(brief()).build();
+    for (id, ttl) in [(7, 10), (8, 30)] {
+        grant(&store, id, Duration::from_nanos(ttl));
+    }
+    put_leased(&store, &["due"], 7);
+    put_leased(&store, &["left"], 8);
+    clock.0.store(20, SeqCst);
+    let saved = save(&store);
+    assert_eq!(events(&store, 4), ["delete due 4"]);
+
+    let slow = ManualClock::new();
+    let reader = Slow { saved: &saved, clock: slow.clone() };
+    let loaded = Store::builder().clock(slow.clone()).limits(brief()).load(reader).unwrap();
+    assert!(slow.now() > Timestamp::from_nanos(1_000_000_000));
+    assert_eq!(loaded.time_to_live(8, true).unwrap().ttl(), Some(Duration::from_nanos(15)));
+    assert_eq!(loaded.time_to_live(7, true).unwrap().ttl(), None);
+    slow.advance(Duration::from_nanos(15));
+    assert_eq!(all_keys(&loaded), [""; 0]);
+}
+
+fn brief() -> Limits {
+    Limits { min_lease_ttl: Duration::ZERO, ..Limits::default() }
+}
+
+/// Reads that take a second each, and give a byte.
+struct Slow<'a> {
+    saved: &'a [u8],
+    clock: ManualClock,
+}
+
+impl Read for Slow<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.clock.advance(secs(1));
+        let most = into.len().min(1);
+        self.saved.read(&mut into[..most])
+    }
+}
+
+/// A lease that lives longer than time lasts is loaded as one.
+#[test]
+fn the_longest_leases_are_saved() {
+    let limits = Limits { max_lease_ttl: Duration::MAX, ..Limits::default() };
+    let (store, clock) = manual_with(limits);
+    clock.advance(secs(1 << 33));
+    grant(&store, 7, Duration::MAX);
+    store.grant(Grant::new(Duration::MAX).id(8).standing()).unwrap();
+    let (loaded, other) = load_with(LoadOptions::new().keep_standing(), &save(&store));
+    assert_eq!(loaded.next_deadline(), Some(Timestamp::MAX));
+    for id in [7, 8] {
+        assert_eq!(loaded.time_to_live(id, false).unwrap().granted_ttl(), Some(Duration::MAX));
+    }
+    other.advance(secs(1 << 32));
+    loaded.pause_keep_alive(8).unwrap();
+    assert_eq!(loaded.leases().unwrap().leases().len(), 2);
+}
+
+/// The ids to come, and the order of equals, depend on what was granted.
+#[test]
+fn lease_ids_go_on_where_they_were() {
+    let (store, _clock) = manual();
+    grant(&store, 2, secs(5));
+    for expected in [1, 3] {
+        assert_eq!(store.grant(secs(5)).unwrap().id(), LeaseId::new(expected));
+    }
+    store.revoke(3).unwrap();
+    let (loaded, _other) = load(&save(&store));
+    assert_eq!(loaded.leases().unwrap().leases(), [LeaseId::new(2), LeaseId::new(1)]);
+    assert_eq!(loaded.grant(secs(5)).unwrap().id(), LeaseId::new(4));
+}
+
+#[test]
+fn alarms_are_saved_and_the_configuration_is_not() {
+    let (store, _clock) = manual();
+    let alarms = [
+        Alarm { member_id: 1, alarm: AlarmType::NoSpace },
+        Alarm { member_id: u64::MAX, alarm: AlarmType::Corrupt },
+    ];
+    for alarm in alarms {
+        store.alarm(AlarmRequest::activate(alarm)).unwrap();
+    }
+    let builder = Store::builder().member_id(3).auto_compaction(AutoCompaction::Periodic(secs(60)));
+    let loaded = builder.clock(ManualClock::new()).load(&save(&store)[..]).unwrap();
+    assert_eq!(loaded.alarm(AlarmRequest::list()).unwrap().alarms(), alarms);
+    assert_eq!(loaded.put(("a", "1")), Err(Error::Corrupt));
+    assert_eq!(loaded.status().unwrap().header().member_id(), 3);
+    assert_eq!(loaded.next_deadline(), None, "a corrupt store is not compacted");
+    loaded.alarm(AlarmRequest::deactivate(alarms[1])).unwrap();
+    assert_eq!(loaded.next_deadline(), Some(Timestamp::ORIGIN + secs(60)));
+}
+
+/// The compactor's samples are not saved: it begins with the revision that was loaded.
+#[test]
+fn automatic_compaction_begins_anew() {
+    let (store, _clock) = manual();
+    for _ in 0..9 {
+        put(&store, "a", "1");
+    }
+    let clock = ManualClock::new();
+    let builder = Store::builder().clock(clock.clone());
+    let loaded = builder.auto_compaction(AutoCompaction::Periodic(secs(60))).load(&save(&store)[..]).unwrap();
+    put(&loaded, "a", "1");
+    clock.advance(secs(60));
+    assert_eq!(loaded.status().unwrap().compact_revision(), Some(at(10)));
+}
+
+/// Longer than many pieces, and pieces that end anywhere.
+#[test]
+fn large_values_are_saved() {
+    let (store, _clock) = manual_with(Limits { max_request_bytes: 1 << 24, ..Limits::default() });
+    for length in [65_535, 65_536, 65_537, 1_000_003, 0, 65_391, 65_392, 65_393] {
+        let text: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
+        store.put((format!("key/{length}"), text)).unwrap();
+    }
+    let saved = save(&store);
+    let (loaded, _other) = load(&saved);
+    assert_eq!(loaded.get(Get::all()), store.get(Get::all()));
+    for piece in [1, 7, 65_536, 65_544] {
+        assert_eq!(loaded.hash_kv(0), load_in_pieces(&saved, piece).hash_kv(0));
+    }
+}
+
+fn load_in_pieces(saved: &[u8], most: usize) -> Store {
+    struct Pieces<'a>(&'a [u8], usize);
+    impl Read for Pieces<'_> {
+        fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+            let most = into.len().min(self.1);
+            self.0.read(&mut into[..most])
+        }
+    }
+    Store::builder().load(Pieces(saved, most)).expect("the save is sound")
+}
+
+/// Each is read to its end and no further, so several follow each other in one file.
+#[test]
+fn a_save_ends_by_itself() {
+    let (store, _clock) = manual();
+    let mut saved = Vec::new();
+    for text in ["1", "2"] {
+        put(&store, "a", text);
+        store.save(&mut saved).unwrap();
+    }
+    saved.extend_from_slice(b"rest");
+    let mut from = &saved[..];
+    for text in ["1", "2"] {
+        assert_eq!(value(&Store::builder().load(&mut from).unwrap(), "a").as_deref(), Some(text));
+    }
+    assert_eq!(from, b"rest");
+}
+
+/// Takes so many bytes, and then refuses.
+struct Full {
+    room: usize,
+    flushed: bool,
+}
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = bytes.len().min(self.room);
+        self.room -= written;
+        if written == 0 { Err(io::Error::from(io::ErrorKind::StorageFull)) } else { Ok(written) }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.flushed = true;
+        Err(io::Error::from(io::ErrorKind::BrokenPipe))
+    }
+}
+
+/// etcd#9037. The summary describes the saved state even if the writer changes the store.
+#[test]
+fn save_under_writes_returns_summary_of_saved_state() {
+    struct Putting<'a>(&'a Store, Vec<u8>);
+    impl Write for Putting<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            put(self.0, "later", "1");
+            self.0.compact(revision(self.0)).map_err(io::Error::other)?;
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let (store, _clock) = manual();
+    put(&store, "gone", "1");
+    put(&store, "a", "1");
+    put(&store, "a", "2");
+    delete(&store, "gone");
+    store.compact(4).unwrap();
+    grant(&store, 7, secs(10));
+    put_leased(&store, &["b"], 7);
+    let mut writer = Putting(&store, Vec::new());
+    let summary = store.save(&mut writer).unwrap();
+    let saved = writer.1;
+    assert!(revision(&store) > 6, "the writer changed the store");
+    assert_eq!((summary.revision(), summary.compact_revision()), (at(6), Some(at(4))));
+    // `gone` has its put and its tombstone, `a` its second version.
+    assert_eq!((summary.keys(), summary.versions(), summary.leases()), (2, 4, 1));
+    assert_eq!(summary.bytes(), saved.len() as u64);
+    let last = saved.last_chunk().expect("a save ends with a checksum");
+    assert_eq!(summary.checksum(), u32::from_le_bytes(*last));
+    let (loaded, _other) = load(&saved);
+    let status = loaded.status().unwrap();
+    assert_eq!(status.header().revision(), summary.revision());
+    assert_eq!(status.compact_revision(), summary.compact_revision());
+    assert_eq!((status.keys(), status.versions(), status.leases()), (2, 4, 1));
+}
+
+/// etcd#9037, with a concurrent writer: a revision that was read before the save need not be the saved one.
+#[test]
+fn save_under_concurrent_writes_returns_saved_revision() {
+    let (store, _clock) = manual();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(SeqCst) {
+                let revision = put(&store, "a", "1");
+                store.compact(revision).unwrap();
+            }
+        });
+        for _ in 0..50 {
+            let mut saved = Vec::new();
+            let summary = store.save(&mut saved).unwrap();
+            let (loaded, _other) = load(&saved);
+            assert_eq!(loaded.status().unwrap().header().revision(), summary.revision());
+        }
+        done.store(true, SeqCst);
+    });
+}
+
+/// The checksum is a fingerprint of the state.
+#[test]
+fn save_of_equal_state_returns_equal_summary() {
+    let (store, clock) = manual();
+    put(&store, "a", "1");
+    let summarise = |store: &Store| store.save(io::sink()).unwrap();
+    let before = summarise(&store);
+    clock.advance(secs(5));
+    assert_eq!(summarise(&store), before);
+    assert_eq!(summarise(&load(&save(&store)).0), before);
+    put(&store, "a", "1");
+    assert_ne!(summarise(&store).checksum(), before.checksum());
+}
+
+#[test]
+fn errors_of_the_writer_are_passed_on() {
+    let (store, _clock) = manual();
+    put(&store, "a", "1");
+    let length = save(&store).len();
+    for room in [0, 1, 12, 19, 20, 21, length - 1] {
+        let refused = store.save(Full { room, flushed: false }).unwrap_err();
+        assert!(matches!(&refused, SaveError::Io(error) if error.kind() == io::ErrorKind::StorageFull));
+        assert_eq!(put(&store, "b", "2"), revision(&store), "the store is as good as before");
+        delete(&store, "b");
+        store.compact(revision(&store)).unwrap();
+    }
+    let mut full = Full { room: usize::MAX, flushed: false };
+    let refused = store.save(&mut full).unwrap_err();
+    assert!(matches!(&refused, SaveError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe));
+    assert!(full.flushed);
+}
+
+#[test]
+fn a_closed_store_is_not_saved() {
+    let (store, _clock) = manual();
+    store.close();
+    let mut saved = Vec::new();
+    let refused = store.save(&mut saved).unwrap_err();
+    assert!(matches!(refused, SaveError::Store(Error::Stopped)));
+    assert_eq!(refused.to_string(), "etcdserver: server stopped");
+    assert_eq!(saved, b"");
+}
+
+/// A writer runs without the lock: it may do to the store whatever it likes, and none of that is in the save.
+#[test]
+fn a_writer_may_call_the_store() {
+    struct Busy<'a>(&'a Store, Vec<u8>, &'a Cell<u32>);
+    impl Write for Busy<'_> {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.2.set(self.2.get() + 1);
+            put(self.0, "a", "later");
+            self.0.compact(revision(self.0)).map_err(io::Error::other)?;
+            let nested = save(self.0);
+            assert!(nested.len() > 20);
+            self.1.extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.close();
+            Ok(())
+        }
+    }
+    let (store, _clock) = manual();
+    put(&store, "a", "1");
+    put(&store, "a", "2");
+    let (expected, calls) = (save(&store), Cell::new(0));
+    let mut busy = Busy(&store, Vec::new(), &calls);
+    store.save(&mut busy).unwrap();
+    assert_eq!(busy.1, expected);
+    assert!(calls.get() >= 3);
+}

@@ -1,0 +1,273 @@
+//! A layer that cuts each watch and resumes it with [`WatchResumer`]. The recorded conversations are replayed through the layer, so
+//! a cut that a receiver can notice fails.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::task::{Context, Poll, Waker};
+
+use leasehold::{
+    Backend, Client, Delivery, Inbox, InboxId, Layer, Requested, Store, WatchRequest, WatchResponse,
+    WatchResumer, WatchStream,
+};
+use leasehold_testkit::adapter::new_store;
+use leasehold_testkit::adapter::seam::ClientSubject;
+use leasehold_testkit::replay::{Outcome, replay};
+use leasehold_testkit::trace::{self, Case};
+use leasehold_testkit::wire::Settings;
+
+/// When a watch is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Moment {
+    /// When the response to its creation is in flight. The response is lost.
+    Creating,
+    /// After the response to its creation is delivered.
+    Created,
+    /// When its first events, or those of another watch of its stream, are in flight. The events are lost.
+    Receiving,
+}
+
+/// Counts of the cuts and their effects.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    cuts: usize,
+    /// The watches that the receiver created.
+    created: usize,
+    /// How many of these were cut.
+    cut: usize,
+    /// The creations that were sent again.
+    resumed: usize,
+    /// The responses that were in flight.
+    lost: usize,
+}
+
+impl Tally {
+    fn add(&mut self, other: Self) {
+        self.cuts += other.cuts;
+        self.created += other.created;
+        self.cut += other.cut;
+        self.resumed += other.resumed;
+        self.lost += other.lost;
+    }
+}
+
+/// Keeps a connection to the store for each inbox. A cut replaces it with a new one.
+#[derive(Clone)]
+struct Cutting(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    moment: Moment,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    streams: BTreeMap<InboxId, Stream>,
+    tally: Tally,
+}
+
+impl Cutting {
+    fn new(store: Store, moment: Moment) -> Self {
+        Self(Arc::new(Shared { store, moment, state: Mutex::default() }))
+    }
+
+    /// Locks the state. The store is called under this lock: the replay uses one thread, and its wakers do not use the backend.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("no test panics while it has the lock")
+    }
+}
+
+impl Layer for Cutting {
+    fn inner(&self) -> &dyn Backend {
+        &self.0.store
+    }
+
+    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
+        // A `WatchStream` has no requests for the ends of leases and no timers. The store delivers both to the front inbox.
+        let (leases, others): (Vec<_>, Vec<_>) =
+            requests.iter().cloned().partition(|request| matches!(request, WatchRequest::Lease(_)));
+        self.inner().watch(&leases, inbox);
+        let new = || Stream::new(&self.0.store, inbox);
+        let mut state = self.state();
+        let stream = state.streams.entry(inbox.id()).or_insert_with(new);
+        others.into_iter().for_each(|request| stream.request(request));
+        drop(state);
+        if let Some(waker) = inbox.notify(self.inner().now()) {
+            waker.wake();
+        }
+    }
+
+    fn pull(&self, inbox: &Inbox) {
+        let mut state = self.state();
+        let State { streams, tally } = &mut *state;
+        let delivered = streams.get_mut(&inbox.id()).map(|stream| stream.pull(&self.0, tally));
+        drop(state);
+        inbox.fill(|queue| {
+            queue.extend(delivered.unwrap_or_default());
+            false
+        });
+        self.inner().pull(inbox);
+    }
+
+    fn cancel(&self, inbox: &Inbox) {
+        self.state().streams.remove(&inbox.id());
+        self.inner().cancel(inbox);
+    }
+}
+
+struct Stream {
+    front: Weak<Inbox>,
+    resumer: WatchResumer,
+    connection: WatchStream,
+    /// How many watches were created since the last cut.
+    uncut: usize,
+    /// The deliveries for the next pull.
+    delivered: Vec<Delivery>,
+}
+
+impl Stream {
+    fn new(store: &Store, front: &Arc<Inbox>) -> Self {
+        let (front, connection) = (Arc::downgrade(front), store.client().watch_stream());
+        let mut resumer = WatchResumer::new();
+        assert_eq!(resumer.resume(), [], "a new stream has no watchers");
+        Self { front, resumer, connection, uncut: 0, delivered: Vec::new() }
+    }
+
+    fn request(&mut self, request: WatchRequest) {
+        match self.resumer.request(request) {
+            Requested::Send(request) => self.send(request),
+            Requested::Deliver(answer) => self.delivered.push(answer),
+            Requested::Kept => {}
+        }
+    }
+
+    fn send(&self, request: WatchRequest) {
+        match request {
+            WatchRequest::Create(watch) => self.connection.create(watch),
+            WatchRequest::Cancel(id) => self.connection.cancel(id),
+            WatchRequest::Progress => self.connection.request_progress(),
+            WatchRequest::Lease(id) => panic!("the resumer has no request for the end of lease {id}"),
+        }
+    }
+
+    /// Returns the new deliveries, after a cut if one is due.
+    fn pull(&mut self, shared: &Shared, tally: &mut Tally) -> Vec<Delivery> {
+        let mut responses = self.take();
+        let is_due = match shared.moment {
+            Moment::Creating => responses.iter().any(is_creation),
+            Moment::Created => false,
+            Moment::Receiving => self.uncut > 0 && responses.iter().any(|it| !it.events().is_empty()),
+        };
+        let is_cut = is_due && self.can_be_cut(&shared.store);
+        if is_cut {
+            tally.lost += responses.len();
+            responses = self.cut(&shared.store, tally);
+        }
+        self.receive(responses, tally);
+        let is_due = shared.moment == Moment::Created && self.uncut > 0;
+        let is_cut_later = is_due && self.can_be_cut(&shared.store);
+        if is_cut_later {
+            responses = self.cut(&shared.store, tally);
+            self.receive(responses, tally);
+        }
+        if is_cut || is_cut_later {
+            tally.cut += std::mem::take(&mut self.uncut);
+        }
+        std::mem::take(&mut self.delivered)
+    }
+
+    /// Returns whether all watchers would be resumed. A cut ends a watcher whose next revision is compacted, also if no event was
+    /// compacted. The cut then waits for a later pull.
+    fn can_be_cut(&self, store: &Store) -> bool {
+        let compacted = store.status().expect("the store is open").compact_revision();
+        let mut trial = self.resumer.clone();
+        let _answers = trial.cut();
+        trial.resume().iter().all(|request| match request {
+            WatchRequest::Create(watch) => {
+                compacted.is_none_or(|compacted| watch.get_start_revision() >= compacted)
+            }
+            _ => true,
+        })
+    }
+
+    /// Takes the responses of the connection. The front inbox is notified of later ones.
+    fn take(&mut self) -> Vec<WatchResponse> {
+        let front = self.front.upgrade().expect("an inbox that is pulled for exists");
+        let (waker, mut taken) = (Waker::from(front), Vec::new());
+        while let Poll::Ready(response) = self.connection.poll_recv(&mut Context::from_waker(&waker)) {
+            taken.extend(response.expect("the store is open"));
+        }
+        taken
+    }
+
+    fn receive(&mut self, responses: Vec<WatchResponse>, tally: &mut Tally) {
+        for response in responses {
+            let delivery = self.resumer.receive(Delivery::Watch(response));
+            if matches!(&delivery, Some(Delivery::Watch(response)) if is_creation(response)) {
+                tally.created += 1;
+                self.uncut += 1;
+            }
+            self.delivered.extend(delivery);
+        }
+    }
+
+    /// Drops the connection and resumes the watchers on a new one. Returns the first responses of the new one.
+    fn cut(&mut self, store: &Store, tally: &mut Tally) -> Vec<WatchResponse> {
+        tally.cuts += 1;
+        self.delivered.extend(self.resumer.cut());
+        self.connection = store.client().watch_stream();
+        for request in self.resumer.resume() {
+            tally.resumed += usize::from(matches!(request, WatchRequest::Create(_)));
+            self.send(request);
+        }
+        self.take()
+    }
+}
+
+fn is_creation(response: &WatchResponse) -> bool {
+    response.created() && !response.canceled()
+}
+
+/// Replays each recorded conversation. Exactly the ones in `except` must fail.
+fn replay_all(moment: Moment, except: &[&str]) -> Tally {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/cases");
+    let files = trace::files(&folder).expect("the traces are in the repository");
+    assert!(files.len() > 100, "only {} traces were found", files.len());
+    let mut total = Tally::default();
+    let mut failed = Vec::new();
+    for file in files {
+        let case = Case::load(&file).expect("a trace is well-formed");
+        let (store, clock) = new_store(&Settings::default());
+        let layer = Cutting::new(store, moment);
+        let mut subject = ClientSubject::new(Client::new(layer.clone()), clock);
+        match replay(&case, &mut subject) {
+            Outcome::Passed { .. } => {}
+            outcome => failed.push((case.name, outcome)),
+        }
+        total.add(layer.state().tally);
+    }
+    let names: Vec<&str> = failed.iter().map(|(name, _)| &**name).collect();
+    assert_eq!(names, except, "{failed:#?}");
+    total
+}
+
+#[test]
+fn traces_pass_when_creations_in_flight_are_cut() {
+    let tally = replay_all(Moment::Creating, &[]);
+    assert!(tally.cut > 300 && tally.lost > 350, "{tally:?}");
+}
+
+/// A resumed watcher starts after the store's current revision, and until then the store does not answer a request for progress
+/// (R-WCH-21). The two excepted traces request it between the cut and the next change.
+#[test]
+fn traces_pass_when_created_watches_are_cut() {
+    let tally = replay_all(Moment::Created, &["random-mixed-03", "watch-progress"]);
+    assert!(tally.cut > 350 && tally.lost == 0, "{tally:?}");
+}
+
+#[test]
+fn traces_pass_when_events_in_flight_are_cut() {
+    let tally = replay_all(Moment::Receiving, &[]);
+    assert!(tally.cut > 300 && tally.lost > 350, "{tally:?}");
+}

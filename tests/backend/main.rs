@@ -1,0 +1,23 @@
+//! The interface between a client and a backend: the contract of `Backend`, layers, inboxes, and user code that runs in between.
+
+mod closing;
+mod contract;
+mod determinism;
+mod foreign_panics;
+mod foreign_wakers;
+mod inbox;
+mod layer;
+mod layer_cuts;
+mod namespace;
+mod order;
+mod owners;
+mod panicking_backends;
+mod races;
+mod resume {
+    mod harness;
+    mod helpers;
+    mod random;
+    mod requests;
+    mod watchers;
+}
+mod scripted;

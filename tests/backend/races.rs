@@ -1,0 +1,360 @@
+//! Races at the seam: no wake-up is lost, for any way to wait. Each test does a fixed number of rounds of a race, however long
+//! they take. A receiver whose wake-up is lost sleeps for ever, which the guard finds.
+
+use leasehold_testkit::helpers;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::Duration;
+
+use leasehold::{
+    Backend, Call, Client, Delivery, Error, Event, Get, Inbox, LeaseId, Request, Response, Store,
+    SystemClock, Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
+};
+use leasehold_testkit::helpers::{Random, manual, millis};
+use leasehold_testkit::wakers::{Count, LONG, guarded, poll_with};
+
+const ROUNDS: usize = 3_000;
+
+const RACES: usize = 100_000;
+
+/// Wakes a thread, and nothing else: what woke it is for the watcher to know.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn by_recv(watcher: &mut Watcher) -> usize {
+    watcher.recv().expect("the store is open").expect("the watch goes on").events().len()
+}
+
+fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    loop {
+        if let Poll::Ready(received) = watcher.poll_recv(&mut Context::from_waker(&waker)) {
+            return received.expect("the store is open").expect("the watch goes on").events().len();
+        }
+        thread::park();
+    }
+}
+
+/// By the token alone: after it was taken, it looks once, as `select!` does.
+fn by_token(watcher: &mut Watcher) -> usize {
+    let ready = watcher.ready().clone();
+    loop {
+        ready.recv().expect("the watcher has the channel's other end");
+        if let Some(response) = watcher.try_recv().expect("the store is open") {
+            return response.events().len();
+        }
+    }
+}
+
+fn by_timeout(watcher: &mut Watcher) -> usize {
+    watcher.recv_timeout(LONG).expect("the store is open").expect("an event comes").events().len()
+}
+
+const WAYS: [fn(&mut Watcher) -> usize; 4] = [by_recv, by_polling_and_parking, by_token, by_timeout];
+
+/// Trap: a wake-up is lost between looking and registering. Two threads answer each other, so each waits every round.
+#[test]
+fn two_threads_that_answer_each_other_never_wait_in_vain() {
+    for way in WAYS {
+        guarded(move || {
+            let store = Store::new();
+            let (mut pings, mut pongs) = (store.watch("ping").unwrap(), store.watch("pong").unwrap());
+            let other = store.clone();
+            let answering = thread::Builder::new().spawn(move || {
+                for _ in 0..ROUNDS {
+                    assert_eq!(way(&mut pings), 1);
+                    other.put(("pong", "v")).unwrap();
+                }
+            });
+            for _ in 0..ROUNDS {
+                store.put(("ping", "v")).unwrap();
+                assert_eq!(way(&mut pongs), 1);
+            }
+            answering.expect("a thread can be started").join().unwrap();
+        });
+    }
+}
+
+/// A mailbox that the test itself fills.
+#[derive(Clone, Default)]
+struct Mailbox(Arc<Mutex<Option<Arc<Inbox>>>>);
+
+impl Backend for Mailbox {
+    fn pull(&self, _: &Inbox) {}
+
+    fn renew(&self, _: LeaseId, _: bool) {}
+
+    fn call(&self, _: Request) -> Call<Response> {
+        Call::ready(Err(Error::Stopped))
+    }
+
+    fn watch(&self, _: &[WatchRequest], inbox: &Arc<Inbox>) {
+        *self.0.lock().expect("nobody panicked") = Some(Arc::clone(inbox));
+    }
+
+    fn timer(&self, _: Option<Timestamp>, _: &Arc<Inbox>) {}
+
+    fn cancel(&self, _: &Inbox) {}
+
+    fn now(&self) -> Timestamp {
+        Timestamp::ORIGIN
+    }
+
+    fn detach(&self, _: Pin<Box<dyn Future<Output = ()> + Send>>) {}
+}
+
+fn a_delivery() -> Delivery {
+    let (mut engine, mut queue) = (helpers::engine(), VecDeque::new());
+    let stream = engine.open_stream();
+    engine.watch(stream, &WatchRequest::Create("a".into()));
+    engine.receive(stream, &mut queue);
+    queue.pop_front().expect("it was created")
+}
+
+/// Waits for the other thread for a moment; it may not be running at all.
+fn until(is_so: impl Fn() -> bool) {
+    let mut spins = 0;
+    while !is_so() {
+        spins += 1;
+        if spins > 2_000 {
+            thread::yield_now();
+        }
+        std::hint::spin_loop();
+    }
+}
+
+/// Trap: between looking and registering there is a gap, for the waker is cloned with no lock held. A poll and a push are let
+/// loose on each other, the push a little later each round; afterwards either the poll had it, or the waker was told.
+#[test]
+fn a_push_that_races_a_poll_is_seen_by_the_one_or_tells_the_other() {
+    guarded(|| {
+        let (mailbox, delivery) = (Mailbox::default(), a_delivery());
+        let mut stream = Client::new(mailbox.clone()).watch_stream();
+        stream.create("a");
+        let inbox = mailbox.0.lock().unwrap().clone().unwrap();
+        assert_eq!(stream.try_recv(), Ok(None));
+        let (begun, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for round in 1..=RACES {
+                    let delivery = delivery.clone();
+                    until(|| begun.load(Ordering::SeqCst) == round);
+                    (0..round % 64).for_each(|_| std::hint::spin_loop());
+                    inbox.push(delivery, Timestamp::ORIGIN).into_iter().for_each(Waker::wake);
+                    done.store(round, Ordering::SeqCst);
+                }
+            });
+            for round in 1..=RACES {
+                let woken = Count::default();
+                let waker = woken.waker();
+                let mut context = Context::from_waker(&waker);
+                begun.store(round, Ordering::SeqCst);
+                (0..round / 64 % 64).for_each(|_| std::hint::spin_loop());
+                let polled = stream.poll_recv(&mut context);
+                until(|| done.load(Ordering::SeqCst) == round);
+                assert_eq!(woken.get() == 1, polled.is_pending(), "round {round}");
+                assert_eq!(stream.try_recv().unwrap().is_some(), polled.is_pending());
+            }
+        });
+    });
+}
+
+/// The same with a writer that does not wait: it writes while the receiver looks, registers, and overflows.
+#[test]
+fn a_receiver_gets_all_that_a_fast_writer_writes() {
+    for (way, capacity) in WAYS.into_iter().zip([1, 2, 128, 1]) {
+        guarded(move || {
+            let store = Store::new();
+            let mut watcher = store.watch(Watch::key("a").capacity(capacity)).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| (0..ROUNDS).for_each(|_| drop(store.put(("a", "v")).unwrap())));
+                let mut received = 0;
+                while received < ROUNDS {
+                    received += way(&mut watcher);
+                }
+                assert_eq!((received, watcher.try_recv()), (ROUNDS, Ok(None)));
+            });
+        });
+    }
+}
+
+/// Trap: a timer's wake-up is lost, which nothing would make good. Tickets are set while another thread moves the clock.
+#[test]
+fn a_ticket_is_told_of_an_advance_that_races_its_waiting() {
+    guarded(|| {
+        let (store, clock) = manual();
+        let client = store.client();
+        thread::scope(|scope| {
+            let sleeping = scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    client.sleep(millis(1)).wait().unwrap();
+                }
+            });
+            while !sleeping.is_finished() {
+                clock.advance(millis(1));
+                thread::yield_now();
+            }
+        });
+        assert_eq!(store.next_deadline(), None);
+    });
+}
+
+/// What a thread does of everything there is.
+fn mixed(store: &Store, seed: u64, rounds: usize) {
+    let client = store.client().namespace(format!("{seed}/"));
+    let mut random = Random::new(seed);
+    let mut own = client.watch(Watch::all().capacity(1 + seed as usize % 3));
+    let (mut written, mut received) = (0, 0);
+    let mut last = None;
+    let mut take = |events: &[Event]| {
+        for event in events {
+            let revision = Some(event.kv().mod_revision());
+            assert!(last < revision, "in order, and each once");
+            last = revision;
+            received += 1;
+        }
+    };
+    for _ in 0..rounds {
+        match random.below(8) {
+            0..=2 => {
+                client.put(("a", "v")).wait().expect("the store is open");
+                written += 1;
+            }
+            3 => written += client.delete("a").wait().expect("the store is open").deleted(),
+            4 => {
+                store
+                    .txn(Txn::new().and_then([TxnOp::put("shared", "v"), TxnOp::get("shared")]))
+                    .expect("the store is open");
+            }
+            5 => {
+                let mut nap = client.sleep(Duration::from_micros(random.below(50)));
+                if random.one_in(2) {
+                    nap.wait_timeout(Duration::from_micros(20)).expect("the store is open");
+                }
+            }
+            6 => {
+                let mut shared = store
+                    .watch(Watch::key("shared").from(random.below(3) as i64))
+                    .expect("the store is open");
+                if random.one_in(2) {
+                    shared.recv_timeout(Duration::from_micros(20)).expect("the store is open");
+                }
+            }
+            _ => {
+                if let Some(response) =
+                    own.recv_timeout(Duration::from_micros(20)).expect("the store is open")
+                {
+                    take(response.events());
+                }
+            }
+        }
+    }
+    client.put(("end", "v")).wait().expect("the store is open");
+    for response in &mut own {
+        let response = response.expect("the store is open");
+        take(response.events());
+        if response.events().iter().any(|event| event.kv().key() == b"end") {
+            break;
+        }
+    }
+    assert_eq!(received, written as usize + 1);
+}
+
+/// Trap: lost wake-ups show only among many. Eight threads do everything at once; each sees its own part exactly, and a
+/// ninth watcher sees what history says.
+#[test]
+fn eight_threads_that_do_everything_lose_nothing() {
+    guarded(|| {
+        let store = Store::builder().clock(SystemClock::new()).build();
+        let mut all = store.watch(Watch::all().capacity(4)).unwrap();
+        thread::scope(|scope| {
+            for seed in 0..8 {
+                let store = &store;
+                scope.spawn(move || mixed(store, seed, 600));
+            }
+        });
+        let history = store.events(2).unwrap();
+        let mut seen = Vec::new();
+        while let Some(response) = all.try_recv().unwrap() {
+            seen.extend_from_slice(response.events());
+        }
+        assert_eq!(seen, history);
+        assert_eq!(store.next_deadline(), None, "every timer was unset");
+    });
+}
+
+/// Watchers and tickets that wait come and go while others write: no watcher is left, and nobody is woken who is gone.
+#[test]
+fn watchers_and_tickets_may_be_dropped_while_others_write() {
+    guarded(|| {
+        let ((store, clock), done) = (manual(), AtomicBool::new(false));
+        thread::scope(|scope| {
+            let writers = [0, 1].map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..2 * ROUNDS {
+                        store.put(("a", "v")).unwrap();
+                    }
+                })
+            });
+            let (clock, done) = (&clock, &done);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    clock.advance(millis(1));
+                    thread::yield_now();
+                }
+            });
+            for seed in 0..2 {
+                let store = &store;
+                scope.spawn(move || come_and_go(store, seed, done));
+            }
+            for writer in writers {
+                writer.join().unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+        assert_eq!(store.next_deadline(), None);
+        assert_eq!(store.get(Get::key("a")).unwrap().kvs()[0].version(), 4 * ROUNDS as i64);
+    });
+}
+
+fn come_and_go(store: &Store, seed: u64, done: &AtomicBool) {
+    let mut random = Random::new(seed);
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut kept: Vec<Watcher> = Vec::new();
+    while !done.load(Ordering::Relaxed) {
+        let mut watcher = store.watch(Watch::prefix("a").capacity(2)).expect("the store is open");
+        let mut nap = store.client().sleep(millis(random.below(4)));
+        if watcher.poll_recv(&mut context).is_pending()
+            && let Poll::Ready(due) = poll_with(&mut nap, &waker)
+        {
+            due.expect("the store is open");
+        }
+        kept.push(watcher);
+        if kept.len() > 10 {
+            drop(kept.swap_remove(random.below(11) as usize));
+        }
+    }
+}
+
+/// The guard of these tests finds a body that waits for ever.
+#[test]
+#[cfg(target_os = "linux")]
+#[should_panic(expected = "every thread sleeps")]
+fn guard_of_a_body_that_waits_for_ever_panics() {
+    guarded(|| {
+        let store = Store::new();
+        store.client().sleep(millis(300)).wait().unwrap();
+        let mut watcher = store.watch("a").unwrap();
+        watcher.recv().unwrap();
+    });
+}

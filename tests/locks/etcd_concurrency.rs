@@ -1,0 +1,350 @@
+//! etcd's own tests of locks, elections and sessions, told again over guards. Those of the services are in
+//! `services/lock.rs`, `services/election.rs` and `services/observer.rs`.
+
+use std::sync::mpsc::channel;
+
+use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, MutexGuard, Session};
+use leasehold::service::{ElectionService, LeaderRequest, LockRequest, LockService};
+use leasehold::{Error, Grant, LeaseId, Put, Store, Ticket};
+use leasehold_testkit::helpers::{all_keys, at, manual, millis, put, secs, session, taken, text};
+
+fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
+    ticket.try_wait().expect("the session lives").is_none()
+}
+
+/// The values of the leaders that a watcher has been told of since.
+fn led(leaders: &mut LeaderWatcher) -> Vec<String> {
+    let events = std::iter::from_fn(|| leaders.try_recv().expect("nothing is refused"));
+    events.filter_map(|event| event.kv().map(|kv| text(kv.value()))).collect()
+}
+
+/// TestElectionWait: three lead in turn, and three who look anew each time see each.
+#[test]
+fn followers_see_each_leader() {
+    let (store, _clock) = manual();
+    let sessions = [5; 3].map(|ttl| session(&store, ttl));
+    let mut standing: Vec<_> = sessions
+        .iter()
+        .zip(["0", "1", "2"])
+        .map(|(of, value)| Election::new(of, "e").campaign(value))
+        .collect();
+    let elections = ElectionService::new(store.client());
+    for (n, ticket) in standing.iter_mut().enumerate() {
+        let leader = taken(ticket);
+        for _ in 0..3 {
+            let followed = led(&mut LeaderWatcher::new(&store, "e"));
+            let observed = elections.observe(LeaderRequest { name: "e".into() }).recv().unwrap();
+            assert_eq!((followed, observed.unwrap().kv.key()), (vec![n.to_string()], leader.key()));
+        }
+        leader.resign().wait().unwrap();
+    }
+}
+
+/// TestElectionFailover: the end of the leader's session is the next one's victory.
+#[test]
+fn a_closed_session_passes_the_leadership_on() {
+    let (store, _clock) = manual();
+    let [one, two, three] = [5; 3].map(|ttl| session(&store, ttl));
+    let first = Election::new(&one, "e").campaign("foo").wait().unwrap();
+    let mut leaders = Election::new(&three, "e").observe();
+    assert_eq!(led(&mut leaders), ["foo"]);
+    let mut second = Election::new(&two, "e").campaign("bar");
+    one.close().wait().unwrap();
+    assert_eq!(led(&mut leaders), ["bar"]);
+    taken(&mut second).check().wait().unwrap();
+    assert_eq!(first.check().wait(), Err(Error::NotLeader));
+}
+
+/// TestElectionOnPrefixOfExistingKey: a key that begins with the name is not of the election.
+#[test]
+fn a_key_beside_the_election_is_not_in_the_way() {
+    let (store, _clock) = manual();
+    put(&store, "testa", "value");
+    let one = session(&store, 5);
+    let mut standing = Election::new(&one, "test").campaign("abc");
+    drop(taken(&mut standing));
+    drop(Mutex::new(&one, "test").try_lock().wait().unwrap().expect("nor is it of the lock"));
+}
+
+/// TestElectionOnSessionRestart: a leader that starts anew with its old lease still leads, and who waits waits on.
+#[test]
+fn a_restart_with_the_old_lease_keeps_the_leadership() {
+    let (store, clock) = manual();
+    let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
+    let before = Election::new(&one, "e").campaign("abc").wait().unwrap();
+    let mut waiting = Election::new(&two, "e").campaign("123");
+    let (key, token) = (before.key().to_vec(), before.token());
+    one.orphan().wait().unwrap();
+    std::mem::forget(before); // the process ends
+    clock.advance(secs(3));
+
+    let again = Session::open_with_lease(&store, one.lease()).wait().unwrap();
+    let election = Election::new(&again, "e");
+    let resumed = election.resume(key, token).wait().unwrap();
+    resumed.proclaim("def").wait().unwrap();
+    assert_eq!(led(&mut election.observe()), ["def"]);
+    clock.advance(secs(100));
+    assert!(is_waiting(&mut waiting));
+    assert_eq!((resumed.check().wait(), resumed.token()), (Ok(()), token));
+}
+
+/// TestElectionObserveCompacted: a leader's key may be older than what was compacted.
+#[test]
+fn a_leader_older_than_a_compaction_is_seen() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let _leader = Election::new(&one, "e").campaign("abc").wait().unwrap();
+    let revision = put(&store, "foo", "bar");
+    store.compact(revision).unwrap();
+    assert_eq!(led(&mut Election::new(&one, "e").observe()), ["abc"]);
+    let observed = ElectionService::new(store.client()).observe(LeaderRequest { name: "e".into() }).recv();
+    assert_eq!(observed.unwrap().unwrap().kv.value(), b"abc");
+}
+
+/// TestElectionObserveFreshResponsesOnProclaim: what was received before does not change when the leader proclaims.
+#[test]
+fn each_proclamation_is_an_event_of_its_own() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let election = Election::new(&one, "e");
+    let leader = election.campaign("1").wait().unwrap();
+    let mut leaders = election.observe();
+    let mut observer = ElectionService::new(store.client()).observe(LeaderRequest { name: "e".into() });
+    let (mut followed, mut observed) = (vec![], vec![]);
+    for value in ["2", "3", "4"] {
+        followed.push(leaders.try_recv().unwrap().unwrap());
+        observed.push(observer.try_recv().unwrap().unwrap());
+        leader.proclaim(value).wait().unwrap();
+    }
+    let told = |event: &LeaderEvent| {
+        let kv = event.kv().unwrap();
+        (event.revision(), kv.version(), text(kv.value()))
+    };
+    let expected: Vec<_> = (1..4).map(|n| (at(n + 1), n, n.to_string())).collect();
+    assert_eq!(followed.iter().map(told).collect::<Vec<_>>(), expected);
+    let told = |item: &leasehold::service::LeaderResponse| {
+        (item.header.revision(), item.kv.version(), text(item.kv.value()))
+    };
+    assert_eq!(observed.iter().map(told).collect::<Vec<_>>(), expected);
+}
+
+/// TestResumeElection: a candidacy that was taken over can be resigned; who observes sees the next, and nothing else.
+#[test]
+fn a_resumed_leadership_resigns() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let election = Election::new(&one, "e");
+    let before = election.campaign("candidate1").wait().unwrap();
+    let found = election.leader().wait().unwrap().unwrap();
+    let resumed = election.resume(found.key(), found.create_revision()).wait().unwrap();
+    let mut leaders = election.observe();
+    assert_eq!(led(&mut leaders), ["candidate1"]);
+    put(&store, "foo", "bar");
+    resumed.resign().wait().unwrap();
+    assert_eq!(before.check().wait(), Err(Error::NotLeader), "it was the same one");
+    let next = election.campaign("candidate2").wait().unwrap();
+    assert_eq!(led(&mut leaders), ["candidate2"]);
+    drop((before, resumed));
+    next.check().wait().unwrap();
+}
+
+/// TestMutexLockSessionExpired: etcd tells a waiter of the end of its session once the lock is given back; here it is told at
+/// once.
+#[test]
+fn a_waiter_whose_session_is_closed_is_refused() {
+    for unlocks_first in [false, true] {
+        let (store, _clock) = manual();
+        let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
+        let held = Mutex::new(&one, "l").lock().wait().unwrap();
+        let mut waiting = Mutex::new(&two, "l").lock();
+        assert!(is_waiting(&mut waiting));
+        two.close().wait().unwrap();
+        if unlocks_first {
+            held.unlock().wait().unwrap();
+        }
+        assert_eq!(waiting.try_wait().map(drop), Err(Error::SessionExpired));
+    }
+}
+
+/// TestMutexUnlock: etcd refuses to unlock what is not locked. Here there is no guard before the lock is held, and giving it
+/// back again does nothing, and nothing to the next holder.
+#[test]
+fn giving_back_twice_is_as_once() {
+    let (store, _clock) = manual();
+    let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
+    let guard = Mutex::new(&one, "l").lock().wait().unwrap();
+    guard.unlock().wait().unwrap();
+    assert_eq!(guard.check().wait(), Err(Error::SessionExpired), "it says that it is not held");
+    let next = Mutex::new(&two, "l").try_lock().wait().unwrap().unwrap();
+    let of_same = Mutex::new(&one, "l").lock();
+    guard.unlock().wait().unwrap();
+    drop(guard);
+    next.check().wait().unwrap();
+    drop(next);
+    of_same.wait().unwrap().check().wait().unwrap();
+}
+
+/// TestSessionOptions: the lease may be one that is there. etcd's `Done` tells that the session was orphaned; `lost` tells when
+/// the lease has ended, as until then it protects what the orphan had.
+#[test]
+fn a_session_of_a_given_lease_ends_with_it() {
+    let (store, clock) = manual();
+    let lease = store.grant(Grant::new(secs(100))).unwrap().id();
+    let one = Session::open_with_lease(&store, lease).wait().unwrap();
+    assert_eq!(one.lease(), lease);
+    let guard = Mutex::new(&one, "l").lock().wait().unwrap();
+    let mut lost = one.lost();
+    one.orphan().wait().unwrap();
+    clock.advance(secs(100) - millis(1));
+    assert_eq!((lost.try_wait(), guard.check().wait()), (Ok(None), Ok(())));
+    clock.advance(millis(1));
+    assert_eq!((lost.try_wait(), guard.check().wait()), (Ok(Some(())), Err(Error::SessionExpired)));
+}
+
+/// TestSessionTTLOptions.
+#[test]
+fn a_session_has_the_ttl_that_was_asked_for() {
+    let (store, clock) = manual();
+    let one = session(&store, 90);
+    let told = store.time_to_live(one.lease(), false).unwrap();
+    assert_eq!((one.ttl(), told.granted_ttl()), (secs(90), Some(secs(90))));
+    one.pause().wait().unwrap();
+    clock.advance(secs(90) - millis(1));
+    assert!(one.is_alive().wait().unwrap());
+    clock.advance(millis(1));
+    assert!(!one.is_alive().wait().unwrap());
+}
+
+/// TestSessionCtx: what hangs on the session waits for its end, as a task or as a thread.
+#[test]
+fn what_goes_with_a_session_is_told_of_its_end() {
+    let (store, _clock) = manual();
+    let one = session(&store, 100);
+    let (of_thread, of_task) = (one.lost(), one.lost());
+    let thread = std::thread::Builder::new().spawn(move || of_thread.wait()).unwrap();
+    one.close().wait().unwrap();
+    assert_eq!(thread.join().unwrap(), Ok(()));
+    assert_eq!(store.client().block_on(of_task), Ok(()));
+}
+
+/// ExampleElection_Campaign: two campaign; whoever wins resigns, and the other wins.
+#[test]
+fn two_campaigns_are_won_in_turn() {
+    let store = Store::new();
+    let (won, is_won) = channel();
+    std::thread::scope(|scope| {
+        for value in ["e1", "e2"] {
+            let (store, won) = (&store, won.clone());
+            scope.spawn(move || {
+                let one = session(store, 60);
+                let leader = Election::new(&one, "e").campaign(value).wait().expect("its session lives");
+                let leads =
+                    Election::new(&one, "e").leader().wait().expect("the store is open").expect("it leads");
+                won.send((value, text(leads.value()))).expect("the test waits for it");
+                leader.resign().wait().expect("the store is open");
+            });
+        }
+    });
+    let mut led: Vec<_> = is_won.try_iter().collect();
+    led.sort_unstable();
+    assert_eq!(led, [("e1", "e1".to_owned()), ("e2", "e2".to_owned())]);
+}
+
+/// ExampleMutex_TryLock.
+#[test]
+fn trying_is_in_vain_while_somebody_has_it() {
+    let (store, _clock) = manual();
+    let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
+    let held = Mutex::new(&one, "l").lock().wait().unwrap();
+    let other = Mutex::new(&two, "l");
+    assert!(other.try_lock().wait().unwrap().is_none());
+    held.unlock().wait().unwrap();
+    assert!(other.try_lock().wait().unwrap().is_some());
+}
+
+/// ExampleMutex_Lock, TestMutexLockSingleNode: five threads have it one at a time.
+#[test]
+fn five_lock_one_at_a_time() {
+    let store = Store::new();
+    let (locked, guards) = channel::<MutexGuard>();
+    std::thread::scope(|scope| {
+        for _ in 0..5 {
+            let (store, locked) = (&store, locked.clone());
+            scope.spawn(move || {
+                let one = session(store, 60);
+                let guard = Mutex::new(&one, "l").lock().wait().expect("its session lives");
+                locked.send(guard).expect("the test waits for it");
+            });
+        }
+        let mut newest = at(0);
+        for _ in 0..5 {
+            let guard = guards.recv().unwrap();
+            assert!(guards.try_recv().is_err(), "the others did not wait");
+            assert!(guard.token() > newest);
+            newest = guard.token();
+            guard.unlock().wait().unwrap();
+        }
+    });
+    assert_eq!(all_keys(&store), [""; 0]);
+}
+
+/// TestMutexTryLockSingleNode: of five that try, one has it.
+#[test]
+fn of_five_that_try_one_has_it() {
+    let store = Store::new();
+    let tried = std::thread::scope(|scope| {
+        let try_it = || {
+            let one = session(&store, 60);
+            Mutex::new(&one, "l").try_lock().wait().expect("its session lives")
+        };
+        let threads: Vec<_> = (0..5).map(|_| scope.spawn(try_it)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert_eq!(tried.iter().flatten().count(), 1);
+    assert_eq!(all_keys(&store).len(), 1, "those who tried in vain leave nothing");
+}
+
+/// TestMutexSessionRelock: locking again does not wait for oneself, if the lock is said to be re-entrant.
+#[test]
+fn a_session_locks_again() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let first = Mutex::reentrant(&one, "l").lock().wait().unwrap();
+    let second = Mutex::reentrant(&one, "l").lock().wait().unwrap();
+    assert_eq!(first.token(), second.token());
+    let mut other = Mutex::new(&one, "l").lock();
+    assert!(is_waiting(&mut other), "one that is not waits as another session's would");
+}
+
+/// TestMutexWaitsOnCurrentHolder: who is before a waiter that vanishes is waited for by the one behind it.
+#[test]
+fn a_middle_waiter_that_dies_lets_nobody_in() {
+    let (store, _clock) = manual();
+    let [owner, victim, next] = [5; 3].map(|ttl| session(&store, ttl));
+    let held = Mutex::new(&owner, "l").lock().wait().unwrap();
+    let mut dying = Mutex::new(&victim, "l").lock();
+    let mut waiting = Mutex::new(&next, "l").lock();
+    victim.close().wait().unwrap();
+    assert_eq!(dying.try_wait().map(drop), Err(Error::SessionExpired), "it need not wait for the owner");
+    assert!(is_waiting(&mut waiting));
+    held.unlock().wait().unwrap();
+    taken(&mut waiting).check().wait().unwrap();
+}
+
+/// A lock that was got without a lease lasts a minute, and nobody is told (R-LCK-2); one of a session lasts as long as that.
+#[test]
+fn a_lock_of_nobodys_lease_ends_after_a_minute_and_a_sessions_does_not() {
+    let (store, clock) = manual();
+    let locks = LockService::new(store.client());
+    let held = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE }).wait().unwrap();
+    let one = session(&store, 5);
+    let mut waiting = Mutex::new(&one, "l").lock();
+    clock.advance(secs(60) - millis(1));
+    assert!(is_waiting(&mut waiting));
+    clock.advance(millis(1));
+    let guard = taken(&mut waiting);
+    let first = store.put(Put::new("by the first", &*held.key)).unwrap().header().revision();
+    assert!(first > guard.token(), "it writes on, as it was not told");
+    clock.advance(secs(1_000_000));
+    guard.check().wait().unwrap();
+}

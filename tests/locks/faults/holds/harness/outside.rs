@@ -1,0 +1,102 @@
+//! What comes from outside.
+
+use leasehold::{KeyValue, LeaseId, ManualClock, Put, Revision, Store};
+
+use super::NAMES;
+use super::history::{FOREIGN, is_foreign, is_of_lease, queue};
+use leasehold_testkit::helpers::{Random, millis};
+
+/// What a stranger writes over a key.
+pub(super) const OVERWRITTEN: &str = "overwritten";
+
+/// Time, leases that end, and strangers who do something to the keys in queues.
+pub(super) struct Outside {
+    store: Store,
+    clock: ManualClock,
+    random: Random,
+    /// Nothing happens.
+    pub(super) is_quiet: bool,
+    /// How many of their own keys strangers have deleted.
+    pub(super) removed: u64,
+    taken: Vec<Taken>,
+}
+
+/// A key that a stranger has deleted.
+struct Taken {
+    name: Vec<u8>,
+    lease: LeaseId,
+    created: Revision,
+    at: Revision,
+}
+
+impl Outside {
+    pub(super) fn new(store: &Store, clock: &ManualClock, seed: u64) -> Self {
+        let (store, clock, random) = (store.clone(), clock.clone(), Random::new(seed));
+        Self { store, clock, random, is_quiet: false, removed: 0, taken: Vec::new() }
+    }
+
+    pub(super) fn act(&mut self) {
+        let name = self.random.pick(&NAMES);
+        let keys = queue(&self.store, name);
+        let of_queue = keys.get(self.random.below(8) as usize);
+        match self.random.below(8) {
+            0..=1 => self.clock.advance(millis(self.random.below(2_000))),
+            2 => self.expire(),
+            3 => drop(self.store.put((format!("{name}/x"), FOREIGN))),
+            4..=5 => keys.iter().filter(|kv| is_foreign(kv)).for_each(|kv| self.remove(kv)),
+            6 => of_queue.into_iter().for_each(|kv| self.remove_or_replace(kv)),
+            _ => of_queue.into_iter().for_each(|kv| self.overwrite(kv)),
+        }
+    }
+
+    /// Does that now and then.
+    pub(super) fn act_by_chance(&mut self) {
+        if !self.is_quiet && self.random.one_in(16) {
+            self.act();
+        }
+    }
+
+    /// Whether a stranger deleted the key of that create revision.
+    pub(super) fn has_taken(&self, created: Revision) -> bool {
+        self.taken.iter().any(|taken| taken.created == created)
+    }
+
+    /// Whether a stranger deleted a key of that lease in that queue later than that.
+    pub(super) fn has_taken_one(&self, name: &str, lease: LeaseId, after: Revision) -> bool {
+        let is_it = |taken: &Taken| taken.name == name.as_bytes() && taken.lease == lease && taken.at > after;
+        self.taken.iter().any(is_it)
+    }
+
+    fn expire(&mut self) {
+        let leases = self.store.leases().expect("the store is open");
+        if let Some(&lease) = leases.leases().get(self.random.below(8) as usize) {
+            self.store.expire(lease).expect("it was there");
+        }
+    }
+
+    fn remove(&mut self, kv: &KeyValue) {
+        self.removed += u64::from(is_foreign(kv));
+        let deleted = self.store.delete(kv.key()).expect("the key is not empty");
+        let name = kv.key().rsplitn(2, |byte| *byte == b'/').nth(1).expect("a key has a name");
+        self.taken.push(Taken {
+            name: name.to_vec(),
+            lease: kv.lease(),
+            created: kv.create_revision(),
+            at: deleted.header().revision(),
+        });
+    }
+
+    /// A key made anew is a stranger's. One that is of a lease would be its owner's again (R-LCK-5).
+    fn remove_or_replace(&mut self, kv: &KeyValue) {
+        self.remove(kv);
+        if !is_of_lease(kv) && self.random.one_in(2) {
+            self.store.put((kv.key(), FOREIGN)).expect("the put is good");
+        }
+    }
+
+    /// That changes nobody's place (R-LCK-4).
+    fn overwrite(&self, kv: &KeyValue) {
+        let value = if is_foreign(kv) { FOREIGN } else { OVERWRITTEN };
+        self.store.put(Put::new(kv.key(), value).ignore_lease()).expect("the key is there");
+    }
+}

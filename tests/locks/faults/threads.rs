@@ -1,0 +1,333 @@
+//! Locks and elections under threads: real ones, and real time, because what is looked for are the meetings of threads with each
+//! other and with the timer that ends leases, and only they make those. What is asserted holds in every order and at any
+//! speed: the threads work until enough has happened, however long that takes.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, Builder};
+use std::time::Duration;
+
+use leasehold::concurrency::{self, Election, Fence, GuardedTxn, Leadership, MutexGuard, Session};
+use leasehold::{Client, Error, Get, Limits, Result, Revision, Store, Ticket, TxnOp};
+use leasehold_testkit::guard::receive_unless_stuck;
+use leasehold_testkit::helpers::{Random, millis, secs};
+
+const THREADS: usize = 32;
+const LOCKS: usize = 64;
+const TTL: Duration = millis(100);
+/// Writes that the fences admit, writes that are run in the store, and writes that are refused, all locks together: at least.
+const ENOUGH: [u64; 3] = [50_000, 25_000, 200];
+
+/// How threads get a lock, all in one queue.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Lock,
+    Reentrant,
+    /// Who leads has it.
+    Leadership,
+}
+
+const KINDS: [Kind; 4] = [Kind::Lock, Kind::Lock, Kind::Reentrant, Kind::Leadership];
+
+/// What they get.
+enum Guard {
+    Lock(MutexGuard),
+    Leadership(Leadership),
+}
+
+impl Guard {
+    fn token(&self) -> Revision {
+        match self {
+            Self::Lock(guard) => guard.token(),
+            Self::Leadership(leadership) => leadership.token(),
+        }
+    }
+
+    fn txn(&self) -> GuardedTxn<'_> {
+        match self {
+            Self::Lock(guard) => guard.txn(),
+            Self::Leadership(leadership) => leadership.txn(),
+        }
+    }
+
+    fn give_back(&self) -> Result<()> {
+        match self {
+            Self::Lock(guard) => guard.unlock().wait(),
+            Self::Leadership(leadership) => leadership.resign().wait(),
+        }
+    }
+
+    /// Whether it says that it is lost.
+    fn is_lost(&self) -> bool {
+        let (checked, lost) = match self {
+            Self::Lock(guard) => (guard.check().wait(), Error::SessionExpired),
+            Self::Leadership(leadership) => (leadership.check().wait(), Error::NotLeader),
+        };
+        checked == Err(lost)
+    }
+}
+
+/// A lock, and what it protects.
+struct Lock {
+    name: String,
+    /// Protected by a fence.
+    cell: Mutex<Cell>,
+    /// How often the fence admitted a write.
+    admitted: AtomicU64,
+    /// How many writes of the counter in the store are known to have been run.
+    committed: AtomicU64,
+    /// How many who came too late were refused.
+    refused: AtomicU64,
+}
+
+#[derive(Default)]
+struct Cell {
+    fence: Fence,
+    counter: u64,
+}
+
+impl Lock {
+    fn new(n: usize) -> Self {
+        let [admitted, committed, refused] = Default::default();
+        Self { name: format!("l/{n}"), cell: Mutex::default(), admitted, committed, refused }
+    }
+
+    /// The key that guards write. It is outside of the locks' keys.
+    fn written(&self) -> String {
+        format!("written/{}", self.name)
+    }
+
+    /// Does something with the counter, if the fence admits the guard.
+    fn access<T>(&self, guard: &Guard, act: impl FnOnce(&mut u64) -> T) -> Result<T> {
+        let mut cell = self.cell.lock().expect("nobody panicked with it");
+        cell.fence.admit(guard.token())?;
+        Ok(act(&mut cell.counter))
+    }
+
+    /// Adds one to the counter, in two accesses: it would be wrong if somebody else came in between and was not noticed.
+    fn count(&self, guard: &Guard) {
+        let read = self.access(guard, |counter| *counter);
+        thread::yield_now();
+        match read.and_then(|read| self.access(guard, |counter| *counter = read + 1)) {
+            Ok(()) => self.admitted.fetch_add(1, Ordering::Relaxed),
+            Err(Error::StaleToken { .. }) => {
+                assert!(guard.is_lost(), "only who has lost the lock is refused");
+                self.refused.fetch_add(1, Ordering::Relaxed)
+            }
+            Err(error) => panic!("a fence says nothing else than {error}"),
+        };
+    }
+
+    /// Adds one to the counter in the store (R-MTX-5).
+    fn count_in_store(&self, guard: &Guard, client: &Client) {
+        let counted = self.counted(client);
+        thread::yield_now();
+        let put = TxnOp::put(self.written(), (counted + 1).to_string());
+        match guard.txn().and_then([put]).commit().wait() {
+            Ok(_) => self.committed.fetch_add(1, Ordering::Relaxed),
+            Err(Error::SessionExpired | Error::NotLeader) => self.refused.fetch_add(1, Ordering::Relaxed),
+            Err(error) => panic!("a txn says nothing else than {error}"),
+        };
+    }
+
+    /// The counter in the store.
+    fn counted(&self, client: &Client) -> u64 {
+        let found = client.get(self.written()).wait().expect("the store is open");
+        let number = found.kvs().first().map(|kv| kv.value_str().expect("a number is text").parse());
+        number.map_or(0, |number| number.expect("it is a number"))
+    }
+}
+
+/// What one of the threads does.
+struct Worker {
+    store: Store,
+    session: Session,
+    locks: Arc<Vec<Lock>>,
+    random: Random,
+}
+
+impl Worker {
+    fn new(store: &Store, locks: &Arc<Vec<Lock>>, n: usize) -> Self {
+        let (session, random) = (open(store), Random::new(n as u64));
+        Self { store: store.clone(), session, locks: Arc::clone(locks), random }
+    }
+
+    fn run(mut self) {
+        let locks = Arc::clone(&self.locks);
+        while totals(&locks).iter().zip(ENOUGH).any(|(&total, enough)| total < enough) {
+            // Some locks are wanted more than others.
+            let wanted = if self.random.one_in(2) { 4 } else { LOCKS as u64 };
+            let lock = &locks[self.random.below(wanted) as usize];
+            let kind = self.random.pick(&KINDS);
+            match self.acquire(lock, kind) {
+                Ok(Some(guard)) => {
+                    let guard = if kind == Kind::Reentrant { self.get_again(lock, guard) } else { guard };
+                    self.work(lock, guard);
+                }
+                Ok(None) => {}
+                Err(Error::SessionExpired | Error::NotLeader | Error::LeaseNotFound) => {
+                    self.session = open(&self.store);
+                }
+                Err(error) => panic!("a lock says nothing else than {error}"),
+            }
+            match self.random.below(128) {
+                0 => self.hang(),
+                1 => self.expire_any(),
+                2..=9 => self.nap(millis(5)),
+                _ => {}
+            }
+        }
+    }
+
+    fn acquire(&mut self, lock: &Lock, kind: Kind) -> Result<Option<Guard>> {
+        let mutex = match kind {
+            Kind::Lock => concurrency::Mutex::new(&self.session, &lock.name),
+            Kind::Reentrant => concurrency::Mutex::reentrant(&self.session, &lock.name),
+            Kind::Leadership => return self.stand(lock),
+        };
+        let got = match self.random.below(8) {
+            0..=2 => mutex.lock().wait().map(Some),
+            3 => mutex.try_lock().wait(),
+            way => self.wait(mutex.lock(), way == 7),
+        };
+        Ok(got?.map(Guard::Lock))
+    }
+
+    fn stand(&mut self, lock: &Lock) -> Result<Option<Guard>> {
+        let election = Election::new(&self.session, &lock.name);
+        let got = match self.random.below(8) {
+            0..=3 => election.campaign("stood").wait().map(Some),
+            way => self.wait(election.campaign("stood"), way == 7),
+        };
+        got?.map(|leadership| leadership.proclaim("leads").wait().map(|()| Guard::Leadership(leadership)))
+            .transpose()
+    }
+
+    /// Waits for some time, or is distracted from what it waited for.
+    fn wait<T>(&mut self, mut ticket: Ticket<T>, is_distracted: bool) -> Result<Option<T>> {
+        if is_distracted {
+            self.nap(Duration::from_micros(500));
+            return Ok(None);
+        }
+        ticket.wait_timeout(Duration::from_micros(self.random.below(5_000)))
+    }
+
+    /// Gets what it has once more, and gives back either, so that the other holds the lock (R-LCK-6).
+    fn get_again(&mut self, lock: &Lock, guard: Guard) -> Guard {
+        match concurrency::Mutex::reentrant(&self.session, &lock.name).lock().wait().map(Guard::Lock) {
+            Ok(again) => {
+                assert_eq!(again.token(), guard.token(), "the session lives, and has one key");
+                if self.random.one_in(2) { again } else { guard }
+            }
+            // It is lost.
+            Err(Error::SessionExpired | Error::LeaseNotFound) => guard,
+            Err(error) => panic!("a lock says nothing else than {error}"),
+        }
+    }
+
+    fn work(&mut self, lock: &Lock, guard: Guard) {
+        let client = self.store.client();
+        lock.count(&guard);
+        if self.random.one_in(64) {
+            self.hang();
+        }
+        lock.count_in_store(&guard, &client);
+        lock.count(&guard);
+        if self.random.one_in(2) {
+            guard.give_back().expect("the store is open");
+            assert!(guard.is_lost(), "it is given back");
+        }
+    }
+
+    /// Is not heard of for a time, often longer than the session lives without that.
+    fn hang(&mut self) {
+        match self.session.pause().wait() {
+            Ok(()) | Err(Error::LeaseNotFound) => self.nap(TTL * 2),
+            Err(error) => panic!("a session says nothing else than {error}"),
+        }
+        match self.session.resume().wait() {
+            Ok(()) | Err(Error::LeaseNotFound) => {}
+            Err(error) => panic!("a session says nothing else than {error}"),
+        }
+    }
+
+    /// Ends anybody's session.
+    fn expire_any(&mut self) {
+        let leases = self.store.leases().expect("the store is open").leases().to_vec();
+        if !leases.is_empty() {
+            // Its owner, or time, may end it first.
+            drop(self.store.expire(self.random.pick(&leases)));
+        }
+    }
+
+    /// Sleeps for some part of that time.
+    fn nap(&mut self, at_most: Duration) {
+        let time = at_most * self.random.below(101) as u32 / 100;
+        self.store.client().sleep(time).wait().expect("the store is open");
+    }
+}
+
+fn open(store: &Store) -> Session {
+    Session::open(store, TTL).wait().expect("a lease is granted")
+}
+
+/// Starts a thread that says when it is done.
+fn start(worker: Worker, done: Sender<()>) -> thread::JoinHandle<()> {
+    let run = move || {
+        worker.run();
+        done.send(()).expect("the test waits for it");
+    };
+    Builder::new().spawn(run).expect("a thread can be started")
+}
+
+#[test]
+fn threads_whose_sessions_come_and_go_count_exactly() {
+    let limits = Limits { min_lease_ttl: millis(1), ..Limits::default() };
+    let store = Store::builder().limits(limits).build();
+    let client = store.client();
+    let locks = Arc::new((0..LOCKS).map(Lock::new).collect::<Vec<_>>());
+    let (done, is_done) = channel();
+    let threads: Vec<_> = (0..THREADS).map(|n| start(Worker::new(&store, &locks, n), done.clone())).collect();
+    drop(done);
+    for _ in 0..THREADS {
+        match receive_unless_stuck(&is_done) {
+            Ok(()) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Timeout) => panic!("every worker sleeps:\n{}", queues(&store, &locks)),
+        }
+    }
+    threads.into_iter().for_each(|thread| thread.join().expect("a worker has come to its end"));
+
+    check_counts(&locks, &client);
+    assert_eq!(store.get(Get::prefix("l/").count_only()).unwrap().count(), 0, "keys are left over");
+    assert_eq!(store.leases().unwrap().leases(), [], "leases are left over");
+}
+
+/// The writes that were admitted, run and refused, of all locks.
+fn totals(locks: &[Lock]) -> [u64; 3] {
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    locks.iter().fold([0; 3], |[admitted, committed, refused], lock| {
+        [admitted + load(&lock.admitted), committed + load(&lock.committed), refused + load(&lock.refused)]
+    })
+}
+
+/// The counters have what was counted beside them.
+fn check_counts(locks: &[Lock], client: &Client) {
+    let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
+    for lock in locks {
+        let counter = lock.cell.lock().expect("nobody panicked with it").counter;
+        assert_eq!(counter, load(&lock.admitted), "the fence admitted so many");
+        assert_eq!(lock.counted(client), load(&lock.committed), "so many were run");
+    }
+}
+
+/// Who holds what, and who waits for it.
+fn queues(store: &Store, locks: &[Lock]) -> String {
+    let session = Session::open(store, secs(60)).wait().expect("a lease is granted");
+    let queue = |lock: &Lock| {
+        concurrency::Mutex::new(&session, &lock.name).queue().wait().expect("the store is open")
+    };
+    let queues = locks.iter().map(queue).filter(|queue| queue.holder().is_some());
+    queues.map(|queue| queue.to_string()).collect::<Vec<_>>().join("\n")
+}

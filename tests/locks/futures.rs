@@ -1,0 +1,356 @@
+//! Every operation of `concurrency` as a future, on an executor of one thread. The backend answers later, and panics where a
+//! thread would block.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::sync::{Arc, Mutex as Slot};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use leasehold::concurrency::{
+    Election, Fence, LeaderEvent, LeaderWatcher, Leadership, Mutex, MutexGuard, Session,
+};
+use leasehold::service::{ElectionService, LockRequest, LockService, Observer};
+use leasehold::{
+    Backend, Call, Client, Error, Layer, ManualClock, Receiver, Request, Response, Result, Store, Ticket,
+    TxnOp, WatchRequests, WatchStream, Watcher,
+};
+use leasehold_testkit::helpers::{all_keys, manual, secs};
+use leasehold_testkit::wakers::Reply;
+
+/// Keeps each call until the executor has nothing else to do.
+#[derive(Clone)]
+struct Late {
+    store: Store,
+    clock: ManualClock,
+    calls: Arc<Slot<VecDeque<(Request, Reply)>>>,
+}
+
+impl Layer for Late {
+    fn inner(&self) -> &dyn Backend {
+        &self.store
+    }
+
+    fn call(&self, request: Request) -> Call<Response> {
+        let reply = Reply::default();
+        self.calls
+            .lock()
+            .expect("no test panics while it holds the calls")
+            .push_back((request, reply.clone()));
+        Call::pending(reply)
+    }
+
+    fn drive(&self, _: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+        panic!("an operation blocks its thread");
+    }
+}
+
+impl Late {
+    fn new() -> Self {
+        let (store, clock) = manual();
+        Self { store, clock, calls: Arc::default() }
+    }
+
+    fn client(&self) -> Client {
+        Client::new(self.clone())
+    }
+
+    /// The executor: polls the future, and between two polls answers the oldest call, or moves the clock.
+    fn run<F: Future>(&self, future: F) -> F::Output {
+        let mut future = pin!(future);
+        for _ in 0..10_000 {
+            if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                return output;
+            }
+            if !self.answer() {
+                let deadline = self.store.next_deadline().expect("the future waits for a call or for time");
+                self.clock.advance(deadline.since(self.clock.now()));
+            }
+        }
+        panic!("the future does not complete");
+    }
+
+    fn answer(&self) -> bool {
+        let call = self.calls.lock().expect("no test panics while it holds the calls").pop_front();
+        call.map(|(request, reply)| reply.give(self.store.call(request).wait())).is_some()
+    }
+
+    /// Answers what is left, as the background tasks of dropped values make it.
+    fn settle(&self) {
+        while self.answer() {}
+    }
+}
+
+async fn open(client: &Client) -> Session {
+    Session::open(client, secs(5)).await.expect("a lease is granted")
+}
+
+/// Runs an async block over a late backend, with a client of it.
+fn run<F: Future<Output = Result<()>>>(test: impl FnOnce(Late, Client) -> F) {
+    let late = Late::new();
+    let future = test(late.clone(), late.client());
+    late.run(future).expect("the operation succeeds");
+}
+
+#[test]
+fn session_open_is_alive_and_close() {
+    run(async |_, client| {
+        let one = open(&client).await;
+        assert!(one.is_alive().await?);
+        one.close().await?;
+        assert!(!one.is_alive().await?);
+        assert_eq!(one.close().await, Err(Error::LeaseNotFound));
+        Ok(())
+    });
+}
+
+#[test]
+fn session_pause_resume_and_lost() {
+    run(async |late: Late, client| {
+        let one = open(&client).await;
+        late.clock.advance(secs(100));
+        one.pause().await?;
+        late.clock.advance(secs(3));
+        one.resume().await?;
+        late.clock.advance(secs(100));
+        let mut lost = one.lost();
+        assert_eq!(lost.try_wait()?, None);
+        one.pause().await?;
+        (&mut lost).await?;
+        lost.await?;
+        assert_eq!(one.resume().await, Err(Error::LeaseNotFound));
+        Ok(())
+    });
+}
+
+#[test]
+fn session_orphan_and_open_with_lease() {
+    run(async |late: Late, client| {
+        let one = open(&client).await;
+        one.orphan().await?;
+        let lease = one.lease();
+        drop(one);
+        let again = Session::open_with_lease(&client, lease).await?;
+        late.clock.advance(secs(100));
+        assert!(again.is_alive().await?);
+        assert!(matches!(Session::open_with_lease(&client, 99).await, Err(Error::LeaseNotFound)));
+        Ok(())
+    });
+}
+
+#[test]
+fn mutex_lock_check_txn_and_unlock() {
+    run(async |late: Late, client| {
+        let (one, two) = (open(&client).await, open(&client).await);
+        for kind in [Mutex::new as fn(&Session, &'static str) -> Mutex, Mutex::reentrant] {
+            let guard = kind(&one, "m").lock().await?;
+            guard.check().await?;
+            guard.txn().and_then([TxnOp::put("r", "v")]).commit().await?;
+            let mut waiting = kind(&two, "m").lock();
+            assert!(waiting.try_wait()?.is_none());
+            guard.unlock().await?;
+            guard.unlock().await?;
+            assert_eq!(guard.check().await, Err(Error::SessionExpired));
+            waiting.await?.unlock().await?;
+        }
+        assert_eq!(all_keys(&late.store), ["r"]);
+        Ok(())
+    });
+}
+
+#[test]
+fn mutex_try_lock_and_queue() {
+    run(async |_, client| {
+        let one = open(&client).await.named("one");
+        let mutex = Mutex::new(&one, "m");
+        let guard = mutex.try_lock().await?.expect("the lock is free");
+        assert!(mutex.try_lock().await?.is_none());
+        let _waiting = mutex.lock();
+        assert_eq!(mutex.queue().await?.holder().map(|place| place.token), Some(guard.token()));
+        Ok(())
+    });
+}
+
+#[test]
+fn mutex_lock_ends_with_its_session() {
+    run(async |_, client| {
+        let (one, two) = (open(&client).await, open(&client).await);
+        let _guard = Mutex::new(&one, "m").lock().await?;
+        let mut waiting = Mutex::new(&two, "m").lock();
+        assert!(waiting.try_wait()?.is_none());
+        two.close().await?;
+        assert!(matches!(waiting.await, Err(Error::SessionExpired)));
+        Ok(())
+    });
+}
+
+#[test]
+fn election_campaign_leader_proclaim_and_resign() {
+    run(async |_, client| {
+        let (one, two) = (open(&client).await, open(&client).await);
+        let election = Election::new(&one, "e");
+        assert_eq!(election.leader().await?, None);
+        let leadership = election.campaign("a").await?;
+        leadership.check().await?;
+        leadership.proclaim("b").await?;
+        assert_eq!(election.leader().await?.expect("one leads").value(), b"b");
+        leadership.txn().and_then([TxnOp::put("plan", "b")]).commit().await?;
+        let waiting = Election::new(&two, "e").campaign("c");
+        assert!(Election::new(&two, "e").try_campaign("d").await?.is_none());
+        let candidates = election.candidates().await?;
+        assert_eq!((candidates.holder().is_some(), candidates.waiters().len()), (true, 1));
+        leadership.resign().await?;
+        let next = waiting.await?;
+        assert_eq!(leadership.proclaim("late").await, Err(Error::NotLeader));
+        next.resign().await?;
+        let alone = Election::new(&two, "e").try_campaign("d").await?.expect("no client stands");
+        alone.resign().await
+    });
+}
+
+#[test]
+fn election_resume_and_loss() {
+    run(async |_, client| {
+        let one = open(&client).await;
+        let leadership = Election::new(&one, "e").campaign("a").await?;
+        let (key, token) = (leadership.key().to_vec(), leadership.token());
+        one.orphan().await?;
+        std::mem::forget(leadership);
+        let again = Session::open_with_lease(&client, one.lease()).await?;
+        let resumed = Election::new(&again, "e").resume(key, token).await?;
+        resumed.proclaim("again").await?;
+        let lost = resumed.lost();
+        again.close().await?;
+        lost.await
+    });
+}
+
+#[test]
+fn leader_watcher_next() {
+    run(async |_, client| {
+        let mut leaders = LeaderWatcher::new(&client, "e");
+        assert!(matches!(leaders.next().await?, Some(LeaderEvent::NoLeader { .. })));
+        let one = open(&client).await;
+        let leadership = Election::new(&one, "e").campaign("a").await?;
+        assert!(matches!(leaders.next().await?, Some(LeaderEvent::Elected { .. })));
+        leadership.resign().await?;
+        assert!(matches!(leaders.next().await?, Some(LeaderEvent::NoLeader { .. })));
+        Ok(())
+    });
+}
+
+#[test]
+fn services_lock_and_observe() {
+    run(async |_, client| {
+        let one = open(&client).await;
+        let request = LockRequest { name: "m".into(), lease: one.lease() };
+        let held = LockService::new(client.clone()).lock(request).await?;
+        let mut observer =
+            ElectionService::new(client).observe(leasehold::service::LeaderRequest { name: "m".into() });
+        let leader = observer.next().await?.expect("the stream has not ended");
+        assert_eq!(leader.kv.key(), held.key);
+        Ok(())
+    });
+}
+
+/// Dropped values release what they hold by background tasks, which do not block either.
+#[test]
+fn dropped_values_release_their_keys() {
+    let late = Late::new();
+    let client = late.client();
+    let one = late.run(open(&client));
+    let guard = late.run(Mutex::new(&one, "m").lock()).unwrap();
+    let waiting = Mutex::new(&one, "m").lock();
+    let mut trying = Mutex::new(&one, "n").try_lock();
+    assert!(trying.try_wait().unwrap().is_none());
+    drop((guard, waiting, trying));
+    late.settle();
+    assert_eq!(all_keys(&late.store), [""; 0]);
+    drop(one);
+    late.settle();
+    assert_eq!(late.store.leases().unwrap().leases(), []);
+}
+
+#[test]
+fn timeout_of_a_call_a_ticket_and_any_future() {
+    let late = Late::new();
+    let client = late.client();
+    late.run(async {
+        let one = open(&client).await;
+        let held = Mutex::new(&one, "m").lock().await.expect("the lock is free");
+        let mut ticket = Mutex::new(&one, "m").lock();
+        assert!(client.timeout(secs(1), &mut ticket).await.is_none());
+        held.unlock().await.expect("the session lives");
+        assert!(client.timeout(secs(1), ticket).await.expect("the lock is free").is_ok());
+        assert!(client.timeout(secs(1), client.get("k")).await.expect("it is answered").is_ok());
+        assert!(client.timeout(secs(1), std::future::pending::<()>()).await.is_none());
+        assert_eq!(client.timeout(Duration::ZERO, async { 7 }).await, Some(7));
+    });
+    late.store.close();
+    assert!(matches!(late.run(client.timeout(secs(1), client.get("k"))), Some(Err(Error::Stopped))));
+}
+
+/// Handles can be shared by threads.
+#[test]
+fn public_handles_are_send_and_sync() {
+    fn is_shared<T: Send + Sync>() {}
+    is_shared::<Call<Session>>();
+    is_shared::<Ticket<MutexGuard>>();
+    is_shared::<(Client, Store, Session, Mutex, Election, MutexGuard, Leadership, Fence)>();
+    is_shared::<(Watcher, WatchStream, WatchRequests, LeaderWatcher, Observer)>();
+    is_shared::<(Receiver<LeaderEvent>, LockService, ElectionService)>();
+}
+
+/// A backend whose thread waits by moving the clock, and whose calls are answered after 3 s of it.
+struct Slow(Late);
+
+impl Layer for Slow {
+    fn inner(&self) -> &dyn Backend {
+        &self.0
+    }
+
+    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+        while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            self.0.clock.advance(secs(1));
+            if self.0.clock.now().as_nanos().is_multiple_of(3_000_000_000) {
+                self.0.settle();
+            }
+        }
+    }
+}
+
+#[test]
+fn call_waited_for_with_a_timeout_can_be_waited_for_again() {
+    let late = Late::new();
+    let client = Client::new(Slow(late.clone()));
+    let mut call = client.put(("k", "v"));
+    assert_eq!(call.try_wait().map(drop), Ok(()));
+    assert!(call.wait_timeout(secs(0)).unwrap().is_none());
+    assert!(call.wait_timeout(secs(2)).unwrap().is_none());
+    assert_eq!(late.clock.now().as_nanos(), 2_000_000_000);
+    assert!(call.wait_timeout(secs(2)).unwrap().is_some());
+    assert_eq!(late.clock.now().as_nanos(), 3_000_000_000);
+    let mut answered = Store::new().client().get("k");
+    assert_eq!(answered.wait_timeout(secs(0)).unwrap().map(|found| found.count()), Some(0));
+    let mut answered = Store::new().client().get("k");
+    assert!(answered.try_wait().unwrap().is_some());
+}
+
+#[test]
+fn loss_may_be_asked_for_again_and_its_channel_stays_ready() {
+    let (store, _clock) = manual();
+    let one = Session::open(&store, secs(5)).wait().unwrap();
+    let guard = Mutex::new(&one, "m").lock().wait().unwrap();
+    let mut losses = [one.lost(), guard.lost()];
+    assert!(losses.iter_mut().all(|lost| lost.try_wait() == Ok(None) && lost.ready().is_empty()));
+    one.close().wait().unwrap();
+    // And those of what is lost already.
+    for mut lost in losses.into_iter().chain([one.lost(), guard.lost()]) {
+        for _ in 0..3 {
+            assert_eq!((lost.try_wait(), lost.wait_timeout(secs(0))), (Ok(Some(())), Ok(Some(()))));
+            assert!(lost.ready().try_recv().is_ok());
+            assert_eq!(store.client().block_on(&mut lost), Ok(()));
+        }
+        assert_eq!(lost.wait(), Ok(()));
+    }
+}

@@ -1,0 +1,29 @@
+//! Sessions, locks and elections, and etcd's lock and election services, over a store and over backends with faults.
+
+mod election;
+mod etcd_concurrency;
+mod faults {
+    mod cut_watches;
+    mod holds;
+    mod lost_answers;
+    mod threads;
+}
+mod futures;
+mod handoff;
+mod leader_watcher;
+mod mutex;
+mod reentrant;
+mod regressions;
+mod same_revision;
+mod scheduled_backend;
+mod service_helpers;
+mod services {
+    mod cancel;
+    mod election;
+    mod far;
+    mod lock;
+    mod observer;
+}
+mod session;
+mod usage;
+mod waiters;

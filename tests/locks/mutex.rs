@@ -1,0 +1,393 @@
+//! Locks and their guards: fenced, first come first served, and honest about being lost.
+
+use std::time::Duration;
+
+use leasehold::concurrency::{Fence, GuardedTxn, Mutex, MutexGuard, Session};
+use leasehold::service::{LockRequest, LockService, UnlockRequest};
+use leasehold::{Delete, Error, Get, Grant, ManualClock, Revision, Store, Ticket, TxnOp};
+use leasehold_testkit::helpers::{Random, manual, millis, secs, session, taken};
+use proptest::prelude::*;
+
+fn keys(store: &Store) -> i64 {
+    store.get(Get::prefix("l/").count_only()).expect("the store is open").count()
+}
+
+fn is_waiting(ticket: &mut Ticket<MutexGuard>) -> bool {
+    ticket.try_wait().expect("the session lives").is_none()
+}
+
+#[test]
+fn it_is_first_come_first_served_also_within_a_session() {
+    let (store, _clock) = manual();
+    let (one, two) = (session(&store, 5), session(&store, 5));
+    let (of_one, of_two) = (Mutex::new(&one, "l"), Mutex::new(&two, "l"));
+    let mut held = of_one.lock().wait().unwrap();
+    let mut queue: Vec<_> = [&of_one, &of_two, &of_one, &of_two].map(Mutex::lock).into();
+    assert!(of_one.try_lock().wait().unwrap().is_none() && of_two.try_lock().wait().unwrap().is_none());
+    assert_eq!(keys(&store), 5, "who only tries leaves nothing behind");
+    while !queue.is_empty() {
+        assert!(queue.iter_mut().all(is_waiting));
+        held.unlock().wait().unwrap();
+        let next = taken(&mut queue.remove(0));
+        assert!(next.token() > held.token(), "tokens rise");
+        held = next;
+    }
+    drop(held);
+    assert_eq!(keys(&store), 0);
+    assert!(of_two.try_lock().wait().unwrap().is_some());
+}
+
+/// However many wait, a release wakes the next one, and nobody else.
+#[test]
+fn a_release_wakes_one_of_many() {
+    let (store, _clock) = manual();
+    let sessions = [5; 10].map(|ttl| session(&store, ttl));
+    let mut held = Mutex::new(&sessions[0], "l").lock().wait().unwrap();
+    let mut waiting: Vec<_> = sessions.iter().map(|one| Mutex::new(one, "l").lock()).collect();
+    assert!(waiting.iter_mut().all(is_waiting));
+    for next in 0..waiting.len() {
+        assert!(waiting[next..].iter().all(|ticket| ticket.ready().is_empty()));
+        held.unlock().wait().unwrap();
+        let woken: Vec<usize> = (next..10).filter(|&n| !waiting[n].ready().is_empty()).collect();
+        assert_eq!(woken, [next]);
+        held = taken(&mut waiting[next]);
+    }
+}
+
+#[test]
+fn a_dropped_ticket_gives_its_place_up_at_once() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::new(&one, "l");
+    let held = mutex.lock().wait().unwrap();
+    let (middle, mut last) = (mutex.lock(), mutex.lock());
+    drop(middle);
+    assert_eq!(keys(&store), 2);
+    assert!(is_waiting(&mut last), "it waits for the holder now");
+    drop(held);
+    drop(taken(&mut last));
+    // One that has got the lock and was not taken gives it back.
+    let (first, mut second) = (mutex.lock(), mutex.lock());
+    drop(first);
+    drop(taken(&mut second));
+    assert_eq!(keys(&store), 0);
+}
+
+#[test]
+fn a_lost_lock_is_refused_everywhere() {
+    let (store, clock) = manual();
+    let (one, two) = (session(&store, 5), session(&store, 5));
+    fn resource(guard: &MutexGuard) -> GuardedTxn<'_> {
+        guard.txn().and_then([TxnOp::put("r", "v")])
+    }
+
+    let fence = Fence::new();
+    let first = Mutex::new(&one, "l").lock().wait().unwrap();
+    let mut lost = first.lost();
+    let mut waiting = Mutex::new(&two, "l").lock();
+    assert!(resource(&first).commit().wait().unwrap().succeeded());
+    fence.admit(first.token()).unwrap();
+
+    one.pause().wait().unwrap();
+    clock.advance(millis(4_999));
+    assert!(is_waiting(&mut waiting) && lost.try_wait().unwrap().is_none());
+    first.check().wait().unwrap();
+    clock.advance(secs(1));
+
+    let second = taken(&mut waiting);
+    assert_eq!(lost.try_wait(), Ok(Some(())));
+    assert_eq!(first.check().wait(), Err(Error::SessionExpired));
+    let before = store.status().unwrap().header().revision();
+    assert_eq!(resource(&first).or_else([TxnOp::put("r", "x")]).commit().wait(), Err(Error::SessionExpired));
+    assert_eq!(store.status().unwrap().header().revision(), before, "nothing of it was run");
+    fence.admit(second.token()).unwrap();
+    let stale = Error::StaleToken { token: first.token(), newest: second.token() };
+    assert_eq!(fence.admit(first.token()), Err(stale));
+    first.unlock().wait().unwrap();
+    drop(first);
+    second.check().wait().unwrap();
+    assert!(!one.is_alive().wait().unwrap() && two.is_alive().wait().unwrap());
+}
+
+/// R-LCK-7, as guards have it: who waits need not wait for others to learn that it waits in vain.
+#[test]
+fn a_waiter_whose_session_ends_is_told_at_once() {
+    let (store, clock) = manual();
+    let (one, two, three) = (session(&store, 5), session(&store, 5), session(&store, 5));
+    let held = Mutex::new(&one, "l").lock().wait().unwrap();
+    let (of_two, of_three) = (Mutex::new(&two, "l"), Mutex::new(&three, "l"));
+    let [mut expiring, mut deleted] = [of_two.lock(), of_three.lock()];
+    two.pause().wait().unwrap();
+    clock.advance(secs(10));
+    assert_eq!(expiring.try_wait().map(drop), Err(Error::SessionExpired));
+    assert!(is_waiting(&mut deleted));
+    let newest = of_three.queue().wait().unwrap().waiters()[0].key.clone();
+    store.delete(newest).unwrap();
+    assert_eq!(deleted.wait().map(drop), Err(Error::SessionExpired));
+    assert_eq!(of_two.lock().wait().map(drop), Err(Error::LeaseNotFound), "from the start");
+    held.check().wait().unwrap();
+}
+
+/// Where a thread must not be blocked, a guarded txn is awaited.
+#[test]
+fn a_guarded_txn_can_be_awaited() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let write = async {
+        let guard = Mutex::new(&one, "l").lock().await?;
+        let written = guard.txn().and_then([TxnOp::put("r", "v")]).commit().await?;
+        store.delete(guard.key())?;
+        assert_eq!(
+            guard.txn().and_then([TxnOp::put("r", "late")]).commit().await,
+            Err(Error::SessionExpired)
+        );
+        leasehold::Result::Ok(written.succeeded())
+    };
+    assert_eq!(store.client().block_on(write), Ok(true));
+    assert_eq!(store.get("r").unwrap().kvs()[0].version(), 1);
+}
+
+/// A key that somebody else made in its place is not the one that waits (R-LCK-5, R-LCK-9).
+#[test]
+fn a_key_made_anew_is_somebody_elses() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::new(&one, "l");
+    let held = mutex.lock().wait().unwrap();
+    let key = held.key().to_vec();
+    store.delete(key.clone()).unwrap();
+    store.put((key, "foreign")).unwrap();
+    assert_eq!(held.check().wait(), Err(Error::SessionExpired));
+    assert_eq!(held.lost().try_wait(), Ok(Some(())));
+    held.unlock().wait().unwrap();
+    drop(held);
+    assert_eq!(keys(&store), 1, "it is not deleted");
+}
+
+/// Guards, and callers of the service, take turns by their create revisions.
+#[test]
+fn guards_and_the_service_queue_together() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let (mutex, locks) = (Mutex::new(&one, "l"), LockService::new(store.client()));
+    let lease = store.grant(Grant::new(secs(60))).unwrap().id();
+    let first = locks.lock(LockRequest { name: "l".into(), lease }).wait().unwrap();
+    let mut second = mutex.lock();
+    let other = store.grant(Grant::new(secs(60))).unwrap().id();
+    let mut third = locks.lock(LockRequest { name: "l".into(), lease: other });
+    let mut fourth = mutex.lock();
+    assert!(is_waiting(&mut second) && third.try_wait().unwrap().is_none() && is_waiting(&mut fourth));
+    locks.unlock(UnlockRequest { key: first.key }).wait().unwrap();
+    let guard = taken(&mut second);
+    assert!(third.try_wait().unwrap().is_none());
+    guard.unlock().wait().unwrap();
+    let held = third.try_wait().unwrap().expect("it is its turn");
+    assert!(is_waiting(&mut fourth));
+    locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
+    drop(taken(&mut fourth));
+}
+
+#[test]
+fn waiting_for_a_time_keeps_the_place() {
+    let (store, clock) = manual();
+    let one = session(&store, 60);
+    let mutex = Mutex::new(&one, "l");
+    let held = mutex.lock().wait().unwrap();
+    let mut waiting = mutex.lock();
+    let waiter = std::thread::Builder::new().spawn(move || {
+        let in_vain = waiting.wait_timeout(secs(3)).map(|got| got.is_none());
+        (in_vain, waiting)
+    });
+    while store.next_deadline().is_none() {
+        std::thread::yield_now();
+    }
+    clock.advance(secs(3));
+    let (in_vain, mut waiting) = waiter.unwrap().join().unwrap();
+    assert_eq!(in_vain, Ok(true));
+    let behind = mutex.lock();
+    drop(held);
+    let guard = waiting.wait_timeout(Duration::ZERO).unwrap().expect("its place was before the other");
+    drop(behind);
+    assert!(mutex.queue().wait().unwrap().holder().is_some_and(|holder| holder.token == guard.token()));
+}
+
+#[test]
+fn a_session_ends_its_locks_unless_it_is_orphaned() {
+    let (store, clock) = manual();
+    let mut others = session(&store, 60);
+    let waiter = Mutex::new(&others, "l");
+    let one = session(&store, 5);
+    let guard = Mutex::new(&one, "l").lock().wait().unwrap();
+    let mut waiting = waiter.lock();
+    one.close().wait().unwrap();
+    assert_eq!(
+        (one.close().wait(), guard.check().wait()),
+        (Err(Error::LeaseNotFound), Err(Error::SessionExpired))
+    );
+    drop((guard, taken(&mut waiting)));
+
+    let one = session(&store, 5);
+    let guard = Mutex::new(&one, "l").lock().wait().unwrap();
+    one.orphan().wait().unwrap();
+    drop(one);
+    let mut waiting = waiter.lock();
+    clock.advance(millis(3_300));
+    assert!(is_waiting(&mut waiting), "it lives on for the rest of its time");
+    clock.advance(secs(2));
+    drop((guard, taken(&mut waiting)));
+
+    let lease = others.lease();
+    others = session(&store, 1);
+    assert_eq!(others.ttl(), secs(2), "the store's minimum");
+    assert!(store.time_to_live(lease, false).unwrap().ttl().is_some(), "the mutex has a handle too");
+    drop(waiter);
+    assert!(store.time_to_live(lease, false).unwrap().ttl().is_none());
+}
+
+/// A lock taken and given back a thousand times leaves versions of one key behind, as any key that is written does, and not a
+/// thousand keys, through all of which the next would have to look.
+#[test]
+fn a_hold_that_is_over_gives_its_key_back() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::new(&one, "l");
+    for _ in 0..1000 {
+        assert_eq!(mutex.lock().wait().unwrap().key(), b"l/1-0");
+        assert_eq!(mutex.try_lock().wait().unwrap().unwrap().key(), b"l/1-0");
+    }
+    let held = mutex.lock().wait().unwrap();
+    let waiting = mutex.lock();
+    assert!(mutex.try_lock().wait().unwrap().is_none());
+    drop(waiting);
+    store.delete(held.key()).unwrap();
+    store.put((held.key(), "foreign")).unwrap();
+    drop(held);
+    let mut queued = mutex.lock();
+    assert!(is_waiting(&mut queued), "for the foreign key, which is not taken for its own");
+    store.delete("l/1-0").unwrap();
+    assert_eq!(taken(&mut queued).key(), b"l/1-1");
+}
+
+#[test]
+fn the_queue_is_told() {
+    let (store, _clock) = manual();
+    let one = session(&store, 5);
+    let mutex = Mutex::new(&one, "l");
+    assert_eq!(mutex.queue().wait().unwrap().to_string(), "l: nobody has it");
+    let held = mutex.lock().wait().unwrap();
+    let _waiting = [mutex.lock(), mutex.lock()];
+    let queue = mutex.queue().wait().unwrap();
+    assert_eq!(queue.waiters().len(), 2);
+    assert_eq!(
+        queue.to_string(),
+        "l: held by l/1-0 (token 2, lease 1); waited for by l/1-1 (token 3, lease 1), l/1-2 (token 4, lease 1)"
+    );
+    assert_eq!(held.token(), Revision::new(2));
+}
+
+#[test]
+fn a_lock_in_a_namespace_is_that_of_the_namespace() {
+    let (store, _clock) = manual();
+    let inside = Session::open(store.client().namespace("app/"), secs(5)).wait().unwrap();
+    let outside = session(&store, 5);
+    let held = Mutex::new(&inside, "l").lock().wait().unwrap();
+    assert_eq!(held.key(), b"l/1-0");
+    assert!(Mutex::new(&outside, "l").try_lock().wait().unwrap().is_some(), "another lock");
+    let mut waiting = Mutex::new(&outside, "app/l").lock();
+    assert!(is_waiting(&mut waiting));
+    let mut lost = held.lost();
+    store.delete(Delete::prefix("app/")).unwrap();
+    assert_eq!(lost.try_wait(), Ok(Some(())));
+    assert_eq!(waiting.wait().map(drop), Err(Error::SessionExpired));
+}
+
+/// What is held and waited for by one of the random steps below.
+struct World {
+    store: Store,
+    clock: ManualClock,
+    sessions: Vec<Session>,
+    waiting: Vec<(Revision, Ticket<MutexGuard>)>,
+    guards: Vec<MutexGuard>,
+    newest: Revision,
+}
+
+impl World {
+    fn step(&mut self, random: &mut Random) {
+        let session = self.sessions[random.below(self.sessions.len() as u64) as usize].clone();
+        match random.below(10) {
+            0..=3 => {
+                let before = self.store.status().expect("it is open").header().revision();
+                let ticket = Mutex::new(&session, "l").lock();
+                self.waiting.push((before.next(), ticket));
+            }
+            4 => drop(pick(&mut self.waiting, random)),
+            5 => drop(pick(&mut self.guards, random)),
+            6 => drop(session.pause().wait()),
+            7 => drop(session.resume().wait()),
+            8 => self.clock.advance(millis(random.below(4_000))),
+            _ => {
+                let lease = session.lease();
+                drop(self.store.expire(lease));
+            }
+        }
+        for place in (0..self.sessions.len()).rev() {
+            if !self.sessions[place].is_alive().wait().expect("the store is open") {
+                self.sessions[place] =
+                    Session::open(&self.store, secs(5)).wait().expect("a lease is granted");
+            }
+        }
+        self.poll();
+        self.check();
+    }
+
+    fn poll(&mut self) {
+        let mut waiting = Vec::new();
+        for (token, mut ticket) in self.waiting.drain(..) {
+            match ticket.try_wait() {
+                Ok(Some(guard)) => {
+                    assert!(guard.token() > self.newest, "tokens rise, in the order of arrival");
+                    assert_eq!(guard.token(), token);
+                    self.newest = guard.token();
+                    self.guards.push(guard);
+                }
+                Ok(None) => waiting.push((token, ticket)),
+                Err(error) => assert!(matches!(error, Error::SessionExpired | Error::LeaseNotFound)),
+            }
+        }
+        self.waiting = waiting;
+    }
+
+    fn check(&self) {
+        let holding = self.guards.iter().filter(|guard| guard.check().wait().is_ok()).count();
+        assert!(holding <= 1, "two hold the lock");
+        assert_eq!(holding + self.waiting.len(), keys(&self.store) as usize, "no key is left over");
+        assert!(holding == 1 || self.waiting.is_empty(), "whoever waits gets a lock that nobody has");
+    }
+}
+
+fn pick<T>(of: &mut Vec<T>, random: &mut Random) -> Option<T> {
+    if of.is_empty() { None } else { Some(of.remove(random.below(of.len() as u64) as usize)) }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Sessions that hang and end, waits given up at any time: never two holders, no key left over, first come first served,
+    /// and nobody waits for a lock that nobody has.
+    #[test]
+    fn whatever_happens_one_holds_the_lock(seed: u64) {
+        let (store, clock) = manual();
+        let sessions = (0..3).map(|_| session(&store, 5)).collect();
+        let (waiting, guards) = (Vec::new(), Vec::new());
+        let mut world = World { store, clock, sessions, waiting, guards, newest: Revision::new(0) };
+        let mut random = Random::new(seed);
+        for _ in 0..120 {
+            world.step(&mut random);
+        }
+        world.waiting.clear();
+        world.guards.clear();
+        prop_assert_eq!(keys(&world.store), 0);
+        world.sessions.clear();
+        prop_assert_eq!(world.store.leases().expect("it is open").leases().len(), 0);
+    }
+}

@@ -1,0 +1,339 @@
+//! How waits for locks and elections are given up, and how they are waited for (R-LCK-9, R-ELC-6): over a store, in a
+//! namespace, and when the store is closed. A backend that answers later is in `far.rs`.
+
+use std::task::Poll;
+
+use crate::service_helpers::{
+    COMPACTED, EXPIRED, Moment, assert_refused, assert_sleeps, assert_stopped, assert_waits, campaign,
+    candidacy, compacting, electing, hold, leased, lock, locking, meddling, observe, proclaim, resign, take,
+    unlock, win,
+};
+use leasehold::service::{ElectionService, LockService};
+use leasehold::{Compact, Error, Grant, Put};
+use leasehold_testkit::helpers::{all_keys, delete, events, put, revision, secs, value};
+use leasehold_testkit::wakers::{Count, guarded, poll_with};
+
+/// R-LCK-9: one revision, a delete that others see, before the drop returns.
+#[test]
+fn a_wait_for_a_lock_that_is_dropped_leaves_no_key() {
+    let (store, _clock, locks) = locking();
+    hold(&locks, "a", 1);
+    let second = lock(&locks, "a", 2);
+    let mut third = lock(&locks, "a", 3);
+    drop(second);
+    assert_eq!((revision(&store), events(&store, 5)), (5, vec!["delete a/2 5".to_owned()]));
+    assert_waits(&mut third);
+    drop(third);
+    assert_eq!((all_keys(&store), revision(&store)), (vec!["a/1".into()], 6));
+    assert_eq!(hold(&locks, "a", 1).key, "a/1", "it is still held");
+}
+
+/// R-LCK-9: also a key that somebody else has made again.
+#[test]
+fn a_lock_is_given_up_whoever_made_the_key() {
+    let (store, _clock, locks) = locking();
+    hold(&locks, "a", 1);
+    let second = lock(&locks, "a", 2);
+    delete(&store, "a/2");
+    put(&store, "a/2", "foreign");
+    drop(second);
+    assert_eq!(value(&store, "a/2"), None);
+    let third = lock(&locks, "a", 3);
+    delete(&store, "a/3");
+    let before = revision(&store);
+    drop(third);
+    assert_eq!(revision(&store), before, "there was nothing to delete");
+}
+
+/// R-LCK-9: the key of two is gone for both.
+#[test]
+fn one_of_two_waits_on_one_key_that_is_dropped_ends_the_other() {
+    for is_later in [true, false] {
+        let (store, _clock, locks) = locking();
+        hold(&locks, "a", 1);
+        let (first, second) = (lock(&locks, "a", 2), lock(&locks, "a", 2));
+        let (dropped, mut kept) = if is_later { (second, first) } else { (first, second) };
+        drop(dropped);
+        assert_eq!(all_keys(&store), ["a/1"]);
+        assert_sleeps(&mut kept);
+        unlock(&locks, "a/1");
+        assert_refused(kept.try_wait(), EXPIRED);
+    }
+}
+
+/// R-LCK-9: what has returned cannot be cancelled.
+#[test]
+fn dropping_a_ticket_that_was_taken_does_nothing() {
+    let (store, _clock, locks) = locking();
+    let mut first = lock(&locks, "a", 1);
+    let mut second = lock(&locks, "a", 2);
+    take(&mut first);
+    drop(first);
+    assert_eq!(all_keys(&store), ["a/1", "a/2"]);
+    unlock(&locks, "a/1");
+    take(&mut second);
+    drop(second);
+    assert_eq!(all_keys(&store), ["a/2"]);
+    let elections = ElectionService::new(store.client());
+    let mut won = campaign(&elections, "e", 3, "v");
+    take(&mut won);
+    drop(won);
+    let mut refused = lock(&locks, "b", 99);
+    assert!(refused.try_wait().is_err());
+    drop(refused);
+    assert_eq!((all_keys(&store), revision(&store)), (vec!["a/2".into(), "e/3".into()], 5));
+}
+
+/// Whose turn has come while nobody looked is given up as well.
+#[test]
+fn a_lock_that_was_never_seen_to_be_held_is_given_up() {
+    let (store, _clock, locks) = locking();
+    hold(&locks, "a", 1);
+    let second = lock(&locks, "a", 2);
+    let mut third = lock(&locks, "a", 3);
+    unlock(&locks, "a/1");
+    assert_eq!(second.ready().len(), 1);
+    drop(second);
+    assert_eq!(take(&mut third).key, "a/3");
+    assert_eq!(all_keys(&store), ["a/3"]);
+}
+
+#[test]
+fn a_lock_that_was_free_is_given_up_untaken() {
+    let (store, _clock, locks) = locking();
+    drop(lock(&locks, "a", 1));
+    let elections = ElectionService::new(store.client());
+    drop(campaign(&elections, "e", 1, "v"));
+    assert_eq!(all_keys(&store).len(), 0);
+}
+
+/// R-ELC-6: as resigning does.
+#[test]
+fn a_candidacy_that_is_dropped_is_withdrawn() {
+    let (store, _clock, elections) = electing();
+    win(&elections, "e", 1, "one");
+    let second = campaign(&elections, "e", 2, "two");
+    let third = campaign(&elections, "e", 3, "three");
+    let fourth = campaign(&elections, "e", 4, "four");
+    proclaim(&elections, &candidacy("e", "e/2", 3, 2), "new").unwrap();
+    drop(second);
+    assert_eq!(events(&store, 7), ["delete e/2 7"], "an overwritten key is still the same one");
+    delete(&store, "e/3");
+    put(&store, "e/3", "foreign");
+    drop(third);
+    assert_eq!((value(&store, "e/3"), revision(&store)), (Some("foreign".into()), 9));
+    drop((campaign(&elections, "e", 4, "four"), campaign(&elections, "e", 4, "new")));
+    assert_eq!(all_keys(&store), ["e/1", "e/3"], "one of three on one key ends it");
+    resign(&elections, &candidacy("e", "e/1", 2, 1)).unwrap();
+    drop(fourth);
+    assert_eq!(all_keys(&store), ["e/3"]);
+}
+
+/// Waits that end in an error leave no lock's key.
+#[test]
+fn a_wait_that_fails_leaves_no_lock() {
+    for is_second in [false, true] {
+        let (store, _clock) = leased();
+        let client = meddling(&store, move |store, moment| {
+            let is_meant = store.get("a/1").unwrap().count() == i64::from(!is_second);
+            if !is_meant || !matches!(moment, Moment::Watch) {
+                return false;
+            }
+            put(store, "other", "1");
+            let now = put(store, "other", "2");
+            store.compact(Compact::new(now)).is_ok()
+        });
+        let locks = LockService::new(client);
+        for lease in [3, 1] {
+            store.put(Put::new(format!("a/{lease}"), "").lease(lease)).unwrap();
+        }
+        let mut ticket = lock(&locks, "a", 2);
+        if is_second {
+            assert_waits(&mut ticket);
+            delete(&store, "a/1");
+        }
+        assert_refused(ticket.try_wait(), COMPACTED);
+        assert_eq!(value(&store, "a/2"), None);
+        drop(ticket);
+    }
+}
+
+/// A wait in vain keeps the place; what comes at the very instant counts.
+#[test]
+fn waiting_for_a_time_keeps_the_place() {
+    let (store, clock, locks) = locking();
+    store.grant(Grant::new(secs(10)).id(20)).unwrap();
+    hold(&locks, "a", 20);
+    let mut second = lock(&locks, "a", 2);
+    let third = lock(&locks, "a", 3);
+    for _ in 0..3 {
+        assert_eq!(second.wait_timeout(secs(0)), Ok(None));
+        clock.advance(secs(3));
+    }
+    assert_eq!(revision(&store), 4);
+    clock.advance(secs(1));
+    assert_eq!(second.wait_timeout(secs(0)).unwrap().unwrap().key, "a/2");
+    drop(third);
+    let next = campaign(&ElectionService::new(store.client()), "a", 4, "v");
+    unlock(&locks, "a/2");
+    assert_eq!(next.wait().unwrap().leader.key, "a/4");
+}
+
+#[test]
+fn ready_holds_a_token_when_the_turn_has_come() {
+    let (store, _clock, locks) = locking();
+    let elections = ElectionService::new(store.client());
+    let mut free = lock(&locks, "a", 1);
+    assert_eq!(free.ready().len(), 1, "it is there already");
+    take(&mut free);
+    let (mut second, mut third) = (lock(&locks, "a", 2), campaign(&elections, "a", 3, "v"));
+    assert_sleeps(&mut second);
+    assert_sleeps(&mut third);
+    unlock(&locks, "a/1");
+    assert_eq!((second.ready().recv(), third.ready().len()), (Ok(()), 0));
+    take(&mut second);
+    unlock(&locks, "a/2");
+    assert_eq!(third.ready().recv(), Ok(()));
+    take(&mut third);
+}
+
+/// A task is woken once it is its turn.
+#[test]
+fn tickets_can_be_awaited() {
+    let (store, _clock, locks) = locking();
+    let elections = ElectionService::new(store.client());
+    let held = store.client().block_on(lock(&locks, "a", 1)).unwrap();
+    let (mut second, mut third) = (lock(&locks, "a", 2), campaign(&elections, "a", 3, "v"));
+    let (of_second, of_third) = (Count::default(), Count::default());
+    assert_eq!(poll_with(&mut second, &of_second.waker()), Poll::Pending);
+    assert_eq!(poll_with(&mut third, &of_third.waker()), Poll::Pending);
+    unlock(&locks, held.key);
+    assert_eq!((of_second.get(), of_third.get()), (1, 0));
+    let Poll::Ready(Ok(held)) = poll_with(&mut second, &of_second.waker()) else { panic!("its turn") };
+    unlock(&locks, held.key);
+    assert_eq!(of_third.get(), 1);
+    assert_eq!(store.client().block_on(third).unwrap().leader.key, "a/3");
+}
+
+/// Another thread waits; this one lets it go on.
+#[test]
+fn a_thread_can_wait_for_a_lock() {
+    guarded(|| {
+        let (_store, _clock, locks) = locking();
+        hold(&locks, "a", 1);
+        let second = lock(&locks, "a", 2);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || second.wait().unwrap().key);
+            unlock(&locks, "a/1");
+            assert_eq!(waiting.join().unwrap(), "a/2");
+        });
+    });
+}
+
+/// Nobody is forgotten, and nobody is let in beside another.
+#[test]
+fn threads_hold_a_lock_one_at_a_time() {
+    guarded(|| {
+        let (store, _clock) = leased();
+        let inside = std::sync::Mutex::new(());
+        std::thread::scope(|scope| {
+            for lease in 1..5 {
+                let (locks, inside) = (LockService::new(store.client()), &inside);
+                scope.spawn(move || {
+                    for round in 0..50 {
+                        let ticket = lock(&locks, "a", lease);
+                        if round % 5 == lease {
+                            drop(ticket);
+                            // One that was got at once stays, and is given back.
+                            unlock(&locks, format!("a/{lease}"));
+                            continue;
+                        }
+                        let held = ticket.wait().unwrap();
+                        let guard = inside.try_lock().expect("nobody else holds it");
+                        std::thread::yield_now();
+                        drop(guard);
+                        unlock(&locks, held.key);
+                    }
+                });
+            }
+        });
+        assert_eq!(all_keys(&store).len(), 0);
+    });
+}
+
+/// A thread that is blocked is told as well.
+#[test]
+fn a_thread_that_waits_is_told_that_the_store_was_closed() {
+    guarded(|| {
+        let (store, _clock, locks) = locking();
+        hold(&locks, "a", 1);
+        let second = lock(&locks, "a", 2);
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(move || assert_stopped(second.wait()));
+            store.close();
+            waiting.join().unwrap();
+        });
+    });
+}
+
+#[test]
+fn waiting_ends_when_the_store_is_closed() {
+    let (store, _clock, locks) = locking();
+    let elections = ElectionService::new(store.client());
+    hold(&locks, "a", 1);
+    let (mut second, third) = (lock(&locks, "a", 2), campaign(&elections, "a", 3, "v"));
+    let dropped = lock(&locks, "a", 4);
+    assert_waits(&mut second);
+    store.close();
+    drop(dropped);
+    assert_eq!(second.ready().len(), 1);
+    assert_stopped(second.try_wait());
+    assert_stopped(third.wait());
+    assert_stopped(lock(&locks, "a", 5).wait());
+    assert_stopped(lock(&locks, "a", 0).wait());
+    assert_stopped(campaign(&elections, "a", 0, "v").wait());
+    assert_stopped(resign(&elections, &candidacy("a", "a/1", 2, 0)));
+}
+
+#[test]
+fn locks_and_elections_work_in_a_namespace() {
+    let (store, _clock) = leased();
+    let client = store.client().namespace("ns/");
+    let (locks, elections) = (LockService::new(client.clone()), ElectionService::new(client));
+    put(&store, "a/9", "outside");
+    hold(&locks, "a", 1);
+    let mut second = campaign(&elections, "a", 2, "v");
+    drop(lock(&locks, "a", 3));
+    assert_eq!(hold(&locks, "", 4).key, "/4");
+    assert_eq!(all_keys(&store), ["a/9", "ns//4", "ns/a/1", "ns/a/2"]);
+    assert_eq!(unlock(&locks, "a/9"), 7, "not the one outside");
+    assert_sleeps(&mut second);
+    unlock(&locks, "a/1");
+    assert_eq!(take(&mut second).leader, candidacy("a", "a/2", 4, 2));
+    drop(observe(&elections, "a"));
+    let outside = LockService::new(store.client());
+    assert_waits(&mut lock(&outside, "ns/a", 5));
+    assert_eq!(all_keys(&store), ["a/9", "ns//4", "ns/a/2"]);
+}
+
+/// What the documentation names is what is matched.
+#[test]
+fn an_expired_session_is_the_error_that_is_documented() {
+    let (store, _clock, locks) = locking();
+    hold(&locks, "a", 1);
+    let mut second = lock(&locks, "a", 2);
+    delete(&store, "a/2");
+    unlock(&locks, "a/1");
+    assert_eq!(second.try_wait(), Err(Error::SessionExpired));
+}
+
+/// etcd's `Campaign` gives the candidacy up only when its caller does.
+#[test]
+fn a_candidacy_whose_watch_fails_stays() {
+    let (store, _clock) = leased();
+    let client = compacting(&store);
+    let elections = ElectionService::new(client);
+    win(&elections, "e", 1, "one");
+    assert_refused(campaign(&elections, "e", 2, "two").try_wait(), COMPACTED);
+    assert_eq!(all_keys(&store), ["e/1", "e/2", "other"]);
+}

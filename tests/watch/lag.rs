@@ -1,0 +1,122 @@
+//! How far a watcher is behind.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use leasehold::{Clock, Lag, Revision, Store, Timestamp, Watch};
+use leasehold_testkit::helpers::{manual, millis, put, secs};
+use leasehold_testkit::watch_helpers::{drain, put_times, revisions, stream, stream_of};
+
+fn lag(current: i64, revisions: u64, since: Option<u64>) -> Option<Lag> {
+    let since = since.map(|seconds| Timestamp::ORIGIN + secs(seconds));
+    Some(Lag { current: Revision::new(current), revisions, since })
+}
+
+/// How far a watcher is behind: since which revision and since when it has not received all there was.
+#[test]
+fn lag_counts_revisions_and_time() {
+    let (store, clock) = manual();
+    let mut watcher = store.watch(Watch::key("a").capacity(2)).unwrap();
+    assert_eq!(watcher.lag(), lag(1, 0, None));
+    put(&store, "b", "other");
+    assert_eq!(watcher.lag(), lag(2, 0, None), "what it does not watch it is not behind with");
+    clock.advance(secs(5));
+    put(&store, "a", "1");
+    clock.advance(secs(5));
+    put(&store, "b", "other");
+    assert_eq!(watcher.lag(), lag(4, 2, Some(5)));
+    put_times(&store, "a", 8);
+    assert_eq!(watcher.lag(), lag(12, 10, Some(5)), "from the first it has not received");
+    assert_eq!(revisions(&watcher.recv().unwrap()), [3]);
+    assert_eq!(watcher.lag(), lag(12, 8, Some(5)), "5 is next");
+    while watcher.try_recv().unwrap().is_some() {}
+    assert_eq!(watcher.lag(), lag(12, 0, None));
+    clock.advance(millis(1500));
+    put(&store, "a", "x");
+    assert_eq!(watcher.lag().unwrap().since, Some(Timestamp::ORIGIN + millis(11_500)));
+    store.close();
+    assert_eq!(watcher.lag(), None);
+}
+
+/// Who is not there is not behind; one that has ended is not either.
+#[test]
+fn lag_is_of_a_watcher() {
+    let (store, _clock) = manual();
+    let mut stream = stream(&store);
+    assert_eq!(stream.lag(0), None, "the stream is not even open");
+    stream.create(Watch::key("a"));
+    stream.create(Watch::key("b"));
+    drain(&mut stream);
+    put_times(&store, "b", 3);
+    assert_eq!((stream.lag(0), stream.lag(1), stream.lag(2)), (lag(4, 0, None), lag(4, 3, Some(0)), None));
+    stream.cancel(1);
+    assert_eq!(stream.lag(1), None);
+    store.compact(4).unwrap();
+    stream.create(Watch::key("a").from(2));
+    drain(&mut stream);
+    assert_eq!(stream.lag(2), lag(4, 0, None), "nothing will come");
+}
+
+/// The time is each watcher's own.
+#[test]
+fn lag_is_not_that_of_another_watcher_of_the_stream() {
+    let (store, clock) = manual();
+    let stream = stream_of(&store, [Watch::key("a"), Watch::key("b")]);
+    put(&store, "a", "1");
+    clock.advance(secs(5));
+    put(&store, "b", "2");
+    assert_eq!((stream.lag(0), stream.lag(1)), (lag(3, 2, Some(0)), lag(3, 1, Some(5))));
+}
+
+/// R-WCH-4: a refusal has the id -1, and is not the creation of a watcher that has the id too.
+#[test]
+fn lag_of_the_watcher_minus_one_does_not_end_with_a_refusal() {
+    let (store, _clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a").id(-1)]);
+    put_times(&store, "a", 3);
+    stream.create(Watch::key("a").id(-1));
+    assert_eq!(stream.lag(-1), lag(4, 3, Some(0)));
+    stream.try_recv().unwrap();
+    assert_eq!(stream.lag(-1), lag(4, 2, Some(0)), "the rest is in the client's hands");
+}
+
+/// A backlog that is pulled in several pieces has been available since its watchers were created, in the last piece too.
+#[test]
+fn lag_of_backlog_pulled_in_pieces_keeps_its_time() {
+    let (store, clock) = manual();
+    put_times(&store, "a", 3000);
+    clock.advance(secs(3));
+    let mut stream = stream(&store);
+    stream.create(Watch::key("a").from(2));
+    stream.create(Watch::key("a").from(2));
+    clock.advance(secs(4));
+    let mut seen = vec![];
+    while stream.try_recv().unwrap().is_some() {
+        seen.extend([0, 1].map(|id| stream.lag(id).expect("the watcher exists")));
+    }
+    assert!(seen.len() > 4 && seen.iter().rev().take(2).all(|lag| lag.revisions == 0), "{seen:?}");
+    for lag in seen {
+        assert_eq!(lag.since, (lag.revisions > 0).then_some(Timestamp::ORIGIN + secs(3)), "{lag:?}");
+    }
+}
+
+/// A clock that the test moves without a tick, so that no command is due and none advances the store's time.
+#[derive(Default)]
+struct Silent(AtomicU64);
+
+impl Clock for Silent {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
+    }
+}
+
+#[test]
+fn lag_under_clock_without_ticks_counts_from_the_put() {
+    let clock = Arc::new(Silent::default());
+    let store = Store::builder().clock(Arc::clone(&clock)).build();
+    let watcher = store.watch("a").unwrap();
+    clock.0.store(secs(5).as_nanos() as u64, Ordering::SeqCst);
+    put(&store, "a", "1");
+    clock.0.store(secs(9).as_nanos() as u64, Ordering::SeqCst);
+    assert_eq!(watcher.lag(), lag(2, 1, Some(5)));
+}

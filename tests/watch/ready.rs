@@ -1,0 +1,178 @@
+//! The channel that says whether a watcher or a stream has something to receive, for `select!`.
+
+use crossbeam_channel::{TryRecvError, bounded, select_biased};
+use leasehold::{Compact, Error, Store, Watch, WatchStream, Watcher};
+use leasehold_testkit::helpers;
+use leasehold_testkit::helpers::{manual, put, secs};
+use leasehold_testkit::watch_helpers::{drain_watcher, put_times, responses, revisions, stream};
+
+/// A watcher that has received all there was.
+fn watcher_of(store: &Store, watch: Watch) -> Watcher {
+    let mut watcher = store.watch(watch).expect("the watch is good");
+    drain_watcher(&mut watcher);
+    watcher
+}
+
+fn is_ready(watcher: &Watcher) -> bool {
+    !watcher.ready().is_empty()
+}
+
+/// The token is there if and only if something may be received, before and after it was asked for.
+#[test]
+fn the_token_is_there_while_there_is_something() {
+    let (store, _clock) = manual();
+    let mut watcher = watcher_of(&store, Watch::key("a"));
+    assert!(!is_ready(&watcher));
+    put(&store, "b", "not watched");
+    assert!(!is_ready(&watcher));
+    put_times(&store, "a", 3);
+    for _ in 0..3 {
+        assert!(is_ready(&watcher));
+        assert!(watcher.try_recv().unwrap().is_some());
+    }
+    assert!(!is_ready(&watcher));
+    put(&store, "a", "v");
+    let asked_late = watcher_of(&store, Watch::key("a"));
+    put(&store, "a", "v");
+    assert!(is_ready(&asked_late), "it was there before the channel");
+}
+
+/// There is one token, however much there is, and taking it takes nothing else.
+#[test]
+fn a_token_is_one_and_no_event() {
+    let (store, _clock) = manual();
+    let mut watcher = watcher_of(&store, Watch::key("a"));
+    let ready = watcher.ready().clone();
+    assert_eq!(ready.capacity(), Some(1));
+    put_times(&store, "a", 5);
+    assert_eq!((ready.try_recv(), ready.try_recv()), (Ok(()), Err(TryRecvError::Empty)));
+    for left in (0..5).rev() {
+        assert!(watcher.try_recv().unwrap().is_some());
+        assert_eq!(ready.try_recv().is_ok(), left > 0, "receiving puts the token back if anything is left");
+    }
+    assert_eq!(watcher.try_recv(), Ok(None));
+}
+
+/// The token of a delivery that came before the channel was first asked for, with the token taken each time.
+#[test]
+fn a_token_taken_in_vain_does_no_harm() {
+    let (store, _clock) = manual();
+    let mut watcher = watcher_of(&store, Watch::key("a"));
+    for n in 0..10 {
+        put(&store, "a", "v");
+        watcher.ready().recv().unwrap();
+        // It was taken, and nothing received. What comes next puts it back.
+        put(&store, "a", "w");
+        watcher.ready().recv().unwrap();
+        assert_eq!(drain_watcher(&mut watcher).len(), 2, "{n}");
+        assert!(!is_ready(&watcher));
+    }
+}
+
+/// Overflow, no more writing, and only the channel to go by: every event arrives.
+#[test]
+fn all_that_overflowed_is_drained_by_the_channel() {
+    for (capacity, puts) in [(1, 2), (1, 50), (3, 2500), (128, 129)] {
+        let (store, _clock) = manual();
+        let mut watcher = watcher_of(&store, Watch::key("a").capacity(capacity));
+        let ready = watcher.ready().clone();
+        put_times(&store, "a", puts);
+        let mut seen = Vec::new();
+        while ready.try_recv().is_ok() {
+            seen.extend(revisions(&watcher.try_recv().unwrap()));
+        }
+        assert_eq!(seen, (2..puts as i64 + 2).collect::<Vec<_>>(), "{capacity}");
+        assert_eq!(watcher.try_recv(), Ok(None));
+    }
+}
+
+/// The same of a stream with several watchers, some of which read history without a match.
+#[test]
+fn a_stream_is_drained_by_the_channel() {
+    let (store, _clock) = manual();
+    put_times(&store, "other", 9000);
+    let mut stream = stream(&store);
+    for watch in
+        [Watch::key("a").from(2), Watch::key("other").from(5000).capacity(1), Watch::key("a").capacity(1)]
+    {
+        stream.create(watch);
+    }
+    let ready = stream.ready().clone();
+    put_times(&store, "a", 20);
+    let mut all = Vec::new();
+    while ready.try_recv().is_ok() {
+        all.extend(stream.try_recv().unwrap());
+    }
+    let of = |id: i64| revisions(all.iter().filter(|response| response.watch_id().get() == id));
+    let a: Vec<i64> = (9002..=9021).collect();
+    assert_eq!((of(0), of(2), of(1)), (a.clone(), a, (5000..=9001).collect()));
+    assert_eq!(responses(&mut stream).len(), 0);
+}
+
+/// Ends are told too: of the watch, and of the store.
+#[test]
+fn the_end_is_told() {
+    let (store, _clock) = manual();
+    let mut overtaken = watcher_of(&store, Watch::key("a").capacity(1));
+    let mut live = watcher_of(&store, Watch::key("b"));
+    let (first, second) = (overtaken.ready().clone(), live.ready().clone());
+    put_times(&store, "a", 5);
+    store.compact(Compact::new(6)).unwrap();
+    let mut lost = Vec::new();
+    while first.try_recv().is_ok() {
+        lost.extend(overtaken.try_recv().err());
+    }
+    assert!(matches!(lost[..], [Error::Compacted { .. }]), "{lost:?}");
+    assert!(second.try_recv().is_err());
+    store.close();
+    assert_eq!(second.try_recv(), Ok(()));
+    assert_eq!(live.try_recv(), Err(Error::Stopped));
+}
+
+/// What is due is told by the channel as time passes.
+#[test]
+fn the_end_of_a_lease_is_told() {
+    let (store, clock) = manual();
+    helpers::grant(&store, 7, secs(5));
+    helpers::put_leased(&store, &["a"], 7);
+    let watcher = watcher_of(&store, Watch::key("a"));
+    clock.advance(secs(4));
+    assert!(!is_ready(&watcher));
+    clock.advance(secs(1));
+    assert!(is_ready(&watcher));
+}
+
+/// `select!` over two watchers and a channel of something else, the first ready first.
+#[test]
+fn several_can_be_selected_from() {
+    let (store, _clock) = manual();
+    let mut first = watcher_of(&store, Watch::key("a").capacity(2));
+    let mut second = watcher_of(&store, Watch::key("b"));
+    let (stop, stopped) = bounded::<()>(1);
+    put_times(&store, "b", 3);
+    put_times(&store, "a", 5);
+    stop.send(()).unwrap();
+    let mut seen = String::new();
+    loop {
+        select_biased! {
+            recv(first.ready()) -> _ => seen.extend(first.try_recv().unwrap().map(|_| 'a')),
+            recv(second.ready()) -> _ => seen.extend(second.try_recv().unwrap().map(|_| 'b')),
+            recv(stopped) -> _ => break,
+        }
+    }
+    assert_eq!(seen, "aaabbb", "two of five that had room, and the other three at once");
+}
+
+/// The channels of a watcher that is gone are disconnected, and a stream can be sent to another thread with its own.
+#[test]
+fn a_channel_ends_with_its_watcher() {
+    let (store, _clock) = manual();
+    let watcher = watcher_of(&store, Watch::key("a"));
+    let ready = watcher.ready().clone();
+    drop(watcher);
+    put(&store, "a", "v");
+    assert_eq!(ready.try_recv(), Err(TryRecvError::Disconnected));
+    fn can_be_sent<T: Send + std::fmt::Debug + 'static>() {}
+    can_be_sent::<Watcher>();
+    can_be_sent::<WatchStream>();
+}

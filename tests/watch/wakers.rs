@@ -1,0 +1,212 @@
+//! Who is woken by what happens: once no lock is held, whatever the waker does, and none is forgotten.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use leasehold::{Error, Get, Store, Timestamp, Watch, WatchStream, Watcher};
+use leasehold_testkit::helpers::{grant, manual, put, put_leased, secs};
+use leasehold_testkit::watch_helpers::{drain, drain_watcher, put_times, say, stream_of};
+
+/// Does something when it is woken, and counts.
+struct Bell<F> {
+    rung: AtomicUsize,
+    act: F,
+}
+
+impl<F: Fn() + Send + Sync + 'static> Bell<F> {
+    fn new(act: F) -> (Arc<Self>, Waker) {
+        let bell = Arc::new(Self { rung: AtomicUsize::new(0), act });
+        (Arc::clone(&bell), Waker::from(bell))
+    }
+
+    fn rung(&self) -> usize {
+        self.rung.load(Ordering::Relaxed)
+    }
+}
+
+impl<F: Fn() + Send + Sync + 'static> Wake for Bell<F> {
+    fn wake(self: Arc<Self>) {
+        self.rung.fetch_add(1, Ordering::Relaxed);
+        (self.act)();
+    }
+}
+
+/// Waits for something that is not there.
+fn await_with(watcher: &mut Watcher, waker: &Waker) {
+    assert_eq!(watcher.poll_recv(&mut Context::from_waker(waker)), Poll::Pending);
+}
+
+/// A waker may use the store, and sees all of what it was woken for.
+#[test]
+fn a_waker_may_call_the_store() {
+    let (store, clock) = manual();
+    let mut watchers = ["a", "b"].map(|key| store.watch(key).unwrap());
+    let inner = store.clone();
+    let (bell, waker) = Bell::new(move || {
+        assert_eq!(inner.get(Get::key("a")).unwrap().count(), 1);
+        let mut other = inner.watch(Watch::key("a").from(2)).unwrap();
+        assert_eq!(drain_watcher(&mut other).len(), 1);
+        put(&inner, "b", "from the waker");
+        grant(&inner, 9, secs(9));
+    });
+    let (second_bell, second) = Bell::new(|| ());
+    await_with(&mut watchers[0], &waker);
+    await_with(&mut watchers[1], &second);
+    put(&store, "a", "v");
+    assert_eq!((bell.rung(), second_bell.rung()), (1, 1));
+    assert_eq!(drain_watcher(&mut watchers[1]), ["0 @3 put b=from the waker 3/3/1"]);
+    clock.advance(secs(10));
+    assert_eq!(store.leases().unwrap().leases().len(), 0);
+}
+
+#[test]
+fn panicking_waker_affects_neither_the_put_nor_the_other_wakers() {
+    let (store, _clock) = manual();
+    let mut watchers = [(); 4].map(|()| store.watch("a").unwrap());
+    let (_, bad) = Bell::new(|| panic!("this one always does"));
+    let (bell, good) = Bell::new(|| ());
+    for (watcher, waker) in watchers.iter_mut().zip([&good, &bad, &good, &good]) {
+        await_with(watcher, waker);
+    }
+    put(&store, "a", "v");
+    assert_eq!(bell.rung(), 3);
+    put(&store, "a", "w");
+    for watcher in &mut watchers {
+        assert_eq!(drain_watcher(watcher), ["0 @2 put a=v 2/2/1", "0 @3 put a=w 2/3/2"]);
+    }
+}
+
+/// Each change wakes those who wait for it, in the order of their streams, and nobody else.
+#[test]
+fn only_who_waits_for_it_is_woken() {
+    let (store, clock) = manual();
+    grant(&store, 7, secs(5));
+    put_leased(&store, &["leased"], 7);
+    let mut watchers = ["a", "leased", "b"].map(|key| store.watch(key).unwrap());
+    let bells = [(); 3].map(|()| Bell::new(|| ()));
+    for (watcher, (_, waker)) in watchers.iter_mut().zip(&bells) {
+        await_with(watcher, waker);
+    }
+    let rung = || [0, 1, 2].map(|n: usize| bells[n].0.rung());
+    put(&store, "a", "v");
+    assert_eq!(rung(), [1, 0, 0]);
+    clock.advance(secs(5));
+    assert_eq!(rung(), [1, 1, 0], "the end of a lease");
+    store.compact(2).unwrap();
+    assert_eq!(rung(), [1, 1, 0], "a compaction is no event");
+    watchers[2].request_progress();
+    assert_eq!(rung(), [1, 1, 1], "an answer");
+}
+
+/// Of a watcher that overflowed the waker is called for what comes after all was received.
+#[test]
+fn overflow_loses_no_wake_up() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch(Watch::key("a").capacity(1)).unwrap();
+    let (bell, waker) = Bell::new(|| ());
+    for round in 1..20 {
+        await_with(&mut watcher, &waker);
+        put_times(&store, "a", round);
+        assert_eq!(bell.rung(), round, "once, however much comes");
+        let mut context = Context::from_waker(&waker);
+        let mut events = 0;
+        while let Poll::Ready(Ok(Some(response))) = watcher.poll_recv(&mut context) {
+            events += response.events().len();
+        }
+        assert_eq!(events, round);
+    }
+}
+
+/// The last waker counts, and a waker is dropped with its watcher.
+#[test]
+fn a_waker_is_held_no_longer_than_needed() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch("a").unwrap();
+    let (first_bell, first) = Bell::new(|| ());
+    let (second_bell, second) = Bell::new(|| ());
+    await_with(&mut watcher, &first);
+    assert_eq!(Arc::strong_count(&first_bell), 3);
+    await_with(&mut watcher, &second);
+    assert_eq!((Arc::strong_count(&first_bell), Arc::strong_count(&second_bell)), (2, 3));
+    put(&store, "a", "v");
+    assert_eq!((first_bell.rung(), second_bell.rung(), Arc::strong_count(&second_bell)), (0, 1, 2));
+    drain_watcher(&mut watcher);
+    await_with(&mut watcher, &second);
+    drop(watcher);
+    assert_eq!(Arc::strong_count(&second_bell), 2);
+    put(&store, "a", "w");
+    assert_eq!(second_bell.rung(), 1);
+}
+
+/// A stream is waited for as a watcher is; it says that the store was closed each time.
+#[test]
+fn a_stream_is_waited_for() {
+    let (store, _clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a")]);
+    let (bell, waker) = Bell::new(|| ());
+    let mut context = Context::from_waker(&waker);
+    assert_eq!(stream.poll_recv(&mut context), Poll::Pending);
+    put(&store, "a", "1");
+    assert_eq!(bell.rung(), 1);
+    let Poll::Ready(Ok(Some(response))) = stream.poll_recv(&mut context) else { panic!("it was woken") };
+    assert_eq!(say(&response), "0 @2 put a=1 2/2/1");
+    assert_eq!(stream.recv_timeout(Duration::ZERO), Ok(None));
+    put(&store, "a", "2");
+    assert_eq!(stream.recv_timeout(Duration::MAX).unwrap().as_ref().map(say).unwrap(), "0 @3 put a=2 2/3/2");
+    put(&store, "a", "3");
+    assert_eq!(say(&stream.recv().unwrap().unwrap()), "0 @4 put a=3 2/4/3");
+    assert_eq!(drain(&mut stream).len(), 0);
+    store.close();
+    assert_eq!(stream.poll_recv(&mut context), Poll::Ready(Err(Error::Stopped)));
+    for _ in 0..2 {
+        assert_eq!(stream.poll_recv(&mut context), Poll::Ready(Ok(None)));
+        assert_eq!((stream.recv_timeout(secs(1)), stream.is_ended()), (Ok(None), true));
+    }
+}
+
+/// Waits with a timeout while the clock is moved, until it has an answer.
+fn wait_while_time_passes(
+    store: &Store,
+    stream: &mut WatchStream,
+    until: Timestamp,
+    pass: impl FnOnce(),
+) -> Option<String> {
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            stream.recv_timeout(until.since(store.now())).expect("the store is open").as_ref().map(say)
+        });
+        // A thread that waits is one whose timer is set.
+        while store.next_deadline().is_none_or(|deadline| deadline > until) {
+            std::thread::yield_now();
+        }
+        pass();
+        waiting.join().expect("it only waits")
+    })
+}
+
+/// A thread that waits for the timeout is woken by the store's time, and what came before it comes first. The threads are
+/// real, the time is not.
+#[test]
+fn a_thread_is_woken_at_its_timeout() {
+    let (store, clock) = manual();
+    let mut stream = stream_of(&store, [Watch::key("a")]);
+    let until = Timestamp::ORIGIN + secs(5);
+    let timed_out = wait_while_time_passes(&store, &mut stream, until, || clock.advance(secs(5)));
+    assert_eq!((timed_out, store.next_deadline()), (None, None));
+    let until = Timestamp::ORIGIN + secs(20);
+    let received = wait_while_time_passes(&store, &mut stream, until, || {
+        put(&store, "a", "v");
+        clock.advance(secs(100));
+    });
+    assert_eq!(received, Some("0 @2 put a=v 2/2/1".to_owned()));
+    assert_eq!(stream.recv_timeout(Duration::ZERO), Ok(None), "the timer that went off is forgotten");
+    let until = store.now() + secs(20);
+    let received =
+        wait_while_time_passes(&store, &mut stream, until, || assert_eq!(put(&store, "a", "early"), 3));
+    assert_eq!(received, Some("0 @3 put a=early 2/3/2".to_owned()));
+    assert_eq!(store.next_deadline(), None, "nor is a timer left that has not gone off");
+    put(&store, "a", "w");
+    assert_eq!(stream.recv_timeout(secs(1)).unwrap().as_ref().map(say).unwrap(), "0 @4 put a=w 2/4/3");
+}

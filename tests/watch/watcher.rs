@@ -1,0 +1,345 @@
+//! `Watcher`: the ways to receive, and how it ends (R-WCH-24).
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use leasehold::{
+    Backend, Client, Code, Compact, Error, KeyRange, Layer, ManualClock, Store, Timestamp, Watch,
+};
+use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs};
+use leasehold_testkit::watch_helpers::{drain_watcher, put_times, revisions, say};
+
+const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+
+/// What a receiving gave, in words.
+fn show(received: leasehold::Result<Option<leasehold::WatchResponse>>) -> String {
+    match received {
+        Ok(Some(response)) => say(&response),
+        Ok(None) => "nothing".to_owned(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// Time passes while somebody waits, and only then: from deadline to deadline.
+#[derive(Clone)]
+struct Passing {
+    store: Store,
+    clock: ManualClock,
+}
+
+impl Layer for Passing {
+    fn inner(&self) -> &dyn Backend {
+        &self.store
+    }
+
+    fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
+        while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
+            let deadline = self.store.next_deadline().expect("somebody waits for something that will be");
+            self.clock.advance(deadline.since(self.clock.now()));
+        }
+    }
+}
+
+/// A store, and a client of it for which time passes while it waits.
+fn passing() -> (Store, ManualClock, Client) {
+    let (store, clock) = manual();
+    let client = Client::new(Passing { store: store.clone(), clock: clock.clone() });
+    (store, clock, client)
+}
+
+/// Counts how often it was woken.
+#[derive(Default)]
+struct Bell(AtomicUsize);
+
+impl Bell {
+    fn rung(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+fn bell() -> (Arc<Bell>, Waker) {
+    let bell = Arc::new(Bell::default());
+    (Arc::clone(&bell), Waker::from(bell))
+}
+
+/// The answer to the creation is not shown; what was there before and comes after is, each response once.
+#[test]
+fn try_recv_gives_what_is_there() {
+    let (store, _clock) = manual();
+    put(&store, "a", "1");
+    let mut watcher = store.watch(Watch::key("a").from(1)).unwrap();
+    put(&store, "a", "2");
+    assert_eq!(drain_watcher(&mut watcher), ["0 @2 put a=1 2/2/1", "0 @3 put a=2 2/3/2"]);
+    assert_eq!(watcher.try_recv(), Ok(None));
+    watcher.request_progress();
+    assert_eq!(drain_watcher(&mut watcher), ["-1 @3 progress"]);
+}
+
+/// What can be watched: whatever makes a `Watch`.
+#[test]
+fn keys_and_ranges_can_be_watched() {
+    let (store, _clock) = manual();
+    let mut one = store.watch("a").unwrap();
+    let mut many = store.client().watch(KeyRange::prefix("a"));
+    put(&store, "a", "1");
+    put(&store, "ab", "2");
+    assert_eq!(drain_watcher(&mut one), ["0 @2 put a=1 2/2/1"]);
+    assert_eq!(drain_watcher(&mut many), ["0 @2 put a=1 2/2/1", "0 @3 put ab=2 3/3/1"]);
+}
+
+/// A refused watch is an error at once from a store, and the first thing received from a client; nothing comes after.
+#[test]
+fn a_refused_watch_is_an_error() {
+    let (store, _clock) = manual();
+    let negative = Error::Compacted { requested: at(-5), compacted: None };
+    let rows = [
+        (Watch::range(KeyRange::between("b", "a")), Error::WatchRangeEmpty),
+        (Watch::key("a").from(-5), negative),
+    ];
+    let reasons = ["mvcc: watcher range is empty", COMPACTED];
+    for ((watch, expected), reason) in rows.into_iter().zip(reasons) {
+        assert_eq!(store.watch(watch.clone()).unwrap_err(), expected);
+        assert!(expected.to_string().ends_with(reason), "{expected}");
+        let mut watcher = store.client().watch(watch);
+        put(&store, "a", "v");
+        assert_eq!(watcher.try_recv(), Err(expected));
+        assert_eq!((watcher.try_recv(), watcher.recv(), watcher.lag()), (Ok(None), Ok(None), None));
+    }
+    assert_eq!(store.status().unwrap().header().revision(), at(3));
+}
+
+/// R-WCH-24: lost is lost, with the first revision that was not received; said once.
+#[test]
+fn a_compaction_ends_a_watcher_once() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch(Watch::key("a").capacity(2)).unwrap();
+    put_times(&store, "a", 10);
+    store.compact(8).unwrap();
+    assert_eq!(show(watcher.try_recv()), "0 @2 put a=0 2/2/1");
+    assert_eq!(show(watcher.recv()), "0 @3 put a=1 2/3/2");
+    let lost = Error::Compacted { requested: at(4), compacted: Some(at(8)) };
+    assert_eq!((lost.to_string(), lost.code()), (COMPACTED.to_owned(), Code::OutOfRange));
+    assert_eq!(watcher.recv(), Err(lost));
+    put(&store, "a", "x");
+    assert_eq!(
+        (watcher.try_recv(), watcher.recv(), watcher.recv_timeout(secs(1))),
+        (Ok(None), Ok(None), Ok(None))
+    );
+    assert_eq!((&mut watcher).into_iter().count(), 0);
+    let mut context = Context::from_waker(Waker::noop());
+    assert_eq!(watcher.poll_recv(&mut context), Poll::Ready(Ok(None)));
+
+    let mut late = store.watch(Watch::key("a").from(2)).unwrap();
+    let lost = Error::Compacted { requested: at(2), compacted: Some(at(8)) };
+    assert_eq!((late.recv(), late.recv()), (Err(lost), Ok(None)));
+}
+
+/// A store that is closed says so, once, after what was received already; and a watch on it cannot begin.
+#[test]
+fn a_closed_store_ends_a_watcher() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch("a").unwrap();
+    let mut iterated = store.watch("a").unwrap();
+    let mut stream = store.client().watch_stream();
+    store.close();
+    assert_eq!(watcher.recv(), Err(Error::Stopped));
+    assert_eq!((watcher.recv(), watcher.try_recv()), (Ok(None), Ok(None)));
+    let all: Vec<_> = (&mut iterated).into_iter().collect();
+    assert_eq!(all, [Err(Error::Stopped)]);
+    assert_eq!(store.watch("a").unwrap_err(), Error::Stopped);
+    assert_eq!(store.client().watch("a").try_recv(), Err(Error::Stopped));
+    stream.create(Watch::key("a"));
+    assert_eq!(stream.try_recv(), Err(Error::Stopped));
+    assert_eq!((stream.recv(), stream.is_ended()), (Ok(None), true), "the error is returned once");
+}
+
+/// Who waits is told too.
+#[test]
+fn closing_wakes_who_waits() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch("a").unwrap();
+    let (bell, waker) = bell();
+    assert_eq!(watcher.poll_recv(&mut Context::from_waker(&waker)), Poll::Pending);
+    store.close();
+    assert_eq!(bell.rung(), 1);
+    assert_eq!(watcher.poll_recv(&mut Context::from_waker(&waker)), Poll::Ready(Err(Error::Stopped)));
+}
+
+/// Blocking: what another thread does is received. The threads are why this test takes real time, but no more than it
+/// takes to wake one.
+#[test]
+fn recv_waits_for_another_thread() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch("a").unwrap();
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(move || (0..100).map(|_| show(watcher.recv())).collect::<Vec<_>>());
+        put_times(&store, "a", 100);
+        let received = receiver.join().unwrap();
+        assert_eq!(received[99], "0 @101 put a=99 2/101/100");
+    });
+}
+
+/// `for` takes one response after the other until the watch has ended.
+#[test]
+fn responses_can_be_iterated() {
+    let (store, _clock) = manual();
+    put_times(&store, "a", 3);
+    let mut watcher = store.watch(Watch::key("a").from(1).capacity(1)).unwrap();
+    put_times(&store, "a", 3);
+    let mut seen = Vec::new();
+    for response in &mut watcher {
+        seen.extend(revisions([&response.unwrap()]));
+        if seen.len() == 6 {
+            store.close();
+            break;
+        }
+    }
+    assert_eq!(seen, [2, 3, 4, 5, 6, 7]);
+    assert_eq!(watcher.into_iter().collect::<Vec<_>>(), [Err(Error::Stopped)]);
+}
+
+/// The timeout is of the store's time, and what is there already needs none.
+#[test]
+fn recv_timeout_waits_in_the_stores_time() {
+    let (store, clock, client) = passing();
+    let mut watcher = client.watch("a");
+    put(&store, "a", "1");
+    assert_eq!(show(watcher.recv_timeout(secs(5))), "0 @2 put a=1 2/2/1");
+    assert_eq!(clock.now(), Timestamp::ORIGIN);
+    for n in 1..4 {
+        assert_eq!(watcher.recv_timeout(secs(5)), Ok(None));
+        assert_eq!(clock.now(), Timestamp::ORIGIN + secs(5 * n));
+    }
+    assert_eq!((watcher.recv_timeout(Duration::ZERO), store.next_deadline()), (Ok(None), None));
+    put(&store, "a", "2");
+    assert_eq!(show(watcher.recv_timeout(Duration::ZERO)), "0 @3 put a=2 2/3/2");
+}
+
+/// What ends at the very instant of the timeout is received; the store decides, not who looks first.
+#[test]
+fn what_happens_at_the_timeout_is_received() {
+    for (ttl, timeout, is_received) in [(4, 5, true), (5, 5, true), (6, 5, false)] {
+        let (store, clock, client) = passing();
+        grant(&store, 7, secs(ttl));
+        put_leased(&store, &["a"], 7);
+        let mut watcher = client.watch("a");
+        let received = show(watcher.recv_timeout(secs(timeout)));
+        assert_eq!(received, if is_received { "0 @3 delete a 3" } else { "nothing" }, "{ttl}");
+        assert_eq!(clock.now(), Timestamp::ORIGIN + secs(ttl.min(timeout)));
+        assert_eq!(watcher.recv_timeout(Duration::ZERO), Ok(None));
+    }
+}
+
+/// The same for who looks late: the deadlines have all passed when the thread that waits wakes up. A real thread, woken
+/// once.
+#[test]
+fn who_looks_late_receives_what_came_before_the_timeout() {
+    let (store, clock) = manual();
+    grant(&store, 7, secs(5));
+    put_leased(&store, &["a"], 7);
+    let mut watcher = store.watch("a").unwrap();
+    std::thread::scope(|scope| {
+        let receiver =
+            scope.spawn(move || [watcher.recv_timeout(secs(5)), watcher.recv_timeout(Duration::ZERO)]);
+        clock.advance(secs(4));
+        clock.advance(secs(96));
+        let [first, second] = receiver.join().unwrap();
+        let first = show(first);
+        assert!(first == "0 @3 delete a 3", "{first}");
+        assert_eq!(second, Ok(None));
+    });
+}
+
+/// A waker is called once something can be received, and only then.
+#[test]
+fn poll_recv_wakes_the_task() {
+    let (store, _clock) = manual();
+    let mut watcher = store.watch("a").unwrap();
+    let (bell, waker) = bell();
+    let mut context = Context::from_waker(&waker);
+    for n in 0..3 {
+        assert_eq!(watcher.poll_recv(&mut context), Poll::Pending);
+        assert_eq!(watcher.poll_recv(&mut context), Poll::Pending, "polled twice, it is woken once");
+        put(&store, "b", "v");
+        assert_eq!(bell.rung(), 0, "that it does not watch");
+        put(&store, "a", "v");
+        put(&store, "a", "v");
+        assert_eq!(bell.rung(), 1);
+        for _ in 0..2 {
+            assert!(matches!(watcher.poll_recv(&mut context), Poll::Ready(Ok(Some(_)))), "{n}");
+        }
+    }
+    assert_eq!(watcher.poll_recv(&mut context), Poll::Pending);
+    let (second_bell, second) = self::bell();
+    assert_eq!(watcher.poll_recv(&mut Context::from_waker(&second)), Poll::Pending);
+    put(&store, "a", "v");
+    assert_eq!((bell.rung(), second_bell.rung()), (0, 1), "the last waker counts");
+}
+
+/// A watcher is the future of its next response.
+#[test]
+fn a_watcher_is_a_future() {
+    let (store, _clock, client) = passing();
+    let mut watcher = client.watch(Watch::key("a"));
+    put_times(&store, "a", 2);
+    let received = client.block_on(async {
+        let first = watcher.next().await;
+        [first, watcher.next().await].map(show)
+    });
+    assert_eq!(received, ["0 @2 put a=0 2/2/1", "0 @3 put a=1 2/3/2"]);
+    grant(&store, 7, secs(5));
+    put_leased(&store, &["a"], 7);
+    assert_eq!(show(client.block_on(watcher.next())), "0 @4 put a=v 2/4/3 #7");
+    assert_eq!(show(client.block_on(watcher.next())), "0 @5 delete a 5", "time passes for it");
+}
+
+/// With the feature `stream`, it is a stream.
+#[cfg(feature = "stream")]
+#[test]
+fn a_watcher_is_a_stream() {
+    use futures_core::Stream;
+
+    let (store, _clock) = manual();
+    let mut watcher = store.watch(Watch::key("a").capacity(1)).unwrap();
+    let (bell, waker) = bell();
+    let mut context = Context::from_waker(&waker);
+    let mut next = || std::pin::Pin::new(&mut watcher).poll_next(&mut context);
+    assert_eq!(next(), Poll::Pending);
+    put_times(&store, "a", 3);
+    assert_eq!(bell.rung(), 1);
+    for expected in ["0 @2 put a=0 2/2/1", "0 @4 put a=1 2/3/2, put a=2 2/4/3"] {
+        let Poll::Ready(Some(Ok(response))) = next() else { panic!("there is one") };
+        assert_eq!(say(&response), expected);
+    }
+    assert_eq!(next(), Poll::Pending);
+    store.close();
+    assert_eq!(
+        (next(), next(), next()),
+        (Poll::Ready(Some(Err(Error::Stopped))), Poll::Ready(None), Poll::Ready(None))
+    );
+}
+
+/// Dropping it ends the watch: nobody watches any more, and nothing is kept for it.
+#[test]
+fn dropping_it_ends_the_watch() {
+    let (store, _clock) = manual();
+    for _ in 0..3 {
+        let mut watcher = store.watch(Watch::key("a").progress_notify()).unwrap();
+        assert_eq!(watcher.recv_timeout(Duration::ZERO), Ok(None));
+        assert!(store.next_deadline().is_some());
+        put(&store, "a", "unreceived");
+        drop(watcher);
+        assert_eq!(store.next_deadline(), None);
+    }
+    let watcher = store.watch("a").unwrap();
+    store.compact(Compact::new(4)).unwrap();
+    drop((store, watcher));
+}
