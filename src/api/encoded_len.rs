@@ -51,8 +51,25 @@ impl Get {
     }
 }
 
+/// A bound of what the encoding of an operation or a compare adds to its keys and values: 12 fields at most, of 11 bytes each, in
+/// two messages.
+const OVERHEAD: usize = 160;
+
 impl Txn {
-    pub(crate) fn encoded_len(&self) -> usize {
+    /// Returns whether the encoding has at most `limit` bytes.
+    pub(crate) fn fits(&self, limit: usize) -> bool {
+        // The bound costs a small part of the encoding's exact length, and decides for nearly every txn.
+        self.len_bound() <= limit || self.encoded_len() <= limit
+    }
+
+    /// Returns a length that the encoding does not exceed.
+    fn len_bound(&self) -> usize {
+        let compares = self.compare.iter().map(Compare::payload_len);
+        let operations = self.success.iter().chain(&self.failure).map(TxnOp::payload_len);
+        compares.chain(operations).map(|len| OVERHEAD + len).sum()
+    }
+
+    fn encoded_len(&self) -> usize {
         let compares = self.compare.iter().map(|compare| message(compare.encoded_len()));
         let operations = self.success.iter().chain(&self.failure).map(|op| message(op.encoded_len()));
         compares.sum::<usize>() + operations.sum::<usize>()
@@ -60,6 +77,16 @@ impl Txn {
 }
 
 impl TxnOp {
+    fn payload_len(&self) -> usize {
+        match self {
+            Self::Get(get) => get.range.start().len() + get.range.range_end().len(),
+            Self::Put(put) => put.key.len() + put.value.len(),
+            Self::Delete(delete) => delete.range.start().len() + delete.range.range_end().len(),
+            Self::Txn(txn) => txn.len_bound(),
+            Self::Unset => 0,
+        }
+    }
+
     fn encoded_len(&self) -> usize {
         match self {
             Self::Get(get) => message(get.encoded_len()),
@@ -72,6 +99,11 @@ impl TxnOp {
 }
 
 impl Compare {
+    fn payload_len(&self) -> usize {
+        let operand = if let CompareOperand::Value(value) = &self.operand { value.len() } else { 0 };
+        self.range.start().len() + self.range.range_end().len() + operand
+    }
+
     /// The operand is a member of a oneof, so it is encoded even when it is 0 or empty.
     fn encoded_len(&self) -> usize {
         let (target, operand) = match &self.operand {

@@ -77,8 +77,8 @@ impl Engine {
         check_txn(txn, self.limits.max_txn_ops)?;
         check_overlap(txn)?;
         let writing = is_writing(txn);
-        if writing {
-            self.check_size(txn.encoded_len())?;
+        if writing && !txn.fits(self.max_request_bytes()) {
+            return Err(Error::RequestTooLarge);
         }
         self.alarms.check(|| writing, || txn.cost() > 0)?;
         let path = self.keys.choose_path(txn);

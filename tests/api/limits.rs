@@ -3,7 +3,7 @@
 
 use leasehold::{
     Alarm, AlarmAction, AlarmRequest, AlarmType, Compare, CompareOp, Delete, Error, Get, Grant, KeyRange,
-    Limits, Put, Result, Store, Txn, TxnOp,
+    Limits, Put, Result, SortOrder, SortTarget, Store, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{
     all_keys, at, grant, manual, manual_with, physical, put, put_leased, revision, secs,
@@ -111,6 +111,21 @@ fn the_longest_txn() {
     assert_longest(90, |length| then([then([read_of(length)]).into()]));
     let reads = then([read_of(100_000)]).or_else([read_of(100_000)]).when([compare_with(100_000)]);
     assert!(!store.txn(reads).unwrap().succeeded());
+}
+
+/// A get with each field at its widest: 82 bytes, 86 with the two messages around it, while its keys have 2.
+#[test]
+fn txn_of_gets_with_all_fields_is_measured_to_the_byte() {
+    let widest = || {
+        let get = Get::range(KeyRange::from_wire("a", "b")).at(-1).limit(-1).count_only().keys_only();
+        let get = get.min_create_revision(-1).max_create_revision(-1).min_mod_revision(-1);
+        let get = get.max_mod_revision(-1).sort(SortTarget::Value, SortOrder::Descend);
+        TxnOp::Get(get.serializable())
+    };
+    let txn = || then((0..8).map(|_| widest())).or_else([TxnOp::delete(bytes(3))]);
+    let exact = 8 * 86 + 9;
+    assert_eq!(limited(exact - 1).txn(txn()).unwrap_err(), Error::RequestTooLarge);
+    assert_ne!(limited(exact).txn(txn()).err(), Some(Error::RequestTooLarge));
 }
 
 /// R-PUT-1, R-TXN-1: what is wrong by itself is told before the size, the size before what the state says.
