@@ -42,6 +42,8 @@ pub struct Session {
 struct Shared {
     client: Client,
     lease: LeaseId,
+    /// The lease in hexadecimal, which begins the last part of each key of the session.
+    lease_text: String,
     ttl: Duration,
     holds: Mutex<Holds>,
     shares: Mutex<Shares>,
@@ -99,6 +101,7 @@ impl Session {
         let shared = Shared {
             client,
             lease,
+            lease_text: format!("{lease:x}"),
             ttl,
             holds: Mutex::default(),
             shares: Mutex::default(),
@@ -219,7 +222,11 @@ impl Session {
         self.shared.shares.lock()
     }
 
-    /// The number of a new hold: the lowest that is free.
+    pub(super) fn lease_text(&self) -> &str {
+        &self.shared.lease_text
+    }
+
+    /// Returns the number of a new hold: the lowest that is free.
     pub(super) fn next_hold(&self) -> u64 {
         let mut holds = self.shared.holds.lock();
         if let Some(Reverse(free)) = holds.free.pop() {
