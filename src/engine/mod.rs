@@ -1,69 +1,40 @@
 //! The deterministic core: one state machine, without clock, thread, lock, I/O or chance.
 
-// Input: the configuration. The default of the hash seed is random.
+mod admission;
+mod check;
 mod config;
-// Tables that many entries fit into.
-mod history;
-mod intervals;
-mod key_hash;
-mod lists;
-mod point_index;
-mod slab;
-// What is stored: keys with their versions, and leases.
-mod create_order;
-mod key_index;
-mod key_space;
-mod lessor;
-// Who is told of changes.
-mod hub;
-// What requests must pass.
-mod capacity;
-mod overlap;
-// What they do.
-mod commands;
-mod lease_commands;
-mod queries;
-mod range;
-mod txn;
-mod watch_commands;
-// Compaction by hand, and by itself.
-mod auto_compaction;
-mod compaction;
-// Looking at all of it.
-mod crc32c;
-mod diagnostics;
-mod generation;
-mod hash_kv;
-mod invariants;
-mod state_hash;
-// All of it taken out, and put into a new engine.
-mod load_options;
-mod restore;
+mod keys;
+mod kv;
+mod lease;
+mod maintenance;
 mod snapshot;
+mod state_hash;
+mod tables;
+mod txn;
+mod watch;
 // Bugs for the tests to find.
 #[cfg(not(planted_bugs))]
 mod planted;
 #[cfg(planted_bugs)]
 pub mod planted;
 
-use auto_compaction::AutoCompactor;
-use capacity::Alarms;
-use hub::Hub;
-use key_hash::KeyHasher;
-use key_space::KeySpace;
-use lessor::Lessor;
-
 use std::time::Duration;
+
+use admission::Alarms;
+use keys::compaction::AutoCompactor;
+use keys::key_space::KeySpace;
+use lease::Lessor;
+use planted::{Bug, planted};
+use tables::hash_index::KeyHasher;
+use watch::WatchHub;
 
 use crate::api::{KeyValue, Limits, ResponseHeader, Timestamp};
 
-pub use config::EngineConfig;
-pub use diagnostics::Diagnostics;
-pub use load_options::LoadOptions;
+pub use config::{EngineConfig, LoadOptions};
+pub use maintenance::Diagnostics;
 
-pub(crate) use crc32c::Crc32c;
-pub(crate) use restore::{Restore, RestoreError};
-pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
+pub(crate) use keys::hash_kv::Crc32c;
+pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenewal, Snapshot};
 
 /// etcd's store as a pure state machine: the answer to a command depends on the commands before it and on the time
 /// that was told, and on nothing else.
@@ -115,7 +86,7 @@ pub(crate) use snapshot::{Heading, SavedLease, SavedRenewal, Snapshot};
 pub struct Engine {
     keys: KeySpace,
     lessor: Lessor,
-    hub: Hub,
+    hub: WatchHub,
     alarms: Alarms,
     auto_compactor: Option<AutoCompactor>,
     limits: Limits,
@@ -140,7 +111,7 @@ impl Engine {
             auto_compactor: config.auto_compaction.and_then(compactor),
             keys,
             lessor: Lessor::new(hasher.clone()),
-            hub: Hub::new(hasher, config.progress_interval.max(PROGRESS_INTERVAL_MIN)),
+            hub: WatchHub::new(hasher, config.progress_interval.max(PROGRESS_INTERVAL_MIN)),
             alarms: Alarms::default(),
             limits: config.limits,
             cluster_id: config.cluster_id,
@@ -209,6 +180,27 @@ impl Engine {
             member_id: self.member_id,
             revision: self.keys.current(),
             raft_term: 1,
+        }
+    }
+
+    /// Ends the transaction under way, and tells the watchers.
+    pub(super) fn commit(&mut self) {
+        let changes = self.keys.commit();
+        if changes > 0 {
+            let (hub, view) = self.hub_and_view();
+            hub.publish(changes, &view);
+        }
+    }
+
+    /// Takes back the transaction under way, newest change first (R-TXN-5).
+    fn roll_back(&mut self) {
+        while let Some(undone) = self.keys.undo() {
+            if let Some((lease, place)) = undone.attached {
+                self.detach(lease, place);
+            }
+            if let Some(slot) = undone.slot.filter(|_| !planted(Bug::RollbackForgetsLease)) {
+                self.attach(undone.lease, slot);
+            }
         }
     }
 }

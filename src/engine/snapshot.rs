@@ -1,11 +1,17 @@
-//! The part of an engine's state that a save holds.
+//! A copy of an engine's state for a save, and an engine made of one.
 
 use std::time::Duration;
 
-use super::Engine;
-use super::key_space::KeySpace;
-use super::lessor::{Lease, Renewal};
-use crate::api::{Alarm, KeyValue, LeaseId, Revision, Timestamp};
+use super::admission::Alarms;
+use super::config::BUMPED_MAX;
+use super::keys::compaction::AutoCompactor;
+use super::keys::history::{begins, follows};
+use super::keys::key_index::SlotId;
+use super::keys::key_space::KeySpace;
+use super::lease::{Lease, Lessor, Renewal, renewal_interval};
+use super::tables::hash_index::KeyHasher;
+use super::{Engine, EngineConfig, LoadOptions};
+use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
 
 /// An engine's state at its latest time, without its configuration and the samples of its automatic compactor. Keys and
 /// values are shared with the engine.
@@ -99,4 +105,223 @@ impl KeySpace {
         let from = self.history.position_of(self.floor());
         self.history.iter_from(from).filter(|kv| self.survives(kv)).cloned().collect()
     }
+}
+
+/// A bound that revisions and counters of an engine never reach.
+const COUNT_END: u64 = 1 << 62;
+
+/// The number of lease ids that a bump skips: more than a lost timeline can have granted.
+const LEASE_IDS_SKIPPED: u64 = 1 << 32;
+
+/// The reason why a save is not restored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum RestoreError {
+    /// The named part is one that no engine can reach.
+    Inconsistent(&'static str),
+    /// A bump leaves the range of revisions or lease ids.
+    BumpOutOfRange,
+}
+
+/// Builds an engine from a save: leases by ascending sequence, then ascending alarms, then versions by ascending revision,
+/// then [`start`](Self::start). The input is untrusted: states that no engine can reach are rejected, so the invariants hold for
+/// every restored engine.
+#[derive(Debug)]
+pub(crate) struct Restore {
+    config: EngineConfig,
+    /// The current revision. `None` in format 1, where the newest version has it.
+    current: Option<Revision>,
+    heading: Heading,
+    leases: Vec<SavedLease>,
+    alarms: Alarms,
+    keys: KeySpace,
+    /// The revision of the last version and its position in the revision.
+    last: (Revision, u32),
+}
+
+impl Restore {
+    pub(crate) fn new(
+        config: EngineConfig,
+        current: Option<Revision>,
+        heading: Heading,
+    ) -> Result<Self, RestoreError> {
+        let Heading { compacted, next_lease_id, next_lease_sequence } = heading;
+        let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
+        check(compacted.is_none_or(is_possible), "the compacted revision")?;
+        check(next_lease_sequence < COUNT_END, "the number of leases granted")?;
+        // Each id below the counter was granted.
+        let passed = next_lease_id.checked_sub(1).and_then(|passed| u64::try_from(passed).ok());
+        check(passed.is_some_and(|passed| passed <= next_lease_sequence), "the counter of lease ids")?;
+        let mut keys = KeySpace::new(KeyHasher::new(config.hash_seed));
+        keys.compacted = compacted;
+        let last = (keys.current(), 0);
+        Ok(Self { config, current, heading, leases: Vec::new(), alarms: Alarms::default(), keys, last })
+    }
+
+    pub(crate) fn lease(&mut self, lease: SavedLease) -> Result<(), RestoreError> {
+        check(lease.id != LeaseId::NONE, "the id of a lease")?;
+        check(!lease.ttl.is_zero(), "the TTL of a lease")?;
+        let follows = self.leases.last().is_none_or(|before| before.sequence < lease.sequence);
+        check(follows && lease.sequence < self.heading.next_lease_sequence, "the order of leases")?;
+        let renewal_is_possible = match lease.renewal {
+            SavedRenewal::ByHand { remaining } => !remaining.is_zero() && remaining <= lease.ttl,
+            SavedRenewal::Standing { elapsed } => elapsed < renewal_interval(lease.ttl),
+        };
+        check(renewal_is_possible, "the renewal of a lease")?;
+        self.leases.push(lease);
+        Ok(())
+    }
+
+    pub(crate) fn alarm(&mut self, alarm: Alarm) -> Result<(), RestoreError> {
+        let follows = self.alarms.iter().next_back().is_none_or(|before| before < alarm);
+        check(follows && alarm.alarm != AlarmType::None, "an alarm")?;
+        self.alarms.restore(alarm);
+        Ok(())
+    }
+
+    pub(crate) fn version(&mut self, key: &[u8], value: &[u8], fields: Fields) -> Result<(), RestoreError> {
+        self.check_place(&fields)?;
+        check(!key.is_empty(), "a key")?;
+        let found = self.keys.index.find(key);
+        let before = found.map(|slot| self.keys.slot(slot).newest());
+        let is_old = fields.mod_revision <= self.keys.floor();
+        check(!is_old || before.is_none(), "a version that was compacted")?;
+        if fields.version == 0 {
+            let is_empty = fields.create_revision == Revision::new(0) && fields.lease == LeaseId::NONE;
+            check(is_empty && value.is_empty(), "a tombstone")?;
+            // At the compacted revision, a tombstone is retained without the version that it superseded.
+            let is_first = fields.mod_revision == self.keys.floor();
+            let is_placed = before.map_or(is_first, |before| follows(before, &fields));
+            check(is_placed, "a tombstone of nothing")?;
+        } else if let Some(before) = before {
+            let what = match before.is_tombstone() {
+                true => "a version that does not begin its generation",
+                false => "a version that does not continue its generation",
+            };
+            check(follows(before, &fields), what)?;
+        } else if is_old {
+            check(is_in_generation(&fields), "a version outside of its generation")?;
+        } else {
+            check(begins(&fields), "a version that does not begin its generation")?;
+        }
+        self.last = (fields.mod_revision, fields.sub);
+        self.keys.restore(found, KeyValue::draft(key, value).with_fields(fields));
+        Ok(())
+    }
+
+    /// Checks that versions ascend, and that revisions above the compacted one have no gaps.
+    fn check_place(&self, fields: &Fields) -> Result<(), RestoreError> {
+        let (revision, sub) = self.last;
+        let place = (fields.mod_revision, fields.sub);
+        let floor = self.keys.floor();
+        let follows = if fields.mod_revision > floor {
+            // A store that was compacted at a bumped revision has no version of it. Format 1 has no bumped revisions.
+            let before = if self.current.is_some() { revision.max(floor) } else { revision };
+            place == (revision, sub + 1) || place == (before.next(), 0)
+        } else {
+            place > self.last
+        };
+        // The first revision has no changes. The last position has none, so that counting does not overflow.
+        let is_possible = fields.mod_revision > Revision::new(1) && fields.sub < u32::MAX;
+        check(follows && is_possible, "the order of versions")
+    }
+
+    /// Takes over the current revision. It is the newest version's or the compacted one, as invariant 3 says.
+    fn restore_current(&mut self) -> Result<(), RestoreError> {
+        let newest = self.keys.current();
+        let latest = newest.max(self.keys.floor());
+        match self.current {
+            Some(current) => check(current == latest, "the current revision")?,
+            None => check(newest == latest, "no version at the compacted revision")?,
+        }
+        self.keys.raise_current(latest);
+        Ok(())
+    }
+
+    /// Checks that each id below the counter was granted, and each lease with another id.
+    fn check_lease_ids(&self) -> Result<(), RestoreError> {
+        let passed = 1..self.heading.next_lease_id;
+        let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
+        let granted = (passed.end - passed.start).unsigned_abs() + others;
+        check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")
+    }
+
+    /// Raises the current revision, compacts to it and skips lease ids, if `options` say so.
+    fn bump(&mut self, options: &LoadOptions) -> Result<(), RestoreError> {
+        let Some(bumped) = options.bumped(self.keys.current())? else {
+            return Ok(());
+        };
+        // Each skipped id counts as granted, as `check_lease_ids` requires.
+        let sequence = self.heading.next_lease_sequence + LEASE_IDS_SKIPPED;
+        if sequence > BUMPED_MAX {
+            return Err(RestoreError::BumpOutOfRange);
+        }
+        self.heading.next_lease_sequence = sequence;
+        self.heading.next_lease_id += LEASE_IDS_SKIPPED as i64;
+        self.keys.raise_current(bumped);
+        self.keys.compact(bumped).expect("a bumped revision is above the compacted one");
+        // Reclaim at once: only commands and the timer that they arm would do it later.
+        let mut garbage = Vec::new();
+        while self.keys.reclaiming {
+            self.keys.reclaim(&mut garbage);
+            garbage.clear();
+        }
+        Ok(())
+    }
+
+    /// Returns the engine, whose time begins at `now`.
+    pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, RestoreError> {
+        self.restore_current()?;
+        self.check_lease_ids()?;
+        self.bump(options)?;
+        let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
+        lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
+        for lease in self.leases {
+            check(!lessor.exists(lease.id), "two leases of one id")?;
+            lessor.restore(lease.id, lease.ttl, lease.sequence, resumed(&lease, options, now));
+        }
+        let attached = attached(&self.keys);
+        check(
+            attached.iter().all(|&(lease, _)| lessor.exists(lease)),
+            "a key of a lease that does not exist",
+        )?;
+        let compactor = |mode| AutoCompactor::new(mode, self.keys.current(), now);
+        let mut engine = Engine::new(self.config, now);
+        engine.auto_compactor = self.config.auto_compaction.and_then(compactor);
+        (engine.keys, engine.lessor, engine.alarms) = (self.keys, lessor, self.alarms);
+        for (lease, slot) in attached {
+            engine.attach(lease, slot);
+        }
+        Ok(engine)
+    }
+}
+
+/// Returns the keys that exist and have a lease.
+fn attached(keys: &KeySpace) -> Vec<(LeaseId, SlotId)> {
+    let leased = |slot| Some((keys.slot(slot).live()?.lease(), slot));
+    let slots = keys.index.iter().filter_map(|(_, slot)| leased(slot));
+    slots.filter(|&(lease, _)| lease != LeaseId::NONE).collect()
+}
+
+fn resumed(lease: &SavedLease, options: &LoadOptions, now: Timestamp) -> Renewal {
+    match lease.renewal {
+        SavedRenewal::ByHand { remaining } => Renewal::ByHand { deadline: now + remaining },
+        SavedRenewal::Standing { elapsed } if options.keep_standing => {
+            Renewal::Standing { since: now, elapsed }
+        }
+        // The owner of the keep-alive may be gone: the lease expires unless a client renews it.
+        SavedRenewal::Standing { elapsed } => Renewal::ByHand { deadline: now + (lease.ttl - elapsed) },
+    }
+}
+
+/// Returns whether a generation can have such a version, when each of its versions has a different revision.
+fn is_in_generation(fields: &Fields) -> bool {
+    let since_created = fields.mod_revision.get().saturating_sub(fields.create_revision.get());
+    begins(fields)
+        || fields.version > 1
+            && fields.create_revision > Revision::new(1)
+            && fields.version - 1 <= since_created
+}
+
+fn check(holds: bool, what: &'static str) -> Result<(), RestoreError> {
+    if holds { Ok(()) } else { Err(RestoreError::Inconsistent(what)) }
 }

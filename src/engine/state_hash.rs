@@ -1,7 +1,7 @@
 //! One number for everything that an engine's answers can depend on.
 
 use super::Engine;
-use super::lessor::Renewal;
+use super::lease::Renewal;
 
 impl Engine {
     /// A hash of the state: time, revisions, every version that can be read, leases, alarms, watch streams with what they

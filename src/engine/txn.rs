@@ -1,61 +1,16 @@
-//! Transactions: what must hold of one, its compares, and its execution (R-TXN-1 to R-TXN-15).
+//! The execution of transactions: which branches are taken, and what their operations do (R-TXN-4 to R-TXN-15).
 
 use std::cmp::Ordering;
 
 use super::Engine;
-use super::create_order::is_of_one_end;
-use super::key_space::KeySpace;
+use super::keys::create_order::is_of_one_end;
+use super::keys::key_space::KeySpace;
 use super::planted::{Bug, planted};
-use super::range::check_get;
 use crate::api::{
-    Compare, CompareOp, CompareOperand, Delete, DeleteResponse, Get, GetResponse, KeyValue, LeaseId, Put,
-    PutResponse, ResponseHeader, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
+    Compare, CompareOp, CompareOperand, Delete, DeleteResponse, Get, GetResponse, KeyValue, Put, PutResponse,
+    ResponseHeader, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use crate::{Error, Result};
-
-/// What must hold of a put whatever the state, in this order (R-PUT-1).
-pub(super) fn check_put(put: &Put) -> Result<()> {
-    if put.key.is_empty() {
-        return Err(Error::EmptyKey);
-    }
-    if put.ignore_value && !put.value.is_empty() {
-        return Err(Error::ValueProvided);
-    }
-    if put.ignore_lease && put.lease != LeaseId::NONE {
-        return Err(Error::LeaseProvided);
-    }
-    Ok(())
-}
-
-/// What must hold of a delete whatever the state.
-pub(super) fn check_delete(delete: &Delete) -> Result<()> {
-    if delete.range.start().is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
-}
-
-/// What must hold of a txn whatever the state: both branches, taken or not (R-TXN-2). A nested txn has what its
-/// parent's longest list leaves of the budget (R-TXN-3).
-pub(super) fn check_txn(txn: &Txn, budget: usize) -> Result<()> {
-    let longest = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
-    let left = budget.checked_sub(longest).ok_or(Error::TooManyOps)?;
-    if txn.compare.iter().any(|compare| compare.range.start().is_empty()) {
-        return Err(Error::EmptyKey);
-    }
-    for op in txn.success.iter().chain(&txn.failure) {
-        match op {
-            TxnOp::Get(get) => check_get(get)?,
-            TxnOp::Put(put) => check_put(put)?,
-            TxnOp::Delete(delete) => check_delete(delete)?,
-            TxnOp::Txn(nested) => check_txn(nested, left)?,
-            TxnOp::Unset => return Err(Error::KeyNotFound),
-        }
-    }
-    Ok(())
-}
-
-/// Whether a txn is more than a list of reads, as etcd judges it: one with a nested txn is, even if that only reads.
-pub(super) fn is_writing(txn: &Txn) -> bool {
-    txn.success.iter().chain(&txn.failure).any(|op| !matches!(op, TxnOp::Get(_)))
-}
 
 /// Which branch each txn of a tree takes: the outermost, and those inside in the order in which the branches are walked,
 /// so that a txn without others inside, as most are, needs no list.
@@ -162,17 +117,6 @@ impl Engine {
                     self.check_branch(txn, succeeded, nested)?;
                 }
             }
-        }
-        Ok(())
-    }
-
-    /// R-PUT-2.
-    pub(super) fn check_put_on_state(&self, put: &Put) -> Result<()> {
-        if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
-            return Err(Error::LeaseNotFound);
-        }
-        if (put.ignore_value || put.ignore_lease) && self.keys.live(&put.key).is_none() {
-            return Err(Error::KeyNotFound);
         }
         Ok(())
     }

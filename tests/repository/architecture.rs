@@ -43,8 +43,8 @@ const IMPURE: [&str; 14] = [
 const IMPURE_EXCEPT: [(&str, &str); 5] = [
     ("src/api/key_value.rs", "Arc"),
     ("src/api/watch.rs", "Arc"),
-    ("src/engine/hub/publish.rs", "Arc"),
-    ("src/engine/hub/catch_up.rs", "Arc"),
+    ("src/engine/watch/publish.rs", "Arc"),
+    ("src/engine/watch/catch_up.rs", "Arc"),
     ("src/engine/planted.rs", "Cell"),
 ];
 

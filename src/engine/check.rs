@@ -1,0 +1,153 @@
+//! The invariants of ARCHITECTURE.md, recounted from scratch.
+
+use std::collections::BTreeMap;
+
+use super::Engine;
+use super::keys::history::follows;
+use super::keys::key_index::SlotId;
+use crate::api::{LeaseId, Revision, Timestamp};
+
+impl Engine {
+    /// Recounts everything that is kept twice or promised. For tests: it visits all that is held.
+    ///
+    /// # Panics
+    ///
+    /// If an invariant does not hold, with its number in ARCHITECTURE.md.
+    pub fn check_invariants(&self) {
+        self.check_index();
+        self.check_create_orders();
+        self.check_versions();
+        self.check_history();
+        self.check_counters();
+        self.check_attachments();
+        self.check_leases();
+        self.hub.check();
+    }
+
+    fn check_index(&self) {
+        assert!(self.keys.index.is_consistent(), "invariant 1: both indexes name each key with its slot");
+    }
+
+    fn check_create_orders(&self) {
+        for (range, kept) in self.keys.created.iter() {
+            let live = self.keys.index.range(range).filter_map(|slot| self.keys.slot(slot).live());
+            let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
+            assert_eq!(
+                *kept, keys,
+                "invariant 13: an order of creation has the keys of its range that exist"
+            );
+        }
+    }
+
+    fn check_versions(&self) {
+        for (key, slot) in self.keys.index.iter() {
+            let versions: Vec<_> = self.keys.slot(slot).versions().collect();
+            for pair in versions.windows(2) {
+                let (earlier, later) = (pair[0], pair[1]);
+                let ordered = (earlier.mod_revision(), earlier.sub()) < (later.mod_revision(), later.sub());
+                assert!(ordered, "invariant 2: versions of a key ascend by revision");
+                assert!(
+                    follows(earlier, &later.fields()),
+                    "invariant 2: a version continues its generation or begins one"
+                );
+            }
+            for kv in versions {
+                assert_eq!(kv.key(), key, "invariant 2: a version is of its key");
+                assert!(
+                    kv.mod_revision() <= self.keys.current(),
+                    "invariant 2: no version is from the future"
+                );
+                let created = kv.create_revision() == kv.mod_revision();
+                assert!(
+                    kv.is_tombstone() || created == (kv.version() == 1),
+                    "invariant 2: the first version is the created one"
+                );
+            }
+        }
+    }
+
+    fn check_history(&self) {
+        let history = &self.keys.history;
+        let compacted = self.keys.floor();
+        let mut before = None;
+        let mut count = 0;
+        for kv in history.iter_from(history.start()) {
+            let at = (kv.mod_revision(), kv.sub());
+            let follows = match before {
+                // A compacted revision that a bump made has no change.
+                None => at.0 <= compacted || at == (compacted.max(Revision::new(1)).next(), 0),
+                // A save omits the changes that a compaction dropped from its own revision.
+                Some((revision, sub)) if at.0 <= compacted => {
+                    at.0 == revision && at.1 > sub || at.0 == revision.next()
+                }
+                Some((revision, sub)) => at == (revision, sub + 1) || at == (revision.next(), 0),
+            };
+            assert!(follows, "invariant 3: history ascends without gaps");
+            before = Some(at);
+            count += 1;
+            if kv.mod_revision() > compacted {
+                let slot = self.keys.index.find(kv.key()).map(|slot| self.keys.slot(slot));
+                let held = slot.is_some_and(|slot| slot.versions().any(|version| version.same_record(kv)));
+                assert!(
+                    held,
+                    "invariant 3: each change above the compacted revision is a version of its key"
+                );
+            }
+        }
+        assert_eq!(count, history.end() - history.start(), "invariant 3: history holds each position");
+        let newest = before.map_or(Revision::new(1), |(revision, _)| revision);
+        assert_eq!(
+            self.keys.current(),
+            newest.max(compacted),
+            "invariant 3: the current revision is the newest in history or the compacted one"
+        );
+        for (_, slot) in self.keys.index.iter() {
+            for kv in self.keys.slot(slot).versions().filter(|kv| kv.mod_revision() > compacted) {
+                let position = history.position_of(kv.mod_revision()) + u64::from(kv.sub());
+                let found = history.get(position).is_some_and(|change| change.same_record(kv));
+                assert!(found, "invariant 3: each version above the compacted revision is in history");
+            }
+        }
+    }
+
+    fn check_counters(&self) {
+        let (counted, recounted) = self.keys.recount();
+        assert_eq!(counted, recounted, "invariant 4: the counters equal a recount");
+        assert_eq!(
+            self.keys.seen(),
+            self.keys.current(),
+            "invariant 5: no transaction is under way between calls"
+        );
+    }
+
+    fn check_attachments(&self) {
+        let mut attached: BTreeMap<LeaseId, Vec<SlotId>> = BTreeMap::new();
+        for (_, slot) in self.keys.index.iter() {
+            let Some(kv) = self.keys.slot(slot).live().filter(|kv| kv.lease() != LeaseId::NONE) else {
+                continue;
+            };
+            let keys = self.lessor.get(kv.lease()).map(|lease| lease.keys());
+            let place = self.keys.slot(slot).attachment() as usize;
+            let named = keys.is_some_and(|keys| keys.get(place) == Some(&slot));
+            assert!(
+                named,
+                "invariant 6: a key with a lease is among its lease's keys, at the place it knows"
+            );
+            attached.entry(kv.lease()).or_default().push(slot);
+        }
+        for lease in self.lessor.iter() {
+            let count = attached.get(&lease.id).map_or(0, Vec::len);
+            assert_eq!(lease.keys().len(), count, "invariant 6: a lease has no other keys");
+        }
+    }
+
+    fn check_leases(&self) {
+        assert!(
+            self.lessor.is_consistent(),
+            "invariant 7: the deadlines are those of the leases that have one"
+        );
+        let is_overdue = |deadline| deadline <= self.now && deadline != Timestamp::MAX;
+        let overdue = self.lessor.next_deadline().is_some_and(is_overdue);
+        assert!(!overdue, "invariant 8: no lease outlives its deadline");
+    }
+}

@@ -1,0 +1,263 @@
+//! Compaction: taking effect at once, and giving back the memory of what became unreadable, a bounded piece at a time.
+//!
+//! The history is walked in the order in which it happened. At each change up to the compacted revision, the version
+//! that it superseded goes; a tombstone below the compacted revision goes itself, and its key with it if nothing came
+//! after; and changes below the compacted revision leave the history (R-CMP-2). So the work is proportional to what
+//! was written since the last compaction, not to how many keys there are.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::key_space::KeySpace;
+use crate::Result;
+use crate::api::{AutoCompaction, KeyValue, Revision, Timestamp};
+use crate::engine::planted::{Bug, planted};
+
+/// No call reclaims more versions than this.
+pub(in crate::engine) const RECLAIM_MAX: usize = 256;
+
+impl KeySpace {
+    /// Makes `revision` the compacted one. Only what can be read changes here; memory is reclaimed later (R-CMP-1).
+    pub(in crate::engine) fn compact(&mut self, revision: Revision) -> Result<()> {
+        if revision <= self.floor() {
+            return Err(self.compacted_error(revision));
+        }
+        self.check_not_future(revision)?;
+        self.compacted = Some(revision);
+        self.reclaiming = true;
+        Ok(())
+    }
+
+    /// Reclaims up to [`RECLAIM_MAX`] versions. What is freed goes into `garbage`, to be dropped by the caller when it
+    /// likes; so does the history's handle to it. Gives the number of versions.
+    pub(in crate::engine) fn reclaim(&mut self, garbage: &mut Vec<KeyValue>) -> usize {
+        let Some(compacted) = self.compacted().filter(|_| self.reclaiming) else {
+            return 0;
+        };
+        let before = self.versions();
+        let mut walked = 0;
+        while walked < RECLAIM_MAX / 2 && self.reclaim_next(compacted, garbage) {
+            walked += 1;
+        }
+        self.reclaiming = walked == RECLAIM_MAX / 2;
+        let reclaimed = (before - self.versions()) as usize;
+        assert!(
+            reclaimed <= RECLAIM_MAX,
+            "a change supersedes one version of its key, so two go at the most"
+        );
+        reclaimed
+    }
+
+    /// Walks over one change. Gives false when there is none left.
+    fn reclaim_next(&mut self, compacted: Revision, garbage: &mut Vec<KeyValue>) -> bool {
+        let start = self.history.start();
+        debug_assert!(
+            self.reclaimed >= start,
+            "a change leaves history only after what it superseded is reclaimed"
+        );
+        let below = self.history.get(start).is_some_and(|kv| kv.mod_revision() < compacted);
+        let position = if below { start } else { self.reclaimed };
+        let Some(kv) = self.history.get(position).filter(|kv| kv.mod_revision() <= compacted).cloned() else {
+            return false;
+        };
+        if position == self.reclaimed {
+            self.reclaim_superseded(&kv, garbage);
+            self.reclaimed += 1;
+        }
+        if below {
+            self.reclaim_tombstone(&kv, garbage);
+            garbage.extend(self.history.pop_front());
+        } else if planted(Bug::CompactionDropsTombstone) {
+            self.reclaim_tombstone(&kv, garbage);
+        }
+        true
+    }
+
+    /// Drops the versions of the change's key that came before it.
+    fn reclaim_superseded(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
+        let slot = self.index.find(kv.key()).expect("a change not yet reclaimed is among its key's versions");
+        while let Some(version) = self.index.pop_oldest(slot, |oldest| !oldest.same_record(kv)) {
+            self.uncount_version(&version);
+            garbage.push(version);
+        }
+        if planted(Bug::CompactionDropsLatest)
+            && let Some(version) = self.index.pop_oldest(slot, |_| true)
+        {
+            self.uncount_version(&version);
+        }
+    }
+
+    /// Drops the change from its key's versions if it is a tombstone, of which it is then the first.
+    fn reclaim_tombstone(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
+        if !kv.is_tombstone() {
+            return;
+        }
+        let Some(slot) = self.index.find(kv.key()) else {
+            return;
+        };
+        if self.slot(slot).newest().same_record(kv) {
+            self.uncount_version(kv);
+            garbage.push(self.purge(slot));
+        } else if let Some(version) = self.index.pop_oldest(slot, |oldest| oldest.same_record(kv)) {
+            self.uncount_version(kv);
+            garbage.push(version);
+        }
+    }
+}
+
+/// With shorter ones, ticks would come faster than a busy machine can make them.
+const PERIOD_MIN: Duration = Duration::from_millis(10);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
+/// Decides when a store compacts by itself, and to which revision (R-CMP-7, R-CMP-8).
+///
+/// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
+/// ticks only sample. While the revision is unchanged, their samples are known in advance, so only the next tick that
+/// compacts is a deadline. `Engine::advance` takes the samples of all ticks before it in one step.
+#[derive(Clone, Debug)]
+pub(in crate::engine) struct AutoCompactor {
+    mode: Mode,
+    /// The nanoseconds between two ticks.
+    step: u64,
+    /// None once time has come to its end.
+    next_tick: Option<Timestamp>,
+    /// The revision last compacted from here.
+    compacted: Revision,
+}
+
+#[derive(Clone, Debug)]
+enum Mode {
+    Periodic {
+        /// Between compactions, once the first has been made.
+        interval: Duration,
+        samples: Samples,
+        next_compaction: Timestamp,
+    },
+    Revision {
+        retention: u64,
+    },
+}
+
+/// The last `len_max` samples, oldest first. Equal samples are stored as one run.
+#[derive(Clone, Debug)]
+struct Samples {
+    /// Revisions in ascending order, each with the number of its samples.
+    runs: VecDeque<(Revision, u64)>,
+    len: u64,
+    len_max: u64,
+}
+
+impl AutoCompactor {
+    /// `current` is the revision now. Nothing comes of a mode that is off.
+    pub(in crate::engine) fn new(mode: AutoCompaction, current: Revision, now: Timestamp) -> Option<Self> {
+        let (mode, step) = match mode {
+            AutoCompaction::Periodic(Duration::ZERO) | AutoCompaction::Revision(0) => return None,
+            AutoCompaction::Periodic(period) => {
+                let period = period.max(PERIOD_MIN);
+                let interval = period.min(HOUR);
+                let step = interval / 10;
+                let len_max = period.as_nanos() / step.as_nanos() + 1;
+                let len_max =
+                    u64::try_from(len_max).expect("a period has fewer than 2^64 steps of a millisecond");
+                let mut samples = Samples { runs: VecDeque::new(), len: 0, len_max };
+                samples.push(current, 1);
+                (Mode::Periodic { interval, samples, next_compaction: now + period }, step)
+            }
+            AutoCompaction::Revision(retention) => (Mode::Revision { retention }, REVISION_INTERVAL),
+        };
+        let step = step.as_nanos() as u64;
+        let mut compactor = Self { mode, step, next_tick: Some(now), compacted: Revision::new(0) };
+        compactor.next_tick = compactor.tick_after(1);
+        Some(compactor)
+    }
+
+    /// Returns the next tick that compacts if the revision stays `current`.
+    pub(in crate::engine) fn next_compaction(&self, current: Revision) -> Option<Timestamp> {
+        let next = self.next_tick?;
+        let ticks = match &self.mode {
+            Mode::Periodic { samples, next_compaction, .. } => {
+                let until_due =
+                    next_compaction.as_nanos().saturating_sub(next.as_nanos()).div_ceil(self.step);
+                until_due.max(samples.pushes_until_oldest_is_not(self.compacted, current)?)
+            }
+            Mode::Revision { .. } => self.due(current, next).map(|_| 0)?,
+        };
+        self.tick_after(ticks)
+    }
+
+    /// What to compact now, at a tick.
+    pub(in crate::engine) fn due(&self, current: Revision, now: Timestamp) -> Option<Revision> {
+        let revision = match &self.mode {
+            Mode::Periodic { samples, next_compaction, .. } => {
+                samples.oldest().filter(|_| now >= *next_compaction)?
+            }
+            Mode::Revision { retention } => Revision::new(current.get().saturating_sub_unsigned(*retention)),
+        };
+        Some(revision).filter(|revision| revision.get() > 0 && *revision != self.compacted)
+    }
+
+    /// Notes that the revision that was due is compacted.
+    pub(in crate::engine) fn compacted(&mut self, revision: Revision, now: Timestamp) {
+        self.compacted = revision;
+        if let Mode::Periodic { interval, next_compaction, .. } = &mut self.mode {
+            *next_compaction = now + *interval;
+        }
+    }
+
+    /// Takes the samples of the ticks up to `now`.
+    pub(in crate::engine) fn sample_until(&mut self, current: Revision, now: Timestamp) {
+        let Some(next) = self.next_tick.filter(|&next| next <= now) else {
+            return;
+        };
+        let ticks = (now.as_nanos() - next.as_nanos()) / self.step + 1;
+        if let Mode::Periodic { samples, .. } = &mut self.mode {
+            samples.push(current, ticks);
+        }
+        self.next_tick = self.tick_after(ticks);
+    }
+
+    /// Returns the tick that is `ticks` after the next one; `None` at the end of time.
+    fn tick_after(&self, ticks: u64) -> Option<Timestamp> {
+        let passed = ticks.checked_mul(self.step)?;
+        let nanos = self.next_tick?.as_nanos().checked_add(passed)?;
+        Some(Timestamp::from_nanos(nanos)).filter(|&tick| tick != Timestamp::MAX)
+    }
+}
+
+impl Samples {
+    fn oldest(&self) -> Option<Revision> {
+        self.runs.front().map(|&(revision, _)| revision)
+    }
+
+    /// Adds `count` samples of a revision that is not below the newest, and drops the oldest above `len_max`.
+    fn push(&mut self, revision: Revision, count: u64) {
+        let count = count.min(self.len_max);
+        match self.runs.back_mut().filter(|(newest, _)| *newest == revision) {
+            Some((_, run)) => *run += count,
+            None => self.runs.push_back((revision, count)),
+        }
+        self.len += count;
+        while self.len > self.len_max {
+            let (_, run) =
+                self.runs.front_mut().expect("a window with more samples than `len_max` has a run");
+            let dropped = (*run).min(self.len - self.len_max);
+            *run -= dropped;
+            self.len -= dropped;
+            if *run == 0 {
+                self.runs.pop_front();
+            }
+        }
+    }
+
+    /// Returns how many samples of `current` must be added until the oldest sample is not `revision`; `None` if no number
+    /// suffices.
+    fn pushes_until_oldest_is_not(&self, revision: Revision, current: Revision) -> Option<u64> {
+        let &(oldest, run) = self.runs.front()?;
+        if oldest != revision {
+            return Some(0);
+        }
+        let is_last = self.runs.len() == 1 && current == revision;
+        (!is_last).then(|| self.len_max - self.len + run)
+    }
+}

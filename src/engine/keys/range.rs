@@ -1,0 +1,223 @@
+//! Reading ranges: the algorithm of R-RNG-4, edge cases included.
+
+use std::cmp::Ordering;
+
+use super::create_order::{Found, KEYS_MIN, is_of_one_end};
+use super::key_index::Slots;
+use super::key_space::KeySpace;
+use crate::api::{
+    Get, GetResponse, KeyRange, KeyValue, KeyValues, ResponseHeader, Revision, SortOrder, SortTarget,
+};
+use crate::engine::planted::{Bug, planted};
+
+/// How many keys of a range are looked up together.
+const BATCH: usize = 32;
+
+impl KeySpace {
+    /// Answers a read at a revision that was found readable, `None` for the latest.
+    pub(in crate::engine) fn read(
+        &self,
+        get: &Get,
+        at: Option<Revision>,
+        header: ResponseHeader,
+    ) -> GetResponse {
+        if get.range.is_single() {
+            return self.read_single(get, at, header);
+        }
+        if at.is_none() && is_of_one_end(get) {
+            return match self.created.find(get) {
+                Some(found) => self.read_one_end(get, &found, header),
+                None => self.scan_for_one_end(get, header),
+            };
+        }
+        let has_filter = has_filter(get);
+        let limit = usize::try_from(get.limit).unwrap_or(0);
+        let cap =
+            if in_key_order(get) && !has_filter && limit > 0 { limit.saturating_add(1) } else { usize::MAX };
+        let (mut kvs, count) = self.scan(get, at, cap);
+        if get.count_only {
+            return GetResponse { header, kvs: KeyValues::Many(Vec::new()), more: false, count };
+        }
+        if has_filter {
+            kvs.retain(|kv| passes(get, kv));
+        }
+        sort(get, &mut kvs);
+        let more = limit > 0 && kvs.len() > limit;
+        if more {
+            kvs.truncate(limit);
+        }
+        if get.keys_only {
+            kvs = kvs.iter().map(KeyValue::without_value).collect();
+        }
+        let count = if planted(Bug::CountIsLimited) { kvs.len() as i64 } else { count };
+        GetResponse { header, kvs: KeyValues::Many(kvs), more, count }
+    }
+
+    fn read_single(&self, get: &Get, at: Option<Revision>, header: ResponseHeader) -> GetResponse {
+        let slot = self.index.find(get.range.start()).map(|slot| self.slot(slot));
+        let found = slot.and_then(|slot| at.map_or_else(|| slot.live(), |revision| slot.live_at(revision)));
+        let count = i64::from(found.is_some());
+        let kv = found.filter(|kv| !get.count_only && (!has_filter(get) || passes(get, kv)));
+        let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
+        GetResponse { header, kvs: KeyValues::Single(kv), more: false, count }
+    }
+
+    fn read_one_end(&self, get: &Get, found: &Found<'_>, header: ResponseHeader) -> GetResponse {
+        let kv = found.key.and_then(|key| self.live(key));
+        let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
+        GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
+    }
+
+    /// Finds the key that was created first or last in one pass, without a list of all.
+    fn scan_for_one_end(&self, get: &Get, header: ResponseHeader) -> GetResponse {
+        let descend = get.sort_order == SortOrder::Descend;
+        let (mut found, mut passing, mut count): (Option<&KeyValue>, _, _) = (None, 0, 0);
+        for kv in self.index.range(&get.range).filter_map(|slot| self.slot(slot).live()) {
+            count += 1;
+            if passes(get, kv) {
+                passing += 1;
+                // Strictly, so that of one create revision the first in key order is found (R-RNG-8).
+                let is_before = |other: &KeyValue| match kv.create_revision().cmp(&other.create_revision()) {
+                    Ordering::Less => !descend,
+                    Ordering::Equal => planted(Bug::DescendingReversesTies) && descend,
+                    Ordering::Greater => descend,
+                };
+                found = Some(found.filter(|other| !is_before(other)).unwrap_or(kv));
+            }
+        }
+        let kv = if get.keys_only { found.map(KeyValue::without_value) } else { found.cloned() };
+        GetResponse { header, kvs: KeyValues::Single(kv), more: passing > 1, count }
+    }
+
+    /// Gives a range its order of creation, if it has many keys, those that are gone included.
+    pub(in crate::engine) fn keep_create_order(&mut self, range: &KeyRange) {
+        // The first is cheap, and true of most stores that are used for a lock or two.
+        let has_few = self.index.len() < KEYS_MIN || self.index.has_fewer(range, KEYS_MIN);
+        if has_few || !self.created.has_room_for(range) {
+            return;
+        }
+        let live = self.index.range(range).filter_map(|slot| self.slot(slot).live());
+        let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
+        self.created.keep(range, keys);
+    }
+
+    /// The first `cap` pairs of the range in key order, and how many keys it has.
+    fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
+        let mut found = Scanned { kvs: Vec::new(), count: 0, cap: if get.count_only { 0 } else { cap } };
+        let slots = self.index.range(&get.range);
+        match at {
+            Some(revision) => {
+                slots.filter_map(|slot| self.slot(slot).live_at(revision)).for_each(|kv| found.add(kv))
+            }
+            None => self.scan_latest(get, slots, &mut found),
+        }
+        (found.kvs, found.count)
+    }
+
+    /// Keys are taken in batches: where their newest versions are is looked up for all before the first is looked at, so
+    /// that the processor waits for memory once for many rather than once for each.
+    fn scan_latest(&self, get: &Get, mut slots: Slots<'_>, found: &mut Scanned) {
+        let is_counted = covers_everything(&get.range);
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            if is_counted && found.kvs.len() >= found.cap {
+                found.count = self.live_keys().cast_signed();
+                return;
+            }
+            batch.clear();
+            batch.extend(slots.by_ref().take(BATCH).map(|slot| self.index.newest(slot)));
+            if batch.is_empty() {
+                return;
+            }
+            found.kvs.reserve(batch.len().min(found.cap - found.kvs.len()));
+            batch.iter().filter(|kv| !kv.is_tombstone()).for_each(|kv| found.add(kv));
+        }
+    }
+
+    /// The next page of a range read in key order at a pinned revision: up to `limit` pairs, and whether there are more.
+    pub(in crate::engine) fn page(
+        &self,
+        range: &KeyRange,
+        at: Revision,
+        limit: usize,
+    ) -> (Vec<KeyValue>, bool) {
+        let slots = self.index.range(range).filter_map(|slot| self.slot(slot).live_at(at));
+        let mut kvs: Vec<KeyValue> = slots.take(limit.saturating_add(1)).cloned().collect();
+        let more = kvs.len() > limit;
+        kvs.truncate(limit);
+        (kvs, more)
+    }
+}
+
+/// What a scan finds: the first pairs, up to a number of them, and how many there are.
+struct Scanned {
+    kvs: Vec<KeyValue>,
+    count: i64,
+    cap: usize,
+}
+
+impl Scanned {
+    fn add(&mut self, kv: &KeyValue) {
+        self.count += 1;
+        if self.kvs.len() < self.cap {
+            self.kvs.push(kv.clone());
+        }
+    }
+}
+
+/// Whether the range surely has every key: any key is at or above `"\0"`, but for the empty one, which cannot exist.
+fn covers_everything(range: &KeyRange) -> bool {
+    range.is_from_key() && range.start() == b"\0"
+}
+
+fn in_key_order(get: &Get) -> bool {
+    match get.sort_order {
+        SortOrder::None => true,
+        SortOrder::Ascend => get.sort_target == SortTarget::Key,
+        SortOrder::Descend | SortOrder::Unrecognized => false,
+    }
+}
+
+fn has_filter(get: &Get) -> bool {
+    get.revision_bounds() != [0; 4]
+}
+
+/// The bounds are inclusive, and 0 is none (R-RNG-4, step 6).
+fn passes(get: &Get, kv: &KeyValue) -> bool {
+    let (modified, created) = (kv.mod_revision().get(), kv.create_revision().get());
+    let above = |bound: i64, number: i64| bound != 0 && number > bound;
+    let below = |bound: i64, number: i64| bound != 0 && number < bound;
+    let late = if planted(Bug::FilterExcludesBound) {
+        get.max_mod_revision != 0 && modified >= get.max_mod_revision
+    } else {
+        above(get.max_mod_revision, modified)
+    };
+    !late
+        && !below(get.min_mod_revision, modified)
+        && !above(get.max_create_revision, created)
+        && !below(get.min_create_revision, created)
+}
+
+/// Ties stay in ascending key order in both directions (R-RNG-8): the sort is stable over pairs in key order.
+fn sort(get: &Get, kvs: &mut [KeyValue]) {
+    let descend = get.sort_order == SortOrder::Descend;
+    if get.sort_target == SortTarget::Key && !descend {
+        return;
+    }
+    let compare = |a: &KeyValue, b: &KeyValue| match get.sort_target {
+        SortTarget::Key => a.key().cmp(b.key()),
+        SortTarget::Version => a.version().cmp(&b.version()),
+        SortTarget::CreateRevision => a.create_revision().cmp(&b.create_revision()),
+        SortTarget::ModRevision => a.mod_revision().cmp(&b.mod_revision()),
+        SortTarget::Value => a.value().cmp(b.value()),
+        SortTarget::Unrecognized => Ordering::Equal,
+    };
+    if descend && planted(Bug::DescendingReversesTies) {
+        kvs.sort_by(&compare);
+        kvs.reverse();
+    } else if descend {
+        kvs.sort_by(|a, b| compare(b, a));
+    } else {
+        kvs.sort_by(compare);
+    }
+}

@@ -1,0 +1,28 @@
+//! Tables that many entries fit into: large ones grow by a segment at a time, and none depends on the order of a hash.
+
+pub(super) mod hash_index;
+pub(super) mod interval_tree;
+pub(super) mod slab;
+
+use std::collections::VecDeque;
+
+/// Capacity up to this is not freed.
+const KEPT: usize = 64;
+
+/// Frees most of a list's capacity if less than a quarter is used.
+pub(super) fn shrink<T>(list: &mut Vec<T>) {
+    if is_wasteful(list.capacity(), list.len()) {
+        list.shrink_to(list.len() * 2);
+    }
+}
+
+/// Frees the capacity of an emptied queue if it had entries in less than a quarter of it.
+pub(super) fn free_room<T>(queue: &mut VecDeque<T>, had: usize) {
+    if is_wasteful(queue.capacity(), had) {
+        *queue = VecDeque::new();
+    }
+}
+
+fn is_wasteful(room: usize, used: usize) -> bool {
+    room > KEPT && room / 4 > used
+}

@@ -1,0 +1,145 @@
+//! The hub's part of the invariants, and of the state.
+
+use super::{Progress, State, Stream, WatchHub, Watcher};
+use crate::api::{LeaseId, Timestamp};
+use crate::engine::Diagnostics;
+
+impl WatchHub {
+    /// # Panics
+    ///
+    /// If an invariant of watchers does not hold, with its number in ARCHITECTURE.md.
+    pub(in crate::engine) fn check(&self) {
+        let mut synced = 0;
+        for (slot, stream) in self.streams.iter() {
+            let watchers =
+                stream.watchers.iter().map(|(&id, &watcher)| (id, watcher, self.watchers.at(watcher)));
+            for (id, watcher, record) in watchers {
+                assert!(
+                    record.stream == slot && record.id == id,
+                    "invariant 9: a watcher is of its stream, under its id"
+                );
+                if let State::Synced(topic) = record.state {
+                    synced += 1;
+                    let member = ((stream.id, id), watcher);
+                    assert!(
+                        self.topics.members(topic).binary_search(&member).is_ok(),
+                        "invariant 9: a watcher that is synced is in its topic"
+                    );
+                }
+                assert!(
+                    record.queued(stream) <= record.capacity,
+                    "invariant 10: no more is queued for a watcher than it has room for"
+                );
+            }
+            let lags = |watcher: &u32| matches!(self.watchers.at(*watcher).state, State::Lagging { .. });
+            let lagging = stream.watchers.iter().filter(|(_, watcher)| lags(watcher)).map(|(id, _)| id);
+            assert!(
+                lagging.eq(&stream.lagging),
+                "invariant 9: a stream knows those of its watchers that lag"
+            );
+            assert!(
+                !stream.is_awaited || stream.queue.is_empty(),
+                "invariant 11: a stream that has something was woken"
+            );
+            let is_named = stream.woken_at.is_some_and(|place| self.woken.get(place) == Some(&stream.id));
+            assert!(
+                stream.woken_at.is_none() || is_named && !stream.is_awaited,
+                "invariant 11: a stream is woken once, and not while it is awaited"
+            );
+            let is_due = |at| self.timers.contains(&(at, stream.id));
+            assert!(stream.timer.is_none_or(is_due), "invariant 12: timers and streams name each other");
+            let is_due = |at| self.ticks.contains(&(at, stream.id));
+            assert!(stream.tick.is_none_or(is_due), "invariant 12: ticks and streams name each other");
+            let is_awaited = |&lease: &LeaseId| self.lease_ends.contains(&(lease, stream.id));
+            assert!(
+                stream.leases.iter().all(is_awaited),
+                "invariant 14: streams and the leases they ask about name each other"
+            );
+        }
+        let of_streams: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
+        assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher is of a stream");
+        assert_eq!(self.topics.recount(), Some(synced), "invariant 9: topics have no other watchers");
+        let set = |timer: fn(&Stream) -> bool| self.streams.iter().filter(|(_, s)| timer(s)).count();
+        assert_eq!(self.timers.len(), set(|stream| stream.timer.is_some()), "invariant 12: no other timers");
+        assert_eq!(self.ticks.len(), set(|stream| stream.tick.is_some()), "invariant 12: no other ticks");
+        self.check_progress();
+        let asked: usize = self.streams.iter().map(|(_, stream)| stream.leases.len()).sum();
+        assert_eq!(self.lease_ends.len(), asked, "invariant 14: nobody else is told of a lease's end");
+    }
+
+    fn check_progress(&self) {
+        let mut awaited = 0;
+        for (_, stream) in self.streams.iter() {
+            let records = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
+            let wanting = records
+                .filter(|record| record.progress.is_some() && record.state != State::Compacted)
+                .count();
+            assert_eq!(
+                stream.progress_watchers, wanting,
+                "invariant 12: a stream counts the watchers that want progress notifications"
+            );
+            if let Some(start) = stream.awaited_start {
+                awaited += 1;
+                assert!(
+                    stream.tick.is_none() && self.awaited_starts.contains(&(start, stream.id)),
+                    "invariant 12: starts that are awaited and streams name each other"
+                );
+            }
+        }
+        assert_eq!(self.awaited_starts.len(), awaited, "invariant 12: no other starts are awaited");
+        let with_progress = self.streams.iter().filter(|(_, stream)| stream.progress_watchers > 0).count();
+        assert_eq!(
+            self.progress_streams, with_progress,
+            "invariant 12: the hub counts the streams with progress notifications"
+        );
+    }
+
+    /// Adds the counts of the hub's tables.
+    pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.streams = self.streams.len();
+        diagnostics.watchers = self.watchers.len();
+        diagnostics.timers = self.timers.len();
+        diagnostics.progress_ticks = self.ticks.len();
+        diagnostics.queued_deliveries = self.streams.iter().map(|(_, stream)| stream.queue.len()).sum();
+        diagnostics.wake_ups = self.woken.len();
+        diagnostics.stream_slots = self.streams.slots();
+        diagnostics.watcher_slots = self.watchers.slots();
+        let queues = self.streams.iter().map(|(_, stream)| stream.queue.capacity());
+        let kept = self.woken.capacity() + self.recipients.capacity() + self.overflowed.capacity();
+        diagnostics.list_slots += queues.sum::<usize>() + kept;
+        self.topics.diagnose(diagnostics);
+    }
+
+    /// Calls `text` with all that the deliveries to come depend on. Fields are named one by one, so that none is forgotten.
+    pub(in crate::engine) fn describe(&self, now: Timestamp, mut text: impl FnMut(&str)) {
+        for (_, stream) in self.streams.iter() {
+            let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
+            let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, leases, .. } =
+                stream;
+            let Stream { progress_watchers: _, awaited_start, progress_answers, .. } = stream;
+            let is_woken = woken_at.is_some();
+            text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_awaited} {is_woken}"));
+            text(&format!("{leases:?} {awaited_start:?} {progress_answers}"));
+            queue.iter().for_each(|delivery| text(&format!("{delivery:?}")));
+            for &watcher in watchers.values() {
+                let record = self.watchers.at(watcher);
+                let Watcher { stream: _, id, range, start, state, capacity, options, .. } = record;
+                let Watcher { progress, fragment, queued: _, epoch: _, behind_since, waiter: _, .. } = record;
+                let state = match state {
+                    State::Synced(_) => "synced".to_owned(),
+                    State::Lagging { next } => format!("from {next:?}"),
+                    State::Compacted => "compacted".to_owned(),
+                };
+                let ticks = now.since(*opened_at).as_nanos() as u64 / self.progress_interval;
+                let progress = progress.as_deref().map(|Progress { sent_after, notified_in }| {
+                    (*sent_after == Some(ticks), *notified_in == Some(stream.epoch))
+                });
+                let queued = record.queued(stream);
+                text(&format!(
+                    "{id:?} {range:?} {start:?} {state} {capacity} {options:?} {progress:?} {fragment} {queued} \
+                     {behind_since:?}"
+                ));
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Which watchers a change of a key concerns. Those that watch the same keys share a topic.
+
+use crate::api::{KeyRange, StreamId, WatchId};
+use crate::engine::Diagnostics;
+use crate::engine::tables::hash_index::{HashIndex, KeyHasher};
+use crate::engine::tables::interval_tree::IntervalTree;
+use crate::engine::tables::shrink;
+use crate::engine::tables::slab::Slab;
+
+#[derive(Clone, Debug)]
+pub(super) struct WatchIndex {
+    hasher: KeyHasher,
+    /// The topics of one key each.
+    points: HashIndex<()>,
+    singles: Slab<Single>,
+    intervals: IntervalTree<Members>,
+}
+
+#[derive(Clone, Debug)]
+struct Single {
+    key: Box<[u8]>,
+    members: Members,
+}
+
+/// The watchers of a topic, in the order in which they are served.
+type Members = Vec<(Member, u32)>;
+
+/// The order in which watchers are served: by stream, and within it by id (R-WCH-15).
+pub(super) type Member = (StreamId, WatchId);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum TopicId {
+    Single(u32),
+    Interval(u32),
+}
+
+impl WatchIndex {
+    pub(super) fn new(hasher: KeyHasher) -> Self {
+        Self {
+            points: HashIndex::new(),
+            singles: Slab::new(),
+            intervals: IntervalTree::new(hasher.clone()),
+            hasher,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.singles.len() + self.intervals.len() == 0
+    }
+
+    /// Calls `found` with each topic that a key is in.
+    pub(super) fn of_key(&self, key: &[u8], mut found: impl FnMut(TopicId)) {
+        if self.singles.len() > 0
+            && let Some(single) = self.find_single(self.hasher.bytes(key), key)
+        {
+            found(TopicId::Single(single));
+        }
+        self.intervals.containing(key, &mut |interval| found(TopicId::Interval(interval)));
+    }
+
+    pub(super) fn members(&self, topic: TopicId) -> &[(Member, u32)] {
+        match topic {
+            TopicId::Single(single) => &self.singles.at(single).members,
+            TopicId::Interval(interval) => self.intervals.at(interval),
+        }
+    }
+
+    fn find_single(&self, hash: u32, key: &[u8]) -> Option<u32> {
+        let (single, ()) = self.points.find(hash, |single, ()| *self.singles.at(single).key == *key)?;
+        Some(single)
+    }
+
+    /// Adds a watcher of a range.
+    pub(super) fn join(&mut self, range: &KeyRange, member: Member, watcher: u32) -> TopicId {
+        let topic = if range.is_single() {
+            let hash = self.hasher.bytes(range.start());
+            let found = self.find_single(hash, range.start());
+            TopicId::Single(found.unwrap_or_else(|| self.insert_single(hash, range.start())))
+        } else {
+            TopicId::Interval(self.intervals.find_or_insert(range))
+        };
+        let members = self.members_mut(topic);
+        if members.is_empty() {
+            // Most topics have one member.
+            members.reserve_exact(1);
+        }
+        let at = members.partition_point(|(earlier, _)| *earlier < member);
+        members.insert(at, (member, watcher));
+        topic
+    }
+
+    fn insert_single(&mut self, hash: u32, key: &[u8]) -> u32 {
+        let single = self.singles.insert(Single { key: key.into(), members: Vec::new() });
+        self.points.insert(hash, single, ());
+        single
+    }
+
+    /// Removes a watcher, and its topic if it was the last.
+    pub(super) fn leave(&mut self, topic: TopicId, member: Member) {
+        let members = self.members_mut(topic);
+        let at = members.binary_search_by_key(&member, |(member, _)| *member);
+        members.remove(at.expect("a watcher that is synced is in its topic"));
+        shrink(members);
+        self.remove_if_empty(topic);
+    }
+
+    /// Removes several, which are in order, at once.
+    pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[Member]) {
+        let members = self.members_mut(topic);
+        members.retain(|(member, _)| leaving.binary_search(member).is_err());
+        shrink(members);
+        self.remove_if_empty(topic);
+    }
+
+    fn remove_if_empty(&mut self, topic: TopicId) {
+        if !self.members(topic).is_empty() {
+            return;
+        }
+        match topic {
+            TopicId::Single(single) => {
+                let key = self.singles.remove(single).key;
+                self.points.remove(self.hasher.bytes(&key), single);
+            }
+            TopicId::Interval(interval) => self.intervals.remove(interval),
+        }
+    }
+
+    fn members_mut(&mut self, topic: TopicId) -> &mut Members {
+        match topic {
+            TopicId::Single(single) => &mut self.singles.at_mut(single).members,
+            TopicId::Interval(interval) => self.intervals.at_mut(interval),
+        }
+    }
+
+    /// Adds the counts of the topics' tables.
+    pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
+        diagnostics.topics = self.singles.len() + self.intervals.len();
+        diagnostics.topic_slots = self.singles.slots() + self.intervals.slots();
+        let singles = self.singles.iter().map(|(_, single)| &single.members);
+        let members = singles.chain(self.intervals.values());
+        diagnostics.list_slots += members.map(Vec::capacity).sum::<usize>();
+        diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
+    }
+
+    /// How many watchers are in topics, if the tables agree; for tests.
+    pub(super) fn recount(&self) -> Option<usize> {
+        let singles: usize = self.singles.iter().map(|(_, single)| single.members.len()).sum();
+        let intervals: usize = self.intervals.values().map(Vec::len).sum();
+        let is_consistent = self.points.len() == self.singles.len() && self.intervals.is_consistent();
+        is_consistent.then_some(singles + intervals)
+    }
+}

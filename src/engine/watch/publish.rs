@@ -1,0 +1,209 @@
+//! Telling synced watchers what a transaction changed, as it is committed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::index::{Member, TopicId};
+use super::{Options, State, Stream, View, WatchHub, Watcher};
+use crate::api::{
+    Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
+    WatchResponseKind,
+};
+use crate::engine::planted::{Bug, planted};
+use crate::engine::tables::shrink;
+
+/// A watcher of a topic that a transaction concerns, and which of the batches it gets.
+pub(super) type Recipient = (u32, u32);
+
+/// The changes of a transaction to the keys of a topic, and the responses about them: each made once for all watchers that
+/// want the same.
+struct Batch<'a> {
+    changes: Vec<&'a KeyValue>,
+    made: [Option<Arc<WatchResponseBody>>; Options::COUNT],
+}
+
+impl<'a> Batch<'a> {
+    fn of(changes: Vec<&'a KeyValue>) -> Self {
+        Self { changes, made: [const { None }; Options::COUNT] }
+    }
+
+    /// What watchers with these options are sent; nothing, if all is filtered out.
+    fn body(&mut self, options: Options, view: &View<'_>) -> Option<&Arc<WatchResponseBody>> {
+        let made = &mut self.made[options.index()];
+        if made.is_none() {
+            let wanted = |kv: &&&KeyValue| !options.filter_out(kv.event_type());
+            let mut events = self.changes.iter().filter(wanted).map(|kv| view.event(kv, options));
+            let events = match self.changes.len() {
+                1 => Events::Single(events.next()?),
+                _ => Events::Many(events.collect()),
+            };
+            if events.as_slice().is_empty() {
+                return None;
+            }
+            let kind = WatchResponseKind::Events { events, fragment: false };
+            *made = Some(Arc::new(WatchResponseBody::new(view.header, kind)));
+        }
+        made.as_ref()
+    }
+}
+
+impl WatchHub {
+    /// Queues what the last `changes` changes of history, which are one transaction's, mean for each watcher (R-WCH-9).
+    pub(in crate::engine) fn publish(&mut self, changes: u32, view: &View<'_>) {
+        if self.topics.is_empty() {
+            return;
+        }
+        self.start_ticks(view);
+        let history = &view.keys.history;
+        let first = history.end() - u64::from(changes);
+        let mut recipients = std::mem::take(&mut self.recipients);
+        recipients.clear();
+        let mut batches = Vec::new();
+        if changes == 1 {
+            let kv = history.get(first).expect("what was just committed is in history");
+            let mut topics = 0;
+            self.topics.of_key(kv.key(), |topic| {
+                topics += 1;
+                self.invite(topic, 0, &mut recipients);
+            });
+            if topics > 1 {
+                self.put_in_order(&mut recipients);
+            }
+            batches.extend((topics > 0).then(|| Batch::of(vec![kv])));
+        } else {
+            let mut concerned: BTreeMap<TopicId, Vec<&KeyValue>> = BTreeMap::new();
+            for kv in history.iter_from(first) {
+                self.topics.of_key(kv.key(), |topic| concerned.entry(topic).or_default().push(kv));
+            }
+            for (topic, changes) in concerned {
+                self.invite(topic, batches.len(), &mut recipients);
+                batches.push(Batch::of(changes));
+            }
+            self.put_in_order(&mut recipients);
+        }
+        for &(watcher, batch) in &recipients {
+            self.serve(watcher, &mut batches[batch as usize], view);
+        }
+        shrink(&mut recipients);
+        self.recipients = recipients;
+        if !self.overflowed.is_empty() {
+            self.overflow(view.header.revision);
+        }
+    }
+
+    /// Those of one topic are in the order in which they are served; those of several are put into it.
+    fn put_in_order(&self, recipients: &mut [Recipient]) {
+        recipients.sort_by_cached_key(|&(watcher, _)| {
+            let record = self.watchers.at(watcher);
+            (self.streams.at(record.stream).id, record.id)
+        });
+    }
+
+    fn invite(&self, topic: TopicId, batch: usize, recipients: &mut Vec<Recipient>) {
+        let batch = u32::try_from(batch).expect("fewer than 2^32 topics fit into memory");
+        recipients.extend(self.topics.members(topic).iter().map(|&(_, watcher)| (watcher, batch)));
+    }
+
+    /// Sends a watcher what it wants of a transaction; if its share of the queue is full, it is to read history.
+    fn serve(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &View<'_>) {
+        let record = self.watchers.at_mut(watcher);
+        let revision = view.header.revision;
+        if revision < record.start {
+            return;
+        }
+        let Some(body) = batch.body(record.options, view) else {
+            return;
+        };
+        let stream = self.streams.at_mut(record.stream);
+        if record.queued(stream) < record.capacity {
+            record.send(stream, body, view, &mut self.woken);
+        } else {
+            self.overflowed.push(watcher);
+        }
+    }
+
+    /// Makes those whose share of the queue was full read history. The members of a topic are gone through once for all.
+    fn overflow(&mut self, revision: Revision) {
+        let next = if planted(Bug::OverflowSkips) { revision.next() } else { revision };
+        let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();
+        for watcher in std::mem::take(&mut self.overflowed) {
+            let record = self.watchers.at(watcher);
+            if let State::Synced(topic) = record.state {
+                let member = (self.streams.at(record.stream).id, record.id);
+                leaving.entry(topic).or_default().push(member);
+            }
+            self.fall_behind(watcher, next);
+        }
+        for (topic, members) in leaving {
+            self.topics.leave_all(topic, &members);
+        }
+    }
+}
+
+impl Watcher {
+    /// Queues a response with events, in pieces if it is too long for one and pieces are wanted (R-WCH-18).
+    #[inline]
+    pub(super) fn send(
+        &mut self,
+        stream: &mut Stream,
+        body: &Arc<WatchResponseBody>,
+        view: &View<'_>,
+        woken: &mut Vec<StreamId>,
+    ) {
+        let queued = self.queued(stream);
+        if queued == 0 && matches!(self.state, State::Synced(_)) {
+            self.behind_since = view.now;
+        }
+        (self.queued, self.epoch) = (queued + 1, stream.epoch);
+        if let Some(progress) = &mut self.progress {
+            progress.sent_after = Some(view.ticks_passed(stream.opened_at));
+        }
+        if self.fragment
+            && let WatchResponseKind::Events { events, .. } = &body.kind
+            && self.envelope_len(view) + encoded_len(events.as_slice()) >= view.fragment_bytes
+        {
+            return self.send_in_pieces(stream, events.as_slice(), view, woken);
+        }
+        let response = WatchResponse { watch_id: self.id, body: Arc::clone(body) };
+        stream.push(Delivery::Watch(response), woken);
+    }
+
+    /// What a response to it takes beside its events.
+    fn envelope_len(&self, view: &View<'_>) -> usize {
+        WatchResponse::envelope_len(self.id, &view.header)
+    }
+
+    fn send_in_pieces(
+        &self,
+        stream: &mut Stream,
+        mut rest: &[Event],
+        view: &View<'_>,
+        woken: &mut Vec<StreamId>,
+    ) {
+        // Each is measured as if pieces followed, which takes a field.
+        let envelope = self.envelope_len(view) + 2;
+        while !rest.is_empty() {
+            let room = view.fragment_bytes.saturating_sub(envelope);
+            let (piece, others) = rest.split_at(piece_len(rest, room));
+            let events = Events::Many(piece.to_vec());
+            let kind = WatchResponseKind::Events { events, fragment: !others.is_empty() };
+            let response = WatchResponse::new(self.id, view.header, kind);
+            stream.push(Delivery::Watch(response), woken);
+            rest = others;
+        }
+    }
+}
+
+fn encoded_len(events: &[Event]) -> usize {
+    events.iter().map(Event::encoded_len).sum()
+}
+
+/// How many of the events go into the next piece: one at least, and as many as stay below the limit.
+fn piece_len(events: &[Event], limit: usize) -> usize {
+    let mut len = 0;
+    let fits = events.iter().take_while(|event| {
+        len += event.encoded_len();
+        len < limit
+    });
+    fits.count().max(1)
+}

@@ -1,0 +1,132 @@
+//! Requests of a stream: watchers created and cancelled, and the ends of leases.
+
+use super::{Options, State, View, WatchHub, Watcher};
+use crate::api::{
+    Delivery, KeyRange, LeaseId, Revision, StreamId, Watch, WatchId, WatchRefusal, WatchRequest,
+    WatchResponseKind,
+};
+use crate::engine::planted::{Bug, planted};
+
+impl WatchHub {
+    /// Does what is asked; the answer, if there is one, is queued.
+    pub(in crate::engine) fn request(&mut self, stream: StreamId, request: &WatchRequest, view: &View<'_>) {
+        let Some(slot) = self.find(stream) else {
+            return;
+        };
+        match request {
+            WatchRequest::Create(watch) => self.create(slot, watch, view),
+            WatchRequest::Cancel(id) => self.cancel(slot, *id, view),
+            WatchRequest::Progress => self.request_progress(slot, view),
+            WatchRequest::Lease(lease) => self.await_lease_end(slot, *lease, view),
+        }
+    }
+
+    /// Adds a watcher, of which the answer comes before its first event (R-WCH-2 to R-WCH-6).
+    fn create(&mut self, slot: u32, watch: &Watch, view: &View<'_>) {
+        let range = normalize(&watch.range);
+        let id = match self.choose_id(slot, watch, &range) {
+            Ok(id) => id,
+            Err(refusal) => {
+                return self.respond(slot, WatchId::INVALID, WatchResponseKind::Refused(refusal), view);
+            }
+        };
+        let watcher = self.watchers.insert(Watcher {
+            stream: slot,
+            id,
+            range: Box::new(range),
+            start: watch.start,
+            state: State::Lagging { next: watch.start },
+            capacity: u32::try_from(watch.capacity.max(1)).unwrap_or(u32::MAX),
+            options: Options { prev_kv: watch.prev_kv, no_put: watch.no_put, no_delete: watch.no_delete },
+            progress: watch.progress_notify.then(Box::default),
+            fragment: watch.fragment,
+            queued: 0,
+            epoch: 0,
+            behind_since: view.now,
+            waiter: watch.waiter.as_deref().map(Box::from),
+        });
+        let stream = self.streams.at_mut(slot);
+        stream.watchers.insert(id, watcher);
+        if watch.progress_notify {
+            self.start_progress(slot, view);
+        }
+        self.respond(slot, id, WatchResponseKind::Created, view);
+        if watch.start == Revision::new(0) || watch.start > view.keys.current() {
+            self.join(watcher);
+        } else {
+            let is_late = planted(Bug::StartIsExclusive);
+            self.fall_behind(watcher, if is_late { watch.start.next() } else { watch.start });
+            self.catch_up(watcher, view);
+        }
+    }
+
+    /// The id of a watcher that may be made (R-WCH-3): any but one in use, -1 too (R-WCH-4). A refusal uses up none.
+    fn choose_id(&mut self, slot: u32, watch: &Watch, range: &KeyRange) -> Result<WatchId, WatchRefusal> {
+        let stream = self.streams.at_mut(slot);
+        if watch.start < Revision::new(0) {
+            return Err(WatchRefusal::NegativeStart(watch.start));
+        }
+        if range.is_empty() {
+            return Err(WatchRefusal::EmptyRange);
+        }
+        if watch.id != WatchId::AUTO {
+            let is_taken = stream.watchers.contains_key(&watch.id);
+            return if is_taken { Err(WatchRefusal::DuplicateId) } else { Ok(watch.id) };
+        }
+        while stream.watchers.contains_key(&WatchId::new(stream.next_watch_id)) {
+            stream.next_watch_id += 1;
+        }
+        stream.next_watch_id += 1;
+        Ok(WatchId::new(stream.next_watch_id - 1))
+    }
+
+    /// Ends a watcher, or forgets one that a compaction has ended; an id that nobody has is ignored (R-WCH-13, R-WCH-22).
+    fn cancel(&mut self, slot: u32, id: WatchId, view: &View<'_>) {
+        let Some(watcher) = self.streams.at_mut(slot).watchers.remove(&id) else {
+            return;
+        };
+        self.stop_progress(watcher);
+        self.leave(watcher);
+        self.watchers.remove(watcher);
+        self.respond(slot, id, WatchResponseKind::Canceled, view);
+    }
+
+    /// Notifies a stream when a lease ends: at once if there is no such lease. A repeated request has no answer of its own
+    /// while the first is pending, or while its answer is the last delivery in the queue.
+    pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &View<'_>) {
+        if !view.lessor.exists(lease) {
+            let answer = Delivery::LeaseEnded(lease);
+            if self.streams.at(slot).queue.back() != Some(&answer) {
+                self.push(slot, answer);
+            }
+            return;
+        }
+        let stream = self.streams.at_mut(slot);
+        stream.leases.insert(lease);
+        self.lease_ends.insert((lease, stream.id));
+    }
+
+    /// Tells of a lease's end, once its keys are deleted and that is published.
+    pub(in crate::engine) fn lease_ended(&mut self, lease: LeaseId) {
+        let first = (lease, StreamId::new(0, 0));
+        while let Some(&(_, id)) = self.lease_ends.range(first..).next().filter(|(of, _)| *of == lease) {
+            self.lease_ends.remove(&(lease, id));
+            let slot = self.find(id).expect("a stream that is closed awaits nothing");
+            self.streams.at_mut(slot).leases.remove(&lease);
+            self.push(slot, Delivery::LeaseEnded(lease));
+        }
+    }
+
+    /// The keys that wait, each with the one that it waits for, in no particular order.
+    pub(in crate::engine) fn waits(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.watchers
+            .iter()
+            .filter_map(|(_, watcher)| Some((watcher.waiter.as_deref()?, watcher.range.start())))
+    }
+}
+
+/// A copy of the range that holds on to nothing of the caller's, the empty key replaced as etcd does (R-WCH-2).
+fn normalize(range: &KeyRange) -> KeyRange {
+    let key = if range.start().is_empty() { b"\0" } else { range.start() };
+    KeyRange::from_wire(key, range.range_end())
+}

@@ -1,0 +1,251 @@
+//! What is due to streams: their timers, progress notifications, and the list of streams that are ready to be received from.
+
+use super::{State, View, WatchHub, Watcher};
+use crate::api::{Delivery, StreamId, Timestamp, WatchId, WatchResponseKind};
+use crate::engine::planted::{Bug, planted};
+use crate::engine::tables::shrink;
+
+/// The number of unreceived answers from which on an answer may replace the one before.
+const ANSWERS_MAX: u32 = 128;
+
+impl WatchHub {
+    /// When something happens to a stream by itself next.
+    pub(in crate::engine) fn next_deadline(&self) -> Option<Timestamp> {
+        self.timers.first().into_iter().chain(self.ticks.first()).map(|&(at, _)| at).min()
+    }
+
+    /// Does what is due by `view.now`: ticks, then timers.
+    pub(in crate::engine) fn fire(&mut self, view: &View<'_>) {
+        while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
+            let slot = self.find(id).expect("a stream that is closed has no tick");
+            self.unschedule_tick(slot);
+            self.tick(slot, at, view);
+        }
+        while let Some(&(at, id)) = self.timers.first().filter(|&&(at, _)| at <= view.now) {
+            self.timers.remove(&(at, id));
+            let slot = self.find(id).expect("a stream that is closed has no timer");
+            self.streams.at_mut(slot).timer = None;
+            self.go_off(slot, at);
+        }
+    }
+
+    /// Sets the timer of a stream, in place of the one that is set; one that is due goes off at once.
+    pub(in crate::engine) fn set_timer(&mut self, id: StreamId, at: Option<Timestamp>, now: Timestamp) {
+        let Some(slot) = self.find(id) else {
+            return;
+        };
+        let stream = self.streams.at_mut(slot);
+        if std::mem::take(&mut stream.has_timer_queued) {
+            // It was unset after it had gone off.
+            stream.queue.retain(|delivery| !matches!(delivery, Delivery::Timer(_)));
+        }
+        let due = at.filter(|&at| at <= now);
+        let waiting = at.filter(|&at| at > now && at != Timestamp::MAX);
+        let before = std::mem::replace(&mut self.streams.at_mut(slot).timer, waiting);
+        if let Some(before) = before {
+            self.timers.remove(&(before, id));
+        }
+        if let Some(at) = waiting {
+            self.timers.insert((at, id));
+        }
+        if let Some(at) = due {
+            self.go_off(slot, at);
+        }
+    }
+
+    fn go_off(&mut self, slot: u32, at: Timestamp) {
+        self.streams.at_mut(slot).has_timer_queued = true;
+        self.push(slot, Delivery::Timer(at));
+    }
+
+    /// Answers once for all watchers of a stream, after all that was queued. Does not answer if one of them is unsynced or has not
+    /// reached its start, or if the stream has none (R-WCH-21). A watcher that a compaction ended is unsynced until it is cancelled
+    /// (R-WCH-13).
+    pub(super) fn request_progress(&mut self, slot: u32, view: &View<'_>) {
+        self.catch_up_all(slot, view);
+        self.schedule_tick(slot, view);
+        let stream = self.streams.at(slot);
+        let mut watchers = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
+        let has_started = |watcher: &Watcher| watcher.start <= view.keys.current();
+        let are_current = watchers.all(|watcher| has_started(watcher) && watcher.state != State::Compacted);
+        let is_synced = stream.lagging.is_empty() || planted(Bug::ProgressWhileLagging);
+        if !stream.watchers.is_empty() && are_current && is_synced {
+            self.answer_progress(slot, view);
+        }
+    }
+
+    /// Queues an answer to a request for progress. Above `ANSWERS_MAX` unreceived answers, it replaces the last delivery if
+    /// that is an answer too, so that a caller that never receives holds a bounded amount of memory.
+    fn answer_progress(&mut self, slot: u32, view: &View<'_>) {
+        let stream = self.streams.at_mut(slot);
+        let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
+        if stream.progress_answers < ANSWERS_MAX {
+            stream.progress_answers += 1;
+        } else if stream.queue.back().is_some_and(is_answer) {
+            stream.queue.pop_back();
+        }
+        self.respond(slot, WatchId::INVALID, WatchResponseKind::Progress, view);
+    }
+
+    /// Returns whether any watcher wants progress notifications.
+    pub(in crate::engine) fn has_progress_watchers(&self) -> bool {
+        self.progress_streams > 0
+    }
+
+    /// Returns the interval between progress ticks, in nanoseconds.
+    pub(in crate::engine) fn progress_interval(&self) -> u64 {
+        self.progress_interval
+    }
+
+    /// Counts a new watcher that wants progress notifications, and schedules a tick.
+    pub(super) fn start_progress(&mut self, slot: u32, view: &View<'_>) {
+        let stream = self.streams.at_mut(slot);
+        stream.progress_watchers += 1;
+        self.progress_streams += usize::from(stream.progress_watchers == 1);
+        self.schedule_tick(slot, view);
+    }
+
+    /// Uncounts a watcher that is about to end.
+    pub(super) fn stop_progress(&mut self, watcher: u32) {
+        let record = self.watchers.at(watcher);
+        if !record.wants_progress() {
+            return;
+        }
+        let slot = record.stream;
+        let stream = self.streams.at_mut(slot);
+        stream.progress_watchers -= 1;
+        if stream.progress_watchers == 0 {
+            self.progress_streams -= 1;
+            self.unschedule_tick(slot);
+        }
+    }
+
+    /// Notifies each watcher that wants it, unless it was sent events since the last tick, is unsynced, has a start in the
+    /// future, or has unreceived deliveries (R-WCH-20). Schedules the next tick only if a watcher can be notified then
+    /// without a receive in between.
+    pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &View<'_>) {
+        let stream = self.streams.at(slot);
+        let epoch = stream.epoch;
+        let before = at.since(stream.opened_at).as_nanos() as u64 / self.progress_interval - 1;
+        let (mut can_be_notified, mut awaited_start) = (false, None);
+        let watchers: Vec<u32> = stream.watchers.values().copied().collect();
+        for watcher in watchers {
+            let record = self.watchers.at_mut(watcher);
+            let has_events = record.queued(self.streams.at(slot)) > 0;
+            let Some(progress) = &mut record.progress else {
+                continue;
+            };
+            let has_unreceived = has_events || progress.notified_in == Some(epoch);
+            if !matches!(record.state, State::Synced(_)) || has_unreceived {
+                continue;
+            }
+            if record.start > view.keys.current() {
+                awaited_start = Some(awaited_start.map_or(record.start, |start| record.start.min(start)));
+            } else if progress.sent_after == Some(before) {
+                can_be_notified = true;
+            } else {
+                progress.notified_in = Some(epoch);
+                let id = record.id;
+                self.respond(slot, id, WatchResponseKind::Progress, view);
+            }
+        }
+        if can_be_notified {
+            self.schedule_tick(slot, view);
+        } else if let Some(start) = awaited_start {
+            let stream = self.streams.at_mut(slot);
+            stream.awaited_start = Some(start);
+            self.awaited_starts.insert((start, stream.id));
+        }
+    }
+
+    /// Schedules the next ticks of streams with a watcher whose start the store has reached.
+    pub(super) fn start_ticks(&mut self, view: &View<'_>) {
+        while let Some(&(_, id)) =
+            self.awaited_starts.first().filter(|&&(start, _)| start <= view.header.revision)
+        {
+            let slot = self.find(id).expect("a stream that is closed awaits no start");
+            self.schedule_tick(slot, view);
+        }
+    }
+
+    /// Schedules a stream's next tick, a whole number of intervals after the stream was opened. Does nothing if a tick is
+    /// scheduled, or if no watcher wants one.
+    pub(super) fn schedule_tick(&mut self, slot: u32, view: &View<'_>) {
+        let stream = self.streams.at(slot);
+        if stream.progress_watchers == 0 || stream.tick.is_some() {
+            return;
+        }
+        let next = view.ticks_passed(stream.opened_at) + 1;
+        let passed = next.checked_mul(self.progress_interval);
+        let nanos = passed.and_then(|passed| passed.checked_add(stream.opened_at.as_nanos()));
+        self.unschedule_tick(slot);
+        let Some(at) = nanos.map(Timestamp::from_nanos).filter(|&at| at != Timestamp::MAX) else {
+            return;
+        };
+        let stream = self.streams.at_mut(slot);
+        stream.tick = Some(at);
+        self.ticks.insert((at, stream.id));
+    }
+
+    /// Removes a stream's scheduled tick and its awaited start.
+    pub(super) fn unschedule_tick(&mut self, slot: u32) {
+        let stream = self.streams.at_mut(slot);
+        if let Some(at) = stream.tick.take() {
+            self.ticks.remove(&(at, stream.id));
+        }
+        if let Some(start) = stream.awaited_start.take() {
+            self.awaited_starts.remove(&(start, stream.id));
+        }
+    }
+
+    /// Returns the streams that found nothing when last received from and have something now, in the order in which they got it.
+    ///
+    /// A stream is in the list at most once, and knows its place. A stream that is served or closed before the list is taken
+    /// leaves its place stale, and the list is tidied when half of it is stale.
+    pub(in crate::engine) fn take_woken(&mut self) -> Vec<StreamId> {
+        let mut woken = std::mem::take(&mut self.woken);
+        let mut place = 0;
+        woken.retain(|&id| {
+            let is_left = self.is_woken_at(id, place);
+            place += 1;
+            is_left
+        });
+        for &id in &woken {
+            let slot = self.find(id).expect("a stream that is woken is open");
+            self.streams.at_mut(slot).woken_at = None;
+        }
+        self.stale = 0;
+        woken
+    }
+
+    pub(in crate::engine) fn has_woken(&self) -> bool {
+        self.woken.len() > self.stale
+    }
+
+    /// Whether the stream is open and the place in the list is its own.
+    pub(super) fn is_woken_at(&self, id: StreamId, place: usize) -> bool {
+        self.find(id).is_some_and(|slot| self.streams.at(slot).woken_at == Some(place))
+    }
+
+    /// Gives up the place in the list that a stream had.
+    pub(super) fn give_up(&mut self, place: Option<usize>) {
+        self.stale += usize::from(place.is_some());
+        if self.stale < 32 || self.stale * 2 < self.woken.len() {
+            return;
+        }
+        let mut left = self.take_woken();
+        shrink(&mut left);
+        for (place, &id) in left.iter().enumerate() {
+            let slot = self.find(id).expect("a stream that is woken is open");
+            self.streams.at_mut(slot).woken_at = Some(place);
+        }
+        self.woken = left;
+    }
+}
+
+impl Watcher {
+    /// Returns whether the watcher may be notified of progress, now or later.
+    fn wants_progress(&self) -> bool {
+        self.progress.is_some() && self.state != State::Compacted
+    }
+}
