@@ -221,6 +221,7 @@ mod engine;
 /// One error, in etcd's words.
 mod error;
 pub mod service;
+pub mod snapshot;
 /// The thread-safe shell with its clocks.
 mod store;
 #[doc = include_str!("which_etcd.md")]
@@ -246,7 +247,5 @@ pub use client::{
 pub use engine::planted;
 pub use engine::{Diagnostics, Engine, EngineConfig, LoadOptions};
 pub use error::{Code, Error, Result};
-pub use store::{
-    Clock, LoadError, ManualClock, RangePages, SaveError, Saved, Store, StoreBuilder, SystemClock, Timer,
-    WeakStore,
-};
+pub use snapshot::{LoadError, SaveError, Saved};
+pub use store::{Clock, ManualClock, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore};

@@ -117,7 +117,7 @@ fn try_save(save: &[u8], choices: &mut Choices<'_>, counts: &mut Counts) {
 /// What is loaded, if that is not refused; then it is in order, and says of itself what it was told.
 fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
     let region = Region::new(ALLOCATOR);
-    let loaded = Engine::load(
+    let loaded = leasehold::snapshot::load(
         EngineConfig { hash_seed: 0, ..EngineConfig::default() },
         LoadOptions::new().keep_standing(),
         now,
@@ -143,7 +143,7 @@ fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
 /// Loads a save that is valid, with a bump. The result is compacted at the bumped revision.
 fn load_bumped(save: &[u8], engine: &Engine, by: u64, counts: &mut Counts) -> Option<Engine> {
     let options = LoadOptions::new().bump_revision(by);
-    let bumped = match Engine::load(EngineConfig::default(), options, engine.now(), save) {
+    let bumped = match leasehold::snapshot::load(EngineConfig::default(), options, engine.now(), save) {
         Ok(bumped) => bumped,
         Err(LoadError::BumpOutOfRange) => {
             counts.add("refused: bump");
@@ -167,7 +167,7 @@ fn load_bumped(save: &[u8], engine: &Engine, by: u64, counts: &mut Counts) -> Op
 fn check_again(engine: &Engine, counts: &mut Counts) {
     counts.add("save and load");
     let options = LoadOptions::new().keep_standing();
-    let again = Engine::load(
+    let again = leasehold::snapshot::load(
         EngineConfig { hash_seed: 0, ..EngineConfig::default() },
         options,
         engine.now(),
@@ -180,6 +180,6 @@ fn check_again(engine: &Engine, counts: &mut Counts) {
 
 fn save(engine: &Engine) -> Vec<u8> {
     let mut saved = Vec::new();
-    engine.save(&mut saved).expect("memory takes everything");
+    leasehold::snapshot::save(&engine, &mut saved).expect("memory takes everything");
     saved
 }

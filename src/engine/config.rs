@@ -49,7 +49,7 @@ impl Default for EngineConfig {
 pub(super) const BUMPED_MAX: u64 = 1 << 61;
 
 /// Options for loading a save: [`StoreBuilder::load_options`](crate::StoreBuilder::load_options) and
-/// [`Engine::load`](crate::Engine::load) take them.
+/// [`snapshot::load`](crate::snapshot::load) take them.
 ///
 /// # Loading an older save
 ///

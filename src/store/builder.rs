@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::clock::Clock;
 use super::handle::Store;
-use super::load::{LoadError, read_snapshot};
 use super::shell::Shell;
 use super::system_clock::SystemClock;
 use crate::api::{AutoCompaction, Limits};
 use crate::engine::{Engine, EngineConfig, LoadOptions};
+use crate::snapshot::{LoadError, read_snapshot};
 
 /// Configures and builds a [`Store`], or loads one from a save.
 ///

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use super::builder::StoreBuilder;
 use super::pages::RangePages;
-use super::save::{SaveError, Saved, write_snapshot};
 use super::shell::{Shell, Time};
 use crate::Result;
 use crate::api::{
@@ -17,6 +16,7 @@ use crate::api::{
 };
 use crate::client::{Client, Watcher};
 use crate::engine::{Diagnostics, Engine};
+use crate::snapshot::{SaveError, Saved, write_snapshot};
 
 /// The longest key and value together whose record is made before the lock is taken.
 const DRAFT_MAX: usize = 64 * 1024;

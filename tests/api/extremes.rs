@@ -118,14 +118,17 @@ fn leases_accept_every_id_and_ttl() {
         let mut saved = Vec::new();
         store.save(&mut saved).unwrap();
         for now in [Timestamp::ORIGIN, Timestamp::MAX] {
-            let loaded = Engine::load(EngineConfig::default(), LoadOptions::new(), now, &saved[..]);
+            let loaded =
+                leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), now, &saved[..]);
             loaded.expect("a save of a store is sound").check_invariants();
             for number in NUMBERS {
                 for options in [
                     LoadOptions::new().bump_revision(number.cast_unsigned()),
                     LoadOptions::new().bump_revision_above(number).keep_standing(),
                 ] {
-                    if let Ok(engine) = Engine::load(EngineConfig::default(), options, now, &saved[..]) {
+                    if let Ok(engine) =
+                        leasehold::snapshot::load(EngineConfig::default(), options, now, &saved[..])
+                    {
                         engine.check_invariants();
                     }
                 }

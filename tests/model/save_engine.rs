@@ -118,9 +118,9 @@ fn an_engine_with_many_keys_is_the_same_after_loading() {
         engine.reclaim();
     }
     let mut saved = Vec::new();
-    engine.save(&mut saved).unwrap();
+    leasehold::snapshot::save(&engine, &mut saved).unwrap();
     let other = EngineConfig { hash_seed: 4, ..config };
-    let mut loaded = Engine::load(other, LoadOptions::new(), engine.now(), &saved[..]).unwrap();
+    let mut loaded = leasehold::snapshot::load(other, LoadOptions::new(), engine.now(), &saved[..]).unwrap();
     loaded.check_invariants();
     assert_eq!(loaded.state_hash(), engine.state_hash());
     assert_eq!(loaded.status(), engine.status());
@@ -145,8 +145,9 @@ fn gap_of_loaded_revision_is_valid_until_reclaimed() {
     engine.txn(&Txn::new().and_then(puts.chain(replaced))).unwrap();
     engine.compact(&Compact::new(3)).unwrap();
     let mut saved = Vec::new();
-    engine.save(&mut saved).unwrap();
-    let mut loaded = Engine::load(config, LoadOptions::new(), Timestamp::ORIGIN, &saved[..]).unwrap();
+    leasehold::snapshot::save(&engine, &mut saved).unwrap();
+    let mut loaded =
+        leasehold::snapshot::load(config, LoadOptions::new(), Timestamp::ORIGIN, &saved[..]).unwrap();
     loaded.put(&Put::new("z", "3")).unwrap();
     loaded.compact(&Compact::new(4)).unwrap();
     assert!(loaded.is_reclaiming());

@@ -136,8 +136,9 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     }
     let [mut loaded, mut loaded_freed] = [&engine, &freed].map(|engine| {
         let mut saved = Vec::new();
-        engine.save(&mut saved).unwrap();
-        Engine::load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..]).unwrap()
+        leasehold::snapshot::save(&engine, &mut saved).unwrap();
+        leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..])
+            .unwrap()
     });
     for engine in [&mut engine, &mut freed, &mut loaded, &mut loaded_freed] {
         let stream = engine.open_stream();

@@ -325,9 +325,10 @@ fn invariants_hold_where_the_compacted_revision_changes_a_key_twice() {
         engine.check_invariants();
     }
     let mut saved = Vec::new();
-    engine.save(&mut saved).unwrap();
+    leasehold::snapshot::save(&engine, &mut saved).unwrap();
     let mut loaded =
-        Engine::load(EngineConfig::default(), LoadOptions::new(), Timestamp::ORIGIN, &saved[..]).unwrap();
+        leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), Timestamp::ORIGIN, &saved[..])
+            .unwrap();
     for engine in [&mut engine, &mut loaded] {
         engine.check_invariants();
         engine.put(&Put::new("b", "x")).unwrap();

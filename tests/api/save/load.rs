@@ -10,7 +10,7 @@ use leasehold_testkit::helpers::{at, delete, events, grant, manual, put, put_lea
 use leasehold_testkit::save_format::{CURRENT_LEN, FORMAT, crc, framed, payload};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
-    Engine::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
+    leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
 }
 
 /// What the save is said to be corrupt by.

@@ -150,7 +150,7 @@ fn example_without_alarm() -> (Store, Vec<u8>) {
 }
 
 fn load_engine(options: LoadOptions, saved: &[u8]) -> Result<Engine, LoadError> {
-    let engine = Engine::load(EngineConfig::default(), options, Timestamp::ORIGIN, saved)?;
+    let engine = leasehold::snapshot::load(EngineConfig::default(), options, Timestamp::ORIGIN, saved)?;
     engine.check_invariants();
     Ok(engine)
 }
@@ -210,7 +210,7 @@ fn bumped_engine_is_saved_and_loaded() {
 
 fn reload(engine: &Engine, options: LoadOptions) -> Engine {
     let mut saved = Vec::new();
-    engine.save(&mut saved).expect("a write to memory succeeds");
+    leasehold::snapshot::save(&engine, &mut saved).expect("a write to memory succeeds");
     load_engine(options, &saved).expect("the save is valid")
 }
 

@@ -15,7 +15,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 fn load(save: &[u8]) -> Result<Engine, LoadError> {
-    Engine::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
+    leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
 }
 
 /// What the save is said to be corrupt by.

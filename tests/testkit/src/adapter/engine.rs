@@ -23,8 +23,8 @@ impl EngineSubject {
     /// Saves the engine and loads it at `now`. The loaded engine has no streams.
     pub fn loaded(&self, settings: &Settings, options: LoadOptions, now: Timestamp) -> Self {
         let mut saved = Vec::new();
-        self.engine.save(&mut saved).expect("a write to memory succeeds");
-        let loaded = Engine::load(config(settings), options, now, &saved[..]);
+        leasehold::snapshot::save(&self.engine, &mut saved).expect("a write to memory succeeds");
+        let loaded = leasehold::snapshot::load(config(settings), options, now, &saved[..]);
         Self { engine: loaded.expect("the save of an engine is valid"), streams: BTreeMap::new() }
     }
 

@@ -1,115 +1,14 @@
-//! Writing a store's state.
-//!
-//! A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
-//! Chunks follow, each with its length, its bytes and a checksum; the last chunk is empty. A checksum is the CRC-32C of
-//! all preceding bytes except other checksums, so a chunk cannot be omitted, moved or replaced by one from another save.
-//!
-//! The bytes of the chunks, concatenated, are these records. Numbers are little endian.
-//!
-//! | record | fields |
-//! |---|---|
-//! | heading | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted; how many leases, alarms and versions follow |
-//! | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
-//! | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
-//! | version | create revision, mod revision, version, lease, position in its revision, lengths of key and value; both |
-//!
-//! Lengths and positions have 32 bits, kinds 8, times 64 of seconds and 32 of nanoseconds, and other numbers 64.
-//!
-//! In format 1, the current revision is the newest version's mod revision. A bumped revision has no version, hence format 2.
+//! Writing a save.
 
 use std::io::{self, Write};
 use std::time::Duration;
 
-use crate::Error;
-use crate::api::{AlarmType, KeyValue, Revision};
-use crate::engine::{Crc32c, Engine, SavedLease, SavedRenewal, Snapshot};
-
-/// Like PNG's signature: the first byte is not text, and CR LF reveals a conversion of line ends.
-pub(super) const MAGIC: [u8; 12] = *b"\x89leasehold\r\n";
-
-/// The format that is written, and the newest that can be read.
-pub(super) const FORMAT: u32 = 2;
-
-pub(super) const CHUNK_MAX: usize = 64 * 1024;
-
-/// The error of [`Store::save`](crate::Store::save).
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum SaveError {
-    /// The writer failed; its output is incomplete.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The store failed: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
-    #[error(transparent)]
-    Store(#[from] Error),
-}
-
-/// The summary of a save, like etcd's `snapshot status`.
-///
-/// It describes the saved state, which may be older than the store's state when [`Store::save`](crate::Store::save)
-/// returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Saved {
-    revision: Revision,
-    compact_revision: Option<Revision>,
-    keys: u64,
-    versions: u64,
-    leases: u64,
-    bytes: u64,
-    checksum: u32,
-}
-
-impl Saved {
-    /// The current revision of the saved state.
-    pub fn revision(&self) -> Revision {
-        self.revision
-    }
-
-    /// The compacted revision; `None` if the store was never compacted.
-    pub fn compact_revision(&self) -> Option<Revision> {
-        self.compact_revision
-    }
-
-    /// The number of keys that exist.
-    pub fn keys(&self) -> u64 {
-        self.keys
-    }
-
-    /// The number of versions written, tombstones included.
-    pub fn versions(&self) -> u64 {
-        self.versions
-    }
-
-    /// The number of leases.
-    pub fn leases(&self) -> u64 {
-        self.leases
-    }
-
-    /// The number of bytes written.
-    pub fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    /// The checksum: CRC-32C, also the last four bytes of the save in little endian. Equal states have equal checksums.
-    pub fn checksum(&self) -> u32 {
-        self.checksum
-    }
-}
-
-impl Engine {
-    /// Saves the state, as [`Store::save`](crate::Store::save) does, and returns a summary. Leases are saved with the
-    /// time that remains at the time of the last [`advance`](Self::advance).
-    ///
-    /// # Errors
-    ///
-    /// Returns the writer's error.
-    pub fn save(&self, mut into: impl Write) -> io::Result<Saved> {
-        write_snapshot(self.snapshot(), &mut into)
-    }
-}
+use super::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, MAGIC, NO_SPACE, STANDING, Saved};
+use crate::api::{AlarmType, KeyValue};
+use crate::engine::{Crc32c, SavedLease, SavedRenewal, Snapshot};
 
 /// Writes a snapshot in pieces of at most [`CHUNK_MAX`] bytes plus length and checksum.
-pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<Saved> {
+pub(crate) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<Saved> {
     snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
     let mut chunks = Chunks::begin(into)?;
     chunks.write(&snapshot.current.get().to_le_bytes())?;
@@ -142,11 +41,6 @@ pub(super) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io
         checksum,
     })
 }
-
-pub(super) const BY_HAND: u8 = 0;
-pub(super) const STANDING: u8 = 1;
-pub(super) const NO_SPACE: u8 = 1;
-pub(super) const CORRUPT: u8 = 2;
 
 fn write_lease(lease: &SavedLease, chunks: &mut Chunks<'_>) -> io::Result<()> {
     let (kind, time) = match lease.renewal {

@@ -1,89 +1,16 @@
-//! Reading a save; `save.rs` has the format. Memory for a length is allocated only as the bytes arrive.
+//! Reading a save; Memory for a length is allocated only as the bytes arrive.
 
 use std::io::{self, Read};
 use std::time::Duration;
 
-use super::save::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, MAGIC, NO_SPACE, STANDING};
-use crate::api::{Alarm, AlarmType, Fields, LeaseId, Revision, Timestamp};
-use crate::engine::{
-    Crc32c, Engine, EngineConfig, Heading, LoadOptions, Restore, RestoreError, SavedLease, SavedRenewal,
-};
-
-/// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`Engine::load`]. Nothing was loaded.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum LoadError {
-    /// The reader failed.
-    #[error(transparent)]
-    Io(#[from] io::Error),
-    /// The input does not begin as a save does.
-    #[error("not a save of a store")]
-    NotASave,
-    /// The save has a format that only a newer version of this crate can read.
-    #[error("saved in format {found}, which is newer than format {known}, the newest known")]
-    NewerVersion {
-        /// The format of the save.
-        found: u32,
-        /// The newest format that this version can read.
-        known: u32,
-    },
-    /// The input ends before the save does.
-    #[error("the save is truncated")]
-    Truncated,
-    /// A checksum does not match, or the contents are not a valid state of a store.
-    #[error("the save is corrupt: {what}")]
-    Corrupt {
-        /// The first part that is invalid.
-        what: &'static str,
-    },
-    /// The bump of [`LoadOptions`] would raise the current revision or the number of leases above 2^61.
-    #[error("the bump leaves the range of revisions or lease ids")]
-    BumpOutOfRange,
-}
+use super::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, LoadError, MAGIC, NO_SPACE, STANDING};
+use crate::api::{Alarm, AlarmType, Fields, LeaseId, Revision};
+use crate::engine::{Crc32c, EngineConfig, Heading, Restore, SavedLease, SavedRenewal};
 
 type Result<T> = std::result::Result<T, LoadError>;
 
-impl From<RestoreError> for LoadError {
-    fn from(error: RestoreError) -> Self {
-        match error {
-            RestoreError::Inconsistent(what) => Self::Corrupt { what },
-            RestoreError::BumpOutOfRange => Self::BumpOutOfRange,
-        }
-    }
-}
-
-impl Engine {
-    /// Loads an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) does. Its time begins at `now`.
-    ///
-    /// ```
-    /// use leasehold::{Engine, EngineConfig, LoadOptions, Put, Timestamp};
-    ///
-    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
-    /// engine.put(&Put::new("config/mode", "blue"))?;
-    /// let mut saved = Vec::new();
-    /// engine.save(&mut saved)?;
-    ///
-    /// let loaded = Engine::load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..])?;
-    /// assert_eq!(loaded.state_hash(), engine.state_hash());
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// [`LoadError`] if the input is not a complete and valid save in a known format, if the reader fails, or if a bump is
-    /// out of range.
-    pub fn load(
-        config: EngineConfig,
-        options: LoadOptions,
-        now: Timestamp,
-        mut from: impl Read,
-    ) -> Result<Self> {
-        Ok(read_snapshot(config, &mut from)?.start(&options, now)?)
-    }
-}
-
 /// Reads to the end of the save and no further.
-pub(super) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restore> {
+pub(crate) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restore> {
     let (mut chunks, format) = Chunks::begin(from)?;
     let current = if format == 1 { None } else { Some(Revision::new(chunks.signed()?)) };
     let heading = Heading {

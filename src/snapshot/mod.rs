@@ -1,0 +1,199 @@
+//! Saves: the state of a store as bytes, and what can go wrong when one is written or read.
+//!
+//! [`Store::save`](crate::Store::save) writes a save and [`StoreBuilder::load`](crate::StoreBuilder::load) reads it. [`save`] and
+//! [`load`] do the same for a bare [`Engine`].
+
+// The format.
+//
+//
+// A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
+// Chunks follow, each with its length, its bytes and a checksum; the last chunk is empty. A checksum is the CRC-32C of
+// all preceding bytes except other checksums, so a chunk cannot be omitted, moved or replaced by one from another save.
+//
+// The bytes of the chunks, concatenated, are these records. Numbers are little endian.
+//
+// | record | fields |
+// |---|---|
+// | heading | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted; how many leases, alarms and versions follow |
+// | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
+// | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
+// | version | create revision, mod revision, version, lease, position in its revision, lengths of key and value; both |
+//
+// Lengths and positions have 32 bits, kinds 8, times 64 of seconds and 32 of nanoseconds, and other numbers 64.
+//
+// In format 1, the current revision is the newest version's mod revision. A bumped revision has no version, hence format 2.
+
+mod decode;
+mod encode;
+
+use std::io::{self, Read, Write};
+
+use crate::Error;
+use crate::api::{Revision, Timestamp};
+use crate::engine::{Engine, EngineConfig, RestoreError};
+
+pub use crate::engine::LoadOptions;
+
+pub(crate) use decode::read_snapshot;
+pub(crate) use encode::write_snapshot;
+
+/// Like PNG's signature: the first byte is not text, and CR LF reveals a conversion of line ends.
+const MAGIC: [u8; 12] = *b"\x89leasehold\r\n";
+
+/// The format that is written, and the newest that can be read.
+const FORMAT: u32 = 2;
+
+/// The longest chunk that is written or accepted.
+const CHUNK_MAX: usize = 64 * 1024;
+
+/// The kinds of a lease.
+const BY_HAND: u8 = 0;
+const STANDING: u8 = 1;
+
+/// The kinds of an alarm.
+const NO_SPACE: u8 = 1;
+const CORRUPT: u8 = 2;
+
+/// Writes the state of an engine, as [`Store::save`](crate::Store::save) does, and returns a summary. A lease is saved with the
+/// time that remains at the time of the engine's last [`advance`](Engine::advance).
+///
+/// ```
+/// use leasehold::snapshot::{LoadOptions, load, save};
+/// use leasehold::{Engine, EngineConfig, Put, Timestamp};
+///
+/// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+/// engine.put(&Put::new("config/mode", "blue"))?;
+/// let mut saved = Vec::new();
+/// save(&engine, &mut saved)?;
+///
+/// let loaded = load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..])?;
+/// assert_eq!(loaded.state_hash(), engine.state_hash());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// # Errors
+///
+/// Returns the writer's error.
+pub fn save(engine: &Engine, mut into: impl Write) -> io::Result<Saved> {
+    write_snapshot(engine.snapshot(), &mut into)
+}
+
+/// Makes an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) makes a store. Its time begins at `now`.
+///
+/// # Errors
+///
+/// [`LoadError`] if the input is not a complete and valid save in a known format, if the reader fails, or if a bump is
+/// out of range.
+pub fn load(
+    config: EngineConfig,
+    options: LoadOptions,
+    now: Timestamp,
+    mut from: impl Read,
+) -> Result<Engine, LoadError> {
+    Ok(read_snapshot(config, &mut from)?.start(&options, now)?)
+}
+
+/// The summary of a save, like etcd's `snapshot status`.
+///
+/// It describes the saved state, which may be older than the store's state when [`Store::save`](crate::Store::save)
+/// returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Saved {
+    revision: Revision,
+    compact_revision: Option<Revision>,
+    keys: u64,
+    versions: u64,
+    leases: u64,
+    bytes: u64,
+    checksum: u32,
+}
+
+impl Saved {
+    /// The current revision of the saved state.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The compacted revision; `None` if the store was never compacted.
+    pub fn compact_revision(&self) -> Option<Revision> {
+        self.compact_revision
+    }
+
+    /// The number of keys that exist.
+    pub fn keys(&self) -> u64 {
+        self.keys
+    }
+
+    /// The number of versions written, tombstones included.
+    pub fn versions(&self) -> u64 {
+        self.versions
+    }
+
+    /// The number of leases.
+    pub fn leases(&self) -> u64 {
+        self.leases
+    }
+
+    /// The number of bytes written.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The checksum: CRC-32C, also the last four bytes of the save in little endian. Equal states have equal checksums.
+    pub fn checksum(&self) -> u32 {
+        self.checksum
+    }
+}
+
+/// The error of [`Store::save`](crate::Store::save).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SaveError {
+    /// The writer failed; its output is incomplete.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The store failed: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
+    #[error(transparent)]
+    Store(#[from] Error),
+}
+
+/// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`load`]. Nothing was loaded.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The reader failed.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The input does not begin as a save does.
+    #[error("not a save of a store")]
+    NotASave,
+    /// The save has a format that only a newer version of this crate can read.
+    #[error("saved in format {found}, which is newer than format {known}, the newest known")]
+    NewerVersion {
+        /// The format of the save.
+        found: u32,
+        /// The newest format that this version can read.
+        known: u32,
+    },
+    /// The input ends before the save does.
+    #[error("the save is truncated")]
+    Truncated,
+    /// A checksum does not match, or the contents are not a valid state of a store.
+    #[error("the save is corrupt: {what}")]
+    Corrupt {
+        /// The first part that is invalid.
+        what: &'static str,
+    },
+    /// The bump of [`LoadOptions`] would raise the current revision or the number of leases above 2^61.
+    #[error("the bump leaves the range of revisions or lease ids")]
+    BumpOutOfRange,
+}
+
+impl From<RestoreError> for LoadError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Inconsistent(what) => Self::Corrupt { what },
+            RestoreError::BumpOutOfRange => Self::BumpOutOfRange,
+        }
+    }
+}
