@@ -1,42 +1,30 @@
 //! The vocabulary: requests, responses and records, with etcd's names. No behaviour beyond construction.
 
-mod delete;
 mod display;
 mod encoded_len;
 mod get;
-mod header;
 mod ids;
-mod into_bytes;
 mod key_range;
 mod key_value;
 mod lease;
-mod limits;
 mod maintenance;
-mod page;
 mod put;
-mod timestamp;
 mod txn;
 mod waiter;
 mod watch;
 
-pub use delete::{Delete, DeleteResponse};
-pub use get::{Get, GetResponse, SortOrder, SortTarget};
-pub use header::ResponseHeader;
-pub use ids::{LeaseId, Revision, StreamId, WatchId};
-pub use into_bytes::IntoBytes;
-pub use key_range::KeyRange;
+pub use get::{Get, GetResponse, Page, PageResponse, SortOrder, SortTarget};
+pub use ids::{LeaseId, Revision, StreamId, Timestamp, WatchId};
+pub use key_range::{IntoBytes, KeyRange};
 pub use key_value::{Event, EventType, KeyValue};
 pub use lease::{
     Grant, GrantResponse, KeepAliveResponse, LeasesResponse, RevokeResponse, TimeToLiveResponse,
 };
-pub use limits::Limits;
 pub use maintenance::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
-    HashKvResponse, SnapshotResponse, Status,
+    HashKvResponse, Limits, ResponseHeader, SnapshotResponse, Status,
 };
-pub use page::{Page, PageResponse};
-pub use put::{Put, PutResponse};
-pub use timestamp::Timestamp;
+pub use put::{Delete, DeleteResponse, Put, PutResponse};
 pub use txn::{Compare, CompareOp, CompareOperand, Txn, TxnOp, TxnOpResponse, TxnResponse};
 pub use waiter::{Place, Waiter};
 pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
