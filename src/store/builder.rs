@@ -3,10 +3,10 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::Clock;
+use super::clock::{Clock, SystemClock};
 use super::handle::Store;
 use super::shell::Shell;
-use super::system_clock::SystemClock;
+
 use crate::api::{AutoCompaction, Limits};
 use crate::engine::{Engine, EngineConfig, LoadOptions};
 use crate::snapshot::{LoadError, read_snapshot};
@@ -83,7 +83,7 @@ impl StoreBuilder {
     pub fn build(self) -> Store {
         let (config, clock, _) = self.into_parts();
         let engine = Engine::new(config, clock.now());
-        Store::from_shell(Shell::new(engine, clock))
+        open(engine, clock)
     }
 
     /// Loads a store from a save that [`Store::save`] wrote. Reads to the end of the save and no further, in pieces of at
@@ -124,7 +124,7 @@ impl StoreBuilder {
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
         let (config, clock, options) = self.into_parts();
         let engine = read_snapshot(config, &mut from)?.start(&options, clock.now())?;
-        Ok(Store::from_shell(Shell::new(engine, clock)))
+        Ok(open(engine, clock))
     }
 
     /// Returns the configuration, the clock and the options for loading.
@@ -134,9 +134,41 @@ impl StoreBuilder {
     }
 }
 
+/// Makes a store and attaches its clock.
+fn open(engine: Engine, clock: Arc<dyn Clock>) -> Store {
+    let shell = Shell::new(engine, {
+        let clock = Arc::clone(&clock);
+        move || clock.now()
+    });
+    let store = Store::from_shell(Arc::new(shell));
+    if let Some(timer) = clock.attach(store.downgrade()) {
+        store.shell().set_timer_of_clock(move |deadline| timer.arm(deadline));
+    }
+    store
+}
+
 impl fmt::Debug for StoreBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut debug = f.debug_struct("StoreBuilder");
         debug.field("config", &self.config).field("load_options", &self.load_options).finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// An empty store at revision 1, with real time, etcd's limits, and no thread until something is to happen by the clock:
+    /// a lease, a wait for a time, an automatic compaction.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// Makes a store with a clock or limits of your choice.
+    pub fn builder() -> StoreBuilder {
+        StoreBuilder::new()
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::new()
     }
 }

@@ -2,10 +2,8 @@
 
 use std::fmt;
 use std::io::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
-use super::builder::StoreBuilder;
-use super::pages::RangePages;
 use super::shell::{Shell, Time};
 use crate::Result;
 use crate::api::{
@@ -43,23 +41,16 @@ pub struct Store {
 }
 
 impl Store {
-    /// An empty store at revision 1, with real time, etcd's limits, and no thread until something is to happen by the clock:
-    /// a lease, a wait for a time, an automatic compaction.
-    pub fn new() -> Self {
-        Self::builder().build()
-    }
-
-    /// Makes a store with a clock or limits of your choice.
-    pub fn builder() -> StoreBuilder {
-        StoreBuilder::new()
-    }
-
     pub(super) fn shell(&self) -> &Shell {
         &self.shell
     }
 
     pub(super) fn from_shell(shell: Arc<Shell>) -> Self {
         Self { shell }
+    }
+
+    pub(super) fn downgrade(&self) -> WeakStore {
+        WeakStore(Arc::downgrade(&self.shell))
     }
 
     /// Reads keys.
@@ -71,32 +62,6 @@ impl Store {
     pub fn get(&self, get: impl Into<Get>) -> Result<GetResponse> {
         let get = get.into();
         self.shell.read(|engine| engine.get(&get))
-    }
-
-    /// Reads a long range a page of up to `page_size` pairs at a time, each page in one call, all of one revision:
-    /// that of the read, or the latest as of now. So writers wait for a page at the most, and memory is needed for one.
-    ///
-    /// A page size of 0 counts as 1. A limit bounds all pages together; of a `count_only` there are none.
-    ///
-    /// ```
-    /// use leasehold::{Get, Store};
-    ///
-    /// let store = Store::new();
-    /// for n in 0..5 {
-    ///     store.put((format!("job/{n}"), "queued"))?;
-    /// }
-    /// for page in store.range_pages(Get::prefix("job/"), 2)? {
-    ///     assert!(page?.len() <= 2);
-    /// }
-    /// # Ok::<(), leasehold::Error>(())
-    /// ```
-    ///
-    /// # Errors
-    ///
-    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error::PagesUnsorted) for a sort that is not by
-    /// ascending key, and [`Error::PagesUnfiltered`](crate::Error::PagesUnfiltered) for a revision filter (R-RNG-12).
-    pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
-        RangePages::new(self.clone(), get.into(), page_size)
     }
 
     /// Reads one page of a long range. [`range_pages`](Self::range_pages) is an iterator over all of them.
@@ -350,7 +315,7 @@ impl Store {
 
     /// The time by the store's clock.
     pub fn now(&self) -> Timestamp {
-        self.shell.clock().now()
+        self.shell.now()
     }
 
     /// Does what is due by now: ends leases, compacts, gives memory back. The clocks of this crate call it in time; with a
@@ -433,14 +398,29 @@ impl Store {
     }
 }
 
-impl Default for Store {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Store").field("status", &self.status()).finish_non_exhaustive()
+    }
+}
+
+/// A handle to a store that does not keep it alive.
+#[derive(Clone)]
+pub struct WeakStore(Weak<Shell>);
+
+impl WeakStore {
+    pub(super) fn is_left(&self) -> bool {
+        self.0.strong_count() > 0
+    }
+
+    /// The store, if a handle to it is left.
+    pub fn upgrade(&self) -> Option<Store> {
+        self.0.upgrade().map(Store::from_shell)
+    }
+}
+
+impl fmt::Debug for WeakStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WeakStore")
     }
 }

@@ -64,3 +64,31 @@ impl Iterator for RangePages {
 }
 
 impl FusedIterator for RangePages {}
+
+impl Store {
+    /// Reads a long range a page of up to `page_size` pairs at a time, each page in one call, all of one revision:
+    /// that of the read, or the latest as of now. So writers wait for a page at the most, and memory is needed for one.
+    ///
+    /// A page size of 0 counts as 1. A limit bounds all pages together; of a `count_only` there are none.
+    ///
+    /// ```
+    /// use leasehold::{Get, Store};
+    ///
+    /// let store = Store::new();
+    /// for n in 0..5 {
+    ///     store.put((format!("job/{n}"), "queued"))?;
+    /// }
+    /// for page in store.range_pages(Get::prefix("job/"), 2)? {
+    ///     assert!(page?.len() <= 2);
+    /// }
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error::PagesUnsorted) for a sort that is not by
+    /// ascending key, and [`Error::PagesUnfiltered`](crate::Error::PagesUnfiltered) for a revision filter (R-RNG-12).
+    pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
+        RangePages::new(self.clone(), get.into(), page_size)
+    }
+}

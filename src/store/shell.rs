@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
 
-use super::clock::{Clock, Timer, WeakStore};
 use crate::api::{Delivery, KeyValue, Lag, StreamId, Timestamp, WatchId, WatchRequest};
 use crate::client::{Inbox, WakeList};
 use crate::engine::{Diagnostics, Engine, EngineConfig};
@@ -13,9 +12,9 @@ use crate::{Error, Result};
 /// What the handles of a store share.
 pub(super) struct Shell {
     state: RwLock<State>,
-    clock: Arc<dyn Clock>,
-    /// Set once the clock is attached, which is when the store can be reached by it.
-    timer: OnceLock<Box<dyn Timer>>,
+    now: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    /// Arms the clock's timer. Set once the clock is attached, if it has a timer.
+    timer: OnceLock<Box<dyn Fn(Timestamp) + Send + Sync>>,
 }
 
 struct State {
@@ -82,21 +81,22 @@ pub(super) enum Time {
 }
 
 impl Shell {
-    /// Makes a shell and attaches its clock to it.
-    pub(super) fn new(engine: Engine, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(super) fn new(engine: Engine, now: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
         let state = RwLock::new(State { engine, inboxes: Vec::new(), closed: false });
-        let shell = Arc::new(Self { state, clock, timer: OnceLock::new() });
-        if let Some(timer) = shell.clock.attach(WeakStore::new(Arc::downgrade(&shell))) {
-            let timer = shell.timer.get_or_init(|| timer);
-            if let Ok(Some(deadline)) = shell.read(|engine| Ok(engine.next_deadline())) {
-                timer.arm(deadline);
-            }
-        }
-        shell
+        Self { state, now: Box::new(now), timer: OnceLock::new() }
     }
 
-    pub(super) fn clock(&self) -> &dyn Clock {
-        &*self.clock
+    /// Arms a timer for the next deadline, now and whenever that becomes earlier.
+    pub(super) fn set_timer_of_clock(&self, arm: impl Fn(Timestamp) + Send + Sync + 'static) {
+        let arm = self.timer.get_or_init(|| Box::new(arm));
+        if let Ok(Some(deadline)) = self.read(|engine| Ok(engine.next_deadline())) {
+            arm(deadline);
+        }
+    }
+
+    /// Reads the clock.
+    pub(super) fn now(&self) -> Timestamp {
+        (self.now)()
     }
 
     /// Runs a query under the lock shared with other readers.
@@ -140,7 +140,7 @@ impl Shell {
             if time == Time::Matters || time == Time::IsNoMatter && is_timed {
                 // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
                 // of order; the engine's time never goes back.
-                now = self.clock.now().max(now);
+                now = self.now().max(now);
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
                     let garbage = state.gather(now, &mut woken);
@@ -167,7 +167,7 @@ impl Shell {
 
     fn arm(&self, deadline: Option<Timestamp>) {
         if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
-            timer.arm(deadline);
+            timer(deadline);
         }
     }
 

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::clock::{Clock, Timer, WeakStore};
+use super::{Clock, Timer};
 use crate::api::Timestamp;
+use crate::store::handle::WeakStore;
 use crate::sync::{Condvar, Mutex};
 
 /// How long the timer thread waits after a tick that panicked.

@@ -4,9 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::clock::{Clock, Timer, WeakStore};
-use super::handle::Store;
+use super::{Clock, Timer};
 use crate::api::Timestamp;
+use crate::store::handle::{Store, WeakStore};
 use crate::sync::Mutex;
 
 /// A clock that stands still until it is moved. It starts no thread.

@@ -1,11 +1,15 @@
 //! Where time comes from.
 
-use std::fmt;
-use std::sync::{Arc, Weak};
+mod manual;
+mod system;
 
-use super::handle::Store;
-use super::shell::Shell;
+use std::sync::Arc;
+
+use super::handle::WeakStore;
 use crate::api::Timestamp;
+
+pub use manual::ManualClock;
+pub use system::SystemClock;
 
 /// A store's source of time.
 ///
@@ -70,29 +74,4 @@ pub trait Timer: Send + Sync {
     /// Called with no lock held, when a call has made the next tick due earlier than it was, or has left memory to give
     /// back. The deadlines told need not descend.
     fn arm(&self, deadline: Timestamp);
-}
-
-/// A handle to a store that does not keep it alive.
-#[derive(Clone)]
-pub struct WeakStore(Weak<Shell>);
-
-impl WeakStore {
-    pub(super) fn new(shell: Weak<Shell>) -> Self {
-        Self(shell)
-    }
-
-    pub(super) fn is_left(&self) -> bool {
-        self.0.strong_count() > 0
-    }
-
-    /// The store, if a handle to it is left.
-    pub fn upgrade(&self) -> Option<Store> {
-        self.0.upgrade().map(Store::from_shell)
-    }
-}
-
-impl fmt::Debug for WeakStore {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WeakStore")
-    }
 }
