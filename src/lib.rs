@@ -233,14 +233,14 @@ pub use api::{
     Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
     Compare, CompareOp, Delete, DeleteResponse, Delivery, Event, EventType, Get, GetResponse, Grant,
     GrantResponse, HashKvResponse, IntoBytes, KeepAliveResponse, KeyRange, KeyValue, Lag, LeaseId,
-    LeasesResponse, Limits, Place, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder,
+    LeasesResponse, Limits, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder,
     SortTarget, Status, StreamId, TimeToLiveResponse, Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
-    Waiter, Watch, WatchId, WatchRequest, WatchResponse,
+    Watch, WatchId, WatchRequest, WatchResponse,
 };
 pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
 pub use client::{
-    Backend, Call, Client, Inbox, InboxId, Layer, Receiver, ReceiverIter, Request, RequestKind, Requested,
-    Response, Ticket, WatchRequests, WatchResumer, WatchStream, Watcher,
+    Backend, Call, Client, Inbox, InboxId, Layer, QueueEntry, Receiver, ReceiverIter, Request, RequestKind,
+    Requested, Response, Ticket, Wait, WatchRequests, WatchResumer, WatchStream, Watcher,
 };
 #[cfg(planted_bugs)]
 #[doc(hidden)]

@@ -10,7 +10,6 @@ mod lease;
 mod maintenance;
 mod put;
 mod txn;
-mod waiter;
 mod watch;
 
 pub use get::{Get, GetResponse, Page, PageResponse, SortOrder, SortTarget};
@@ -26,7 +25,6 @@ pub use maintenance::{
 };
 pub use put::{Delete, DeleteResponse, Put, PutResponse};
 pub use txn::{Compare, CompareOp, CompareOperand, Txn, TxnOp, TxnOpResponse, TxnResponse};
-pub use waiter::{Place, Waiter};
 pub use watch::{Delivery, Lag, Watch, WatchRequest, WatchResponse};
 
 pub(crate) use get::KeyValues;

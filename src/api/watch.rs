@@ -28,7 +28,7 @@ pub struct Watch {
     pub(crate) no_delete: bool,
     pub(crate) progress_notify: bool,
     pub(crate) fragment: bool,
-    pub(crate) waiter: Option<Bytes>,
+    pub(crate) label: Option<Bytes>,
 }
 
 impl Watch {
@@ -51,7 +51,7 @@ impl Watch {
             no_delete: false,
             progress_notify: false,
             fragment: false,
-            waiter: None,
+            label: None,
         }
     }
 
@@ -138,10 +138,10 @@ impl Watch {
         Self { capacity: responses, ..self }
     }
 
-    /// Says that the watch is a wait for the key's end, and which key it is that waits, for [`Waiter`](crate::Waiter).
+    /// Labels the watch with a key, for `Engine::labels`. The label changes nothing else.
     #[must_use]
-    pub(crate) fn waiter(self, key: Bytes) -> Self {
-        Self { waiter: Some(key), ..self }
+    pub(crate) fn label(self, label: Bytes) -> Self {
+        Self { label: Some(label), ..self }
     }
 }
 

@@ -61,8 +61,8 @@ impl Namespace {
         } else {
             watch.range
         };
-        let waiter = watch.waiter.as_ref().map(|key| self.key(key));
-        Watch { range: self.range(&range), waiter, ..watch }
+        let label = watch.label.as_ref().map(|key| self.key(key));
+        Watch { range: self.range(&range), label, ..watch }
     }
 
     pub(super) fn watch_response(&self, response: WatchResponse) -> WatchResponse {

@@ -45,16 +45,16 @@ pub struct Ticket<T> {
 }
 
 enum State<T> {
-    Waiting(Box<dyn Wait<T>>),
+    Waiting(Box<dyn Waiting<T>>),
     /// The result is there. Dropping the wait withdraws it.
-    Done(Result<T>, Option<Box<dyn Wait<T>>>),
+    Done(Result<T>, Option<Box<dyn Waiting<T>>>),
     /// The result was returned, and is returned again to every later caller.
-    Repeats(Result<T>, Box<dyn Wait<T>>),
+    Repeats(Result<T>, Box<dyn Waiting<T>>),
     Taken,
 }
 
 /// A wait as a state machine: explicit phases, and a poll that goes through them.
-pub(crate) trait Wait<T>: Send + Sync {
+pub(crate) trait Waiting<T>: Send + Sync {
     /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>>;
 
@@ -74,7 +74,7 @@ pub(crate) trait Wait<T>: Send + Sync {
 
 impl<T> Ticket<T> {
     /// Begins a wait: goes as far as that is possible at once.
-    pub(crate) fn new(client: &Client, wait: impl Wait<T> + 'static) -> Self {
+    pub(crate) fn new(client: &Client, wait: impl Waiting<T> + 'static) -> Self {
         Self::begin(client.mailbox(), wait)
     }
 
@@ -83,11 +83,11 @@ impl<T> Ticket<T> {
         Self { mailbox, state: State::Done(result, None) }
     }
 
-    fn begin(mut mailbox: Mailbox, mut wait: impl Wait<T> + 'static) -> Self {
+    fn begin(mut mailbox: Mailbox, mut wait: impl Waiting<T> + 'static) -> Self {
         let state = match wait.poll(&mut mailbox, None) {
             Poll::Ready(result) => {
                 let is_kept = wait.withdraws() || wait.repeat(&result).is_some();
-                State::Done(result, is_kept.then(|| Box::new(wait) as Box<dyn Wait<T>>))
+                State::Done(result, is_kept.then(|| Box::new(wait) as Box<dyn Waiting<T>>))
             }
             Poll::Pending => State::Waiting(Box::new(wait)),
         };
@@ -215,7 +215,7 @@ impl<T> fmt::Debug for Ticket<T> {
 /// Waits for the mailbox's alarm.
 struct Sleep;
 
-impl Wait<()> for Sleep {
+impl Waiting<()> for Sleep {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         loop {
             if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {

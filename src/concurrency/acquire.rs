@@ -9,7 +9,7 @@ use super::hold::{Entered, Hold};
 use super::session::Session;
 use super::turn::Turn;
 use crate::api::TxnResponse;
-use crate::client::{Call, Mailbox, Ticket, Wait};
+use crate::client::{Call, Mailbox, Ticket, Waiting};
 use crate::{Error, Result};
 
 /// What a hold is once it is the oldest of its queue.
@@ -164,7 +164,7 @@ impl<A: Acquired> Acquiring<A> {
     }
 }
 
-impl<A: Acquired> Wait<A> for Acquiring<A> {
+impl<A: Acquired> Waiting<A> for Acquiring<A> {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<A>> {
         loop {
             if let Some(hold) = ready!(self.step(mailbox, waker))? {

@@ -9,7 +9,7 @@ use crate::Result;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, LeaseId, Revision, Watch, WatchId, WatchRequest, WatchResponse,
 };
-use crate::client::{Call, Client, Mailbox, Wait};
+use crate::client::{Call, Client, Mailbox, Waiting};
 
 /// Completes when a key is deleted, or was deleted and created again.
 pub(super) struct KeyLost {
@@ -96,7 +96,7 @@ impl KeyLost {
     }
 }
 
-impl Wait<()> for KeyLost {
+impl Waiting<()> for KeyLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         if let Phase::Cut = self.phase {
             self.look_again(mailbox);
@@ -147,7 +147,7 @@ impl LeaseLost {
     }
 }
 
-impl Wait<()> for LeaseLost {
+impl Waiting<()> for LeaseLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         if !std::mem::replace(&mut self.is_asked, true) {
             mailbox.watch(&[WatchRequest::Lease(self.lease)]);

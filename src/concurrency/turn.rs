@@ -155,7 +155,7 @@ impl Turn {
         self.generation += 1;
         let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
         requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
-        let awaited = watch(predecessor).id(self.predecessor_id()).waiter(self.key.clone());
+        let awaited = watch(predecessor).id(self.predecessor_id()).label(self.key.clone());
         requests.push(WatchRequest::Create(awaited));
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;

@@ -3,15 +3,15 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::enter::by_creation;
-use crate::api::{KeyRange, Place, SortOrder};
-use crate::client::{Call, Client};
+use crate::api::{KeyRange, SortOrder};
+use crate::client::{Call, Client, QueueEntry};
 
 /// Who holds a lock and who waits for it, or who leads and who stands to follow, as of one moment. `Display` says it in a line,
 /// for the output of a failing test; leases are in hexadecimal there, as in keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitQueue {
     name: Vec<u8>,
-    places: Vec<Place>,
+    entries: Vec<QueueEntry>,
     words: &'static Words,
 }
 
@@ -38,18 +38,18 @@ impl WaitQueue {
     fn read(client: &Client, name: &Bytes, queue: &KeyRange, words: &'static Words) -> Call<Self> {
         let name = name.to_vec();
         client.map(client.get(by_creation(queue, SortOrder::Ascend)), move |found| {
-            Ok(Self { name, places: found?.kvs().iter().map(Place::new).collect(), words })
+            Ok(Self { name, entries: found?.kvs().iter().map(QueueEntry::new).collect(), words })
         })
     }
 
     /// Who has the lock, or leads.
-    pub fn holder(&self) -> Option<&Place> {
-        self.places.first()
+    pub fn holder(&self) -> Option<&QueueEntry> {
+        self.entries.first()
     }
 
     /// Who waits, the next one first.
-    pub fn waiters(&self) -> &[Place] {
-        self.places.get(1..).unwrap_or_default()
+    pub fn waiters(&self) -> &[QueueEntry] {
+        self.entries.get(1..).unwrap_or_default()
     }
 }
 

@@ -3,8 +3,8 @@
 use super::Engine;
 use super::lease::LEASE_BYTES;
 use crate::api::{
-    AlarmRequest, AlarmResponse, Compact, CompactResponse, HashKvResponse, KeyValue, Place, Revision, Status,
-    Timestamp, Waiter,
+    AlarmRequest, AlarmResponse, Compact, CompactResponse, HashKvResponse, KeyValue, Revision, Status,
+    Timestamp,
 };
 use crate::{Error, Result};
 
@@ -21,15 +21,9 @@ impl Engine {
         Ok(HashKvResponse { header: self.header(), hash, compact_revision, hash_revision })
     }
 
-    /// Who waits for a lock or an election, in the order in which they came: of those whose waits are watches here, as those of
-    /// [`concurrency`](crate::concurrency) and [`service`](crate::service) are.
-    pub fn waiters(&self) -> Vec<Waiter> {
-        let place = |key: &[u8]| self.keys.live(key).map_or_else(|| Place::gone(key), Place::new);
-        let waits = self.hub.waits();
-        let mut waiters: Vec<Waiter> =
-            waits.map(|(key, awaited)| Waiter { place: place(key), awaited: place(awaited) }).collect();
-        waiters.sort_by(|a, b| (a.place.token, &a.place.key).cmp(&(b.place.token, &b.place.key)));
-        waiters
+    /// Returns the labels of watches, each with the start of the watched range, in no particular order.
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.hub.labels()
     }
 
     /// What is held.

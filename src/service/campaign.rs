@@ -7,7 +7,7 @@ use super::messages::{CampaignRequest, CampaignResponse, LeaderKey};
 use crate::api::{
     Compare, CompareOp, GrantResponse, LeaseId, Put, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
-use crate::client::{Call, Client, Mailbox, Wait, finish};
+use crate::client::{Call, Client, Mailbox, Waiting, finish};
 use crate::concurrency::{Turn, queue_of};
 use crate::{Error, Result};
 
@@ -163,7 +163,7 @@ impl Campaigning {
     }
 }
 
-impl Wait<CampaignResponse> for Campaigning {
+impl Waiting<CampaignResponse> for Campaigning {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<CampaignResponse>> {
         loop {
             if let Some(response) = ready!(self.step(mailbox, waker))? {

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::common::{degrade, grant, key_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
-use crate::client::{Call, Client, Mailbox, Ticket, Wait, finish};
+use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
 use crate::concurrency::{Entry, Turn, places, queue_of};
 use crate::{Error, Result};
 
@@ -171,7 +171,7 @@ impl Locking {
     }
 }
 
-impl Wait<LockResponse> for Locking {
+impl Waiting<LockResponse> for Locking {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<LockResponse>> {
         loop {
             if let Some(response) = ready!(self.step(mailbox, waker))? {

@@ -10,9 +10,9 @@ use crate::api::{
     AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse,
     Grant, GrantResponse, HashKvResponse, KeepAliveResponse, KeyValue, LeaseId, LeasesResponse, Page,
     PageResponse, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SnapshotResponse, Status,
-    TimeToLiveResponse, Timestamp, Txn, TxnResponse, Waiter, Watch,
+    TimeToLiveResponse, Timestamp, Txn, TxnResponse, Watch,
 };
-use crate::client::{Client, Watcher};
+use crate::client::{Client, QueueEntry, Wait, Watcher};
 use crate::engine::{Diagnostics, Engine};
 use crate::snapshot::{SaveError, Saved, write_snapshot};
 
@@ -197,7 +197,7 @@ impl Store {
         self.shell.diagnostics()
     }
 
-    /// Who waits for a lock or an election, of guards and of the services alike: which key waits for which, and with whose lease.
+    /// Returns the waits for locks and elections, of guards and of the services, in the order of their create revisions.
     ///
     /// ```
     /// use leasehold::Store;
@@ -219,8 +219,18 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Stopped`](crate::Error::Stopped).
-    pub fn waiters(&self) -> Result<Vec<Waiter>> {
-        self.shell.read(|engine| Ok(engine.waiters()))
+    pub fn waiters(&self) -> Result<Vec<Wait>> {
+        self.shell.read(|engine| {
+            let entry = |key: &[u8]| {
+                let found = engine.get(&Get::key(key))?;
+                Ok(found.kvs().first().map_or_else(|| QueueEntry::gone(key), QueueEntry::new))
+            };
+            let waits = engine.labels().map(|(key, watched)| Ok(Wait::new(entry(key)?, entry(watched)?)));
+            let mut waits: Vec<Wait> = waits.collect::<Result<_>>()?;
+            // Labels come in no particular order.
+            waits.sort_by_cached_key(|wait| (wait.waiting().token(), wait.waiting().key().to_vec()));
+            Ok(waits)
+        })
     }
 
     /// Lists, raises or ends alarms (R-MNT-7).

@@ -186,10 +186,10 @@ fn a_candidacy_is_resumed() {
     clock.advance(secs(1));
     std::mem::forget(standing);
 
-    let again = Session::open_with_lease(&store, place.lease).wait().unwrap();
+    let again = Session::open_with_lease(&store, place.lease()).wait().unwrap();
     assert_eq!(again.ttl(), secs(5));
     let election = Election::new(&again, "e");
-    let wrong = election.resume(place.key.clone(), place.token.next());
+    let wrong = election.resume(place.key(), place.token().next());
     assert_eq!(wrong.wait().map(drop), Err(Error::NotLeader), "and the key is not touched");
     store.put(("other", "v")).unwrap();
     let other = store.get("other").unwrap().kvs()[0].create_revision();
@@ -199,15 +199,15 @@ fn a_candidacy_is_resumed() {
         "it is of no election"
     );
     assert_eq!(store.get("other").unwrap().count(), 1);
-    let mut resumed = election.resume(place.key.clone(), place.token);
+    let mut resumed = election.resume(place.key(), place.token());
     assert!(is_waiting(&mut resumed));
     clock.advance(secs(100));
     drop(leader);
     let leader = taken(&mut resumed);
-    assert_eq!((leader.token(), leader.key()), (place.token, &place.key[..]));
+    assert_eq!((leader.token(), leader.key()), (place.token(), place.key()));
     drop((leader, election, again));
     assert_eq!(all_keys(&store), ["other"]);
-    assert_eq!(Session::open_with_lease(&store, place.lease).wait().map(drop), Err(Error::LeaseNotFound));
+    assert_eq!(Session::open_with_lease(&store, place.lease()).wait().map(drop), Err(Error::LeaseNotFound));
 }
 
 /// With another session it is that one's from the next proclamation on.
@@ -260,8 +260,8 @@ fn names_and_namespaces() {
     );
     let waiting_inside = Election::new(&inside, "e").campaign("c");
     let waiters = store.waiters().unwrap();
-    assert_eq!(waiters[1].place.key, b"app/e/2-1");
-    assert_eq!(waiters[1].awaited.key, b"app/e/1-0");
+    assert_eq!(waiters[1].waiting().key(), b"app/e/2-1");
+    assert_eq!(waiters[1].blocked_on().key(), b"app/e/1-0");
     drop(waiting_inside);
     store.delete(Delete::prefix("app/")).unwrap();
     assert_eq!(leader.check().wait(), Err(Error::NotLeader));

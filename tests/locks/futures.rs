@@ -166,7 +166,7 @@ fn mutex_try_lock_and_queue() {
         let guard = mutex.try_lock().await?.expect("the lock is free");
         assert!(mutex.try_lock().await?.is_none());
         let _waiting = mutex.lock();
-        assert_eq!(mutex.queue().await?.holder().map(|place| place.token), Some(guard.token()));
+        assert_eq!(mutex.queue().await?.holder().map(|place| place.token()), Some(guard.token()));
         Ok(())
     });
 }

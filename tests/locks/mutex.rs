@@ -121,7 +121,7 @@ fn a_waiter_whose_session_ends_is_told_at_once() {
     clock.advance(secs(10));
     assert_eq!(expiring.try_wait().map(drop), Err(Error::SessionExpired));
     assert!(is_waiting(&mut deleted));
-    let newest = of_three.queue().wait().unwrap().waiters()[0].key.clone();
+    let newest = of_three.queue().wait().unwrap().waiters()[0].key().to_vec();
     store.delete(newest).unwrap();
     assert_eq!(deleted.wait().map(drop), Err(Error::SessionExpired));
     assert_eq!(of_two.lock().wait().map(drop), Err(Error::LeaseNotFound), "from the start");
@@ -208,7 +208,7 @@ fn waiting_for_a_time_keeps_the_place() {
     drop(held);
     let guard = waiting.wait_timeout(Duration::ZERO).unwrap().expect("its place was before the other");
     drop(behind);
-    assert!(mutex.queue().wait().unwrap().holder().is_some_and(|holder| holder.token == guard.token()));
+    assert!(mutex.queue().wait().unwrap().holder().is_some_and(|holder| holder.token() == guard.token()));
 }
 
 #[test]

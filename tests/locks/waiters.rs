@@ -2,11 +2,11 @@
 
 use leasehold::concurrency::{Election, Mutex};
 use leasehold::service::{LockRequest, LockService};
-use leasehold::{LeaseId, Store, Waiter};
+use leasehold::{LeaseId, Store, Wait};
 use leasehold_testkit::helpers::{manual, secs, session};
 
 fn waiters(store: &Store) -> Vec<String> {
-    store.waiters().expect("the store is open").iter().map(Waiter::to_string).collect()
+    store.waiters().expect("the store is open").iter().map(Wait::to_string).collect()
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Bugs that etcd had with watches, by their numbers there: what went wrong, and that it does not here.
 
 use leasehold::{
-    Compact, Engine, EngineConfig, Error, Get, LoadOptions, ManualClock, Revision, Store, Txn, TxnOp, Watch,
+    Compact, EngineConfig, Error, Get, LoadOptions, ManualClock, Revision, Store, Txn, TxnOp, Watch,
     WatchRequest,
 };
 use leasehold_testkit::helpers;
@@ -136,7 +136,7 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     }
     let [mut loaded, mut loaded_freed] = [&engine, &freed].map(|engine| {
         let mut saved = Vec::new();
-        leasehold::snapshot::save(&engine, &mut saved).unwrap();
+        leasehold::snapshot::save(engine, &mut saved).unwrap();
         leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), engine.now(), &saved[..])
             .unwrap()
     });

@@ -124,7 +124,7 @@ impl WatchHub {
             for &watcher in watchers.values() {
                 let record = self.watchers.at(watcher);
                 let Watcher { stream: _, id, range, start, state, capacity, options, .. } = record;
-                let Watcher { progress, fragment, queued: _, epoch: _, behind_since, waiter: _, .. } = record;
+                let Watcher { progress, fragment, queued: _, epoch: _, behind_since, label: _, .. } = record;
                 let state = match state {
                     State::Synced(_) => "synced".to_owned(),
                     State::Lagging { next } => format!("from {next:?}"),

@@ -106,8 +106,8 @@ struct Watcher {
     epoch: u64,
     /// Since when it has not received all there was; out of date if it has.
     behind_since: Timestamp,
-    /// The key that waits for the end of the one watched, if one does.
-    waiter: Option<Box<[u8]>>,
+    /// The label of the watch request, if it has one.
+    label: Option<Box<[u8]>>,
 }
 
 /// State that decides whether a tick notifies a watcher.

@@ -43,7 +43,7 @@ impl WatchHub {
             queued: 0,
             epoch: 0,
             behind_since: view.now,
-            waiter: watch.waiter.as_deref().map(Box::from),
+            label: watch.label.as_deref().map(Box::from),
         });
         let stream = self.streams.at_mut(slot);
         stream.watchers.insert(id, watcher);
@@ -117,11 +117,11 @@ impl WatchHub {
         }
     }
 
-    /// The keys that wait, each with the one that it waits for, in no particular order.
-    pub(in crate::engine) fn waits(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+    /// Returns the labels of watches, each with the start of the watched range, in no particular order.
+    pub(in crate::engine) fn labels(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.watchers
             .iter()
-            .filter_map(|(_, watcher)| Some((watcher.waiter.as_deref()?, watcher.range.start())))
+            .filter_map(|(_, watcher)| Some((watcher.label.as_deref()?, watcher.range.start())))
     }
 }
 

@@ -1,8 +1,7 @@
 //! Compaction: what can be read afterwards, what is kept, what is given back (R-CMP-1 to R-CMP-6).
 
 use leasehold::{
-    Compact, Engine, EngineConfig, Error, Get, KeyRange, LoadOptions, Put, Revision, Store, Timestamp, Txn,
-    TxnOp,
+    Compact, EngineConfig, Error, Get, KeyRange, LoadOptions, Put, Revision, Store, Timestamp, Txn, TxnOp,
 };
 use leasehold_testkit::helpers;
 use leasehold_testkit::helpers::{
