@@ -242,9 +242,6 @@ pub use client::{
     Backend, Call, Client, Inbox, InboxId, Layer, QueueEntry, Receiver, ReceiverIter, Request, RequestKind,
     Requested, Response, Ticket, Wait, WatchRequests, WatchResumer, WatchStream, Watcher,
 };
-#[cfg(planted_bugs)]
-#[doc(hidden)]
-pub use engine::planted;
 pub use engine::{Diagnostics, Engine, EngineConfig, LoadOptions};
 pub use error::{Code, Error, Result};
 pub use snapshot::{LoadError, SaveError, Saved};

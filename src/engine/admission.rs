@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Engine;
-use super::planted::{Bug, planted};
 use crate::api::{
     Alarm, AlarmAction, AlarmRequest, AlarmType, Delete, Get, Grant, KeyRange, LeaseId, Put, SortOrder,
     SortTarget, Txn, TxnOp,
@@ -187,11 +186,6 @@ impl<'a> Changes<'a> {
 
     /// Adds what either branch of a nested txn changes. Of the two, both may put a key, or one put and one delete it.
     fn add_nested(&mut self, success: Self, failure: Self) -> Result<()> {
-        if planted(Bug::SiblingDeleteOverlaps)
-            && self.puts.iter().any(|key| success.deletes.cover(key) || failure.deletes.cover(key))
-        {
-            return Err(Error::DuplicateKey);
-        }
         for key in &success.puts {
             self.add_put(key)?;
         }

@@ -2,7 +2,6 @@
 
 use super::Engine;
 use super::admission::{Cost, check_delete, check_get, check_overlap, check_put, check_txn, is_writing};
-use super::planted::{Bug, planted};
 use crate::api::{
     Delete, DeleteResponse, Event, Get, GetResponse, KeyValue, Page, PageResponse, Put, PutResponse,
     Revision, Txn, TxnResponse,
@@ -132,9 +131,7 @@ impl Engine {
     pub(super) fn put_key(&mut self, put: &Put, draft: KeyValue) -> Result<Option<KeyValue>> {
         let written = self.keys.put(put, draft)?;
         if written.lease != written.lease_before {
-            if !planted(Bug::MovedKeyStaysAttached) {
-                self.detach(written.lease_before, self.keys.slot(written.slot).attachment());
-            }
+            self.detach(written.lease_before, self.keys.slot(written.slot).attachment());
             self.attach(written.lease, written.slot);
         }
         Ok(written.prev_kv)

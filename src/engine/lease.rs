@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::keys::key_index::SlotId;
-use super::planted::{Bug, planted};
 use super::tables::hash_index::{HashIndex, KeyHasher};
 use super::tables::shrink;
 use super::tables::slab::Slab;
@@ -157,7 +156,6 @@ impl Lessor {
         let lease = self.leases.at(slot);
         let ttl = lease.ttl;
         let renewed = match lease.renewal {
-            Renewal::ByHand { .. } if planted(Bug::KeepAliveKeepsDeadline) => lease.renewal,
             Renewal::ByHand { .. } => Renewal::ByHand { deadline: now + ttl },
             Renewal::Standing { .. } => Renewal::standing(now),
         };
@@ -375,10 +373,7 @@ impl Engine {
         for slot in slots {
             self.keys.delete(slot);
         }
-        let another_due = self.lessor.next_deadline().is_some_and(|deadline| deadline <= self.now);
-        if !(planted(Bug::ExpiriesShareRevision) && another_due) {
-            self.commit();
-        }
+        self.commit();
         self.hub.lease_ended(id);
     }
 

@@ -12,11 +12,6 @@ mod state_hash;
 mod tables;
 mod txn;
 mod watch;
-// Bugs for the tests to find.
-#[cfg(not(planted_bugs))]
-mod planted;
-#[cfg(planted_bugs)]
-pub mod planted;
 
 use std::time::Duration;
 
@@ -24,7 +19,6 @@ use admission::Alarms;
 use keys::compaction::AutoCompactor;
 use keys::key_space::KeySpace;
 use lease::Lessor;
-use planted::{Bug, planted};
 use tables::hash_index::KeyHasher;
 use watch::WatchHub;
 
@@ -198,7 +192,7 @@ impl Engine {
             if let Some((lease, place)) = undone.attached {
                 self.detach(lease, place);
             }
-            if let Some(slot) = undone.slot.filter(|_| !planted(Bug::RollbackForgetsLease)) {
+            if let Some(slot) = undone.slot {
                 self.attach(undone.lease, slot);
             }
         }

@@ -5,7 +5,6 @@ use std::cmp::Ordering;
 use super::Engine;
 use super::keys::create_order::is_of_one_end;
 use super::keys::key_space::KeySpace;
-use super::planted::{Bug, planted};
 use crate::api::{
     Compare, CompareOp, CompareOperand, Delete, DeleteResponse, Get, GetResponse, KeyValue, Put, PutResponse,
     ResponseHeader, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
@@ -56,8 +55,7 @@ impl KeySpace {
         if live.peek().is_some() {
             return live.all(|kv| holds_for(compare, Some(kv)));
         }
-        let of_value =
-            matches!(compare.operand, CompareOperand::Value(_)) && !planted(Bug::AbsentValueDiffers);
+        let of_value = matches!(compare.operand, CompareOperand::Value(_));
         !of_value && holds_for(compare, None)
     }
 }
@@ -141,12 +139,7 @@ impl Engine {
                 TxnOp::Put(put) => TxnOpResponse::Put(self.run_put(put)?),
                 TxnOp::Delete(delete) => TxnOpResponse::Delete(self.run_delete(delete)),
                 TxnOp::Txn(txn) => {
-                    let decided = *nested.next().expect("each nested txn on the path was decided");
-                    let succeeded = if planted(Bug::NestedCompareSeesWrites) {
-                        self.keys.choose_path(txn).succeeded
-                    } else {
-                        decided
-                    };
+                    let succeeded = *nested.next().expect("each nested txn on the path was decided");
                     let responses = self.run_branch(txn, succeeded, nested)?;
                     let header = ResponseHeader::of_operation(Revision::new(0));
                     TxnOpResponse::Txn(TxnResponse { header, succeeded, responses })

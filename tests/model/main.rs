@@ -2,5 +2,4 @@
 
 mod conformance;
 mod lockstep;
-mod planted;
 mod save_engine;

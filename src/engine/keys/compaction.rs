@@ -11,7 +11,6 @@ use std::time::Duration;
 use super::key_space::KeySpace;
 use crate::Result;
 use crate::api::{AutoCompaction, KeyValue, Revision, Timestamp};
-use crate::engine::planted::{Bug, planted};
 
 /// No call reclaims more versions than this.
 pub(in crate::engine) const RECLAIM_MAX: usize = 256;
@@ -67,8 +66,6 @@ impl KeySpace {
         if below {
             self.reclaim_tombstone(&kv, garbage);
             garbage.extend(self.history.pop_front());
-        } else if planted(Bug::CompactionDropsTombstone) {
-            self.reclaim_tombstone(&kv, garbage);
         }
         true
     }
@@ -79,11 +76,6 @@ impl KeySpace {
         while let Some(version) = self.index.pop_oldest(slot, |oldest| !oldest.same_record(kv)) {
             self.uncount_version(&version);
             garbage.push(version);
-        }
-        if planted(Bug::CompactionDropsLatest)
-            && let Some(version) = self.index.pop_oldest(slot, |_| true)
-        {
-            self.uncount_version(&version);
         }
     }
 

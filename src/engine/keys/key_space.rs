@@ -8,7 +8,6 @@ use super::history::History;
 use super::key_index::{KeyIndex, KeySlot, SlotId};
 use crate::api::{Event, Fields, KeyRange, KeyValue, LeaseId, PrevKv, Put, Revision};
 use crate::engine::Diagnostics;
-use crate::engine::planted::{Bug, planted};
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::{Error, Result};
 
@@ -151,9 +150,6 @@ impl KeySpace {
         if let Some(before) = before {
             fields.create_revision = before.create_revision();
             fields.version = before.version() + 1;
-        } else if let Some(slot) = found.filter(|_| planted(Bug::VersionOutlivesDelete)) {
-            let live = self.index.slot(slot).versions().filter(|kv| !kv.is_tombstone());
-            fields.version = live.last().map_or(1, |kv| kv.version() + 1);
         }
         let kept = before.filter(|_| put.ignore_value);
         let draft = kept.map_or(draft, |kept| KeyValue::draft(&put.key, kept.value()));
@@ -326,9 +322,7 @@ impl KeySpace {
         let Some(revision) = revision.filter(|revision| revision.get() != 0) else {
             return Ok(None);
         };
-        if !planted(Bug::FutureReadInTxn) || revision > self.current.next() {
-            self.check_not_future(revision)?;
-        }
+        self.check_not_future(revision)?;
         self.check_not_compacted(revision)?;
         Ok(Some(revision).filter(|revision| revision.get() > 0))
     }
@@ -369,7 +363,7 @@ impl KeySpace {
     pub(in crate::engine) fn prev_kv(&self, kv: &KeyValue) -> PrevKv {
         let before = Revision::new(kv.mod_revision().get() - 1);
         let is_created = !kv.is_tombstone() && kv.create_revision() == kv.mod_revision();
-        if is_created && !planted(Bug::CreateShowsPrevKv) {
+        if is_created {
             return PrevKv::None;
         }
         // Also for a key that the transaction created and deleted: compaction drops the put (R-CMP-2), and a save forgets it.

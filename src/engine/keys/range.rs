@@ -8,7 +8,6 @@ use super::key_space::KeySpace;
 use crate::api::{
     Get, GetResponse, KeyRange, KeyValue, KeyValues, ResponseHeader, Revision, SortOrder, SortTarget,
 };
-use crate::engine::planted::{Bug, planted};
 
 /// How many keys of a range are looked up together.
 const BATCH: usize = 32;
@@ -49,7 +48,6 @@ impl KeySpace {
         if get.keys_only {
             kvs = kvs.iter().map(KeyValue::without_value).collect();
         }
-        let count = if planted(Bug::CountIsLimited) { kvs.len() as i64 } else { count };
         GetResponse { header, kvs: KeyValues::Many(kvs), more, count }
     }
 
@@ -79,7 +77,7 @@ impl KeySpace {
                 // Strictly, so that of one create revision the first in key order is found (R-RNG-8).
                 let is_before = |other: &KeyValue| match kv.create_revision().cmp(&other.create_revision()) {
                     Ordering::Less => !descend,
-                    Ordering::Equal => planted(Bug::DescendingReversesTies) && descend,
+                    Ordering::Equal => false,
                     Ordering::Greater => descend,
                 };
                 found = Some(found.filter(|other| !is_before(other)).unwrap_or(kv));
@@ -187,12 +185,7 @@ fn passes(get: &Get, kv: &KeyValue) -> bool {
     let (modified, created) = (kv.mod_revision().get(), kv.create_revision().get());
     let above = |bound: i64, number: i64| bound != 0 && number > bound;
     let below = |bound: i64, number: i64| bound != 0 && number < bound;
-    let late = if planted(Bug::FilterExcludesBound) {
-        get.max_mod_revision != 0 && modified >= get.max_mod_revision
-    } else {
-        above(get.max_mod_revision, modified)
-    };
-    !late
+    !above(get.max_mod_revision, modified)
         && !below(get.min_mod_revision, modified)
         && !above(get.max_create_revision, created)
         && !below(get.min_create_revision, created)
@@ -212,10 +205,7 @@ fn sort(get: &Get, kvs: &mut [KeyValue]) {
         SortTarget::Value => a.value().cmp(b.value()),
         SortTarget::Unrecognized => Ordering::Equal,
     };
-    if descend && planted(Bug::DescendingReversesTies) {
-        kvs.sort_by(&compare);
-        kvs.reverse();
-    } else if descend {
+    if descend {
         kvs.sort_by(|a, b| compare(b, a));
     } else {
         kvs.sort_by(compare);

@@ -9,7 +9,6 @@ use crate::api::{
     Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
     WatchResponseKind,
 };
-use crate::engine::planted::{Bug, planted};
 use crate::engine::tables::shrink;
 
 /// A watcher of a topic that a transaction concerns, and which of the batches it gets.
@@ -124,7 +123,6 @@ impl WatchHub {
 
     /// Makes those whose share of the queue was full read history. The members of a topic are gone through once for all.
     fn overflow(&mut self, revision: Revision) {
-        let next = if planted(Bug::OverflowSkips) { revision.next() } else { revision };
         let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();
         for watcher in std::mem::take(&mut self.overflowed) {
             let record = self.watchers.at(watcher);
@@ -132,7 +130,7 @@ impl WatchHub {
                 let member = (self.streams.at(record.stream).id, record.id);
                 leaving.entry(topic).or_default().push(member);
             }
-            self.fall_behind(watcher, next);
+            self.fall_behind(watcher, revision);
         }
         for (topic, members) in leaving {
             self.topics.leave_all(topic, &members);

@@ -5,7 +5,6 @@ use crate::api::{
     Delivery, KeyRange, LeaseId, Revision, StreamId, Watch, WatchId, WatchRefusal, WatchRequest,
     WatchResponseKind,
 };
-use crate::engine::planted::{Bug, planted};
 
 impl WatchHub {
     /// Does what is asked; the answer, if there is one, is queued.
@@ -54,8 +53,7 @@ impl WatchHub {
         if watch.start == Revision::new(0) || watch.start > view.keys.current() {
             self.join(watcher);
         } else {
-            let is_late = planted(Bug::StartIsExclusive);
-            self.fall_behind(watcher, if is_late { watch.start.next() } else { watch.start });
+            self.fall_behind(watcher, watch.start);
             self.catch_up(watcher, view);
         }
     }

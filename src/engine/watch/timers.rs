@@ -2,7 +2,6 @@
 
 use super::{State, View, WatchHub, Watcher};
 use crate::api::{Delivery, StreamId, Timestamp, WatchId, WatchResponseKind};
-use crate::engine::planted::{Bug, planted};
 use crate::engine::tables::shrink;
 
 /// The number of unreceived answers from which on an answer may replace the one before.
@@ -68,7 +67,7 @@ impl WatchHub {
         let mut watchers = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
         let has_started = |watcher: &Watcher| watcher.start <= view.keys.current();
         let are_current = watchers.all(|watcher| has_started(watcher) && watcher.state != State::Compacted);
-        let is_synced = stream.lagging.is_empty() || planted(Bug::ProgressWhileLagging);
+        let is_synced = stream.lagging.is_empty();
         if !stream.watchers.is_empty() && are_current && is_synced {
             self.answer_progress(slot, view);
         }

@@ -210,7 +210,7 @@ fn bumped_engine_is_saved_and_loaded() {
 
 fn reload(engine: &Engine, options: LoadOptions) -> Engine {
     let mut saved = Vec::new();
-    leasehold::snapshot::save(&engine, &mut saved).expect("a write to memory succeeds");
+    leasehold::snapshot::save(engine, &mut saved).expect("a write to memory succeeds");
     load_engine(options, &saved).expect("the save is valid")
 }
 

@@ -1,0 +1,97 @@
+//! The copy of the crate in which bugs are planted: below the build folder, so the crate itself has no trace of them.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+use super::bugs::{BUGS, Bug};
+
+/// The switch that a planted bug asks. `BUG` stands for it in the list.
+const SWITCH: &str = r#"//! Which bug is switched on, on this thread.
+
+use std::cell::Cell;
+
+thread_local! {
+    static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Makes the engines of this thread wrong in the way of that name, and right again in every other.
+pub fn plant(name: Option<&'static str>) {
+    PLANTED.set(name);
+}
+
+pub(crate) fn is(name: &str) -> bool {
+    PLANTED.get() == Some(name)
+}
+"#;
+
+/// Folders that the copy needs nothing of.
+const LEFT_OUT: [&str; 4] = [".git", "target", "fuzz", "peers"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Each bug changes its file once, so a change of the code that a bug stands on is noticed at once.
+#[test]
+fn bugs_fit_the_code_that_they_change() {
+    for bug in &BUGS {
+        let code = fs::read_to_string(root().join(bug.file)).expect("the file of a bug can be read");
+        assert_eq!(code.matches(bug.right).count(), 1, "{} in {}", bug.name, bug.file);
+        assert!(bug.wrong.contains("BUG"), "{} asks its switch", bug.name);
+    }
+    let names: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).collect();
+    assert!(names.len() >= 19, "there are enough bugs to tell: {}", names.len());
+}
+
+/// Builds a copy with all bugs, each behind its switch, and runs `explore.rs` in it. It takes minutes.
+#[test]
+#[ignore = "slow: it builds the crate once more; .ci/run runs it"]
+fn planted_bugs_are_found() {
+    let copy = root().join("target/planted/tree");
+    if copy.exists() {
+        fs::remove_dir_all(&copy).expect("an older copy can be removed");
+    }
+    copy_folder(root(), &copy);
+    BUGS.iter().for_each(|bug| plant(bug, &copy));
+    fs::write(copy.join("src/planted.rs"), SWITCH).expect("the copy can be written");
+    let face = copy.join("src/lib.rs");
+    let lib = fs::read_to_string(&face).expect("the copy can be read");
+    fs::write(face, lib + "\n#[doc(hidden)]\npub mod planted;\n").expect("the copy can be written");
+
+    let cargo = env::var_os("CARGO").expect("cargo names itself to a test");
+    let status = Command::new(cargo)
+        .args(["test", "--test", "planted", "--target-dir"])
+        .arg(root().join("target/planted"))
+        .args(["--", "--nocapture"])
+        .env("RUSTFLAGS", "--cfg planted_bugs")
+        .current_dir(&copy)
+        .status()
+        .expect("cargo can be started");
+    assert!(status.success(), "a planted bug was not found");
+}
+
+fn plant(bug: &Bug, copy: &Path) {
+    let file = copy.join(bug.file);
+    let code = fs::read_to_string(&file).expect("the copy can be read");
+    let switch = format!("crate::planted::is(\"{}\")", bug.name);
+    fs::write(file, code.replacen(bug.right, &bug.wrong.replace("BUG", &switch), 1))
+        .expect("the copy can be written");
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a folder can be made");
+    for entry in fs::read_dir(from).expect("a folder can be listed") {
+        let path: PathBuf = entry.expect("an entry can be read").path();
+        let name = path.file_name().expect("an entry has a name");
+        let target = to.join(name);
+        if path.is_dir() {
+            if !LEFT_OUT.iter().any(|left_out| name == *left_out) {
+                copy_folder(&path, &target);
+            }
+        } else {
+            fs::copy(&path, &target).expect("a file can be copied");
+        }
+    }
+}
