@@ -239,8 +239,9 @@ pub use api::{
 };
 pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
 pub use client::{
-    Backend, Call, Client, Inbox, InboxId, Layer, QueueEntry, Receiver, ReceiverIter, Request, RequestKind,
-    Requested, Response, Ticket, Wait, WatchRequests, WatchResumer, WatchStream, Watcher,
+    Backend, Call, Client, Inbox, InboxId, Layer, LeaseRenewer, LeaseRequest, LeaseStep, QueueEntry,
+    Receiver, ReceiverIter, Request, RequestKind, Requested, Response, Ticket, Wait, WatchRequests,
+    WatchResumer, WatchStream, Watcher,
 };
 pub use engine::{Diagnostics, Engine, EngineConfig, LoadOptions};
 pub use error::{Code, Error, Result};

@@ -27,7 +27,8 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// - Renewing a lease is the client's own act: a backend renews the leases it was [asked to](Self::renew), for as long as the
 ///   process that asked is alive, and no request that is lost can begin or keep up a renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
-///   it sent the last renewal that was answered: by then the lease may have ended.
+///   it sent the last renewal that was answered: by then the lease may have ended. A [`LeaseRenewer`](crate::LeaseRenewer)
+///   decides when to renew, and which leases are over.
 pub trait Backend: Send + Sync + 'static {
     /// Executes a request. The answer has the request's [kind](Response::kind): a client panics on any other.
     fn call(&self, request: Request) -> Call<Response>;

@@ -36,6 +36,7 @@ use crate::api::{
 ///   are received loses them, unless the watcher has a start revision.
 /// - A resumed watcher that has received everything starts after the store's current revision. A request for progress is then
 ///   not answered before the store's next revision (R-WCH-21).
+/// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::LeaseRenewer) reports it.
 /// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
 ///
 /// ```

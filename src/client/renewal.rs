@@ -1,0 +1,407 @@
+//! Renewing leases over a network, without I/O.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::inbox::InboxId;
+use super::request::Request;
+use crate::api::{LeaseId, Timestamp};
+
+/// The longest retry interval, and the interval at which etcd's client checks for due renewals (R-LSE-13).
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Decides when the leases of a backend are renewed, and when they are over.
+///
+/// A [`Backend`](crate::Backend) over a network keeps one renewer for all its leases and does the I/O itself:
+///
+/// - It passes [`Backend::renew`](crate::Backend::renew) to [`renew`](Self::renew),
+///   [`WatchRequest::Lease`](crate::WatchRequest::Lease) to [`watch`](Self::watch) and
+///   [`Backend::cancel`](crate::Backend::cancel) to [`cancel`](Self::cancel), also without a connection.
+/// - It passes the answers to its clients' own grants, renewals and revocations to [`note`](Self::note).
+/// - After each of these calls, and at [`next_deadline`](Self::next_deadline), it calls [`poll`](Self::poll) until that returns
+///   `None`. It sends the returned requests and delivers the ends of leases.
+/// - It passes the answers to the returned requests to [`answer`](Self::answer), and polls. A request that fails or is lost needs
+///   no call: it is due again after the retry interval.
+///
+/// A [`WatchResumer`](crate::WatchResumer) does not replace `watch`: it delivers nothing while there is no connection.
+///
+/// # When a lease is renewed
+///
+/// The first renewal is due at once, and the next one a third of the TTL after the last answered renewal was sent. An unanswered
+/// renewal is sent again after the retry interval: a sixth of the TTL, or 500 ms if that is less or the TTL is not known. While
+/// renewing continues, two renewals of a lease are never closer. If polls are on time, at least four renewals are sent before an
+/// unanswered lease is over.
+///
+/// # When a lease is over
+///
+/// - The store reports that there is no such lease (R-LSE-7).
+/// - One TTL has passed since the last answered renewal was sent. The store's deadline is not earlier (R-LSE-3), so the lease exists
+///   until then unless it is revoked. The late answer to an earlier renewal does not move this deadline back.
+///
+/// A lease has no deadline until a renewal is answered, or a grant or renewal is [noted](Self::note). A backend that notes grants
+/// reports the end of a lease even if it is cut off right after the grant.
+///
+/// # When a lease is watched and not renewed
+///
+/// A lease keeps its deadline when renewing stops. While an inbox watches the lease, the renewer requests its
+/// [time to live](Request::TimeToLive): at once, then a third of the remaining time after the last answered request was sent. The
+/// retry interval is 500 ms.
+///
+/// The answers extend the deadline, since another client may renew the lease. etcd cuts the remaining time to whole seconds
+/// (R-LSE-10), so an extended deadline is up to a second early. A lease without a deadline is over only if the store reports that
+/// it does not exist.
+///
+/// # Time and memory
+///
+/// Instants are those of [`Backend::now`](crate::Backend::now), which does not go back. If it does, requests and ends are late.
+///
+/// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline passes. Each method
+/// takes logarithmic time in the number of leases; `cancel` takes it for each lease that the inbox watches.
+///
+/// ```
+/// use leasehold::{Backend, Grant, Inbox, LeaseId, LeaseRenewer, LeaseStep, ManualClock, Response, Store};
+/// use std::time::Duration;
+///
+/// /// Sends what is due and receives the answers, unless the network is cut. Returns the leases that are over.
+/// fn pump(renewer: &mut LeaseRenewer, server: &Store, is_cut: bool) -> Vec<LeaseId> {
+///     let mut over = Vec::new();
+///     while let Some(step) = renewer.poll(server.now()) {
+///         match step {
+///             LeaseStep::Send(_) if is_cut => {}
+///             LeaseStep::Send(request) => match server.call(request.request()).wait() {
+///                 Ok(Response::KeepAlive(answer)) => renewer.answer(request, answer.ttl()),
+///                 Ok(Response::TimeToLive(answer)) => renewer.answer(request, answer.ttl()),
+///                 _ => {}
+///             },
+///             LeaseStep::Over { lease, .. } => over.push(lease),
+///         }
+///     }
+///     over
+/// }
+///
+/// let clock = ManualClock::new();
+/// let server = Store::builder().clock(clock.clone()).build();
+/// let mut renewer = LeaseRenewer::new();
+///
+/// let sent = server.now();
+/// let granted = server.grant(Grant::new(Duration::from_secs(9)))?;
+/// renewer.note(granted.id(), Some(granted.ttl()), sent);
+/// renewer.renew(granted.id(), true, server.now());
+/// renewer.watch(granted.id(), Inbox::new().id(), server.now());
+///
+/// // A minute passes, and the lease is renewed every three seconds.
+/// while server.now().as_nanos() < 60_000_000_000 {
+///     assert_eq!(pump(&mut renewer, &server, false), []);
+///     let next = renewer.next_deadline().expect("a lease is renewed");
+///     clock.advance(next.since(server.now()));
+/// }
+/// // The network is cut. The last answered renewal was sent at 57 s, so the lease is over at 66 s.
+/// let mut over = Vec::new();
+/// while over.is_empty() {
+///     over = pump(&mut renewer, &server, true);
+///     let next = renewer.next_deadline().unwrap_or(server.now());
+///     clock.advance(next.since(server.now()));
+/// }
+/// assert_eq!((over, server.now().as_nanos()), (vec![granted.id()], 66_000_000_000));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct LeaseRenewer {
+    leases: BTreeMap<LeaseId, Lease>,
+    /// The next instant of each lease that has one.
+    schedule: BTreeSet<(Timestamp, LeaseId)>,
+    watches: BTreeSet<(InboxId, LeaseId)>,
+    /// The leases that the store reported as gone, until they are polled.
+    gone: VecDeque<(LeaseId, BTreeSet<InboxId>)>,
+    next_number: u64,
+}
+
+/// The next step of a backend, from [`LeaseRenewer::poll`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "the backend sends the request, or delivers the end of the lease"]
+pub enum LeaseStep {
+    /// Send this request, and pass its answer to [`LeaseRenewer::answer`].
+    Send(LeaseRequest),
+    /// The lease has ended, or may have ended if the backend is cut off. It is not renewed any more. Deliver
+    /// [`Delivery::LeaseEnded`](crate::Delivery::LeaseEnded) to the inboxes.
+    Over {
+        /// The lease.
+        lease: LeaseId,
+        /// The inboxes that watched it, in ascending order: none if it was only renewed.
+        inboxes: Vec<InboxId>,
+    },
+}
+
+/// A request about a lease that a [`LeaseRenewer`] made. The backend keeps it until the answer arrives.
+///
+/// etcd answers the renewals of a stream in their order (R-LSE-7), so a queue of the requests sent on a stream finds the request
+/// of each answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseRequest {
+    lease: LeaseId,
+    is_renewal: bool,
+    sent: Timestamp,
+    /// Requests are numbered in the order in which they are made.
+    number: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Lease {
+    is_renewed: bool,
+    inboxes: BTreeSet<InboxId>,
+    /// The TTL in force, once a renewal is answered or noted.
+    ttl: Option<Duration>,
+    /// When the lease is over without another answer.
+    deadline: Option<Timestamp>,
+    /// The number of the first request whose answer counts.
+    first: u64,
+    /// When the last of them was sent.
+    last_sent: Option<Timestamp>,
+    /// The next request is due at this instant, or after the retry interval if that ends later.
+    due: Timestamp,
+}
+
+impl LeaseRequest {
+    /// Returns the lease.
+    pub fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    /// Returns the request to send: [`Request::KeepAlive`], or [`Request::TimeToLive`] without keys.
+    pub fn request(&self) -> Request {
+        if self.is_renewal {
+            Request::KeepAlive(self.lease)
+        } else {
+            Request::TimeToLive { id: self.lease, keys: false }
+        }
+    }
+}
+
+impl Lease {
+    fn new(next_number: u64) -> Self {
+        Self {
+            is_renewed: false,
+            inboxes: BTreeSet::new(),
+            ttl: None,
+            deadline: None,
+            first: next_number,
+            last_sent: None,
+            due: Timestamp::ORIGIN,
+        }
+    }
+
+    /// Returns whether there are requests to make.
+    fn is_active(&self) -> bool {
+        self.is_renewed || !self.inboxes.is_empty()
+    }
+
+    fn is_over(&self, now: Timestamp) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// Makes a request due now, and ignores the answers to earlier ones.
+    fn restart(&mut self, next_number: u64, now: Timestamp) {
+        (self.first, self.last_sent, self.due) = (next_number, None, now);
+    }
+
+    /// Notes that the lease was granted or renewed not earlier than an instant.
+    fn extend(&mut self, ttl: Duration, since: Timestamp) {
+        self.ttl = Some(ttl);
+        self.deadline = self.deadline.max(Some(since + ttl));
+    }
+
+    fn retry_interval(&self) -> Duration {
+        match self.ttl {
+            // Rounded up, so that the last try is not a few nanoseconds before the deadline.
+            Some(ttl) if self.is_renewed => (ttl.saturating_add(Duration::from_nanos(5)) / 6).min(RETRY),
+            _ => RETRY,
+        }
+    }
+
+    /// Returns when the next request is due.
+    fn next_request(&self) -> Option<Timestamp> {
+        let Some(sent) = self.last_sent else { return Some(self.due) };
+        // At the end of time the sum is not later than the last request, and no further request is made.
+        Some(self.due.max(sent + self.retry_interval())).filter(|due| *due > sent)
+    }
+
+    /// Returns when the lease is to be polled.
+    fn next(&self) -> Option<Timestamp> {
+        let due = if self.is_active() { self.next_request() } else { None };
+        due.into_iter().chain(self.deadline).min()
+    }
+}
+
+impl LeaseRenewer {
+    /// Creates a renewer without leases.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Begins to renew a lease, with a renewal now, or stops. A repeated call has no effect.
+    ///
+    /// Answers to requests that were returned before this call are ignored. The lease keeps its deadline.
+    pub fn renew(&mut self, lease: LeaseId, is_on: bool, now: Timestamp) {
+        let is_renewed = self.leases.get(&lease).is_some_and(|state| state.is_renewed);
+        if is_on == is_renewed {
+            return;
+        }
+        let number = self.next_number;
+        self.forget_expired(lease, now);
+        self.change(lease, |state| {
+            state.is_renewed = is_on;
+            state.restart(number, now);
+        });
+    }
+
+    /// Watches the end of a lease for an inbox: [`LeaseStep::Over`] lists the inbox once. A repeated call has no effect until then.
+    ///
+    /// The renewer has forgotten a lease that is over, so a watch after that requests its time to live again.
+    pub fn watch(&mut self, lease: LeaseId, inbox: InboxId, now: Timestamp) {
+        let number = self.next_number;
+        self.forget_expired(lease, now);
+        self.watches.insert((inbox, lease));
+        self.change(lease, |state| {
+            if !state.is_active() {
+                state.restart(number, now);
+            }
+            state.inboxes.insert(inbox);
+        });
+    }
+
+    /// Ends all watches of an inbox, which no later step lists.
+    pub fn cancel(&mut self, inbox: InboxId) {
+        let (first, last) = (LeaseId::new(i64::MIN), LeaseId::new(i64::MAX));
+        while let Some(&(_, lease)) = self.watches.range((inbox, first)..=(inbox, last)).next() {
+            self.watches.remove(&(inbox, lease));
+            self.change(lease, |state| {
+                state.inboxes.remove(&inbox);
+            });
+        }
+        for (_, inboxes) in &mut self.gone {
+            inboxes.remove(&inbox);
+        }
+    }
+
+    /// Notes the answer to a grant, renewal or revocation that a client requested, and when the request was sent.
+    ///
+    /// `ttl` is the TTL of the lease, from `sent` on. If the lease was revoked or does not exist, `ttl` is `None`, or zero as on
+    /// etcd's wire, and `sent` is ignored. A remaining time is not a TTL, and is not noted.
+    pub fn note(&mut self, lease: LeaseId, ttl: Option<Duration>, sent: Timestamp) {
+        match ttl {
+            Some(ttl) if !ttl.is_zero() => self.change(lease, |state| state.extend(ttl, sent)),
+            _ => self.end(lease),
+        }
+    }
+
+    /// Processes the answer to a request that [`poll`](Self::poll) returned. Answers may arrive in any order, and more than once.
+    ///
+    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no such lease, it is
+    /// `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
+    ///
+    /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request was returned.
+    pub fn answer(&mut self, request: LeaseRequest, ttl: Option<Duration>) {
+        let LeaseRequest { lease, is_renewal, sent, number } = request;
+        if self.leases.get(&lease).is_none_or(|state| number < state.first) {
+            return;
+        }
+        let Some(ttl) = ttl.filter(|ttl| !is_renewal || !ttl.is_zero()) else { return self.end(lease) };
+        self.change(lease, |state| {
+            state.due = state.due.max(sent + ttl / 3);
+            if is_renewal {
+                state.extend(ttl, sent);
+            } else {
+                state.deadline = state.deadline.map(|deadline| deadline.max(sent + ttl));
+            }
+        });
+    }
+
+    /// Returns a step that is due, or `None` if nothing is. A returned request counts as sent now, so it may be sent later: the
+    /// deadline is then early, never late.
+    ///
+    /// Leases that the store reported as gone come first, in the order of the reports. The others come in the order of the instants
+    /// at which a step was first due, and in the order of their ids at one instant.
+    pub fn poll(&mut self, now: Timestamp) -> Option<LeaseStep> {
+        if let Some((lease, inboxes)) = self.gone.pop_front() {
+            return Some(LeaseStep::Over { lease, inboxes: inboxes.into_iter().collect() });
+        }
+        while let Some(&(at, lease)) = self.schedule.first()
+            && at <= now
+        {
+            if !self.leases.get(&lease).is_some_and(|state| state.is_over(now)) {
+                return Some(LeaseStep::Send(self.send(lease, now)));
+            }
+            let state = self.remove(lease).expect("a scheduled lease is in `leases`");
+            if state.is_active() {
+                return Some(LeaseStep::Over { lease, inboxes: state.inboxes.into_iter().collect() });
+            }
+        }
+        None
+    }
+
+    /// Returns the next instant at which [`poll`](Self::poll) may return a step; an earlier poll returns `None`.
+    ///
+    /// The instant may be in the past. It is [`Timestamp::ORIGIN`] while a lease that the store reported as gone is not polled.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        if !self.gone.is_empty() {
+            return Some(Timestamp::ORIGIN);
+        }
+        self.schedule.first().map(|&(at, _)| at)
+    }
+
+    fn send(&mut self, lease: LeaseId, now: Timestamp) -> LeaseRequest {
+        let number = self.next_number;
+        self.next_number += 1;
+        let is_renewal = self.change(lease, |state| {
+            state.last_sent = Some(now);
+            state.is_renewed
+        });
+        LeaseRequest { lease, is_renewal, sent: now, number }
+    }
+
+    /// Processes the report that there is no such lease.
+    fn end(&mut self, lease: LeaseId) {
+        if let Some(state) = self.remove(lease)
+            && state.is_active()
+        {
+            self.gone.push_back((lease, state.inboxes));
+        }
+    }
+
+    /// Forgets a lease that is neither renewed nor watched and whose deadline has passed, as a poll would.
+    fn forget_expired(&mut self, lease: LeaseId, now: Timestamp) {
+        if self.leases.get(&lease).is_some_and(|state| state.is_over(now) && !state.is_active()) {
+            self.remove(lease);
+        }
+    }
+
+    fn remove(&mut self, lease: LeaseId) -> Option<Lease> {
+        let state = self.leases.remove(&lease)?;
+        if let Some(at) = state.next() {
+            self.schedule.remove(&(at, lease));
+        }
+        for &inbox in &state.inboxes {
+            self.watches.remove(&(inbox, lease));
+        }
+        Some(state)
+    }
+
+    /// Changes the state of a lease, which is new if there is none, and updates the schedule. Forgets the lease if it is not
+    /// needed after that.
+    fn change<T>(&mut self, lease: LeaseId, change: impl FnOnce(&mut Lease) -> T) -> T {
+        let state = self.leases.entry(lease).or_insert_with(|| Lease::new(self.next_number));
+        let before = state.next();
+        let result = change(state);
+        let (after, is_needed) = (state.next(), state.is_active() || state.deadline.is_some());
+        if before != after {
+            self.schedule.extend(after.map(|at| (at, lease)));
+            if let Some(at) = before {
+                self.schedule.remove(&(at, lease));
+            }
+        }
+        if !is_needed {
+            self.leases.remove(&lease);
+        }
+        result
+    }
+}
