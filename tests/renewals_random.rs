@@ -1,0 +1,189 @@
+//! `LeaseRenewer` in random runs: beside a model, and by its promises.
+
+mod renewals_world;
+mod shorthand;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use leasehold::{Inbox, InboxId, LeaseId, LeaseRenewer, LeaseRequest, LeaseStep, Timestamp};
+use proptest::prelude::*;
+use renewals_world::{World, steps};
+use shorthand::{Random, millis};
+
+fn config(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+proptest! {
+    #![proptest_config(config(300))]
+
+    /// A network that delays, loses, doubles and reorders messages; clients that start, stop and pause; leases that are granted
+    /// again, renewed and revoked by others.
+    #[test]
+    fn renewer_takes_the_steps_of_a_naive_model(steps in steps()) {
+        let mut world = World::new();
+        steps.into_iter().for_each(|step| world.take(step));
+        world.finish();
+    }
+}
+
+/// Counts the situations that the runs of the test above reach.
+#[test]
+fn random_runs_reach_every_situation() {
+    let mut random = Random::new(7);
+    let mut counts = [0; 8];
+    for _ in 0..50 {
+        let mut world = World::new();
+        for _ in 0..200 {
+            world.take([0; 3].map(|_| random.below(256) as u8));
+        }
+        let tally = world.finish();
+        let run = [
+            tally.renewals,
+            tally.checks,
+            tally.ends,
+            tally.watched_ends,
+            tally.counted,
+            tally.overtaken,
+            tally.ignored,
+            tally.gone,
+        ];
+        counts = std::array::from_fn(|place| counts[place] + run[place]);
+    }
+    assert!(counts.into_iter().all(|count| count > 100), "{counts:?}");
+}
+
+/// A script of what happens around a renewer, in milliseconds.
+#[derive(Clone, Debug)]
+struct Script {
+    events: BTreeMap<u64, Vec<(u8, u8)>>,
+    /// The fate of each request: its answer's delay, `None` if it is lost, and whether the lease is gone.
+    fates: Vec<(Option<u16>, bool)>,
+}
+
+fn scripts() -> impl Strategy<Value = Script> {
+    let events =
+        prop::collection::btree_map(0_u64..8000, prop::collection::vec(any::<(u8, u8)>(), 1..3), 1..12);
+    let delay = prop_oneof![1 => Just(None), 3 => (0_u16..900).prop_map(Some)];
+    let fates = prop::collection::vec((delay, prop::bool::weighted(0.03)), 1..80);
+    (events, fates).prop_map(|(events, fates)| Script { events, fates })
+}
+
+/// A run of a script. TTLs are multiples of 6 ms, so that all instants are whole milliseconds.
+struct Run {
+    renewer: LeaseRenewer,
+    inboxes: [InboxId; 2],
+    arrivals: BTreeMap<u64, Vec<(LeaseRequest, bool)>>,
+    requests: usize,
+    log: Vec<(u64, LeaseId, Option<Vec<InboxId>>)>,
+}
+
+const TTLS: [u64; 3] = [600, 3000, 6000];
+
+fn ttl(lease: LeaseId) -> Duration {
+    millis(TTLS[lease.get() as usize])
+}
+
+fn at(ms: u64) -> Timestamp {
+    Timestamp::ORIGIN + millis(ms)
+}
+
+impl Run {
+    fn new(inboxes: [InboxId; 2]) -> Self {
+        let (renewer, arrivals) = (LeaseRenewer::new(), BTreeMap::new());
+        Self { renewer, inboxes, arrivals, requests: 0, log: Vec::new() }
+    }
+
+    /// Handles what happens at an instant, and polls.
+    fn step(&mut self, script: &Script, ms: u64) {
+        for (request, is_gone) in self.arrivals.remove(&ms).unwrap_or_default() {
+            self.renewer.answer(request, (!is_gone).then(|| ttl(request.lease())));
+        }
+        for (kind, which) in script.events.get(&ms).into_iter().flatten() {
+            let (lease, inbox) = (LeaseId::new(i64::from(which % 3)), self.inboxes[usize::from(which % 2)]);
+            match kind % 8 {
+                0..=3 => self.renewer.renew(lease, true, at(ms)),
+                4 => self.renewer.renew(lease, false, at(ms)),
+                5 => self.renewer.cancel(inbox),
+                6 => self.renewer.note(lease, Some(ttl(lease)), at(ms)),
+                _ => self.renewer.watch(lease, inbox, at(ms)),
+            }
+        }
+        while let Some(step) = self.renewer.poll(at(ms)) {
+            match step {
+                LeaseStep::Over { lease, inboxes } => self.log.push((ms, lease, Some(inboxes))),
+                LeaseStep::Send(request) => {
+                    self.log.push((ms, request.lease(), None));
+                    let (delay, is_gone) = script.fates[self.requests % script.fates.len()];
+                    self.requests += 1;
+                    // An answer arrives after the poll, in the next millisecond at the earliest.
+                    let arrival = delay.map(|delay| ms + 1 + u64::from(delay));
+                    if let Some(arrival) = arrival {
+                        self.arrivals.entry(arrival).or_default().push((request, is_gone));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the next instant at which there is something to do.
+    fn next(&self, script: &Script, after: u64) -> Option<u64> {
+        let event = script.events.range(after + 1..).next().map(|(&ms, _)| ms);
+        let arrival = self.arrivals.first_key_value().map(|(&ms, _)| ms);
+        let deadline = self.renewer.next_deadline().map(|deadline| deadline.as_nanos() / 1_000_000);
+        assert!(deadline.is_none_or(|deadline| deadline > after), "a polled renewer has nothing due");
+        [event, arrival, deadline].into_iter().flatten().min()
+    }
+}
+
+const END: u64 = 12_000;
+
+proptest! {
+    #![proptest_config(config(150))]
+
+    #[test]
+    fn polls_at_next_deadline_miss_nothing(script in scripts()) {
+        let inboxes = [(); 2].map(|()| Inbox::new().id());
+        let (mut stepping, mut jumping) = (Run::new(inboxes), Run::new(inboxes));
+        (0..END).for_each(|ms| stepping.step(&script, ms));
+        let mut next = Some(0);
+        while let Some(ms) = next.filter(|&ms| ms < END) {
+            jumping.step(&script, ms);
+            next = jumping.next(&script, ms);
+        }
+        prop_assert_eq!(stepping.log, jumping.log);
+    }
+
+    /// Each renewal is answered within two thirds of the TTL, and each poll is on time.
+    #[test]
+    fn lease_that_is_renewed_and_answered_is_never_over(
+        ttl in prop_oneof![2_u64..100, 2_u64..5_000_000_000],
+        delays in prop::collection::vec(0_u64..1000, 200),
+    ) {
+        let mut renewer = LeaseRenewer::new();
+        let (lease, third, ttl) = (LeaseId::new(7), ttl / 3, Duration::from_nanos(ttl));
+        renewer.note(lease, Some(ttl), Timestamp::ORIGIN);
+        renewer.renew(lease, true, Timestamp::ORIGIN);
+        let mut arrivals: BTreeMap<Timestamp, Vec<LeaseRequest>> = BTreeMap::new();
+        let mut now = Timestamp::ORIGIN;
+        // The last request, until it is answered.
+        let mut pending: Option<(LeaseRequest, Timestamp)> = None;
+        for delay in delays {
+            let Some(LeaseStep::Send(request)) = renewer.poll(now) else { panic!("a renewal is due at {now:?}") };
+            let retry = Duration::from_nanos(third / 2).min(millis(500));
+            prop_assert!(pending.is_none_or(|(_, sent)| now.since(sent) >= retry), "sent again at {:?}", now);
+            pending = Some((request, now));
+            let arrival = now + Duration::from_nanos(2 * third * delay / 1000);
+            arrivals.entry(arrival).or_default().push(request);
+            while renewer.next_deadline().is_none_or(|due| arrivals.keys().next().is_some_and(|at| *at <= due)) {
+                let (_, requests) = arrivals.pop_first().expect("an answer arrives, or a request is due");
+                for request in requests {
+                    renewer.answer(request, Some(ttl));
+                    pending = pending.filter(|(last, _)| *last != request);
+                }
+            }
+            now = renewer.next_deadline().expect("the lease is renewed");
+        }
+    }
+}
