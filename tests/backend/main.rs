@@ -13,6 +13,13 @@ mod order;
 mod owners;
 mod panicking_backends;
 mod races;
+mod renewal {
+    mod harness;
+    mod helpers;
+    mod random;
+    mod schedule;
+    mod watched;
+}
 mod resume {
     mod harness;
     mod helpers;

@@ -1,15 +1,12 @@
 //! `LeaseRenewer` in random runs: beside a model, and by its promises.
 
-mod renewals_world;
-mod shorthand;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::harness::{World, steps};
 use leasehold::{Inbox, InboxId, LeaseId, LeaseRenewer, LeaseRequest, LeaseStep, Timestamp};
+use leasehold_testkit::helpers::{Random, millis};
 use proptest::prelude::*;
-use renewals_world::{World, steps};
-use shorthand::{Random, millis};
 
 fn config(cases: u32) -> ProptestConfig {
     ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }

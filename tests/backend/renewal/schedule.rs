@@ -1,17 +1,14 @@
 //! `LeaseRenewer`: when leases are renewed and over. `renewals_watched.rs` tests watched leases, and `renewals_random.rs`
 //! compares random runs with a model.
 
-mod renewals_shorthand;
-mod shorthand;
-
 use std::time::Duration;
 
-use leasehold::{Inbox, LeaseRenewer, Request, Timestamp};
-use renewals_shorthand::{
+use super::helpers::{
     HALF, LEASE, MOMENT, START, assert_forgotten, assert_idle_until, assert_over_at, over, renewing, sent,
     started,
 };
-use shorthand::{millis, secs};
+use leasehold::{Inbox, LeaseRenewer, Request, Timestamp};
+use leasehold_testkit::helpers::{millis, secs};
 
 #[test]
 fn renewer_without_leases_has_nothing_due() {

@@ -13,7 +13,7 @@ use leasehold::{
 use model::{Due, Model};
 use proptest::prelude::*;
 
-use crate::shorthand::{manual_with, millis};
+use leasehold_testkit::helpers::{manual_with, millis};
 
 /// A kind and two numbers that depend on the kind.
 pub(crate) type Step = [u8; 3];

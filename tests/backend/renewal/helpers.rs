@@ -1,12 +1,10 @@
 //! Shorthand for the tests of `LeaseRenewer`.
 
-#![expect(dead_code, reason = "each test uses a part of it")]
-
 use std::time::Duration;
 
 use leasehold::{Inbox, InboxId, LeaseId, LeaseRenewer, LeaseRequest, LeaseStep, Request, Timestamp};
 
-use crate::shorthand::millis;
+use leasehold_testkit::helpers::millis;
 
 pub(crate) const LEASE: LeaseId = LeaseId::new(7);
 pub(crate) const START: Timestamp = Timestamp::from_nanos(1_000_000_000);

@@ -1,16 +1,13 @@
 //! `LeaseRenewer`: leases whose ends are watched, the order of steps, and unusual clocks.
 
-mod renewals_shorthand;
-mod shorthand;
-
 use std::time::Duration;
 
-use leasehold::{Inbox, LeaseId, LeaseRenewer, LeaseStep, Request, Timestamp};
-use renewals_shorthand::{
+use super::helpers::{
     HALF, LEASE, START, assert_forgotten, assert_idle_until, assert_over_at, check, over, renewing, sent,
     watching,
 };
-use shorthand::{millis, secs};
+use leasehold::{Inbox, LeaseId, LeaseRenewer, LeaseStep, Request, Timestamp};
+use leasehold_testkit::helpers::{millis, secs};
 
 #[test]
 fn noted_revocation_ends_the_lease_at_once() {
