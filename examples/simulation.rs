@@ -56,7 +56,7 @@ fn take_job(engine: &mut Engine, worker: i64) -> Result<bool> {
     }
     let free = Compare::create_revision("job", CompareOp::Equal, 0);
     let take = Put::new("job", format!("worker {worker}")).lease(worker);
-    Ok(engine.txn(&Txn::new().when([free]).and_then([take.into()]))?.succeeded())
+    Ok(engine.txn(&Txn::new().when([free]).and_then([take]))?.succeeded())
 }
 
 /// Xorshift: any source of numbers will do, as long as the seed is its only input.

@@ -1,10 +1,11 @@
-//! Requests in one line, for logs. Keys, values and lists are shortened, so a line is never long.
+//! Requests, pairs and events in one line, for logs. Keys, values and lists are shortened, so a line is never long.
 
 use std::fmt;
 
 use crate::api::{
-    AlarmAction, AlarmRequest, AlarmType, Compact, Compare, CompareOp, CompareOperand, Delete, Get, Grant,
-    KeyRange, LeaseId, Page, Put, SortOrder, SortTarget, Txn, TxnOp, Watch, WatchId, WatchRequest,
+    AlarmAction, AlarmRequest, AlarmType, Compact, Compare, CompareOp, CompareOperand, Delete, Event,
+    EventType, Get, Grant, KeyRange, KeyValue, LeaseId, Page, Put, SortOrder, SortTarget, Txn, TxnOp, Watch,
+    WatchId, WatchRequest,
 };
 
 /// How many bytes of a key or a value are shown.
@@ -227,5 +228,37 @@ impl fmt::Display for WatchRequest {
             Self::Progress => f.write_str("progress"),
             Self::Lease(id) => write!(f, "lease {id:x}"),
         }
+    }
+}
+
+/// As `"config/mode" = "blue" (revision 7)`.
+impl fmt::Display for KeyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {} (revision {}", Text(self.key()), Text(self.value()), self.mod_revision())?;
+        lease(f, self.lease())?;
+        f.write_str(")")
+    }
+}
+
+/// As `PUT "config/mode" = "blue" (revision 7)`, or `DELETE "config/mode" (revision 8)`.
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.event_type() {
+            EventType::Put => write!(f, "{} {}", EventType::Put, self.kv()),
+            EventType::Delete => {
+                let kv = self.kv();
+                write!(f, "{} {} (revision {})", EventType::Delete, Text(kv.key()), kv.mod_revision())
+            }
+        }
+    }
+}
+
+/// etcd's name: `PUT` or `DELETE`.
+impl fmt::Display for EventType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        })
     }
 }

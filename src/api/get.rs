@@ -217,9 +217,33 @@ impl GetResponse {
         &self.header
     }
 
-    /// The pairs.
+    /// Returns the pairs.
     pub fn kvs(&self) -> &[KeyValue] {
         self.kvs.as_slice()
+    }
+
+    /// Returns the first pair, which is the only one of a read of one key. `None` if no key was found.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let store = Store::new();
+    /// store.put(("config/mode", "blue"))?;
+    /// let found = store.get("config/mode")?;
+    /// assert_eq!(found.kv().map(|kv| kv.value()), Some(&b"blue"[..]));
+    /// assert!(store.get("config/color")?.kv().is_none());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn kv(&self) -> Option<&KeyValue> {
+        self.kvs().first()
+    }
+
+    /// Returns the pairs as a list of their own, without a copy of any key or value.
+    pub fn into_kvs(self) -> Vec<KeyValue> {
+        match self.kvs {
+            KeyValues::Single(kv) => kv.into_iter().collect(),
+            KeyValues::Many(kvs) => kvs,
+        }
     }
 
     /// Whether the limit cut off pairs that the filters let through.
@@ -477,5 +501,25 @@ impl PageResponse {
     /// Returns whether the range has pairs after this page.
     pub fn more(&self) -> bool {
         self.more
+    }
+}
+
+/// Iterates over the pairs.
+impl IntoIterator for GetResponse {
+    type Item = KeyValue;
+    type IntoIter = std::vec::IntoIter<KeyValue>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.into_kvs().into_iter()
+    }
+}
+
+/// Iterates over the pairs.
+impl<'a> IntoIterator for &'a GetResponse {
+    type Item = &'a KeyValue;
+    type IntoIter = std::slice::Iter<'a, KeyValue>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.kvs().iter()
     }
 }

@@ -1,5 +1,7 @@
 use std::fmt;
-use std::ops::Add;
+use std::num::ParseIntError;
+use std::ops::{Add, Sub};
+use std::str::FromStr;
 use std::time::Duration;
 
 /// The store-wide number of a transaction: etcd's main revision.
@@ -44,6 +46,22 @@ impl From<Revision> for i64 {
     }
 }
 
+/// Compares with a number.
+impl PartialEq<i64> for Revision {
+    fn eq(&self, number: &i64) -> bool {
+        self.0 == *number
+    }
+}
+
+/// Parses the decimal number that `Display` writes.
+impl FromStr for Revision {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
+    }
+}
+
 impl fmt::Debug for Revision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "R{}", self.0)
@@ -84,6 +102,15 @@ impl From<i64> for LeaseId {
 impl From<LeaseId> for i64 {
     fn from(id: LeaseId) -> Self {
         id.0
+    }
+}
+
+/// Parses the decimal number that `Display` writes. For the hexadecimal of a key, call `i64::from_str_radix`.
+impl FromStr for LeaseId {
+    type Err = ParseIntError;
+
+    fn from_str(text: &str) -> Result<Self, ParseIntError> {
+        text.parse().map(Self)
     }
 }
 
@@ -221,6 +248,22 @@ impl Add<Duration> for Timestamp {
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
+    }
+}
+
+/// The time from the second instant to the first, zero if that is negative: [`since`](Timestamp::since).
+impl Sub for Timestamp {
+    type Output = Duration;
+
+    fn sub(self, earlier: Self) -> Duration {
+        self.since(earlier)
+    }
+}
+
+/// The time since the clock's origin, as `Duration` is shown in `Debug`: `1.5s`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&Duration::from_nanos(self.0), f)
     }
 }
 

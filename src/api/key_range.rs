@@ -1,3 +1,6 @@
+use std::borrow::Cow;
+use std::ops::Range;
+
 use bytes::Bytes;
 
 /// Which keys a request is about: one key, or all from a start to an end (R-RNG-1).
@@ -136,7 +139,20 @@ impl<K: IntoBytes> From<K> for KeyRange {
     }
 }
 
-/// What a key or a value can be given as.
+/// The range from a key up to, and without, another: see [`KeyRange::between`].
+///
+/// ```
+/// use leasehold::{Get, KeyRange};
+///
+/// assert_eq!(Get::range("a".."c"), Get::range(KeyRange::between("a", "c")));
+/// ```
+impl<K: IntoBytes> From<Range<K>> for KeyRange {
+    fn from(range: Range<K>) -> Self {
+        Self::between(range.start, range.end)
+    }
+}
+
+/// A key or a value, in any type that text and bytes come in.
 ///
 /// `Bytes`, `Vec<u8>` and `String` are taken as they are; what is only borrowed is copied.
 ///
@@ -152,6 +168,10 @@ impl<K: IntoBytes> From<K> for KeyRange {
 /// assert_eq!(store.get(name)?.kvs()[0].value_str(), Ok("green"));
 /// # Ok::<(), leasehold::Error>(())
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is neither text nor bytes, so it is no key and no value",
+    note = "format a number as text, or take its `to_be_bytes()`, which keeps the order of unsigned numbers"
+)]
 pub trait IntoBytes {
     /// The same as `Bytes`.
     fn into_bytes(self) -> Bytes;
@@ -214,5 +234,29 @@ impl<const N: usize> IntoBytes for [u8; N] {
 impl<const N: usize> IntoBytes for &[u8; N] {
     fn into_bytes(self) -> Bytes {
         Bytes::copy_from_slice(self)
+    }
+}
+
+impl IntoBytes for Box<[u8]> {
+    fn into_bytes(self) -> Bytes {
+        self.into()
+    }
+}
+
+impl IntoBytes for Box<str> {
+    fn into_bytes(self) -> Bytes {
+        String::from(self).into()
+    }
+}
+
+impl IntoBytes for Cow<'_, str> {
+    fn into_bytes(self) -> Bytes {
+        self.into_owned().into()
+    }
+}
+
+impl IntoBytes for Cow<'_, [u8]> {
+    fn into_bytes(self) -> Bytes {
+        self.into_owned().into()
     }
 }

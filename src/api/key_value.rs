@@ -1,4 +1,5 @@
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::str::{self, Utf8Error};
 use std::sync::Arc;
 
@@ -181,6 +182,14 @@ impl PartialEq for KeyValue {
 
 impl Eq for KeyValue {}
 
+impl Hash for KeyValue {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The position inside the transaction is left out, as by `PartialEq`.
+        (self.key(), self.value(), self.create_revision(), self.mod_revision()).hash(state);
+        (self.version(), self.lease()).hash(state);
+    }
+}
+
 impl fmt::Debug for KeyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("KeyValue")
@@ -195,14 +204,14 @@ impl fmt::Debug for KeyValue {
 }
 
 /// A change of a key at a revision: etcd's `mvccpb.Event`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     pub(crate) kv: KeyValue,
     pub(crate) prev_kv: PrevKv,
 }
 
 /// The pair before a change, as an event has it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PrevKv {
     /// The watcher did not ask for it, or the key did not exist.
     None,

@@ -56,7 +56,27 @@ impl CompactResponse {
     }
 }
 
-/// Which history a store compacts by itself (R-CMP-7, R-CMP-8). Off unless asked for.
+/// The history that a store keeps when it compacts by itself (R-CMP-7, R-CMP-8).
+///
+/// A periodic compaction goes to the oldest sample of the revision, which is about one period old. So the first compaction, one
+/// period after the store was built, goes to the revision that the store was built with, and history is kept for one to two periods:
+///
+/// ```
+/// use leasehold::{AutoCompaction, ManualClock, Store};
+/// use std::time::Duration;
+///
+/// let clock = ManualClock::new();
+/// let period = AutoCompaction::Periodic(Duration::from_secs(2));
+/// let store = Store::builder().clock(clock.clone()).auto_compaction(period).build();
+/// clock.advance(Duration::from_secs(1));
+/// store.put(("mode", "blue"))?; // revision 2
+///
+/// clock.advance(Duration::from_secs(1));
+/// assert_eq!(store.status()?.compact_revision().map(i64::from), Some(1));
+/// clock.advance(Duration::from_secs(2));
+/// assert_eq!(store.status()?.compact_revision().map(i64::from), Some(2));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AutoCompaction {
     /// Keeps the history of this long: a sample of the revision every tenth of the period (of an hour, if that is

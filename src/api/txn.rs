@@ -14,12 +14,12 @@ use crate::api::{
 /// A deeper txn is refused with [`Error::TooManyOps`](crate::Error::TooManyOps).
 ///
 /// ```
-/// use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
+/// use leasehold::{Compare, Store, Txn, TxnOp};
 ///
 /// let store = Store::new();
 /// let created = store.txn(
 ///     Txn::new()
-///         .when([Compare::create_revision("leader", CompareOp::Equal, 0)])
+///         .when([Compare::absent("leader")])
 ///         .and_then([TxnOp::put("leader", "me")])
 ///         .or_else([TxnOp::get("leader")]),
 /// )?;
@@ -65,16 +65,25 @@ impl Txn {
         self
     }
 
-    /// Adds operations to run if all compares hold.
+    /// Adds operations to run if all compares hold: a list of [`TxnOp`], or of one kind of request.
+    ///
+    /// ```
+    /// use leasehold::{Compare, Put, Store, Txn};
+    ///
+    /// let store = Store::new();
+    /// let puts = [Put::new("a", "1"), Put::new("b", "2").prev_kv()];
+    /// assert!(store.txn(Txn::new().when([Compare::absent("a")]).and_then(puts))?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
-    pub fn and_then(mut self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+    pub fn and_then(mut self, operations: impl IntoIterator<Item: Into<TxnOp>>) -> Self {
         add_operations(&mut self.success, &mut self.levels_inside, operations);
         self
     }
 
     /// Adds operations to run if some compare does not hold.
     #[must_use]
-    pub fn or_else(mut self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+    pub fn or_else(mut self, operations: impl IntoIterator<Item: Into<TxnOp>>) -> Self {
         add_operations(&mut self.failure, &mut self.levels_inside, operations);
         self
     }
@@ -89,9 +98,9 @@ impl Txn {
 fn add_operations(
     list: &mut Vec<TxnOp>,
     levels_inside: &mut usize,
-    operations: impl IntoIterator<Item = TxnOp>,
+    operations: impl IntoIterator<Item: Into<TxnOp>>,
 ) {
-    let operations = operations.into_iter();
+    let operations = operations.into_iter().map(Into::into);
     list.reserve(operations.size_hint().0);
     list.extend(operations.filter(|operation| {
         let TxnOp::Txn(nested) = operation else {
@@ -134,6 +143,16 @@ pub enum CompareOperand {
 }
 
 impl Compare {
+    /// Holds if no key of the range exists: etcd's `create_revision == 0` (R-TXN-8).
+    pub fn absent(range: impl Into<KeyRange>) -> Self {
+        Self::create_revision(range, CompareOp::Equal, 0)
+    }
+
+    /// Holds if a key exists: etcd's `create_revision > 0`. It holds for a range if at least one key exists.
+    pub fn present(range: impl Into<KeyRange>) -> Self {
+        Self::create_revision(range, CompareOp::Greater, 0)
+    }
+
     /// Compares the key's version with a number.
     pub fn version(range: impl Into<KeyRange>, op: CompareOp, version: i64) -> Self {
         Self { range: range.into(), op, operand: CompareOperand::Version(version) }

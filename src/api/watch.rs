@@ -22,7 +22,8 @@ pub struct Watch {
     pub(crate) range: KeyRange,
     pub(crate) start: Revision,
     pub(crate) id: WatchId,
-    pub(crate) capacity: usize,
+    /// `None` means the store's default.
+    pub(crate) capacity: Option<usize>,
     pub(crate) prev_kv: bool,
     pub(crate) no_put: bool,
     pub(crate) no_delete: bool,
@@ -32,7 +33,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// How many responses with events wait for a watcher at the most, unless it is told otherwise.
+    /// The [capacity](Self::capacity) of a watch that sets none, in a store that sets none either.
     pub const DEFAULT_CAPACITY: usize = 128;
 
     /// Watches the keys of a range. A range that ends at or before its start is refused (R-WCH-2).
@@ -45,7 +46,7 @@ impl Watch {
             range: range.into(),
             start: Revision::new(0),
             id: WatchId::AUTO,
-            capacity: Self::DEFAULT_CAPACITY,
+            capacity: None,
             prev_kv: false,
             no_put: false,
             no_delete: false,
@@ -130,12 +131,12 @@ impl Watch {
     }
 
     /// How many responses with events the store keeps for the watcher until they are received:
-    /// [`DEFAULT_CAPACITY`](Self::DEFAULT_CAPACITY) unless set, and at least one. What comes on top of that is read from
+    /// [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity) unless set, and at least one. What comes on top of that is read from
     /// history later, so nothing is lost that is not compacted meanwhile. What a receiver was handed and has not looked at
     /// yet, as many again at the most, does not count.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
-        Self { capacity: responses, ..self }
+        Self { capacity: Some(responses), ..self }
     }
 
     /// Labels the watch with a key, for `Engine::labels`. The label changes nothing else.
@@ -355,7 +356,12 @@ impl WatchResponse {
         }
     }
 
-    /// Whether this says only how far the store has come (R-WCH-19).
+    /// Returns the events as a list of their own. Each is a handle: no key or value is copied.
+    pub fn into_events(self) -> Vec<Event> {
+        self.events().to_vec()
+    }
+
+    /// Returns whether this is a progress notification: it has no events, and every earlier change was delivered (R-WCH-19).
     pub fn is_progress_notify(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Progress)
     }
@@ -432,8 +438,9 @@ impl Watch {
         self.id
     }
 
-    /// Returns the number of responses with events that are kept for the watcher. It is not a part of etcd's request.
-    pub fn get_capacity(&self) -> usize {
+    /// Returns the number of responses with events that are kept for the watcher; `None` means the store's default. It is not a part
+    /// of etcd's request.
+    pub fn get_capacity(&self) -> Option<usize> {
         self.capacity
     }
 
@@ -527,5 +534,15 @@ impl WatchResponse {
         compact_revision: impl Into<Revision>,
     ) -> Self {
         Self::new(watch_id.into(), header, WatchResponseKind::Compacted(compact_revision.into()))
+    }
+}
+
+/// Iterates over the events.
+impl<'a> IntoIterator for &'a WatchResponse {
+    type Item = &'a Event;
+    type IntoIter = slice::Iter<'a, Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events().iter()
     }
 }

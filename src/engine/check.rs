@@ -69,7 +69,7 @@ impl Engine {
     fn check_history(&self) {
         let history = &self.keys.history;
         let compacted = self.keys.floor();
-        let mut before = None;
+        let mut before: Option<(Revision, u32)> = None;
         let mut count = 0;
         for kv in history.iter_from(history.start()) {
             let at = (kv.mod_revision(), kv.sub());

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use super::snapshot::RestoreError;
-use crate::api::{AutoCompaction, Limits, Revision};
+use crate::api::{AutoCompaction, Limits, Revision, Watch};
 
 /// The configuration of an [`Engine`](super::Engine).
 ///
@@ -28,6 +28,9 @@ pub struct EngineConfig {
     /// The interval of progress notifications to a watcher that requests them and receives nothing else (R-WCH-20): 10 minutes
     /// by default, and at least 100 ms.
     pub progress_interval: Duration,
+    /// The [capacity](crate::Watch::capacity) of a watch that sets none:
+    /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY) by default.
+    pub watch_capacity: usize,
 }
 
 impl Default for EngineConfig {
@@ -40,6 +43,7 @@ impl Default for EngineConfig {
             // The standard library's only source of random numbers.
             hash_seed: RandomState::new().hash_one(0),
             progress_interval: Duration::from_secs(600),
+            watch_capacity: Watch::DEFAULT_CAPACITY,
         }
     }
 }

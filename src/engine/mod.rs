@@ -105,7 +105,11 @@ impl Engine {
             auto_compactor: config.auto_compaction.and_then(compactor),
             keys,
             lessor: Lessor::new(hasher.clone()),
-            hub: WatchHub::new(hasher, config.progress_interval.max(PROGRESS_INTERVAL_MIN)),
+            hub: WatchHub::new(
+                hasher,
+                config.progress_interval.max(PROGRESS_INTERVAL_MIN),
+                config.watch_capacity,
+            ),
             alarms: Alarms::default(),
             limits: config.limits,
             cluster_id: config.cluster_id,

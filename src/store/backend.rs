@@ -18,6 +18,13 @@ impl From<&Store> for Client {
 }
 
 /// The store's client.
+impl From<&Arc<Store>> for Client {
+    fn from(store: &Arc<Store>) -> Self {
+        store.client()
+    }
+}
+
+/// The store's client.
 impl From<Store> for Client {
     fn from(store: Store) -> Self {
         Self::new(store)

@@ -73,6 +73,29 @@ impl StoreBuilder {
         self
     }
 
+    /// Sets the [capacity](crate::Watch::capacity) of watches that set none. The default is
+    /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY).
+    ///
+    /// A capacity of 1 brings a slow watcher to its limit at once, so a test can let a compaction overtake it:
+    ///
+    /// ```
+    /// use leasehold::{Error, Store, Watch};
+    ///
+    /// let store = Store::builder().watch_capacity(1).build();
+    /// let mut watcher = store.watch(Watch::key("mode"))?;
+    /// for value in ["blue", "green", "red"] {
+    ///     store.put(("mode", value))?;
+    /// }
+    /// store.compact(store.revision()?)?;
+    /// assert_eq!(watcher.try_recv()?.expect("the first change is queued").events()[0].kv().value(), b"blue");
+    /// assert!(matches!(watcher.try_recv(), Err(Error::Compacted { .. })));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn watch_capacity(mut self, responses: usize) -> Self {
+        self.config.watch_capacity = responses;
+        self
+    }
+
     /// Sets the options for [`load`](Self::load). [`build`](Self::build) ignores them.
     pub fn load_options(mut self, options: LoadOptions) -> Self {
         self.load_options = options;

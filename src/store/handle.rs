@@ -179,6 +179,15 @@ impl Store {
         Client::new(self.clone())
     }
 
+    /// Returns the current revision.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Stopped`](crate::Error::Stopped).
+    pub fn revision(&self) -> Result<Revision> {
+        self.shell.read(|engine| Ok(engine.status().header().revision()))
+    }
+
     /// What the store holds: revisions, keys, versions, leases, bytes.
     ///
     /// # Errors

@@ -194,7 +194,7 @@ const REQUESTS: [Named; 15] = [
     Named("grant", |store| store.grant(Grant::new(secs(5))).map(drop)),
     Named("txn that puts", |store| store.txn(then([TxnOp::put("k", "v")])).map(drop)),
     Named("txn that might put", |store| {
-        store.txn(Txn::new().or_else([then([TxnOp::put("k", "v")]).into()])).map(drop)
+        store.txn(Txn::new().or_else([then([TxnOp::put("k", "v")])])).map(drop)
     }),
     Named("delete", |store| store.delete("absent").map(drop)),
     Named("txn that deletes", |store| store.txn(then([TxnOp::delete("absent")])).map(drop)),

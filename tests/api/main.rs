@@ -11,6 +11,7 @@ mod compaction {
     mod auto;
     mod manual;
 }
+mod conversions;
 mod debug_output;
 mod diagnostics;
 mod engine;

@@ -104,9 +104,9 @@ fn tens_of_thousands_of_operations_are_checked_for_overlap() {
         };
         Txn::new().and_then((0..43).map(move |k| delete(k).unwrap_or_else(|| TxnOp::put(key(k), ""))))
     };
-    let middle = |i: usize| Txn::new().and_then((0..42).map(move |j| leaf(i, j).into()));
+    let middle = |i: usize| Txn::new().and_then((0..42).map(move |j| leaf(i, j)));
     let (store, _clock) = manual();
-    let answer = store.txn(Txn::new().and_then((0..42).map(|i| middle(i).into()))).unwrap();
+    let answer = store.txn(Txn::new().and_then((0..42).map(middle))).unwrap();
     assert_eq!(answer.responses().len(), 42);
     assert_eq!(store.get(Get::all().count_only()).unwrap().count(), 21 * 42 * 43);
 }

@@ -92,7 +92,10 @@ fn rebuilt_compare(compare: &Compare) -> Compare {
 
 fn rebuilt_watch(watch: &Watch) -> Watch {
     let mut rebuilt = Watch::range(watch.get_range().clone()).from(watch.get_start_revision());
-    rebuilt = rebuilt.id(watch.get_id()).capacity(watch.get_capacity());
+    rebuilt = rebuilt.id(watch.get_id());
+    if let Some(capacity) = watch.get_capacity() {
+        rebuilt = rebuilt.capacity(capacity);
+    }
     rebuilt = if watch.get_prev_kv() { rebuilt.prev_kv() } else { rebuilt };
     rebuilt = if watch.get_no_put() { rebuilt.no_put() } else { rebuilt };
     rebuilt = if watch.get_no_delete() { rebuilt.no_delete() } else { rebuilt };

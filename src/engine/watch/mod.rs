@@ -45,6 +45,8 @@ pub(super) struct WatchHub {
     opened: u32,
     /// In nanoseconds.
     progress_interval: u64,
+    /// The capacity of a watcher whose request sets none.
+    capacity: usize,
     /// The number of streams with watchers that want progress notifications.
     progress_streams: usize,
     /// Streams whose next tick is scheduled when the store reaches a revision, by that revision.
@@ -154,7 +156,7 @@ impl Options {
 }
 
 impl WatchHub {
-    pub(super) fn new(hasher: KeyHasher, progress_interval: Duration) -> Self {
+    pub(super) fn new(hasher: KeyHasher, progress_interval: Duration, capacity: usize) -> Self {
         Self {
             streams: Slab::new(),
             watchers: Slab::new(),
@@ -166,6 +168,7 @@ impl WatchHub {
             stale: 0,
             opened: 0,
             progress_interval: u64::try_from(progress_interval.as_nanos()).unwrap_or(u64::MAX),
+            capacity,
             progress_streams: 0,
             awaited_starts: BTreeSet::new(),
             recipients: Vec::new(),

@@ -29,13 +29,14 @@ impl WatchHub {
                 return self.respond(slot, WatchId::INVALID, WatchResponseKind::Refused(refusal), view);
             }
         };
+        let capacity = watch.capacity.unwrap_or(self.capacity).max(1);
         let watcher = self.watchers.insert(Watcher {
             stream: slot,
             id,
             range: Box::new(range),
             start: watch.start,
             state: State::Lagging { next: watch.start },
-            capacity: u32::try_from(watch.capacity.max(1)).unwrap_or(u32::MAX),
+            capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
             options: Options { prev_kv: watch.prev_kv, no_put: watch.no_put, no_delete: watch.no_delete },
             progress: watch.progress_notify.then(Box::default),
             fragment: watch.fragment,

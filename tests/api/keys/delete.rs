@@ -10,7 +10,7 @@ const WAYS: [fn(&Store, Delete) -> leasehold::Result<DeleteResponse>; 2] =
     [|store, delete| store.delete(delete), delete_in_txn];
 
 fn delete_in_txn(store: &Store, delete: Delete) -> leasehold::Result<DeleteResponse> {
-    let response = store.txn(Txn::new().and_then([delete.into()]))?;
+    let response = store.txn(Txn::new().and_then([delete]))?;
     match response.responses() {
         [TxnOpResponse::Delete(delete)] => Ok(delete.clone()),
         other => panic!("one delete was asked for: {other:?}"),

@@ -17,7 +17,7 @@ const TARGETS: [SortTarget; 5] = [
 #[track_caller]
 fn read(store: &Store, get: Get) -> GetResponse {
     let alone = store.get(get.clone()).expect("the read is good");
-    let inside = store.txn(Txn::new().and_then([get.into()])).expect("the read is good in a txn too");
+    let inside = store.txn(Txn::new().and_then([get])).expect("the read is good in a txn too");
     let [TxnOpResponse::Get(inside)] = inside.responses() else {
         panic!("one read was asked for");
     };

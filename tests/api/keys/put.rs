@@ -11,7 +11,7 @@ const WAYS: [fn(&Store, Put) -> leasehold::Result<PutResponse>; 2] =
     [|store, put| store.put(put), put_in_txn];
 
 fn put_in_txn(store: &Store, put: Put) -> leasehold::Result<PutResponse> {
-    let response = store.txn(Txn::new().and_then([put.into()]))?;
+    let response = store.txn(Txn::new().and_then([put]))?;
     match response.responses() {
         [TxnOpResponse::Put(put)] => Ok(put.clone()),
         other => panic!("one put was asked for: {other:?}"),
@@ -222,7 +222,7 @@ fn a_missing_lease_refuses_the_put() {
     let taken = Txn::new().and_then([TxnOp::put("other", "x"), leased().into()]);
     assert_eq!(store.txn(taken).unwrap_err(), Error::LeaseNotFound);
     assert_eq!((revision(&store), all_keys(&store).len()), (1, 0));
-    let untaken = Txn::new().and_then([TxnOp::put("other", "x")]).or_else([leased().into()]);
+    let untaken = Txn::new().and_then([TxnOp::put("other", "x")]).or_else([leased()]);
     assert!(store.txn(untaken).unwrap().succeeded());
     assert_eq!(all_keys(&store), ["other"]);
 }

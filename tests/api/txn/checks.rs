@@ -113,7 +113,7 @@ fn each_operation_is_checked_wherever_it_stands() {
             then(vec![TxnOp::put("fine", "v"), op.clone()]),
             Txn::new().or_else([op.clone()]),
             then(vec![then(vec![op.clone()]).into()]),
-            Txn::new().or_else([then(vec![]).or_else([op.clone()]).into()]),
+            Txn::new().or_else([then(vec![]).or_else([op.clone()])]),
         ];
         for txn in txns {
             assert_eq!(store.txn(txn.clone()).unwrap_err(), expected, "{txn:?}");

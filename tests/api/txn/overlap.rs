@@ -31,7 +31,7 @@ fn assert_overlaps(operations: Vec<TxnOp>, overlaps: bool) {
         Txn::new().and_then(operations.clone()),
         Txn::new().or_else(operations.clone()),
         Txn::new().and_then([nest(operations.clone())]),
-        Txn::new().or_else([Txn::new().or_else(operations).into()]),
+        Txn::new().or_else([Txn::new().or_else(operations)]),
     ];
     for txn in txns {
         let store = Store::new();
