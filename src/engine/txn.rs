@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Engine;
-use super::keys::create_order::is_of_one_end;
+use super::keys::create_order::is_of_an_end;
 use super::keys::key_space::KeySpace;
 use crate::api::{
     Compare, CompareOp, CompareOperand, Delete, DeleteResponse, Get, GetResponse, KeyValue, Put, PutResponse,
@@ -165,12 +165,12 @@ impl Engine {
         DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
     }
 
-    /// A txn that reads one end of a range, or compares its create revisions, may stand in a queue there, and come to do so often.
+    /// Keeps the order of ranges that a txn reads from one end, or compares by create revision: likely queues, read so often.
     pub(super) fn keep_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
             txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));
         let read = taken(txn, succeeded).iter().filter_map(|op| match op {
-            TxnOp::Get(get) if is_of_one_end(get) => Some(&get.range),
+            TxnOp::Get(get) if is_of_an_end(get) => Some(&get.range),
             _ => None,
         });
         for range in compared.map(|compare| &compare.range).chain(read).filter(|range| !range.is_single()) {

@@ -3,10 +3,11 @@
 //!
 //! Without it, each such read would go through all keys of the range, those that are gone and not yet compacted included: so a
 //! queue of n waiters, and one that n were in before, would cost n at each hand-over. A range gets its order when a transaction
-//! reads its oldest or newest key, or compares its create revisions, and it has many keys; it loses it when a compaction has
-//! left it few, and none that exists.
+//! reads its oldest or newest keys up to a limit, or compares its create revisions, and it has many keys; it loses it when a
+//! compaction has left it few, and none that exists.
 
 use std::collections::BTreeSet;
+use std::iter;
 use std::ops::Bound;
 
 use crate::api::{Get, KeyRange, Revision, SortOrder, SortTarget};
@@ -42,16 +43,25 @@ pub(in crate::engine) struct Found<'a> {
     pub(in crate::engine) count: i64,
 }
 
-/// Whether a read is one for the oldest or the newest key, created up to a revision perhaps.
-pub(in crate::engine) fn is_of_one_end(get: &Get) -> bool {
+/// Returns whether a read asks for the oldest or newest keys, up to a limit, created up to a revision perhaps.
+pub(in crate::engine) fn is_of_an_end(get: &Get) -> bool {
     let [min_mod, max_mod, min_create, _] = get.revision_bounds();
     get.sort_target == SortTarget::CreateRevision
         && get.sort_order != SortOrder::Unrecognized
         && get.sort_order != SortOrder::None
-        && get.limit == 1
+        && get.limit > 0
         && !get.count_only
         && (min_mod, max_mod, min_create) == (0, 0, 0)
         && !get.range.is_single()
+}
+
+/// The end of the keys that a read of the oldest or newest keys lets through.
+fn end_of(get: &Get) -> Bound<(Revision, Box<[u8]>)> {
+    let [.., max_create] = get.revision_bounds();
+    match max_create {
+        0 => Bound::Unbounded,
+        bound => Bound::Excluded((Revision::new(bound).next(), Box::default())),
+    }
 }
 
 impl CreateOrder {
@@ -118,16 +128,11 @@ impl CreateOrder {
         found
     }
 
-    /// Answers a read of one end, if the range has its order. Of several keys created at one revision the first in key order
-    /// counts (R-RNG-8).
+    /// Answers a read of the oldest or newest key, if the range has its order. Of several keys created at one revision the first
+    /// in key order counts (R-RNG-8).
     pub(in crate::engine) fn find(&self, get: &Get) -> Option<Found<'_>> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
-        let [.., max_create] = get.revision_bounds();
-        let end = match max_create {
-            0 => Bound::Unbounded,
-            bound => Bound::Excluded((Revision::new(bound).next(), Box::default())),
-        };
-        let mut passing = keys.range((Bound::Unbounded, end));
+        let mut passing = keys.range((Bound::Unbounded, end_of(get)));
         let found = if get.sort_order == SortOrder::Descend {
             let newest = passing.next_back();
             newest.and_then(|(revision, _)| keys.range((*revision, Box::default())..).next())
@@ -136,6 +141,21 @@ impl CreateOrder {
         };
         let key = found.map(|(_, key)| &**key);
         Some(Found { key, more: passing.next().is_some(), count: keys.len() as i64 })
+    }
+
+    /// Returns the keys that a read of the oldest or newest keys lets through, in its order, and how many keys the range has, if
+    /// the range has its order. Each key that is taken costs the logarithm of the range's length.
+    pub(in crate::engine) fn find_several(&self, get: &Get) -> Option<(impl Iterator<Item = &[u8]>, i64)> {
+        let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
+        let is_descending = get.sort_order == SortOrder::Descend;
+        let oldest =
+            (!is_descending).then(|| keys.range((Bound::Unbounded, end_of(get)))).into_iter().flatten();
+        // Keys of one revision ascend in both directions (R-RNG-8).
+        let before = |end| keys.range((Bound::Unbounded, end)).next_back().map(|(revision, _)| *revision);
+        let last = if is_descending { before(end_of(get)) } else { None };
+        let revisions = iter::successors(last, move |at| before(Bound::Excluded((*at, Box::default()))));
+        let newest = revisions.flat_map(|at| keys.range((at, Box::default())..(at.next(), Box::default())));
+        Some((oldest.chain(newest).map(|(_, key)| &**key), keys.len() as i64))
     }
 
     /// All ranges with their keys; for tests.

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::create_order::{Found, KEYS_MIN, is_of_one_end};
+use super::create_order::{Found, KEYS_MIN, is_of_an_end};
 use super::key_index::Slots;
 use super::key_space::KeySpace;
 use crate::api::{
@@ -23,11 +23,17 @@ impl KeySpace {
         if get.range.is_single() {
             return self.read_single(get, at, header);
         }
-        if at.is_none() && is_of_one_end(get) {
-            return match self.created.find(get) {
-                Some(found) => self.read_one_end(get, &found, header),
-                None => self.scan_for_one_end(get, header),
-            };
+        if at.is_none() && is_of_an_end(get) {
+            if get.limit > 1 {
+                if let Some((keys, count)) = self.created.find_several(get) {
+                    return self.read_several(get, keys, count, header);
+                }
+            } else {
+                return match self.created.find(get) {
+                    Some(found) => self.read_one_end(get, &found, header),
+                    None => self.scan_for_one_end(get, header),
+                };
+            }
         }
         let has_filter = has_filter(get);
         let limit = usize::try_from(get.limit).unwrap_or(0);
@@ -64,6 +70,24 @@ impl KeySpace {
         let kv = found.key.and_then(|key| self.live(key));
         let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
         GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
+    }
+
+    /// Answers from the keys that the read lets through, in its order.
+    fn read_several<'a>(
+        &self,
+        get: &Get,
+        mut keys: impl Iterator<Item = &'a [u8]>,
+        count: i64,
+        header: ResponseHeader,
+    ) -> GetResponse {
+        let limit = usize::try_from(get.limit).unwrap_or(usize::MAX);
+        let found = keys.by_ref().take(limit).filter_map(|key| self.live(key));
+        let kvs = if get.keys_only {
+            found.map(KeyValue::without_value).collect()
+        } else {
+            found.cloned().collect()
+        };
+        GetResponse { header, kvs: KeyValues::Many(kvs), more: keys.next().is_some(), count }
     }
 
     /// Finds the key that was created first or last in one pass, without a list of all.

@@ -1,4 +1,4 @@
-//! Reads of the oldest and the newest key of a range, which long queues answer from an order that they keep, against the same
+//! Reads of the oldest and the newest keys of a range, which long queues answer from an order that they keep, against the same
 //! reads at the current revision, which go through the keys.
 
 use leasehold::{
@@ -20,6 +20,10 @@ fn assert_same(engine: &mut Engine, random: &mut Random) {
             one_end(order),
             one_end(order).max_create_revision(up_to),
             one_end(order).max_create_revision(current.get()).keys_only(),
+            one_end(order).limit(2),
+            one_end(order).limit(3).max_create_revision(up_to),
+            one_end(order).limit(40).max_create_revision(up_to).keys_only(),
+            one_end(order).limit(1000),
             Get::prefix("q/1").sort(SortTarget::CreateRevision, order).limit(1),
         ] {
             let scanned = engine.get(&get.clone().at(current)).expect("it is accepted");
@@ -61,7 +65,8 @@ fn step(engine: &mut Engine, random: &mut Random) {
         8 => drop(engine.delete(&Delete::prefix(format!("q/{}", random.below(20)))).expect("it is accepted")),
         9 => {
             // Several of one revision, and one that is deleted and made again.
-            let again = [TxnOp::delete(key.clone()), TxnOp::put(format!("{key}/x"), "v")];
+            let [x, y] = ["x", "y"].map(|ending| TxnOp::put(format!("{key}/{ending}"), "v"));
+            let again = [TxnOp::delete(key.clone()), x, y];
             let made = Txn::new().and_then([TxnOp::Txn(Txn::new().and_then([TxnOp::put(key, "v")]))]);
             let txn = Txn::new().and_then(again.into_iter().chain([TxnOp::put("other", "v")]));
             engine.txn(&txn).expect("it is accepted");
@@ -156,6 +161,8 @@ fn create_order_is_kept_for_the_queues_of_txns() {
     let compare = || Compare::create_revision(all(), CompareOp::Less, 5);
     let cases = [
         ("read", Txn::new().and_then([newest(all())]), 1),
+        ("read of several", Txn::new().and_then([TxnOp::Get(one_end(SortOrder::Descend).limit(3))]), 1),
+        ("read without a limit", Txn::new().and_then([TxnOp::Get(one_end(SortOrder::Descend).limit(0))]), 0),
         ("compare", Txn::new().when([compare()]), 1),
         ("read in the branch not taken", Txn::new().or_else([newest(all())]), 0),
         ("read in key order", Txn::new().and_then([TxnOp::Get(Get::prefix("q/").limit(1))]), 0),
