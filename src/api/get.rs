@@ -265,7 +265,7 @@ pub(crate) enum KeyValues {
 }
 
 impl KeyValues {
-    fn as_slice(&self) -> &[KeyValue] {
+    pub(crate) fn as_slice(&self) -> &[KeyValue] {
         match self {
             Self::Single(kv) => kv.as_slice(),
             Self::Many(kvs) => kvs,

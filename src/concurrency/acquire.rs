@@ -3,16 +3,14 @@
 use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
 
-use bytes::Bytes;
-
 use super::hold::{Entered, Hold};
 use super::session::Session;
 use super::turn::Turn;
-use crate::api::TxnResponse;
+use crate::api::{KeyValues, TxnResponse};
 use crate::client::{Call, Mailbox, Ticket, Waiting};
 use crate::{Error, Result};
 
-/// What a hold is once it is the oldest of its queue.
+/// What a hold becomes once it is its key's turn.
 pub(super) trait Acquired: Send + 'static {
     /// What is said when the hold is over.
     const LOST: Error;
@@ -60,14 +58,14 @@ impl Phase {
     }
 
     fn wait(hold: Hold) -> Self {
-        let (range, key) = (hold.range().clone(), hold.key().clone());
-        let turn = Turn::of_own(hold.session().client(), range, key, hold.token());
+        let (before, key) = (hold.entry().before.clone(), hold.key().clone());
+        let turn = Turn::of_own(hold.session().client(), before, key, hold.token());
         Self::Waiting { hold, turn }
     }
 
-    fn wait_behind(hold: Hold, predecessor: Bytes) -> Self {
-        let (range, key) = (hold.range().clone(), hold.key().clone());
-        let turn = Turn::behind(range, key, hold.token(), predecessor);
+    fn wait_behind(hold: Hold, nearest: KeyValues) -> Self {
+        let (before, key) = (hold.entry().before.clone(), hold.key().clone());
+        let turn = Turn::behind(before, key, hold.token(), nearest);
         Self::Waiting { hold, turn }
     }
 }
@@ -138,7 +136,7 @@ impl<A: Acquired> Acquiring<A> {
         let mut hold = self.take_hold()?;
         self.phase = match hold.entered(entered) {
             Entered::First => return Some(hold),
-            Entered::Behind(Some(predecessor)) => Phase::wait_behind(hold, predecessor),
+            Entered::Behind(Some(nearest)) => Phase::wait_behind(hold, nearest),
             Entered::Behind(None) => Phase::wait(hold),
             Entered::NameTaken => Phase::enter(hold.another()),
         };

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::predecessors::Predecessors;
 use crate::api::{
     Compare, CompareOp, Get, KeyRange, KeyValue, LeaseId, Put, Revision, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
@@ -9,7 +10,8 @@ use crate::api::{
 
 /// A key that is to be in a queue.
 pub(crate) struct Entry {
-    pub(crate) range: KeyRange,
+    /// The rule for the key's turn.
+    pub(crate) before: Predecessors,
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
     pub(crate) lease: LeaseId,
@@ -18,14 +20,14 @@ pub(crate) struct Entry {
 impl Entry {
     /// The services' entering: puts the key unless it is there, and reads the oldest of the range.
     pub(crate) fn txn(&self) -> Txn {
-        let oldest = || TxnOp::Get(oldest(&self.range));
+        let oldest = || TxnOp::Get(oldest(self.before.range()));
         let there = [TxnOp::get(self.key.clone()), oldest()];
         Txn::new().when([self.is_absent()]).and_then([self.put(), oldest()]).or_else(there)
     }
 
-    /// A guard's entering: reads which key is the newest, and puts its own behind it, unless that is there.
+    /// A guard's entering: reads the nearest predecessors, and puts its own key behind them, unless that is there.
     pub(super) fn behind_newest(&self) -> Txn {
-        let newest = TxnOp::Get(by_creation(&self.range, SortOrder::Descend).limit(1));
+        let newest = TxnOp::Get(self.before.newest());
         Txn::new().when([self.is_absent()]).and_then([newest, self.put()])
     }
 
@@ -33,14 +35,14 @@ impl Entry {
     /// to delete it as it was does not.
     pub(super) fn joining(&self) -> [TxnOp; 2] {
         let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
-        [TxnOp::Put(touch), TxnOp::Get(oldest(&self.range))]
+        [TxnOp::Put(touch), TxnOp::Get(oldest(self.before.range()))]
     }
 
     pub(super) fn put(&self) -> TxnOp {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
-    fn is_absent(&self) -> Compare {
+    pub(super) fn is_absent(&self) -> Compare {
         Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)
     }
 }

@@ -8,10 +8,13 @@ use bytes::Bytes;
 
 use super::enter::{Entry, places};
 use super::lost::KeyLost;
+use super::predecessors::Predecessors;
 use super::release::{Is, Release, delete_created, is_created};
 use super::session::Session;
 use crate::Error;
-use crate::api::{Compare, CompareOp, KeyRange, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use crate::api::{
+    Compare, CompareOp, GetResponse, KeyRange, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
+};
 use crate::client::{Call, Ticket, finish};
 use crate::sync::Mutex;
 
@@ -52,32 +55,39 @@ enum State {
 
 /// What came of entering.
 pub(super) enum Entered {
-    /// The key is the oldest.
+    /// It is the key's turn.
     First,
-    /// It is not: the key before it, if that was read.
-    Behind(Option<Bytes>),
+    /// It is not: the nearest predecessors, if they were read.
+    Behind(Option<KeyValues>),
     /// There was one of that name, which is somebody else's.
     NameTaken,
 }
 
 impl Hold {
-    /// A key of its own, to be put.
+    /// A key of its own in a queue, to be put behind every key there.
     pub(super) fn new(session: &Session, queue: &KeyRange, value: Bytes) -> Self {
+        Self::queued(session, queue.start(), Predecessors::all(queue.clone()), value)
+    }
+
+    /// A key of its own with a prefix, which waits by a rule.
+    pub(super) fn queued(session: &Session, prefix: &[u8], before: Predecessors, value: Bytes) -> Self {
         let number = session.next_hold();
-        let key = key_of(queue, session, Some(number));
-        Self::make(session, queue, key, value, Of::One { number })
+        let key = key_of(prefix, session, Some(number));
+        Self::make(session, before, key, value, Of::One { number })
     }
 
     /// The key that the session's re-entrant holds share, to be put or joined.
     pub(super) fn shared(session: &Session, queue: &KeyRange) -> Self {
-        let key = key_of(queue, session, None);
+        let key = key_of(queue.start(), session, None);
         session.shares().enter(&key);
-        Self::make(session, queue, key, session.name().clone(), Of::Many)
+        let before = Predecessors::all(queue.clone());
+        Self::make(session, before, key, session.name().clone(), Of::Many)
     }
 
     /// A key that is there already, or was.
     pub(super) fn resumed(session: &Session, queue: &KeyRange, key: Bytes, token: Revision) -> Self {
-        let mut resumed = Self::make(session, queue, key, Bytes::new(), Of::Resumed);
+        let before = Predecessors::all(queue.clone());
+        let mut resumed = Self::make(session, before, key, Bytes::new(), Of::Resumed);
         resumed.token = token;
         *resumed.state.get_mut() = State::Needed;
         resumed
@@ -85,11 +95,15 @@ impl Hold {
 
     /// Another of the same, if the key of this one is somebody else's.
     pub(super) fn another(&self) -> Self {
-        Self::new(&self.session, &self.entry.range, self.entry.value.clone())
+        let key = &self.entry.key;
+        // The ending, `<lease>-<n>`, has no slash.
+        let prefix = key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let (before, value) = (self.entry.before.clone(), self.entry.value.clone());
+        Self::queued(&self.session, &key[..prefix], before, value)
     }
 
-    fn make(session: &Session, queue: &KeyRange, key: Bytes, value: Bytes, of: Of) -> Self {
-        let entry = Entry { range: queue.clone(), key, value, lease: session.lease() };
+    fn make(session: &Session, before: Predecessors, key: Bytes, value: Bytes, of: Of) -> Self {
+        let entry = Entry { before, key, value, lease: session.lease() };
         let (token, state) = (Revision::new(0), Mutex::new(State::Entering));
         Self { session: session.clone(), entry, of, token, state, released: OnceLock::new() }
     }
@@ -98,8 +112,8 @@ impl Hold {
         &self.session
     }
 
-    pub(super) fn range(&self) -> &KeyRange {
-        &self.entry.range
+    pub(super) fn entry(&self) -> &Entry {
+        &self.entry
     }
 
     pub(super) fn key(&self) -> &Bytes {
@@ -121,9 +135,10 @@ impl Hold {
         if let Of::Many = self.of { entering.or_else(self.entry.joining()) } else { entering }
     }
 
-    /// Returns whether that put the only key of the queue.
+    /// Returns whether that put the key and it is the key's turn.
     pub(super) fn is_first(&self, entered: &TxnResponse) -> bool {
-        matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if newest.kvs().is_empty())
+        let admits = |newest: &GetResponse| self.entry.before.admit(newest.kvs().len());
+        matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
             && entered.succeeded()
     }
 
@@ -133,8 +148,10 @@ impl Hold {
         match (entered.responses(), self.of) {
             ([TxnOpResponse::Get(newest), _], _) => {
                 self.found(at, at);
-                let before = newest.kvs().first();
-                before.map_or(Entered::First, |kv| Entered::Behind(Some(Bytes::copy_from_slice(kv.key()))))
+                if self.entry.before.admit(newest.kvs().len()) {
+                    return Entered::First;
+                }
+                Entered::Behind(Some(newest.kvs.clone()))
             }
             (_, Of::Many) => {
                 let (own, oldest) = places(entered);
@@ -145,7 +162,7 @@ impl Hold {
         }
     }
 
-    fn found(&mut self, token: Revision, modified: Revision) {
+    pub(super) fn found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
         *self.state.get_mut() = State::Needed;
         if let Of::Many = self.of {
@@ -157,7 +174,7 @@ impl Hold {
     /// Puts the key if that makes it the only one, or joins the oldest.
     pub(super) fn entering_first(&self) -> Txn {
         // Of an empty range, every revision is 0 (R-TXN-7).
-        let is_empty = Compare::create_revision(self.entry.range.clone(), CompareOp::Equal, 0);
+        let is_empty = Compare::create_revision(self.entry.before.range().clone(), CompareOp::Equal, 0);
         let first = Txn::new().when([is_empty]).and_then([self.entry.put()]);
         let Of::Many = self.of else {
             return first;
@@ -182,11 +199,17 @@ impl Hold {
                 }
                 is_oldest
             }
-            (_, Of::One { number }) => {
-                self.session.end_hold(number);
+            _ => {
+                self.not_put();
                 false
             }
-            _ => false,
+        }
+    }
+
+    /// Returns the hold's number to the session, since its key was not put.
+    pub(super) fn not_put(&self) {
+        if let Of::One { number } = self.of {
+            self.session.end_hold(number);
         }
     }
 
@@ -313,8 +336,8 @@ fn end_number(session: &Session, of: Of, done: &TxnResponse) {
 }
 
 /// Returns the key of a session in a queue: `name/<lease>`, or `name/<lease>-<n>` for a hold's own.
-fn key_of(queue: &KeyRange, session: &Session, number: Option<u64>) -> Bytes {
-    let (prefix, lease) = (queue.start(), session.lease_text().as_bytes());
+fn key_of(prefix: &[u8], session: &Session, number: Option<u64>) -> Bytes {
+    let lease = session.lease_text().as_bytes();
     let mut key = Vec::with_capacity(prefix.len() + lease.len() + 1 + DIGITS);
     key.extend_from_slice(prefix);
     key.extend_from_slice(lease);

@@ -7,6 +7,7 @@ mod acquire;
 mod enter;
 mod hold;
 mod lost;
+mod predecessors;
 mod release;
 mod retry;
 mod shares;
@@ -37,4 +38,5 @@ pub use session::Session;
 pub use wait_queue::WaitQueue;
 
 pub(crate) use enter::{Entry, oldest, places, queue_of};
+pub(crate) use predecessors::Predecessors;
 pub(crate) use turn::Turn;

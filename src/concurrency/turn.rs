@@ -4,18 +4,19 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
+use super::predecessors::Predecessors;
 use super::retry::Retry;
 use crate::api::{
-    Delivery, EventType, Get, GetResponse, KeyRange, KeyValue, Revision, SortOrder, SortTarget, Txn, TxnOp,
-    TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
+    Delivery, EventType, Get, GetResponse, KeyRange, KeyValue, KeyValues, Revision, SortOrder, SortTarget,
+    Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox};
 use crate::{Error, Result};
 
-/// The wait of a key among those of a range until all that go before it are gone (R-LCK-4). It watches its immediate
-/// predecessor alone, so that a release wakes one waiter.
+/// The wait of a key until few enough keys go before it, by the rule of its recipe (R-LCK-4). A wait for one lock watches its
+/// immediate predecessor alone, so that a release wakes one waiter; a wait for one of n permits watches the nearest n.
 pub(crate) struct Turn {
-    range: KeyRange,
+    before: Predecessors,
     /// The key that waits, and its create revision.
     key: Bytes,
     revision: Revision,
@@ -27,7 +28,7 @@ pub(crate) struct Turn {
     retry: Retry,
 }
 
-/// Which keys go before, and what ends the wait.
+/// Which keys of one create revision go before, and what ends the wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rules {
     /// etcd's: keys of lower create revisions go before; the wait ignores its own key (R-LCK-7).
@@ -40,13 +41,13 @@ enum Rules {
 }
 
 enum Phase {
-    /// The predecessor is known, and is not watched yet.
-    Behind(Bytes),
-    /// Reads the predecessor.
+    /// The nearest predecessors are known, and are not watched yet.
+    Behind(KeyValues),
+    /// Reads the nearest predecessors.
     Looking(Call<GetResponse>),
-    /// Reads the predecessor and its own key.
+    /// Reads the nearest predecessors and its own key.
     LookingAtBoth(Call<TxnResponse>),
-    /// Watches the predecessor, and for a guard its own key.
+    /// Watches the nearest predecessors, and for a guard its own key.
     Watching,
     /// The backend ended a watch, and the next attempt is not due yet.
     Cut,
@@ -54,30 +55,30 @@ enum Phase {
 
 impl Turn {
     /// The wait of the services.
-    pub(crate) fn new(client: &Client, range: KeyRange, key: Bytes, revision: Revision) -> Self {
-        Self::begin(client, range, key, revision, Rules::Service)
+    pub(crate) fn new(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
+        Self::begin(client, before, key, revision, Rules::Service)
     }
 
-    /// The wait of a guard for a key that another client may have put.
-    pub(crate) fn of_own(client: &Client, range: KeyRange, key: Bytes, revision: Revision) -> Self {
-        Self::begin(client, range, key, revision, Rules::Guard { may_tie: true })
+    /// The wait of a guard for a key that another client may have put, in the range of its predecessors.
+    pub(super) fn of_own(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
+        Self::begin(client, before, key, revision, Rules::Guard { may_tie: true })
     }
 
-    /// The wait of a guard for a key that it has just put, behind a predecessor that was read with the put.
-    pub(super) fn behind(range: KeyRange, key: Bytes, revision: Revision, predecessor: Bytes) -> Self {
+    /// The wait of a guard for a key that it has just put, behind the nearest predecessors, which were read with the put.
+    pub(super) fn behind(before: Predecessors, key: Bytes, revision: Revision, nearest: KeyValues) -> Self {
         let rules = Rules::Guard { may_tie: false };
-        let (phase, retry) = (Phase::Behind(predecessor), Retry::default());
-        Self { range, key, revision, rules, phase, generation: 0, retry }
+        let (phase, retry) = (Phase::Behind(nearest), Retry::default());
+        Self { before, key, revision, rules, phase, generation: 0, retry }
     }
 
-    fn begin(client: &Client, range: KeyRange, key: Bytes, revision: Revision, rules: Rules) -> Self {
+    fn begin(client: &Client, before: Predecessors, key: Bytes, revision: Revision, rules: Rules) -> Self {
         let (phase, retry) = (Phase::Cut, Retry::default());
-        let mut turn = Self { range, key, revision, rules, phase, generation: 0, retry };
+        let mut turn = Self { before, key, revision, rules, phase, generation: 0, retry };
         turn.look(client);
         turn
     }
 
-    /// Completes when there is no predecessor, or with an error if the wait cannot go on.
+    /// Completes when it is the key's turn, or with an error if the wait cannot go on.
     pub(crate) fn poll(
         &mut self,
         client: &Client,
@@ -86,14 +87,14 @@ impl Turn {
     ) -> Poll<Result<()>> {
         match std::mem::replace(&mut self.phase, Phase::Cut) {
             Phase::Cut => self.look_again(client, mailbox),
-            Phase::Behind(predecessor) => self.watch(mailbox, &predecessor, self.revision),
+            Phase::Behind(nearest) => self.watch(mailbox, nearest.as_slice().iter(), self.revision),
             other => self.phase = other,
         }
         loop {
-            let is_first = match &mut self.phase {
+            let is_its_turn = match &mut self.phase {
                 Phase::Looking(call) => {
                     let found = ready!(mailbox.poll_call(call, waker))?;
-                    self.found(mailbox, found.kvs().first(), found.header().revision())
+                    self.found(mailbox, found.kvs().iter(), found.header().revision())
                 }
                 Phase::LookingAtBoth(call) => {
                     let found = ready!(mailbox.poll_call(call, waker))?;
@@ -112,13 +113,13 @@ impl Turn {
                     false
                 }
             };
-            if is_first {
+            if is_its_turn {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
-    /// Processes a guard's read. Returns whether there is no predecessor; fails if its own key is gone.
+    /// Processes a guard's read. Returns whether it is its turn; fails if its own key is gone.
     fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
         let [TxnOpResponse::Get(earlier), TxnOpResponse::Get(own), ties @ ..] = found.responses() else {
             panic!("gets are answered as gets, not with {found:?}");
@@ -126,58 +127,75 @@ impl Turn {
         if own.kvs().first().is_none_or(|kv| kv.create_revision() != self.revision) {
             return Err(Error::SessionExpired);
         }
-        let tie = match ties {
-            [TxnOpResponse::Get(tie)] => tie.kvs().first(),
-            _ => None,
+        let ties = match ties {
+            [TxnOpResponse::Get(ties)] => ties.kvs(),
+            _ => &[],
         };
         // No key gets this create revision any more: once there is no tie, there will be none.
-        self.rules = Rules::Guard { may_tie: tie.is_some() };
-        Ok(self.found(mailbox, tie.or_else(|| earlier.kvs().first()), found.header().revision()))
+        self.rules = Rules::Guard { may_tie: !ties.is_empty() };
+        let nearest = ties.iter().chain(earlier.kvs());
+        Ok(self.found(mailbox, nearest, found.header().revision()))
     }
 
-    /// Watches the predecessor. Returns whether there is none.
-    fn found(&mut self, mailbox: &Mailbox, predecessor: Option<&KeyValue>, seen_at: Revision) -> bool {
-        if let Some(predecessor) = predecessor {
-            self.watch(mailbox, predecessor.key(), seen_at);
+    /// Returns whether it is its turn with these predecessors. If not, watches the nearest of them.
+    fn found<'a>(
+        &mut self,
+        mailbox: &Mailbox,
+        nearest: impl Iterator<Item = &'a KeyValue> + Clone,
+        seen_at: Revision,
+    ) -> bool {
+        let is_its_turn = self.before.admit(nearest.clone().count());
+        if !is_its_turn {
+            self.watch(mailbox, nearest, seen_at);
         }
-        predecessor.is_none()
+        is_its_turn
     }
 
-    /// Watches the predecessor, and for a guard its own key, from the revision after the read, so that no event is lost
+    /// Watches the nearest predecessors, and for a guard its own key, from the revision after the read, so that no event is lost
     /// between the two.
-    fn watch(&mut self, mailbox: &Mailbox, predecessor: &[u8], seen_at: Revision) {
+    fn watch<'a>(
+        &mut self,
+        mailbox: &Mailbox,
+        nearest: impl Iterator<Item = &'a KeyValue>,
+        seen_at: Revision,
+    ) {
         let is_guard = self.rules != Rules::Service;
-        let mut requests = Vec::with_capacity(4);
+        let watched = self.before.watched();
+        let mut requests = Vec::with_capacity(2 * (watched + 1));
         if self.generation > 0 {
-            requests.push(WatchRequest::Cancel(self.predecessor_id()));
+            requests.extend((0..watched).map(|nth| WatchRequest::Cancel(self.id_of(nth))));
             requests.extend(is_guard.then(|| WatchRequest::Cancel(self.own_id())));
         }
         self.generation += 1;
         let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
         requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
-        let awaited = watch(predecessor).id(self.predecessor_id()).label(self.key.clone());
-        requests.push(WatchRequest::Create(awaited));
+        requests.extend(nearest.take(watched).enumerate().map(|(nth, predecessor)| {
+            let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());
+            WatchRequest::Create(awaited)
+        }));
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
         mailbox.watch(&requests);
         self.phase = Phase::Watching;
     }
 
-    fn predecessor_id(&self) -> WatchId {
-        WatchId::new(2 * self.generation)
+    /// The id of the watch on the n-th nearest predecessor; the watch on the waiter's own key has the id after these.
+    fn id_of(&self, nth: usize) -> WatchId {
+        let ids = self.before.watched() + 1;
+        WatchId::new(self.generation * ids as i64 + nth as i64)
     }
 
     fn own_id(&self) -> WatchId {
-        WatchId::new(2 * self.generation + 1)
+        self.id_of(self.before.watched())
     }
 
-    /// Reads again if the predecessor was deleted, or the watch has ended.
+    /// Reads again if a watched predecessor was deleted, or a watch has ended.
     fn see(&mut self, client: &Client, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<()> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
         let is_own = response.watch_id() == self.own_id();
-        if !is_own && response.watch_id() != self.predecessor_id() {
+        if !(self.id_of(0)..=self.own_id()).contains(&response.watch_id()) {
             return Ok(());
         }
         let is_gone = response.events().iter().any(|event| event.event_type() == EventType::Delete);
@@ -206,26 +224,25 @@ impl Turn {
         self.look(client);
     }
 
-    /// Reads the newest key of those that go before, and for a guard its own key.
+    /// Reads the nearest keys of those that go before, and for a guard its own key.
     fn look(&mut self, client: &Client) {
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
         // Saturates, since a token comes from the user.
-        let before = Revision::new(self.revision.get().saturating_sub(1));
-        let newest = Get::range(self.range.clone()).sort(SortTarget::CreateRevision, SortOrder::Descend);
-        let newest = newest.max_create_revision(before).limit(1);
+        let earlier = Revision::new(self.revision.get().saturating_sub(1));
+        let newest = self.before.newest().max_create_revision(earlier);
         let Rules::Guard { may_tie } = self.rules else {
             self.phase = Phase::Looking(client.get(newest));
             return;
         };
         let mut reads = vec![TxnOp::Get(newest), TxnOp::get(self.key.clone())];
         if may_tie {
-            let lower = KeyRange::from_wire(self.range.start().to_vec(), self.key.clone());
+            let lower = KeyRange::from_wire(self.before.range().start().to_vec(), self.key.clone());
             let of_same_revision = Get::range(lower)
                 .min_create_revision(self.revision)
                 .max_create_revision(self.revision)
                 .sort(SortTarget::Key, SortOrder::Descend);
-            reads.push(TxnOp::Get(of_same_revision.limit(1)));
+            reads.push(TxnOp::Get(of_same_revision.limit(self.before.watched() as i64)));
         }
         self.phase = Phase::LookingAtBoth(client.txn(Txn::new().and_then(reads)));
     }

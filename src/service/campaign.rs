@@ -8,7 +8,7 @@ use crate::api::{
     Compare, CompareOp, GrantResponse, LeaseId, Put, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use crate::client::{Call, Client, Mailbox, Waiting, finish};
-use crate::concurrency::{Turn, queue_of};
+use crate::concurrency::{Predecessors, Turn, queue_of};
 use crate::{Error, Result};
 
 /// A candidacy on its way.
@@ -83,8 +83,8 @@ impl Campaigning {
     }
 
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
-        let turn =
-            Turn::new(&self.client, queue_of(&self.name), candidacy.leader.key.clone(), candidacy.leader.rev);
+        let before = Predecessors::all(queue_of(&self.name));
+        let turn = Turn::new(&self.client, before, candidacy.leader.key.clone(), candidacy.leader.rev);
         Phase::Waiting { candidacy, turn }
     }
 

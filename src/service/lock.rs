@@ -6,7 +6,7 @@ use super::common::{degrade, grant, key_of};
 use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
-use crate::concurrency::{Entry, Turn, places, queue_of};
+use crate::concurrency::{Entry, Predecessors, Turn, places, queue_of};
 use crate::{Error, Result};
 
 /// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
@@ -91,10 +91,15 @@ enum Phase {
     Over,
 }
 
+/// R-LCK-4: every earlier key of the lock.
+fn before(name: &[u8]) -> Predecessors {
+    Predecessors::all(queue_of(name))
+}
+
 /// R-LCK-3.
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
-    let entry = Entry { range: queue_of(name), key: key.clone(), value: Bytes::new(), lease };
+    let entry = Entry { before: before(name), key: key.clone(), value: Bytes::new(), lease };
     Phase::Entering { key, call: client.txn(entry.txn()) }
 }
 
@@ -115,7 +120,7 @@ impl Locking {
                     }
                     Phase::Waiting {
                         key: key.clone(),
-                        turn: Turn::new(&self.client, queue_of(&self.name), key.clone(), own),
+                        turn: Turn::new(&self.client, before(&self.name), key.clone(), own),
                     }
                 }
                 Err(error) => return self.fail(error),
