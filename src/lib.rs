@@ -125,8 +125,9 @@
 //!
 //! # Locks and elections
 //!
-//! [`concurrency`] has locks and elections with guards that are fenced, and are told when they are lost; [`service`] has etcd's
-//! lock and election services, message for message. All queue together.
+//! [`concurrency`] has locks, semaphores, read-write locks and elections with guards that are fenced, and are notified when they are
+//! lost; [`service`] has etcd's lock and election services, message for message. A lock or an election shares its queue
+//! with the service's of that name.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -203,7 +204,7 @@
 //!
 //! # What it does not do
 //!
-//! No transactional memory, barriers, queues and read-write locks yet; no persistence but by [`Store::save`]; no
+//! No transactional memory, barriers and queues yet; no persistence but by [`Store::save`]; no
 //! authentication; no cluster.
 //!
 //! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,

@@ -66,8 +66,8 @@ impl fmt::Display for QueueEntry {
 
 /// A wait for a lock or an election: a key in a queue, and the key that it waits for.
 ///
-/// `Display` shows it in a line, for the output of a failing test. If the key that it waits for is deleted, it is the waiter's
-/// turn, and its ticket was not polled since.
+/// A waiter for one of several permits waits for several keys, and there is a `Wait` for each. `Display` shows a wait in a line, for
+/// the output of a failing test. If the key that is waited for is deleted, the waiter's ticket was not polled since.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wait {
     waiting: QueueEntry,
@@ -84,7 +84,7 @@ impl Wait {
         &self.waiting
     }
 
-    /// Returns the entry of the key that it waits for: its predecessor in the queue.
+    /// Returns the entry of the key that it waits for: its predecessor in the queue, or one of its nearest predecessors.
     pub fn blocked_on(&self) -> &QueueEntry {
         &self.blocked_on
     }

@@ -5,6 +5,7 @@ use std::task::{Poll, Waker, ready};
 
 use super::hold::{Entered, Hold};
 use super::session::Session;
+use super::try_enter::enter_if_admitted;
 use super::turn::Turn;
 use crate::api::{KeyValues, TxnResponse};
 use crate::client::{Call, Mailbox, Ticket, Waiting};
@@ -21,6 +22,9 @@ pub(super) trait Acquired: Send + 'static {
 /// Acquires the lock if it is free. Otherwise no key is left behind.
 pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
+    if !hold.entry().is_of_exclusive_range() {
+        return client.call_async(enter_if_admitted(hold));
+    }
     let call = client.txn(hold.entering_first());
     client.complete(call, move |entered| {
         let entered = entered.inspect_err(|error| hold.failed(error))?;

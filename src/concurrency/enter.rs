@@ -42,6 +42,12 @@ impl Entry {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
+    /// Returns whether the key can be put at once exactly if its predecessors' range is empty: one compare then checks the turn and
+    /// the name.
+    pub(super) fn is_of_exclusive_range(&self) -> bool {
+        self.before.is_exclusive() && self.before.range().contains(&self.key)
+    }
+
     pub(super) fn is_absent(&self) -> Compare {
         Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)
     }

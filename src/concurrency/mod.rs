@@ -1,5 +1,6 @@
-//! Locks and elections for Rust code: fenced, cancellable, first come first served, and told when they are lost. They are recipes
-//! over a [`Client`](crate::Client), and always strict where etcd's services keep to what etcd does.
+//! Locks, semaphores, read-write locks and elections for Rust code: fenced, cancellable, first come first served, and notified
+//! when they are lost. They are recipes over a [`Client`](crate::Client), and always strict where etcd's services keep to what etcd
+//! does.
 #![doc = include_str!("asked.md")]
 
 // What has a key in a queue, and waits with it.
@@ -11,6 +12,7 @@ mod predecessors;
 mod release;
 mod retry;
 mod shares;
+mod try_enter;
 mod turn;
 // What users have of that.
 mod election;
@@ -19,6 +21,8 @@ mod guard;
 mod guarded_txn;
 mod leadership;
 mod mutex;
+mod rw_lock;
+mod semaphore;
 mod session;
 mod wait_queue;
 // Who leads, as others see it.
@@ -28,12 +32,14 @@ mod leader_watcher;
 
 pub use election::Election;
 pub use fence::Fence;
-pub use guard::MutexGuard;
+pub use guard::{Guard, MutexGuard};
 pub use guarded_txn::GuardedTxn;
 pub use leader_event::LeaderEvent;
 pub use leader_watcher::LeaderWatcher;
 pub use leadership::Leadership;
 pub use mutex::Mutex;
+pub use rw_lock::{ReadGuard, Reading, RwLock, WriteGuard, Writing};
+pub use semaphore::{Permit, Semaphore};
 pub use session::Session;
 pub use wait_queue::WaitQueue;
 

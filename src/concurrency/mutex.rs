@@ -102,7 +102,7 @@ impl Mutex {
     ///
     /// The call's errors are those of the backend.
     pub fn queue(&self) -> Call<WaitQueue> {
-        WaitQueue::of_lock(self.session.client(), &self.name, &self.queue)
+        WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, |_| 1)
     }
 
     fn hold(&self) -> Hold {

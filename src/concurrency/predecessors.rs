@@ -22,6 +22,11 @@ impl Predecessors {
         Self { range, permits: NonZeroU32::MIN }
     }
 
+    /// Fewer than `permits` keys of the range may go before: the rule of a semaphore.
+    pub(super) fn with_permits(range: KeyRange, permits: NonZeroU32) -> Self {
+        Self { range, permits }
+    }
+
     pub(crate) fn range(&self) -> &KeyRange {
         &self.range
     }
@@ -34,6 +39,11 @@ impl Predecessors {
     /// Returns whether it is the turn of a key with this many predecessors.
     pub(super) fn admit(&self, predecessors: usize) -> bool {
         predecessors < self.watched()
+    }
+
+    /// Returns whether one key of the range is too many.
+    pub(super) fn is_exclusive(&self) -> bool {
+        self.permits == NonZeroU32::MIN
     }
 
     /// Reads the newest keys of the range, at most as many as a waiter watches.

@@ -3,15 +3,17 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::enter::by_creation;
-use crate::api::{KeyRange, SortOrder};
+use crate::api::{KeyRange, KeyValue, SortOrder};
 use crate::client::{Call, Client, QueueEntry};
 
-/// Who holds a lock and who waits for it, or who leads and who stands to follow, as of one moment. `Display` says it in a line,
-/// for the output of a failing test; leases are in hexadecimal there, as in keys.
+/// The holders of a lock or of permits and the waiters, or the leader and the other candidates, as of one moment. `Display` writes
+/// them in a line, for the output of a failing test; leases are in hexadecimal there, as in keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WaitQueue {
     name: Vec<u8>,
     entries: Vec<QueueEntry>,
+    /// The number of holders: they are the first entries.
+    holders: usize,
     words: &'static Words,
 }
 
@@ -27,29 +29,50 @@ const LOCK: Words = Words { nobody: "nobody has it", first: "held by", others: "
 const ELECTION: Words = Words { nobody: "nobody leads", first: "led by", others: "to be followed by" };
 
 impl WaitQueue {
-    pub(super) fn of_lock(client: &Client, name: &Bytes, queue: &KeyRange) -> Call<Self> {
-        Self::read(client, name, queue, &LOCK)
+    /// Reads the queue of a lock. `holders` counts the holders among the keys, and may return more than there are keys.
+    pub(super) fn of_lock(
+        client: &Client,
+        name: &Bytes,
+        queue: &KeyRange,
+        holders: impl FnOnce(&[KeyValue]) -> usize + Send + 'static,
+    ) -> Call<Self> {
+        Self::read(client, name, queue, &LOCK, holders)
     }
 
     pub(super) fn of_election(client: &Client, name: &Bytes, queue: &KeyRange) -> Call<Self> {
-        Self::read(client, name, queue, &ELECTION)
+        Self::read(client, name, queue, &ELECTION, |_| 1)
     }
 
-    fn read(client: &Client, name: &Bytes, queue: &KeyRange, words: &'static Words) -> Call<Self> {
+    fn read(
+        client: &Client,
+        name: &Bytes,
+        queue: &KeyRange,
+        words: &'static Words,
+        holders: impl FnOnce(&[KeyValue]) -> usize + Send + 'static,
+    ) -> Call<Self> {
         let name = name.to_vec();
         client.map(client.get(by_creation(queue, SortOrder::Ascend)), move |found| {
-            Ok(Self { name, entries: found?.kvs().iter().map(QueueEntry::new).collect(), words })
+            let found = found?;
+            let entries: Vec<QueueEntry> = found.kvs().iter().map(QueueEntry::new).collect();
+            let holders = holders(found.kvs()).min(entries.len());
+            Ok(Self { name, entries, holders, words })
         })
     }
 
-    /// Who has the lock, or leads.
+    /// Returns the holder of the lock, or the leader. If there are several holders, returns the one that came first.
     pub fn holder(&self) -> Option<&QueueEntry> {
-        self.entries.first()
+        self.holders().first()
     }
 
-    /// Who waits, the next one first.
+    /// Returns the holders, the one that came first at the front: one at most of a [`Mutex`](super::Mutex) or an
+    /// [`Election`](super::Election), several of a [`Semaphore`](super::Semaphore) or the readers of a [`RwLock`](super::RwLock).
+    pub fn holders(&self) -> &[QueueEntry] {
+        &self.entries[..self.holders]
+    }
+
+    /// Returns the waiters, the next one at the front.
     pub fn waiters(&self) -> &[QueueEntry] {
-        self.entries.get(1..).unwrap_or_default()
+        &self.entries[self.holders..]
     }
 }
 
@@ -57,15 +80,14 @@ impl fmt::Display for WaitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Words { nobody, first, others } = self.words;
         write!(f, "{}: ", self.name.escape_ascii())?;
-        let Some(holder) = self.holder() else {
+        if self.entries.is_empty() {
             return f.write_str(nobody);
-        };
-        write!(f, "{first} {holder}")?;
-        for (n, waiter) in self.waiters().iter().enumerate() {
-            if n == 0 {
-                write!(f, "; {others} {waiter}")?;
-            } else {
-                write!(f, ", {waiter}")?;
+        }
+        for (n, place) in self.entries.iter().enumerate() {
+            match n {
+                0 => write!(f, "{first} {place}")?,
+                n if n == self.holders => write!(f, "; {others} {place}")?,
+                _ => write!(f, ", {place}")?,
             }
         }
         Ok(())

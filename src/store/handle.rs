@@ -237,7 +237,9 @@ impl Store {
             let waits = engine.labels().map(|(key, watched)| Ok(Wait::new(entry(key)?, entry(watched)?)));
             let mut waits: Vec<Wait> = waits.collect::<Result<_>>()?;
             // Labels come in no particular order.
-            waits.sort_by_cached_key(|wait| (wait.waiting().token(), wait.waiting().key().to_vec()));
+            waits.sort_by_cached_key(|wait| {
+                [wait.waiting(), wait.blocked_on()].map(|entry| (entry.token(), entry.key().to_vec()))
+            });
             Ok(waits)
         })
     }

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use leasehold::concurrency::{
-    Election, Fence, LeaderEvent, LeaderWatcher, Leadership, Mutex, MutexGuard, Session,
+    Election, Fence, LeaderEvent, LeaderWatcher, Leadership, Mutex, MutexGuard, Permit, ReadGuard, RwLock,
+    Semaphore, Session, WriteGuard,
 };
 use leasehold::service::{ElectionService, LockRequest, LockService, Observer};
 use leasehold::{
@@ -185,6 +186,46 @@ fn mutex_lock_ends_with_its_session() {
 }
 
 #[test]
+fn semaphore_acquire_try_acquire_queue_and_release() {
+    run(async |late: Late, client| {
+        let one = open(&client).await;
+        let semaphore = Semaphore::new(&one, "s", 2);
+        let first = semaphore.acquire().await?;
+        first.check().await?;
+        let second = semaphore.try_acquire().await?.expect("one of two is free");
+        assert!(semaphore.try_acquire().await?.is_none());
+        let mut waiting = semaphore.acquire();
+        assert!(waiting.try_wait()?.is_none());
+        first.release().await?;
+        let third = waiting.await?;
+        assert_eq!(semaphore.queue().await?.holders().len(), 2);
+        second.release().await?;
+        third.release().await?;
+        assert_eq!(all_keys(&late.store), [""; 0]);
+        Ok(())
+    });
+}
+
+#[test]
+fn rw_lock_read_write_and_unlock() {
+    run(async |late: Late, client| {
+        let one = open(&client).await;
+        let lock = RwLock::new(&one, "l");
+        let readers = [lock.read().await?, lock.try_read().await?.expect("no writer waits")];
+        let mut writer = lock.write();
+        assert!(writer.try_wait()?.is_none());
+        assert!(lock.try_write().await?.is_none());
+        for reader in &readers {
+            reader.unlock().await?;
+        }
+        writer.await?.unlock().await?;
+        lock.try_write().await?.expect("the lock is free").unlock().await?;
+        assert_eq!(all_keys(&late.store), [""; 0]);
+        Ok(())
+    });
+}
+
+#[test]
 fn election_campaign_leader_proclaim_and_resign() {
     run(async |_, client| {
         let (one, two) = (open(&client).await, open(&client).await);
@@ -263,7 +304,10 @@ fn dropped_values_release_their_keys() {
     let waiting = Mutex::new(&one, "m").lock();
     let mut trying = Mutex::new(&one, "n").try_lock();
     assert!(trying.try_wait().unwrap().is_none());
-    drop((guard, waiting, trying));
+    let permit = late.run(Semaphore::new(&one, "s", 3).acquire()).unwrap();
+    let mut counting = Semaphore::new(&one, "s", 3).try_acquire();
+    assert!(counting.try_wait().unwrap().is_none());
+    drop((guard, waiting, trying, permit, counting));
     late.settle();
     assert_eq!(all_keys(&late.store), [""; 0]);
     drop(one);
@@ -297,6 +341,7 @@ fn public_handles_are_send_and_sync() {
     is_shared::<Call<Session>>();
     is_shared::<Ticket<MutexGuard>>();
     is_shared::<(Client, Store, Session, Mutex, Election, MutexGuard, Leadership, Fence)>();
+    is_shared::<(Semaphore, RwLock, Permit, ReadGuard, WriteGuard)>();
     is_shared::<(Watcher, WatchStream, WatchRequests, LeaderWatcher, Observer)>();
     is_shared::<(Receiver<LeaderEvent>, LockService, ElectionService)>();
 }

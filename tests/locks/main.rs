@@ -6,6 +6,7 @@ mod faults {
     mod cut_watches;
     mod holds;
     mod lost_answers;
+    mod shared_holds;
     mod threads;
 }
 mod futures;
@@ -14,8 +15,10 @@ mod leader_watcher;
 mod mutex;
 mod reentrant;
 mod regressions;
+mod rw_lock;
 mod same_revision;
 mod scheduled_backend;
+mod semaphore;
 mod service_helpers;
 mod services {
     mod cancel;

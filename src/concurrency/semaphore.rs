@@ -1,0 +1,188 @@
+use std::fmt;
+use std::num::NonZeroU32;
+
+use bytes::Bytes;
+
+use super::acquire::{Acquiring, try_acquire};
+use super::enter::queue_of;
+use super::guard::Guard;
+use super::hold::Hold;
+use super::predecessors::Predecessors;
+use super::session::Session;
+use super::wait_queue::WaitQueue;
+use crate::api::{IntoBytes, KeyRange};
+use crate::client::{Call, Ticket};
+
+/// A number of permits that whole processes share: first come, first served. A permit is released with its session.
+///
+/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](super::Mutex) of that name; with one permit, the
+/// semaphore is that mutex. Every key under `name/` is in the queue, as with a mutex, so keep no other keys there.
+///
+/// The number of permits is not stored: every process must use the same number. If they differ, a handle acquires a permit once
+/// fewer keys than its own number are before it, so the highest number bounds the permits that are held.
+///
+/// A waiter for one of n permits watches the n keys before its own, and a release wakes n waiters at most. So the cost of a wait
+/// is proportional to n; a semaphore of thousands of permits is better split.
+///
+/// ```
+/// use leasehold::Store;
+/// use leasehold::concurrency::{Semaphore, Session};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// let uploads = Semaphore::new(&session, "uploads", 2);
+///
+/// let first = uploads.acquire().wait()?;
+/// let _second = uploads.acquire().wait()?;
+/// assert!(uploads.try_acquire().wait()?.is_none());
+/// let mut waiting = uploads.acquire();
+/// assert!(waiting.try_wait()?.is_none());
+/// first.release().wait()?;
+/// let third = waiting.try_wait()?.expect("a permit is free");
+/// assert!(third.token() > first.token());
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Semaphore {
+    session: Session,
+    name: Bytes,
+    queue: KeyRange,
+    permits: NonZeroU32,
+}
+
+/// A permit of a [`Semaphore`].
+///
+/// Permits that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](super::Fence) admits the
+/// newest alone. So permits use [`Guard::txn`], not a common fence.
+pub type Permit = Guard<Semaphore>;
+
+impl Semaphore {
+    /// The semaphore of that name, for a session.
+    ///
+    /// # Panics
+    ///
+    /// If `permits` is 0: every wait would last for ever.
+    #[track_caller]
+    pub fn new(session: &Session, name: impl IntoBytes, permits: u32) -> Self {
+        let permits = NonZeroU32::new(permits).expect("a semaphore has at least one permit");
+        let name = name.into_bytes();
+        let queue = queue_of(&name);
+        Self { session: session.clone(), name, queue, permits }
+    }
+
+    /// Returns the number of permits.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Semaphore, Session};
+    /// use std::time::Duration;
+    ///
+    /// let session = Session::open(&Store::new(), Duration::from_secs(10)).wait()?;
+    /// assert_eq!(Semaphore::new(&session, "uploads", 2).permits(), 2);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn permits(&self) -> u32 {
+        self.permits.get()
+    }
+
+    /// Queues for a permit. The ticket keeps its place until it is dropped, which releases the place at once.
+    ///
+    /// The ticket's errors are those of [`Mutex::lock`](super::Mutex::lock).
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Semaphore, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let client = store.client();
+    /// let permit = client.block_on(async {
+    ///     let session = Session::open(&client, Duration::from_secs(10)).await?;
+    ///     Semaphore::new(&session, "uploads", 2).acquire().await
+    /// })?;
+    /// assert_eq!(permit.key(), b"uploads/1-0");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn acquire(&self) -> Ticket<Permit> {
+        Acquiring::enter(self.hold())
+    }
+
+    /// Acquires a permit if one is free and no client waits. Otherwise returns `None`, and leaves no key behind.
+    ///
+    /// It takes two requests or more if other permits are held: a txn cannot count keys, so one reads them and the next puts a key
+    /// unless another client queued in between.
+    ///
+    /// The call's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if a permit is free and the session is over, and those
+    /// of the backend.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Semaphore, Session};
+    /// use std::time::Duration;
+    ///
+    /// let session = Session::open(&Store::new(), Duration::from_secs(10)).wait()?;
+    /// let uploads = Semaphore::new(&session, "uploads", 1);
+    /// let permit = uploads.try_acquire().wait()?.expect("the permit is free");
+    /// assert!(uploads.try_acquire().wait()?.is_none());
+    /// # drop(permit);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn try_acquire(&self) -> Call<Option<Permit>> {
+        try_acquire(self.hold())
+    }
+
+    /// Returns the holders of the permits and the waiters, in their order.
+    ///
+    /// The call's errors are those of the backend.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Semaphore, Session};
+    /// use std::time::Duration;
+    ///
+    /// let session = Session::open(&Store::new(), Duration::from_secs(10)).wait()?;
+    /// let uploads = Semaphore::new(&session, "uploads", 2);
+    /// let _tickets = [uploads.acquire(), uploads.acquire(), uploads.acquire()];
+    /// let queue = uploads.queue().wait()?;
+    /// assert_eq!((queue.holders().len(), queue.waiters().len()), (2, 1));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn queue(&self) -> Call<WaitQueue> {
+        let permits = self.permits.get() as usize;
+        WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, move |_| permits)
+    }
+
+    fn hold(&self) -> Hold {
+        let before = Predecessors::with_permits(self.queue.clone(), self.permits);
+        Hold::queued(&self.session, self.queue.start(), before, self.session.name().clone())
+    }
+}
+
+impl Permit {
+    /// Releases the permit. If that fails, it can be repeated, even if it was done: only this permit's own key is ever deleted.
+    /// Succeeds if the permit was lost already.
+    ///
+    /// The call's errors are those of the backend.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Semaphore, Session};
+    /// use std::time::Duration;
+    ///
+    /// let session = Session::open(&Store::new(), Duration::from_secs(10)).wait()?;
+    /// let permit = Semaphore::new(&session, "uploads", 2).acquire().wait()?;
+    /// permit.release().wait()?;
+    /// assert!(permit.check().wait().is_err());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn release(&self) -> Call<()> {
+        self.hold.release()
+    }
+}
+
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.hold.describe(&mut f.debug_struct("Permit"))
+    }
+}
