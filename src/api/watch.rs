@@ -416,8 +416,10 @@ pub struct Lag {
     /// How many revisions, from the first that it has still to receive or to be looked through for it: 0 if it has
     /// received all there was.
     pub revisions: u64,
-    /// Since when it has not received all there was; `None` if it has. Of a stream with several watchers it may be the time
-    /// since when one of them has not.
+    /// The time from which it has not received all there was; `None` if it has received all. Of a stream with several watchers, it may
+    /// be the time of another one.
+    ///
+    /// It is also `None` if the time is unknown: a [`Layer`](crate::Layer) may notify a receiver without a time.
     pub since: Option<Timestamp>,
 }
 

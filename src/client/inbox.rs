@@ -205,19 +205,15 @@ impl Inbox {
         self.settle(&contents);
     }
 
-    /// Since when there is what was pulled last, and what is yet to be pulled.
-    pub(super) fn times(&self) -> (Option<Timestamp>, Option<Timestamp>) {
+    /// Calls `read` with the deliveries in the queue. Returns its result, and the time from which the deliveries that were added last
+    /// are available, if it is known.
+    pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> (T, Option<Timestamp>) {
         let contents = self.contents.lock();
-        (contents.since, contents.notified_at)
+        (read(&contents.queue), contents.since)
     }
 
-    /// What `read` makes of what is there.
-    pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> T {
-        read(&self.contents.lock().queue)
-    }
-
-    /// A channel that holds a token while there is something, or `has_rest` says that its taker has. From then on nothing is
-    /// taken ahead.
+    /// Returns a channel that holds a token while there is something, or if `has_rest` reports that the receiver has a delivery. From
+    /// then on, deliveries are received one by one.
     pub(super) fn ready(&self, has_rest: bool) -> &Receiver<()> {
         let (sender, receiver) = self.token.get_or_init(|| bounded(1));
         self.settle(&self.contents.lock());

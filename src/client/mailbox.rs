@@ -249,15 +249,13 @@ fn send(backend: &dyn Backend, namespace: &Namespace, inbox: &Arc<Inbox>, reques
 
 fn lag(backend: &dyn Backend, inbox: &Inbox, id: WatchId, rest: &VecDeque<Delivery>) -> Option<Lag> {
     let behind = backend.lag(inbox, id)?;
-    let unread = inbox.peek(|queue| first_unread(rest.iter().chain(queue), id));
-    let (since, notified_at) = inbox.times();
+    let (unread, since) = inbox.peek(|queue| first_unread(rest.iter().chain(queue), id));
     let Some(next) = unread else {
-        // The backend may have advanced its time last before it notified the inbox.
-        let since = behind.since.map(|told| notified_at.map_or(told, |woken| told.max(woken)));
-        return Some(Lag { since, ..behind });
+        return Some(behind);
     };
     let revisions = behind.current.next().get().abs_diff(next.get());
-    Some(Lag { revisions, since: since.or(behind.since), ..behind })
+    // Received events are older than those that the backend still has, so the backend's time does not apply.
+    Some(Lag { revisions, since, ..behind })
 }
 
 impl Drop for Mailbox {

@@ -29,8 +29,10 @@ type Garbage = (Vec<KeyValue>, Vec<VecDeque<Delivery>>);
 
 impl State {
     /// Notifies inboxes while the lock is held, so a receiver that polls after a command returns sees its effects. The
-    /// wakers are returned in `woken` and called after unlock.
-    fn gather(&mut self, now: Timestamp, woken: &mut WakeList) -> Garbage {
+    /// wakers are returned in `woken` and called after unlock. The time of a notification is the engine's: an overdue deadline
+    /// has its own time, however late it is processed.
+    fn gather(&mut self, woken: &mut WakeList) -> Garbage {
+        let now = self.engine.now();
         let mut unreceived = Vec::new();
         if self.engine.has_woken() {
             for id in self.engine.take_woken() {
@@ -136,14 +138,13 @@ impl Shell {
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
             let is_timed = before.is_some() || engine.needs_time() || engine.has_streams();
-            let mut now = engine.now();
             if time == Time::Matters || time == Time::IsNoMatter && is_timed {
                 // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
                 // of order; the engine's time never goes back.
-                now = self.now().max(now);
+                let now = self.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
-                    let garbage = state.gather(now, &mut woken);
+                    let garbage = state.gather(&mut woken);
                     drop(state);
                     drop(garbage);
                     continue;
@@ -157,7 +158,7 @@ impl Shell {
             } else {
                 engine.next_deadline().filter(|&next| before.is_none_or(|before| next < before))
             };
-            let garbage = state.gather(now, &mut woken);
+            let garbage = state.gather(&mut woken);
             drop(state);
             drop(garbage);
             self.arm(next);

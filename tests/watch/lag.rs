@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use leasehold::{Clock, Lag, Revision, Store, Timestamp, Watch};
-use leasehold_testkit::helpers::{manual, millis, put, secs};
+use leasehold_testkit::helpers::{grant, manual, millis, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{drain, put_times, revisions, stream, stream_of};
 
 fn lag(current: i64, revisions: u64, since: Option<u64>) -> Option<Lag> {
@@ -119,4 +119,33 @@ fn lag_under_clock_without_ticks_counts_from_the_put() {
     put(&store, "a", "1");
     clock.0.store(secs(9).as_nanos() as u64, Ordering::SeqCst);
     assert_eq!(watcher.lag(), lag(2, 1, Some(5)));
+}
+
+/// The first event was received by the inbox before the second one was made.
+#[test]
+fn lag_counts_from_the_first_event_that_was_not_received() {
+    let (store, clock) = manual();
+    let mut watcher = store.watch(Watch::key("a")).unwrap();
+    put_times(&store, "a", 2);
+    watcher.recv().unwrap();
+    clock.advance(secs(5));
+    put(&store, "a", "late");
+    assert_eq!(watcher.lag(), lag(4, 2, Some(0)));
+}
+
+/// A lease ends at its deadline, however late the store processes it. The inbox is notified with that time too.
+#[test]
+fn lag_of_overdue_lease_end_counts_from_the_deadline() {
+    let clock = Arc::new(Silent::default());
+    let store = Store::builder().clock(Arc::clone(&clock)).build();
+    for (lease, key) in [(1, "a1"), (2, "a2")] {
+        grant(&store, lease, secs(5));
+        put_leased(&store, &[key], lease);
+    }
+    let mut watcher = store.watch(Watch::prefix("a")).unwrap();
+    clock.0.store(secs(9).as_nanos() as u64, Ordering::SeqCst);
+    put(&store, "b", "other");
+    assert_eq!(watcher.lag(), lag(6, 3, Some(5)));
+    watcher.recv().unwrap();
+    assert_eq!(watcher.lag(), lag(6, 2, Some(5)), "the second end is in the inbox");
 }
