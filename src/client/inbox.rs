@@ -2,27 +2,71 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::wake::wake;
+use super::backend::Backend;
+use super::wake::{contain, wake};
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
 
-/// A waiter's mailbox, and its watch stream: everything that a [`Backend`](crate::Backend) has to tell it, in one order.
+/// A queue of a [`Backend`]'s deliveries to one receiver, in the order in which the backend decided them. It is also the receiver's
+/// watch stream.
 ///
-/// A backend either [pushes](Self::push) each delivery, or [notifies](Self::notify) the inbox once that there is something
-/// and gives it when asked to [`pull`](crate::Backend::pull). Either gives back whom to wake, which is to be done with no
-/// lock held.
+/// A backend either [pushes](Self::push) each delivery, or it [notifies](Self::notify) the inbox once and
+/// [fills](Self::fill) it when it is [pulled](Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker
+/// of a receiver that waits. The backend calls the waker after it has released its locks.
+///
+/// An inbox has one receiver: the code that created the inbox. The tickets and receivers of this crate create one for themselves. A
+/// [`Layer`](crate::Layer) creates its own and receives by [`poll_recv`](Self::poll_recv), never from an inbox that it is passed.
+///
+/// ```
+/// use leasehold::{Delivery, Inbox, LeaseId, Store, Timestamp};
+/// use std::sync::Arc;
+/// use std::sync::atomic::{AtomicUsize, Ordering};
+/// use std::task::{Context, Poll, Wake, Waker};
+///
+/// #[derive(Default)]
+/// struct Receiver {
+///     wakes: AtomicUsize,
+/// }
+///
+/// impl Wake for Receiver {
+///     fn wake(self: Arc<Self>) {
+///         self.wakes.fetch_add(1, Ordering::Relaxed);
+///     }
+/// }
+///
+/// let (store, inbox, receiver) = (Store::new(), Inbox::new(), Arc::new(Receiver::default()));
+/// let waker = Waker::from(Arc::clone(&receiver));
+/// let mut poll = || inbox.poll_recv(&store, &mut Context::from_waker(&waker));
+/// assert_eq!(poll(), Poll::Pending); // registers the waker
+///
+/// // The backend's part, with its time: only the first push finds a receiver that waits.
+/// let ended = |id| Delivery::LeaseEnded(LeaseId::new(id));
+/// inbox.push(ended(1), Timestamp::ORIGIN).expect("the receiver waits").wake();
+/// assert!(inbox.push(ended(2), Timestamp::ORIGIN).is_none());
+/// assert_eq!(receiver.wakes.load(Ordering::Relaxed), 1);
+///
+/// assert_eq!(poll(), Poll::Ready(Some(ended(1))));
+/// assert_eq!(poll(), Poll::Ready(Some(ended(2))));
+/// assert_eq!(poll(), Poll::Pending);
+///
+/// // A notified receiver is woken too. It finds nothing here, since the store has nothing for this inbox.
+/// inbox.notify(Timestamp::ORIGIN).expect("the receiver waits").wake();
+/// assert_eq!(poll(), Poll::Pending);
+///
+/// inbox.close().expect("the receiver waits").wake();
+/// assert_eq!(poll(), Poll::Ready(None));
+/// ```
 ///
 /// # No wake-up is lost
 ///
-/// Contents and waker are under one small mutex. Who looks and finds nothing registers its waker in the same critical
-/// section; who puts something in takes the waker in the same one. So either the look sees the item, or the push sees
-/// the waker. A backend that is pulled from marks, in the critical section in which it hands over all it has, that the
-/// stream is awaited, and notifies once that is so and something comes. The inbox's own mark of that is taken down before
-/// it pulls, so that what comes during the pull puts it up again.
+/// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks, and
+/// `push`, `notify` and `close` take the waker before they unlock. The mark of a notification is cleared before the backend is pulled
+/// from, so a notification during the pull is kept. A backend that is pulled from decides under its own lock whether it has handed over
+/// everything: if so, it notifies the inbox of the next delivery.
 pub struct Inbox {
     id: InboxId,
     stream: OnceLock<StreamId>,
@@ -47,22 +91,22 @@ impl InboxId {
 
 struct Contents {
     queue: VecDeque<Delivery>,
-    /// Whether the backend has more.
+    /// Whether the backend is to be pulled from.
     is_notified: bool,
     is_closed: bool,
-    /// Whether its taker knows that.
+    /// Whether the receiver knows that the inbox is closed.
     is_seen_closed: bool,
-    /// Since when there is what was added last, by pulling or pushing.
+    /// The time from which the deliveries that were added last, by a pull or a push, are available.
     since: Option<Timestamp>,
-    /// Since when the backend has more.
+    /// The time of the notification, or of an earlier one whose deliveries were pulled in part.
     notified_at: Option<Timestamp>,
     waker: Option<Waker>,
 }
 
-/// What there is in an inbox.
-pub(super) enum Look {
+/// The contents of an inbox, as its receiver finds them.
+enum Look {
     Delivery(Delivery),
-    /// Nothing, but the backend may have something.
+    /// The queue is empty, and the backend is to be pulled from.
     MustPull,
     Nothing,
     Closed,
@@ -72,10 +116,17 @@ impl Contents {
     fn has_something(&self) -> bool {
         !self.queue.is_empty() || self.is_notified || self.is_closed && !self.is_seen_closed
     }
+
+    /// Notes that a pull left deliveries with the backend. They are available at least as long as the pulled ones.
+    fn must_pull_again(&mut self) {
+        if !std::mem::replace(&mut self.is_notified, true) {
+            self.notified_at = self.since;
+        }
+    }
 }
 
 impl Inbox {
-    /// An empty inbox.
+    /// Creates an empty inbox.
     pub fn new() -> Self {
         let contents = Contents {
             queue: VecDeque::new(),
@@ -107,13 +158,13 @@ impl Inbox {
         self.id
     }
 
-    /// Where a backend over an [`Engine`](crate::Engine) notes which of its streams this is.
+    /// Returns the cell in which a backend over an [`Engine`](crate::Engine) keeps the id of this inbox's stream.
     pub fn stream(&self) -> &OnceLock<StreamId> {
         &self.stream
     }
 
-    /// Adds a delivery, at a time of the backend. Gives whom to wake.
-    #[must_use = "who waits for it has to be woken"]
+    /// Adds a delivery. `now` is the backend's time. Returns the waker to call, if the receiver waits.
+    #[must_use = "a receiver that waits has to be woken"]
     pub fn push(&self, delivery: Delivery, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
             if contents.queue.is_empty() {
@@ -123,8 +174,9 @@ impl Inbox {
         })
     }
 
-    /// Notes that there is something to be pulled, at a time of the backend. Gives whom to wake.
-    #[must_use = "who waits for it has to be woken"]
+    /// Notes that the backend has deliveries, so that the receiver's next poll [pulls](Backend::pull) from it. `now` is the backend's
+    /// time. Returns the waker to call, if the receiver waits.
+    #[must_use = "a receiver that waits has to be woken"]
     pub fn notify(&self, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
             if !std::mem::replace(&mut contents.is_notified, true) {
@@ -133,8 +185,9 @@ impl Inbox {
         })
     }
 
-    /// Notes that the backend is gone: after what is in the inbox nothing comes. Gives whom to wake.
-    #[must_use = "who waits for it has to be woken"]
+    /// Notes that nothing comes any more. The receiver receives the deliveries that are left, and then the end. Returns the waker to
+    /// call, if the receiver waits.
+    #[must_use = "a receiver that waits has to be woken"]
     pub fn close(&self) -> Option<Waker> {
         self.change(|contents| contents.is_closed = true)
     }
@@ -146,20 +199,86 @@ impl Inbox {
         contents.waker.take()
     }
 
-    /// Lets a backend that is asked to pull add what it has. The closure appends to the queue, which has the deliveries that were
-    /// not received yet, and returns whether there is more. It runs without any lock of the inbox, and if it panics, the inbox is
-    /// pulled for again.
+    /// Adds deliveries when the backend is [pulled](Backend::pull) from. The closure appends to the queue, which holds the deliveries that
+    /// were not received yet, and returns whether the backend has more. The inbox is not locked while the closure runs.
+    ///
+    /// # Panics
+    ///
+    /// If the closure panics. The queue is kept, and the inbox stays notified.
     pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
         let queue = std::mem::take(&mut self.contents.lock().queue);
         let mut filling = Filling { inbox: self, queue, has_more: true };
         filling.has_more = pull(&mut filling.queue);
     }
 
-    /// Takes what is there, without waiting: the first delivery, and the others into `rest`, which is empty. Registers the
-    /// waker, if there is one, where there is nothing.
-    pub(super) fn look(&self, rest: &mut VecDeque<Delivery>, waker: Option<&Waker>) -> Look {
+    /// Receives the next delivery of `backend`, the one that the caller passes this inbox to. [Pulls](Backend::pull) from it if the inbox
+    /// is notified. Returns `Ready(None)` at each call once the inbox is closed and empty.
+    ///
+    /// If there is no delivery, it registers the context's waker in place of an earlier one: the next `push`, `notify` or `close` returns
+    /// that waker. The inbox is not locked while a waker is cloned or dropped, and while the backend is pulled from.
+    ///
+    /// The caller is the one receiver of the inbox: a [`Layer`](crate::Layer), or another user that calls a backend directly, polls from
+    /// one task at a time and only inboxes that it has created. With a second receiver, each would miss deliveries and wake-ups.
+    ///
+    /// # Panics
+    ///
+    /// If the backend panics when it is pulled from, or the waker when it is cloned. No delivery is lost, and the caller may poll again.
+    ///
+    /// ```
+    /// use leasehold::{Backend, Delivery, Inbox, Store, Watch, WatchRequest};
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// let (store, inbox) = (Store::new(), Arc::new(Inbox::new()));
+    /// Backend::watch(&store, &[WatchRequest::Create(Watch::key("config/mode"))], &inbox);
+    /// Backend::timer(&store, Some(Backend::now(&store)), &inbox); // fires at once
+    /// store.put(("config/mode", "blue"))?;
+    ///
+    /// let mut received = Vec::new();
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// while let Poll::Ready(Some(delivery)) = inbox.poll_recv(&store, &mut context) {
+    ///     received.push(match delivery {
+    ///         Delivery::Watch(response) if response.created() => "created",
+    ///         Delivery::Watch(_) => "put",
+    ///         _ => "timer",
+    ///     });
+    /// }
+    /// assert_eq!(received, ["created", "timer", "put"]);
+    ///
+    /// store.close();
+    /// assert_eq!(inbox.poll_recv(&store, &mut context), Poll::Ready(None));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn poll_recv(&self, backend: &dyn Backend, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.receive(backend, None, Some(context.waker()))
+    }
+
+    /// Receives the next delivery as [`poll_recv`](Self::poll_recv) does, and moves the later ones into `rest`, which is empty,
+    /// unless the channel was requested.
+    pub(super) fn receive(
+        &self,
+        backend: &dyn Backend,
+        mut rest: Option<&mut VecDeque<Delivery>>,
+        waker: Option<&Waker>,
+    ) -> Poll<Option<Delivery>> {
+        loop {
+            match self.look(rest.as_deref_mut(), waker) {
+                Look::Delivery(delivery) => return Poll::Ready(Some(delivery)),
+                Look::MustPull => {
+                    let mut pulling = Pulling { inbox: self, is_done: false };
+                    backend.pull(self);
+                    pulling.is_done = true;
+                }
+                Look::Closed => return Poll::Ready(None),
+                Look::Nothing => return Poll::Pending,
+            }
+        }
+    }
+
+    /// Takes the first delivery and moves the later ones into `rest`. Registers the waker if there is nothing.
+    fn look(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Look {
         let mut contents = self.contents.lock();
-        let look = self.look_into(&mut contents, rest);
+        let look = self.look_into(&mut contents, rest.as_deref_mut());
         let (Look::Nothing, Some(waker)) = (&look, waker) else {
             return look;
         };
@@ -167,20 +286,23 @@ impl Inbox {
             return look;
         }
         drop(contents);
-        // Cloning and dropping wakers is foreign code, so neither is done under the lock; hence the second look.
+        // Cloning and dropping a waker runs user code, so both happen outside the lock. A delivery may come before the lock is
+        // acquired again, hence the second look.
         let waker = waker.clone();
         let mut contents = self.contents.lock();
         let look = self.look_into(&mut contents, rest);
         let displaced =
             if matches!(look, Look::Nothing) { contents.waker.replace(waker) } else { Some(waker) };
         drop(contents);
-        drop(displaced);
+        contain(|| drop(displaced));
         look
     }
 
-    fn look_into(&self, contents: &mut Contents, rest: &mut VecDeque<Delivery>) -> Look {
+    fn look_into(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Look {
         let look = if let Some(delivery) = contents.queue.pop_front() {
-            if !self.has_token() {
+            if let Some(rest) = rest
+                && !self.has_token()
+            {
                 std::mem::swap(&mut contents.queue, rest);
             }
             Look::Delivery(delivery)
@@ -197,7 +319,7 @@ impl Inbox {
         look
     }
 
-    /// Puts back what was taken and not used.
+    /// Puts back the deliveries that were moved into `rest`.
     pub(super) fn put_back(&self, rest: &mut VecDeque<Delivery>) {
         let mut contents = self.contents.lock();
         rest.append(&mut contents.queue);
@@ -223,15 +345,15 @@ impl Inbox {
         receiver
     }
 
-    /// Whether anybody has asked for the channel.
+    /// Returns whether the channel was requested.
     pub(super) fn has_token(&self) -> bool {
         self.token.get().is_some()
     }
 
-    /// Sees to it that the channel, once somebody has asked for it, holds its token if and only if there is something.
+    /// Makes the channel, if it was requested, hold its token if and only if there is something.
     fn settle(&self, contents: &Contents) {
         if let Some((sender, receiver)) = self.token.get() {
-            // Neither waits, and that the token is there or gone already is what is wanted.
+            // Neither call waits, and both succeed or find the token as it should be.
             if contents.has_something() {
                 sender.try_send(()).unwrap_or_default();
             } else {
@@ -241,7 +363,7 @@ impl Inbox {
     }
 }
 
-/// The queue of an inbox that is being filled; dropping it puts it back.
+/// The queue of an inbox that is filled. Dropping it puts the queue back.
 struct Filling<'a> {
     inbox: &'a Inbox,
     queue: VecDeque<Delivery>,
@@ -253,15 +375,30 @@ impl Drop for Filling<'_> {
         let mut contents = self.inbox.contents.lock();
         self.queue.append(&mut contents.queue);
         std::mem::swap(&mut contents.queue, &mut self.queue);
-        if self.has_more && !std::mem::replace(&mut contents.is_notified, true) {
-            // It has been there since what was pulled before it has.
-            contents.notified_at = contents.since;
+        if self.has_more {
+            contents.must_pull_again();
         }
         self.inbox.settle(&contents);
     }
 }
 
-/// Wakes the receiver to poll again.
+/// Keeps an inbox notified if the backend panics while it is pulled from.
+struct Pulling<'a> {
+    inbox: &'a Inbox,
+    is_done: bool,
+}
+
+impl Drop for Pulling<'_> {
+    fn drop(&mut self) {
+        if !self.is_done {
+            let mut contents = self.inbox.contents.lock();
+            contents.must_pull_again();
+            self.inbox.settle(&contents);
+        }
+    }
+}
+
+/// Notifies the inbox without a time: the receiver polls again, and pulls from its backend.
 impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
         if let Some(waker) = self.change(|contents| contents.is_notified = true) {

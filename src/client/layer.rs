@@ -14,15 +14,6 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// Every layer is a [`Backend`], so layers stack. Within a layer, call the inner backend by `self.inner().now()`: `self.now()` is
 /// ambiguous where both traits are in scope.
 ///
-/// A layer that changes responses of watches receives them through a [`WatchStream`](crate::WatchStream) of its own:
-///
-/// - In [`watch`](Self::watch), it makes the requests on the stream and [notifies](Inbox::notify) the receiver's inbox.
-/// - In [`pull`](Self::pull), it polls the stream with that inbox as the waker (`Waker::from(Arc<Inbox>)`) and
-///   [adds](Inbox::fill) the changed responses to the inbox.
-/// - Timers and the ends of leases have no part in the stream. It forwards [`timer`](Self::timer), [`WatchRequest::Lease`] and,
-///   after its own part, `pull` to the inner backend.
-/// - In [`cancel`](Self::cancel), it drops the stream and forwards the call.
-///
 /// ```
 /// use leasehold::{Backend, Call, Client, Layer, Request, Response, Store};
 /// use std::sync::Arc;
@@ -49,6 +40,114 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// client.put(("config/mode", "blue")).wait()?;
 /// client.get("config/mode").wait()?;
 /// assert_eq!(requests.load(Ordering::Relaxed), 2);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+///
+/// # Deliveries
+///
+/// A layer that delays, drops, changes or adds deliveries creates an inner inbox for each outer inbox that it is passed. It makes the
+/// requests on the inner inbox, receives from it by [`poll_recv`](Inbox::poll_recv), and delivers to the outer one. Events, ends of
+/// leases and timers of a receiver come in one order this way. Such a layer overrides:
+///
+/// - [`watch`](Self::watch) and [`timer`](Self::timer), to forward the call with the inner inbox.
+/// - [`pull`](Self::pull), to receive and to [fill](Inbox::fill) the outer inbox. The waker is the outer inbox
+///   (`Waker::from(Arc<Inbox>)`). If a task of the layer receives and [pushes](Inbox::push) instead, `pull` is empty.
+/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop that inbox. Closing it ends a task that receives.
+/// - [`lag`](Self::lag), to forward the call with the inner inbox.
+///
+/// When the inner inbox is closed, the layer closes the outer one. `pull` and `cancel` ignore an inbox that the layer does not know:
+/// its owner waits for calls only.
+///
+/// ```
+/// use leasehold::{Backend, Client, Delivery, Inbox, InboxId, Lag, Layer, Store, Timestamp, Watch, WatchId, WatchRequest};
+/// use std::collections::BTreeMap;
+/// use std::sync::{Arc, Mutex, MutexGuard};
+/// use std::task::{Context, Poll, Waker};
+///
+/// /// Drops each response that has a key of `secret/`.
+/// struct Hiding {
+///     store: Store,
+///     streams: Mutex<BTreeMap<InboxId, Stream>>,
+/// }
+///
+/// #[derive(Clone)]
+/// struct Stream {
+///     inner: Arc<Inbox>,
+///     /// Notifies the outer inbox.
+///     waker: Waker,
+/// }
+///
+/// impl Hiding {
+///     fn streams(&self) -> MutexGuard<'_, BTreeMap<InboxId, Stream>> {
+///         self.streams.lock().expect("no thread panics while it has the lock")
+///     }
+///
+///     fn inner_inbox(&self, outer: &Arc<Inbox>) -> Arc<Inbox> {
+///         let mut streams = self.streams();
+///         let stream = streams.entry(outer.id()).or_insert_with(|| {
+///             let stream = Stream { inner: Arc::default(), waker: Waker::from(Arc::clone(outer)) };
+///             // The new inbox is empty, so this registers the waker.
+///             assert!(stream.inner.poll_recv(&self.store, &mut Context::from_waker(&stream.waker)).is_pending());
+///             stream
+///         });
+///         Arc::clone(&stream.inner)
+///     }
+/// }
+///
+/// fn is_shown(delivery: &Delivery) -> bool {
+///     let Delivery::Watch(response) = delivery else { return true };
+///     !response.events().iter().any(|event| event.kv().key().starts_with(b"secret/"))
+/// }
+///
+/// impl Layer for Hiding {
+///     fn inner(&self) -> &dyn Backend {
+///         &self.store
+///     }
+///
+///     fn watch(&self, requests: &[WatchRequest], outer: &Arc<Inbox>) {
+///         self.inner().watch(requests, &self.inner_inbox(outer));
+///     }
+///
+///     fn timer(&self, at: Option<Timestamp>, outer: &Arc<Inbox>) {
+///         self.inner().timer(at, &self.inner_inbox(outer));
+///     }
+///
+///     fn pull(&self, outer: &Inbox) {
+///         let Some(Stream { inner, waker }) = self.streams().get(&outer.id()).cloned() else { return };
+///         let mut context = Context::from_waker(&waker);
+///         let mut is_closed = false;
+///         outer.fill(|queue| {
+///             while let Poll::Ready(next) = inner.poll_recv(self.inner(), &mut context) {
+///                 let Some(delivery) = next else {
+///                     is_closed = true;
+///                     break;
+///                 };
+///                 queue.extend(Some(delivery).filter(is_shown));
+///             }
+///             false
+///         });
+///         if is_closed && let Some(waker) = outer.close() {
+///             waker.wake();
+///         }
+///     }
+///
+///     fn cancel(&self, outer: &Inbox) {
+///         let stream = self.streams().remove(&outer.id());
+///         stream.into_iter().for_each(|stream| self.inner().cancel(&stream.inner));
+///     }
+///
+///     fn lag(&self, outer: &Inbox, id: WatchId) -> Option<Lag> {
+///         let inner = Arc::clone(&self.streams().get(&outer.id())?.inner);
+///         self.inner().lag(&inner, id)
+///     }
+/// }
+///
+/// let store = Store::new();
+/// let client = Client::new(Hiding { store: store.clone(), streams: Mutex::default() });
+/// let mut watcher = client.watch(Watch::all());
+/// store.put(("secret/token", "1"))?;
+/// store.put(("config/mode", "blue"))?;
+/// assert_eq!(watcher.recv()?.expect("the store is open").events()[0].kv().key(), b"config/mode");
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 pub trait Layer: Send + Sync + 'static {

@@ -3,13 +3,13 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use crossbeam_channel::Receiver;
 
 use super::backend::Backend;
 use super::call::Call;
-use super::inbox::{Inbox, Look};
+use super::inbox::Inbox;
 use super::namespace::Namespace;
 use super::wake::{contain, finish};
 use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest, first_unread};
@@ -116,33 +116,32 @@ impl Mailbox {
 
     /// Returns the next delivery; [`Delivery::Timer`] only for the owner's alarm. Registers the waker, if any, if there is none.
     pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
-        match self.next(waker) {
-            Look::Delivery(Delivery::Watch(response)) => {
-                Poll::Ready(Ok(Delivery::Watch(self.namespace.watch_response(response))))
-            }
-            Look::Delivery(delivery) => Poll::Ready(Ok(delivery)),
-            Look::Closed => Poll::Ready(Err(Error::Stopped)),
-            Look::Nothing | Look::MustPull => Poll::Pending,
-        }
+        Poll::Ready(match ready!(self.next(waker)) {
+            Some(Delivery::Watch(response)) => Ok(Delivery::Watch(self.namespace.watch_response(response))),
+            Some(delivery) => Ok(delivery),
+            None => Err(Error::Stopped),
+        })
     }
 
-    fn next(&mut self, waker: Option<&Waker>) -> Look {
+    /// Returns the next delivery with the keys of the backend, and `None` once the inbox is closed.
+    fn next(&mut self, waker: Option<&Waker>) -> Poll<Option<Delivery>> {
         if !self.rest.is_empty() && self.has_token() {
             self.inbox.get_or_init(Arc::default).put_back(&mut self.rest);
         }
         while !self.is_timed_out {
-            let taken = self.rest.pop_front().map(Look::Delivery);
-            match taken.unwrap_or_else(|| self.inbox.get_or_init(Arc::default).look(&mut self.rest, waker)) {
-                Look::MustPull => self.backend.0.pull(self.inbox()),
-                Look::Delivery(Delivery::Timer(at)) => {
-                    if self.fire(at) {
-                        return Look::Delivery(Delivery::Timer(at));
-                    }
+            let delivery = match self.rest.pop_front() {
+                Some(delivery) => Some(delivery),
+                None => {
+                    let inbox = self.inbox.get_or_init(Arc::default);
+                    ready!(inbox.receive(&*self.backend.0, Some(&mut self.rest), waker))
                 }
-                look => return look,
+            };
+            match delivery {
+                Some(Delivery::Timer(at)) if !self.fire(at) => {}
+                delivery => return Poll::Ready(delivery),
             }
         }
-        Look::Nothing
+        Poll::Pending
     }
 
     /// Takes a call's answer once it is there.

@@ -1,16 +1,17 @@
 //! The mailbox of a waiter, filled by a backend that the test itself plays.
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use leasehold::{
     Backend, Call, Client, Delivery, Error, Inbox, LeaseId, Put, Request, Response, Ticket, Timestamp, Watch,
     WatchRequest, WatchStream,
 };
 use leasehold_testkit::helpers::{engine, secs};
-use leasehold_testkit::wakers::{Count, poll_with};
+use leasehold_testkit::wakers::{Count, on_drop, poll_with};
 
 /// A backend that answers nothing, and remembers what it is to fill.
 #[derive(Clone, Default)]
@@ -23,6 +24,8 @@ struct Held {
     /// What pulling gives, a list a time.
     pulls: VecDeque<Vec<Delivery>>,
     pulled: usize,
+    /// Whether the next pull panics, before it fills the inbox.
+    panics: bool,
     cancelled: usize,
 }
 
@@ -55,6 +58,8 @@ impl Backend for Post {
     }
 
     fn pull(&self, inbox: &Inbox) {
+        let panics = self.with(|held| std::mem::take(&mut held.panics));
+        assert!(!panics, "the backend panics");
         inbox.fill(|queue| {
             self.with(|held| {
                 held.pulled += 1;
@@ -117,7 +122,7 @@ fn deliveries_come_out_in_the_order_in_which_they_were_pushed() {
 /// Each way of telling gives whom to wake, once: the waker is taken with it.
 #[test]
 fn who_waits_is_given_once() {
-    let tellers: [fn(&Inbox) -> Option<std::task::Waker>; 3] = [
+    let tellers: [fn(&Inbox) -> Option<Waker>; 3] = [
         |inbox| inbox.push(responses(1).remove(0), Timestamp::ORIGIN),
         |inbox| inbox.notify(Timestamp::ORIGIN),
         Inbox::close,
@@ -284,7 +289,7 @@ fn a_timer_that_is_not_set_is_passed_over() {
     for delivery in [at(5), at(5)] {
         drop(inbox.push(delivery, Timestamp::ORIGIN));
     }
-    assert_eq!(poll_with(&mut nap, std::task::Waker::noop()), Poll::Ready(Ok(())));
+    assert_eq!(poll_with(&mut nap, Waker::noop()), Poll::Ready(Ok(())));
     assert_eq!(post.with(|held| held.timers.clone()), [Some(Timestamp::ORIGIN + secs(5))]);
 }
 
@@ -309,7 +314,7 @@ fn stream_that_receives_again_makes_no_further_request() {
     let requests = post.with(|held| held.inboxes.len());
     for _ in 0..3 {
         assert_eq!(revision(&mut stream), None);
-        let mut context = Context::from_waker(std::task::Waker::noop());
+        let mut context = Context::from_waker(Waker::noop());
         assert!(stream.poll_recv(&mut context).is_pending());
         assert!(stream.ready().is_empty());
     }
@@ -330,4 +335,105 @@ fn id_of_an_inbox_is_unique() {
     assert_eq!((count, all.len()), (4000, 4000));
     let (first, second) = (Inbox::new(), Inbox::default());
     assert!(first.id() < second.id(), "ids ascend in the order of creation");
+}
+
+/// Polls an inbox without a `Mailbox`, and shows the delivery: the revision of a response, or the end.
+fn poll_recv(post: &Post, inbox: &Inbox, waker: &Waker) -> Poll<Option<i64>> {
+    inbox.poll_recv(post, &mut Context::from_waker(waker)).map(|next| {
+        next.map(|delivery| match delivery {
+            Delivery::Watch(response) => response.header().revision().get(),
+            other => panic!("only responses are pushed: {other:?}"),
+        })
+    })
+}
+
+#[test]
+fn poll_recv_returns_each_delivery_in_order_and_then_the_end() {
+    let (post, inbox) = (Post::default(), Inbox::new());
+    push_all(&inbox, responses(2));
+    assert!(inbox.close().is_none());
+    let received = [(); 4].map(|()| poll_recv(&post, &inbox, Waker::noop()));
+    assert_eq!(received, [Some(2), Some(3), None, None].map(Poll::Ready));
+    assert_eq!(post.with(|held| held.pulled), 0, "the backend has not notified the inbox");
+}
+
+/// A backend that has more is pulled from when the queue is empty. Pushed deliveries keep their place.
+#[test]
+fn poll_recv_of_a_notified_inbox_pulls_until_the_backend_has_no_more() {
+    let (post, inbox) = (Post::default(), Inbox::new());
+    let [first, second, third] = <[Delivery; 3]>::try_from(responses(3)).expect("three were made");
+    push_all(&inbox, [first]);
+    assert!(inbox.notify(Timestamp::ORIGIN).is_none());
+    post.with(|held| held.pulls = [vec![second], vec![third]].into());
+    let received = [(); 4].map(|()| (poll_recv(&post, &inbox, Waker::noop()), post.with(|held| held.pulled)));
+    let expected =
+        [(Some(2), 0), (Some(3), 1), (Some(4), 2)].map(|(next, pulled)| (Poll::Ready(next), pulled));
+    assert_eq!(received[..3], expected);
+    assert_eq!(received[3], (Poll::Pending, 2));
+}
+
+/// The displaced waker is dropped without the inbox's lock: its owner uses the inbox.
+#[test]
+fn poll_recv_registers_the_last_waker() {
+    let (post, inbox) = (Post::default(), Arc::new(Inbox::new()));
+    let dropped = Count::default();
+    let displaced = on_drop({
+        let (inbox, dropped) = (Arc::clone(&inbox), dropped.clone());
+        move || {
+            dropped.add();
+            assert!(inbox.push(responses(1).remove(0), Timestamp::ORIGIN).is_some());
+        }
+    });
+    assert_eq!(poll_recv(&post, &inbox, &displaced), Poll::Pending);
+    drop(displaced);
+    assert_eq!(dropped.get(), 0, "the inbox has it");
+    let woken = Count::default();
+    assert_eq!(poll_recv(&post, &inbox, &woken.waker()), Poll::Pending);
+    assert_eq!(dropped.get(), 1);
+    assert_eq!(poll_recv(&post, &inbox, Waker::noop()), Poll::Ready(Some(2)));
+    assert_eq!(poll_recv(&post, &inbox, &woken.waker()), Poll::Pending);
+    inbox.notify(Timestamp::ORIGIN).expect("a receiver waits").wake();
+    assert_eq!(woken.get(), 1);
+}
+
+#[test]
+fn displaced_waker_that_panics_when_it_is_dropped_is_contained() {
+    let (post, inbox, woken) = (Post::default(), Inbox::new(), Count::default());
+    let displaced = on_drop(|| panic!("a waker's destructor panics"));
+    assert_eq!(poll_recv(&post, &inbox, &displaced), Poll::Pending);
+    drop(displaced);
+    assert_eq!(poll_recv(&post, &inbox, &woken.waker()), Poll::Pending);
+    inbox.close().expect("a receiver waits").wake();
+    assert_eq!((woken.get(), poll_recv(&post, &inbox, Waker::noop())), (1, Poll::Ready(None)));
+}
+
+/// The waker of an inbox notifies it: a layer registers it with an inner inbox.
+#[test]
+fn waker_of_an_outer_inbox_wakes_its_receiver() {
+    let (post, outer, inner) = (Post::default(), Arc::new(Inbox::new()), Inbox::new());
+    let woken = Count::default();
+    assert_eq!(poll_recv(&post, &outer, &woken.waker()), Poll::Pending);
+    assert_eq!(poll_recv(&post, &inner, &Waker::from(Arc::clone(&outer))), Poll::Pending);
+    inner.push(responses(1).remove(0), Timestamp::ORIGIN).expect("the outer inbox waits").wake();
+    assert_eq!(woken.get(), 1);
+    post.with(|held| held.pulls = [responses(1)].into());
+    assert_eq!(poll_recv(&post, &outer, Waker::noop()), Poll::Ready(Some(2)));
+}
+
+/// A receiver that catches the panic polls again, by either way to receive.
+#[test]
+fn notification_of_a_pull_that_panics_is_kept() {
+    let (post, mut stream, inbox) = stream();
+    assert_eq!(revision(&mut stream), None);
+    post.with(|held| (held.pulls, held.panics) = ([responses(1)].into(), true));
+    assert!(inbox.notify(Timestamp::ORIGIN).is_none());
+    assert!(catch_unwind(AssertUnwindSafe(|| stream.try_recv())).is_err());
+    assert_eq!(stream.ready().len(), 1);
+    assert_eq!(revision(&mut stream), Some(2));
+
+    let inbox = Inbox::new();
+    post.with(|held| (held.pulls, held.panics) = ([responses(1)].into(), true));
+    assert!(inbox.notify(Timestamp::ORIGIN).is_none());
+    assert!(catch_unwind(AssertUnwindSafe(|| poll_recv(&post, &inbox, Waker::noop()))).is_err());
+    assert_eq!(poll_recv(&post, &inbox, Waker::noop()), Poll::Ready(Some(2)));
 }

@@ -3,12 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::{
-    Backend, Client, Delivery, Inbox, InboxId, Layer, Requested, Store, WatchRequest, WatchResponse,
-    WatchResumer, WatchStream,
+    Backend, Client, Delivery, Inbox, InboxId, Layer, Requested, Store, Timestamp, WatchRequest, WatchResumer,
 };
 use leasehold_testkit::adapter::new_store;
 use leasehold_testkit::adapter::seam::ClientSubject;
@@ -84,42 +83,46 @@ impl Layer for Cutting {
     }
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        // A `WatchStream` has no requests for the ends of leases and no timers. The store delivers both to the front inbox.
-        let (leases, others): (Vec<_>, Vec<_>) =
-            requests.iter().cloned().partition(|request| matches!(request, WatchRequest::Lease(_)));
-        self.inner().watch(&leases, inbox);
-        let new = || Stream::new(&self.0.store, inbox);
         let mut state = self.state();
-        let stream = state.streams.entry(inbox.id()).or_insert_with(new);
-        others.into_iter().for_each(|request| stream.request(request));
+        let stream = state.streams.entry(inbox.id()).or_insert_with(|| Stream::new(&self.0.store, inbox));
+        requests.iter().for_each(|request| stream.request(request.clone()));
         drop(state);
         if let Some(waker) = inbox.notify(self.inner().now()) {
             waker.wake();
         }
     }
 
+    fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
+        let mut state = self.state();
+        let stream = state.streams.entry(inbox.id()).or_insert_with(|| Stream::new(&self.0.store, inbox));
+        stream.timer = at;
+        self.inner().timer(at, &stream.connection);
+    }
+
     fn pull(&self, inbox: &Inbox) {
         let mut state = self.state();
         let State { streams, tally } = &mut *state;
-        let delivered = streams.get_mut(&inbox.id()).map(|stream| stream.pull(&self.0, tally));
+        let delivered = streams.get_mut(&inbox.id()).map(|stream| stream.pull(self.0.moment, tally));
         drop(state);
         inbox.fill(|queue| {
             queue.extend(delivered.unwrap_or_default());
             false
         });
-        self.inner().pull(inbox);
     }
 
     fn cancel(&self, inbox: &Inbox) {
-        self.state().streams.remove(&inbox.id());
-        self.inner().cancel(inbox);
+        let removed = self.state().streams.remove(&inbox.id());
+        removed.into_iter().for_each(|stream| self.inner().cancel(&stream.connection));
     }
 }
 
 struct Stream {
-    front: Weak<Inbox>,
+    store: Store,
     resumer: WatchResumer,
-    connection: WatchStream,
+    connection: Arc<Inbox>,
+    /// Notifies the receiver's inbox.
+    waker: Waker,
+    timer: Option<Timestamp>,
     /// How many watches were created since the last cut.
     uncut: usize,
     /// The deliveries for the next pull.
@@ -128,48 +131,52 @@ struct Stream {
 
 impl Stream {
     fn new(store: &Store, front: &Arc<Inbox>) -> Self {
-        let (front, connection) = (Arc::downgrade(front), store.client().watch_stream());
         let mut resumer = WatchResumer::new();
         assert_eq!(resumer.resume(), [], "a new stream has no watchers");
-        Self { front, resumer, connection, uncut: 0, delivered: Vec::new() }
+        let mut stream = Self {
+            store: store.clone(),
+            resumer,
+            connection: Arc::default(),
+            waker: Waker::from(Arc::clone(front)),
+            timer: None,
+            uncut: 0,
+            delivered: Vec::new(),
+        };
+        assert_eq!(stream.take(), [], "a new connection has no deliveries");
+        stream
     }
 
     fn request(&mut self, request: WatchRequest) {
         match self.resumer.request(request) {
-            Requested::Send(request) => self.send(request),
+            Requested::Send(request) => self.send(&[request]),
             Requested::Deliver(answer) => self.delivered.push(answer),
             Requested::Kept => {}
         }
     }
 
-    fn send(&self, request: WatchRequest) {
-        match request {
-            WatchRequest::Create(watch) => self.connection.create(watch),
-            WatchRequest::Cancel(id) => self.connection.cancel(id),
-            WatchRequest::Progress => self.connection.request_progress(),
-            WatchRequest::Lease(id) => panic!("the resumer has no request for the end of lease {id}"),
-        }
+    fn send(&self, requests: &[WatchRequest]) {
+        Backend::watch(&self.store, requests, &self.connection);
     }
 
     /// Returns the new deliveries, after a cut if one is due.
-    fn pull(&mut self, shared: &Shared, tally: &mut Tally) -> Vec<Delivery> {
-        let mut responses = self.take();
-        let is_due = match shared.moment {
-            Moment::Creating => responses.iter().any(is_creation),
+    fn pull(&mut self, moment: Moment, tally: &mut Tally) -> Vec<Delivery> {
+        let mut deliveries = self.take();
+        let is_due = match moment {
+            Moment::Creating => deliveries.iter().any(is_creation),
             Moment::Created => false,
-            Moment::Receiving => self.uncut > 0 && responses.iter().any(|it| !it.events().is_empty()),
+            Moment::Receiving => self.uncut > 0 && deliveries.iter().any(has_events),
         };
-        let is_cut = is_due && self.can_be_cut(&shared.store);
+        let is_cut = is_due && self.can_be_cut();
         if is_cut {
-            tally.lost += responses.len();
-            responses = self.cut(&shared.store, tally);
+            tally.lost += deliveries.len();
+            deliveries = self.cut(tally);
         }
-        self.receive(responses, tally);
-        let is_due = shared.moment == Moment::Created && self.uncut > 0;
-        let is_cut_later = is_due && self.can_be_cut(&shared.store);
+        self.receive(deliveries, tally);
+        let is_due = moment == Moment::Created && self.uncut > 0;
+        let is_cut_later = is_due && self.can_be_cut();
         if is_cut_later {
-            responses = self.cut(&shared.store, tally);
-            self.receive(responses, tally);
+            deliveries = self.cut(tally);
+            self.receive(deliveries, tally);
         }
         if is_cut || is_cut_later {
             tally.cut += std::mem::take(&mut self.uncut);
@@ -179,8 +186,8 @@ impl Stream {
 
     /// Returns whether all watchers would be resumed. A cut ends a watcher whose next revision is compacted, also if no event was
     /// compacted. The cut then waits for a later pull.
-    fn can_be_cut(&self, store: &Store) -> bool {
-        let compacted = store.status().expect("the store is open").compact_revision();
+    fn can_be_cut(&self) -> bool {
+        let compacted = self.store.status().expect("the store is open").compact_revision();
         let mut trial = self.resumer.clone();
         let _answers = trial.cut();
         trial.resume().iter().all(|request| match request {
@@ -191,20 +198,22 @@ impl Stream {
         })
     }
 
-    /// Takes the responses of the connection. The front inbox is notified of later ones.
-    fn take(&mut self) -> Vec<WatchResponse> {
-        let front = self.front.upgrade().expect("an inbox that is pulled for exists");
-        let (waker, mut taken) = (Waker::from(front), Vec::new());
-        while let Poll::Ready(response) = self.connection.poll_recv(&mut Context::from_waker(&waker)) {
-            taken.extend(response.expect("the store is open"));
+    /// Takes the deliveries of the connection. The receiver's inbox is notified of later ones.
+    fn take(&mut self) -> Vec<Delivery> {
+        let (mut context, mut taken) = (Context::from_waker(&self.waker), Vec::new());
+        while let Poll::Ready(delivery) = self.connection.poll_recv(&self.store, &mut context) {
+            taken.push(delivery.expect("the store is open"));
         }
         taken
     }
 
-    fn receive(&mut self, responses: Vec<WatchResponse>, tally: &mut Tally) {
-        for response in responses {
-            let delivery = self.resumer.receive(Delivery::Watch(response));
-            if matches!(&delivery, Some(Delivery::Watch(response)) if is_creation(response)) {
+    fn receive(&mut self, deliveries: Vec<Delivery>, tally: &mut Tally) {
+        for delivery in deliveries {
+            if matches!(delivery, Delivery::Timer(at) if self.timer == Some(at)) {
+                self.timer = None;
+            }
+            let delivery = self.resumer.receive(delivery);
+            if delivery.as_ref().is_some_and(is_creation) {
                 tally.created += 1;
                 self.uncut += 1;
             }
@@ -212,21 +221,27 @@ impl Stream {
         }
     }
 
-    /// Drops the connection and resumes the watchers on a new one. Returns the first responses of the new one.
-    fn cut(&mut self, store: &Store, tally: &mut Tally) -> Vec<WatchResponse> {
+    /// Drops the connection and resumes the watchers on a new one. Returns the first deliveries of the new one.
+    fn cut(&mut self, tally: &mut Tally) -> Vec<Delivery> {
         tally.cuts += 1;
         self.delivered.extend(self.resumer.cut());
-        self.connection = store.client().watch_stream();
-        for request in self.resumer.resume() {
-            tally.resumed += usize::from(matches!(request, WatchRequest::Create(_)));
-            self.send(request);
-        }
+        Backend::cancel(&self.store, &self.connection);
+        self.connection = Arc::default();
+        let requests = self.resumer.resume();
+        let is_create = |request: &&WatchRequest| matches!(request, WatchRequest::Create(_));
+        tally.resumed += requests.iter().filter(is_create).count();
+        self.send(&requests);
+        Backend::timer(&self.store, self.timer, &self.connection);
         self.take()
     }
 }
 
-fn is_creation(response: &WatchResponse) -> bool {
-    response.created() && !response.canceled()
+fn is_creation(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Watch(response) if response.created() && !response.canceled())
+}
+
+fn has_events(delivery: &Delivery) -> bool {
+    matches!(delivery, Delivery::Watch(response) if !response.events().is_empty())
 }
 
 /// Replays each recorded conversation. Exactly the ones in `except` must fail.

@@ -2,12 +2,14 @@
 
 mod closing;
 mod contract;
+mod delivery_layers;
 mod determinism;
 mod foreign_panics;
 mod foreign_wakers;
 mod inbox;
 mod layer;
 mod layer_cuts;
+mod layer_deliveries;
 mod namespace;
 mod order;
 mod owners;
