@@ -8,67 +8,186 @@ use super::park::park_until;
 use super::request::{Request, Response};
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 
-/// Whoever can be asked as a store is: [`Store`](crate::Store) itself, or a network, real or simulated, in front of one.
-/// [`Client`](crate::Client) is the handle over it. What stands in front of another backend passes on every method, those with a
-/// default too.
+/// Executes store requests: a [`Store`](crate::Store), or a network, real or simulated, in front of one.
+/// [`Client`](crate::Client) is the handle to it.
+///
+/// A backend in front of another one is a [`Layer`](crate::Layer), which forwards what it does not change. A wrapper that implements
+/// `Backend` forwards every method, including those with a default.
 ///
 /// # Contract
 ///
-/// - A call is under way when [`call`](Self::call) returns, polled or not. Dropping a [`Call`] abandons the answer, never
-///   the request. Two calls may overtake each other unless the second is made after the first is answered.
-/// - Everything about one waiter, events and its timer, goes into one [`Inbox`], in the order in which the backend decided
-///   it. So whether a waiter was served or timed out never depends on who polled first. What else happens at the instant
-///   of a timer comes before it.
-/// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: ids are its own, and its responses one sequence.
-/// - No user's code runs while the backend holds a lock that its own methods take: wakers are called, and what users own
-///   is dropped, after it is released; and of several wakers each is called, even if one panics.
-/// - After [`cancel`](Self::cancel) nothing more is delivered.
+/// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call abandons the answer,
+///   never the request. Two calls may overtake each other unless the second is made after the first is answered.
+/// - All deliveries to one receiver, events and its timer, go into one [`Inbox`], in the order in which the backend decided them. So
+///   the order of polls has no influence on whether a receiver is served or times out. Other deliveries of the instant of a timer come
+///   before the timer.
+/// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: it has its own watch ids, and its responses are one sequence.
+/// - No user code runs while the backend holds a lock that its own methods acquire. After the backend has released the lock, it drops
+///   values of users and calls wakers, each of them even if one panics.
+/// - After [`cancel`](Self::cancel), the backend delivers nothing more to the inbox.
 /// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::WatchResumer) carries a stream over to the next one.
-/// - Renewing a lease is the client's own act: a backend renews the leases it was [asked to](Self::renew), for as long as the
-///   process that asked is alive, and no request that is lost can begin or keep up a renewal.
+/// - A backend renews the leases that it was [asked to](Self::renew), for as long as the process of the client is alive. No lost
+///   request begins or keeps up a renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
 ///   it sent the last renewal that was answered: by then the lease may have ended. A [`LeaseRenewer`](crate::LeaseRenewer)
 ///   decides when to renew, and which leases are over.
+///
+/// # Examples
+///
+/// A backend that pushes its deliveries:
+///
+/// ```
+/// use leasehold::{
+///     Backend, Call, Client, Code, Delivery, Error, Event, GetResponse, Inbox, KeyValue, LeaseId, PutResponse, Request,
+///     Response, ResponseHeader, Timestamp, WatchId, WatchRequest, WatchResponse,
+/// };
+/// use std::panic::{AssertUnwindSafe, catch_unwind};
+/// use std::pin::Pin;
+/// use std::sync::{Arc, Mutex};
+/// use std::task::{Context, Waker};
+///
+/// /// Has one key, `mode`, and no leases. A stream has one watcher, of that key. Time does not pass.
+/// struct Switch(Mutex<State>);
+///
+/// struct State {
+///     kv: KeyValue,
+///     inboxes: Vec<Arc<Inbox>>,
+/// }
+///
+/// impl Switch {
+///     /// Runs a command under the lock. The wakers that it collects are called after the lock is released.
+///     fn locked<T>(&self, command: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
+///         let mut wakers = Vec::new();
+///         let answer = command(&mut self.0.lock().expect("no command panics"), &mut wakers);
+///         for waker in wakers {
+///             let _contained = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+///         }
+///         answer
+///     }
+/// }
+///
+/// impl State {
+///     fn header(&self) -> ResponseHeader {
+///         ResponseHeader::new(1, 1, self.kv.mod_revision(), 1)
+///     }
+/// }
+///
+/// impl Backend for Switch {
+///     fn call(&self, request: Request) -> Call<Response> {
+///         Call::ready(self.locked(|state, wakers| match request {
+///             Request::Get(get) if get.get_range().contains(b"mode") => {
+///                 Ok(Response::Get(GetResponse::new(state.header(), vec![state.kv.clone()], false, 1)))
+///             }
+///             Request::Put(put) if put.get_key() == "mode" => {
+///                 let (revision, version) = (state.kv.mod_revision().next(), state.kv.version() + 1);
+///                 state.kv = KeyValue::new("mode", put.get_value(), 2, revision, version, 0);
+///                 let events = vec![Event::new(state.kv.clone(), None)];
+///                 let delivery = Delivery::Watch(WatchResponse::new_events(0, state.header(), events, false));
+///                 for inbox in &state.inboxes {
+///                     wakers.extend(inbox.push(delivery.clone(), self.now()));
+///                 }
+///                 Ok(Response::Put(PutResponse::new(state.header(), None)))
+///             }
+///             _ => Err(Error::Foreign { code: Code::Unimplemented, message: "unknown request or key".into() }),
+///         }))
+///     }
+///
+///     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
+///         self.locked(|state, wakers| {
+///             for request in requests {
+///                 let header = state.header();
+///                 let answer = match request {
+///                     WatchRequest::Create(_) => {
+///                         state.inboxes.push(Arc::clone(inbox));
+///                         Delivery::Watch(WatchResponse::new_created(0, header))
+///                     }
+///                     WatchRequest::Cancel(id) => {
+///                         state.inboxes.retain(|other| other.id() != inbox.id());
+///                         Delivery::Watch(WatchResponse::new_canceled(*id, header, ""))
+///                     }
+///                     WatchRequest::Progress => {
+///                         Delivery::Watch(WatchResponse::new_progress(WatchId::INVALID, header))
+///                     }
+///                     WatchRequest::Lease(id) => Delivery::LeaseEnded(*id), // no lease exists
+///                 };
+///                 wakers.extend(inbox.push(answer, self.now()));
+///             }
+///         });
+///     }
+///
+///     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
+///         // As time does not pass, a timer fires at once or never.
+///         if let Some(at) = at.filter(|&at| at <= self.now()) {
+///             self.locked(|_, wakers| wakers.extend(inbox.push(Delivery::Timer(at), self.now())));
+///         }
+///     }
+///
+///     fn renew(&self, _: LeaseId, _: bool) {}
+///
+///     fn pull(&self, _: &Inbox) {} // every delivery is pushed
+///
+///     fn cancel(&self, inbox: &Inbox) {
+///         self.locked(|state, _| state.inboxes.retain(|other| other.id() != inbox.id()));
+///     }
+///
+///     fn now(&self) -> Timestamp {
+///         Timestamp::ORIGIN
+///     }
+///
+///     fn detach(&self, mut task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+///         // Every call is answered at once, so a task that is pending awaits a timer that never fires.
+///         let _polled = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+///     }
+/// }
+///
+/// let kv = KeyValue::new("mode", "blue", 2, 2, 1, 0);
+/// let client = Client::new(Switch(Mutex::new(State { kv, inboxes: Vec::new() })));
+/// let mut watcher = client.watch("mode");
+/// client.put(("mode", "green")).wait()?;
+/// assert_eq!(watcher.recv()?.expect("the watch has not ended").events()[0].kv().value(), b"green");
+/// assert_eq!(client.get("mode").wait()?.kvs()[0].version(), 2);
+/// assert_eq!(client.delete("mode").wait().unwrap_err().code(), Code::Unimplemented);
+/// # Ok::<(), Error>(())
+/// ```
 pub trait Backend: Send + Sync + 'static {
     /// Executes a request. The answer has the request's [kind](Response::kind): a client panics on any other.
     fn call(&self, request: Request) -> Call<Response>;
 
-    /// Makes requests of the watch stream that `inbox` is, all of them at one revision of the store if the backend can. The
-    /// answers are delivered into it: [`WatchRequest`] names the answer to each.
+    /// Makes requests of the watch stream of `inbox`, all of them at one revision of the store if the backend can. It delivers the
+    /// answers into the inbox: [`WatchRequest`] names the answer to each.
     ///
     /// The list may be empty. The backend then only notes the inbox, to [close](Inbox::close) it when the backend ends.
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
 
-    /// Sets the timer of `inbox` in place of the one that is set: [`Delivery::Timer`](crate::Delivery) is delivered then, at
-    /// once if that is now or was before. `None` unsets it. The delivery carries `at` itself, also if it is late: a receiver
-    /// ignores any other instant.
+    /// Sets the timer of `inbox`, in place of an earlier one, to deliver [`Delivery::Timer`](crate::Delivery) at `at`, at once if `at`
+    /// has passed. `None` unsets it. The delivery carries `at` even if it is late: a receiver ignores a timer of any other instant.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
-    /// Begins to renew a lease, with a renewal now, or stops. Local and immediate: it cannot fail, and a lease that has ended is
-    /// ignored. A [`Store`](crate::Store) keeps a standing keep-alive, which costs nothing; a backend over a network renews every
+    /// Begins to renew a lease, with a renewal now, or stops. The call is local and immediate: it cannot fail, and a lease that has ended
+    /// is ignored. A [`Store`](crate::Store) keeps a standing keep-alive, which costs nothing; a backend over a network renews every
     /// third of the TTL. Once renewing stops, the lease ends one TTL after its last renewal.
     fn renew(&self, lease: LeaseId, is_on: bool);
 
-    /// Fetches what there is for an inbox that was [notified](Inbox::notify), which asks for it when it is looked into. A
-    /// backend that [pushes](Inbox::push) whatever it has does nothing; one in front of another passes it on.
+    /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of. The inbox calls this when its receiver
+    /// polls. A backend that [pushes](Inbox::push) each delivery does nothing.
     fn pull(&self, inbox: &Inbox);
 
-    /// Ends the stream: its watchers and its timer. The inbox may be unknown to the backend, if its owner waited for calls only.
+    /// Ends the stream: its watchers and its timer. The backend may not know the inbox, if its owner waited for calls only.
     fn cancel(&self, inbox: &Inbox);
 
-    /// How far a watcher is behind, apart from what is in the inbox; by default, nobody can tell.
+    /// Returns how far a watcher is behind, apart from the deliveries in the inbox. The default returns `None`: unknown.
     fn lag(&self, _inbox: &Inbox, _id: WatchId) -> Option<Lag> {
         None
     }
 
-    /// The time by which timers go.
+    /// Returns the time that timers are set by.
     fn now(&self) -> Timestamp;
 
     /// Runs a future to completion in the background: the cleanup of a value that was dropped. It awaits calls and timers of
     /// this backend.
     fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
 
-    /// Blocks the calling thread until `poll` gives an answer. The default parks it between polls.
+    /// Blocks the calling thread until `poll` is ready. The default parks the thread between polls.
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         park_until(poll);
     }
