@@ -24,7 +24,7 @@ use crate::api::{
 /// [creation](WatchResponse::created).
 ///
 /// The response to the second creation is not delivered. A response that was cut between two [pieces](WatchResponse::fragment)
-/// continues where it was cut. If the next revision was compacted during the cut, the compaction is delivered.
+/// continues where it was cut. If the next revision is older than the compacted one, the compaction is delivered.
 ///
 /// Unanswered requests are sent again in their order, and requests for progress as one, after the others. A watcher that is
 /// cancelled without a connection is not created again: the cancellation is answered at once, with the newest header that was
@@ -36,6 +36,10 @@ use crate::api::{
 ///   are received loses them, unless the watcher has a start revision.
 /// - A resumed watcher that has received everything starts after the store's current revision. A request for progress is then
 ///   not answered before the store's next revision (R-WCH-21).
+/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes that revision, a cut ends the watcher with
+///   the compaction, even if none of its events was compacted. An uncut watcher continues (R-CMP-4). Progress notifications move the
+///   next revision: those of a watch with [`progress_notify`](Watch::progress_notify), and answers to [`WatchRequest::Progress`]. The
+///   resumer requests none itself, because a store that sends them periodically is never idle.
 /// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::LeaseRenewer) reports it.
 /// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
 ///

@@ -1,11 +1,17 @@
 //! `WatchResumer`: watchers and their responses after a cut. `requests.rs` tests requests and ids, and `random.rs`
 //! compares random runs with an uncut stream.
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
 use super::helpers::{
     canceled, compacted, create, created, events, header, progress, put, receive, reconnect, refused, resume,
-    send, with,
+    send, shown, with,
 };
-use leasehold::{Delivery, Event, KeyValue, Timestamp, Watch, WatchRequest, WatchResponse, WatchResumer};
+use leasehold::{
+    Backend, Delivery, Event, Inbox, KeyValue, Store, Timestamp, Watch, WatchRequest, WatchResponse,
+    WatchResumer,
+};
+use leasehold_testkit::helpers::{manual, secs};
 use leasehold_testkit::watch_helpers::NOTHING;
 
 fn deleted(key: &str, revision: i64) -> Event {
@@ -261,4 +267,92 @@ fn late_responses_of_a_lost_connection_are_dropped() {
 fn resuming_a_connected_stream_panics() {
     let mut resumer = with([]);
     drop(resumer.resume());
+}
+
+/// The connections of one stream to a store.
+struct Connection {
+    store: Store,
+    resumer: WatchResumer,
+    inbox: Arc<Inbox>,
+}
+
+impl Connection {
+    fn new(store: &Store) -> Self {
+        let mut connection =
+            Self { store: store.clone(), resumer: WatchResumer::new(), inbox: Arc::default() };
+        connection.reconnect();
+        connection
+    }
+
+    fn request(&mut self, request: WatchRequest) {
+        let sent = send(&mut self.resumer, request.clone());
+        assert_eq!(sent, request.to_string());
+        Backend::watch(&self.store, &[request], &self.inbox);
+    }
+
+    fn reconnect(&mut self) {
+        assert_eq!(self.resumer.cut(), [], "no cancellation is pending");
+        self.inbox = Arc::default();
+        Backend::watch(&self.store, &self.resumer.resume(), &self.inbox);
+    }
+
+    fn receive(&mut self) -> Vec<String> {
+        let mut received = Vec::new();
+        let mut context = Context::from_waker(Waker::noop());
+        while let Poll::Ready(delivery) = self.inbox.poll_recv(&self.store, &mut context) {
+            received.extend(self.resumer.receive(delivery.expect("the store is open")));
+        }
+        received.iter().map(shown).collect()
+    }
+}
+
+/// Changes of another key move the store to revision 6.
+fn change_other_key(store: &Store) {
+    for _ in 0..5 {
+        leasehold_testkit::helpers::put(store, "other", "v");
+    }
+}
+
+/// R-CMP-4: a compaction does not end a synced watcher. After a cut, it starts at its next revision, 2.
+#[test]
+fn idle_watcher_ends_if_a_compaction_has_passed_its_next_revision() {
+    for (compacted, expected) in [(2, "0 @7 put a=v 7/7/1"), (3, "0 @0 ended: compacted 3")] {
+        let (store, _clock) = manual();
+        let [mut uncut, mut cut] = [Connection::new(&store), Connection::new(&store)];
+        for connection in [&mut uncut, &mut cut] {
+            connection.request(WatchRequest::Create(Watch::key("a")));
+            assert_eq!(connection.receive(), ["0 @1 created"]);
+        }
+        change_other_key(&store);
+        store.compact(compacted).unwrap();
+        cut.reconnect();
+        leasehold_testkit::helpers::put(&store, "a", "v");
+        assert_eq!(uncut.receive(), ["0 @7 put a=v 7/7/1"]);
+        assert_eq!(cut.receive(), [expected]);
+    }
+}
+
+/// Each kind of notification moves the next revision, so that the compaction does not pass it.
+#[test]
+fn idle_watcher_with_progress_notifications_survives_a_compaction() {
+    for is_periodic in [false, true] {
+        let (store, clock) = manual();
+        let mut connection = Connection::new(&store);
+        let watch = Watch::key("a");
+        let watch = if is_periodic { watch.progress_notify() } else { watch };
+        connection.request(WatchRequest::Create(watch));
+        assert_eq!(connection.receive(), ["0 @1 created"]);
+        change_other_key(&store);
+        if is_periodic {
+            clock.advance(secs(600));
+        } else {
+            connection.request(WatchRequest::Progress);
+        }
+        let id = if is_periodic { 0 } else { -1 };
+        assert_eq!(connection.receive(), [format!("{id} @6 progress")]);
+        store.compact(6).unwrap();
+        connection.reconnect();
+        leasehold_testkit::helpers::put(&store, "a", "v");
+        assert_eq!(connection.receive(), ["0 @7 put a=v 7/7/1"]);
+    }
 }
