@@ -1,4 +1,5 @@
-//! Requests, pairs and events in one line, for logs. Keys, values and lists are shortened, so a line is never long.
+//! Requests, pairs and events in one line, for logs. Keys, values and lists are shortened, so a line is never long. The text may
+//! change in any release.
 
 use std::fmt;
 

@@ -11,7 +11,10 @@ use crate::api::{
 /// A request to a [`Backend`](crate::Backend). Each variant is sent by the [`Client`](crate::Client) method of its name.
 ///
 /// A backend reads the request through the getters of its parts, which are named as etcd's fields with `get_`, and as in
-/// [`std::process::Command`]. `Display` is one line for a log.
+/// [`std::process::Command`].
+///
+/// `Display` writes one line for a log. Its text is for people: it shortens long keys, values and lists, and it may change in any
+/// release. Programs compare requests.
 ///
 /// ```
 /// use leasehold::{KeyRange, Put, Request, RequestKind};
@@ -253,7 +256,8 @@ fn visit<'a>(txn: &'a Txn, mut see: impl FnMut(Part<'a>)) {
     }
 }
 
-/// One line, for logs: the kind and what the request asks for. Long keys, values and lists are shortened.
+/// Writes one line for a log: the kind and the parameters. Long keys, values and lists are shortened. The text may change in any
+/// release.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
