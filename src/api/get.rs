@@ -386,7 +386,7 @@ impl GetResponse {
 
 /// Reads a part of a long range: up to `limit` pairs in key order, all of one revision (R-RNG-12).
 ///
-/// Unlike a [`Get`](crate::Get) with a limit it counts nothing, so its cost depends on the page and not on the range.
+/// Unlike a [`Get`] with a limit it counts nothing, so its cost depends on the page and not on the range.
 /// [`after`](Self::after) returns the request for the next page.
 ///
 /// ```

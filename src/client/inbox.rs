@@ -2,20 +2,19 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Poll, Wake, Waker};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::backend::Backend;
 use super::wake::{contain, wake};
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
 
-/// A queue of a [`Backend`]'s deliveries to one receiver, in the order in which the backend decided them. It is also the receiver's
+/// A queue of a [`Backend`](crate::Backend)'s deliveries to one receiver, in the order in which the backend decided them. It is also the receiver's
 /// watch stream.
 ///
 /// A backend either [pushes](Self::push) each delivery, or it [notifies](Self::notify) the inbox once and
-/// [fills](Self::fill) it when it is [pulled](Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker
+/// [fills](Self::fill) it when it is [pulled](crate::Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker
 /// of a receiver that waits. The backend calls the waker after it has released its locks.
 ///
 /// An inbox has one receiver: the code that created the inbox. The tickets and receivers of this crate create one for themselves. A
@@ -25,7 +24,7 @@ use crate::sync::Mutex;
 /// use leasehold::{Delivery, Inbox, LeaseId, Store, Timestamp};
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use std::task::{Context, Poll, Wake, Waker};
+/// use std::task::{Poll, Wake, Waker};
 ///
 /// #[derive(Default)]
 /// struct Receiver {
@@ -174,7 +173,7 @@ impl Inbox {
         })
     }
 
-    /// Notes that the backend has deliveries, so that the receiver's next poll [pulls](Backend::pull) from it. `now` is the backend's
+    /// Notes that the backend has deliveries, so that the receiver's next poll [pulls](crate::Backend::pull) from it. `now` is the backend's
     /// time. Returns the waker to call, if the receiver waits.
     #[must_use = "a receiver that waits has to be woken"]
     pub fn notify(&self, now: Timestamp) -> Option<Waker> {
@@ -199,7 +198,7 @@ impl Inbox {
         contents.waker.take()
     }
 
-    /// Adds deliveries when the backend is [pulled](Backend::pull) from. The closure appends to the queue, which holds the deliveries that
+    /// Adds deliveries when the backend is [pulled](crate::Backend::pull) from. The closure appends to the queue, which holds the deliveries that
     /// were not received yet, and returns whether the backend has more. The inbox is not locked while the closure runs.
     ///
     /// # Panics
@@ -211,53 +210,11 @@ impl Inbox {
         filling.has_more = pull(&mut filling.queue);
     }
 
-    /// Receives the next delivery of `backend`, the one that the caller passes this inbox to. [Pulls](Backend::pull) from it if the inbox
-    /// is notified. Returns `Ready(None)` at each call once the inbox is closed and empty.
-    ///
-    /// If there is no delivery, it registers the context's waker in place of an earlier one: the next `push`, `notify` or `close` returns
-    /// that waker. The inbox is not locked while a waker is cloned or dropped, and while the backend is pulled from.
-    ///
-    /// The caller is the one receiver of the inbox: a [`Layer`](crate::Layer), or another user that calls a backend directly, polls from
-    /// one task at a time and only inboxes that it has created. With a second receiver, each would miss deliveries and wake-ups.
-    ///
-    /// # Panics
-    ///
-    /// If the backend panics when it is pulled from, or the waker when it is cloned. No delivery is lost, and the caller may poll again.
-    ///
-    /// ```
-    /// use leasehold::{Backend, Delivery, Inbox, Store, Watch, WatchRequest};
-    /// use std::sync::Arc;
-    /// use std::task::{Context, Poll, Waker};
-    ///
-    /// let (store, inbox) = (Store::new(), Arc::new(Inbox::new()));
-    /// Backend::watch(&store, &[WatchRequest::Create(Watch::key("config/mode"))], &inbox);
-    /// Backend::timer(&store, Some(Backend::now(&store)), &inbox); // fires at once
-    /// store.put(("config/mode", "blue"))?;
-    ///
-    /// let mut received = Vec::new();
-    /// let mut context = Context::from_waker(Waker::noop());
-    /// while let Poll::Ready(Some(delivery)) = inbox.poll_recv(&store, &mut context) {
-    ///     received.push(match delivery {
-    ///         Delivery::Watch(response) if response.created() => "created",
-    ///         Delivery::Watch(_) => "put",
-    ///         _ => "timer",
-    ///     });
-    /// }
-    /// assert_eq!(received, ["created", "timer", "put"]);
-    ///
-    /// store.close();
-    /// assert_eq!(inbox.poll_recv(&store, &mut context), Poll::Ready(None));
-    /// # Ok::<(), leasehold::Error>(())
-    /// ```
-    pub fn poll_recv(&self, backend: &dyn Backend, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
-        self.receive(backend, None, Some(context.waker()))
-    }
-
-    /// Receives the next delivery as [`poll_recv`](Self::poll_recv) does, and moves the later ones into `rest`, which is empty,
+    /// Receives the next delivery as [`poll_recv`](Self::poll_recv) does, by `pull` where that pulls from a backend, and moves the later ones into `rest`, which is empty,
     /// unless the channel was requested.
     pub(super) fn receive(
         &self,
-        backend: &dyn Backend,
+        mut pull: impl FnMut(&Self),
         mut rest: Option<&mut VecDeque<Delivery>>,
         waker: Option<&Waker>,
     ) -> Poll<Option<Delivery>> {
@@ -266,7 +223,7 @@ impl Inbox {
                 Look::Delivery(delivery) => return Poll::Ready(Some(delivery)),
                 Look::MustPull => {
                     let mut pulling = Pulling { inbox: self, is_done: false };
-                    backend.pull(self);
+                    pull(self);
                     pulling.is_done = true;
                 }
                 Look::Closed => return Poll::Ready(None),

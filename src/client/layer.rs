@@ -2,8 +2,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::backend::Backend;
-use super::call::Call;
+use super::backend::{Backend, Call};
 use super::inbox::Inbox;
 use super::request::{Request, Response};
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};

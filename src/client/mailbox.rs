@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use crossbeam_channel::Receiver;
 
-use super::backend::Backend;
-use super::call::Call;
+use super::backend::{Backend, Call};
 use super::inbox::Inbox;
 use super::namespace::Namespace;
 use super::wake::{contain, finish};
@@ -133,7 +133,7 @@ impl Mailbox {
                 Some(delivery) => Some(delivery),
                 None => {
                     let inbox = self.inbox.get_or_init(Arc::default);
-                    ready!(inbox.receive(&*self.backend.0, Some(&mut self.rest), waker))
+                    ready!(inbox.receive(|inbox| self.backend.0.pull(inbox), Some(&mut self.rest), waker))
                 }
             };
             match delivery {
@@ -214,6 +214,74 @@ impl Mailbox {
     /// Returns how far a watcher is behind, with the deliveries that were not returned yet.
     pub(crate) fn lag(&self, id: WatchId) -> Option<Lag> {
         lag(&*self.backend.0, self.inbox(), id, &self.rest)
+    }
+}
+
+impl Inbox {
+    /// Receives the next delivery of `backend`, the one that the caller passes this inbox to. [Pulls](Backend::pull) from it if the inbox
+    /// is notified. Returns `Ready(None)` at each call once the inbox is closed and empty.
+    ///
+    /// If there is no delivery, it registers the context's waker in place of an earlier one: the next `push`, `notify` or `close` returns
+    /// that waker. The inbox is not locked while a waker is cloned or dropped, and while the backend is pulled from.
+    ///
+    /// The caller is the one receiver of the inbox: a [`Layer`](crate::Layer), or another user that calls a backend directly, polls from
+    /// one task at a time and only inboxes that it has created. With a second receiver, each would miss deliveries and wake-ups.
+    ///
+    /// # Panics
+    ///
+    /// If the backend panics when it is pulled from, or the waker when it is cloned. No delivery is lost, and the caller may poll again.
+    ///
+    /// ```
+    /// use leasehold::{Backend, Delivery, Inbox, Store, Watch, WatchRequest};
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Poll, Waker};
+    ///
+    /// let (store, inbox) = (Store::new(), Arc::new(Inbox::new()));
+    /// Backend::watch(&store, &[WatchRequest::Create(Watch::key("config/mode"))], &inbox);
+    /// Backend::timer(&store, Some(Backend::now(&store)), &inbox); // fires at once
+    /// store.put(("config/mode", "blue"))?;
+    ///
+    /// let mut received = Vec::new();
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// while let Poll::Ready(Some(delivery)) = inbox.poll_recv(&store, &mut context) {
+    ///     received.push(match delivery {
+    ///         Delivery::Watch(response) if response.created() => "created",
+    ///         Delivery::Watch(_) => "put",
+    ///         _ => "timer",
+    ///     });
+    /// }
+    /// assert_eq!(received, ["created", "timer", "put"]);
+    ///
+    /// store.close();
+    /// assert_eq!(inbox.poll_recv(&store, &mut context), Poll::Ready(None));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn poll_recv(&self, backend: &dyn Backend, context: &mut Context<'_>) -> Poll<Option<Delivery>> {
+        self.receive(|inbox| backend.pull(inbox), None, Some(context.waker()))
+    }
+}
+
+impl<T> Call<T> {
+    /// Blocks the thread until the call is answered, or until this much of the backend's time has passed: then returns `None`,
+    /// and the call can be waited for again. A timeout of zero does not block.
+    ///
+    /// # Errors
+    ///
+    /// The errors of the request.
+    ///
+    /// # Panics
+    ///
+    /// If the answer was taken before, or if the call is pending and was made by [`pending`](Self::pending) rather than by a
+    /// [`Client`](crate::Client): it has no clock.
+    #[track_caller]
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
+        if !self.is_pending() {
+            return self.try_wait();
+        }
+        let backend = self.backend().expect("a call with a timeout is a client's");
+        let mut mailbox = Mailbox::new(Arc::clone(backend), Namespace::default());
+        let at = mailbox.now() + timeout;
+        mailbox.block_until(at, |mailbox, waker| mailbox.poll_call(self, waker)).transpose()
     }
 }
 

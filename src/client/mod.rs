@@ -1,7 +1,6 @@
 //! The seam: what locks, elections and watchers ask of a store, whichever it is, and how they wait for it.
 
 mod backend;
-mod call;
 mod handle;
 mod inbox;
 mod layer;
@@ -18,8 +17,7 @@ mod wake;
 mod watch_stream;
 mod watcher;
 
-pub use backend::Backend;
-pub use call::Call;
+pub use backend::{Backend, Call};
 pub use handle::Client;
 pub use inbox::{Inbox, InboxId};
 pub use layer::Layer;
@@ -35,4 +33,4 @@ pub use watcher::Watcher;
 pub(crate) use mailbox::Mailbox;
 pub(crate) use receiver::{Source, receives};
 pub(crate) use ticket::Waiting;
-pub(crate) use wake::{WakeList, finish, wake};
+pub(crate) use wake::{contain, finish, wake};

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
@@ -231,5 +232,75 @@ impl Ticket<()> {
         let until = client.now() + duration;
         mailbox.set_alarm(Some(until));
         Self::begin(mailbox, Sleep)
+    }
+}
+
+impl Client {
+    /// A ticket that is due when so much of the backend's time has passed. What else happens at that instant has happened
+    /// by then.
+    ///
+    /// ```
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let mut nap = store.client().sleep(Duration::from_secs(60));
+    /// clock.advance(Duration::from_secs(59));
+    /// assert!(nap.try_wait()?.is_none());
+    /// clock.advance(Duration::from_secs(1));
+    /// assert!(nap.try_wait()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn sleep(&self, duration: Duration) -> Ticket<()> {
+        Ticket::sleep(self, duration)
+    }
+
+    /// Awaits a future for this much of the backend's time. Returns `None` if the time passes first; what completes at that very
+    /// instant still counts. The future is dropped then.
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let client = store.client();
+    /// let session = Session::open(&client, Duration::from_secs(60)).wait()?;
+    /// let mutex = Mutex::new(&session, "disk");
+    /// let guard = mutex.lock().wait()?;
+    ///
+    /// let mut ticket = mutex.lock();
+    /// let waiting = std::thread::spawn({
+    ///     let client = client.clone();
+    ///     move || client.block_on(client.timeout(Duration::from_secs(5), &mut ticket)).is_none()
+    /// });
+    /// while store.next_deadline().is_none() {
+    ///     std::thread::yield_now(); // until the thread waits
+    /// }
+    /// clock.advance(Duration::from_secs(5));
+    /// assert!(waiting.join().expect("the thread does not panic"), "the lock is held");
+    /// # drop(guard);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Option<F::Output> {
+        let (mut future, mut timer) = (std::pin::pin!(future), Some(self.sleep(duration)));
+        poll_fn(|context| {
+            if let Poll::Ready(output) = future.as_mut().poll(context) {
+                return Poll::Ready(Some(output));
+            }
+            let polled = timer.as_mut().map(|timer| Pin::new(timer).poll(context));
+            match polled {
+                Some(Poll::Ready(Ok(()))) => Poll::Ready(None),
+                Some(Poll::Ready(Err(_))) => {
+                    // The store was closed, which ends the future too.
+                    timer = None;
+                    Poll::Pending
+                }
+                Some(Poll::Pending) | None => Poll::Pending,
+            }
+        })
+        .await
     }
 }

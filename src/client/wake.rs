@@ -3,35 +3,7 @@
 use std::any::Any;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::sync::Arc;
 use std::task::Waker;
-
-use super::inbox::Inbox;
-
-/// Wakers collected under a lock, to be called in order after it is released.
-///
-/// Every waker is called, even if another one panics or the holder of the list unwinds first. A panic stays with its waker:
-/// the panic hook has reported it, and the caller that made the change is not involved. The inboxes are kept until then
-/// because dropping one may drop a waker, which runs user code too.
-#[derive(Debug, Default)]
-pub(crate) struct WakeList {
-    wakers: Vec<Waker>,
-    inboxes: Vec<Arc<Inbox>>,
-}
-
-impl WakeList {
-    pub(crate) fn extend(&mut self, waker: Option<Waker>, inbox: Arc<Inbox>) {
-        self.wakers.extend(waker);
-        self.inboxes.push(inbox);
-    }
-}
-
-impl Drop for WakeList {
-    fn drop(&mut self) {
-        self.wakers.drain(..).for_each(wake);
-        self.inboxes.drain(..).for_each(|inbox| contain(|| drop(inbox)));
-    }
-}
 
 /// Runs the steps of a destructor, each though an earlier one panics. The first panic goes on, unless the thread is unwinding
 /// already: a second one would abort the process.

@@ -152,3 +152,10 @@ impl Source<WatchResponse> for Responses {
         f.debug_struct("WatchStream").field("mailbox", mailbox).field("is_ended", &self.is_ended).finish()
     }
 }
+
+impl Client {
+    /// A stream for several watchers.
+    pub fn watch_stream(&self) -> WatchStream {
+        WatchStream::new(self)
+    }
+}

@@ -161,3 +161,10 @@ impl Source<WatchResponse> for Watching {
             .finish()
     }
 }
+
+impl Client {
+    /// Watches keys. If the store refuses to, the first receiving says so.
+    pub fn watch(&self, watch: impl Into<Watch>) -> Watcher {
+        Watcher::new(self, watch.into())
+    }
+}

@@ -53,7 +53,7 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 ///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status),
 ///   [`now`](Self::now), [`state_hash`](Self::state_hash), [`diagnostics`](Self::diagnostics),
 ///   [`check_invariants`](Self::check_invariants).
-/// - **Saving**: [`save`](Self::save) writes the whole state, and [`load`](Self::load) makes an engine of it.
+/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and [`snapshot::load`](crate::snapshot::load) makes an engine of it.
 ///
 /// # Calling order
 ///

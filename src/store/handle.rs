@@ -364,7 +364,7 @@ impl Store {
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
-    /// Saves the current state and returns a summary of it. [`StoreBuilder::load`] restores it.
+    /// Saves the current state and returns a summary of it. [`StoreBuilder::load`](crate::StoreBuilder::load) restores it.
     ///
     /// A save has the keys with their history from the compacted revision on, leases with their remaining time, and alarms.
     /// It has neither the clock and the configuration nor the samples of automatic compaction.

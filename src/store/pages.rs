@@ -86,8 +86,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`](crate::Error::PagesUnsorted) for a sort that is not by
-    /// ascending key, and [`Error::PagesUnfiltered`](crate::Error::PagesUnfiltered) for a revision filter (R-RNG-12).
+    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`] for a sort that is not by
+    /// ascending key, and [`Error::PagesUnfiltered`] for a revision filter (R-RNG-12).
     pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
         RangePages::new(self.clone(), get.into(), page_size)
     }

@@ -2,9 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
+use std::task::Waker;
 
 use crate::api::{Delivery, KeyValue, Lag, StreamId, Timestamp, WatchId, WatchRequest};
-use crate::client::{Inbox, WakeList};
+use crate::client::{Inbox, contain, wake};
 use crate::engine::{Diagnostics, Engine, EngineConfig};
 use crate::sync::RwLock;
 use crate::{Error, Result};
@@ -68,6 +69,31 @@ impl State {
         if inboxes.capacity() > 64 && inboxes.capacity() / 4 > inboxes.len() {
             inboxes.shrink_to(inboxes.len() * 2);
         }
+    }
+}
+
+/// Wakers collected under a lock, to be called in order after it is released.
+///
+/// Every waker is called, even if another one panics or the holder of the list unwinds first. A panic stays with its waker:
+/// the panic hook has reported it, and the caller that made the change is not involved. The inboxes are kept until then
+/// because dropping one may drop a waker, which runs user code too.
+#[derive(Debug, Default)]
+struct WakeList {
+    wakers: Vec<Waker>,
+    inboxes: Vec<Arc<Inbox>>,
+}
+
+impl WakeList {
+    fn extend(&mut self, waker: Option<Waker>, inbox: Arc<Inbox>) {
+        self.wakers.extend(waker);
+        self.inboxes.push(inbox);
+    }
+}
+
+impl Drop for WakeList {
+    fn drop(&mut self) {
+        self.wakers.drain(..).for_each(wake);
+        self.inboxes.drain(..).for_each(|inbox| contain(|| drop(inbox)));
     }
 }
 

@@ -13,8 +13,8 @@ pub use system::SystemClock;
 
 /// A store's source of time.
 ///
-/// [`SystemClock`](crate::SystemClock) is real time, [`ManualClock`](crate::ManualClock) a test's. A simulator of your
-/// own implements `now`, and calls [`Store::tick`] at [`Store::next_deadline`]; a runtime with timers of its own also
+/// [`SystemClock`] is real time, [`ManualClock`] a test's. A simulator of your
+/// own implements `now`, and calls [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline); a runtime with timers of its own also
 /// implements `attach`, to be told when the next tick is due.
 ///
 /// ```
@@ -50,7 +50,7 @@ pub trait Clock: Send + Sync + 'static {
     fn now(&self) -> Timestamp;
 
     /// Called once when a store is built on this clock. What it gives is told when the store's next tick is due. The
-    /// default gives nothing, for clocks whose owner calls [`Store::tick`].
+    /// default gives nothing, for clocks whose owner calls [`Store::tick`](crate::Store::tick).
     fn attach(&self, _store: WeakStore) -> Option<Box<dyn Timer>> {
         None
     }
@@ -69,7 +69,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// Ticks a store in time. It is dropped with the store, and must then let go of its thread or task without waiting for
 /// it: that may be the one dropping it.
 pub trait Timer: Send + Sync {
-    /// [`Store::tick`] is to be called at `deadline`, or soon after. After a tick, ask [`Store::next_deadline`].
+    /// [`Store::tick`](crate::Store::tick) is to be called at `deadline`, or soon after. After a tick, ask [`Store::next_deadline`](crate::Store::next_deadline).
     ///
     /// Called with no lock held, when a call has made the next tick due earlier than it was, or has left memory to give
     /// back. The deadlines told need not descend.
