@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use super::inbox::Inbox;
-use super::park::park_until;
 use super::request::{Request, Response};
+use super::wake::park_until;
 use crate::Result;
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 use crate::sync::Mutex;

@@ -10,8 +10,8 @@ use super::wake::{contain, wake};
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
 
-/// A queue of a [`Backend`](crate::Backend)'s deliveries to one receiver, in the order in which the backend decided them. It is also the receiver's
-/// watch stream.
+/// A queue of a [`Backend`](crate::Backend)'s deliveries to one receiver, in the order in which the backend decided them. It is also
+/// the receiver's watch stream.
 ///
 /// A backend either [pushes](Self::push) each delivery, or it [notifies](Self::notify) the inbox once and
 /// [fills](Self::fill) it when it is [pulled](crate::Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker
@@ -24,7 +24,7 @@ use crate::sync::Mutex;
 /// use leasehold::{Delivery, Inbox, LeaseId, Store, Timestamp};
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
-/// use std::task::{Poll, Wake, Waker};
+/// use std::task::{Context, Poll, Wake, Waker};
 ///
 /// #[derive(Default)]
 /// struct Receiver {

@@ -6,7 +6,6 @@ mod inbox;
 mod layer;
 mod mailbox;
 mod namespace;
-mod park;
 mod queue_entry;
 mod receiver;
 mod renewal;

@@ -1,14 +1,12 @@
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::task::{Poll, Waker, ready};
 
-use super::candidates::Candidates;
-use super::enter::{by_creation, queue_of};
-use super::leader_event::LeaderEvent;
-use super::retry::Retry;
+use super::queue::turn::Retry;
+use super::queue::{by_creation, queue_of};
 use crate::api::{
-    Delivery, Event, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch, WatchId,
-    WatchRequest, WatchResponse,
+    Delivery, Event, EventType, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch,
+    WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
 use crate::{Error, Result};
@@ -229,5 +227,98 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
     match leader {
         Some(kv) => LeaderEvent::Elected { revision, kv },
         None => LeaderEvent::NoLeader { revision },
+    }
+}
+
+/// What happens in an election, as all can see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LeaderEvent {
+    /// Somebody leads who did not before.
+    Elected {
+        /// The revision of the change. For the first event, and after a [`Gap`](Self::Gap), the revision at which the election was
+        /// read.
+        revision: Revision,
+        /// The leader's key. Its create revision is the fencing token, its value what the leader stands with.
+        kv: KeyValue,
+    },
+    /// The leader has proclaimed a value, which may be the same as before. When is the mod revision of the key.
+    Updated {
+        /// The leader's key.
+        kv: KeyValue,
+    },
+    /// Nobody leads.
+    NoLeader {
+        /// As in [`Elected`](Self::Elected).
+        revision: Revision,
+    },
+    /// What happened next is lost: it was compacted before it was received. Who leads now follows.
+    Gap {
+        /// The compacted revision: what is lost was before it.
+        compacted: Revision,
+    },
+}
+
+impl LeaderEvent {
+    /// The leader's key, if there is a leader.
+    pub fn kv(&self) -> Option<&KeyValue> {
+        match self {
+            Self::Elected { kv, .. } | Self::Updated { kv } => Some(kv),
+            Self::NoLeader { .. } | Self::Gap { .. } => None,
+        }
+    }
+
+    /// The revision of which it tells.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Elected { revision, .. } | Self::NoLeader { revision } => *revision,
+            Self::Updated { kv } => kv.mod_revision(),
+            Self::Gap { compacted } => *compacted,
+        }
+    }
+}
+
+/// The keys of an election.
+#[derive(Debug, Default)]
+pub(super) struct Candidates {
+    by_key: BTreeMap<Vec<u8>, KeyValue>,
+    /// By rank: those of one txn by their keys (R-RNG-8).
+    ranked: BTreeSet<(Revision, Vec<u8>)>,
+}
+
+impl Candidates {
+    pub(super) fn new(kvs: &[KeyValue]) -> Self {
+        let mut candidates = Self::default();
+        kvs.iter().for_each(|kv| candidates.put(kv));
+        candidates
+    }
+
+    pub(super) fn leader(&self) -> Option<&KeyValue> {
+        self.ranked.first().and_then(|(_, key)| self.by_key.get(key))
+    }
+
+    pub(super) fn apply(&mut self, event: &Event) {
+        match event.event_type() {
+            EventType::Put => self.put(event.kv()),
+            EventType::Delete => self.remove(event.kv().key()),
+        }
+    }
+
+    fn put(&mut self, kv: &KeyValue) {
+        if let Some(known) = self.by_key.get_mut(kv.key())
+            && known.create_revision() == kv.create_revision()
+        {
+            *known = kv.clone();
+            return;
+        }
+        // One that was deleted and put again has another rank.
+        self.remove(kv.key());
+        self.by_key.insert(kv.key().to_vec(), kv.clone());
+        self.ranked.insert((kv.create_revision(), kv.key().to_vec()));
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some((key, kv)) = self.by_key.remove_entry(key) {
+            self.ranked.remove(&(kv.create_revision(), key));
+        }
     }
 }

@@ -2,13 +2,12 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::acquire::{Acquiring, try_acquire};
-use super::enter::queue_of;
-use super::guard::Guard;
-use super::hold::Hold;
-use super::predecessors::Predecessors;
+use super::mutex::Guard;
+use super::queue::acquire::{Acquiring, try_acquire};
+use super::queue::key::Hold;
+use super::queue::wait_queue::WaitQueue;
+use super::queue::{Predecessors, queue_of};
 use super::session::Session;
-use super::wait_queue::WaitQueue;
 use crate::api::{IntoBytes, KeyRange, KeyValue};
 use crate::client::{Call, Ticket};
 
@@ -58,7 +57,7 @@ pub enum Writing {}
 
 /// A [`RwLock`] that is held by a reader, perhaps with others.
 ///
-/// Read guards that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](super::Fence) admits
+/// Read guards that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](crate::concurrency::Fence) admits
 /// the newest alone. So readers use [`Guard::txn`], not a common fence.
 pub type ReadGuard = Guard<Reading>;
 

@@ -3,19 +3,18 @@ use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
-use super::acquire::{Acquiring, try_acquire};
-use super::enter::queue_of;
-use super::guard::Guard;
-use super::hold::Hold;
-use super::predecessors::Predecessors;
+use super::mutex::Guard;
+use super::queue::acquire::{Acquiring, try_acquire};
+use super::queue::key::Hold;
+use super::queue::wait_queue::WaitQueue;
+use super::queue::{Predecessors, queue_of};
 use super::session::Session;
-use super::wait_queue::WaitQueue;
 use crate::api::{IntoBytes, KeyRange};
 use crate::client::{Call, Ticket};
 
 /// A number of permits that whole processes share: first come, first served. A permit is released with its session.
 ///
-/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](super::Mutex) of that name; with one permit, the
+/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) of that name; with one permit, the
 /// semaphore is that mutex. Every key under `name/` is in the queue, as with a mutex, so keep no other keys there.
 ///
 /// The number of permits is not stored: every process must use the same number. If they differ, a handle acquires a permit once
@@ -53,7 +52,7 @@ pub struct Semaphore {
 
 /// A permit of a [`Semaphore`].
 ///
-/// Permits that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](super::Fence) admits the
+/// Permits that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](crate::concurrency::Fence) admits the
 /// newest alone. So permits use [`Guard::txn`], not a common fence.
 pub type Permit = Guard<Semaphore>;
 

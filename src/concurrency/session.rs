@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::lost::LeaseLost;
-use super::shares::Shares;
+use super::queue::lost::LeaseLost;
+use super::queue::shared_key::Shares;
 use crate::Error;
 use crate::api::{Grant, IntoBytes, LeaseId};
 use crate::client::{Call, Client, Ticket, finish};

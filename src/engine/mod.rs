@@ -2,7 +2,6 @@
 
 mod admission;
 mod check;
-mod config;
 mod keys;
 mod kv;
 mod lease;
@@ -13,6 +12,7 @@ mod tables;
 mod txn;
 mod watch;
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use admission::Alarms;
@@ -22,10 +22,10 @@ use lease::Lessor;
 use tables::hash_index::KeyHasher;
 use watch::WatchHub;
 
-use crate::api::{KeyValue, Limits, ResponseHeader, Timestamp};
+use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp, Watch};
 
-pub use config::{EngineConfig, LoadOptions};
 pub use maintenance::Diagnostics;
+pub use snapshot::LoadOptions;
 
 pub(crate) use keys::hash_kv::Crc32c;
 pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenewal, Snapshot};
@@ -90,6 +90,48 @@ pub struct Engine {
     /// Set while a lease expires: at one instant, leases expire before ticks and timers.
     is_expiring: bool,
     garbage: Vec<KeyValue>,
+}
+
+/// The configuration of an [`Engine`].
+///
+/// Two default configurations differ in their `hash_seed`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EngineConfig {
+    /// The limits.
+    pub limits: Limits,
+    /// The cluster id in headers; 1 by default.
+    pub cluster_id: u64,
+    /// The member id in headers and alarms; 1 by default.
+    pub member_id: u64,
+    /// Which history to compact without being asked; none by default.
+    pub auto_compaction: Option<AutoCompaction>,
+    /// Seeds the hash of point lookups; random by default.
+    ///
+    /// A client that knows the seed can choose keys that collide, and then every lookup visits all of them. No answer
+    /// depends on the seed, and neither do deliveries, saves or [`state_hash`](super::Engine::state_hash). Set it to
+    /// repeat a run with the same costs.
+    pub hash_seed: u64,
+    /// The interval of progress notifications to a watcher that requests them and receives nothing else (R-WCH-20): 10 minutes
+    /// by default, and at least 100 ms.
+    pub progress_interval: Duration,
+    /// The [capacity](crate::Watch::capacity) of a watch that sets none:
+    /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY) by default.
+    pub watch_capacity: usize,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            limits: Limits::default(),
+            cluster_id: 1,
+            member_id: 1,
+            auto_compaction: None,
+            // The standard library's only source of random numbers.
+            hash_seed: RandomState::new().hash_one(0),
+            progress_interval: Duration::from_secs(600),
+            watch_capacity: Watch::DEFAULT_CAPACITY,
+        }
+    }
 }
 
 /// etcd tells no sooner.

@@ -2,8 +2,7 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::common::{degrade, grant, key_of};
-use super::messages::{LockRequest, LockResponse, UnlockRequest, UnlockResponse};
+use super::{LockRequest, LockResponse, UnlockRequest, UnlockResponse, degrade, grant, key_of};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
 use crate::concurrency::{Entry, Predecessors, Turn, places, queue_of};

@@ -4,8 +4,7 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::common::{degrade, get_leader};
-use super::messages::LeaderResponse;
+use super::{LeaderResponse, degrade, get_leader};
 use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
 };

@@ -23,10 +23,10 @@ const DOORS: [(&str, &[&str]); 8] = [
     ("parking_lot", &["src/sync.rs"]),
     ("Instant", &["src/store/clock/system.rs"]),
     ("SystemTime", &[]),
-    ("thread", &["src/store/clock/system.rs", "src/client/park.rs", "src/client/wake.rs"]),
+    ("thread", &["src/store/clock/system.rs", "src/client/wake.rs"]),
     ("thread_local", &[]),
     // The default of the hash seed, which is an input: no answer depends on it.
-    ("RandomState", &["src/engine/config.rs"]),
+    ("RandomState", &["src/engine/mod.rs"]),
     ("HashMap", &[]),
     ("HashSet", &[]),
 ];
@@ -71,10 +71,10 @@ const FILE_LINES_MAX: usize = 400;
 const FACE_LINES_MAX: usize = 60;
 const FUNCTION_LINES_MAX: usize = 70;
 
-struct Source {
-    path: String,
+pub(super) struct Source {
+    pub(super) path: String,
     /// The file without comments and the text of literals, line by line.
-    code: Vec<String>,
+    pub(super) code: Vec<String>,
 }
 
 #[test]
@@ -345,7 +345,7 @@ fn banned_words(source: &Source) -> Vec<String> {
     source.code.iter().filter_map(found).collect()
 }
 
-fn is_word(letter: char) -> bool {
+pub(super) fn is_word(letter: char) -> bool {
     letter.is_alphanumeric() || letter == '_'
 }
 
@@ -355,7 +355,7 @@ fn assert_none(violations: impl Iterator<Item = String>) {
 }
 
 /// All Rust files below a folder of this package, ordered by path.
-fn sources(folder: &str) -> Vec<Source> {
+pub(super) fn sources(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join(folder)];
     let mut files: Vec<PathBuf> = Vec::new();
@@ -384,7 +384,7 @@ fn sources(folder: &str) -> Vec<Source> {
 }
 
 impl Source {
-    fn new(path: &str, text: &str) -> Self {
+    pub(super) fn new(path: &str, text: &str) -> Self {
         let mut code = String::new();
         let mut letters = text.chars().peekable();
         while let Some(letter) = letters.next() {

@@ -2,4 +2,5 @@
 
 mod architecture;
 mod readme;
+mod rooms;
 mod specification;

@@ -1,14 +1,14 @@
 //! Waiting for a key's turn in a queue.
 
 use std::task::{Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::predecessors::Predecessors;
-use super::retry::Retry;
+use super::Predecessors;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, KeyRange, KeyValue, KeyValues, Revision, SortOrder, SortTarget,
-    Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
+    Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox};
 use crate::{Error, Result};
@@ -60,12 +60,22 @@ impl Turn {
     }
 
     /// The wait of a guard for a key that another client may have put, in the range of its predecessors.
-    pub(super) fn of_own(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
+    pub(in crate::concurrency) fn of_own(
+        client: &Client,
+        before: Predecessors,
+        key: Bytes,
+        revision: Revision,
+    ) -> Self {
         Self::begin(client, before, key, revision, Rules::Guard { may_tie: true })
     }
 
     /// The wait of a guard for a key that it has just put, behind the nearest predecessors, which were read with the put.
-    pub(super) fn behind(before: Predecessors, key: Bytes, revision: Revision, nearest: KeyValues) -> Self {
+    pub(in crate::concurrency) fn behind(
+        before: Predecessors,
+        key: Bytes,
+        revision: Revision,
+        nearest: KeyValues,
+    ) -> Self {
         let rules = Rules::Guard { may_tie: false };
         let (phase, retry) = (Phase::Behind(nearest), Retry::default());
         Self { before, key, revision, rules, phase, generation: 0, retry }
@@ -245,5 +255,36 @@ impl Turn {
             reads.push(TxnOp::Get(of_same_revision.limit(self.before.watched() as i64)));
         }
         self.phase = Phase::LookingAtBoth(client.txn(Txn::new().and_then(reads)));
+    }
+}
+
+/// The time between two attempts. A backend that ends each watch at once would otherwise keep a poll from returning.
+pub(in crate::concurrency) const INTERVAL: Duration = Duration::from_millis(100);
+
+/// When a watch that the backend has cut is made again: the first time at once, then at intervals of the backend's time, and
+/// whenever the caller polls.
+#[derive(Debug, Default)]
+pub(crate) struct Retry {
+    last: Option<Timestamp>,
+}
+
+impl Retry {
+    /// Returns whether to try again now. If not, the mailbox's alarm is set for the next attempt.
+    pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
+        let now = mailbox.now();
+        let next = self.last.map(|last| last + INTERVAL);
+        // At the end of time the sum is no later than the last attempt, and only the caller's polls try again.
+        let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
+        if is_due {
+            self.start(now);
+        } else {
+            mailbox.set_alarm(next.filter(|next| *next > now));
+        }
+        is_due
+    }
+
+    /// Notes an attempt.
+    pub(crate) fn start(&mut self, now: Timestamp) {
+        self.last = Some(now);
     }
 }

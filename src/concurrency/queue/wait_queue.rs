@@ -2,7 +2,7 @@ use std::fmt;
 
 use bytes::Bytes;
 
-use super::enter::by_creation;
+use super::by_creation;
 use crate::api::{KeyRange, KeyValue, SortOrder};
 use crate::client::{Call, Client, QueueEntry};
 
@@ -30,7 +30,7 @@ const ELECTION: Words = Words { nobody: "nobody leads", first: "led by", others:
 
 impl WaitQueue {
     /// Reads the queue of a lock. `holders` counts the holders among the keys, and may return more than there are keys.
-    pub(super) fn of_lock(
+    pub(in crate::concurrency) fn of_lock(
         client: &Client,
         name: &Bytes,
         queue: &KeyRange,
@@ -39,7 +39,7 @@ impl WaitQueue {
         Self::read(client, name, queue, &LOCK, holders)
     }
 
-    pub(super) fn of_election(client: &Client, name: &Bytes, queue: &KeyRange) -> Call<Self> {
+    pub(in crate::concurrency) fn of_election(client: &Client, name: &Bytes, queue: &KeyRange) -> Call<Self> {
         Self::read(client, name, queue, &ELECTION, |_| 1)
     }
 
@@ -64,8 +64,8 @@ impl WaitQueue {
         self.holders().first()
     }
 
-    /// Returns the holders, the one that came first at the front: one at most of a [`Mutex`](super::Mutex) or an
-    /// [`Election`](super::Election), several of a [`Semaphore`](super::Semaphore) or the readers of a [`RwLock`](super::RwLock).
+    /// Returns the holders, the one that came first at the front: one at most of a [`Mutex`](crate::concurrency::Mutex) or an
+    /// [`Election`](crate::concurrency::Election), several of a [`Semaphore`](crate::concurrency::Semaphore) or the readers of a [`RwLock`](crate::concurrency::RwLock).
     pub fn holders(&self) -> &[QueueEntry] {
         &self.entries[..self.holders]
     }

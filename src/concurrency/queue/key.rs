@@ -1,25 +1,26 @@
 //! A key in a queue: of whoever holds a lock or leads, and of whoever waits for that.
 
-use std::fmt::{self, DebugStruct};
+use std::fmt;
+use std::fmt::DebugStruct;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::enter::{Entry, places};
 use super::lost::KeyLost;
-use super::predecessors::Predecessors;
-use super::release::{Is, Release, delete_created, is_created};
-use super::session::Session;
-use crate::Error;
+use super::shared_key::Needless;
+use super::turn::INTERVAL;
+use super::{Entry, Predecessors, places};
 use crate::api::{
     Compare, CompareOp, GetResponse, KeyRange, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
 use crate::client::{Call, Ticket, finish};
+use crate::concurrency::session::Session;
 use crate::sync::Mutex;
+use crate::{Error, Result};
 
 /// The need of a key. When it is dropped, the key is deleted, if it is still the same and nobody else needs it.
-pub(super) struct Hold {
+pub(in crate::concurrency) struct Hold {
     session: Session,
     entry: Entry,
     of: Of,
@@ -54,7 +55,7 @@ enum State {
 }
 
 /// What came of entering.
-pub(super) enum Entered {
+pub(in crate::concurrency) enum Entered {
     /// It is the key's turn.
     First,
     /// It is not: the nearest predecessors, if they were read.
@@ -65,19 +66,24 @@ pub(super) enum Entered {
 
 impl Hold {
     /// A key of its own in a queue, to be put behind every key there.
-    pub(super) fn new(session: &Session, queue: &KeyRange, value: Bytes) -> Self {
+    pub(in crate::concurrency) fn new(session: &Session, queue: &KeyRange, value: Bytes) -> Self {
         Self::queued(session, queue.start(), Predecessors::all(queue.clone()), value)
     }
 
     /// A key of its own with a prefix, which waits by a rule.
-    pub(super) fn queued(session: &Session, prefix: &[u8], before: Predecessors, value: Bytes) -> Self {
+    pub(in crate::concurrency) fn queued(
+        session: &Session,
+        prefix: &[u8],
+        before: Predecessors,
+        value: Bytes,
+    ) -> Self {
         let number = session.next_hold();
         let key = key_of(prefix, session, Some(number));
         Self::make(session, before, key, value, Of::One { number })
     }
 
     /// The key that the session's re-entrant holds share, to be put or joined.
-    pub(super) fn shared(session: &Session, queue: &KeyRange) -> Self {
+    pub(in crate::concurrency) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let key = key_of(queue.start(), session, None);
         session.shares().enter(&key);
         let before = Predecessors::all(queue.clone());
@@ -85,7 +91,12 @@ impl Hold {
     }
 
     /// A key that is there already, or was.
-    pub(super) fn resumed(session: &Session, queue: &KeyRange, key: Bytes, token: Revision) -> Self {
+    pub(in crate::concurrency) fn resumed(
+        session: &Session,
+        queue: &KeyRange,
+        key: Bytes,
+        token: Revision,
+    ) -> Self {
         let before = Predecessors::all(queue.clone());
         let mut resumed = Self::make(session, before, key, Bytes::new(), Of::Resumed);
         resumed.token = token;
@@ -94,7 +105,7 @@ impl Hold {
     }
 
     /// Another of the same, if the key of this one is somebody else's.
-    pub(super) fn another(&self) -> Self {
+    pub(in crate::concurrency) fn another(&self) -> Self {
         let key = &self.entry.key;
         // The ending, `<lease>-<n>`, has no slash.
         let prefix = key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
@@ -108,42 +119,42 @@ impl Hold {
         Self { session: session.clone(), entry, of, token, state, released: OnceLock::new() }
     }
 
-    pub(super) fn session(&self) -> &Session {
+    pub(in crate::concurrency) fn session(&self) -> &Session {
         &self.session
     }
 
-    pub(super) fn entry(&self) -> &Entry {
+    pub(in crate::concurrency) fn entry(&self) -> &Entry {
         &self.entry
     }
 
-    pub(super) fn key(&self) -> &Bytes {
+    pub(in crate::concurrency) fn key(&self) -> &Bytes {
         &self.entry.key
     }
 
-    pub(super) fn token(&self) -> Revision {
+    pub(in crate::concurrency) fn token(&self) -> Revision {
         self.token
     }
 
     /// That the key is still the same.
-    pub(super) fn is_there(&self) -> Compare {
+    pub(in crate::concurrency) fn is_there(&self) -> Compare {
         is_created(&self.entry.key, self.token)
     }
 
     /// Puts the key, or joins the one that is there.
-    pub(super) fn entering(&self) -> Txn {
+    pub(in crate::concurrency) fn entering(&self) -> Txn {
         let entering = self.entry.behind_newest();
         if let Of::Many = self.of { entering.or_else(self.entry.joining()) } else { entering }
     }
 
     /// Returns whether that put the key and it is the key's turn.
-    pub(super) fn is_first(&self, entered: &TxnResponse) -> bool {
+    pub(in crate::concurrency) fn is_first(&self, entered: &TxnResponse) -> bool {
         let admits = |newest: &GetResponse| self.entry.before.admit(newest.kvs().len());
         matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
             && entered.succeeded()
     }
 
     /// Takes in what came of that.
-    pub(super) fn entered(&mut self, entered: &TxnResponse) -> Entered {
+    pub(in crate::concurrency) fn entered(&mut self, entered: &TxnResponse) -> Entered {
         let at = entered.header().revision();
         match (entered.responses(), self.of) {
             ([TxnOpResponse::Get(newest), _], _) => {
@@ -162,7 +173,7 @@ impl Hold {
         }
     }
 
-    pub(super) fn found(&mut self, token: Revision, modified: Revision) {
+    pub(in crate::concurrency) fn found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
         *self.state.get_mut() = State::Needed;
         if let Of::Many = self.of {
@@ -172,7 +183,7 @@ impl Hold {
     }
 
     /// Puts the key if that makes it the only one, or joins the oldest.
-    pub(super) fn entering_first(&self) -> Txn {
+    pub(in crate::concurrency) fn entering_first(&self) -> Txn {
         // Of an empty range, every revision is 0 (R-TXN-7).
         let is_empty = Compare::create_revision(self.entry.before.range().clone(), CompareOp::Equal, 0);
         let first = Txn::new().when([is_empty]).and_then([self.entry.put()]);
@@ -184,7 +195,7 @@ impl Hold {
     }
 
     /// Takes in what came of that. Gives whether the key is the oldest; if not, nothing is left of this hold.
-    pub(super) fn entered_first(&mut self, entered: &TxnResponse) -> bool {
+    pub(in crate::concurrency) fn entered_first(&mut self, entered: &TxnResponse) -> bool {
         let at = entered.header().revision();
         if entered.succeeded() {
             self.found(at, at);
@@ -207,26 +218,26 @@ impl Hold {
     }
 
     /// Returns the hold's number to the session, since its key was not put.
-    pub(super) fn not_put(&self) {
+    pub(in crate::concurrency) fn not_put(&self) {
         if let Of::One { number } = self.of {
             self.session.end_hold(number);
         }
     }
 
     /// Takes in that entering has failed. Unless it was refused, the key may nevertheless be there, or come to be.
-    pub(super) fn failed(&mut self, error: &Error) {
+    pub(in crate::concurrency) fn failed(&mut self, error: &Error) {
         if error.is_ambiguous() {
             *self.state.get_mut() = State::Doubtful;
         }
     }
 
     /// Whether it was given up. While that has failed, it was not.
-    pub(super) fn is_given_up(&self) -> bool {
+    pub(in crate::concurrency) fn is_given_up(&self) -> bool {
         self.is_released() || matches!(*self.state.lock(), State::Gone)
     }
 
     /// A ticket that is there once the key is gone.
-    pub(super) fn lost(&self) -> Ticket<()> {
+    pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let client = self.session.client();
         if self.is_given_up() {
             return Ticket::new(client, KeyLost::over(client));
@@ -234,13 +245,13 @@ impl Hold {
         Ticket::new(client, KeyLost::new(client, self.entry.key.clone(), self.token))
     }
 
-    pub(super) fn describe(&self, shown: &mut DebugStruct<'_, '_>) -> fmt::Result {
+    pub(in crate::concurrency) fn describe(&self, shown: &mut DebugStruct<'_, '_>) -> fmt::Result {
         let key = format_args!("\"{}\"", self.entry.key.escape_ascii());
         shown.field("key", &key).field("token", &self.token).finish_non_exhaustive()
     }
 
     /// Releases the key. It can be repeated if it fails.
-    pub(super) fn release(&self) -> Call<()> {
+    pub(in crate::concurrency) fn release(&self) -> Call<()> {
         let Some(is) = self.leave() else {
             return Call::ready(Ok(()));
         };
@@ -357,4 +368,84 @@ fn push_decimal(key: &mut Vec<u8>, number: u64) {
         push_decimal(key, number / 10);
     }
     key.push(b"0123456789"[(number % 10) as usize]);
+}
+
+/// Which key is to be deleted.
+#[derive(Clone, Copy)]
+pub(in crate::concurrency) enum Is {
+    /// The one of this create revision.
+    Created(Revision),
+    /// The one of these create and mod revisions.
+    Untouched(Needless),
+    /// Whichever is there on the session's lease and not needed.
+    Unknown,
+}
+
+/// A key that is to be deleted.
+pub(in crate::concurrency) struct Release {
+    pub(in crate::concurrency) session: Session,
+    pub(in crate::concurrency) key: Bytes,
+    pub(in crate::concurrency) is: Is,
+    /// Its number, if it is a hold's own.
+    pub(in crate::concurrency) number: Option<u64>,
+}
+
+impl Release {
+    /// Deletes the key, and tries again while the store cannot be reached, until the session ends. Trying again is safe, since
+    /// the create revision is compared.
+    pub(in crate::concurrency) async fn persist(self) {
+        while let Err(Error::Unavailable { .. }) = self.run().await {
+            let client = self.session.client();
+            if self.session.is_ending() || client.sleep(INTERVAL).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Deletes the key if its create revision is unchanged. Succeeds if the key is gone.
+    pub(in crate::concurrency) async fn run(&self) -> Result<()> {
+        let client = self.session.client();
+        let mut untouched = match self.is {
+            Is::Created(created) => {
+                let done = client.txn(delete_created(&self.key, created)).await?;
+                if let Some(number) = self.number.filter(|_| done.succeeded()) {
+                    self.session.end_hold(number);
+                }
+                return Ok(());
+            }
+            Is::Untouched(untouched) => Some(untouched),
+            Is::Unknown => self.needless(&client.get(self.key.clone()).await?, None),
+        };
+        while let Some((created, modified)) = untouched {
+            let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
+            let delete = delete_created(&self.key, created).when([is_untouched]);
+            let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
+            untouched = match done.responses() {
+                // Somebody has written to it.
+                [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
+                _ => None,
+            };
+        }
+        Ok(())
+    }
+
+    /// The key that was found, if it is the session's, and of that create revision, and not needed.
+    fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
+        let kv = found.kvs().first()?;
+        let is_meant = match created {
+            Some(created) => kv.create_revision() == created,
+            None => kv.lease() == self.session.lease(),
+        };
+        let found = (kv.create_revision(), kv.mod_revision());
+        (is_meant && !self.session.shares().is_needed(&self.key, found)).then_some(found)
+    }
+}
+
+/// Deletes a key if it is still the one of that create revision.
+pub(in crate::concurrency) fn delete_created(key: &Bytes, created: Revision) -> Txn {
+    Txn::new().when([is_created(key, created)]).and_then([TxnOp::delete(key.clone())])
+}
+
+pub(in crate::concurrency) fn is_created(key: &Bytes, at: Revision) -> Compare {
+    Compare::create_revision(key.clone(), CompareOp::Equal, at)
 }

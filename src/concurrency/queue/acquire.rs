@@ -3,16 +3,16 @@
 use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
 
-use super::hold::{Entered, Hold};
-use super::session::Session;
-use super::try_enter::enter_if_admitted;
+use super::Entry;
+use super::key::{Entered, Hold};
 use super::turn::Turn;
-use crate::api::{KeyValues, TxnResponse};
+use crate::api::{Compare, CompareOp, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::{Call, Mailbox, Ticket, Waiting};
+use crate::concurrency::session::Session;
 use crate::{Error, Result};
 
 /// What a hold becomes once it is its key's turn.
-pub(super) trait Acquired: Send + 'static {
+pub(in crate::concurrency) trait Acquired: Send + 'static {
     /// What is said when the hold is over.
     const LOST: Error;
 
@@ -20,7 +20,7 @@ pub(super) trait Acquired: Send + 'static {
 }
 
 /// Acquires the lock if it is free. Otherwise no key is left behind.
-pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
+pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
     if !hold.entry().is_of_exclusive_range() {
         return client.call_async(enter_if_admitted(hold));
@@ -33,7 +33,7 @@ pub(super) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
 }
 
 /// A hold on its way.
-pub(super) struct Acquiring<A> {
+pub(in crate::concurrency) struct Acquiring<A> {
     session: Session,
     phase: Phase,
     acquired: PhantomData<fn() -> A>,
@@ -76,7 +76,7 @@ impl Phase {
 
 impl<A: Acquired> Acquiring<A> {
     /// Puts the key, and waits for its turn.
-    pub(super) fn enter(mut hold: Hold) -> Ticket<A> {
+    pub(in crate::concurrency) fn enter(mut hold: Hold) -> Ticket<A> {
         let client = hold.session().client();
         let mut call = client.txn(hold.entering());
         if !call.is_answered() {
@@ -101,12 +101,12 @@ impl<A: Acquired> Acquiring<A> {
     }
 
     /// Waits for the turn of a key that is there.
-    pub(super) fn wait(hold: Hold) -> Ticket<A> {
+    pub(in crate::concurrency) fn wait(hold: Hold) -> Ticket<A> {
         Self::begin(hold, Phase::wait)
     }
 
     /// Says that it is lost.
-    pub(super) fn refuse(session: &Session) -> Ticket<A> {
+    pub(in crate::concurrency) fn refuse(session: &Session) -> Ticket<A> {
         let refused = Self { session: session.clone(), phase: Phase::Refused, acquired: PhantomData };
         Ticket::new(session.client(), refused)
     }
@@ -192,4 +192,42 @@ fn leave_entering(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
             Err(error) => hold.failed(&error),
         }
     });
+}
+
+/// Puts the key if it is its turn at once. Otherwise no key is left behind.
+///
+/// A txn compares keys, but cannot count them. So one txn reads the predecessors, and the next one puts the key unless another
+/// predecessor was created after that read. A third attempt needs another such key, or a key of this name.
+pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
+    let client = hold.session().client().clone();
+    // No key is created at revision 0, so the first attempt puts the key if there are no predecessors.
+    let mut read_at = Revision::new(0);
+    loop {
+        let entered = client.txn(put_unless_created_after(read_at, hold.entry())).await;
+        let entered = entered.inspect_err(|error| hold.failed(error))?;
+        read_at = entered.header().revision();
+        if entered.succeeded() {
+            hold.found(read_at, read_at);
+            return Ok(Some(A::acquired(hold)));
+        }
+        let [TxnOpResponse::Get(own), TxnOpResponse::Get(nearest)] = entered.responses() else {
+            panic!("gets are answered as gets, not with {entered:?}");
+        };
+        if !hold.entry().before.admit(nearest.kvs().len()) {
+            hold.not_put();
+            return Ok(None);
+        }
+        if !own.kvs().is_empty() {
+            hold = hold.another();
+        }
+    }
+}
+
+/// Puts the key, unless there is one of that name or a predecessor was created after a revision. Otherwise reads both.
+fn put_unless_created_after(read_at: Revision, entry: &Entry) -> Txn {
+    let are_known = Compare::create_revision(entry.before.range().clone(), CompareOp::Less, read_at.next());
+    Txn::new()
+        .when([are_known, entry.is_absent()])
+        .and_then([entry.put()])
+        .or_else([TxnOp::get(entry.key.clone()), TxnOp::Get(entry.before.newest())])
 }

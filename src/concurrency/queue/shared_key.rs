@@ -7,11 +7,11 @@ use bytes::Bytes;
 use crate::api::Revision;
 
 /// The create and mod revision of a key that nobody needs any more.
-pub(super) type Needless = (Revision, Revision);
+pub(in crate::concurrency) type Needless = (Revision, Revision);
 
 /// Who needs which key: it is to be deleted when the last is gone.
 #[derive(Debug, Default)]
-pub(super) struct Shares {
+pub(in crate::concurrency) struct Shares {
     keys: BTreeMap<Bytes, Share>,
 }
 
@@ -32,13 +32,18 @@ struct Found {
 
 impl Shares {
     /// Somebody asks for the key.
-    pub(super) fn enter(&mut self, key: &Bytes) {
+    pub(in crate::concurrency) fn enter(&mut self, key: &Bytes) {
         self.keys.entry(key.clone()).or_default().entering += 1;
     }
 
     /// He has found it. Gives the create and mod revision of the newest key if nobody needs that any more: he may have found an
     /// earlier one.
-    pub(super) fn entered(&mut self, key: &Bytes, created: Revision, modified: Revision) -> Option<Needless> {
+    pub(in crate::concurrency) fn entered(
+        &mut self,
+        key: &Bytes,
+        created: Revision,
+        modified: Revision,
+    ) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("who has entered was entering");
         share.entering -= 1;
         let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
@@ -48,14 +53,14 @@ impl Shares {
     }
 
     /// He was refused. Gives the create and mod revision of the key if nobody needs it any more.
-    pub(super) fn refused(&mut self, key: &Bytes) -> Option<Needless> {
+    pub(in crate::concurrency) fn refused(&mut self, key: &Bytes) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("who is refused was entering");
         share.entering -= 1;
         self.needless(key)
     }
 
     /// Somebody gives up his need of a key. Gives its create and mod revision if nobody needs it any more.
-    pub(super) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<Needless> {
+    pub(in crate::concurrency) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("who leaves was there");
         share.found.get_mut(&created).expect("he had found it").needed_by -= 1;
         self.needless(key)
@@ -63,7 +68,7 @@ impl Shares {
 
     /// Whether somebody needs the key of those revisions. While somebody asks for one of that name he may find it, so it is then
     /// left to whoever leaves last.
-    pub(super) fn is_needed(&mut self, key: &Bytes, (created, modified): Needless) -> bool {
+    pub(in crate::concurrency) fn is_needed(&mut self, key: &Bytes, (created, modified): Needless) -> bool {
         let Some(share) = self.keys.get_mut(key) else {
             return false;
         };

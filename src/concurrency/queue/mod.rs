@@ -1,8 +1,16 @@
-//! Entering a queue of keys (R-LCK-3).
+//! Queues of keys: how a key enters a queue, and which keys go before it (R-LCK-3, R-LCK-4).
+
+pub(super) mod acquire;
+pub(super) mod key;
+pub(super) mod lost;
+pub(super) mod shared_key;
+pub(super) mod turn;
+pub(super) mod wait_queue;
+
+use std::num::NonZeroU32;
 
 use bytes::Bytes;
 
-use super::predecessors::Predecessors;
 use crate::api::{
     Compare, CompareOp, Get, KeyRange, KeyValue, LeaseId, Put, Revision, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
@@ -26,29 +34,29 @@ impl Entry {
     }
 
     /// A guard's entering: reads the nearest predecessors, and puts its own key behind them, unless that is there.
-    pub(super) fn behind_newest(&self) -> Txn {
+    pub(in crate::concurrency) fn behind_newest(&self) -> Txn {
         let newest = TxnOp::Get(self.before.newest());
         Txn::new().when([self.is_absent()]).and_then([newest, self.put()])
     }
 
     /// Writes to the key that is there, which leaves its rank alone (R-LCK-4), and reads the oldest of the range. So who is about
     /// to delete it as it was does not.
-    pub(super) fn joining(&self) -> [TxnOp; 2] {
+    pub(in crate::concurrency) fn joining(&self) -> [TxnOp; 2] {
         let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
         [TxnOp::Put(touch), TxnOp::Get(oldest(self.before.range()))]
     }
 
-    pub(super) fn put(&self) -> TxnOp {
+    pub(in crate::concurrency) fn put(&self) -> TxnOp {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
     /// Returns whether the key can be put at once exactly if its predecessors' range is empty: one compare then checks the turn and
     /// the name.
-    pub(super) fn is_of_exclusive_range(&self) -> bool {
+    pub(in crate::concurrency) fn is_of_exclusive_range(&self) -> bool {
         self.before.is_exclusive() && self.before.range().contains(&self.key)
     }
 
-    pub(super) fn is_absent(&self) -> Compare {
+    pub(in crate::concurrency) fn is_absent(&self) -> Compare {
         Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)
     }
 }
@@ -64,7 +72,7 @@ pub(crate) fn oldest(range: &KeyRange) -> Get {
 }
 
 /// Reads a queue in its order.
-pub(super) fn by_creation(range: &KeyRange, order: SortOrder) -> Get {
+pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) -> Get {
     Get::range(range.clone()).sort(SortTarget::CreateRevision, order)
 }
 
@@ -84,4 +92,51 @@ pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
         _ => None,
     };
     (own, oldest.expect("a queue has the entry's key"))
+}
+
+/// A recipe's rule for a key's turn: it comes once fewer than `permits` keys of `range` with a lower create revision exist. The key
+/// itself may be outside of the range.
+///
+/// No key with a lower create revision can be created later, so the number of predecessors only falls. While there are too many,
+/// the nearest `permits` of them exist, and the turn needs the deletion of at least one of these. So a waiter watches them alone.
+#[derive(Clone)]
+pub(crate) struct Predecessors {
+    range: KeyRange,
+    permits: NonZeroU32,
+}
+
+impl Predecessors {
+    /// No key of the range may go before: the rule of a lock.
+    pub(crate) fn all(range: KeyRange) -> Self {
+        Self { range, permits: NonZeroU32::MIN }
+    }
+
+    /// Fewer than `permits` keys of the range may go before: the rule of a semaphore.
+    pub(in crate::concurrency) fn with_permits(range: KeyRange, permits: NonZeroU32) -> Self {
+        Self { range, permits }
+    }
+
+    pub(crate) fn range(&self) -> &KeyRange {
+        &self.range
+    }
+
+    /// The number of predecessors that a waiter watches.
+    pub(in crate::concurrency) fn watched(&self) -> usize {
+        self.permits.get() as usize
+    }
+
+    /// Returns whether it is the turn of a key with this many predecessors.
+    pub(in crate::concurrency) fn admit(&self, predecessors: usize) -> bool {
+        predecessors < self.watched()
+    }
+
+    /// Returns whether one key of the range is too many.
+    pub(in crate::concurrency) fn is_exclusive(&self) -> bool {
+        self.permits == NonZeroU32::MIN
+    }
+
+    /// Reads the newest keys of the range, at most as many as a waiter watches.
+    pub(in crate::concurrency) fn newest(&self) -> Get {
+        by_creation(&self.range, SortOrder::Descend).limit(self.permits.get().into())
+    }
 }

@@ -4,7 +4,7 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::retry::Retry;
+use super::turn::Retry;
 use crate::Result;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, LeaseId, Revision, Watch, WatchId, WatchRequest, WatchResponse,
@@ -12,7 +12,7 @@ use crate::api::{
 use crate::client::{Call, Client, Mailbox, Waiting};
 
 /// Completes when a key is deleted, or was deleted and created again.
-pub(super) struct KeyLost {
+pub(in crate::concurrency) struct KeyLost {
     client: Client,
     key: Bytes,
     created: Revision,
@@ -33,13 +33,13 @@ enum Phase {
 }
 
 impl KeyLost {
-    pub(super) fn new(client: &Client, key: Bytes, created: Revision) -> Self {
+    pub(in crate::concurrency) fn new(client: &Client, key: Bytes, created: Revision) -> Self {
         let phase = Phase::Looking(client.get(Get::key(key.clone())));
         Self { client: client.clone(), key, created, phase, watches: 0, retry: Retry::default() }
     }
 
     /// Completes at once: the key was released.
-    pub(super) fn over(client: &Client) -> Self {
+    pub(in crate::concurrency) fn over(client: &Client) -> Self {
         let (client, key, created) = (client.clone(), Bytes::new(), Revision::new(0));
         Self { client, key, created, phase: Phase::Over, watches: 0, retry: Retry::default() }
     }
@@ -136,13 +136,13 @@ impl Waiting<()> for KeyLost {
 }
 
 /// Completes when a lease has ended.
-pub(super) struct LeaseLost {
+pub(in crate::concurrency) struct LeaseLost {
     lease: LeaseId,
     is_asked: bool,
 }
 
 impl LeaseLost {
-    pub(super) fn new(lease: LeaseId) -> Self {
+    pub(in crate::concurrency) fn new(lease: LeaseId) -> Self {
         Self { lease, is_asked: false }
     }
 }

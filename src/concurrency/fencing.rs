@@ -1,9 +1,10 @@
 use std::fmt;
+use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::hold::Hold;
-use crate::Error;
-use crate::api::{Compare, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use super::queue::key::Hold;
+use crate::api::{Compare, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::Call;
+use crate::{Error, Result};
 
 /// A transaction that is run only if a lock is still held, or a leader still leads: see [`MutexGuard::txn`] and
 /// [`Leadership::txn`]. It is nested in another that compares, which takes one of the operations that a txn may have (R-TXN-3).
@@ -76,5 +77,51 @@ impl<'a> GuardedTxn<'a> {
 impl fmt::Debug for GuardedTxn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("GuardedTxn").field("txn", &self.txn).finish_non_exhaustive()
+    }
+}
+
+/// What a protected resource asks of who comes with a fencing token: not to be older than one that it has seen.
+///
+/// A lock can be lost without its holder's knowing: its lease may have ended while it hung. Only the resource can refuse what
+/// such a holder does too late.
+///
+/// If the store is loaded from an older save without a bump, its new tokens may equal lost ones, and the fence admits a lost
+/// holder beside the new one. Load the save with
+/// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) and the newest token that a fence has seen, or a
+/// later revision if another client saw one.
+///
+/// ```
+/// use leasehold::Error;
+/// use leasehold::concurrency::Fence;
+///
+/// let fence = Fence::new();
+/// fence.admit(12.into())?;
+/// fence.admit(12.into())?;
+/// fence.admit(15.into())?;
+/// assert_eq!(fence.admit(12.into()), Err(Error::StaleToken { token: 12.into(), newest: 15.into() }));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Fence {
+    newest: AtomicI64,
+}
+
+impl Fence {
+    /// A fence that has seen no token.
+    pub const fn new() -> Self {
+        Self { newest: AtomicI64::new(0) }
+    }
+
+    /// Admits a token that is not older than the newest seen, which it then is.
+    ///
+    /// # Errors
+    ///
+    /// [`StaleToken`](Error::StaleToken).
+    pub fn admit(&self, token: Revision) -> Result<()> {
+        let newest = self.newest.fetch_max(token.get(), Ordering::AcqRel);
+        if token.get() < newest {
+            return Err(Error::StaleToken { token, newest: Revision::new(newest) });
+        }
+        Ok(())
     }
 }
