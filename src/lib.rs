@@ -199,7 +199,7 @@
 //!
 //! # Which etcd it is
 //!
-//! etcd answers some requests differently from release to release. The page [`which_etcd`] lists the differences, what the crate
+//! etcd answers some requests differently from release to release. The page [`which_etcd`](manual::which_etcd) lists the differences, what the crate
 //! does, and what stops a server and not the crate.
 //!
 //! # What it does not do
@@ -207,8 +207,8 @@
 //! No transactional memory, barriers and queues yet; no persistence but by [`Store::save`]; no
 //! authentication; no cluster.
 //!
-//! Rule numbers such as R-TXN-12 in this documentation are those of `SEMANTICS.md` beside the source: etcd's behaviour,
-//! rule by rule, which the crate is built and tested against.
+//! Rule numbers such as R-TXN-12 in this documentation refer to the page [`semantics`](manual::semantics): etcd's behaviour, rule by
+//! rule. The crate is built and tested against these rules.
 
 #![deny(missing_docs)]
 
@@ -221,12 +221,11 @@ pub mod concurrency;
 mod engine;
 /// One error, in etcd's words.
 mod error;
+pub mod manual;
 pub mod service;
 pub mod snapshot;
 /// The thread-safe shell with its clocks.
 mod store;
-#[doc = include_str!("which_etcd.md")]
-pub mod which_etcd {}
 /// The door to synchronisation.
 mod sync;
 

@@ -7,7 +7,7 @@ use crate::api::Revision;
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
 ///
 /// A test with it does not warn of one fault: where the revision deleted a key and put it again, etcd 3.5.16 and later stop when
-/// the key is read ([`which_etcd`](crate::which_etcd)).
+/// the key is read ([`which_etcd`](crate::manual::which_etcd)).
 ///
 /// ```
 /// use leasehold::{Compact, Store};
@@ -78,6 +78,7 @@ impl CompactResponse {
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AutoCompaction {
     /// Keeps the history of this long: a sample of the revision every tenth of the period (of an hour, if that is
     /// shorter), a compaction to the oldest sample every period (every hour, if that is shorter). Ten milliseconds at
@@ -164,6 +165,7 @@ impl Status {
 
 /// Why a member raises an alarm: etcd's `AlarmType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub enum AlarmType {
     /// None; in a request, all.
     None,
@@ -184,6 +186,7 @@ pub struct Alarm {
 
 /// What to do with alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum AlarmAction {
     /// List those of a type.
     Get,

@@ -226,6 +226,7 @@ impl CompareOp {
 
 /// An operation of a [`Txn`]: etcd's `RequestOp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TxnOp {
     /// Reads keys.
     Get(Get),
@@ -309,6 +310,7 @@ impl TxnResponse {
 
 /// The answer to an operation of a [`Txn`]: etcd's `ResponseOp`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum TxnOpResponse {
     /// To [`TxnOp::Get`].
     Get(GetResponse),

@@ -158,6 +158,7 @@ impl<K: Into<KeyRange>> From<K> for Watch {
 /// Answers are queued until they are received. Each creation and each cancellation has its own answer, so a caller that
 /// keeps making requests must receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum WatchRequest {
     /// Adds a watcher. The answer is [created](WatchResponse::new_created) or [refused](WatchResponse::new_refused), and answers
     /// come in the order of the creations.

@@ -113,6 +113,7 @@ use crate::sync::Mutex;
 ///                         Delivery::Watch(WatchResponse::new_progress(WatchId::INVALID, header))
 ///                     }
 ///                     WatchRequest::Lease(id) => Delivery::LeaseEnded(*id), // no lease exists
+///                     _ => continue,
 ///                 };
 ///                 wakers.extend(inbox.push(answer, self.now()));
 ///             }

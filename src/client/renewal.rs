@@ -74,6 +74,7 @@ const RETRY: Duration = Duration::from_millis(500);
 ///                 _ => {}
 ///             },
 ///             LeaseStep::Over { lease, .. } => over.push(lease),
+///             _ => {}
 ///         }
 ///     }
 ///     over
@@ -119,6 +120,7 @@ pub struct LeaseRenewer {
 /// The next step of a backend, from [`LeaseRenewer::poll`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "the backend sends the request, or delivers the end of the lease"]
+#[non_exhaustive]
 pub enum LeaseStep {
     /// Send this request, and pass its answer to [`LeaseRenewer::answer`].
     Send(LeaseRequest),

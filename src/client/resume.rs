@@ -87,6 +87,7 @@ pub struct WatchResumer {
 /// The next step of a backend after a [request](WatchResumer::request).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "the backend sends the request, or delivers the answer"]
+#[non_exhaustive]
 pub enum Requested {
     /// Send this request on the connection.
     Send(WatchRequest),

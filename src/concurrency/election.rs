@@ -131,6 +131,11 @@ impl Election {
         client.map(client.get(oldest(&self.queue)), |found| Ok(found?.kvs().first().cloned()))
     }
 
+    /// Returns the name of the election.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Returns the leader and the other candidates, in their order.
     ///
     /// The call's errors are those of the backend.

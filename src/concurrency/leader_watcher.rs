@@ -35,6 +35,7 @@ use crate::{Error, Result};
 ///             LeaderEvent::Updated { kv } => format!("updated {}", kv.value().escape_ascii()),
 ///             LeaderEvent::NoLeader { .. } => "nobody leads".into(),
 ///             LeaderEvent::Gap { .. } => "something was missed".into(),
+///             other => format!("{other:?}"),
 ///         })
 ///     })
 ///     .collect::<leasehold::Result<_>>()?;
@@ -232,6 +233,7 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
 
 /// What happens in an election, as all can see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum LeaderEvent {
     /// Somebody leads who did not before.
     Elected {

@@ -4,7 +4,8 @@
 //!
 //! [`Mutex`] and [`RwLock`] have the names of the standard library's locks. To import both, rename one:
 //! `use leasehold::concurrency::Mutex as StoreMutex`.
-#![doc = include_str!("asked.md")]
+//!
+//! The page [`asked`](crate::manual::asked) lists the wishes of users of locks and elections, and how each is met.
 
 mod election;
 mod fencing;

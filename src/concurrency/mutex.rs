@@ -102,6 +102,11 @@ impl Mutex {
         try_acquire(self.hold())
     }
 
+    /// Returns the name of the lock.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Returns the holder of the lock and its waiters, in their order.
     ///
     /// The call's errors are those of the backend.

@@ -117,6 +117,11 @@ impl RwLock {
         try_acquire(self.writer())
     }
 
+    /// Returns the name of the lock.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Returns the holders of the lock and the waiters, in their order.
     ///
     /// The call's errors are those of the backend.

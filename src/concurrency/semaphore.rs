@@ -131,6 +131,11 @@ impl Semaphore {
         try_acquire(self.hold())
     }
 
+    /// Returns the name of the semaphore.
+    pub fn name(&self) -> &[u8] {
+        &self.name
+    }
+
     /// Returns the holders of the permits and the waiters, in their order.
     ///
     /// The call's errors are those of the backend.

@@ -40,8 +40,8 @@ pub struct ElectionService {
 
 impl ElectionService {
     /// The service in front of a store or another backend.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: impl Into<Client>) -> Self {
+        Self { client: client.into() }
     }
 
     /// Stands for election, and waits for victory: first come, first served. Dropping the ticket withdraws the candidacy.

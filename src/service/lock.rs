@@ -29,8 +29,8 @@ pub struct LockService {
 
 impl LockService {
     /// The service in front of a store or another backend.
-    pub fn new(client: Client) -> Self {
-        Self { client }
+    pub fn new(client: impl Into<Client>) -> Self {
+        Self { client: client.into() }
     }
 
     /// Asks for a lock: first come, first served. Dropping the ticket gives the place up, and deletes the key of it.

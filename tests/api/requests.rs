@@ -70,6 +70,7 @@ fn rebuilt_txn(txn: &Txn) -> Txn {
         TxnOp::Delete(delete) => TxnOp::Delete(rebuilt_delete(delete)),
         TxnOp::Txn(txn) => TxnOp::Txn(rebuilt_txn(txn)),
         TxnOp::Unset => TxnOp::Unset,
+        other => panic!("unknown kind: {other:?}"),
     };
     let success = txn.get_success().iter().map(op).collect::<Vec<_>>();
     Txn::new()

@@ -80,6 +80,7 @@ fn rebuilt_txn(txn: &TxnResponse) -> TxnResponse {
         TxnOpResponse::Put(put) => TxnOpResponse::Put(rebuilt_put(put)),
         TxnOpResponse::Delete(delete) => TxnOpResponse::Delete(rebuilt_delete(delete)),
         TxnOpResponse::Txn(txn) => TxnOpResponse::Txn(rebuilt_txn(txn)),
+        other => panic!("unknown kind: {other:?}"),
     };
     let responses = txn.responses().iter().map(rebuilt).collect();
     TxnResponse::new(rebuilt_header(txn.header()), txn.succeeded(), responses)

@@ -151,6 +151,7 @@ impl Stream {
             Requested::Send(request) => self.send(&[request]),
             Requested::Deliver(answer) => self.delivered.push(answer),
             Requested::Kept => {}
+            other => panic!("unknown kind: {other:?}"),
         }
     }
 

@@ -15,6 +15,7 @@ fn seen(leaders: &mut LeaderWatcher) -> Vec<String> {
                 LeaderEvent::Updated { .. } => '=',
                 LeaderEvent::NoLeader { .. } => '-',
                 LeaderEvent::Gap { .. } => '?',
+                other => panic!("unknown kind: {other:?}"),
             };
             let value = event.kv().map(|kv| text(kv.value())).unwrap_or_default();
             format!("{kind}{value}@{}", event.revision())

@@ -125,7 +125,7 @@ fn tests_named_in_the_table_of_etcds_tests_exist() {
 /// There they are named as `tests/binary/file.rs`: `name`.
 #[test]
 fn tests_named_in_the_documentation_exist() {
-    let asked = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/concurrency/asked.md");
+    let asked = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual/asked.md");
     let asked = fs::read_to_string(asked).expect("the table is there");
     let after_folders = asked.split("`tests/").skip(1);
     let named: Vec<(&str, &str)> = after_folders

@@ -148,6 +148,7 @@ fn shown(responses: &[TxnOpResponse]) -> Vec<String> {
         TxnOpResponse::Put(put) => format!("put {}", put.prev_kv().map(show).unwrap_or_default()),
         TxnOpResponse::Delete(delete) => format!("delete {}", show_all(delete.prev_kvs()).join(", ")),
         TxnOpResponse::Txn(txn) => format!("({})", shown(txn.responses()).join("; ")),
+        other => panic!("unknown kind: {other:?}"),
     };
     responses.iter().map(show_response).collect()
 }

@@ -158,6 +158,7 @@ impl Ticking {
                     self.samples.first().copied().filter(|_| tick >= self.next_compaction)
                 }
                 AutoCompaction::Revision(retention) => Some(self.current - retention as i64),
+                other => panic!("unknown kind: {other:?}"),
             };
             let due = due.filter(|&due| due > 0 && due != self.compacted && !self.is_corrupt);
             if let Some(due) = due {

@@ -36,6 +36,7 @@ fn inner_revision(response: &TxnOpResponse) -> String {
         TxnOpResponse::Txn(txn) => {
             return format!("{}[{}]", txn.header().revision(), inner_revisions(txn));
         }
+        other => panic!("unknown kind: {other:?}"),
     };
     assert_eq!(
         (header.cluster_id(), header.member_id(), header.raft_term()),

@@ -220,6 +220,7 @@ impl World {
                         Due::Check(request.lease())
                     }
                 }
+                other => panic!("unknown kind: {other:?}"),
             });
         }
         assert_eq!(steps, expected);

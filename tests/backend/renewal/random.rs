@@ -120,6 +120,7 @@ impl Run {
                         self.arrivals.entry(arrival).or_default().push((request, is_gone));
                     }
                 }
+                other => panic!("unknown kind: {other:?}"),
             }
         }
     }

@@ -196,6 +196,7 @@ fn steps_come_in_the_order_of_their_instants_and_leases() {
         .map(|step| match step {
             LeaseStep::Send(request) => request.request().to_string(),
             LeaseStep::Over { lease, inboxes } => format!("{lease:?} is over for {inboxes:?}"),
+            other => panic!("unknown kind: {other:?}"),
         })
         .collect();
     let expected = ["L11 is over for []", "keep_alive 1", "keep_alive 2", "keep_alive 3", "keep_alive -1"];

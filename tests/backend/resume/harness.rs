@@ -231,6 +231,7 @@ impl World {
             Requested::Kept => {
                 assert!(!self.resumer.is_connected(), "a stream with a connection sends requests")
             }
+            other => panic!("unknown kind: {other:?}"),
         }
     }
 

@@ -282,6 +282,7 @@ fn values(leaders: &mut LeaderWatcher) -> Vec<String> {
             LeaderEvent::Updated { kv } => format!("updated {}", kv.value().escape_ascii()),
             LeaderEvent::NoLeader { .. } => "none".into(),
             LeaderEvent::Gap { .. } => "gap".into(),
+            other => panic!("unknown kind: {other:?}"),
         })
         .collect()
 }

@@ -45,6 +45,7 @@ pub fn txn(response: &TxnResponse) -> wire::TxnResponse {
         TxnOpResponse::Put(response) => wire::OpResponse::Put(put(response)),
         TxnOpResponse::Delete(response) => wire::OpResponse::DeleteRange(delete_range(response)),
         TxnOpResponse::Txn(response) => wire::OpResponse::Txn(txn(response)),
+        other => panic!("the model has no such response: {other:?}"),
     });
     wire::TxnResponse {
         revision: revision(response.header()),
@@ -99,6 +100,7 @@ pub fn alarm(response: &AlarmResponse) -> wire::Response {
         AlarmType::None => wire::AlarmKind::None,
         AlarmType::NoSpace => wire::AlarmKind::NoSpace,
         AlarmType::Corrupt => wire::AlarmKind::Corrupt,
+        other => panic!("the model has no such alarm: {other:?}"),
     };
     wire::Response::Alarm {
         revision: revision(response.header()),

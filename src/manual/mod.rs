@@ -1,0 +1,19 @@
+//! Pages that belong to no single item.
+
+pub mod asked {
+    #![doc = include_str!("asked.md")]
+
+    #[expect(unused_imports, reason = "the page links to them")]
+    use crate::concurrency::*;
+}
+
+#[expect(
+    rustdoc::broken_intra_doc_links,
+    clippy::doc_lazy_continuation,
+    reason = "the file is a page of the repository too, with marks in brackets"
+)]
+#[doc = include_str!("../../SEMANTICS.md")]
+pub mod semantics {}
+
+#[doc = include_str!("which_etcd.md")]
+pub mod which_etcd {}
