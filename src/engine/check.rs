@@ -1,4 +1,4 @@
-//! The invariants of ARCHITECTURE.md, recounted from scratch.
+//! The invariants of an engine, recounted from scratch.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,29 @@ use super::keys::key_index::SlotId;
 use crate::api::{LeaseId, Revision, Timestamp};
 
 impl Engine {
-    /// Recounts everything that is kept twice or promised. For tests: it visits all that is held.
+    /// Recounts everything that is kept twice or promised, for tests: the cost is proportional to all that is held.
+    ///
+    /// 1. Both indexes name each key with its slot.
+    /// 2. The versions of a key ascend by revision, and each continues its generation or begins one.
+    /// 3. History ascends. It has no gaps, except in a revision from which a compaction dropped changes before a save. Above the
+    ///    compacted revision, history and the versions of keys are the same records. The current revision is the newest in history
+    ///    or the compacted one.
+    /// 4. The counts of keys, versions and bytes equal a recount.
+    /// 5. Between calls no transaction is open.
+    /// 6. A key that exists and has a lease is among that lease's keys, once, at the place that it stores. A lease has no other keys.
+    /// 7. The deadlines of the lease table are the deadlines of the leases that have one.
+    /// 8. No lease outlives its deadline.
+    /// 9. A synced watcher is in the index, and the index has no other watchers. A stream counts its unsynced watchers.
+    /// 10. No more responses with events are queued for a watcher than its capacity.
+    /// 11. A stream whose receiver waits has nothing to receive. A stream that is ready is in the list of ready streams once.
+    /// 12. The timers, ticks and pending starts are those of the streams that have one. A stream counts its watchers that requested
+    ///     progress notifications.
+    /// 13. A create order has the keys of its range that exist.
+    /// 14. The streams to notify of a lease's end are the streams that requested it.
     ///
     /// # Panics
     ///
-    /// If an invariant does not hold, with its number in ARCHITECTURE.md.
+    /// If an invariant does not hold. The message names its number.
     pub fn check_invariants(&self) {
         self.check_index();
         self.check_create_orders();

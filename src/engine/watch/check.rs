@@ -7,7 +7,7 @@ use crate::engine::Diagnostics;
 impl WatchHub {
     /// # Panics
     ///
-    /// If an invariant of watchers does not hold, with its number in ARCHITECTURE.md.
+    /// If an invariant of watchers does not hold, with its number in `Engine::check_invariants`.
     pub(in crate::engine) fn check(&self) {
         let mut synced = 0;
         for (slot, stream) in self.streams.iter() {
