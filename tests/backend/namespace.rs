@@ -6,6 +6,7 @@ use leasehold::{
     Client, Compact, Compare, Delete, Get, Grant, KeyRange, KeyValue, ManualClock, Put, SortOrder,
     SortTarget, Store, Txn, TxnOp, Watch, WatchStream,
 };
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers;
 use leasehold_testkit::helpers::{manual, physical, secs};
 use proptest::collection::vec;
@@ -249,7 +250,7 @@ fn others(prefix: &[u8]) -> Vec<Vec<u8>> {
 
 #[test]
 fn a_namespace_is_a_store_of_its_own() {
-    let cases = std::env::var("LEASEHOLD_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400);
+    let cases = cases(40);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
     let script = (prop::sample::select(PREFIXES.as_slice()), vec(command(), 1..60));

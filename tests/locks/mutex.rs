@@ -5,6 +5,7 @@ use std::time::Duration;
 use leasehold::concurrency::{Fence, GuardedTxn, Mutex, MutexGuard, Session};
 use leasehold::service::{LockRequest, LockService, UnlockRequest};
 use leasehold::{Delete, Error, Get, Grant, ManualClock, Revision, Store, Ticket, TxnOp};
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{Random, manual, millis, secs, session, taken};
 use proptest::prelude::*;
 
@@ -370,7 +371,7 @@ fn pick<T>(of: &mut Vec<T>, random: &mut Random) -> Option<T> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(20), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Sessions that hang and end, waits given up at any time: never two holders, no key left over, first come first served,
     /// and nobody waits for a lock that nobody has.

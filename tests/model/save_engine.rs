@@ -4,6 +4,7 @@ use leasehold::{
     Compact, Delete, Engine, EngineConfig, Grant, KeyRange, Limits, LoadOptions, Put, Timestamp, Txn, TxnOp,
 };
 use leasehold_testkit::adapter::engine::EngineSubject;
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::secs;
 use leasehold_testkit::lockstep::Driver;
 use leasehold_testkit::model::Model;
@@ -58,7 +59,7 @@ fn a_loaded_engine_goes_on_as_the_saved_one_at_any_time() {
         (strategy::settings(), strategy::requests_without_watches(), strategy::requests_without_watches());
     let nows =
         prop_oneof![Just(0_u64), 0..5_000_000_000_u64, any::<u32>().prop_map(|now| u64::from(now) << 24)];
-    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: cases(20), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
     let verdict = runner.run(&(lists, nows), |((mut settings, before, after), now)| {
         // What is yet to be reclaimed counts against a quota, and is not saved.
@@ -159,7 +160,7 @@ fn gap_of_loaded_revision_is_valid_until_reclaimed() {
 fn bumped_engine_keeps_invariants_under_random_commands() {
     let lists =
         (strategy::settings(), strategy::requests_without_watches(), strategy::requests_without_watches());
-    let config = Config { cases: 100, failure_persistence: None, ..Config::default() };
+    let config = Config { cases: cases(20), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[8; 32]));
     let verdict = runner.run(&(lists, 1..9_u64), |((settings, before, after), by)| {
         let mut model = Model::new(settings.clone());

@@ -8,7 +8,7 @@ use leasehold_testkit::lockstep::Driver;
 
 use super::bugs::BUGS;
 
-/// Lists of commands for each bug at the most: half of what the run without bugs is given.
+/// Lists of commands for each bug at the most: half of what a long run without bugs has.
 const CASES: u32 = 1_000;
 
 #[test]

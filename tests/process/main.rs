@@ -3,6 +3,7 @@
 mod allocations;
 mod concurrency_determinism;
 mod determinism;
+mod guard;
 mod subprocess;
 mod threads;
 mod timer_thread;

@@ -4,6 +4,7 @@ mod checker;
 
 use checker::{Log, Record, Rule, Seen, Told, broken};
 use leasehold::{Compact, Delete, EventType, KeyRange, ManualClock, Store, Txn, TxnOp, Watch, WatchStream};
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers;
 use leasehold_testkit::helpers::secs;
 use proptest::prelude::*;
@@ -263,7 +264,7 @@ fn run(steps: &[[u8; 3]]) -> (Vec<Record>, Log) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(50), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn random_runs_keep_the_rules(steps in prop::collection::vec(any::<[u8; 3]>(), 1..150)) {
@@ -279,7 +280,7 @@ proptest! {
 fn every_alteration_of_a_run_breaks_a_rule() {
     let mut random = helpers::Random::new(7);
     let (mut altered, mut lost, mut progress) = (0, 0, 0);
-    for _ in 0..60 {
+    for _ in 0..cases(10) {
         let steps: Vec<[u8; 3]> = (0..150).map(|_| [0; 3].map(|_| random.below(256) as u8)).collect();
         let (records, log) = run(&steps);
         for record in records {
@@ -292,7 +293,8 @@ fn every_alteration_of_a_run_breaks_a_rule() {
             }
         }
     }
-    assert!(altered > 5000 && lost > 20 && progress > 500, "{altered} {lost} {progress}");
+    let enough = altered > cases(800) && lost > cases(3) as usize && progress > cases(80) as usize;
+    assert!(enough, "{altered} {lost} {progress}");
 }
 
 /// The record with one thing wrong. It ends with progress, so that what is missing at the end is missed.

@@ -1,5 +1,6 @@
 //! Compaction by the store itself, by age and by number of revisions (R-CMP-7, R-CMP-8).
 
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers;
 use std::time::Duration;
 
@@ -282,7 +283,7 @@ fn skipped_ticks_are_as_if_they_had_been_made() {
         AutoCompaction::Revision(3),
     ];
     let mut compactions = 0;
-    for seed in 0..400 {
+    for seed in 0..u64::from(cases(100)) {
         let mut race = Race::new(modes[seed as usize % modes.len()], seed);
         for step in 1..80 {
             race.pass_time();
@@ -296,7 +297,7 @@ fn skipped_ticks_are_as_if_they_had_been_made() {
         }
         compactions += i64::from(race.ticking.compacted > 0) + race.ticking.compacted.min(2);
     }
-    assert!(compactions > 400, "{compactions} compactions");
+    assert!(compactions > i64::from(cases(100)), "{compactions} compactions");
 }
 
 /// R-CMP-7: to the revision so many before the current one, every five minutes.

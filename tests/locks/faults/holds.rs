@@ -10,6 +10,7 @@ use crate::scheduled_backend::{Manners, Stepped};
 use harness::{Rules, World};
 use leasehold::Error;
 use leasehold::concurrency::{Mutex, Session};
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{all_keys, events, manual, secs, text};
 use leasehold_testkit::wakers::{Count, poll_with};
 use proptest::prelude::*;
@@ -23,7 +24,7 @@ fn run(seed: u64, rules: Rules) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(30), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn whatever_overtakes_what_one_holds_the_lock(seed: u64) {

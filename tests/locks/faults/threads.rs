@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use leasehold::concurrency::{self, Election, Fence, GuardedTxn, Leadership, MutexGuard, Session};
 use leasehold::{Client, Error, Get, Limits, Result, Revision, Store, Ticket, TxnOp};
+use leasehold_testkit::cases::cases;
 use leasehold_testkit::guard::receive_unless_stuck;
 use leasehold_testkit::helpers::{Random, millis, secs};
 
@@ -17,7 +18,7 @@ const THREADS: usize = 32;
 const LOCKS: usize = 64;
 const TTL: Duration = millis(100);
 /// Writes that the fences admit, writes that are run in the store, and writes that are refused, all locks together: at least.
-const ENOUGH: [u64; 3] = [50_000, 25_000, 200];
+const ENOUGH: [u32; 3] = [5_000, 2_500, 20];
 
 /// How threads get a lock, all in one queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -155,7 +156,8 @@ impl Worker {
 
     fn run(mut self) {
         let locks = Arc::clone(&self.locks);
-        while totals(&locks).iter().zip(ENOUGH).any(|(&total, enough)| total < enough) {
+        let enough = ENOUGH.map(|count| u64::from(cases(count)));
+        while totals(&locks).iter().zip(enough).any(|(&total, enough)| total < enough) {
             // Some locks are wanted more than others.
             let wanted = if self.random.one_in(2) { 4 } else { LOCKS as u64 };
             let lock = &locks[self.random.below(wanted) as usize];

@@ -10,6 +10,7 @@
 )]
 
 pub mod adapter;
+pub mod cases;
 pub mod guard;
 pub mod helpers;
 pub mod lockstep;

@@ -53,11 +53,10 @@ where
 
     /// Runs random lists, and panics with the smallest one found on which the two disagree.
     ///
-    /// `LEASEHOLD_CASES` and `LEASEHOLD_SEED` override the number of lists and the seed.
-    pub fn explore(&self, default_cases: u32) -> Tally {
-        let cases = from_env("LEASEHOLD_CASES").map_or(default_cases, |cases| cases as u32);
+    /// `LEASEHOLD_SEED` overrides the seed.
+    pub fn explore(&self, cases: u32) -> Tally {
         let seed = from_env("LEASEHOLD_SEED").unwrap_or(DEFAULT_SEED);
-        println!("LEASEHOLD_SEED={seed} LEASEHOLD_CASES={cases}");
+        println!("{cases} lists, LEASEHOLD_SEED={seed}");
         self.explore_from(seed, cases).unwrap_or_else(|failure| panic!("LEASEHOLD_SEED={seed}\n{failure}"))
     }
 
