@@ -4,8 +4,6 @@
 //! take ratios from `cargo bench --bench targets`.
 #![expect(missing_docs, reason = "criterion's macros make a function of their own")]
 
-mod workloads;
-
 use std::time::Duration;
 
 use criterion::{Criterion, criterion_group, criterion_main};

@@ -3,14 +3,11 @@
 //! Bytes are those that were asked for. Keys and values are handed in as exact allocations and are counted where the
 //! store keeps them.
 
-#[path = "support/table.rs"]
-mod table;
-
 use std::alloc::System;
 
 use leasehold::{ManualClock, Store};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
-use table::{Spread, Table, Target};
+use workloads::table::{Spread, Table, Target};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;

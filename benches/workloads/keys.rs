@@ -9,14 +9,14 @@ const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
 /// SplitMix64.
 #[derive(Clone)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
+    pub fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn word(&mut self) -> u64 {
+    pub fn word(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -25,11 +25,11 @@ impl Rng {
     }
 
     /// A number below `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
+    pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.word()) * end as u128) >> 64) as usize
     }
 
-    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
@@ -38,7 +38,7 @@ impl Rng {
 
 /// The keys of a workload, and a source of calls about them.
 #[derive(Clone)]
-pub(crate) struct Stock {
+pub struct Stock {
     /// In random order, no two alike.
     keys: Arc<[Vec<u8>]>,
     rng: Rng,
@@ -46,7 +46,7 @@ pub(crate) struct Stock {
 
 impl Stock {
     /// Keys of 8 to 32 bytes.
-    pub(crate) fn new(count: usize) -> Self {
+    pub fn new(count: usize) -> Self {
         Self::build(count, |rng, key| {
             for _ in 0..8 + rng.below(25) {
                 key.push(ALPHABET[rng.below(ALPHABET.len())]);
@@ -55,7 +55,7 @@ impl Stock {
     }
 
     /// The same behind `/registry/pods/namespace-NNN/`.
-    pub(crate) fn with_common_prefix(count: usize) -> Self {
+    pub fn with_common_prefix(count: usize) -> Self {
         Self::build(count, |rng, key| {
             key.extend_from_slice(format!("/registry/pods/namespace-{:03}/", rng.below(1000)).as_bytes());
             for _ in 0..8 + rng.below(25) {
@@ -65,7 +65,7 @@ impl Stock {
     }
 
     /// Between the prefixes `{stem}00000/`, `{stem}00001/` and so on, so many of them, and under none.
-    pub(crate) fn between_prefixes(count: usize, stem: &str, prefixes: usize) -> Self {
+    pub fn between_prefixes(count: usize, stem: &str, prefixes: usize) -> Self {
         Self::build(count, |rng, key| {
             key.extend_from_slice(format!("{stem}{:05}.", rng.below(prefixes)).as_bytes());
             for _ in 0..8 + rng.below(9) {
@@ -91,7 +91,7 @@ impl Stock {
     }
 
     /// Takes so many of the keys away.
-    pub(crate) fn split_off(&mut self, count: usize) -> Vec<Bytes> {
+    pub fn split_off(&mut self, count: usize) -> Vec<Bytes> {
         let (taken, left) = self.keys.split_at(count);
         let taken = taken.iter().map(|key| Bytes::copy_from_slice(key)).collect();
         self.keys = left.into();
@@ -99,28 +99,28 @@ impl Stock {
     }
 
     /// Every key once, in random order.
-    pub(crate) fn all(&self) -> Vec<Bytes> {
+    pub fn all(&self) -> Vec<Bytes> {
         self.keys.iter().map(|key| Bytes::copy_from_slice(key)).collect()
     }
 
     /// Every key in ascending order.
-    pub(crate) fn sorted(&self) -> Vec<Bytes> {
+    pub fn sorted(&self) -> Vec<Bytes> {
         let mut keys = self.all();
         keys.sort_unstable();
         keys
     }
 
     /// Every key once, in random order, with a value.
-    pub(crate) fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
+    pub fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
         self.all().into_iter().map(|key| (key, self.value())).collect()
     }
 
     /// A random key.
-    pub(crate) fn key(&mut self) -> Bytes {
+    pub fn key(&mut self) -> Bytes {
         Bytes::copy_from_slice(&self.keys[self.rng.below(self.keys.len())])
     }
 
-    pub(crate) fn value(&mut self) -> Bytes {
+    pub fn value(&mut self) -> Bytes {
         let mut value = [0; VALUE_LEN];
         for word in value.chunks_exact_mut(8) {
             word.copy_from_slice(&self.rng.word().to_le_bytes());
@@ -129,17 +129,17 @@ impl Stock {
     }
 
     /// Calls about random keys, each with a value.
-    pub(crate) fn puts(&mut self, calls: usize) -> Vec<(Bytes, Bytes)> {
+    pub fn puts(&mut self, calls: usize) -> Vec<(Bytes, Bytes)> {
         (0..calls).map(|_| (self.key(), self.value())).collect()
     }
 
     /// Calls about random keys.
-    pub(crate) fn gets(&mut self, calls: usize) -> Vec<Bytes> {
+    pub fn gets(&mut self, calls: usize) -> Vec<Bytes> {
         (0..calls).map(|_| self.key()).collect()
     }
 
     /// Calls about random keys, of which one in ten has a value to put.
-    pub(crate) fn mixed(&mut self, calls: usize) -> Vec<(Bytes, Option<Bytes>)> {
+    pub fn mixed(&mut self, calls: usize) -> Vec<(Bytes, Option<Bytes>)> {
         (0..calls).map(|_| (self.key(), (self.rng.below(10) == 0).then(|| self.value()))).collect()
     }
 }

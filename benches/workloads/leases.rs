@@ -11,18 +11,18 @@ use super::{Duel, Side, in_pieces, timed};
 
 /// So many leases granted, each with one key, and all ended by time; against keys put and deleted without a lease in
 /// the same store.
-pub(crate) fn against_put_and_delete() -> Duel {
+pub fn against_put_and_delete() -> Duel {
     Duel { store: lease_side(), rival: put_and_delete_side(manual_store) }
 }
 
 /// The same against the baseline.
-pub(crate) fn against_the_map() -> Duel {
+pub fn against_the_map() -> Duel {
     Duel { store: lease_side(), rival: put_and_delete_side(LockedMap::default) }
 }
 
 /// A put a second for so many seconds of virtual time, while that many sessions are kept alive, each with a key; against
 /// the same with keys that have no lease.
-pub(crate) fn sessions_kept_alive(sessions: usize) -> Duel {
+pub fn sessions_kept_alive(sessions: usize) -> Duel {
     Duel { store: seconds_side(sessions, true), rival: seconds_side(sessions, false) }
 }
 

@@ -10,7 +10,7 @@ use parking_lot::RwLock;
 use super::{Duel, timed};
 
 /// A store made, asked for a key, and dropped; against an empty map.
-pub(crate) fn new_get_drop() -> Duel {
+pub fn new_get_drop() -> Duel {
     Duel {
         store: Box::new(|times| {
             timed(|| {

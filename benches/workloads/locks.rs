@@ -9,7 +9,7 @@ use super::{Duel, timed};
 
 /// A lock taken and given back; against the two txns that it takes by hand: a put if the key is not there, and a delete if it
 /// still is the same.
-pub(crate) fn lock_and_unlock() -> Duel {
+pub fn lock_and_unlock() -> Duel {
     let store = Store::new();
     let session = Session::open(&store, Duration::from_secs(60)).wait().expect("a lease is granted");
     let mutex = Mutex::new(&session, "lock");

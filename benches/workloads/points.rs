@@ -10,27 +10,27 @@ use super::subjects::{LockedMap, Subject, loaded};
 use super::{Duel, Side, in_pieces, timed};
 
 /// A put to a key that exists.
-pub(crate) fn put(keys: usize) -> Duel {
+pub fn put(keys: usize) -> Duel {
     on_both(keys, put_side, put_side)
 }
 
 /// A get of the latest value.
-pub(crate) fn get(keys: usize) -> Duel {
+pub fn get(keys: usize) -> Duel {
     on_both(keys, get_side, get_side)
 }
 
 /// The same by two threads; the time is that of both together.
-pub(crate) fn get_by_two(keys: usize) -> Duel {
+pub fn get_by_two(keys: usize) -> Duel {
     on_both(keys, get_by_two_side, get_by_two_side)
 }
 
 /// A get, then a txn that puts if the key has not changed.
-pub(crate) fn compare_and_put(keys: usize) -> Duel {
+pub fn compare_and_put(keys: usize) -> Duel {
     on_both(keys, compare_and_put_side, compare_and_put_side)
 }
 
 /// Nine gets to a put, by two threads.
-pub(crate) fn mixed_by_two(keys: usize) -> Duel {
+pub fn mixed_by_two(keys: usize) -> Duel {
     on_both(keys, mixed_by_two_side, mixed_by_two_side)
 }
 

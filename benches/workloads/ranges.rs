@@ -8,7 +8,7 @@ use super::subjects::{LockedMap, Subject, loaded};
 use super::{Duel, Side, in_pieces};
 
 /// A range of 100 keys of many, keys and values.
-pub(crate) fn hundred(mut stock: Stock) -> Duel {
+pub fn hundred(mut stock: Stock) -> Duel {
     let (for_store, for_rival) = (stock.pairs(), stock.pairs());
     Duel {
         store: range_side(loaded(Store::new(), for_store), &stock),

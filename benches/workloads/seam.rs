@@ -10,7 +10,7 @@ use super::subjects::loaded;
 use super::{Duel, in_pieces};
 
 /// A get through the client; against the store's own.
-pub(crate) fn get(keys: usize) -> Duel {
+pub fn get(keys: usize) -> Duel {
     let (store, mut stock) = store_of(keys);
     let (client, mut again) = (store.client(), stock.clone());
     Duel {
@@ -38,7 +38,7 @@ pub(crate) fn get(keys: usize) -> Duel {
 }
 
 /// A txn of a compare and a put through the client; against the store's own.
-pub(crate) fn txn(keys: usize) -> Duel {
+pub fn txn(keys: usize) -> Duel {
     let (store, mut stock) = store_of(keys);
     let (client, mut again) = (store.client(), stock.clone());
     Duel {

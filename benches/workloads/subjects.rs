@@ -8,7 +8,7 @@ use leasehold::{Compare, CompareOp, Get, KeyRange, Store, Txn, TxnOp};
 use parking_lot::RwLock;
 
 /// The calls that workloads are made of.
-pub(crate) trait Subject: Sync {
+pub trait Subject: Sync {
     fn put(&self, key: Bytes, value: Bytes);
     fn get(&self, key: Bytes);
     /// Reads the pairs from `start` up to but not including `end`, keys and values.
@@ -47,7 +47,7 @@ impl Subject for Store {
 
 /// The baseline: it keeps no history, has no leases, and checks no limits.
 #[derive(Default)]
-pub(crate) struct LockedMap {
+pub struct LockedMap {
     map: RwLock<BTreeMap<Bytes, Bytes>>,
 }
 
@@ -83,7 +83,7 @@ impl Subject for LockedMap {
 
 /// Puts all pairs, each cloned once before as by a program that keeps its keys: a `Bytes` that was never cloned is
 /// cheaper to keep, and the first to clone it pays.
-pub(crate) fn loaded<S: Subject>(subject: S, pairs: Vec<(Bytes, Bytes)>) -> S {
+pub fn loaded<S: Subject>(subject: S, pairs: Vec<(Bytes, Bytes)>) -> S {
     for (key, value) in pairs {
         let kept = (key.clone(), value.clone());
         subject.put(key, value);

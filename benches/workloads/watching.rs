@@ -8,7 +8,7 @@ use super::subjects::{Subject, loaded};
 use super::{Duel, Side, in_pieces};
 
 /// Puts to keys of so many, while other keys are watched, each by one.
-pub(crate) fn put_beside_keys(keys: usize, watchers: usize) -> Duel {
+pub fn put_beside_keys(keys: usize, watchers: usize) -> Duel {
     let mut stock = Stock::new(keys + watchers);
     let watched = stock.split_off(watchers);
     put_beside(stock, watched.into_iter().map(Watch::key))
@@ -16,7 +16,7 @@ pub(crate) fn put_beside_keys(keys: usize, watchers: usize) -> Duel {
 
 /// Puts to keys of so many, none of which is under one of the prefixes `{stem}00000/` to `{stem}99999/`, while so many of
 /// these are watched, each by one; `is_between` says that the keys lie between those prefixes, and else anywhere.
-pub(crate) fn put_beside_prefixes(keys: usize, stem: &str, watchers: usize, is_between: bool) -> Duel {
+pub fn put_beside_prefixes(keys: usize, stem: &str, watchers: usize, is_between: bool) -> Duel {
     const PREFIXES: usize = 100_000;
     let stock = if is_between { Stock::between_prefixes(keys, stem, PREFIXES) } else { Stock::new(keys) };
     let numbers = (0..watchers).map(|nth| (2 * nth + 1) * PREFIXES / (2 * watchers));
@@ -50,7 +50,7 @@ fn watcher_of(store: &Store, watch: Watch) -> Watcher {
 
 /// Puts to one key of many, each received by a watcher of that key before the next; against puts to one key that nobody
 /// watches.
-pub(crate) fn put_and_receive(keys: usize) -> Duel {
+pub fn put_and_receive(keys: usize) -> Duel {
     let mut stock = Stock::new(keys);
     let (for_store, for_rival) = (stock.pairs(), stock.pairs());
     let (key, other) = (stock.key(), stock.clone());

@@ -56,12 +56,13 @@ const BANNED: [(&str, &str); 6] = [
 ];
 
 /// The folders of all sources. `sources` leaves out a folder below these that is a package.
-const ALL_SOURCES: [&str; 8] = [
+const ALL_SOURCES: [&str; 9] = [
     "src",
     "tests",
     "tests/testkit/src",
     "examples",
     "benches",
+    "benches/peers/src",
     "fuzz/src",
     "fuzz/fuzz_targets",
     "fuzz/examples",
@@ -224,8 +225,7 @@ fn undeclared(files: &[Source]) -> impl Iterator<Item = String> {
 
 #[test]
 fn modules_are_found_without_path_attributes() {
-    let folders = ALL_SOURCES.into_iter().filter(|folder| *folder != "benches");
-    assert_none(folders.flat_map(sources).flat_map(|source| path_attributes(&source)));
+    assert_none(ALL_SOURCES.map(sources).iter().flatten().flat_map(path_attributes));
     assert_eq!(path_attributes(&Source::new("tests/planted.rs", "#[path = \"a.rs\"]\nmod a;")).len(), 1);
 }
 
@@ -354,30 +354,24 @@ fn assert_none(violations: impl Iterator<Item = String>) {
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
-/// All Rust files below a folder of this package, ordered by path.
+/// All Rust files below a folder and outside of packages below it, ordered by path.
 pub(super) fn sources(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join(folder)];
     let mut files: Vec<PathBuf> = Vec::new();
     while let Some(folder) = folders.pop() {
-        let is_own_package = folder.join("Cargo.toml").exists() || folder.ends_with("target");
-        if is_own_package || !folder.exists() {
-            continue;
-        }
-        for entry in fs::read_dir(folder).expect("a folder of the package can be listed") {
+        for entry in fs::read_dir(folder).expect("a folder of the repository can be listed") {
             let path = entry.expect("an entry of it can be read").path();
             if path.is_dir() {
-                folders.push(path);
+                let is_own_package = path.join("Cargo.toml").exists() || path.ends_with("target");
+                folders.extend((!is_own_package).then_some(path));
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 files.push(path);
             }
         }
     }
     files.sort();
-    assert!(
-        !files.is_empty() || !["src", "tests", "tests/testkit/src"].contains(&folder),
-        "{folder} is empty"
-    );
+    assert!(!files.is_empty(), "{folder} has no sources");
     let relative = |path: &Path| path.strip_prefix(root).expect("it is below the root").display().to_string();
     let read = |path: &PathBuf| fs::read_to_string(path).expect("a source file is text");
     files.iter().map(|path| Source::new(&relative(path), &read(path))).collect()

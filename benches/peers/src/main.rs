@@ -13,24 +13,16 @@
 //!
 //! Both peers run with their background threads on, as they come.
 
-#[expect(dead_code, reason = "the other benchmarks use all of it")]
-#[path = "../../workloads/keys.rs"]
-mod keys;
 mod old_revisions;
-#[path = "../../workloads/pieces.rs"]
-mod pieces;
-#[expect(dead_code, reason = "the other benchmarks use all of it")]
-#[path = "../../workloads/subjects.rs"]
-mod subjects;
 mod surreal;
 mod turns;
 
-use keys::Stock;
 use leasehold::Store;
-use pieces::{Side, in_pieces};
-use subjects::{Subject, loaded};
 use surreal::Surreal;
 use turns::compare;
+use workloads::keys::{Rng, Stock};
+use workloads::pieces::{Side, in_pieces};
+use workloads::subjects::{Subject, loaded};
 
 const KEYS: usize = 100_000;
 const CALLS: usize = 20_000;
@@ -74,7 +66,7 @@ fn changes(subject: impl Subject + 'static) -> Side {
 }
 
 fn ranges(subject: impl Subject + 'static) -> Side {
-    let (sorted, mut rng) = (Stock::new(KEYS).sorted(), keys::Rng::new(2));
+    let (sorted, mut rng) = (Stock::new(KEYS).sorted(), Rng::new(2));
     let mut ready = move |piece: usize| {
         let starts = (0..piece).map(|_| rng.below(sorted.len() - 100));
         starts.map(|start| (sorted[start].clone(), sorted[start + 100].clone())).collect()

@@ -8,9 +8,9 @@ use bytes::Bytes;
 use leasehold::{Get, Revision, Store};
 use surrealmx_0_18::Database;
 
-use crate::keys::{Rng, Stock};
-use crate::pieces::{Side, in_pieces};
 use crate::turns::compare;
+use workloads::keys::{Rng, Stock};
+use workloads::pieces::{Side, in_pieces};
 
 const KEYS: usize = 10_000;
 const VERSIONS: usize = 100;

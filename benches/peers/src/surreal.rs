@@ -5,7 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use surrealmx::Database;
 
-use crate::subjects::Subject;
+use workloads::subjects::Subject;
 
 pub(crate) struct Surreal {
     database: Database,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::pieces::Side;
+use workloads::pieces::Side;
 
 const ROUNDS: usize = 11;
 

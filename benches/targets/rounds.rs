@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::table::{Spread, Table, Target};
-use crate::workloads::{Duel, Side};
+use workloads::table::{Spread, Table, Target};
+use workloads::{Duel, Side};
 
 /// Runs both sides in rounds of `calls` calls, every other round the rival first, and adds the ratio of their times.
 pub(crate) fn compare(table: &mut Table, target: Target, rounds: usize, calls: usize, duel: Duel) {

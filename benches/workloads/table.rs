@@ -4,25 +4,25 @@ use std::fmt;
 
 /// What is measured, and how low it must be and should be.
 #[derive(Clone, Copy)]
-pub(crate) struct Target {
-    pub(crate) name: &'static str,
-    pub(crate) workload: &'static str,
-    pub(crate) unit: &'static str,
+pub struct Target {
+    pub name: &'static str,
+    pub workload: &'static str,
+    pub unit: &'static str,
     /// None: the figure is told and not judged.
-    pub(crate) must: Option<f64>,
-    pub(crate) aim: Option<f64>,
+    pub must: Option<f64>,
+    pub aim: Option<f64>,
 }
 
 /// The median of what the rounds gave, with the lowest and the highest.
 #[derive(Clone, Copy)]
-pub(crate) struct Spread {
-    pub(crate) median: f64,
-    pub(crate) min: f64,
-    pub(crate) max: f64,
+pub struct Spread {
+    pub median: f64,
+    pub min: f64,
+    pub max: f64,
 }
 
 impl Spread {
-    pub(crate) fn of(mut rounds: Vec<f64>) -> Self {
+    pub fn of(mut rounds: Vec<f64>) -> Self {
         rounds.sort_by(f64::total_cmp);
         Self { median: rounds[rounds.len() / 2], min: rounds[0], max: rounds[rounds.len() - 1] }
     }
@@ -30,13 +30,13 @@ impl Spread {
 
 /// The lines so far.
 #[derive(Default)]
-pub(crate) struct Table {
+pub struct Table {
     lines: Vec<String>,
 }
 
 impl Table {
     /// Adds a line, and shows it at once. `detail` says what the figure was made from.
-    pub(crate) fn add(&mut self, target: Target, measured: Spread, detail: &str) {
+    pub fn add(&mut self, target: Target, measured: Spread, detail: &str) {
         let Target { name, workload, unit, must, aim } = target;
         let met = match (must, aim) {
             (Some(must), _) if measured.median > must => "MISSED",

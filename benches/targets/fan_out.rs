@@ -7,10 +7,10 @@ use bytes::Bytes;
 use leasehold::{Store, Txn, TxnOp, Watch, Watcher};
 
 use crate::rounds::nanos;
-use crate::table::{Spread, Table, Target};
-use crate::workloads::keys::Stock;
-use crate::workloads::subjects::{Subject, loaded};
-use crate::workloads::timed;
+use workloads::keys::Stock;
+use workloads::subjects::{Subject, loaded};
+use workloads::table::{Spread, Table, Target};
+use workloads::timed;
 
 /// A store whose every change so many watchers see, and one that nobody watches.
 pub(crate) struct FanOut {

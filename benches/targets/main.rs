@@ -4,27 +4,18 @@
 //! targets to run only those: `cargo bench --bench targets -- T1 T5`. Memory is `cargo bench --bench memory`, and other
 //! stores are in `benches/peers`.
 
-#[path = "support/elections.rs"]
 mod elections;
-#[path = "support/fan_out.rs"]
 mod fan_out;
-#[path = "support/hand_over.rs"]
 mod hand_over;
-#[path = "support/queue.rs"]
 mod queue;
-#[path = "support/rounds.rs"]
 mod rounds;
-#[path = "support/stalls.rs"]
 mod stalls;
-#[path = "support/table.rs"]
-mod table;
-mod workloads;
 
 use std::time::Duration;
 
 use rounds::{compare, excess, nanos};
-use table::{Spread, Table, Target};
 use workloads::keys::Stock;
+use workloads::table::{Spread, Table, Target};
 use workloads::{Duel, leases, lifecycle, locks, points, ranges, seam, watching};
 
 const KEYS: usize = 100_000;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use cpu_time::ThreadTime;
 use leasehold::{ManualClock, Store};
 
-use crate::workloads::keys::Stock;
+use workloads::keys::Stock;
 
 /// Versions that one call may reclaim.
 const RECLAIMED_MAX: u64 = 256;

@@ -7,8 +7,8 @@ use leasehold::concurrency::{Mutex, Session};
 use leasehold::service::{LockRequest, LockService, UnlockRequest};
 use leasehold::{Grant, Store, Ticket};
 
-use crate::table::{Spread, Table, Target};
-use crate::workloads::timed;
+use workloads::table::{Spread, Table, Target};
+use workloads::timed;
 
 const TTL: Duration = Duration::from_secs(600);
 const TIMES: usize = 200;

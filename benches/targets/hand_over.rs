@@ -10,8 +10,8 @@ use leasehold::Store;
 use leasehold::concurrency::{Mutex, Session};
 
 use crate::rounds::compare;
-use crate::table::{Table, Target};
-use crate::workloads::Duel;
+use workloads::Duel;
+use workloads::table::{Table, Target};
 
 const ROUNDS: usize = 15;
 const HAND_OVERS: usize = 10_000;

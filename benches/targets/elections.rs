@@ -7,8 +7,8 @@ use leasehold::concurrency::{Election, LeaderWatcher, Leadership, Mutex, Session
 use leasehold::service::{ElectionService, LeaderRequest, Observer};
 
 use crate::rounds::{compare, nanos};
-use crate::table::{Spread, Table, Target};
-use crate::workloads::{Duel, timed};
+use workloads::table::{Spread, Table, Target};
+use workloads::{Duel, timed};
 
 const TTL: Duration = Duration::from_secs(600);
 const ROUNDS: usize = 15;
