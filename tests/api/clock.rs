@@ -1,6 +1,5 @@
 //! Where time comes from: clocks moved by hand, clocks of the user's, and real time.
 
-use leasehold_testkit::helpers;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
@@ -10,7 +9,7 @@ use leasehold::{
     Put, Store, StoreBuilder, SystemClock, Timer, Timestamp, Watch, WatchStream, Watcher, WeakStore,
 };
 use leasehold_testkit::helpers::{
-    all_keys, at, events, grant, millis, put, put_leased, revision, secs, show_events,
+    self, all_keys, at, events, grant, millis, put, put_leased, revision, secs, show_events,
 };
 use leasehold_testkit::wakers::guarded;
 

@@ -6,8 +6,7 @@ use leasehold::{
     Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock, Page, Put, Result, SortOrder, SortTarget,
     Store, Timestamp, Txn, TxnOp,
 };
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{at, secs};
+use leasehold_testkit::helpers::{self, at, secs};
 
 const EMPTY_KEY: &str = "etcdserver: key is not provided";
 const KEY_NOT_FOUND: &str = "etcdserver: key not found";

@@ -11,6 +11,7 @@ use leasehold::{
 };
 use leasehold_testkit::helpers::{millis, secs};
 use proptest::prelude::*;
+
 use strategy::{compare, number, request, watch};
 
 /// Builds a request from what its getters return.

@@ -1,11 +1,10 @@
 //! The seam is deterministic: the same commands give the same deliveries in the same order, and the same wake-ups in that
 //! order, in every store; each has a hash seed of its own.
 
-use leasehold_testkit::helpers;
 use std::task::Poll;
 
 use leasehold::{Client, Get, Grant, Put, Store, Ticket, Txn, TxnOp, Watch, WatchStream, Watcher};
-use leasehold_testkit::helpers::{Random, manual, put, secs};
+use leasehold_testkit::helpers::{self, Random, manual, put, secs};
 use leasehold_testkit::wakers::{Notes, on_wake, poll_with, receive_with};
 
 const KEYS: [&str; 6] = ["a", "ab", "abc", "b", "ba", "c"];

@@ -1,6 +1,5 @@
 //! User code that panics: wakers, clocks and timers. A panic stays with the code that raised it.
 
-use leasehold_testkit::helpers;
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +8,7 @@ use std::thread;
 
 use leasehold::concurrency::{Mutex, Session};
 use leasehold::{Backend, Clock, EventType, Grant, Inbox, Limits, Store, Timestamp, Watch};
-use leasehold_testkit::helpers::{manual, millis, put, put_leased, secs, session};
+use leasehold_testkit::helpers::{self, manual, millis, put, put_leased, secs, session};
 use leasehold_testkit::wakers::{Count, guarded, on_drop, on_wake, poll_with, receive_with};
 
 /// A waker that panics when it is called.

@@ -7,8 +7,7 @@ use leasehold::{
     SortTarget, Store, Txn, TxnOp, Watch, WatchStream,
 };
 use leasehold_testkit::cases::cases;
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{manual, physical, secs};
+use leasehold_testkit::helpers::{self, manual, physical, secs};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};

@@ -2,7 +2,6 @@
 //! they take. A receiver whose wake-up is lost sleeps for ever, which the guard finds.
 
 use leasehold_testkit::cases::cases;
-use leasehold_testkit::helpers;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,7 +14,7 @@ use leasehold::{
     Backend, Call, Client, Delivery, Error, Event, Get, Inbox, LeaseId, Request, Response, Store,
     SystemClock, Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
 };
-use leasehold_testkit::helpers::{Random, manual, millis};
+use leasehold_testkit::helpers::{self, Random, manual, millis};
 use leasehold_testkit::wakers::{Count, LONG, guarded, poll_with};
 
 const ROUNDS: usize = 3_000;

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::service_helpers::{Moment, compacting, meddling, observe};
 use leasehold::concurrency::{Election, LeaderWatcher, Mutex, Session};
 use leasehold::service::{ElectionService, LockRequest, LockService};
 use leasehold::{Client, Get, Grant, SortOrder, SortTarget, Store, Ticket};
 use leasehold_testkit::helpers::{manual, secs, taken};
+
+use crate::service_helpers::{Moment, compacting, meddling, observe};
 
 const WAITERS: usize = 10;
 

@@ -4,12 +4,13 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex as Slot};
 use std::task::{Context, Poll, Waker};
 
-use crate::scheduled_backend::{Manners, Stepped};
 use leasehold::concurrency::{LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::service::{ElectionService, LeaderRequest, LockRequest, LockService};
 use leasehold::{Backend, Call, Client, Error, Layer, Put, Request, Response, Store};
 use leasehold_testkit::helpers::{all_keys, manual, secs, session, text};
 use leasehold_testkit::wakers::guarded;
+
+use crate::scheduled_backend::{Manners, Stepped};
 
 /// A session over a stepped backend, and its re-entrant lock.
 fn reentrant(seed: u64) -> (Stepped, Session, Mutex) {

@@ -3,11 +3,12 @@
 
 use std::env;
 
-use super::subprocess::{print_trace, run_elsewhere};
 use leasehold::concurrency::{Election, LeaderWatcher, Leadership, Mutex, MutexGuard, Session};
 use leasehold::{Store, Ticket};
 use leasehold_testkit::helpers::{Random, events, manual, millis, secs};
 use leasehold_testkit::wakers::{Notes, on_wake, poll_with};
+
+use super::subprocess::{print_trace, run_elsewhere};
 
 const SEEDS: u64 = 10;
 const STEPS: usize = 300;

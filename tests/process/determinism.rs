@@ -4,13 +4,14 @@ use std::collections::VecDeque;
 use std::env;
 use std::fmt::Write;
 
-use super::subprocess::{print_trace, run_elsewhere};
 use leasehold::{
     AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Compact, Compare, CompareOp, Delete, Engine,
     EngineConfig, Get, Grant, KeyRange, LeaseId, Limits, Put, Revision, SortOrder, SortTarget, StreamId,
     Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
 };
 use leasehold_testkit::helpers::{Random, millis, secs};
+
+use super::subprocess::{print_trace, run_elsewhere};
 
 const COMMANDS: u64 = 6000;
 

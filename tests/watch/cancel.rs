@@ -1,13 +1,12 @@
 //! How watchers end, and what becomes of slow ones: cancel, close, compaction, overflow (R-WCH-12 to R-WCH-14, R-WCH-22,
 //! R-CMP-2, R-CMP-4).
 
-use leasehold_testkit::helpers;
 use std::collections::VecDeque;
 
 use leasehold::{
     Compact, Compare, CompareOp, Engine, StreamId, Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
 };
-use leasehold_testkit::helpers::{at, delete, manual, physical, put, secs};
+use leasehold_testkit::helpers::{self, at, delete, manual, physical, put, secs};
 use leasehold_testkit::watch_helpers::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, say_delivery, stream,
     stream_of,

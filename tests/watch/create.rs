@@ -3,9 +3,8 @@
 
 use leasehold::{KeyRange, ManualClock, Revision, Store, Watch, WatchId};
 use leasehold_testkit::helpers::{at, delete, manual, put, secs};
-use leasehold_testkit::watch_helpers;
 use leasehold_testkit::watch_helpers::{
-    NOTHING, drain, drain_watcher, put_times, responses, say, stream, stream_of, txn,
+    self, NOTHING, drain, drain_watcher, put_times, responses, say, stream, stream_of, txn,
 };
 
 const DUPLICATE: &str = "mvcc: duplicate watch ID provided on the WatchStream";

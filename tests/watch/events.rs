@@ -1,15 +1,13 @@
 //! What a watcher sees: events in order, whole revisions, filters, previous pairs, pieces (R-WCH-7 to R-WCH-11, R-WCH-15
 //! to R-WCH-18, R-WCH-23, R-CMP-2, R-CMP-5).
 
-use leasehold_testkit::helpers;
-use leasehold_testkit::watch_helpers;
 use std::collections::BTreeSet;
 
 use leasehold::{Delete, KeyRange, Put, Store, TxnOp, Watch};
-use leasehold_testkit::helpers::{delete, grant, manual, physical, put, put_leased, secs};
+use leasehold_testkit::helpers::{self, delete, grant, manual, physical, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{
-    NOTHING, drain, engine_put, put_times, receive, responses, revisions, say, store_of, stream, stream_of,
-    txn,
+    self, NOTHING, drain, engine_put, put_times, receive, responses, revisions, say, store_of, stream,
+    stream_of, txn,
 };
 
 const MIB: usize = 1024 * 1024;

@@ -1,10 +1,9 @@
 //! Reading history in pieces, while what is compacted of it is still being freed (R-WCH-10, R-CMP-2, R-CMP-4, R-CMP-5).
 
-use leasehold_testkit::helpers;
 use std::collections::VecDeque;
 
 use leasehold::{Compact, Delivery, Engine, Store, StreamId, Txn, TxnOp, Watch, WatchResponse};
-use leasehold_testkit::helpers::{manual, physical, put};
+use leasehold_testkit::helpers::{self, manual, physical, put};
 use leasehold_testkit::watch_helpers::{create, drain, engine_put, receive, revisions, stream_of, txn};
 
 /// Puts keys of a prefix as one revision.

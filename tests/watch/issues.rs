@@ -4,8 +4,7 @@ use leasehold::{
     Compact, EngineConfig, Error, Get, LoadOptions, ManualClock, Revision, Store, Txn, TxnOp, Watch,
     WatchRequest,
 };
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{at, delete, events, manual, physical, put, secs, value};
+use leasehold_testkit::helpers::{self, at, delete, events, manual, physical, put, secs, value};
 use leasehold_testkit::watch_helpers::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, stream, stream_of, txn,
 };

@@ -1,13 +1,11 @@
 //! How far a watch has come, without an event: asked for and from time to time (R-WCH-19 to R-WCH-21).
 
-use leasehold_testkit::helpers;
-use leasehold_testkit::watch_helpers;
 use std::time::Duration;
 
 use leasehold::{Engine, EngineConfig, ManualClock, Store, Timestamp, Watch, WatchRequest};
-use leasehold_testkit::helpers::{manual, millis, put, secs};
+use leasehold_testkit::helpers::{self, manual, millis, put, secs};
 use leasehold_testkit::watch_helpers::{
-    NOTHING, create, drain, engine_put, put_times, receive, stream, stream_of,
+    self, NOTHING, create, drain, engine_put, put_times, receive, stream, stream_of,
 };
 
 const MOMENT: Duration = Duration::from_nanos(1);

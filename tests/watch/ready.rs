@@ -2,8 +2,7 @@
 
 use crossbeam_channel::{TryRecvError, bounded, select_biased};
 use leasehold::{Compact, Error, Store, Watch, WatchStream, Watcher};
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{manual, put, secs};
+use leasehold_testkit::helpers::{self, manual, put, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, put_times, responses, revisions, stream};
 
 /// A watcher that has received all there was.

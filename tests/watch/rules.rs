@@ -2,12 +2,12 @@
 
 mod checker;
 
-use checker::{Log, Record, Rule, Seen, Told, broken};
 use leasehold::{Compact, Delete, EventType, KeyRange, ManualClock, Store, Txn, TxnOp, Watch, WatchStream};
 use leasehold_testkit::cases::cases;
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::secs;
+use leasehold_testkit::helpers::{self, secs};
 use proptest::prelude::*;
+
+use checker::{Log, Record, Rule, Seen, Told, broken};
 
 fn number(text: &str) -> i64 {
     text.parse().expect("the tables have numbers")

@@ -2,15 +2,13 @@
 //! meet, and only they make those. What is asserted holds in every order. Each test does a fixed amount of work, however long it
 //! takes.
 
-use leasehold_testkit::helpers;
-use leasehold_testkit::watch_helpers;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 
 use leasehold::{Client, Error, Get, Store, Txn, TxnOp, Watch, WatchResponse, Watcher};
-use leasehold_testkit::helpers::millis;
+use leasehold_testkit::helpers::{self, millis};
 use leasehold_testkit::wakers::{LONG, guarded};
-use leasehold_testkit::watch_helpers::responses;
+use leasehold_testkit::watch_helpers::{self, responses};
 
 const WRITERS: usize = 8;
 const WATCHERS: usize = 8;

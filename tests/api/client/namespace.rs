@@ -5,8 +5,7 @@ use leasehold::{
     Alarm, AlarmRequest, AlarmType, Client, Compare, CompareOp, Delete, Error, Get, KeyRange, Page, Put,
     SortOrder, SortTarget, Store, Txn, TxnOp, TxnOpResponse, Watch, WatchResponse, Watcher,
 };
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{keys, manual, secs, show, show_all, show_events, text};
+use leasehold_testkit::helpers::{self, keys, manual, secs, show, show_all, show_events, text};
 
 /// A store with keys outside of "in/", next to it where they could be mistaken, and a client of what is inside.
 fn around() -> (Store, Client) {

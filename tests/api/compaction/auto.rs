@@ -1,14 +1,13 @@
 //! Compaction by the store itself, by age and by number of revisions (R-CMP-7, R-CMP-8).
 
 use leasehold_testkit::cases::cases;
-use leasehold_testkit::helpers;
 use std::time::Duration;
 
 use leasehold::{
     Alarm, AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Compact, Engine, EngineConfig, Error, Get,
     Grant, ManualClock, Put, Store, Timestamp,
 };
-use leasehold_testkit::helpers::{Random, at, millis, put, revision, secs};
+use leasehold_testkit::helpers::{self, Random, at, millis, put, revision, secs};
 
 const MINUTE: u64 = 60;
 const HOUR: u64 = 60 * MINUTE;

@@ -3,10 +3,9 @@
 use leasehold::{
     Compact, EngineConfig, Error, Get, KeyRange, LoadOptions, Put, Revision, Store, Timestamp, Txn, TxnOp,
 };
-use leasehold_testkit::helpers;
 use leasehold_testkit::helpers::{
-    Random, all_keys, at, delete, events, grant, keys, manual, physical, put, put_leased, revision, secs,
-    show_all, show_events, value,
+    self, Random, all_keys, at, delete, events, grant, keys, manual, physical, put, put_leased, revision,
+    secs, show_all, show_events, value,
 };
 
 fn compacted(requested: i64, compacted: i64) -> Error {

@@ -1,8 +1,9 @@
 //! Reading: revisions, limits, filters, sorting (R-RNG-1 to R-RNG-11, R-REV-7, R-REV-8).
 
 use leasehold::{Error, Get, GetResponse, KeyRange, SortOrder, SortTarget, Store, Txn, TxnOpResponse};
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{at, delete, grant, keys, manual, put, put_leased, secs, show, show_all};
+use leasehold_testkit::helpers::{
+    self, at, delete, grant, keys, manual, put, put_leased, secs, show, show_all,
+};
 
 const ORDERS: [SortOrder; 3] = [SortOrder::None, SortOrder::Ascend, SortOrder::Descend];
 const TARGETS: [SortTarget; 5] = [

@@ -1,8 +1,7 @@
 //! Which keys a [`KeyRange`] means, by itself and in a store (R-RNG-1, R-RNG-2).
 
 use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, Store, Txn};
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{all_keys, keys};
+use leasehold_testkit::helpers::{self, all_keys, keys};
 
 fn ends(range: &KeyRange) -> (&[u8], &[u8]) {
     (range.start(), range.range_end())

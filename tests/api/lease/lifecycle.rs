@@ -1,12 +1,12 @@
 //! Leases: granting, keeping alive, ending, and the keys that go with them (R-LSE-1 to R-LSE-11).
 //! Standing keep-alives are in `standing.rs`.
 
-use leasehold_testkit::helpers;
 use std::time::Duration;
 
 use leasehold::{Error, Grant, LeaseId, Limits, ManualClock, Put, Store, Timestamp};
 use leasehold_testkit::helpers::{
-    Random, all_keys, at, engine, events, grant, manual, manual_with, millis, put, put_leased, revision, secs,
+    self, Random, all_keys, at, engine, events, grant, manual, manual_with, millis, put, put_leased,
+    revision, secs,
 };
 
 const MOMENT: Duration = Duration::from_nanos(1);

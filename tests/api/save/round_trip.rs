@@ -1,6 +1,5 @@
 //! What a store saves, another that loads it is: whatever had happened, and whatever happens then.
 
-use leasehold_testkit::helpers;
 use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -12,7 +11,7 @@ use leasehold::{
     LoadOptions, ManualClock, SaveError, Store, Timestamp, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{
-    all_keys, at, delete, events, grant, manual, manual_with, put, put_leased, revision, secs, value,
+    self, all_keys, at, delete, events, grant, manual, manual_with, put, put_leased, revision, secs, value,
 };
 
 fn save(store: &Store) -> Vec<u8> {

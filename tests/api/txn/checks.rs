@@ -5,9 +5,8 @@ use leasehold::{
     Compare, CompareOp, Delete, Error, Get, KeyRange, Limits, Put, Revision, SortOrder, SortTarget, Store,
     Txn, TxnOp,
 };
-use leasehold_testkit::helpers;
 use leasehold_testkit::helpers::{
-    Random, all_keys, engine, events, grant, manual, put, put_leased, revision, secs, show_all,
+    self, Random, all_keys, engine, events, grant, manual, put, put_leased, revision, secs, show_all,
 };
 
 fn puts(prefix: &str, count: usize) -> Vec<TxnOp> {

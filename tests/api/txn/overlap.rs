@@ -1,8 +1,7 @@
 //! Which transactions may change one key twice (R-TXN-16 to R-TXN-22).
 
 use leasehold::{Delete, Error, Get, KeyRange, Store, Txn, TxnOp};
-use leasehold_testkit::helpers;
-use leasehold_testkit::helpers::{all_keys, events, put, revision};
+use leasehold_testkit::helpers::{self, all_keys, events, put, revision};
 
 fn put_op(key: &'static str) -> TxnOp {
     TxnOp::put(key, "new")

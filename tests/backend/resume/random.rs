@@ -1,9 +1,10 @@
 //! `WatchResumer` in random runs, beside a stream that is never cut.
 
-use super::harness::{Tally, World, steps};
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::Random;
 use proptest::prelude::*;
+
+use super::harness::{Tally, World, steps};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(20), failure_persistence: None, ..ProptestConfig::default() })]

@@ -1,11 +1,12 @@
 //! `WatchResumer`: which requests are sent again after a cut, and with which ids.
 
+use leasehold::{Delivery, Requested, Watch, WatchRequest, WatchResumer};
+use leasehold_testkit::watch_helpers::NOTHING;
+
 use super::helpers::{
     canceled, compacted, create, created, events, progress, put, receive, reconnect, refused, resume, send,
     shown, with,
 };
-use leasehold::{Delivery, Requested, Watch, WatchRequest, WatchResumer};
-use leasehold_testkit::watch_helpers::NOTHING;
 
 /// R-WCH-3: the counter of a new stream begins at 0, and the receiver's counter only moves forward.
 #[test]

@@ -1,18 +1,20 @@
 //! `WatchResumer`: watchers and their responses after a cut. `requests.rs` tests requests and ids, and `random.rs`
 //! compares random runs with an uncut stream.
+
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use super::helpers::{
-    canceled, compacted, create, created, events, header, progress, put, receive, reconnect, refused, resume,
-    send, shown, with,
-};
 use leasehold::{
     Backend, Delivery, Event, Inbox, KeyValue, Store, Timestamp, Watch, WatchRequest, WatchResponse,
     WatchResumer,
 };
 use leasehold_testkit::helpers::{manual, secs};
 use leasehold_testkit::watch_helpers::NOTHING;
+
+use super::helpers::{
+    canceled, compacted, create, created, events, header, progress, put, receive, reconnect, refused, resume,
+    send, shown, with,
+};
 
 fn deleted(key: &str, revision: i64) -> Event {
     Event::new(KeyValue::tombstone(key, revision), None)

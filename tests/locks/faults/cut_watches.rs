@@ -1,7 +1,6 @@
 //! A backend that ends watches by itself, as one does whose connection is lost, or that refuses to create them. No wait may
 //! become silent: locks and followers watch again, and a plain watcher reports an error.
 
-use leasehold_testkit::helpers;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot, Weak};
@@ -14,7 +13,7 @@ use leasehold::service::{
 use leasehold::{
     Backend, Client, Code, Error, Inbox, Layer, ManualClock, Result, Store, Timestamp, Watch, WatchRequest,
 };
-use leasehold_testkit::helpers::{manual, millis, put, secs};
+use leasehold_testkit::helpers::{self, manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, guarded, poll_with};
 
 /// A store whose watches can be cut. A thread that blocks moves the clock, 10 ms at a time, until it is woken.

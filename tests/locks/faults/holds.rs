@@ -6,14 +6,15 @@ mod harness;
 
 use std::collections::BTreeSet;
 
-use crate::scheduled_backend::{Manners, Stepped};
-use harness::{Rules, World};
 use leasehold::Error;
 use leasehold::concurrency::{Mutex, Session};
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{all_keys, events, manual, secs, text};
 use leasehold_testkit::wakers::{Count, poll_with};
 use proptest::prelude::*;
+
+use crate::scheduled_backend::{Manners, Stepped};
+use harness::{Rules, World};
 
 fn run(seed: u64, rules: Rules) {
     let mut world = World::new(seed, rules);

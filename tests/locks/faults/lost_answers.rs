@@ -4,12 +4,13 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot};
 
-use crate::service_helpers::compacting;
 use leasehold::concurrency::{Election, Mutex, Session};
 use leasehold::{Backend, Call, Client, Error, Get, Grant, Layer, Request, Response, Store, Ticket};
 use leasehold_testkit::helpers::{all_keys, keys, manual, secs, taken};
 use leasehold_testkit::threaded_backend::Remote;
 use leasehold_testkit::wakers::guarded;
+
+use crate::service_helpers::compacting;
 
 /// The error of a request whose answer is lost.
 const LOST: Error = Error::Unavailable { maybe_applied: true };

@@ -3,15 +3,16 @@
 
 use std::task::Poll;
 
+use leasehold::service::{ElectionService, LockService};
+use leasehold::{Compact, Error, Grant, Put};
+use leasehold_testkit::helpers::{all_keys, delete, events, put, revision, secs, value};
+use leasehold_testkit::wakers::{Count, guarded, poll_with};
+
 use crate::service_helpers::{
     COMPACTED, EXPIRED, Moment, assert_refused, assert_sleeps, assert_stopped, assert_waits, campaign,
     candidacy, compacting, electing, hold, leased, lock, locking, meddling, observe, proclaim, resign, take,
     unlock, win,
 };
-use leasehold::service::{ElectionService, LockService};
-use leasehold::{Compact, Error, Grant, Put};
-use leasehold_testkit::helpers::{all_keys, delete, events, put, revision, secs, value};
-use leasehold_testkit::wakers::{Count, guarded, poll_with};
 
 /// R-LCK-9: one revision, a delete that others see, before the drop returns.
 #[test]

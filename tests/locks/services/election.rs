@@ -1,17 +1,18 @@
 //! The election service, rule by rule (R-ELC-1 to R-ELC-10, R-ELC-13). Observers are in `observer.rs`, and how candidacies
 //! are given up by dropping them in `cancel.rs`.
 
-use crate::service_helpers::{
-    Moment, NO_KEY, NO_LEASE, NOT_LEADER, assert_refused, assert_sleeps, assert_waits, campaign, candidacy,
-    electing, hold, leased, lock, meddling, observe, proclaim, replace_last, resign, say, seen, take, unlock,
-    win,
-};
 use leasehold::service::{
     ElectionService, LeaderKey, LeaderRequest, LockService, ProclaimRequest, ResignRequest,
 };
 use leasehold::{LeaseId, Limits, Put, Request, Store};
 use leasehold_testkit::helpers::{
     all_keys, at, delete, events, grant, manual, manual_with, millis, put, revision, secs, show_all, value,
+};
+
+use crate::service_helpers::{
+    Moment, NO_KEY, NO_LEASE, NOT_LEADER, assert_refused, assert_sleeps, assert_waits, campaign, candidacy,
+    electing, hold, leased, lock, meddling, observe, proclaim, replace_last, resign, say, seen, take, unlock,
+    win,
 };
 
 const NO_LEADER: &str = "election: no leader";

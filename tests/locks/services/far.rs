@@ -1,11 +1,12 @@
 //! Waits for locks and elections over a backend that answers later, and how they are given up there (R-LCK-9, R-ELC-6).
 
-use crate::service_helpers::{assert_stopped, assert_waits, campaign, candidacy, lock, resign, unlock};
 use leasehold::service::{ElectionService, LockService};
 use leasehold::{Client, Get, Grant, Put, Ticket, Watch};
 use leasehold_testkit::helpers::{keys, secs, show_events};
 use leasehold_testkit::threaded_backend::Remote;
 use leasehold_testkit::wakers::guarded;
+
+use crate::service_helpers::{assert_stopped, assert_waits, campaign, candidacy, lock, resign, unlock};
 
 /// A far store in which a lock's key is held by lease 1, and lease 2 waits.
 fn far() -> (Remote, Client) {

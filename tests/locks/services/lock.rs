@@ -1,13 +1,14 @@
 //! The lock service, rule by rule (R-LCK-1 to R-LCK-14). How waits are given up is in `cancel.rs`.
 
-use crate::service_helpers::{
-    COMPACTED, EXPIRED, Moment, NO_KEY, NO_LEASE, assert_refused, assert_sleeps, assert_waits, hold, leased,
-    lock, locking, meddling, replace_last, take, unlock,
-};
 use leasehold::service::{LockService, UnlockRequest};
 use leasehold::{Compact, Delete, Limits, Put, Txn, TxnOp};
 use leasehold_testkit::helpers::{
     all_keys, at, delete, events, grant, manual, manual_with, millis, put, revision, secs, show_all, text,
+};
+
+use crate::service_helpers::{
+    COMPACTED, EXPIRED, Moment, NO_KEY, NO_LEASE, assert_refused, assert_sleeps, assert_waits, hold, leased,
+    lock, locking, meddling, replace_last, take, unlock,
 };
 
 /// R-LCK-1.

@@ -1,17 +1,17 @@
 //! Observers of elections: what they show, and what they skip (R-ELC-11, R-ELC-12).
 
-use leasehold_testkit::helpers;
 use std::task::{Context, Poll};
+
+use leasehold::service::{ElectionService, LeaderRequest, Observer};
+use leasehold::{Client, LeaseId, Request, Txn, TxnOp};
+use leasehold_testkit::helpers::{self, Random, all_keys, delete, put, revision, secs};
+use leasehold_testkit::threaded_backend::Remote;
+use leasehold_testkit::wakers::{Count, guarded};
 
 use crate::service_helpers::{
     Moment, assert_stopped, campaign, candidacy, come_and_go, electing, leased, meddling, observe, proclaim,
     replace_last, resign, say, seen, take, win,
 };
-use leasehold::service::{ElectionService, LeaderRequest, Observer};
-use leasehold::{Client, LeaseId, Request, Txn, TxnOp};
-use leasehold_testkit::helpers::{Random, all_keys, delete, put, revision, secs};
-use leasehold_testkit::threaded_backend::Remote;
-use leasehold_testkit::wakers::{Count, guarded};
 
 const NOTHING: [&str; 0] = [];
 

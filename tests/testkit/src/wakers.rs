@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-pub use crate::guard::guarded;
 use bytes::Bytes;
 use leasehold::{Client, Response, Result, Ticket, WatchResponse, Watcher};
+
+pub use crate::guard::guarded;
 
 /// A timeout on real time that never passes while a test runs.
 pub const LONG: Duration = Duration::from_secs(365 * 86_400);

@@ -13,13 +13,14 @@ use std::sync::{self, Arc};
 use leasehold::concurrency::{Election, Fence, LeaderEvent, Session};
 use leasehold::{Call, Client, Error, Grant, LeaseId, Revision, Txn, TxnResponse};
 
-use crate::scheduled_backend::{Manners, Stepped};
 use follower::{Follower, proclaimed};
 use history::{History, queue};
 use hold::{Had, KINDS, Kind, STOOD, Wanted};
 use leasehold_testkit::helpers::{Random, millis, secs};
 use outside::Outside;
 use party::{Held, Is, Looks, Waiter, Whose, raised};
+
+use crate::scheduled_backend::{Manners, Stepped};
 
 /// Of locks, of elections, and of both at once: one queue. The second is inside of the first: R-LCK-13.
 const NAMES: [&str; 3] = ["a", "a/b", "c"];

@@ -2,9 +2,10 @@
 
 use leasehold::{KeyValue, LeaseId, ManualClock, Put, Revision, Store};
 
+use leasehold_testkit::helpers::{Random, millis};
+
 use super::NAMES;
 use super::history::{FOREIGN, is_foreign, is_of_lease, queue};
-use leasehold_testkit::helpers::{Random, millis};
 
 /// What a stranger writes over a key.
 pub(super) const OVERWRITTEN: &str = "overwritten";
