@@ -5,7 +5,8 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::time::Duration;
 
-use leasehold::{Get, ManualClock, Put, Saved, Store};
+use leasehold::snapshot::Saved;
+use leasehold::{Get, ManualClock, Put, Store};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let folder = std::env::temp_dir().join(format!("leasehold-save-{}", std::process::id()));

@@ -6,10 +6,9 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use leasehold::{
-    Compare, CompareOp, Delivery, Engine, EngineConfig, Grant, LeaseId, Put, Result, Timestamp, Txn, Watch,
-    WatchRequest,
-};
+use leasehold::backend::{Delivery, WatchRequest};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::{Compare, CompareOp, Grant, LeaseId, Put, Result, Timestamp, Txn, Watch};
 
 const WORKERS: i64 = 3;
 const TTL: Duration = Duration::from_secs(5);

@@ -99,9 +99,9 @@
 //!
 //! # Clients
 //!
-//! What is written against a [`Client`] runs over whatever implements [`Backend`]: a store, or a simulated network in front
-//! of one. Its methods are those of [`Store`] on keys and leases, and give a [`Call`], to be awaited or waited for. What waits for more
-//! than an answer is a [`Ticket`]. No runtime is needed, and any will do.
+//! What is written against a [`Client`] runs over whatever implements [`Backend`](backend::Backend): a store, or a simulated
+//! network in front of one. Its methods are those of [`Store`] on keys and leases, and give a [`Call`], to be awaited or waited
+//! for. What waits for more than an answer is a [`Ticket`]. No runtime is needed, and any will do.
 //!
 //! ```
 //! use leasehold::{ManualClock, Store};
@@ -125,9 +125,9 @@
 //!
 //! # Locks and elections
 //!
-//! [`concurrency`] has locks, semaphores, read-write locks and elections with guards that are fenced, and are notified when they are
-//! lost; [`service`] has etcd's lock and election services, message for message. A lock or an election shares its queue
-//! with the service's of that name.
+//! [`concurrency`] has locks, semaphores, read-write locks and elections with guards that are fenced, and are notified when they
+//! are lost; [`service`] has etcd's lock and election services, message for message. A lock or an election shares its queue with
+//! the service's of that name.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -194,31 +194,30 @@
 //!
 //! # Determinism
 //!
-//! [`Engine`] is the store without lock, clock and threads: a state machine that is told the time. The same commands
-//! give the same answers, the same events and the same [`state_hash`](Engine::state_hash) in any process.
+//! [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine that is told the time. The same
+//! commands give the same answers, the same events and the same [`state_hash`](engine::Engine::state_hash) in any process.
 //!
 //! # Which etcd it is
 //!
-//! etcd answers some requests differently from release to release. The page [`which_etcd`](manual::which_etcd) lists the differences, what the crate
-//! does, and what stops a server and not the crate.
+//! etcd answers some requests differently from release to release. The page [`which_etcd`](manual::which_etcd) lists the
+//! differences, what the crate does, and what stops a server and not the crate.
 //!
 //! # What it does not do
 //!
 //! No transactional memory, barriers and queues yet; no persistence but by [`Store::save`]; no
 //! authentication; no cluster.
 //!
-//! Rule numbers such as R-TXN-12 in this documentation refer to the page [`semantics`](manual::semantics): etcd's behaviour, rule by
-//! rule. The crate is built and tested against these rules.
+//! Rule numbers such as R-TXN-12 in this documentation refer to the page [`semantics`](manual::semantics): etcd's behaviour, rule
+//! by rule. The crate is built and tested against these rules.
 
 #![deny(missing_docs)]
 
 /// The vocabulary: requests, responses, records.
 mod api;
-/// The seam between those who wait and what they wait for.
+/// The interface between clients and backends.
 mod client;
 pub mod concurrency;
-/// The deterministic core.
-mod engine;
+pub mod engine;
 /// One error, in etcd's words.
 mod error;
 pub mod manual;
@@ -229,21 +228,39 @@ mod store;
 /// The door to synchronisation.
 mod sync;
 
+/// What a backend of your own is made of: see [`Backend`](backend::Backend) and [`Layer`](backend::Layer).
+pub mod backend {
+    pub use crate::api::{Delivery, WatchRequest};
+    pub use crate::client::{
+        Backend, Inbox, InboxId, Layer, LeaseRenewer, LeaseRequest, LeaseStep, Request, RequestKind,
+        Requested, Response, WatchResumer,
+    };
+}
+
+/// Clocks of your own: see [`Clock`](clock::Clock).
+pub mod clock {
+    pub use crate::store::{Clock, Timer, WeakStore};
+}
+
+/// Alarms and the numbers that describe a store.
+pub mod maintenance {
+    pub use crate::api::{Alarm, AlarmAction, AlarmRequest, AlarmType, Status};
+}
+
+/// The answers to requests.
+pub mod response {
+    pub use crate::api::{
+        AlarmResponse, CompactResponse, DeleteResponse, GetResponse, GrantResponse, HashKvResponse,
+        KeepAliveResponse, LeasesResponse, PageResponse, PutResponse, ResponseHeader, RevokeResponse,
+        SnapshotResponse, TimeToLiveResponse, TxnOpResponse, TxnResponse, WatchResponse,
+    };
+}
+
 pub use api::{
-    Alarm, AlarmAction, AlarmRequest, AlarmResponse, AlarmType, AutoCompaction, Compact, CompactResponse,
-    Compare, CompareOp, Delete, DeleteResponse, Delivery, Event, EventType, Get, GetResponse, Grant,
-    GrantResponse, HashKvResponse, IntoBytes, KeepAliveResponse, KeyRange, KeyValue, Lag, LeaseId,
-    LeasesResponse, Limits, Put, PutResponse, ResponseHeader, Revision, RevokeResponse, SortOrder,
-    SortTarget, Status, StreamId, TimeToLiveResponse, Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse,
-    Watch, WatchId, WatchRequest, WatchResponse,
+    AutoCompaction, Compact, Compare, CompareOp, CompareOperand, Delete, Event, EventType, Get, Grant,
+    IntoBytes, KeyRange, KeyValue, Lag, LeaseId, Limits, Page, Put, Revision, SortOrder, SortTarget,
+    Timestamp, Txn, TxnOp, Watch, WatchId,
 };
-pub use api::{CompareOperand, Page, PageResponse, SnapshotResponse};
-pub use client::{
-    Backend, Call, Client, Inbox, InboxId, Layer, LeaseRenewer, LeaseRequest, LeaseStep, QueueEntry,
-    Receiver, ReceiverIter, Request, RequestKind, Requested, Response, Ticket, Wait, WatchRequests,
-    WatchResumer, WatchStream, Watcher,
-};
-pub use engine::{Diagnostics, Engine, EngineConfig, LoadOptions};
+pub use client::{Call, Client, Receiver, ReceiverIter, Ticket, WatchRequests, WatchStream, Watcher};
 pub use error::{Code, Error, Result};
-pub use snapshot::{LoadError, SaveError, Saved};
-pub use store::{Clock, ManualClock, RangePages, Store, StoreBuilder, SystemClock, Timer, WeakStore};
+pub use store::{ManualClock, RangePages, Store, StoreBuilder, SystemClock};

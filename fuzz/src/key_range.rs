@@ -5,10 +5,9 @@ mod meaning;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use leasehold::{
-    Compare, CompareOp, Delete, Engine, EngineConfig, Error, Get, GetResponse, KeyRange, KeyValue, Page, Put,
-    Result, Timestamp, Txn, TxnOp,
-};
+use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, KeyValue, Page, Put, Result, Timestamp, Txn, TxnOp};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::response::GetResponse;
 
 use super::choices::Choices;
 use super::totals::{AtExit, Counts};

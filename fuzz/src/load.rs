@@ -5,7 +5,9 @@ mod commands;
 use std::alloc::System;
 use std::cell::RefCell;
 
-use leasehold::{Engine, EngineConfig, LoadError, LoadOptions, Timestamp};
+use leasehold::Timestamp;
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::snapshot::{LoadError, LoadOptions};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::choices::Choices;

@@ -187,7 +187,7 @@ impl fmt::Display for WatchId {
     }
 }
 
-/// Names a watch stream of an engine: see [`Engine::open_stream`](crate::Engine::open_stream).
+/// Names a watch stream of an engine: see [`Engine::open_stream`](crate::engine::Engine::open_stream).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u64);
 
@@ -214,7 +214,7 @@ impl Revision {
 
 /// An instant of a store's time: nanoseconds since its clock's origin.
 ///
-/// It comes from a [`Clock`](crate::Clock) and is monotonic; it says nothing of the time of day. Arithmetic stops
+/// It comes from a [`Clock`](crate::clock::Clock) and is monotonic; it says nothing of the time of day. Arithmetic stops
 /// at the last instant, 584 years after the origin.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);

@@ -188,7 +188,7 @@ impl Grant {
     }
 
     /// Returns whether the lease is kept alive. In a request that a backend receives, it is not: the client
-    /// [renews](crate::Backend::renew) the lease when it receives the answer.
+    /// [renews](crate::backend::Backend::renew) the lease when it receives the answer.
     pub const fn get_standing(&self) -> bool {
         self.standing
     }

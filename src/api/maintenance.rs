@@ -30,7 +30,7 @@ impl Compact {
     }
 
     /// Asks a [`Store`](crate::Store) to answer only when the memory was given back; others can use it meanwhile. To
-    /// an [`Engine`](crate::Engine) it means nothing.
+    /// an [`Engine`](crate::engine::Engine) it means nothing.
     #[must_use]
     pub fn physical(self) -> Self {
         Self { physical: true, ..self }
@@ -59,7 +59,8 @@ impl CompactResponse {
 /// The history that a store keeps when it compacts by itself (R-CMP-7, R-CMP-8).
 ///
 /// A periodic compaction goes to the oldest sample of the revision, which is about one period old. So the first compaction, one
-/// period after the store was built, goes to the revision that the store was built with, and history is kept for one to two periods:
+/// period after the store was built, goes to the revision that the store was built with, and history is kept for one to two
+/// periods:
 ///
 /// ```
 /// use leasehold::{AutoCompaction, ManualClock, Store};
@@ -390,12 +391,13 @@ pub struct Limits {
     pub min_lease_ttl: Duration,
     /// The longest TTL of a lease: 9,000,000,000 s. Above it: [`Error::LeaseTtlTooLarge`](crate::Error::LeaseTtlTooLarge).
     pub max_lease_ttl: Duration,
-    /// How many bytes the store may hold, counted as [`Status::bytes_held`](crate::Status::bytes_held), but without
+    /// How many bytes the store may hold, counted as [`Status::bytes_held`](crate::maintenance::Status::bytes_held), but without
     /// tombstones; `None`, the default, for any number. At it, writes fail with [`Error::NoSpace`](crate::Error::NoSpace)
     /// and the NOSPACE alarm is raised (R-MNT-9). The way back is etcd's: delete, compact, then end the alarm.
     ///
     /// ```
-    /// use leasehold::{AlarmRequest, Compact, Delete, Error, Limits, Store};
+    /// use leasehold::{Compact, Delete, Error, Limits, Store};
+    /// use leasehold::maintenance::AlarmRequest;
     ///
     /// let limits = Limits { quota_bytes: Some(10_000), ..Limits::default() };
     /// let store = Store::builder().limits(limits).build();

@@ -38,9 +38,9 @@ pub struct Txn {
 impl Txn {
     /// The largest number of levels of a txn, itself included. It holds for any [`Limits::max_txn_ops`](crate::Limits).
     ///
-    /// Txns are processed recursively, so the limit bounds the stack that any use of a `Txn` needs: 1 MiB suffices
-    /// in builds that are not optimized. A txn that is built deeper drops the nested txn that would exceed the limit, and every store refuses it with
-    /// [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
+    /// Txns are processed recursively, so the limit bounds the stack that any use of a `Txn` needs: 1 MiB suffices in builds that
+    /// are not optimized. A txn that is built deeper drops the nested txn that would exceed the limit, and every store refuses it
+    /// with [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
     ///
     /// ```
     /// use leasehold::{Error, Store, Txn, TxnOp};

@@ -131,9 +131,9 @@ impl Watch {
     }
 
     /// How many responses with events the store keeps for the watcher until they are received:
-    /// [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity) unless set, and at least one. What comes on top of that is read from
-    /// history later, so nothing is lost that is not compacted meanwhile. What a receiver was handed and has not looked at
-    /// yet, as many again at the most, does not count.
+    /// [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity) unless set, and at least one. What comes on top of
+    /// that is read from history later, so nothing is lost that is not compacted meanwhile. What a receiver was handed and has
+    /// not looked at yet, as many again at the most, does not count.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: Some(responses), ..self }
@@ -417,10 +417,10 @@ pub struct Lag {
     /// How many revisions, from the first that it has still to receive or to be looked through for it: 0 if it has
     /// received all there was.
     pub revisions: u64,
-    /// The time from which it has not received all there was; `None` if it has received all. Of a stream with several watchers, it may
-    /// be the time of another one.
+    /// The time from which it has not received all there was; `None` if it has received all. Of a stream with several watchers,
+    /// it may be the time of another one.
     ///
-    /// It is also `None` if the time is unknown: a [`Layer`](crate::Layer) may notify a receiver without a time.
+    /// It is also `None` if the time is unknown: a [`Layer`](crate::backend::Layer) may notify a receiver without a time.
     pub since: Option<Timestamp>,
 }
 
@@ -441,8 +441,8 @@ impl Watch {
         self.id
     }
 
-    /// Returns the number of responses with events that are kept for the watcher; `None` means the store's default. It is not a part
-    /// of etcd's request.
+    /// Returns the number of responses with events that are kept for the watcher; `None` means the store's default. It is not a
+    /// part of etcd's request.
     pub fn get_capacity(&self) -> Option<usize> {
         self.capacity
     }
@@ -518,7 +518,7 @@ impl WatchResponse {
     /// a request (R-WCH-22).
     ///
     /// ```
-    /// use leasehold::{ResponseHeader, WatchResponse};
+    /// use leasehold::response::{ResponseHeader, WatchResponse};
     ///
     /// let ended = WatchResponse::new_canceled(3, ResponseHeader::new(1, 1, 12, 1), "etcdserver: no leader");
     /// assert!(ended.canceled() && !ended.created());

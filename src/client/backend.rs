@@ -15,25 +15,27 @@ use crate::sync::Mutex;
 /// Executes store requests: a [`Store`](crate::Store), or a network, real or simulated, in front of one.
 /// [`Client`](crate::Client) is the handle to it.
 ///
-/// A backend in front of another one is a [`Layer`](crate::Layer), which forwards what it does not change. A wrapper that implements
-/// `Backend` forwards every method, including those with a default.
+/// A backend in front of another one is a [`Layer`](crate::backend::Layer), which forwards what it does not change. A wrapper
+/// that implements `Backend` forwards every method, including those with a default.
 ///
 /// # Contract
 ///
 /// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call abandons the answer,
 ///   never the request. Two calls may overtake each other unless the second is made after the first is answered.
-/// - All deliveries to one receiver, events and its timer, go into one [`Inbox`], in the order in which the backend decided them. So
-///   the order of polls has no influence on whether a receiver is served or times out. Other deliveries of the instant of a timer come
-///   before the timer.
-/// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: it has its own watch ids, and its responses are one sequence.
-/// - No user code runs while the backend holds a lock that its own methods acquire. After the backend has released the lock, it drops
-///   values of users and calls wakers, each of them even if one panics.
+/// - All deliveries to one receiver, events and its timer, go into one [`Inbox`], in the order in which the backend decided them.
+///   So the order of polls has no influence on whether a receiver is served or times out. Other deliveries of the instant of a
+///   timer come before the timer.
+/// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: it has its own watch ids, and its responses are one
+///   sequence.
+/// - No user code runs while the backend holds a lock that its own methods acquire. After the backend has released the lock, it
+///   drops values of users and calls wakers, each of them even if one panics.
 /// - After [`cancel`](Self::cancel), the backend delivers nothing more to the inbox.
-/// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::WatchResumer) carries a stream over to the next one.
+/// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::backend::WatchResumer) carries a stream over to the
+///   next one.
 /// - A backend renews the leases that it was [asked to](Self::renew), for as long as the process of the client is alive. No lost
 ///   request begins or keeps up a renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
-///   it sent the last renewal that was answered: by then the lease may have ended. A [`LeaseRenewer`](crate::LeaseRenewer)
+///   it sent the last renewal that was answered: by then the lease may have ended. A [`LeaseRenewer`](crate::backend::LeaseRenewer)
 ///   decides when to renew, and which leases are over.
 ///
 /// # Examples
@@ -41,10 +43,9 @@ use crate::sync::Mutex;
 /// A backend that pushes its deliveries:
 ///
 /// ```
-/// use leasehold::{
-///     Backend, Call, Client, Code, Delivery, Error, Event, GetResponse, Inbox, KeyValue, LeaseId, PutResponse, Request,
-///     Response, ResponseHeader, Timestamp, WatchId, WatchRequest, WatchResponse,
-/// };
+/// use leasehold::{Call, Client, Code, Error, Event, KeyValue, LeaseId, Timestamp, WatchId};
+/// use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
+/// use leasehold::response::{GetResponse, PutResponse, ResponseHeader, WatchResponse};
 /// use std::panic::{AssertUnwindSafe, catch_unwind};
 /// use std::pin::Pin;
 /// use std::sync::{Arc, Mutex};
@@ -164,17 +165,18 @@ pub trait Backend: Send + Sync + 'static {
     /// The list may be empty. The backend then only notes the inbox, to [close](Inbox::close) it when the backend ends.
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
 
-    /// Sets the timer of `inbox`, in place of an earlier one, to deliver [`Delivery::Timer`](crate::Delivery) at `at`, at once if `at`
-    /// has passed. `None` unsets it. The delivery carries `at` even if it is late: a receiver ignores a timer of any other instant.
+    /// Sets the timer of `inbox`, in place of an earlier one, to deliver [`Delivery::Timer`](crate::backend::Delivery) at `at`,
+    /// at once if `at` has passed. `None` unsets it. The delivery carries `at` even if it is late: a receiver ignores a timer of
+    /// any other instant.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
-    /// Begins to renew a lease, with a renewal now, or stops. The call is local and immediate: it cannot fail, and a lease that has ended
-    /// is ignored. A [`Store`](crate::Store) keeps a standing keep-alive, which costs nothing; a backend over a network renews every
-    /// third of the TTL. Once renewing stops, the lease ends one TTL after its last renewal.
+    /// Begins to renew a lease, with a renewal now, or stops. The call is local and immediate: it cannot fail, and a lease that
+    /// has ended is ignored. A [`Store`](crate::Store) keeps a standing keep-alive, which costs nothing; a backend over a network
+    /// renews every third of the TTL. Once renewing stops, the lease ends one TTL after its last renewal.
     fn renew(&self, lease: LeaseId, is_on: bool);
 
-    /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of. The inbox calls this when its receiver
-    /// polls. A backend that [pushes](Inbox::push) each delivery does nothing.
+    /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of. The inbox calls this when its
+    /// receiver polls. A backend that [pushes](Inbox::push) each delivery does nothing.
     fn pull(&self, inbox: &Inbox);
 
     /// Ends the stream: its watchers and its timer. The backend may not know the inbox, if its owner waited for calls only.

@@ -123,8 +123,8 @@ impl Client {
         /// of the whole store.
         status() -> Status, Request::Status, Response::Status(answer) => answer;
 
-        /// Hashes what is held up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). In a namespace too the hash is of the
-        /// whole store.
+        /// Hashes what is held up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). In a namespace too the hash is of
+        /// the whole store.
         hash_kv(revision: Revision) -> HashKvResponse, Request::HashKv(revision.into()), Response::HashKv(answer) => answer;
 
         /// Lists, raises or ends alarms, as [`Store::alarm`](crate::Store::alarm).
@@ -133,8 +133,8 @@ impl Client {
         /// Reads one page of a long range, as [`Store::page`](crate::Store::page). [`Page`] has an example that reads all pages.
         page(page: Page) -> PageResponse, Request::Page(page.into()), Response::Page(answer) => answer;
 
-        /// Copies the store into memory, as [`Store::save`](crate::Store::save) writes it. In a namespace too the copy is of the whole
-        /// store.
+        /// Copies the store into memory, as [`Store::save`](crate::Store::save) writes it. In a namespace too the copy is of the
+        /// whole store.
         ///
         /// ```
         /// use leasehold::Store;

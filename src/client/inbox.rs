@@ -10,18 +10,20 @@ use super::wake::{contain, wake};
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
 
-/// A queue of a [`Backend`](crate::Backend)'s deliveries to one receiver, in the order in which the backend decided them. It is also
-/// the receiver's watch stream.
+/// A queue of a [`Backend`](crate::backend::Backend)'s deliveries to one receiver, in the order in which the backend decided
+/// them. It is also the receiver's watch stream.
 ///
-/// A backend either [pushes](Self::push) each delivery, or it [notifies](Self::notify) the inbox once and
-/// [fills](Self::fill) it when it is [pulled](crate::Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker
-/// of a receiver that waits. The backend calls the waker after it has released its locks.
+/// A backend either [pushes](Self::push) each delivery, or it [notifies](Self::notify) the inbox once and [fills](Self::fill) it
+/// when it is [pulled](crate::backend::Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker of a
+/// receiver that waits. The backend calls the waker after it has released its locks.
 ///
-/// An inbox has one receiver: the code that created the inbox. The tickets and receivers of this crate create one for themselves. A
-/// [`Layer`](crate::Layer) creates its own and receives by [`poll_recv`](Self::poll_recv), never from an inbox that it is passed.
+/// An inbox has one receiver: the code that created the inbox. The tickets and receivers of this crate create one for themselves.
+/// A [`Layer`](crate::backend::Layer) creates its own and receives by [`poll_recv`](Self::poll_recv), never from an inbox that it
+/// is passed.
 ///
 /// ```
-/// use leasehold::{Delivery, Inbox, LeaseId, Store, Timestamp};
+/// use leasehold::{LeaseId, Store, Timestamp};
+/// use leasehold::backend::{Delivery, Inbox};
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 /// use std::task::{Context, Poll, Wake, Waker};
@@ -62,10 +64,10 @@ use crate::sync::Mutex;
 ///
 /// # No wake-up is lost
 ///
-/// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks, and
-/// `push`, `notify` and `close` take the waker before they unlock. The mark of a notification is cleared before the backend is pulled
-/// from, so a notification during the pull is kept. A backend that is pulled from decides under its own lock whether it has handed over
-/// everything: if so, it notifies the inbox of the next delivery.
+/// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks, and `push`,
+/// `notify` and `close` take the waker before they unlock. The mark of a notification is cleared before the backend is pulled
+/// from, so a notification during the pull is kept. A backend that is pulled from decides under its own lock whether it has
+/// handed over everything: if so, it notifies the inbox of the next delivery.
 pub struct Inbox {
     id: InboxId,
     stream: OnceLock<StreamId>,
@@ -147,7 +149,7 @@ impl Inbox {
     /// Returns the id of this inbox, for a backend that keeps a record for each inbox.
     ///
     /// ```
-    /// use leasehold::Inbox;
+    /// use leasehold::backend::Inbox;
     ///
     /// let (one, other) = (Inbox::new(), Inbox::new());
     /// assert_eq!(one.id(), one.id());
@@ -157,7 +159,7 @@ impl Inbox {
         self.id
     }
 
-    /// Returns the cell in which a backend over an [`Engine`](crate::Engine) keeps the id of this inbox's stream.
+    /// Returns the cell in which a backend over an [`Engine`](crate::engine::Engine) keeps the id of this inbox's stream.
     pub fn stream(&self) -> &OnceLock<StreamId> {
         &self.stream
     }
@@ -173,8 +175,8 @@ impl Inbox {
         })
     }
 
-    /// Notes that the backend has deliveries, so that the receiver's next poll [pulls](crate::Backend::pull) from it. `now` is the backend's
-    /// time. Returns the waker to call, if the receiver waits.
+    /// Notes that the backend has deliveries, so that the receiver's next poll [pulls](crate::backend::Backend::pull) from it.
+    /// `now` is the backend's time. Returns the waker to call, if the receiver waits.
     #[must_use = "a receiver that waits has to be woken"]
     pub fn notify(&self, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
@@ -184,8 +186,8 @@ impl Inbox {
         })
     }
 
-    /// Notes that nothing comes any more. The receiver receives the deliveries that are left, and then the end. Returns the waker to
-    /// call, if the receiver waits.
+    /// Notes that nothing comes any more. The receiver receives the deliveries that are left, and then the end. Returns the waker
+    /// to call, if the receiver waits.
     #[must_use = "a receiver that waits has to be woken"]
     pub fn close(&self) -> Option<Waker> {
         self.change(|contents| contents.is_closed = true)
@@ -198,8 +200,9 @@ impl Inbox {
         contents.waker.take()
     }
 
-    /// Adds deliveries when the backend is [pulled](crate::Backend::pull) from. The closure appends to the queue, which holds the deliveries that
-    /// were not received yet, and returns whether the backend has more. The inbox is not locked while the closure runs.
+    /// Adds deliveries when the backend is [pulled](crate::backend::Backend::pull) from. The closure appends to the queue, which
+    /// holds the deliveries that were not received yet, and returns whether the backend has more. The inbox is not locked while
+    /// the closure runs.
     ///
     /// # Panics
     ///
@@ -210,8 +213,8 @@ impl Inbox {
         filling.has_more = pull(&mut filling.queue);
     }
 
-    /// Receives the next delivery as [`poll_recv`](Self::poll_recv) does, by `pull` where that pulls from a backend, and moves the later ones into `rest`, which is empty,
-    /// unless the channel was requested.
+    /// Receives the next delivery as [`poll_recv`](Self::poll_recv) does, by `pull` where that pulls from a backend, and moves
+    /// the later ones into `rest`, which is empty, unless the channel was requested.
     pub(super) fn receive(
         &self,
         mut pull: impl FnMut(&Self),
@@ -284,15 +287,15 @@ impl Inbox {
         self.settle(&contents);
     }
 
-    /// Calls `read` with the deliveries in the queue. Returns its result, and the time from which the deliveries that were added last
-    /// are available, if it is known.
+    /// Calls `read` with the deliveries in the queue. Returns its result, and the time from which the deliveries that were added
+    /// last are available, if it is known.
     pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> (T, Option<Timestamp>) {
         let contents = self.contents.lock();
         (read(&contents.queue), contents.since)
     }
 
-    /// Returns a channel that holds a token while there is something, or if `has_rest` reports that the receiver has a delivery. From
-    /// then on, deliveries are received one by one.
+    /// Returns a channel that holds a token while there is something, or if `has_rest` reports that the receiver has a delivery.
+    /// From then on, deliveries are received one by one.
     pub(super) fn ready(&self, has_rest: bool) -> &Receiver<()> {
         let (sender, receiver) = self.token.get_or_init(|| bounded(1));
         self.settle(&self.contents.lock());

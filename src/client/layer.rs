@@ -14,7 +14,8 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// ambiguous where both traits are in scope.
 ///
 /// ```
-/// use leasehold::{Backend, Call, Client, Layer, Request, Response, Store};
+/// use leasehold::{Call, Client, Store};
+/// use leasehold::backend::{Backend, Layer, Request, Response};
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
 ///
@@ -44,21 +45,23 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///
 /// # Deliveries
 ///
-/// A layer that delays, drops, changes or adds deliveries creates an inner inbox for each outer inbox that it is passed. It makes the
-/// requests on the inner inbox, receives from it by [`poll_recv`](Inbox::poll_recv), and delivers to the outer one. Events, ends of
-/// leases and timers of a receiver come in one order this way. Such a layer overrides:
+/// A layer that delays, drops, changes or adds deliveries creates an inner inbox for each outer inbox that it is passed. It makes
+/// the requests on the inner inbox, receives from it by [`poll_recv`](Inbox::poll_recv), and delivers to the outer one. Events,
+/// ends of leases and timers of a receiver come in one order this way. Such a layer overrides:
 ///
 /// - [`watch`](Self::watch) and [`timer`](Self::timer), to forward the call with the inner inbox.
 /// - [`pull`](Self::pull), to receive and to [fill](Inbox::fill) the outer inbox. The waker is the outer inbox
 ///   (`Waker::from(Arc<Inbox>)`). If a task of the layer receives and [pushes](Inbox::push) instead, `pull` is empty.
-/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop that inbox. Closing it ends a task that receives.
+/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop that inbox. Closing it ends a task that
+///   receives.
 /// - [`lag`](Self::lag), to forward the call with the inner inbox.
 ///
-/// When the inner inbox is closed, the layer closes the outer one. `pull` and `cancel` ignore an inbox that the layer does not know:
-/// its owner waits for calls only.
+/// When the inner inbox is closed, the layer closes the outer one. `pull` and `cancel` ignore an inbox that the layer does not
+/// know: its owner waits for calls only.
 ///
 /// ```
-/// use leasehold::{Backend, Client, Delivery, Inbox, InboxId, Lag, Layer, Store, Timestamp, Watch, WatchId, WatchRequest};
+/// use leasehold::{Client, Lag, Store, Timestamp, Watch, WatchId};
+/// use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, WatchRequest};
 /// use std::collections::BTreeMap;
 /// use std::sync::{Arc, Mutex, MutexGuard};
 /// use std::task::{Context, Poll, Waker};

@@ -218,21 +218,24 @@ impl Mailbox {
 }
 
 impl Inbox {
-    /// Receives the next delivery of `backend`, the one that the caller passes this inbox to. [Pulls](Backend::pull) from it if the inbox
-    /// is notified. Returns `Ready(None)` at each call once the inbox is closed and empty.
+    /// Receives the next delivery of `backend`, the one that the caller passes this inbox to. [Pulls](Backend::pull) from it if
+    /// the inbox is notified. Returns `Ready(None)` at each call once the inbox is closed and empty.
     ///
-    /// If there is no delivery, it registers the context's waker in place of an earlier one: the next `push`, `notify` or `close` returns
-    /// that waker. The inbox is not locked while a waker is cloned or dropped, and while the backend is pulled from.
+    /// If there is no delivery, it registers the context's waker in place of an earlier one: the next `push`, `notify` or `close`
+    /// returns that waker. The inbox is not locked while a waker is cloned or dropped, and while the backend is pulled from.
     ///
-    /// The caller is the one receiver of the inbox: a [`Layer`](crate::Layer), or another user that calls a backend directly, polls from
-    /// one task at a time and only inboxes that it has created. With a second receiver, each would miss deliveries and wake-ups.
+    /// The caller is the one receiver of the inbox: a [`Layer`](crate::backend::Layer), or another user that calls a backend
+    /// directly, polls from one task at a time and only inboxes that it has created. With a second receiver, each would miss
+    /// deliveries and wake-ups.
     ///
     /// # Panics
     ///
-    /// If the backend panics when it is pulled from, or the waker when it is cloned. No delivery is lost, and the caller may poll again.
+    /// If the backend panics when it is pulled from, or the waker when it is cloned. No delivery is lost, and the caller may poll
+    /// again.
     ///
     /// ```
-    /// use leasehold::{Backend, Delivery, Inbox, Store, Watch, WatchRequest};
+    /// use leasehold::{Store, Watch};
+    /// use leasehold::backend::{Backend, Delivery, Inbox, WatchRequest};
     /// use std::sync::Arc;
     /// use std::task::{Context, Poll, Waker};
     ///

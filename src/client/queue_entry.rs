@@ -66,8 +66,8 @@ impl fmt::Display for QueueEntry {
 
 /// A wait for a lock or an election: a key in a queue, and the key that it waits for.
 ///
-/// A waiter for one of several permits waits for several keys, and there is a `Wait` for each. `Display` shows a wait in a line, for
-/// the output of a failing test. If the key that is waited for is deleted, the waiter's ticket was not polled since.
+/// A waiter for one of several permits waits for several keys, and there is a `Wait` for each. `Display` shows a wait in a line,
+/// for the output of a failing test. If the key that is waited for is deleted, the waiter's ticket was not polled since.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Wait {
     waiting: QueueEntry,

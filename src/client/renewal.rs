@@ -12,18 +12,18 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Decides when the leases of a backend are renewed, and when they are over.
 ///
-/// A [`Backend`](crate::Backend) over a network keeps one renewer for all its leases and does the I/O itself:
+/// A [`Backend`](crate::backend::Backend) over a network keeps one renewer for all its leases and does the I/O itself:
 ///
-/// - It passes [`Backend::renew`](crate::Backend::renew) to [`renew`](Self::renew),
-///   [`WatchRequest::Lease`](crate::WatchRequest::Lease) to [`watch`](Self::watch) and
-///   [`Backend::cancel`](crate::Backend::cancel) to [`cancel`](Self::cancel), also without a connection.
+/// - It passes [`Backend::renew`](crate::backend::Backend::renew) to [`renew`](Self::renew),
+///   [`WatchRequest::Lease`](crate::backend::WatchRequest::Lease) to [`watch`](Self::watch) and
+///   [`Backend::cancel`](crate::backend::Backend::cancel) to [`cancel`](Self::cancel), also without a connection.
 /// - It passes the answers to its clients' own grants, renewals and revocations to [`note`](Self::note).
 /// - After each of these calls, and at [`next_deadline`](Self::next_deadline), it calls [`poll`](Self::poll) until that returns
 ///   `None`. It sends the returned requests and delivers the ends of leases.
 /// - It passes the answers to the returned requests to [`answer`](Self::answer), and polls. A request that fails or is lost needs
 ///   no call: it is due again after the retry interval.
 ///
-/// A [`WatchResumer`](crate::WatchResumer) does not replace `watch`: it delivers nothing while there is no connection.
+/// A [`WatchResumer`](crate::backend::WatchResumer) does not replace `watch`: it delivers nothing while there is no connection.
 ///
 /// # When a lease is renewed
 ///
@@ -35,8 +35,8 @@ const RETRY: Duration = Duration::from_millis(500);
 /// # When a lease is over
 ///
 /// - The store reports that there is no such lease (R-LSE-7).
-/// - One TTL has passed since the last answered renewal was sent. The store's deadline is not earlier (R-LSE-3), so the lease exists
-///   until then unless it is revoked. The late answer to an earlier renewal does not move this deadline back.
+/// - One TTL has passed since the last answered renewal was sent. The store's deadline is not earlier (R-LSE-3), so the lease
+///   exists until then unless it is revoked. The late answer to an earlier renewal does not move this deadline back.
 ///
 /// A lease has no deadline until a renewal is answered, or a grant or renewal is [noted](Self::note). A backend that notes grants
 /// reports the end of a lease even if it is cut off right after the grant.
@@ -53,13 +53,15 @@ const RETRY: Duration = Duration::from_millis(500);
 ///
 /// # Time and memory
 ///
-/// Instants are those of [`Backend::now`](crate::Backend::now), which does not go back. If it does, requests and ends are late.
+/// Instants are those of [`Backend::now`](crate::backend::Backend::now), which does not go back. If it does, requests and ends
+/// are late.
 ///
 /// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline passes. Each method
 /// takes logarithmic time in the number of leases; `cancel` takes it for each lease that the inbox watches.
 ///
 /// ```
-/// use leasehold::{Backend, Grant, Inbox, LeaseId, LeaseRenewer, LeaseStep, ManualClock, Response, Store};
+/// use leasehold::{Grant, LeaseId, ManualClock, Store};
+/// use leasehold::backend::{Backend, Inbox, LeaseRenewer, LeaseStep, Response};
 /// use std::time::Duration;
 ///
 /// /// Sends what is due and receives the answers, unless the network is cut. Returns the leases that are over.
@@ -125,7 +127,7 @@ pub enum LeaseStep {
     /// Send this request, and pass its answer to [`LeaseRenewer::answer`].
     Send(LeaseRequest),
     /// The lease has ended, or may have ended if the backend is cut off. It is not renewed any more. Deliver
-    /// [`Delivery::LeaseEnded`](crate::Delivery::LeaseEnded) to the inboxes.
+    /// [`Delivery::LeaseEnded`](crate::backend::Delivery::LeaseEnded) to the inboxes.
     Over {
         /// The lease.
         lease: LeaseId,
@@ -301,7 +303,8 @@ impl LeaseRenewer {
     /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no such lease, it is
     /// `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
     ///
-    /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request was returned.
+    /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request was
+    /// returned.
     pub fn answer(&mut self, request: LeaseRequest, ttl: Option<Duration>) {
         let LeaseRequest { lease, is_renewal, sent, number } = request;
         if self.leases.get(&lease).is_none_or(|state| number < state.first) {

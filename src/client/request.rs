@@ -8,7 +8,7 @@ use crate::api::{
     TimeToLiveResponse, Txn, TxnOp, TxnResponse,
 };
 
-/// A request to a [`Backend`](crate::Backend). Each variant is sent by the [`Client`](crate::Client) method of its name.
+/// A request to a [`Backend`](crate::backend::Backend). Each variant is sent by the [`Client`](crate::Client) method of its name.
 ///
 /// A backend reads the request through the getters of its parts, which are named as etcd's fields with `get_`, and as in
 /// [`std::process::Command`].
@@ -17,7 +17,8 @@ use crate::api::{
 /// release. Programs compare requests.
 ///
 /// ```
-/// use leasehold::{KeyRange, Put, Request, RequestKind};
+/// use leasehold::{KeyRange, Put};
+/// use leasehold::backend::{Request, RequestKind};
 ///
 /// let request = Request::Put(Put::new("config/mode", "blue").lease(10));
 /// assert_eq!(request.to_string(), r#"put "config/mode" = "blue" lease a"#);
@@ -40,7 +41,7 @@ pub enum Request {
     /// Makes history unreadable.
     Compact(Compact),
     /// Grants a lease. [`Grant::standing`] is not part of the request: the client that receives the answer
-    /// [renews](crate::Backend::renew) the lease.
+    /// [renews](crate::backend::Backend::renew) the lease.
     Grant(Grant),
     /// Ends a lease.
     Revoke(LeaseId),
@@ -187,8 +188,8 @@ impl Request {
         }
     }
 
-    /// Returns the keys and ranges that the request names: those that it reads, compares, puts and deletes. For a txn, they are in the
-    /// order of its compares, its operations in either case, and then those of nested txns.
+    /// Returns the keys and ranges that the request names: those that it reads, compares, puts and deletes. For a txn, they are
+    /// in the order of its compares, its operations in either case, and then those of nested txns.
     ///
     /// A [`Revoke`](Self::Revoke) deletes the keys of its lease, which it does not name.
     pub fn ranges(&self) -> Vec<KeyRange> {

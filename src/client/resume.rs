@@ -10,7 +10,8 @@ use crate::api::{
 /// Carries a watch stream over lost connections, so that its receiver sees one stream: each event once, in order, without a
 /// gap.
 ///
-/// A [`Backend`](crate::Backend) over a network keeps one resumer for each [`Inbox`](crate::Inbox) and does the I/O itself:
+/// A [`Backend`](crate::backend::Backend) over a network keeps one resumer for each [`Inbox`](crate::backend::Inbox) and does the
+/// I/O itself:
 ///
 /// - It passes each request through [`request`](Self::request), and each delivery through [`receive`](Self::receive).
 /// - When the connection is lost, it calls [`cut`](Self::cut) and drops what is in flight, in both directions.
@@ -36,15 +37,17 @@ use crate::api::{
 ///   are received loses them, unless the watcher has a start revision.
 /// - A resumed watcher that has received everything starts after the store's current revision. A request for progress is then
 ///   not answered before the store's next revision (R-WCH-21).
-/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes that revision, a cut ends the watcher with
-///   the compaction, even if none of its events was compacted. An uncut watcher continues (R-CMP-4). Progress notifications move the
-///   next revision: those of a watch with [`progress_notify`](Watch::progress_notify), and answers to [`WatchRequest::Progress`]. The
-///   resumer requests none itself, because a store that sends them periodically is never idle.
-/// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::LeaseRenewer) reports it.
+/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes that revision, a cut ends the watcher
+///   with the compaction, even if none of its events was compacted. An uncut watcher continues (R-CMP-4). Progress notifications
+///   move the next revision: those of a watch with [`progress_notify`](Watch::progress_notify), and answers to
+///   [`WatchRequest::Progress`]. The resumer requests none itself, because a store that sends them periodically is never idle.
+/// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::backend::LeaseRenewer) reports it.
 /// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
 ///
 /// ```
-/// use leasehold::{Delivery, ResponseHeader, Watch, WatchRequest, WatchResponse, WatchResumer};
+/// use leasehold::Watch;
+/// use leasehold::backend::{Delivery, WatchRequest, WatchResumer};
+/// use leasehold::response::{ResponseHeader, WatchResponse};
 ///
 /// let mut resumer = WatchResumer::new();
 /// let create = WatchRequest::Create(Watch::key("config/mode"));

@@ -18,8 +18,8 @@ use crate::api::Delivery;
 /// its store alive.
 ///
 /// A ticket may hand over a lock that is lost by now, since a lease can end at any moment: between the acquisition and the wait,
-/// and right after any check. `guard.check().wait()` reports whether it was lost; what must not happen without the lock goes through
-/// `guard.txn()`, or takes `guard.token()` to a fence.
+/// and right after any check. `guard.check().wait()` reports whether it was lost; what must not happen without the lock goes
+/// through `guard.txn()`, or takes `guard.token()` to a fence.
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};

@@ -176,7 +176,8 @@ impl Leadership {
     /// `LeaderKey.rev`.
     ///
     /// A store that is loaded from an older save assigns the tokens of lost leaderships again. Load it with
-    /// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) if a fence may have seen one of them.
+    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen one of
+    /// them.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }

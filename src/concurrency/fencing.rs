@@ -42,7 +42,7 @@ impl<'a> GuardedTxn<'a> {
     /// Executes the txn. [`TxnResponse::succeeded`] reports on the compares that were added.
     ///
     /// The call's errors: [`SessionExpired`](Error::SessionExpired) if the lock is lost, or [`NotLeader`](Error::NotLeader) if the
-    /// leadership is, and then no operation was executed; and those of [`Engine::txn`](crate::Engine::txn).
+    /// leadership is, and then no operation was executed; and those of [`Engine::txn`](crate::engine::Engine::txn).
     pub fn commit(self) -> Call<TxnResponse> {
         self.execute(|response| response)
     }
@@ -87,8 +87,8 @@ impl fmt::Debug for GuardedTxn<'_> {
 ///
 /// If the store is loaded from an older save without a bump, its new tokens may equal lost ones, and the fence admits a lost
 /// holder beside the new one. Load the save with
-/// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) and the newest token that a fence has seen, or a
-/// later revision if another client saw one.
+/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) and the newest token that a fence has
+/// seen, or a later revision if another client saw one.
 ///
 /// ```
 /// use leasehold::Error;

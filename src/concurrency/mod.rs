@@ -16,6 +16,7 @@ mod rw_lock;
 mod semaphore;
 mod session;
 
+pub use crate::client::{QueueEntry, Wait};
 pub use election::{Election, Leadership};
 pub use fencing::{Fence, GuardedTxn};
 pub use leader_watcher::{LeaderEvent, LeaderWatcher};

@@ -122,9 +122,9 @@ impl Mutex {
     }
 }
 
-/// A held lock or permit: a [`MutexGuard`], a [`Permit`](crate::concurrency::Permit), a [`ReadGuard`](crate::concurrency::ReadGuard) or a
-/// [`WriteGuard`](crate::concurrency::WriteGuard). Dropping it releases its key, and no other client's; in a panic too, so that locks are not
-/// poisoned.
+/// A held lock or permit: a [`MutexGuard`], a [`Permit`](crate::concurrency::Permit), a
+/// [`ReadGuard`](crate::concurrency::ReadGuard) or a [`WriteGuard`](crate::concurrency::WriteGuard). Dropping it releases its
+/// key, and no other client's; in a panic too, so that locks are not poisoned.
 ///
 /// Over a backend that may lose requests, release it by its method instead, which can be repeated: a drop that is lost leaves the
 /// key until the session ends.
@@ -172,8 +172,8 @@ impl<Of> Guard<Of> {
     /// [`key`](Self::key), by which etcd's locks rank, and so the same for all re-entrant guards that share it.
     ///
     /// A store that is loaded from an older save assigns the tokens of lost holds again. Load it with
-    /// [`LoadOptions::bump_revision_above`](crate::LoadOptions::bump_revision_above) if a fence may have seen one of them. Keys
-    /// that another client puts in one txn share a token: their guards are held one at a time, in key order.
+    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen one of
+    /// them. Keys that another client puts in one txn share a token: their guards are held one at a time, in key order.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }

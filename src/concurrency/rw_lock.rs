@@ -57,8 +57,8 @@ pub enum Writing {}
 
 /// A [`RwLock`] that is held by a reader, perhaps with others.
 ///
-/// Read guards that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](crate::concurrency::Fence) admits
-/// the newest alone. So readers use [`Guard::txn`], not a common fence.
+/// Read guards that are held at the same time have different [tokens](Guard::token), of which a
+/// [`Fence`](crate::concurrency::Fence) admits the newest alone. So readers use [`Guard::txn`], not a common fence.
 pub type ReadGuard = Guard<Reading>;
 
 /// A [`RwLock`] that is held by a writer.

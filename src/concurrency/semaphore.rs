@@ -14,8 +14,8 @@ use crate::client::{Call, Ticket};
 
 /// A number of permits that whole processes share: first come, first served. A permit is released with its session.
 ///
-/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) of that name; with one permit, the
-/// semaphore is that mutex. Every key under `name/` is in the queue, as with a mutex, so keep no other keys there.
+/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) of that name; with one
+/// permit, the semaphore is that mutex. Every key under `name/` is in the queue, as with a mutex, so keep no other keys there.
 ///
 /// The number of permits is not stored: every process must use the same number. If they differ, a handle acquires a permit once
 /// fewer keys than its own number are before it, so the highest number bounds the permits that are held.
@@ -52,8 +52,8 @@ pub struct Semaphore {
 
 /// A permit of a [`Semaphore`].
 ///
-/// Permits that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](crate::concurrency::Fence) admits the
-/// newest alone. So permits use [`Guard::txn`], not a common fence.
+/// Permits that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](crate::concurrency::Fence)
+/// admits the newest alone. So permits use [`Guard::txn`], not a common fence.
 pub type Permit = Guard<Semaphore>;
 
 impl Semaphore {

@@ -17,7 +17,8 @@ impl Engine {
     ///    or the compacted one.
     /// 4. The counts of keys, versions and bytes equal a recount.
     /// 5. Between calls no transaction is open.
-    /// 6. A key that exists and has a lease is among that lease's keys, once, at the place that it stores. A lease has no other keys.
+    /// 6. A key that exists and has a lease is among that lease's keys, once, at the place that it stores. A lease has no other
+    ///    keys.
     /// 7. The deadlines of the lease table are the deadlines of the leases that have one.
     /// 8. No lease outlives its deadline.
     /// 9. A synced watcher is in the index, and the index has no other watchers. A stream counts its unsynced watchers.

@@ -6,7 +6,7 @@ mod keys;
 mod kv;
 mod lease;
 mod maintenance;
-mod snapshot;
+pub(crate) mod snapshot;
 mod state_hash;
 mod tables;
 mod txn;
@@ -24,8 +24,8 @@ use watch::WatchHub;
 
 use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp, Watch};
 
+pub use crate::api::StreamId;
 pub use maintenance::Diagnostics;
-pub use snapshot::LoadOptions;
 
 pub(crate) use keys::hash_kv::Crc32c;
 pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenewal, Snapshot};
@@ -53,7 +53,8 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 ///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status),
 ///   [`now`](Self::now), [`state_hash`](Self::state_hash), [`diagnostics`](Self::diagnostics),
 ///   [`check_invariants`](Self::check_invariants).
-/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and [`snapshot::load`](crate::snapshot::load) makes an engine of it.
+/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and [`snapshot::load`](crate::snapshot::load)
+///   makes an engine of it.
 ///
 /// # Calling order
 ///
@@ -64,7 +65,8 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 /// [`take_woken`](Self::take_woken) may name streams. Nothing else is required: each call leaves the engine complete.
 ///
 /// ```
-/// use leasehold::{Engine, EngineConfig, Grant, Put, Timestamp};
+/// use leasehold::{Grant, Put, Timestamp};
+/// use leasehold::engine::{Engine, EngineConfig};
 /// use std::time::Duration;
 ///
 /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -108,7 +110,7 @@ pub struct EngineConfig {
     /// Seeds the hash of point lookups; random by default.
     ///
     /// A client that knows the seed can choose keys that collide, and then every lookup visits all of them. No answer
-    /// depends on the seed, and neither do deliveries, saves or [`state_hash`](super::Engine::state_hash). Set it to
+    /// depends on the seed, and neither do deliveries, saves or [`state_hash`](Engine::state_hash). Set it to
     /// repeat a run with the same costs.
     pub hash_seed: u64,
     /// The interval of progress notifications to a watcher that requests them and receives nothing else (R-WCH-20): 10 minutes

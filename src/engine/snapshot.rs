@@ -349,7 +349,8 @@ const BUMPED_MAX: u64 = 1 << 61;
 /// exists has seen a lost revision.
 ///
 /// ```
-/// use leasehold::{Error, Get, LoadOptions, Store};
+/// use leasehold::{Error, Get, Store};
+/// use leasehold::snapshot::LoadOptions;
 ///
 /// let store = Store::new();
 /// store.put(("config/mode", "blue"))?;

@@ -4,10 +4,11 @@ use super::Engine;
 use super::lease::Renewal;
 
 impl Engine {
-    /// A hash of the state: time, revisions, every version that can be read, leases, alarms, watch streams with what they
-    /// have not received, and what is to come by itself. Equal in two engines that were given the same commands, whatever their hash seeds and however much of
-    /// a compaction either has reclaimed; a refused command leaves it unchanged. Not so with a quota: what is held then
-    /// decides answers, so what is yet to be reclaimed counts, and a command that the quota refuses raises its alarm.
+    /// A hash of the state: time, revisions, every version that can be read, leases, alarms, watch streams with what they have
+    /// not received, and what is to come by itself. Equal in two engines that were given the same commands, whatever their hash
+    /// seeds and however much of a compaction either has reclaimed; a refused command leaves it unchanged. Not so with a quota:
+    /// what is held then decides answers, so what is yet to be reclaimed counts, and a command that the quota refuses raises its
+    /// alarm.
     ///
     /// For comparing within one version of this crate; it visits all that is held.
     pub fn state_hash(&self) -> u64 {

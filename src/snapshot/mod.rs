@@ -32,7 +32,7 @@ use crate::Error;
 use crate::api::{Revision, Timestamp};
 use crate::engine::{Engine, EngineConfig, RestoreError};
 
-pub use crate::engine::LoadOptions;
+pub use crate::engine::snapshot::LoadOptions;
 
 pub(crate) use decode::read_snapshot;
 pub(crate) use encode::write_snapshot;
@@ -59,7 +59,8 @@ const CORRUPT: u8 = 2;
 ///
 /// ```
 /// use leasehold::snapshot::{LoadOptions, load, save};
-/// use leasehold::{Engine, EngineConfig, Put, Timestamp};
+/// use leasehold::{Put, Timestamp};
+/// use leasehold::engine::{Engine, EngineConfig};
 ///
 /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
 /// engine.put(&Put::new("config/mode", "blue"))?;

@@ -8,8 +8,8 @@ use super::handle::Store;
 use super::shell::Shell;
 
 use crate::api::{AutoCompaction, Limits};
-use crate::engine::{Engine, EngineConfig, LoadOptions};
-use crate::snapshot::{LoadError, read_snapshot};
+use crate::engine::{Engine, EngineConfig};
+use crate::snapshot::{LoadError, LoadOptions, read_snapshot};
 
 /// Configures and builds a [`Store`], or loads one from a save.
 ///

@@ -57,7 +57,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::get`](crate::Engine::get); and here and in every other method,
+    /// Those of [`Engine::get`](crate::engine::Engine::get); and here and in every other method,
     /// [`Error::Stopped`](crate::Error::Stopped) if the store was closed.
     pub fn get(&self, get: impl Into<Get>) -> Result<GetResponse> {
         let get = get.into();
@@ -85,7 +85,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::put`](crate::Engine::put).
+    /// Those of [`Engine::put`](crate::engine::Engine::put).
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
         let put = put.into();
         // The record is made, which may take fresh memory, before anybody has to wait for it; a large one only once
@@ -99,7 +99,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::delete`](crate::Engine::delete).
+    /// Those of [`Engine::delete`](crate::engine::Engine::delete).
     pub fn delete(&self, delete: impl Into<Delete>) -> Result<DeleteResponse> {
         let delete = delete.into();
         self.shell.command(Time::IsNoMatter, |engine| engine.delete(&delete))
@@ -109,7 +109,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::txn`](crate::Engine::txn).
+    /// Those of [`Engine::txn`](crate::engine::Engine::txn).
     pub fn txn(&self, txn: Txn) -> Result<TxnResponse> {
         self.shell.command(Time::IsNoMatter, |engine| engine.txn(&txn))
     }
@@ -119,7 +119,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::compact`](crate::Engine::compact).
+    /// Those of [`Engine::compact`](crate::engine::Engine::compact).
     pub fn compact(&self, compact: impl Into<Compact>) -> Result<CompactResponse> {
         let compact = compact.into();
         let response = self.shell.command(Time::IsNoMatter, |engine| engine.compact(&compact))?;
@@ -134,7 +134,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::events`](crate::Engine::events).
+    /// Those of [`Engine::events`](crate::engine::Engine::events).
     pub fn events(&self, from: impl Into<Revision>) -> Result<Vec<Event>> {
         let from = from.into();
         self.shell.read(|engine| Ok(engine.events(from)?.collect()))
@@ -144,7 +144,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::hash_kv`](crate::Engine::hash_kv).
+    /// Those of [`Engine::hash_kv`](crate::engine::Engine::hash_kv).
     pub fn hash_kv(&self, revision: impl Into<Revision>) -> Result<HashKvResponse> {
         let revision = revision.into();
         self.shell.read(|engine| engine.hash_kv(revision))
@@ -257,7 +257,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::grant`](crate::Engine::grant).
+    /// Those of [`Engine::grant`](crate::engine::Engine::grant).
     pub fn grant(&self, grant: impl Into<Grant>) -> Result<GrantResponse> {
         let grant = grant.into();
         self.shell.command(Time::Matters, |engine| engine.grant(&grant))
@@ -267,7 +267,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::revoke`](crate::Engine::revoke).
+    /// Those of [`Engine::revoke`](crate::engine::Engine::revoke).
     pub fn revoke(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
         let id = id.into();
         self.shell.command(Time::Matters, |engine| engine.revoke(id))
@@ -277,7 +277,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`Engine::expire`](crate::Engine::expire).
+    /// Those of [`Engine::expire`](crate::engine::Engine::expire).
     pub fn expire(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
         let id = id.into();
         self.shell.command(Time::Matters, |engine| engine.expire(id))
@@ -294,7 +294,7 @@ impl Store {
     }
 
     /// Ends a lease's standing keep-alive, as when its client hangs: see
-    /// [`Engine::pause_keep_alive`](crate::Engine::pause_keep_alive).
+    /// [`Engine::pause_keep_alive`](crate::engine::Engine::pause_keep_alive).
     ///
     /// # Errors
     ///
@@ -304,7 +304,7 @@ impl Store {
         self.shell.command(Time::Matters, |engine| engine.pause_keep_alive(id))
     }
 
-    /// Begins a standing keep-alive: see [`Engine::resume_keep_alive`](crate::Engine::resume_keep_alive).
+    /// Begins a standing keep-alive: see [`Engine::resume_keep_alive`](crate::engine::Engine::resume_keep_alive).
     ///
     /// # Errors
     ///
@@ -375,7 +375,7 @@ impl Store {
     ///
     /// Changes after the save are lost to a store that loads it, and their revisions and fencing tokens are assigned again.
     /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of them, load the save with a bump:
-    /// see [`LoadOptions`](crate::LoadOptions).
+    /// see [`LoadOptions`](crate::snapshot::LoadOptions).
     ///
     /// ```
     /// use leasehold::{Get, Store};

@@ -4,9 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
+use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Clock, Compact, Error, Grant, Limits, ManualClock,
-    Put, Store, StoreBuilder, SystemClock, Timer, Timestamp, Watch, WatchStream, Watcher, WeakStore,
+    AutoCompaction, Compact, Error, Grant, Limits, ManualClock, Put, Store, StoreBuilder, SystemClock,
+    Timestamp, Watch, WatchStream, Watcher,
 };
 use leasehold_testkit::helpers::{
     self, all_keys, at, events, grant, millis, put, put_leased, revision, secs, show_events,
@@ -346,7 +348,7 @@ fn receive_after_idle_time_schedules_the_next_tick_of_its_stream() {
     assert_eq!(store.next_deadline(), None);
     clock.ahead.store(25_000_000_000, Ordering::SeqCst);
     let received = std::iter::from_fn(|| stream.try_recv().unwrap());
-    assert_eq!(received.filter(leasehold::WatchResponse::is_progress_notify).count(), 1);
+    assert_eq!(received.filter(leasehold::response::WatchResponse::is_progress_notify).count(), 1);
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(40))));
 }
 

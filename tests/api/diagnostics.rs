@@ -1,12 +1,11 @@
 //! `Diagnostics`: each count follows what the store holds.
 
-use leasehold::{
-    Delivery, Diagnostics, Engine, Get, Grant, Put, SortOrder, SortTarget, Timestamp, Txn, TxnOp, Watch,
-    WatchRequest,
-};
+use leasehold::backend::{Delivery, WatchRequest};
+use leasehold::engine::{Diagnostics, Engine};
+use leasehold::{Get, Grant, Put, SortOrder, SortTarget, Timestamp, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{engine, manual, secs};
 
-fn create(engine: &mut Engine, stream: leasehold::StreamId, watch: Watch) {
+fn create(engine: &mut Engine, stream: leasehold::engine::StreamId, watch: Watch) {
     engine.watch(stream, &WatchRequest::Create(watch));
 }
 

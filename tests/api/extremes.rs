@@ -3,14 +3,16 @@
 
 use std::time::Duration;
 
+use leasehold::backend::WatchRequest;
 use leasehold::concurrency::{Election, Fence, LeaderWatcher, Mutex, Session};
+use leasehold::engine::{Engine, EngineConfig};
 use leasehold::service::{
     ElectionService, LeaderKey, LockRequest, LockService, ProclaimRequest, ResignRequest,
 };
+use leasehold::snapshot::LoadOptions;
 use leasehold::{
-    AutoCompaction, Client, Compact, Compare, CompareOp, Delete, Engine, EngineConfig, Get, Grant, KeyRange,
-    LeaseId, Limits, LoadOptions, ManualClock, Put, Revision, SortOrder, SortTarget, Store, Timestamp, Txn,
-    TxnOp, Watch, WatchRequest,
+    AutoCompaction, Client, Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, LeaseId, Limits,
+    ManualClock, Put, Revision, SortOrder, SortTarget, Store, Timestamp, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{manual, manual_with, put, secs, session};
 

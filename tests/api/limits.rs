@@ -1,9 +1,10 @@
 //! Limits: request size, quota, and the alarms that refuse writes (R-MNT-7 to R-MNT-9, SEMANTICS.md section 15).
 //! The budget of a txn's operations is in `txn/checks.rs`, the TTLs of leases in `lease/lifecycle.rs`.
 
+use leasehold::maintenance::{Alarm, AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
-    Alarm, AlarmAction, AlarmRequest, AlarmType, Compare, CompareOp, Delete, Error, Get, Grant, KeyRange,
-    Limits, Put, Result, SortOrder, SortTarget, Store, Txn, TxnOp,
+    Compare, CompareOp, Delete, Error, Get, Grant, KeyRange, Limits, Put, Result, SortOrder, SortTarget,
+    Store, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{
     all_keys, at, grant, manual, manual_with, physical, put, put_leased, revision, secs,

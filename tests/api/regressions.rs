@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::engine::{Engine, EngineConfig};
 use leasehold::{
-    AutoCompaction, Clock, Delete, Engine, EngineConfig, Get, Grant, LeaseId, ManualClock, Put, Store, Timer,
-    Timestamp, Txn, TxnOp, WeakStore,
+    AutoCompaction, Delete, Get, Grant, LeaseId, ManualClock, Put, Store, Timestamp, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{manual, put_leased, secs};
 

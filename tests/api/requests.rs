@@ -4,10 +4,11 @@ mod strategy;
 
 use std::time::Duration;
 
+use leasehold::backend::{Request, RequestKind, WatchRequest};
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Compact, Compare, CompareOp, CompareOperand, Delete, Get, Grant,
-    KeyRange, Page, Put, Request, RequestKind, Revision, SortOrder, SortTarget, Txn, TxnOp, Watch,
-    WatchRequest,
+    Compact, Compare, CompareOp, CompareOperand, Delete, Get, Grant, KeyRange, Page, Put, Revision,
+    SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{millis, secs};
 use proptest::prelude::*;

@@ -3,13 +3,16 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use leasehold::backend::{Backend, Delivery, Inbox, Request, RequestKind, Response, WatchRequest};
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType, Status};
+use leasehold::response::{
+    AlarmResponse, CompactResponse, DeleteResponse, GetResponse, GrantResponse, HashKvResponse,
+    KeepAliveResponse, LeasesResponse, PageResponse, PutResponse, ResponseHeader, RevokeResponse,
+    SnapshotResponse, TimeToLiveResponse, TxnOpResponse, TxnResponse, WatchResponse,
+};
 use leasehold::{
-    Alarm, AlarmRequest, AlarmResponse, AlarmType, Backend, Call, Client, Compact, CompactResponse, Compare,
-    CompareOp, Delete, DeleteResponse, Delivery, Error, Event, EventType, Get, GetResponse, Grant,
-    GrantResponse, HashKvResponse, Inbox, KeepAliveResponse, KeyRange, KeyValue, LeaseId, LeasesResponse,
-    Limits, Page, PageResponse, Put, PutResponse, Request, RequestKind, Response, ResponseHeader, Revision,
-    RevokeResponse, SnapshotResponse, Status, Store, TimeToLiveResponse, Timestamp, Txn, TxnOp,
-    TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
+    Call, Client, Compact, Compare, CompareOp, Delete, Error, Event, EventType, Get, Grant, KeyRange,
+    KeyValue, LeaseId, Limits, Page, Put, Revision, Store, Timestamp, Txn, TxnOp, Watch, WatchId,
 };
 use leasehold_testkit::helpers::{manual_with, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, say};

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, Compare, CompareOp, Delete, Error, Get, Grant, KeyRange, Put,
-    Result, Store, Txn, TxnOp, TxnOpResponse,
-};
+use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
+use leasehold::response::TxnOpResponse;
+use leasehold::{Compare, CompareOp, Delete, Error, Get, Grant, KeyRange, Put, Result, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{
     at, events, grant, manual, physical, put, put_leased, revision, secs, text, value,
 };

@@ -4,7 +4,8 @@
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
-use leasehold::{Client, Error, Get, Result, Store, SystemClock, Watch, WatchResponse, WatchStream};
+use leasehold::response::WatchResponse;
+use leasehold::{Client, Error, Get, Result, Store, SystemClock, Watch, WatchStream};
 use leasehold_testkit::helpers::{manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, LONG, guarded, poll_with, receive_with};
 

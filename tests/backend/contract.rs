@@ -6,9 +6,9 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
+use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
 use leasehold::{
-    Backend, Call, Client, Error, Get, Grant, Inbox, KeyRange, Layer, LeaseId, Put, Request, Response, Store,
-    Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
+    Call, Client, Error, Get, Grant, KeyRange, LeaseId, Put, Store, Timestamp, Txn, TxnOp, Watch, Watcher,
 };
 use leasehold_testkit::helpers::{keys, manual, secs, show_events};
 use leasehold_testkit::threaded_backend::Remote;
@@ -95,7 +95,7 @@ fn answers_are_awaited_in_any_order() {
     });
 }
 
-fn shown(received: leasehold::Result<Option<leasehold::WatchResponse>>) -> Vec<String> {
+fn shown(received: leasehold::Result<Option<leasehold::response::WatchResponse>>) -> Vec<String> {
     show_events(received.expect("the store is open").expect("there is something").events())
 }
 

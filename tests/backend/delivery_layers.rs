@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-use leasehold::{
-    Backend, Delivery, Event, Inbox, InboxId, Lag, Layer, Timestamp, WatchId, WatchRequest, WatchResponse,
-};
+use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, WatchRequest};
+use leasehold::response::WatchResponse;
+use leasehold::{Event, Lag, Timestamp, WatchId};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread panics while it has the lock")

@@ -6,8 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker};
 use std::thread;
 
+use leasehold::backend::{Backend, Inbox};
+use leasehold::clock::Clock;
 use leasehold::concurrency::{Mutex, Session};
-use leasehold::{Backend, Clock, EventType, Grant, Inbox, Limits, Store, Timestamp, Watch};
+use leasehold::{EventType, Grant, Limits, Store, Timestamp, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, put_leased, secs, session};
 use leasehold_testkit::wakers::{Count, guarded, on_drop, on_wake, poll_with, receive_with};
 
@@ -175,13 +177,13 @@ fn panicking_clock_changes_nothing() {
 fn inbox_of_another_store_is_refused_and_touches_no_stream() {
     let (one, two) = (manual().0, manual().0);
     let inbox = Arc::new(Inbox::new());
-    Backend::watch(&one, &[leasehold::WatchRequest::Create(Watch::key("x"))], &inbox);
+    Backend::watch(&one, &[leasehold::backend::WatchRequest::Create(Watch::key("x"))], &inbox);
     let mut victim = two.client().watch_stream();
     victim.create(Watch::key("x"));
     assert!(victim.try_recv().unwrap().is_some_and(|response| response.created()));
     assert!(victim.try_recv().unwrap().is_none());
 
-    Backend::watch(&two, &[leasehold::WatchRequest::Cancel(0.into())], &inbox);
+    Backend::watch(&two, &[leasehold::backend::WatchRequest::Cancel(0.into())], &inbox);
     Backend::timer(&two, Some(Timestamp::ORIGIN), &inbox);
     Backend::pull(&two, &inbox);
     assert_eq!(Backend::lag(&two, &inbox, 0.into()), None);

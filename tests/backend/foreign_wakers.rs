@@ -4,7 +4,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use leasehold::{Compact, Error, Store, Ticket, Txn, TxnOp, Watch, WatchResponse, Watcher};
+use leasehold::response::WatchResponse;
+use leasehold::{Compact, Error, Store, Ticket, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{grant, manual, millis, put, put_leased, revision, secs, value};
 use leasehold_testkit::wakers::{
     Count, Notes, guarded, on_drop, on_wake, pending_nap, poll_with, receive_with,

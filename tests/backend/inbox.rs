@@ -6,10 +6,8 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use leasehold::{
-    Backend, Call, Client, Delivery, Error, Inbox, LeaseId, Put, Request, Response, Ticket, Timestamp, Watch,
-    WatchRequest, WatchStream,
-};
+use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
+use leasehold::{Call, Client, Error, LeaseId, Put, Ticket, Timestamp, Watch, WatchStream};
 use leasehold_testkit::helpers::{engine, secs};
 use leasehold_testkit::wakers::{Count, on_drop, poll_with};
 

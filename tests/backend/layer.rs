@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
+use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
 use leasehold::concurrency::{Election, LeaderWatcher, Mutex, Session};
-use leasehold::{Backend, Call, Client, Inbox, Layer, Request, Response, Store, Watch, WatchRequest};
+use leasehold::{Call, Client, Store, Watch};
 use leasehold_testkit::adapter::new_store;
 use leasehold_testkit::adapter::seam::ClientSubject;
 use leasehold_testkit::helpers::{all_keys, manual, put, secs, show_events};

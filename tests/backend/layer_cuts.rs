@@ -6,9 +6,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
-use leasehold::{
-    Backend, Client, Delivery, Inbox, InboxId, Layer, Requested, Store, Timestamp, WatchRequest, WatchResumer,
-};
+use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, Requested, WatchRequest, WatchResumer};
+use leasehold::{Client, Store, Timestamp};
 use leasehold_testkit::adapter::new_store;
 use leasehold_testkit::adapter::seam::ClientSubject;
 use leasehold_testkit::replay::{Outcome, replay};

@@ -6,10 +6,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use super::delivery_layers::{Delaying, Dropping};
+use leasehold::backend::{Backend, Delivery, Inbox, WatchRequest};
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::{
-    Backend, Client, Delivery, Error, Event, Inbox, Lag, LeaseId, ManualClock, Revision, Store, Timestamp,
-    Txn, TxnOp, Watch, WatchRequest,
+    Client, Error, Event, Lag, LeaseId, ManualClock, Revision, Store, Timestamp, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs, show_events, taken};
 use leasehold_testkit::wakers::guarded;

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use leasehold::{Backend, Client, Error, Grant, Layer, Limits, ManualClock, Put, Store, Timestamp, Watch};
+use leasehold::backend::{Backend, Layer};
+use leasehold::{Client, Error, Grant, Limits, ManualClock, Put, Store, Timestamp, Watch};
 use leasehold_testkit::helpers::{manual_with, millis, secs, show_events};
 use leasehold_testkit::wakers::guarded;
 

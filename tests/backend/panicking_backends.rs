@@ -6,11 +6,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot, Weak};
 use std::time::Duration;
 
+use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
+use leasehold::clock::{Clock, Timer, WeakStore};
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
-use leasehold::{
-    Backend, Call, Client, Clock, Inbox, Layer, Request, Response, Store, Timer, Timestamp, WatchRequest,
-    WeakStore,
-};
+use leasehold::{Call, Client, Store, Timestamp};
 use leasehold_testkit::helpers::{manual, put, secs, session};
 use leasehold_testkit::wakers::guarded;
 

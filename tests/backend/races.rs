@@ -10,9 +10,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
 use leasehold::{
-    Backend, Call, Client, Delivery, Error, Event, Get, Inbox, LeaseId, Request, Response, Store,
-    SystemClock, Timestamp, Txn, TxnOp, Watch, WatchRequest, Watcher,
+    Call, Client, Error, Event, Get, LeaseId, Store, SystemClock, Timestamp, Txn, TxnOp, Watch, Watcher,
 };
 use leasehold_testkit::helpers::{self, Random, manual, millis};
 use leasehold_testkit::wakers::{Count, LONG, guarded, poll_with};

@@ -7,14 +7,15 @@ use std::sync::{Arc, Mutex as Slot};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use leasehold::backend::{Backend, Layer, Request, Response};
 use leasehold::concurrency::{
     Election, Fence, LeaderEvent, LeaderWatcher, Leadership, Mutex, MutexGuard, Permit, ReadGuard, RwLock,
     Semaphore, Session, WriteGuard,
 };
 use leasehold::service::{ElectionService, LockRequest, LockService, Observer};
 use leasehold::{
-    Backend, Call, Client, Error, Layer, ManualClock, Receiver, Request, Response, Result, Store, Ticket,
-    TxnOp, WatchRequests, WatchStream, Watcher,
+    Call, Client, Error, ManualClock, Receiver, Result, Store, Ticket, TxnOp, WatchRequests, WatchStream,
+    Watcher,
 };
 use leasehold_testkit::helpers::{all_keys, manual, secs};
 use leasehold_testkit::wakers::Reply;

@@ -4,9 +4,10 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex as Slot};
 use std::task::{Context, Poll, Waker};
 
+use leasehold::backend::{Backend, Layer, Request, Response};
 use leasehold::concurrency::{LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::service::{ElectionService, LeaderRequest, LockRequest, LockService};
-use leasehold::{Backend, Call, Client, Error, Layer, Put, Request, Response, Store};
+use leasehold::{Call, Client, Error, Put, Store};
 use leasehold_testkit::helpers::{all_keys, manual, secs, session, text};
 use leasehold_testkit::wakers::guarded;
 

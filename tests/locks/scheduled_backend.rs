@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
+use leasehold::backend::{Backend, Inbox, Request, Response, WatchRequest};
 use leasehold::{
-    Backend, Call, Client, Error, Inbox, KeyRange, Lag, LeaseId, ManualClock, Request, Response, Result,
-    Store, Timestamp, TxnOp, WatchId, WatchRequest,
+    Call, Client, Error, KeyRange, Lag, LeaseId, ManualClock, Result, Store, Timestamp, TxnOp, WatchId,
 };
 
 use leasehold_testkit::wakers::Reply;

@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot};
 
 use crate::service_helpers::{Moment, meddling};
+use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
 use leasehold::concurrency::{Mutex, Permit, Semaphore, Session};
-use leasehold::{
-    Backend, Call, Client, Error, Inbox, Layer, Request, Response, Store, Ticket, Txn, TxnOp, WatchRequest,
-};
+use leasehold::{Call, Client, Error, Store, Ticket, Txn, TxnOp};
 use leasehold_testkit::helpers::{all_keys, manual, secs, session, taken};
 use leasehold_testkit::wakers::{Count, poll_with};
 

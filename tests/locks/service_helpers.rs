@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
 use leasehold::service::{
     CampaignRequest, CampaignResponse, ElectionService, LeaderKey, LeaderRequest, LeaderResponse,
     LockRequest, LockResponse, LockService, Observer, ProclaimRequest, ResignRequest, UnlockRequest,
 };
 use leasehold::{
-    Backend, Call, Client, Code, Error, Inbox, KeyRange, Layer, LeaseId, ManualClock, Request, Response,
-    Result, Store, Ticket, Txn, TxnOp, WatchRequest,
+    Call, Client, Code, Error, KeyRange, LeaseId, ManualClock, Result, Store, Ticket, Txn, TxnOp,
 };
 
 pub(crate) use leasehold_testkit::helpers::taken as take;

@@ -1,7 +1,8 @@
 //! Sessions: leases that are kept alive, and tell their end.
 
+use leasehold::backend::WatchRequest;
 use leasehold::concurrency::{Election, Mutex, Session};
-use leasehold::{Error, Grant, LeaseId, Limits, Put, Store, WatchRequest};
+use leasehold::{Error, Grant, LeaseId, Limits, Put, Store};
 use leasehold_testkit::helpers::{all_keys, engine, manual, manual_with, millis, secs, session};
 
 /// R-SES-1; the minimum is the store's.
@@ -111,7 +112,7 @@ fn its_locks_are_lost_before_it_is() {
     engine.watch(stream, &WatchRequest::Lease(lease));
     engine.watch(stream, &WatchRequest::Lease(lease));
     engine.watch(stream, &WatchRequest::Create("a".into()));
-    let receive = |engine: &mut leasehold::Engine| {
+    let receive = |engine: &mut leasehold::engine::Engine| {
         let mut received = std::collections::VecDeque::new();
         assert!(!engine.receive(stream, &mut received));
         received
@@ -123,11 +124,11 @@ fn its_locks_are_lost_before_it_is() {
     let mut received = receive(&mut engine);
     assert!(matches!(
         received.make_contiguous(),
-        [leasehold::Delivery::Watch(deleted), leasehold::Delivery::LeaseEnded(ended)]
+        [leasehold::backend::Delivery::Watch(deleted), leasehold::backend::Delivery::LeaseEnded(ended)]
             if deleted.events().len() == 1 && *ended == lease
     ));
     engine.watch(stream, &WatchRequest::Lease(lease));
-    assert_eq!(receive(&mut engine), [leasehold::Delivery::LeaseEnded(lease)], "once for each time");
+    assert_eq!(receive(&mut engine), [leasehold::backend::Delivery::LeaseEnded(lease)], "once for each time");
     // Nobody is left to tell.
     let another = engine.grant(&Grant::new(secs(5)).id(lease)).unwrap().id();
     engine.watch(stream, &WatchRequest::Lease(another));
@@ -150,7 +151,7 @@ fn repeated_requests_about_ended_lease_queue_one_answer() {
         received.clear();
         engine.watch(stream, &WatchRequest::Lease(LeaseId::new(7)));
         assert!(!engine.receive(stream, &mut received));
-        assert_eq!(received, [leasehold::Delivery::LeaseEnded(LeaseId::new(7))]);
+        assert_eq!(received, [leasehold::backend::Delivery::LeaseEnded(LeaseId::new(7))]);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Who waits for whom, as the store sees it.
 
+use leasehold::concurrency::Wait;
 use leasehold::concurrency::{Election, Mutex};
 use leasehold::service::{LockRequest, LockService};
-use leasehold::{LeaseId, Store, Wait};
+use leasehold::{LeaseId, Store};
 use leasehold_testkit::helpers::{manual, secs, session};
 
 fn waiters(store: &Store) -> Vec<String> {

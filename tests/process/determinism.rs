@@ -4,10 +4,12 @@ use std::collections::VecDeque;
 use std::env;
 use std::fmt::Write;
 
+use leasehold::backend::WatchRequest;
+use leasehold::engine::{Engine, EngineConfig, StreamId};
+use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, AutoCompaction, Compact, Compare, CompareOp, Delete, Engine,
-    EngineConfig, Get, Grant, KeyRange, LeaseId, Limits, Put, Revision, SortOrder, SortTarget, StreamId,
-    Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
+    AutoCompaction, Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, LeaseId, Limits, Put,
+    Revision, SortOrder, SortTarget, Timestamp, Txn, TxnOp, Watch, WatchId,
 };
 use leasehold_testkit::helpers::{Random, millis, secs};
 

@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use leasehold::{
-    Compact, Delete, Engine, EngineConfig, Error, Get, Grant, KeyRange, Limits, Put, Revision, Timestamp,
-    Txn, TxnOp,
-};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::{Compact, Delete, Error, Get, Grant, KeyRange, Limits, Put, Revision, Timestamp, Txn, TxnOp};
 use leasehold_testkit::helpers::secs;
 
 /// What every key was at every revision: the value put there, or that it was deleted.

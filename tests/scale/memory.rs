@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use leasehold::{Backend, Diagnostics, Engine, Grant, Inbox, LeaseId, Put, StreamId, Watch, WatchRequest};
+use leasehold::backend::{Backend, Inbox, WatchRequest};
+use leasehold::engine::{Diagnostics, Engine, StreamId};
+use leasehold::{Grant, LeaseId, Put, Watch};
 use leasehold_testkit::helpers::{Random, engine, manual, secs};
 use leasehold_testkit::watch_helpers::{create, engine_put, receive};
 

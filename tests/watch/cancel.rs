@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 
-use leasehold::{
-    Compact, Compare, CompareOp, Engine, StreamId, Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest,
-};
+use leasehold::backend::WatchRequest;
+use leasehold::engine::{Engine, StreamId};
+use leasehold::{Compact, Compare, CompareOp, Timestamp, Txn, TxnOp, Watch, WatchId};
 use leasehold_testkit::helpers::{self, at, delete, manual, physical, put, secs};
 use leasehold_testkit::watch_helpers::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, say_delivery, stream,
@@ -295,7 +295,7 @@ fn however_slow_nothing_is_missing() {
         while engine.receive(stream, &mut deliveries) {}
         seen.extend(deliveries);
         let responses = seen.iter().filter_map(|delivery| match delivery {
-            leasehold::Delivery::Watch(response) => Some(response),
+            leasehold::backend::Delivery::Watch(response) => Some(response),
             _ => None,
         });
         let expected: Vec<i64> = (2..=1001).filter(|revision| (revision - 2) % 3 < 2).collect();

@@ -1,6 +1,8 @@
 //! The objects behind watches, counted: topics and the list of streams to wake are as long as their watchers and streams need.
 
-use leasehold::{Compact, Engine, StreamId, Watch, WatchRequest};
+use leasehold::backend::WatchRequest;
+use leasehold::engine::{Engine, StreamId};
+use leasehold::{Compact, Watch};
 use leasehold_testkit::helpers::engine;
 use leasehold_testkit::watch_helpers::{create, engine_put, receive};
 

@@ -120,7 +120,7 @@ fn history_comes_in_whole_revisions_by_the_thousand() {
     loop {
         let has_more = engine.receive(stream, &mut deliveries);
         for delivery in deliveries.drain(..) {
-            let leasehold::Delivery::Watch(response) = delivery else { panic!("no timer was set") };
+            let leasehold::backend::Delivery::Watch(response) = delivery else { panic!("no timer was set") };
             if !response.created() {
                 let revisions = revisions([&response]);
                 let distinct: BTreeSet<i64> = revisions.iter().copied().collect();

@@ -2,7 +2,10 @@
 
 use std::collections::VecDeque;
 
-use leasehold::{Compact, Delivery, Engine, Store, StreamId, Txn, TxnOp, Watch, WatchResponse};
+use leasehold::backend::Delivery;
+use leasehold::engine::{Engine, StreamId};
+use leasehold::response::WatchResponse;
+use leasehold::{Compact, Store, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{self, manual, physical, put};
 use leasehold_testkit::watch_helpers::{create, drain, engine_put, receive, revisions, stream_of, txn};
 

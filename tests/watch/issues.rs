@@ -1,9 +1,9 @@
 //! Bugs that etcd had with watches, by their numbers there: what went wrong, and that it does not here.
 
-use leasehold::{
-    Compact, EngineConfig, Error, Get, LoadOptions, ManualClock, Revision, Store, Txn, TxnOp, Watch,
-    WatchRequest,
-};
+use leasehold::backend::WatchRequest;
+use leasehold::engine::EngineConfig;
+use leasehold::snapshot::LoadOptions;
+use leasehold::{Compact, Error, Get, ManualClock, Revision, Store, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{self, at, delete, events, manual, physical, put, secs, value};
 use leasehold_testkit::watch_helpers::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, stream, stream_of, txn,

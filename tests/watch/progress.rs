@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use leasehold::{Engine, EngineConfig, ManualClock, Store, Timestamp, Watch, WatchRequest};
+use leasehold::backend::WatchRequest;
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::{ManualClock, Store, Timestamp, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, secs};
 use leasehold_testkit::watch_helpers::{
     self, NOTHING, create, drain, engine_put, put_times, receive, stream, stream_of,

@@ -8,10 +8,10 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use leasehold::{
-    Backend, Clock, Engine, EngineConfig, Inbox, Put, Store, Timer, Timestamp, Watch, WatchId, WatchRequest,
-    WatchStream, Watcher, WeakStore,
-};
+use leasehold::backend::{Backend, Inbox, WatchRequest};
+use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::{Put, Store, Timestamp, Watch, WatchId, WatchStream, Watcher};
 use leasehold_testkit::helpers::{millis, secs};
 
 fn engine() -> Engine {

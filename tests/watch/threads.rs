@@ -5,7 +5,8 @@
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
 
-use leasehold::{Client, Error, Get, Store, Txn, TxnOp, Watch, WatchResponse, Watcher};
+use leasehold::response::WatchResponse;
+use leasehold::{Client, Error, Get, Store, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{self, millis};
 use leasehold_testkit::wakers::{LONG, guarded};
 use leasehold_testkit::watch_helpers::{self, responses};

@@ -5,16 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use leasehold::{
-    Backend, Client, Code, Compact, Error, KeyRange, Layer, ManualClock, Store, Timestamp, Watch,
-};
+use leasehold::backend::{Backend, Layer};
+use leasehold::{Client, Code, Compact, Error, KeyRange, ManualClock, Store, Timestamp, Watch};
 use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, put_times, revisions, say};
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
 /// What a receiving gave, in words.
-fn show(received: leasehold::Result<Option<leasehold::WatchResponse>>) -> String {
+fn show(received: leasehold::Result<Option<leasehold::response::WatchResponse>>) -> String {
     match received {
         Ok(Some(response)) => say(&response),
         Ok(None) => "nothing".to_owned(),

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, Compact, Delete, Engine, Get, Grant, KeyRange, LeaseId, Put,
-    Revision, Txn, TxnOp,
-};
+use leasehold::{Compact, Delete, Get, Grant, KeyRange, LeaseId, Put, Revision, Txn, TxnOp};
+use leasehold::engine::Engine;
+use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 
 use super::super::choices::Choices;
 use super::super::totals::Counts;

@@ -65,7 +65,8 @@ impl WaitQueue {
     }
 
     /// Returns the holders, the one that came first at the front: one at most of a [`Mutex`](crate::concurrency::Mutex) or an
-    /// [`Election`](crate::concurrency::Election), several of a [`Semaphore`](crate::concurrency::Semaphore) or the readers of a [`RwLock`](crate::concurrency::RwLock).
+    /// [`Election`](crate::concurrency::Election), several of a [`Semaphore`](crate::concurrency::Semaphore) or the readers of a
+    /// [`RwLock`](crate::concurrency::RwLock).
     pub fn holders(&self) -> &[QueueEntry] {
         &self.entries[..self.holders]
     }

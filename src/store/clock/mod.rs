@@ -13,12 +13,13 @@ pub use system::SystemClock;
 
 /// A store's source of time.
 ///
-/// [`SystemClock`] is real time, [`ManualClock`] a test's. A simulator of your
-/// own implements `now`, and calls [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline); a runtime with timers of its own also
-/// implements `attach`, to be told when the next tick is due.
+/// [`SystemClock`] is real time, [`ManualClock`] a test's. A simulator of your own implements `now`, and calls
+/// [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline); a runtime with timers of its own
+/// also implements `attach`, to be told when the next tick is due.
 ///
 /// ```
-/// use leasehold::{Clock, Grant, Put, Store, Timestamp};
+/// use leasehold::{Grant, Put, Store, Timestamp};
+/// use leasehold::clock::Clock;
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use std::time::Duration;
@@ -69,7 +70,8 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// Ticks a store in time. It is dropped with the store, and must then let go of its thread or task without waiting for
 /// it: that may be the one dropping it.
 pub trait Timer: Send + Sync {
-    /// [`Store::tick`](crate::Store::tick) is to be called at `deadline`, or soon after. After a tick, ask [`Store::next_deadline`](crate::Store::next_deadline).
+    /// [`Store::tick`](crate::Store::tick) is to be called at `deadline`, or soon after. After a tick, ask
+    /// [`Store::next_deadline`](crate::Store::next_deadline).
     ///
     /// Called with no lock held, when a call has made the next tick due earlier than it was, or has left memory to give
     /// back. The deadlines told need not descend.

@@ -5,7 +5,8 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
-use leasehold::{Call, Error, Get, GetResponse, Result, Store};
+use leasehold::response::GetResponse;
+use leasehold::{Call, Error, Get, Result, Store};
 use leasehold_testkit::helpers::{manual, value};
 use leasehold_testkit::wakers::{Count, guarded, poll_with};
 

@@ -1,9 +1,11 @@
 //! A part of the key space as a client of its own: what etcd's `clientv3/namespace` does, for each place where a key is said
 //! or shown.
 
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
+use leasehold::response::{TxnOpResponse, WatchResponse};
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Client, Compare, CompareOp, Delete, Error, Get, KeyRange, Page, Put,
-    SortOrder, SortTarget, Store, Txn, TxnOp, TxnOpResponse, Watch, WatchResponse, Watcher,
+    Client, Compare, CompareOp, Delete, Error, Get, KeyRange, Page, Put, SortOrder, SortTarget, Store, Txn,
+    TxnOp, Watch, Watcher,
 };
 use leasehold_testkit::helpers::{self, keys, manual, secs, show, show_all, show_events, text};
 

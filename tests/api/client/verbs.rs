@@ -3,9 +3,11 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use leasehold::backend::Backend;
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Backend, Call, Client, Compact, Compare, CompareOp, Delete, Error, Get,
-    Grant, KeyRange, ManualClock, Page, Put, Result, Store, Txn, TxnOp, Watch, Watcher,
+    Call, Client, Compact, Compare, CompareOp, Delete, Error, Get, Grant, KeyRange, ManualClock, Page, Put,
+    Result, Store, Txn, TxnOp, Watch, Watcher,
 };
 use leasehold_testkit::helpers::{manual, put, revision, secs, show_events, value};
 use leasehold_testkit::wakers::{Count, guarded, on_wake, receive_with};
@@ -137,7 +139,7 @@ fn each_verb_gives_what_the_stores_own_gives() {
 fn verbs_take_what_the_stores_take() -> Result<()> {
     let client = Store::new().client();
     client.put((String::from("a"), b"1")).wait()?;
-    let put: Call<leasehold::PutResponse> = client.put(Put::new(vec![0xff], [0]));
+    let put: Call<leasehold::response::PutResponse> = client.put(Put::new(vec![0xff], [0]));
     put.wait()?;
     assert_eq!(client.get("a").wait()?.count(), 1);
     assert_eq!(client.delete(b"a").wait()?.deleted(), 1);

@@ -1,8 +1,8 @@
 //! Compaction: what can be read afterwards, what is kept, what is given back (R-CMP-1 to R-CMP-6).
 
-use leasehold::{
-    Compact, EngineConfig, Error, Get, KeyRange, LoadOptions, Put, Revision, Store, Timestamp, Txn, TxnOp,
-};
+use leasehold::engine::EngineConfig;
+use leasehold::snapshot::LoadOptions;
+use leasehold::{Compact, Error, Get, KeyRange, Put, Revision, Store, Timestamp, Txn, TxnOp};
 use leasehold_testkit::helpers::{
     self, Random, all_keys, at, delete, events, grant, keys, manual, physical, put, put_leased, revision,
     secs, show_all, show_events, value,
@@ -17,7 +17,7 @@ fn future(requested: i64, current: i64) -> Error {
 }
 
 /// A way to compact; both must do the same, but for memory.
-const WAYS: [fn(&Store, i64) -> leasehold::Result<leasehold::CompactResponse>; 2] =
+const WAYS: [fn(&Store, i64) -> leasehold::Result<leasehold::response::CompactResponse>; 2] =
     [|store, revision| store.compact(revision), |store, revision| store.compact(physical(revision))];
 
 /// R-CMP-1: 0 once on a fresh store, negative ones never, the current one always, later ones not yet.

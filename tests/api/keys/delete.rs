@@ -1,6 +1,7 @@
 //! Deleting: counts, previous pairs, tombstones (R-DEL-1 to R-DEL-3).
 
-use leasehold::{Delete, DeleteResponse, Error, Get, KeyRange, Store, Txn, TxnOp, TxnOpResponse};
+use leasehold::response::{DeleteResponse, TxnOpResponse};
+use leasehold::{Delete, Error, Get, KeyRange, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{
     Random, all_keys, at, delete, events, grant, keys, manual, put, put_leased, revision, secs, show_all,
 };

@@ -1,6 +1,7 @@
 //! Reading: revisions, limits, filters, sorting (R-RNG-1 to R-RNG-11, R-REV-7, R-REV-8).
 
-use leasehold::{Error, Get, GetResponse, KeyRange, SortOrder, SortTarget, Store, Txn, TxnOpResponse};
+use leasehold::response::{GetResponse, TxnOpResponse};
+use leasehold::{Error, Get, KeyRange, SortOrder, SortTarget, Store, Txn};
 use leasehold_testkit::helpers::{
     self, at, delete, grant, keys, manual, put, put_leased, secs, show, show_all,
 };

@@ -1,6 +1,7 @@
 //! The hash of point lookups: keys chosen by a client do not make long probe sequences.
 
-use leasehold::{Engine, EngineConfig, Put, Store, Timestamp};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::{Put, Store, Timestamp};
 
 fn engine_of(config: EngineConfig) -> Engine {
     Engine::new(config, Timestamp::ORIGIN)

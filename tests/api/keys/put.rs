@@ -1,6 +1,8 @@
 //! Putting: revisions, versions, leases kept and replaced (R-PUT-1 to R-PUT-7, R-REV-1 to R-REV-5).
 
-use leasehold::{Engine, Error, Get, LeaseId, Put, PutResponse, Store, Txn, TxnOp, TxnOpResponse};
+use leasehold::engine::Engine;
+use leasehold::response::{PutResponse, TxnOpResponse};
+use leasehold::{Error, Get, LeaseId, Put, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{
     all_keys, at, delete, engine, events, grant, manual, physical, put, put_leased, revision, secs, show,
     show_all, value,

@@ -148,7 +148,7 @@ fn a_lease_that_is_not_there_cannot_be_paused_or_resumed() {
 
 #[test]
 fn it_can_be_revoked_and_expired() {
-    let ways: [fn(&Store) -> leasehold::Result<leasehold::RevokeResponse>; 2] =
+    let ways: [fn(&Store) -> leasehold::Result<leasehold::response::RevokeResponse>; 2] =
         [|store| store.revoke(7), |store| store.expire(7)];
     for end in ways {
         let (store, _clock) = standing(9);

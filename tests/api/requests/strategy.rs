@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use leasehold::backend::Request;
+use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, Compact, Compare, Delete, Get, Grant, KeyRange, Page, Put, Request,
-    SortOrder, SortTarget, Txn, TxnOp, Watch,
+    Compact, Compare, Delete, Get, Grant, KeyRange, Page, Put, SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -2,10 +2,10 @@
 
 use std::io::{self, Read};
 
-use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Engine, EngineConfig, Error, Grant, LoadError, LoadOptions, ManualClock,
-    Store, Timestamp,
-};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
+use leasehold::snapshot::{LoadError, LoadOptions};
+use leasehold::{Error, Grant, ManualClock, Store, Timestamp};
 use leasehold_testkit::helpers::{at, delete, events, grant, manual, put, put_leased, revision, secs};
 use leasehold_testkit::save_format::{CURRENT_LEN, FORMAT, crc, framed, payload};
 

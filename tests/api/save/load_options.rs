@@ -1,10 +1,12 @@
 //! Options for loading: leases of a process that has ended, and revisions of an older save.
 
 use leasehold::concurrency::{Election, Fence, Mutex, Session};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
+use leasehold::snapshot::{LoadError, LoadOptions};
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, AutoCompaction, Compact, Compare, CompareOp, Delete, Engine,
-    EngineConfig, Error, Get, Grant, LeaseId, LoadError, LoadOptions, ManualClock, Put, Revision, Store,
-    Timestamp, Txn, TxnOp, Watch,
+    AutoCompaction, Compact, Compare, CompareOp, Delete, Error, Get, Grant, LeaseId, ManualClock, Put,
+    Revision, Store, Timestamp, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{
     all_keys, at, delete, engine, events, grant, manual, put, put_leased, revision, secs, session, taken,

@@ -3,10 +3,10 @@
 
 use std::cell::Cell;
 
-use leasehold::{
-    Alarm, AlarmRequest, AlarmType, Delete, Engine, EngineConfig, Grant, LoadError, LoadOptions, Put,
-    Revision, Timestamp,
-};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
+use leasehold::snapshot::{LoadError, LoadOptions};
+use leasehold::{Delete, Grant, Put, Revision, Timestamp};
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::secs;
 use leasehold_testkit::save_format::{

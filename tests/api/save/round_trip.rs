@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
+use leasehold::snapshot::{LoadOptions, SaveError};
 use leasehold::{
-    Alarm, AlarmRequest, AlarmType, AutoCompaction, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits,
-    LoadOptions, ManualClock, SaveError, Store, Timestamp, Txn, TxnOp,
+    AutoCompaction, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock, Store, Timestamp, Txn,
+    TxnOp,
 };
 use leasehold_testkit::helpers::{
     self, all_keys, at, delete, events, grant, manual, manual_with, put, put_leased, revision, secs, value,
@@ -137,7 +139,7 @@ fn leases_resume_with_what_remained() {
 fn leases_end_before_the_save_or_live_on_after_the_load() {
     /// A clock that nobody hears of moving.
     struct Silent(std::sync::atomic::AtomicU64);
-    impl leasehold::Clock for Silent {
+    impl leasehold::clock::Clock for Silent {
         fn now(&self) -> Timestamp {
             Timestamp::from_nanos(self.0.load(SeqCst))
         }

@@ -4,10 +4,9 @@
 use std::thread;
 
 use leasehold::concurrency::{Mutex, Session};
-use leasehold::{
-    Compare, CompareOp, Engine, EngineConfig, Error, Limits, Store, Timestamp, Txn, TxnOp, TxnOpResponse,
-    TxnResponse,
-};
+use leasehold::engine::{Engine, EngineConfig};
+use leasehold::response::{TxnOpResponse, TxnResponse};
+use leasehold::{Compare, CompareOp, Error, Limits, Store, Timestamp, Txn, TxnOp};
 use leasehold_testkit::helpers::{manual_with, secs, value};
 
 const MIB: usize = 1 << 20;
@@ -104,7 +103,7 @@ fn too_deep_txn_is_refused_before_other_checks() {
         || nested(Txn::MAX_DEPTH + 1, "").and_then([TxnOp::put("", "v"), TxnOp::put("k", vec![0; 2 << 20])]);
     let (store, _clock) = manual_with(Limits { quota_bytes: Some(1), ..Limits::default() });
     assert_eq!(store.txn(too_deep()).map(|_| ()), Err(Error::TooManyOps));
-    assert_eq!(store.alarm(leasehold::AlarmRequest::list()).unwrap().alarms(), []);
+    assert_eq!(store.alarm(leasehold::maintenance::AlarmRequest::list()).unwrap().alarms(), []);
 }
 
 /// A txn that is too deep stays so, in whichever branch and beside whichever siblings it is nested.

@@ -1,9 +1,9 @@
 //! Transactions: order of processing, compares, execution, header revisions (R-TXN-1 to R-TXN-15).
 //! What may change one key twice is in `overlap.rs`.
 
+use leasehold::response::{TxnOpResponse, TxnResponse};
 use leasehold::{
     Compare, CompareOp, Error, Get, KeyRange, LeaseId, Put, SortOrder, SortTarget, Store, Txn, TxnOp,
-    TxnOpResponse, TxnResponse,
 };
 use leasehold_testkit::helpers::{
     Random, all_keys, at, events, grant, keys, manual, put, revision, secs, show_all, value,

@@ -6,10 +6,8 @@ mod model;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use leasehold::{
-    Grant, Inbox, InboxId, LeaseId, LeaseRenewer, LeaseRequest, LeaseStep, Limits, ManualClock, Request,
-    Store, Timestamp,
-};
+use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep, Request};
+use leasehold::{Grant, LeaseId, Limits, ManualClock, Store, Timestamp};
 use model::{Due, Model};
 use proptest::prelude::*;
 

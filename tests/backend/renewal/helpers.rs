@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use leasehold::{Inbox, InboxId, LeaseId, LeaseRenewer, LeaseRequest, LeaseStep, Request, Timestamp};
+use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep, Request};
+use leasehold::{LeaseId, Timestamp};
 
 use leasehold_testkit::helpers::millis;
 

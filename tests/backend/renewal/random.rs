@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::harness::{World, steps};
-use leasehold::{Inbox, InboxId, LeaseId, LeaseRenewer, LeaseRequest, LeaseStep, Timestamp};
+use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep};
+use leasehold::{LeaseId, Timestamp};
 use leasehold_testkit::helpers::{Random, millis};
 use proptest::prelude::*;
 

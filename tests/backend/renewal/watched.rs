@@ -6,7 +6,8 @@ use super::helpers::{
     HALF, LEASE, START, assert_forgotten, assert_idle_until, assert_over_at, check, over, renewing, sent,
     watching,
 };
-use leasehold::{Inbox, LeaseId, LeaseRenewer, LeaseStep, Request, Timestamp};
+use leasehold::backend::{Inbox, LeaseRenewer, LeaseStep, Request};
+use leasehold::{LeaseId, Timestamp};
 use leasehold_testkit::helpers::{millis, secs};
 
 #[test]

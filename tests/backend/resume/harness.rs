@@ -6,9 +6,11 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use leasehold::backend::{Delivery, Requested, WatchRequest, WatchResumer};
+use leasehold::engine::{Engine, EngineConfig, StreamId};
+use leasehold::response::WatchResponse;
 use leasehold::{
-    Compact, Delete, Delivery, Engine, EngineConfig, Grant, KeyRange, KeyValue, LeaseId, Limits, Put,
-    Requested, StreamId, Timestamp, Txn, TxnOp, Watch, WatchId, WatchRequest, WatchResponse, WatchResumer,
+    Compact, Delete, Grant, KeyRange, KeyValue, LeaseId, Limits, Put, Timestamp, Txn, TxnOp, Watch, WatchId,
 };
 use proptest::prelude::*;
 

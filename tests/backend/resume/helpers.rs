@@ -1,9 +1,8 @@
 //! Shorthand for tests of `WatchResumer`.
 
-use leasehold::{
-    Delivery, Event, KeyValue, LeaseId, Requested, ResponseHeader, Watch, WatchRequest, WatchResponse,
-    WatchResumer,
-};
+use leasehold::backend::{Delivery, Requested, WatchRequest, WatchResumer};
+use leasehold::response::{ResponseHeader, WatchResponse};
+use leasehold::{Event, KeyValue, LeaseId, Watch};
 
 use leasehold_testkit::watch_helpers::say;
 

@@ -1,6 +1,7 @@
 //! `WatchResumer`: which requests are sent again after a cut, and with which ids.
 
-use leasehold::{Delivery, Requested, Watch, WatchRequest, WatchResumer};
+use leasehold::Watch;
+use leasehold::backend::{Delivery, Requested, WatchRequest, WatchResumer};
 use leasehold_testkit::watch_helpers::NOTHING;
 
 use super::helpers::{

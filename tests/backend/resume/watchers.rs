@@ -4,10 +4,9 @@
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use leasehold::{
-    Backend, Delivery, Event, Inbox, KeyValue, Store, Timestamp, Watch, WatchRequest, WatchResponse,
-    WatchResumer,
-};
+use leasehold::backend::{Backend, Delivery, Inbox, WatchRequest, WatchResumer};
+use leasehold::response::WatchResponse;
+use leasehold::{Event, KeyValue, Store, Timestamp, Watch};
 use leasehold_testkit::helpers::{manual, secs};
 use leasehold_testkit::watch_helpers::NOTHING;
 

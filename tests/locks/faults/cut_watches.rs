@@ -6,13 +6,12 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot, Weak};
 use std::task::{Context, Poll, Waker};
 
+use leasehold::backend::{Backend, Inbox, Layer, WatchRequest};
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::service::{
     CampaignRequest, ElectionService, LeaderRequest, LockRequest, LockService, ResignRequest, UnlockRequest,
 };
-use leasehold::{
-    Backend, Client, Code, Error, Inbox, Layer, ManualClock, Result, Store, Timestamp, Watch, WatchRequest,
-};
+use leasehold::{Client, Code, Error, ManualClock, Result, Store, Timestamp, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, guarded, poll_with};
 

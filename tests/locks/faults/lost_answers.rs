@@ -4,8 +4,9 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot};
 
+use leasehold::backend::{Backend, Layer, Request, Response};
 use leasehold::concurrency::{Election, Mutex, Session};
-use leasehold::{Backend, Call, Client, Error, Get, Grant, Layer, Request, Response, Store, Ticket};
+use leasehold::{Call, Client, Error, Get, Grant, Store, Ticket};
 use leasehold_testkit::helpers::{all_keys, keys, manual, secs, taken};
 use leasehold_testkit::threaded_backend::Remote;
 use leasehold_testkit::wakers::guarded;

@@ -8,10 +8,10 @@ use std::sync::{Arc, Mutex as Slot, Weak};
 use std::task::{Poll, Wake, Waker};
 
 use crate::scheduled_backend::{Flag, Manners, Stepped};
+use leasehold::backend::{Backend, Inbox, Layer, WatchRequest};
 use leasehold::concurrency::{Guard, RwLock, Semaphore, Session};
 use leasehold::{
-    Backend, Call, Client, Error, Get, Inbox, KeyValue, Layer, LeaseId, Result, Revision, SortOrder,
-    SortTarget, Ticket, WatchRequest,
+    Call, Client, Error, Get, KeyValue, LeaseId, Result, Revision, SortOrder, SortTarget, Ticket,
 };
 use leasehold_testkit::helpers::{Random, millis, secs};
 use leasehold_testkit::wakers::poll_with;

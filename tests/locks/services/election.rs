@@ -1,10 +1,11 @@
 //! The election service, rule by rule (R-ELC-1 to R-ELC-10, R-ELC-13). Observers are in `observer.rs`, and how candidacies
 //! are given up by dropping them in `cancel.rs`.
 
+use leasehold::backend::Request;
 use leasehold::service::{
     ElectionService, LeaderKey, LeaderRequest, LockService, ProclaimRequest, ResignRequest,
 };
-use leasehold::{LeaseId, Limits, Put, Request, Store};
+use leasehold::{LeaseId, Limits, Put, Store};
 use leasehold_testkit::helpers::{
     all_keys, at, delete, events, grant, manual, manual_with, millis, put, revision, secs, show_all, value,
 };

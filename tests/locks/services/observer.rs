@@ -2,8 +2,9 @@
 
 use std::task::{Context, Poll};
 
+use leasehold::backend::Request;
 use leasehold::service::{ElectionService, LeaderRequest, Observer};
-use leasehold::{Client, LeaseId, Request, Txn, TxnOp};
+use leasehold::{Client, LeaseId, Txn, TxnOp};
 use leasehold_testkit::helpers::{self, Random, all_keys, delete, put, revision, secs};
 use leasehold_testkit::threaded_backend::Remote;
 use leasehold_testkit::wakers::{Count, guarded};

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use leasehold::concurrency::Session;
+use leasehold::engine::{Engine, EngineConfig};
 use leasehold::{
-    Compact, Engine, EngineConfig, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put,
-    Revision, Store, Ticket, Timestamp,
+    Compact, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put, Revision, Store, Ticket,
+    Timestamp,
 };
 
 /// A store on a clock that stands still, and the clock.

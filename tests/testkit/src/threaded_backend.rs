@@ -9,10 +9,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Builder;
 use std::time::Duration;
 
-use leasehold::{
-    Backend, Call, Delivery, Error, Inbox, InboxId, LeaseId, ManualClock, Request, Response, Result, Store,
-    Timestamp, WatchRequest,
-};
+use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Request, Response, WatchRequest};
+use leasehold::{Call, Error, LeaseId, ManualClock, Result, Store, Timestamp};
 
 use crate::wakers::Reply;
 

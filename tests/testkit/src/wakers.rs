@@ -7,7 +7,9 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use leasehold::{Client, Response, Result, Ticket, WatchResponse, Watcher};
+use leasehold::backend::Response;
+use leasehold::response::WatchResponse;
+use leasehold::{Client, Result, Ticket, Watcher};
 
 pub use crate::guard::guarded;
 

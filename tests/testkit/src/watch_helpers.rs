@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::slice;
 
-use leasehold::{
-    Delivery, Engine, Event, Limits, ManualClock, Put, Store, StreamId, Txn, TxnOp, Watch, WatchRequest,
-    WatchResponse, WatchStream, Watcher,
-};
+use leasehold::backend::{Delivery, WatchRequest};
+use leasehold::engine::{Engine, StreamId};
+use leasehold::response::WatchResponse;
+use leasehold::{Event, Limits, ManualClock, Put, Store, Txn, TxnOp, Watch, WatchStream, Watcher};
 
 use crate::helpers::{show, show_events};
 

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use leasehold::{Event, EventType, KeyRange, KeyValue, WatchResponse};
+use leasehold::response::WatchResponse;
+use leasehold::{Event, EventType, KeyRange, KeyValue};
 
 /// What was changed, in order: revisions from 2 on, each with keys and their new values, or none if they were deleted.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use leasehold::{InboxId, LeaseId};
+use leasehold::LeaseId;
+use leasehold::backend::InboxId;
 
 const RETRY: u64 = 500_000_000;
 

@@ -11,7 +11,8 @@ mod rest;
 use std::sync::{self, Arc};
 
 use leasehold::concurrency::{Election, Fence, LeaderEvent, Session};
-use leasehold::{Call, Client, Error, Grant, LeaseId, Revision, Txn, TxnResponse};
+use leasehold::response::TxnResponse;
+use leasehold::{Call, Client, Error, Grant, LeaseId, Revision, Txn};
 
 use follower::{Follower, proclaimed};
 use history::{History, queue};

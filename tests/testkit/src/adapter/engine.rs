@@ -1,9 +1,10 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use leasehold::{
-    Delivery, Engine, EngineConfig, Error, LeaseId, LoadOptions, Revision, StreamId, Timestamp, WatchRequest,
-};
+use leasehold::backend::{Delivery, WatchRequest};
+use leasehold::engine::{Engine, EngineConfig, StreamId};
+use leasehold::snapshot::LoadOptions;
+use leasehold::{Error, LeaseId, Revision, Timestamp};
 
 use super::{limits, requests, responses};
 use crate::wire::{self, Failure, Request, Response, Settings, Subject};

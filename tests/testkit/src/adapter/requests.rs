@@ -1,8 +1,8 @@
 //! The wire's requests as the crate's.
 
+use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
-    AlarmAction, AlarmRequest, AlarmType, Compact, Compare, Delete, Get, Grant, KeyRange, Put, Revision,
-    SortOrder, SortTarget, Txn, TxnOp, Watch,
+    Compact, Compare, Delete, Get, Grant, KeyRange, Put, Revision, SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 
 use crate::wire;

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use leasehold::{
-    AlarmResponse, AlarmType, DeleteResponse, Error, Event, EventType, GetResponse, GrantResponse,
-    HashKvResponse, KeepAliveResponse, KeyValue, LeasesResponse, PutResponse, ResponseHeader, Revision,
-    Status, TimeToLiveResponse, TxnOpResponse, TxnResponse, WatchResponse,
+use leasehold::maintenance::{AlarmType, Status};
+use leasehold::response::{
+    AlarmResponse, DeleteResponse, GetResponse, GrantResponse, HashKvResponse, KeepAliveResponse,
+    LeasesResponse, PutResponse, ResponseHeader, TimeToLiveResponse, TxnOpResponse, TxnResponse,
+    WatchResponse,
 };
+use leasehold::{Error, Event, EventType, KeyValue, Revision};
 
 use crate::wire;
 
