@@ -65,7 +65,7 @@ fn load(store: &Store, prefix: &str) -> Result<(Pairs, Revision, Watcher)> {
     let revision = found.header().revision();
     let pairs = found.kvs().iter().map(|kv| (kv.key().to_vec(), kv.clone())).collect();
     // Two responses are enough room here, to show what happens when there is not enough.
-    let watcher = store.watch(Watch::prefix(prefix).from(revision.next()).capacity(2))?;
+    let watcher = store.watch(Watch::prefix(prefix).start_revision(revision.next()).capacity(2))?;
     Ok((pairs, revision, watcher))
 }
 

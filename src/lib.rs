@@ -86,7 +86,7 @@
 //!
 //! let store = Store::new();
 //! let start = store.put(("jobs/nightly", "queued"))?.header().revision();
-//! let mut watcher = store.watch(Watch::prefix("jobs/").from(start).prev_kv())?;
+//! let mut watcher = store.watch(Watch::prefix("jobs/").start_revision(start).prev_kv())?;
 //! store.delete("jobs/nightly")?;
 //!
 //! let put = watcher.recv()?.expect("the watch goes on");

@@ -271,7 +271,7 @@ impl Event {
     /// let deleted = store.delete("config/mode")?.header().revision();
     /// store.compact(deleted)?;
     ///
-    /// let mut watcher = store.watch(Watch::key("config/mode").from(deleted).prev_kv())?;
+    /// let mut watcher = store.watch(Watch::key("config/mode").start_revision(deleted).prev_kv())?;
     /// let response = watcher.try_recv()?.expect("the delete is retained");
     /// let event = &response.events()[0];
     /// assert_eq!((event.prev_kv(), event.is_prev_kv_compacted()), (None, true));

@@ -13,7 +13,7 @@ use crate::{Code, Error};
 /// use leasehold::Watch;
 ///
 /// let whatever_comes = Watch::key("config/mode");
-/// let since_then = Watch::prefix("jobs/").from(12).prev_kv();
+/// let since_then = Watch::prefix("jobs/").start_revision(12).prev_kv();
 /// let only_deletes = Watch::all().no_put();
 /// # let _ = (whatever_comes, since_then, only_deletes);
 /// ```
@@ -89,7 +89,7 @@ impl Watch {
     /// served from history, and if that is compacted, the watch ends with the compacted revision; until one of the
     /// future, nothing is sent. 0, the default, means whatever happens from now on; a negative one is refused (R-WCH-6).
     #[must_use]
-    pub fn from(self, revision: impl Into<Revision>) -> Self {
+    pub fn start_revision(self, revision: impl Into<Revision>) -> Self {
         Self { start: revision.into(), ..self }
     }
 

@@ -59,7 +59,7 @@ use crate::api::{
 ///
 /// // The connection is lost, and there is another one.
 /// assert_eq!(resumer.cut(), []);
-/// assert_eq!(resumer.resume(), [WatchRequest::Create(Watch::key("config/mode").from(8))]);
+/// assert_eq!(resumer.resume(), [WatchRequest::Create(Watch::key("config/mode").start_revision(8))]);
 /// assert_eq!(resumer.receive(created), None, "the receiver knows its watcher");
 /// ```
 #[derive(Clone, Debug)]
@@ -192,7 +192,7 @@ impl Watcher {
     fn resume(&mut self, id: WatchId) -> WatchRequest {
         (self.floor, self.is_resuming) = (self.next, true);
         self.repeated = self.delivered.iter().cloned().collect();
-        WatchRequest::Create(self.watch.clone().from(self.next).id(id))
+        WatchRequest::Create(self.watch.clone().start_revision(self.next).id(id))
     }
 }
 

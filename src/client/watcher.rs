@@ -28,7 +28,7 @@ use crate::{Error, Result};
 /// let blue = store.put(("config/mode", "blue"))?.header().revision();
 /// let green = store.put(("config/mode", "green"))?.header().revision();
 ///
-/// let mut watcher = store.watch(Watch::prefix("config/").from(blue).prev_kv())?;
+/// let mut watcher = store.watch(Watch::prefix("config/").start_revision(blue).prev_kv())?;
 /// while let Some(response) = watcher.try_recv()? {
 ///     for event in response.events() {
 ///         println!("{:?} {:?} -> {:?}", event.event_type(), event.prev_kv(), event.kv());
@@ -36,7 +36,7 @@ use crate::{Error, Result};
 /// }
 ///
 /// store.compact(green)?;
-/// let mut too_late = store.watch(Watch::prefix("config/").from(blue))?;
+/// let mut too_late = store.watch(Watch::prefix("config/").start_revision(blue))?;
 /// assert_eq!(too_late.recv(), Err(Error::Compacted { requested: blue, compacted: Some(green) }));
 /// # Ok::<(), leasehold::Error>(())
 /// ```

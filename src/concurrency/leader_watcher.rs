@@ -161,7 +161,7 @@ impl Following {
     fn watch(&mut self, mailbox: &Mailbox) {
         let before = WatchId::new(self.watches);
         self.watches += 1;
-        let watch = Watch::range(self.queue.clone()).from(self.next).id(self.watches);
+        let watch = Watch::range(self.queue.clone()).start_revision(self.next).id(self.watches);
         // A watcher that a compaction has ended keeps its id until it is cancelled (R-WCH-13).
         // If the backend panics, the next poll watches again.
         self.phase = Phase::Cut;

@@ -110,7 +110,10 @@ impl Following {
             Some(kv) => self.follow(mailbox, header, kv.clone()),
             None => {
                 // From the read's own revision on: a candidate that came and went in it counts.
-                self.watch(mailbox, Watch::range(queue_of(&self.name)).from(header.revision()).no_delete());
+                self.watch(
+                    mailbox,
+                    Watch::range(queue_of(&self.name)).start_revision(header.revision()).no_delete(),
+                );
                 self.phase = Phase::Awaiting;
             }
         }
@@ -118,7 +121,7 @@ impl Following {
 
     /// Shows a leader, and watches its key from there on.
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
-        self.watch(mailbox, Watch::key(kv.key()).from(header.revision().next()));
+        self.watch(mailbox, Watch::key(kv.key()).start_revision(header.revision().next()));
         self.ready.push_back(Ok(LeaderResponse { header, kv }));
         self.phase = Phase::Following;
     }

@@ -277,10 +277,16 @@ fn idle_stores() -> Vec<Idle> {
         ("never received", every_100_ms, |store| watch(store, &[Watch::key("k").progress_notify()])),
         ("lagging", every_100_ms, |store| watch(store, &[Watch::key("k").progress_notify().capacity(1)])),
         ("other keys", every_100_ms, |store| watch(store, &[Watch::key("other").progress_notify()])),
-        ("future start", every_100_ms, |store| watch(store, &[Watch::key("k").from(1000).progress_notify()])),
+        ("future start", every_100_ms, |store| {
+            watch(store, &[Watch::key("k").start_revision(1000).progress_notify()])
+        }),
         ("several", every_100_ms, |store| {
-            let watches =
-                [Watch::key("k"), Watch::key("other"), Watch::key("k").from(1000), Watch::key("k").from(2)];
+            let watches = [
+                Watch::key("k"),
+                Watch::key("other"),
+                Watch::key("k").start_revision(1000),
+                Watch::key("k").start_revision(2),
+            ];
             watch(store, &watches.map(Watch::progress_notify))
         }),
     ]

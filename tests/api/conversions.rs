@@ -53,7 +53,7 @@ fn responses_give_their_first_pair_and_owned_pairs() {
 fn watch_response_gives_its_events() {
     let store = two_keys();
     store.delete("a").unwrap();
-    let mut watcher = store.watch(Watch::all().from(2)).unwrap();
+    let mut watcher = store.watch(Watch::all().start_revision(2)).unwrap();
     let mut lines = Vec::new();
     while let Some(response) = watcher.try_recv().unwrap() {
         lines.extend((&response).into_iter().map(ToString::to_string));

@@ -149,7 +149,8 @@ fn watches_accept_every_number() {
     for number in NUMBERS {
         let mut stream = store.client().watch_stream();
         for capacity in [0, usize::MAX] {
-            stream.create(Watch::all().from(number).capacity(capacity).progress_notify().fragment());
+            stream
+                .create(Watch::all().start_revision(number).capacity(capacity).progress_notify().fragment());
             stream.create(Watch::key("a").id(number).prev_kv().capacity(capacity));
         }
         stream.request_progress();

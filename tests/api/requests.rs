@@ -94,7 +94,7 @@ fn rebuilt_compare(compare: &Compare) -> Compare {
 }
 
 fn rebuilt_watch(watch: &Watch) -> Watch {
-    let mut rebuilt = Watch::range(watch.get_range().clone()).from(watch.get_start_revision());
+    let mut rebuilt = Watch::range(watch.get_range().clone()).start_revision(watch.get_start_revision());
     rebuilt = rebuilt.id(watch.get_id());
     if let Some(capacity) = watch.get_capacity() {
         rebuilt = rebuilt.capacity(capacity);
@@ -261,7 +261,8 @@ fn display_of_other_requests() {
 
 #[test]
 fn display_of_watch_requests() {
-    let watch = Watch::key("a").from(3).id(4).prev_kv().no_put().no_delete().progress_notify().fragment();
+    let watch =
+        Watch::key("a").start_revision(3).id(4).prev_kv().no_put().no_delete().progress_notify().fragment();
     let line = r#"watch "a" from 3 id 4 prev_kv no_put no_delete progress_notify fragment"#;
     let requests = [
         (WatchRequest::Create(watch), line),

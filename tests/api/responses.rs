@@ -188,7 +188,7 @@ fn watch_response_of_each_kind_is_rebuilt_by_its_constructor() {
     store.delete(Delete::prefix("k")).unwrap();
     stream.cancel(3);
     store.compact(5).unwrap();
-    stream.create(Watch::key("a").from(2));
+    stream.create(Watch::key("a").start_revision(2));
     let mut lines = Vec::new();
     while let Some(response) = stream.try_recv().unwrap() {
         assert_eq!(rebuilt_watch(&response), response);
@@ -214,7 +214,7 @@ fn watch_response_of_each_kind_is_rebuilt_by_its_constructor() {
 fn negative_start_is_refused_in_etcds_words() {
     let store = Store::new();
     let mut stream = store.client().watch_stream();
-    stream.create(Watch::key("a").from(-3));
+    stream.create(Watch::key("a").start_revision(-3));
     let refused = stream.try_recv().unwrap().expect("a creation is answered");
     assert_eq!(refused.cancel_reason(), "etcdserver: mvcc: required revision has been compacted");
     assert_eq!(rebuilt_watch(&refused).cancel_reason(), refused.cancel_reason());

@@ -123,7 +123,7 @@ fn events_that_are_pushed_are_received_in_every_way() {
             put.wait().unwrap();
         }
         assert_eq!(watcher.lag(), None, "this backend cannot tell");
-        let mut late = client.watch(Watch::key("a").from(2));
+        let mut late = client.watch(Watch::key("a").start_revision(2));
         let events: usize =
             std::iter::from_fn(|| (late.recv().unwrap()).map(|it| it.events().len())).take(1).sum();
         assert_eq!(events, 5);

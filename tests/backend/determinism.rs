@@ -44,7 +44,7 @@ impl Program {
         };
         let watch = match random.below(3) {
             0 => Watch::prefix(random.pick(&KEYS)).prev_kv(),
-            1 => Watch::key(random.pick(&KEYS)).from(random.below(8) as i64),
+            1 => Watch::key(random.pick(&KEYS)).start_revision(random.below(8) as i64),
             _ => Watch::all().no_put().capacity(1).progress_notify(),
         };
         match random.below(3) {

@@ -19,7 +19,7 @@ fn use_all(store: &Store) {
     store
         .txn(Txn::new().and_then([TxnOp::put("foreign", "w"), TxnOp::get("foreign")]))
         .expect("the store is open");
-    let mut watcher = store.watch(Watch::key("foreign").from(first)).expect("the store is open");
+    let mut watcher = store.watch(Watch::key("foreign").start_revision(first)).expect("the store is open");
     assert!(watcher.try_recv().expect("the store is open").is_some());
     drop(watcher);
     let mut nap = store.client().sleep(Duration::ZERO);

@@ -132,7 +132,7 @@ fn txn(depth: u32) -> BoxedStrategy<Txn> {
 fn watch() -> BoxedStrategy<Watch> {
     (range(), revision(), 0..4_u8, 0..4_i64, any::<bool>())
         .prop_map(|(range, from, kind, id, prev_kv)| {
-            let watch = Watch::range(range).from(from).id(id);
+            let watch = Watch::range(range).start_revision(from).id(id);
             let watch = if prev_kv { watch.prev_kv() } else { watch };
             match kind {
                 0 => watch.no_put(),

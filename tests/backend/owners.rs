@@ -122,8 +122,8 @@ fn owners_of_watched_ranges_are_freed_with_no_lock_held() {
         let mut watchers = vec![
             store.watch(owners.bytes("a")).unwrap(),
             store.watch(Watch::prefix(owners.bytes("a")).prev_kv()).unwrap(),
-            store.watch(Watch::range(owners.range("a", "b")).from(1)).unwrap(),
-            store.watch(Watch::range(owners.range("a", "b")).from(100)).unwrap(),
+            store.watch(Watch::range(owners.range("a", "b")).start_revision(1)).unwrap(),
+            store.watch(Watch::range(owners.range("a", "b")).start_revision(100)).unwrap(),
             store.watch(KeyRange::from_key(owners.bytes("a"))).unwrap(),
         ];
         assert_eq!(store.watch(owners.range("b", "a")).unwrap_err(), Error::WatchRangeEmpty);

@@ -244,7 +244,7 @@ fn mixed(store: &Store, seed: u64, rounds: usize) {
             }
             6 => {
                 let mut shared = store
-                    .watch(Watch::key("shared").from(random.below(3) as i64))
+                    .watch(Watch::key("shared").start_revision(random.below(3) as i64))
                     .expect("the store is open");
                 if random.one_in(2) {
                     shared.recv_timeout(Duration::from_micros(20)).expect("the store is open");

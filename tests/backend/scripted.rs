@@ -217,7 +217,7 @@ fn recorded_errors_are_returned() {
     ]);
     let client = Client::new(player.clone());
     assert_eq!(client.put(("", "v")).wait(), Err(Error::EmptyKey));
-    let mut watcher = client.watch(Watch::key("config/mode").from(3));
+    let mut watcher = client.watch(Watch::key("config/mode").start_revision(3));
     assert_eq!(watcher.try_recv(), Err(Error::WatchCanceled));
     assert_eq!(watcher.try_recv(), Ok(None));
     drop(watcher);

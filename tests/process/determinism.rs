@@ -165,7 +165,8 @@ fn command(engine: &mut Engine, random: &mut Random) -> String {
 fn watch_command(engine: &mut Engine, stream: StreamId, random: &mut Random) -> String {
     match random.below(10) {
         0..=2 => {
-            let watch = Watch::range(some_range(random)).from(some_revision(engine, random)).capacity(3);
+            let watch =
+                Watch::range(some_range(random)).start_revision(some_revision(engine, random)).capacity(3);
             let watch = if random.one_in(2) { watch.prev_kv() } else { watch.progress_notify() };
             engine.watch(stream, &WatchRequest::Create(watch));
             "watch".to_owned()

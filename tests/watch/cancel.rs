@@ -20,7 +20,7 @@ fn cancel(engine: &mut Engine, stream: StreamId, id: i64) {
 #[test]
 fn a_cancel_is_answered_and_final() {
     let (store, _clock) = manual();
-    let mut stream = stream_of(&store, [Watch::all(), Watch::key("a").from(9), Watch::key("a")]);
+    let mut stream = stream_of(&store, [Watch::all(), Watch::key("a").start_revision(9), Watch::key("a")]);
     put(&store, "a", "1");
     stream.cancel(0);
     stream.cancel(1);
@@ -53,7 +53,7 @@ fn a_lagging_watcher_can_be_cancelled() {
     }
     let stream = engine.open_stream();
     for _ in 0..100 {
-        create(&mut engine, stream, Watch::key("a").from(1));
+        create(&mut engine, stream, Watch::key("a").start_revision(1));
     }
     for id in 0..100 {
         cancel(&mut engine, stream, id);
@@ -77,8 +77,8 @@ fn the_end_of_a_watcher_is_not_that_of_its_stream() {
     store.compact(3).unwrap();
     let mut stream = stream_of(&store, [Watch::key("a")]);
     stream.cancel(0);
-    stream.create(Watch::key("a").from(1));
-    stream.create(Watch::key("a").from(-1));
+    stream.create(Watch::key("a").start_revision(1));
+    stream.create(Watch::key("a").start_revision(-1));
     assert_eq!(drain(&mut stream).len(), 4);
     stream.create(Watch::key("a"));
     put(&store, "a", "x");
@@ -94,7 +94,11 @@ fn a_closed_stream_is_gone() {
     }
     let fresh = engine.state_hash();
     let (stream, other) = (engine.open_stream(), engine.open_stream());
-    for watch in [Watch::key("a"), Watch::all().from(1), Watch::prefix("a").progress_notify().from(9999)] {
+    for watch in [
+        Watch::key("a"),
+        Watch::all().start_revision(1),
+        Watch::prefix("a").progress_notify().start_revision(9999),
+    ] {
         create(&mut engine, stream, watch);
     }
     engine.set_timer(stream, Some(Timestamp::ORIGIN + secs(5)));
@@ -152,7 +156,7 @@ fn the_end_by_a_compaction_names_the_compacted_revision() {
     put_times(&store, "a", 4);
     store.compact(3).unwrap();
     let mut stream = stream(&store);
-    stream.create(Watch::key("a").from(2));
+    stream.create(Watch::key("a").start_revision(2));
     put(&store, "a", "x");
     let all = responses(&mut stream);
     let ended = &all[1];
@@ -173,7 +177,7 @@ fn the_id_of_a_watcher_that_a_compaction_ended_is_kept() {
     store.compact(4).unwrap();
     let mut stream = stream(&store);
     for id in [0, 2] {
-        stream.create(Watch::key("a").from(1).id(id));
+        stream.create(Watch::key("a").start_revision(1).id(id));
     }
     let ended = ["0 @5 created", "0 @0 compacted 4", "2 @5 created", "2 @0 compacted 4"];
     assert_eq!(drain(&mut stream), ended);
@@ -196,7 +200,7 @@ fn the_compacted_revision_itself_is_served() {
         put_times(&store, "a", 4);
         store.compact(compacted).unwrap();
         for start in 1..=6 {
-            let mut stream = stream_of(&store, [Watch::key("a").from(start)]);
+            let mut stream = stream_of(&store, [Watch::key("a").start_revision(start)]);
             put(&store, "b", "v");
             let said = drain(&mut stream);
             if start < compacted {
@@ -223,11 +227,11 @@ fn a_delete_at_the_compacted_revision_is_seen() {
         }
         assert_eq!((delete(&store, "a"), delete(&store, "b")), (4, 5));
         store.compact(if is_physical { physical(5) } else { Compact::new(5) }).unwrap();
-        let mut stream = stream_of(&store, [Watch::all().from(5)]);
+        let mut stream = stream_of(&store, [Watch::all().start_revision(5)]);
         assert_eq!(drain(&mut stream), ["0 @5 delete b 5"], "physical: {is_physical}");
         put(&store, "a", "w");
         store.compact(if is_physical { physical(6) } else { Compact::new(6) }).unwrap();
-        let mut stream = stream_of(&store, [Watch::all().from(6)]);
+        let mut stream = stream_of(&store, [Watch::all().start_revision(6)]);
         assert_eq!(drain(&mut stream), ["0 @6 put a=w 6/6/1"], "physical: {is_physical}");
     }
 }
@@ -237,7 +241,10 @@ fn a_delete_at_the_compacted_revision_is_seen() {
 fn a_compaction_does_not_concern_who_keeps_up() {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
-    let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("a").from(8), Watch::key("a").from(5)]);
+    let mut stream = stream_of(
+        &store,
+        [Watch::key("a"), Watch::key("a").start_revision(8), Watch::key("a").start_revision(5)],
+    );
     assert_eq!(drain(&mut stream), ["2 @5 put a=3 2/5/4"]);
     put(&store, "a", "unreceived");
     store.compact(physical(6)).unwrap();
@@ -370,7 +377,7 @@ fn a_compaction_ends_who_reads_before_it() {
             engine_put(&mut engine, "a", "v");
         }
         let stream = engine.open_stream();
-        create(&mut engine, stream, Watch::all().from(1));
+        create(&mut engine, stream, Watch::all().start_revision(1));
         let mut deliveries = VecDeque::new();
         assert!(engine.receive(stream, &mut deliveries), "of 2500 revisions, two thousand were read");
         engine.compact(&Compact::new(compacted)).unwrap();

@@ -93,8 +93,9 @@ fn which_keys_an_interval_has() {
 #[test]
 fn watch_of_the_empty_key_sees_only_the_key_of_one_zero_byte() {
     let (store, _clock) = manual();
-    let mut watchers = ["".into(), Watch::key(""), Watch::range(KeyRange::key("")), Watch::key("").from(1)]
-        .map(|watch| store.watch(watch).unwrap());
+    let mut watchers =
+        ["".into(), Watch::key(""), Watch::range(KeyRange::key("")), Watch::key("").start_revision(1)]
+            .map(|watch| store.watch(watch).unwrap());
     assert_eq!(store.get("").unwrap_err(), leasehold::Error::EmptyKey);
     for key in ["a", "\0\0", "\0", "b"] {
         put(&store, key, "v");
@@ -137,7 +138,10 @@ fn ids_are_chosen_by_counting() {
         [2, 3, -7]
     );
     assert_eq!([id(Watch::key("a")), id(Watch::key("a"))], [1, 4], "those in use are skipped");
-    assert_eq!([id(wire(b"b", b"a")), id(Watch::key("a").id(2)), id(Watch::key("a").from(-1))], [-1; 3]);
+    assert_eq!(
+        [id(wire(b"b", b"a")), id(Watch::key("a").id(2)), id(Watch::key("a").start_revision(-1))],
+        [-1; 3]
+    );
     assert_eq!(id(Watch::key("a")), 5, "a refused one used up none");
     assert_eq!([id(Watch::key("a").id(i64::MAX)), id(Watch::key("a").id(i64::MIN))], [i64::MAX, i64::MIN]);
     for cancelled in [0, 1, 4, 5] {
@@ -205,7 +209,7 @@ fn watcher_may_have_the_id_minus_one() {
     put(&store, "a", "2");
     put(&store, "b", "2");
     assert_eq!(drain(&mut stream), ["-1 @2 canceled", "0 @4 put b=2 4/4/1"]);
-    let mut watcher = store.watch(Watch::key("a").id(-1).from(3)).unwrap();
+    let mut watcher = store.watch(Watch::key("a").id(-1).start_revision(3)).unwrap();
     assert_eq!(drain_watcher(&mut watcher), ["-1 @4 put a=2 2/3/2"]);
 }
 
@@ -217,7 +221,7 @@ fn created_comes_first_and_what_follows_is_newer() {
         let mut live = stream(&store);
         live.create(Watch::all());
         let mut past = stream(&store);
-        past.create(Watch::all().from(1));
+        past.create(Watch::all().start_revision(1));
         put(&store, "a", "v");
         let seen = responses(&mut live);
         assert_eq!(
@@ -234,7 +238,7 @@ fn created_comes_first_and_what_follows_is_newer() {
 fn seen_from(start: i64) -> Vec<i64> {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
-    let mut stream = stream_of(&store, [Watch::key("a").from(start)]);
+    let mut stream = stream_of(&store, [Watch::key("a").start_revision(start)]);
     put_times(&store, "a", 3);
     let seen = responses(&mut stream);
     assert_eq!(drain(&mut stream), NOTHING);
@@ -258,7 +262,7 @@ fn a_negative_start_is_refused() {
     store.compact(3).unwrap();
     let mut stream = stream(&store);
     for start in [-1, -3, i64::MIN] {
-        stream.create(Watch::key("a").from(start));
+        stream.create(Watch::key("a").start_revision(start));
         let refused = stream.try_recv().unwrap().unwrap();
         assert_eq!(say(&refused), format!("-1 @5 refused: {COMPACTED}"), "{start}");
         assert_eq!(refused.compact_revision(), None, "it is 0 on the wire");
@@ -271,12 +275,12 @@ fn refusals_come_in_order() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a").id(7)]);
     let rows = [
-        (wire(b"b", b"a").from(-1).id(7), COMPACTED),
-        (wire(b"b", b"a").from(-1), COMPACTED),
-        (Watch::key("a").from(-1).id(7), COMPACTED),
+        (wire(b"b", b"a").start_revision(-1).id(7), COMPACTED),
+        (wire(b"b", b"a").start_revision(-1), COMPACTED),
+        (Watch::key("a").start_revision(-1).id(7), COMPACTED),
         (wire(b"b", b"a").id(7), EMPTY),
         (wire(b"b", b"a").id(-1), EMPTY),
-        (Watch::key("a").id(7).from(1), DUPLICATE),
+        (Watch::key("a").id(7).start_revision(1), DUPLICATE),
     ];
     for (watch, reason) in rows {
         stream.create(watch);
@@ -292,11 +296,11 @@ fn a_compacted_start_is_accepted_and_then_ended() {
     store.compact(4).unwrap();
     for start in [1, 2, 3] {
         let mut stream = stream(&store);
-        stream.create(Watch::key("a").from(start));
+        stream.create(Watch::key("a").start_revision(start));
         assert_eq!(drain(&mut stream), ["0 @5 created", "0 @0 compacted 4"], "{start}");
     }
     let mut stream = stream(&store);
-    stream.create(Watch::key("a").from(4));
+    stream.create(Watch::key("a").start_revision(4));
     assert_eq!(drain(&mut stream), ["0 @5 created", "0 @5 put a=2 2/4/3, put a=3 2/5/4"]);
 }
 
@@ -304,7 +308,7 @@ fn a_compacted_start_is_accepted_and_then_ended() {
 #[test]
 fn a_start_in_the_future_is_waited_for() {
     let (store, _clock) = manual();
-    let mut stream = stream_of(&store, [Watch::all().from(5), Watch::all().from(4)]);
+    let mut stream = stream_of(&store, [Watch::all().start_revision(5), Watch::all().start_revision(4)]);
     put(&store, "a", "1");
     delete(&store, "a");
     assert_eq!(drain(&mut stream), NOTHING);
@@ -320,8 +324,8 @@ fn a_watch_is_made_from_keys_and_ranges() {
     assert_eq!(<Watch as From<&'static str>>::from("a"), Watch::key("a"));
     assert_eq!(<Watch as From<KeyRange>>::from(KeyRange::prefix("a")), Watch::prefix("a"));
     assert_eq!(Watch::prefix(""), Watch::all());
-    assert_eq!(Watch::key("a").from(Revision::new(3)), Watch::key("a").from(3));
-    assert_eq!(Watch::key("a").id(WatchId::AUTO), Watch::key("a").from(at(0)));
+    assert_eq!(Watch::key("a").start_revision(Revision::new(3)), Watch::key("a").start_revision(3));
+    assert_eq!(Watch::key("a").id(WatchId::AUTO), Watch::key("a").start_revision(at(0)));
     assert_ne!(Watch::key("a").prev_kv(), Watch::key("a"));
 }
 

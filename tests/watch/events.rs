@@ -29,7 +29,7 @@ fn a_watch_can_be_resumed() {
     put_times(&store, "other", 3);
     let (mut next, mut seen) = (1, Vec::new());
     for round in 0..20 {
-        let mut stream = stream_of(&store, [Watch::prefix("a").from(next)]);
+        let mut stream = stream_of(&store, [Watch::prefix("a").start_revision(next)]);
         for n in 0..round % 4 {
             txn(&store, [TxnOp::put("a1", n.to_string()), TxnOp::put("other", "v"), TxnOp::put("a2", "v")]);
         }
@@ -59,7 +59,7 @@ fn events_come_as_executed() {
     txn(&store, [TxnOp::put("z", "1"), TxnOp::Txn(inner), range, TxnOp::put("a", "3")]);
     let expected = "0 @5 put z=1 5/5/1, put m=2 5/5/1, delete k1 5, delete k2 5, delete k3 5, put a=3 5/5/1";
     assert_eq!(drain(&mut stream), [expected]);
-    stream.create(Watch::all().from(5));
+    stream.create(Watch::all().start_revision(5));
     assert_eq!(drain(&mut stream)[1], expected.replace("0 @", "1 @"), "and so they do from history");
 }
 
@@ -114,7 +114,7 @@ fn history_comes_in_whole_revisions_by_the_thousand() {
         engine_put(&mut engine, "a", "v");
     }
     let stream = engine.open_stream();
-    watch_helpers::create(&mut engine, stream, Watch::all().from(1));
+    watch_helpers::create(&mut engine, stream, Watch::all().start_revision(1));
     let mut batches = Vec::new();
     let mut deliveries = std::collections::VecDeque::new();
     loop {
@@ -154,8 +154,8 @@ fn history_without_a_match_is_no_response() {
     put_times(&store, "other", 10_000);
     put_times(&store, "a", 1);
     let mut stream = stream(&store);
-    stream.create(Watch::key("a").from(3));
-    stream.create(Watch::key("b").from(1));
+    stream.create(Watch::key("a").start_revision(3));
+    stream.create(Watch::key("b").start_revision(1));
     let mut said = drain(&mut stream);
     said.sort();
     let expected = [
@@ -180,7 +180,7 @@ fn a_key_changed_twice_in_a_revision_has_two_events() {
     txn(&store, [nested(TxnOp::put("n", "3")), nested(TxnOp::delete("n"))]);
     let expected = ["0 @3 delete a 3, put a=2 3/3/1", "0 @4 put n=3 4/4/1, delete n 4"];
     assert_eq!(drain(&mut stream), expected);
-    stream.create(Watch::all().from(3));
+    stream.create(Watch::all().start_revision(3));
     let past = "1 @4 delete a 3, put a=2 3/3/1, put n=3 4/4/1, delete n 4";
     assert_eq!(drain(&mut stream), ["1 @4 created", past]);
 }
@@ -196,7 +196,7 @@ fn of_the_compacted_revision_the_last_change_of_a_key_is_left() {
         txn(&store, [wipe("a"), TxnOp::put("a", "4")]);
         let compact = if is_physical { physical(3) } else { leasehold::Compact::new(3) };
         store.compact(compact).unwrap();
-        let mut stream = stream_of(&store, [Watch::all().from(3)]);
+        let mut stream = stream_of(&store, [Watch::all().start_revision(3)]);
         let expected = "0 @4 put a=2 3/3/1, delete n 3, delete a 4, put a=4 4/4/1";
         assert_eq!(drain(&mut stream), [expected], "physical: {is_physical}");
     }
@@ -239,7 +239,7 @@ fn filters_drop_events() {
     let live = ["1 @2 put a=1 2/2/1", "0 @3 delete a 3", "1 @3 put b=2 3/3/1", "0 @4 delete b 4"];
     assert_eq!(drain(&mut stream), live);
     let mut past = watch_helpers::stream(&store);
-    watches.into_iter().for_each(|watch| past.create(watch.from(1)));
+    watches.into_iter().for_each(|watch| past.create(watch.start_revision(1)));
     let mut seen = drain(&mut past);
     seen.retain(|line| !line.ends_with("created"));
     assert_eq!(seen, ["0 @4 delete a 3, delete b 4", "1 @4 put a=1 2/2/1, put b=2 3/3/1"]);
@@ -272,7 +272,7 @@ fn the_pair_before_is_that_before_the_transaction() {
     assert_eq!(asked.iter().map(say).collect::<Vec<_>>(), expected);
     let has_prev = others.iter().flat_map(|r| r.events()).any(|event| event.prev_kv().is_some());
     assert!(!has_prev && others.len() == 6, "who did not ask for it does not get it");
-    let mut past = stream_of(&store, [Watch::all().prev_kv().from(1)]);
+    let mut past = stream_of(&store, [Watch::all().prev_kv().start_revision(1)]);
     let bodies: Vec<&str> = expected.iter().map(|line| &line[5..]).collect();
     assert_eq!(drain(&mut past), [format!("0 @8 {}", bodies.join(", "))], "from history too");
 }
@@ -286,7 +286,7 @@ fn prev_kv_of_a_compacted_state_is_reported_as_compacted() {
     delete(&store, "b");
     let mut live = stream_of(&store, [Watch::all().prev_kv()]);
     store.compact(4).unwrap();
-    let mut past = stream_of(&store, [Watch::all().prev_kv().from(4)]);
+    let mut past = stream_of(&store, [Watch::all().prev_kv().start_revision(4)]);
     let expected = "0 @6 put a=2 2/4/3 was compacted, put b=v 5/5/1, delete b 6 was b=v 5/5/1";
     assert_eq!(drain(&mut past), [expected], "the event at revision 4 needs the state at 3");
     store.compact(6).unwrap();
@@ -334,8 +334,12 @@ fn a_long_response_comes_in_pieces() {
     let (store, _clock) = manual();
     big_puts(&store, 5, MIB);
     let expected = [(true, 1), (true, 1), (true, 1), (true, 1), (false, 1)];
-    assert_eq!(pieces(&store, Watch::all().from(1).fragment()), expected);
-    assert_eq!(pieces(&store, Watch::all().from(1)), [(false, 5)], "only who asks for pieces gets them");
+    assert_eq!(pieces(&store, Watch::all().start_revision(1).fragment()), expected);
+    assert_eq!(
+        pieces(&store, Watch::all().start_revision(1)),
+        [(false, 5)],
+        "only who asks for pieces gets them"
+    );
     let mut live = stream_of(&store, [Watch::all().fragment()]);
     big_puts(&store, 2, MIB);
     assert_eq!(responses(&mut live).iter().filter(|r| r.fragment()).count(), 0, "each alone is one response");
@@ -349,7 +353,7 @@ fn pieces_are_filled_up_to_the_limit() {
     for n in 0..700 {
         store.put((format!("k{n:03}"), vec![b'x'; 900])).unwrap();
     }
-    let split = pieces(&store, Watch::all().from(1).fragment());
+    let split = pieces(&store, Watch::all().start_revision(1).fragment());
     assert_eq!(split.iter().map(|piece| piece.0).collect::<Vec<_>>(), [true, false]);
     let limit = 1000 + 512 * 1024;
     assert!((limit / 1000..limit / 900).contains(&split[0].1), "{split:?}");
@@ -358,7 +362,7 @@ fn pieces_are_filled_up_to_the_limit() {
     for n in 0..500 {
         store.put((format!("k{n:03}"), vec![b'x'; 900])).unwrap();
     }
-    assert_eq!(pieces(&store, Watch::all().from(1).fragment()), [(false, 500)]);
+    assert_eq!(pieces(&store, Watch::all().start_revision(1).fragment()), [(false, 500)]);
 }
 
 /// R-WCH-18: a single event is one piece however long, and a revision may be split. Its previous pairs count.

@@ -44,7 +44,7 @@ fn a_piece_ends_between_revisions() {
             engine.txn(&Txn::new().and_then(puts("a", of_a).chain(puts("b", of_b)))).unwrap();
         }
         let stream = engine.open_stream();
-        create(&mut engine, stream, Watch::prefix("a").from(1));
+        create(&mut engine, stream, Watch::prefix("a").start_revision(1));
         let all = pieces(&mut engine, stream);
         for response in &all {
             assert_eq!(response.events().len() % of_a, 0, "{of_a} {of_b}: whole revisions");
@@ -79,7 +79,7 @@ fn what_is_seen_does_not_depend_on_freeing() {
         }
         let said = [unfreed, freed].map(|mut engine| {
             let stream = engine.open_stream();
-            create(&mut engine, stream, Watch::all().from(revision).prev_kv());
+            create(&mut engine, stream, Watch::all().start_revision(revision).prev_kv());
             let all = pieces(&mut engine, stream);
             let events: Vec<_> = all.iter().flat_map(|response| response.events()).cloned().collect();
             for event in &events {
@@ -130,12 +130,12 @@ fn event_of_the_compacted_revision_reports_its_missing_prev_kv() {
     store.save(&mut saved).unwrap();
     let loaded = Store::builder().load(&saved[..]).unwrap();
     for store in [store, loaded] {
-        let mut asking = stream_of(&store, [Watch::all().from(4).prev_kv()]);
-        let mut other = stream_of(&store, [Watch::all().from(4)]);
+        let mut asking = stream_of(&store, [Watch::all().start_revision(4).prev_kv()]);
+        let mut other = stream_of(&store, [Watch::all().start_revision(4)]);
         assert_eq!(drain(&mut asking), [format!("0 @5 {}", with.join(", "))]);
         assert_eq!(drain(&mut other), [format!("0 @5 {}", changes.join(", "))]);
         store.compact(physical(5)).unwrap();
-        let mut stream = stream_of(&store, [Watch::all().from(5).prev_kv()]);
+        let mut stream = stream_of(&store, [Watch::all().start_revision(5).prev_kv()]);
         assert_eq!(
             drain(&mut stream),
             ["0 @5 put c=2 4/5/2 was compacted"],

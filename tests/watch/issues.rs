@@ -18,7 +18,7 @@ fn progress_stays_in_the_order_of_the_stream_15220() {
         engine_put(&mut engine, "a", "v");
     }
     let stream = engine.open_stream();
-    create(&mut engine, stream, Watch::key("a").from(1));
+    create(&mut engine, stream, Watch::key("a").start_revision(1));
     engine.watch(stream, &WatchRequest::Progress);
     engine_put(&mut engine, "a", "v");
     engine.watch(stream, &WatchRequest::Progress);
@@ -45,7 +45,7 @@ fn progress_stays_in_the_order_of_the_stream_15220() {
 fn a_quiet_watcher_from_the_past_is_told_of_progress_17507() {
     let (store, _clock) = manual();
     put_times(&store, "other", 3);
-    let mut stream = stream_of(&store, [Watch::key("quiet").from(4)]);
+    let mut stream = stream_of(&store, [Watch::key("quiet").start_revision(4)]);
     stream.request_progress();
     assert_eq!(drain(&mut stream), ["-1 @4 progress"]);
 }
@@ -100,7 +100,7 @@ fn a_compaction_keeps_the_delete_at_its_revision_18089() {
         }
         assert_eq!((delete(&store, "k"), put(&store, "k", "v6")), (5, 6));
         store.compact(compact).unwrap();
-        let mut stream = stream_of(&store, [Watch::key("k").from(5)]);
+        let mut stream = stream_of(&store, [Watch::key("k").start_revision(5)]);
         assert_eq!(drain(&mut stream), ["0 @6 delete k 5, put k=v6 6/6/1"]);
     }
 }
@@ -115,11 +115,11 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     }
     assert_eq!(delete(&store, "a"), 6);
     store.compact(physical(6)).unwrap();
-    let mut before = stream_of(&store, [Watch::key("a").from(6)]);
+    let mut before = stream_of(&store, [Watch::key("a").start_revision(6)]);
     assert_eq!(drain(&mut before), ["0 @6 delete a 6"]);
     assert_eq!(store.compact(6), Err(Error::Compacted { requested: at(6), compacted: Some(at(6)) }));
     put(&store, "e", "1");
-    let mut again = stream_of(&store, [Watch::all().from(6)]);
+    let mut again = stream_of(&store, [Watch::all().start_revision(6)]);
     assert_eq!(drain(&mut again), ["0 @7 delete a 6, put e=1 7/7/1"]);
 
     // A restart is a save that is loaded, between the compaction and what it frees, or after.
@@ -141,7 +141,7 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     });
     for engine in [&mut engine, &mut freed, &mut loaded, &mut loaded_freed] {
         let stream = engine.open_stream();
-        create(engine, stream, Watch::key("a").from(4));
+        create(engine, stream, Watch::key("a").start_revision(4));
         assert_eq!(receive(engine, stream), ["0 @4 created", "0 @4 delete a 4"]);
     }
 }
@@ -152,15 +152,15 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
 fn a_start_in_the_future_is_never_forgotten_20221() {
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).progress_interval(secs(1)).build();
-    let mut stream = stream_of(&store, [Watch::prefix("k").from(30).progress_notify().capacity(1)]);
+    let mut stream = stream_of(&store, [Watch::prefix("k").start_revision(30).progress_notify().capacity(1)]);
     for revision in 2..30 {
         assert_eq!(put(&store, "k", "early"), revision);
         store.compact(Compact::new(revision)).unwrap();
         stream.request_progress();
         clock.advance(secs(3));
         // A refused watcher, and one that a compaction ends, leave it as it is.
-        stream.create(Watch::key("k").from(1).id(7));
-        stream.create(Watch::key("k").from(1).id(7));
+        stream.create(Watch::key("k").start_revision(1).id(7));
+        stream.create(Watch::key("k").start_revision(1).id(7));
         stream.cancel(7);
         assert!(drain(&mut stream).iter().all(|line| !line.starts_with("0 ") && !line.contains("progress")));
     }
@@ -218,7 +218,7 @@ fn quickly_made_watchers_miss_nothing() {
     let mut streams: Vec<_> = (0..50).map(|_| stream(&store)).collect();
     for round in 0..20 {
         for (index, stream) in streams.iter().enumerate() {
-            stream.create(Watch::key("a").from(1 + (index as i64 * 7 + round) % 110));
+            stream.create(Watch::key("a").start_revision(1 + (index as i64 * 7 + round) % 110));
         }
         put(&store, "a", "v");
     }

@@ -53,7 +53,7 @@ fn lag_is_of_a_watcher() {
     stream.cancel(1);
     assert_eq!(stream.lag(1), None);
     store.compact(4).unwrap();
-    stream.create(Watch::key("a").from(2));
+    stream.create(Watch::key("a").start_revision(2));
     drain(&mut stream);
     assert_eq!(stream.lag(2), lag(4, 0, None), "nothing will come");
 }
@@ -88,8 +88,8 @@ fn lag_of_backlog_pulled_in_pieces_keeps_its_time() {
     put_times(&store, "a", 3000);
     clock.advance(secs(3));
     let mut stream = stream(&store);
-    stream.create(Watch::key("a").from(2));
-    stream.create(Watch::key("a").from(2));
+    stream.create(Watch::key("a").start_revision(2));
+    stream.create(Watch::key("a").start_revision(2));
     clock.advance(secs(4));
     let mut seen = vec![];
     while stream.try_recv().unwrap().is_some() {

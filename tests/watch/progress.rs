@@ -105,7 +105,7 @@ fn after_an_event_it_is_left_out_once() {
         clock.advance(secs(10));
         assert_eq!(drain(&mut stream), expected);
     }
-    stream.create(Watch::key("a").from(2).progress_notify());
+    stream.create(Watch::key("a").start_revision(2).progress_notify());
     assert_eq!(drain(&mut stream).len(), 2);
     for expected in
         [&["0 @3 progress", "1 @3 progress"][..], &["0 @3 progress", "1 @3 progress", "2 @3 progress"]]
@@ -149,8 +149,10 @@ fn a_lagging_watcher_is_not_told() {
 #[test]
 fn before_its_start_a_watcher_is_not_told() {
     let (store, clock) = telling();
-    let watches =
-        [Watch::key("a").from(4).progress_notify(), Watch::key("a").from(i64::MAX).progress_notify()];
+    let watches = [
+        Watch::key("a").start_revision(4).progress_notify(),
+        Watch::key("a").start_revision(i64::MAX).progress_notify(),
+    ];
     let mut stream = stream_of(&store, watches);
     for _ in 0..2 {
         clock.advance(secs(10));
@@ -169,7 +171,7 @@ fn an_ended_watcher_is_not_told() {
     put_times(&store, "a", 3);
     store.compact(3).unwrap();
     let mut stream = stream(&store);
-    stream.create(Watch::key("a").from(2).progress_notify());
+    stream.create(Watch::key("a").start_revision(2).progress_notify());
     stream.create(Watch::key("a").progress_notify());
     stream.cancel(1);
     let expected = ["0 @4 created", "0 @0 compacted 3", "1 @4 created", "1 @4 canceled"];
@@ -231,7 +233,7 @@ fn stream_with_unreceived_notification_has_no_deadline() {
 /// R-WCH-20: a request for progress lets a watcher catch up, and then it can be notified without a receive.
 #[test]
 fn watcher_that_a_progress_request_synced_is_notified() {
-    let lagging = Watch::key("a").from(1).progress_notify();
+    let lagging = Watch::key("a").start_revision(1).progress_notify();
     let mut engine = Engine::new(
         EngineConfig { progress_interval: secs(10), ..EngineConfig::default() },
         Timestamp::ORIGIN,
@@ -277,8 +279,8 @@ fn events_at_the_instant_of_a_tick_count_before_it_only_if_a_lease_ends() {
 #[test]
 fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
     let (store, clock) = telling();
-    let mut stream = stream_of(&store, [Watch::key("a").from(3).progress_notify()]);
-    let mut other = stream_of(&store, [Watch::key("a").from(4).progress_notify()]);
+    let mut stream = stream_of(&store, [Watch::key("a").start_revision(3).progress_notify()]);
+    let mut other = stream_of(&store, [Watch::key("a").start_revision(4).progress_notify()]);
     clock.advance(secs(15));
     assert_eq!((store.next_deadline(), drain(&mut stream)), (None, vec![]));
     // A receive made a deadline that makes no difference.
@@ -292,7 +294,7 @@ fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
     helpers::put_leased(&store, &["c"], 7);
     store.delete("c").unwrap();
     drop(other);
-    other = stream_of(&store, [Watch::key("a").from(7).progress_notify()]);
+    other = stream_of(&store, [Watch::key("a").start_revision(7).progress_notify()]);
     helpers::put_leased(&store, &["c"], 7);
     clock.advance(secs(10));
     assert_eq!(drain(&mut stream), ["0 @6 progress"]);
@@ -305,7 +307,7 @@ fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
 #[test]
 fn one_answer_is_for_all_watchers() {
     let (store, _clock) = manual();
-    let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("b"), Watch::key("c").from(1)]);
+    let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("b"), Watch::key("c").start_revision(1)]);
     stream.request_progress();
     put(&store, "b", "1");
     stream.request_progress();
@@ -367,7 +369,7 @@ fn progress_request_is_not_answered_until_a_compacted_watcher_is_cancelled() {
 #[test]
 fn before_a_start_there_is_no_answer() {
     let (store, _clock) = manual();
-    let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("a").from(3)]);
+    let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("a").start_revision(3)]);
     stream.request_progress();
     put(&store, "b", "v");
     stream.request_progress();
@@ -386,7 +388,7 @@ fn while_one_lags_there_is_no_answer() {
     }
     let stream = engine.open_stream();
     create(&mut engine, stream, Watch::key("b"));
-    create(&mut engine, stream, Watch::key("a").from(1).capacity(1));
+    create(&mut engine, stream, Watch::key("a").start_revision(1).capacity(1));
     engine.watch(stream, &WatchRequest::Progress);
     let said = receive(&mut engine, stream);
     assert_eq!(said.iter().filter(|line| line.ends_with("progress")).count(), 0);

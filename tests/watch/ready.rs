@@ -91,9 +91,11 @@ fn a_stream_is_drained_by_the_channel() {
     let (store, _clock) = manual();
     put_times(&store, "other", 9000);
     let mut stream = stream(&store);
-    for watch in
-        [Watch::key("a").from(2), Watch::key("other").from(5000).capacity(1), Watch::key("a").capacity(1)]
-    {
+    for watch in [
+        Watch::key("a").start_revision(2),
+        Watch::key("other").start_revision(5000).capacity(1),
+        Watch::key("a").capacity(1),
+    ] {
         stream.create(watch);
     }
     let ready = stream.ready().clone();

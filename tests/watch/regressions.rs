@@ -280,7 +280,7 @@ fn lag_is_of_who_has_the_id_now() {
     store.put(("a", "2")).unwrap();
     assert_eq!(stream.lag(WatchId::new(7)).map(|lag| lag.revisions), Some(1));
     store.compact(3).unwrap();
-    let mut late = store.client().watch(Watch::key("a").from(2));
+    let mut late = store.client().watch(Watch::key("a").start_revision(2));
     assert!(late.lag().is_some(), "also before its creation was received");
     assert!(late.try_recv().is_err());
     assert_eq!((late.lag(), late.is_ended()), (None, true));

@@ -209,8 +209,10 @@ impl Run {
         };
         let hides = [None, None, Some(EventType::Put), Some(EventType::Delete)][usize::from(which / 4 % 4)];
         let wants_previous = how & 16 > 0;
-        let mut watch =
-            Watch::range(range.clone()).from(start).capacity(usize::from(which % 3) + 1).progress_notify();
+        let mut watch = Watch::range(range.clone())
+            .start_revision(start)
+            .capacity(usize::from(which % 3) + 1)
+            .progress_notify();
         watch = if wants_previous { watch.prev_kv() } else { watch };
         watch = match hides {
             Some(EventType::Put) => watch.no_put(),

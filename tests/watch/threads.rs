@@ -238,8 +238,9 @@ fn make_and_end(client: &Client, seed: u64) {
         let mut stream = client.watch_stream();
         for _ in 0..random.below(20) {
             match random.below(5) {
-                0 | 1 => stream
-                    .create(Watch::prefix("k").from(random.below(200) as i64).capacity(2).progress_notify()),
+                0 | 1 => stream.create(
+                    Watch::prefix("k").start_revision(random.below(200) as i64).capacity(2).progress_notify(),
+                ),
                 2 => stream.cancel(random.below(10) as i64),
                 3 => stream.request_progress(),
                 _ => drop(stream.try_recv().expect("the store is open")),

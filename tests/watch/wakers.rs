@@ -46,7 +46,7 @@ fn a_waker_may_call_the_store() {
     let inner = store.clone();
     let (bell, waker) = Bell::new(move || {
         assert_eq!(inner.get(Get::key("a")).unwrap().count(), 1);
-        let mut other = inner.watch(Watch::key("a").from(2)).unwrap();
+        let mut other = inner.watch(Watch::key("a").start_revision(2)).unwrap();
         assert_eq!(drain_watcher(&mut other).len(), 1);
         put(&inner, "b", "from the waker");
         grant(&inner, 9, secs(9));

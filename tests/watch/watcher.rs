@@ -74,7 +74,7 @@ fn bell() -> (Arc<Bell>, Waker) {
 fn try_recv_gives_what_is_there() {
     let (store, _clock) = manual();
     put(&store, "a", "1");
-    let mut watcher = store.watch(Watch::key("a").from(1)).unwrap();
+    let mut watcher = store.watch(Watch::key("a").start_revision(1)).unwrap();
     put(&store, "a", "2");
     assert_eq!(drain_watcher(&mut watcher), ["0 @2 put a=1 2/2/1", "0 @3 put a=2 2/3/2"]);
     assert_eq!(watcher.try_recv(), Ok(None));
@@ -101,7 +101,7 @@ fn a_refused_watch_is_an_error() {
     let negative = Error::Compacted { requested: at(-5), compacted: None };
     let rows = [
         (Watch::range(KeyRange::between("b", "a")), Error::WatchRangeEmpty),
-        (Watch::key("a").from(-5), negative),
+        (Watch::key("a").start_revision(-5), negative),
     ];
     let reasons = ["mvcc: watcher range is empty", COMPACTED];
     for ((watch, expected), reason) in rows.into_iter().zip(reasons) {
@@ -136,7 +136,7 @@ fn a_compaction_ends_a_watcher_once() {
     let mut context = Context::from_waker(Waker::noop());
     assert_eq!(watcher.poll_recv(&mut context), Poll::Ready(Ok(None)));
 
-    let mut late = store.watch(Watch::key("a").from(2)).unwrap();
+    let mut late = store.watch(Watch::key("a").start_revision(2)).unwrap();
     let lost = Error::Compacted { requested: at(2), compacted: Some(at(8)) };
     assert_eq!((late.recv(), late.recv()), (Err(lost), Ok(None)));
 }
@@ -191,7 +191,7 @@ fn recv_waits_for_another_thread() {
 fn responses_can_be_iterated() {
     let (store, _clock) = manual();
     put_times(&store, "a", 3);
-    let mut watcher = store.watch(Watch::key("a").from(1).capacity(1)).unwrap();
+    let mut watcher = store.watch(Watch::key("a").start_revision(1).capacity(1)).unwrap();
     put_times(&store, "a", 3);
     let mut seen = Vec::new();
     for response in &mut watcher {

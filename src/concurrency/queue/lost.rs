@@ -68,7 +68,7 @@ impl KeyLost {
         // A watcher that a compaction has ended keeps its id, and its memory, until it is cancelled (R-WCH-13).
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
-        let watch = Watch::key(self.key.clone()).from(seen_at.next()).no_put();
+        let watch = Watch::key(self.key.clone()).start_revision(seen_at.next()).no_put();
         let requests = [before, WatchRequest::Create(watch.id(self.watches))];
         self.phase = Phase::Cut;
         mailbox.watch(&requests[usize::from(self.watches == 1)..]);

@@ -177,7 +177,7 @@ impl Turn {
             requests.extend(is_guard.then(|| WatchRequest::Cancel(self.own_id())));
         }
         self.generation += 1;
-        let watch = |key: &[u8]| Watch::key(key).from(seen_at.next()).no_put();
+        let watch = |key: &[u8]| Watch::key(key).start_revision(seen_at.next()).no_put();
         requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
         requests.extend(nearest.take(watched).enumerate().map(|(nth, predecessor)| {
             let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());

@@ -177,7 +177,7 @@ fn a_watch_sees_what_is_inside_and_nothing_else() {
         for outside in ["a", "ab", "in", "in/", "in0", "z"] {
             store.put((outside, "v")).unwrap();
         }
-        let mut late = client.watch(Watch::range(range.clone()).from(1));
+        let mut late = client.watch(Watch::range(range.clone()).start_revision(1));
         for watcher in [&mut live, &mut late] {
             let mut seen = Vec::new();
             while let Some(response) = watcher.try_recv().unwrap() {
@@ -223,8 +223,8 @@ fn event_without_prev_kv_reports_compaction_inside_a_namespace() {
     put(&client, "a", "2");
     store.compact(11).unwrap();
     for (client, key) in [(store.client(), "in/a"), (client, "a")] {
-        let mut asking = client.watch(Watch::key(key).from(11).prev_kv());
-        let mut other = client.watch(Watch::key(key).from(11));
+        let mut asking = client.watch(Watch::key(key).start_revision(11).prev_kv());
+        let mut other = client.watch(Watch::key(key).start_revision(11));
         for (watcher, is_reported) in [(&mut asking, true), (&mut other, false)] {
             let response = watcher.try_recv().unwrap().unwrap();
             let event = &response.events()[0];
@@ -389,7 +389,7 @@ fn what_has_no_key_is_the_stores() {
     client.compact(10).wait().unwrap();
     let compacted = Error::Compacted { requested: 9.into(), compacted: Some(10.into()) };
     assert_eq!(store.get(Get::key("z").at(9)), Err(compacted.clone()));
-    assert_eq!(client.watch(Watch::all().from(9)).recv(), Err(compacted));
+    assert_eq!(client.watch(Watch::all().start_revision(9)).recv(), Err(compacted));
     assert_eq!(client.now(), store.now());
 }
 

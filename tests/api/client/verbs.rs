@@ -208,7 +208,7 @@ fn now_is_the_stores_time() {
 #[test]
 fn a_watch_that_is_refused_says_so_when_it_is_received_from() {
     let store = manual().0;
-    let refused = [Watch::range(KeyRange::between("b", "a")), Watch::key("a").from(-1)];
+    let refused = [Watch::range(KeyRange::between("b", "a")), Watch::key("a").start_revision(-1)];
     for watch in refused {
         let expected = store.watch(watch.clone()).unwrap_err();
         let mut watcher = store.client().watch(watch);

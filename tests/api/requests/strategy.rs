@@ -80,7 +80,7 @@ prop_compose! {
     pub(crate) fn watch()(
         range in range(), start in number(), id in number(), capacity in 0..200_usize, flags in any::<[bool; 5]>(),
     ) -> Watch {
-        let mut watch = Watch::range(range).from(start).id(id).capacity(capacity);
+        let mut watch = Watch::range(range).start_revision(start).id(id).capacity(capacity);
         watch = if flags[0] { watch.prev_kv() } else { watch };
         watch = if flags[1] { watch.no_put() } else { watch };
         watch = if flags[2] { watch.no_delete() } else { watch };

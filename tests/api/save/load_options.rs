@@ -114,7 +114,7 @@ fn older_save_with_bump_refuses_lost_revisions() {
         assert!(matches!(fence.admit(old_token), Err(Error::StaleToken { .. })));
         put(&loaded, "cfg", "theirs");
         for from in 1..=lost.next().get() {
-            let mut cache = loaded.watch(Watch::key("cfg").from(from)).unwrap();
+            let mut cache = loaded.watch(Watch::key("cfg").start_revision(from)).unwrap();
             assert!(matches!(cache.try_recv(), Err(Error::Compacted { .. })), "from {from}");
         }
         for revision in 1..=lost.get() {
@@ -176,7 +176,7 @@ fn bumped_store_is_compacted_at_current_revision() {
     assert_eq!(loaded.hash_kv(100).err(), compacted(100));
     assert_eq!(loaded.hash_kv(0).unwrap().hash_revision(), at(100));
     assert_eq!(loaded.alarm(AlarmRequest::list()).unwrap().alarms().len(), 1);
-    let mut watcher = loaded.watch(Watch::key("b").from(100).prev_kv()).unwrap();
+    let mut watcher = loaded.watch(Watch::key("b").start_revision(100).prev_kv()).unwrap();
     clock.advance(secs(10));
     assert_eq!(events(&loaded, 100), ["delete b 101"]);
     let expired = watcher.try_recv().unwrap().expect("the lease of the key expired");

@@ -189,7 +189,7 @@ impl World {
             2 => (current - i64::from(b % 8)).max(1),
             _ => current + i64::from(b % 8),
         };
-        let mut watch = Watch::range(range).from(start).capacity(usize::from(b % 3) + 1);
+        let mut watch = Watch::range(range).start_revision(start).capacity(usize::from(b % 3) + 1);
         if a >= 64 {
             watch = watch.fragment().prev_kv();
         }

@@ -90,7 +90,7 @@ fn assigned_id_avoids_all_pending_explicit_ids() {
 fn requests_that_are_not_answered_are_sent_again_in_order() {
     let mut resumer = with([Watch::key("a")]);
     let requests = [
-        WatchRequest::Create(Watch::key("b").id(9).from(3)),
+        WatchRequest::Create(Watch::key("b").id(9).start_revision(3)),
         WatchRequest::Progress,
         WatchRequest::Cancel(9.into()),
         WatchRequest::Create(Watch::key("c").id(9)),

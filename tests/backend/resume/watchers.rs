@@ -49,7 +49,7 @@ fn watcher_from_now_on_resumes_after_its_creation() {
 /// R-WCH-10: the revision after the last event, whatever the header's is.
 #[test]
 fn watcher_resumes_after_its_last_event() {
-    let mut resumer = with([Watch::prefix("k").from(3), Watch::key("a")]);
+    let mut resumer = with([Watch::prefix("k").start_revision(3), Watch::key("a")]);
     let batch = events(0, [put("k1", 3), put("k2", 3), deleted("k1", 5)]);
     assert_eq!(receive(&mut resumer, [batch]).len(), 1);
     assert_eq!(reconnect(&mut resumer), ["watch \"k\"* from 6", "watch \"a\" from 8 id 1"]);
@@ -80,7 +80,7 @@ fn event_before_the_creations_revision_is_delivered() {
 
 #[test]
 fn watcher_of_a_future_revision_resumes_at_its_start() {
-    let mut resumer = with([Watch::key("a").from(50)]);
+    let mut resumer = with([Watch::key("a").start_revision(50)]);
     assert_eq!(receive(&mut resumer, [progress(-1, 20)]).len(), 1);
     assert_eq!(reconnect(&mut resumer), ["watch \"a\" from 50"]);
 }
@@ -88,7 +88,7 @@ fn watcher_of_a_future_revision_resumes_at_its_start() {
 /// R-WCH-19: a notification for one watcher, and one for all of the stream.
 #[test]
 fn watcher_resumes_after_its_last_progress_notification() {
-    let mut resumer = with([Watch::key("a"), Watch::key("b"), Watch::key("c").from(40)]);
+    let mut resumer = with([Watch::key("a"), Watch::key("b"), Watch::key("c").start_revision(40)]);
     assert_eq!(receive(&mut resumer, [progress(1, 20), progress(5, 60)]), ["1 @20 progress"]);
     assert_eq!(
         reconnect(&mut resumer),
@@ -118,7 +118,7 @@ fn progress_of_a_watcher_with_the_id_of_all_moves_only_that_watcher() {
 /// R-WCH-18: pieces end anywhere in a revision. What was delivered is dropped when it comes again.
 #[test]
 fn response_that_was_cut_between_two_pieces_is_continued() {
-    let mut resumer = with([Watch::prefix("k").from(3).fragment()]);
+    let mut resumer = with([Watch::prefix("k").start_revision(3).fragment()]);
     let all = || [put("k1", 4), put("k2", 5), put("k3", 5), put("k4", 5), put("k5", 6)];
     let [k1, k2, k3, ..] = all();
     let expected = ["0 @99 put k1=v 4/4/1, put k2=v 5/5/1, put k3=v 5/5/1 ..."];

@@ -86,7 +86,9 @@ impl Layer for Cutting {
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
         let is_refused = self.0.refuses.load(Ordering::SeqCst);
         let passed = requests.iter().map(|request| match request {
-            WatchRequest::Create(watch) if is_refused => WatchRequest::Create(watch.clone().from(-1)),
+            WatchRequest::Create(watch) if is_refused => {
+                WatchRequest::Create(watch.clone().start_revision(-1))
+            }
             other => other.clone(),
         });
         let creates = requests.iter().filter(|request| matches!(request, WatchRequest::Create(_))).count();

@@ -119,7 +119,7 @@ fn a_far_lock_is_passed_on() {
     guarded(|| {
         let (remote, client) = far();
         let (locks, elections) = (LockService::new(client.clone()), ElectionService::new(client.clone()));
-        let history = client.watch(Watch::all().from(2));
+        let history = client.watch(Watch::all().start_revision(2));
         let second = lock(&locks, "a", 2);
         settle(&remote);
         let mut third = campaign(&elections, "a", 0, "v");

@@ -122,7 +122,7 @@ pub fn watch(create: &wire::WatchCreate) -> Watch {
         (create.progress_notify, Watch::progress_notify),
         (create.fragment, Watch::fragment),
     ];
-    let watch = Watch::range(key_range(&create.key, &create.range_end)).from(create.start_revision);
+    let watch = Watch::range(key_range(&create.key, &create.range_end)).start_revision(create.start_revision);
     let watch = watch.id(create.watch_id);
     let watch = if create.capacity == 0 { watch } else { watch.capacity(create.capacity) };
     options.into_iter().filter(|(is_set, _)| *is_set).fold(watch, |watch, (_, option)| option(watch))
