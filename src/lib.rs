@@ -262,5 +262,7 @@ pub use api::{
     Timestamp, Txn, TxnOp, Watch, WatchId,
 };
 pub use client::{Call, Client, Receiver, ReceiverIter, Ticket, WatchRequests, WatchStream, Watcher};
+/// The channels of `ready()` are its receivers.
+pub use crossbeam_channel;
 pub use error::{Code, Error, Result};
 pub use store::{ManualClock, RangePages, Store, StoreBuilder, SystemClock};

@@ -5,7 +5,7 @@ use crate::api::{KeyValue, LeaseId, Revision};
 /// A key in the queue of a lock or an election: the holder's or a waiter's.
 ///
 /// `Display` shows it in a line, for the output of a failing test; the lease is in hexadecimal there, as in the key.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct QueueEntry {
     key: Vec<u8>,
     value: Vec<u8>,
@@ -68,7 +68,7 @@ impl fmt::Display for QueueEntry {
 ///
 /// A waiter for one of several permits waits for several keys, and there is a `Wait` for each. `Display` shows a wait in a line,
 /// for the output of a failing test. If the key that is waited for is deleted, the waiter's ticket was not polled since.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Wait {
     waiting: QueueEntry,
     blocked_on: QueueEntry,
@@ -93,5 +93,19 @@ impl Wait {
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} waits for {}", self.waiting, self.blocked_on)
+    }
+}
+
+/// The line of `Display`.
+impl fmt::Debug for QueueEntry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "QueueEntry({self})")
+    }
+}
+
+/// The line of `Display`.
+impl fmt::Debug for Wait {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Wait({self})")
     }
 }

@@ -101,7 +101,7 @@ impl fmt::Debug for GuardedTxn<'_> {
 /// assert_eq!(fence.admit(12.into()), Err(Error::StaleToken { token: 12.into(), newest: 15.into() }));
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Fence {
     newest: AtomicI64,
 }
@@ -123,5 +123,12 @@ impl Fence {
             return Err(Error::StaleToken { token, newest: Revision::new(newest) });
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let newest = Revision::new(self.newest.load(Ordering::Acquire));
+        f.debug_struct("Fence").field("newest", &newest).finish()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use leasehold::concurrency::{Election, Mutex};
+use leasehold::concurrency::{Election, Fence, Mutex};
 use leasehold::service::{ElectionService, ObserveRequest};
 use leasehold::{Store, TxnOp, Watch};
 use leasehold_testkit::helpers::{manual, session};
@@ -62,4 +62,25 @@ fn debug_of_election_follower_shows_range_or_name() {
     assert_shows(&election.observe(), &["LeaderWatcher {", "queue: ", "e/"]);
     let observer = ElectionService::new(store.client()).observe(ObserveRequest { name: "e".into() });
     assert_shows(&observer, &["Observer {", "name: ", "e"]);
+}
+
+#[test]
+fn debug_of_queue_shows_keys_as_text() {
+    let (store, _clock) = manual();
+    let mutex = Mutex::new(&session(&store, 5), "l");
+    let _held = mutex.lock().wait().expect("the lock is free");
+    let _waiting = mutex.lock();
+    let queue = mutex.queue().wait().expect("the store is open");
+    let entry = "l/1-0 (token 2, lease 1)";
+    assert_eq!(format!("{:?}", queue.holder()), format!("Some(QueueEntry({entry}))"));
+    assert!(format!("{queue:?}").starts_with(&format!("WaitQueue(l: held by {entry}")), "{queue:?}");
+    let waits = store.waiters().expect("the store is open");
+    assert_eq!(format!("{waits:?}"), format!("[Wait(l/1-1 (token 3, lease 1) waits for {entry})]"));
+}
+
+#[test]
+fn debug_of_fence_shows_its_newest_token_as_a_revision() {
+    let fence = Fence::new();
+    fence.admit(7.into()).expect("no token was seen");
+    assert_eq!(format!("{fence:?}"), "Fence { newest: R7 }");
 }

@@ -246,8 +246,8 @@ impl Hold {
     }
 
     pub(in crate::concurrency) fn describe(&self, shown: &mut DebugStruct<'_, '_>) -> fmt::Result {
-        let key = format_args!("\"{}\"", self.entry.key.escape_ascii());
-        shown.field("key", &key).field("token", &self.token).finish_non_exhaustive()
+        shown.field("key", &format_args!("\"{}\"", self.entry.key.escape_ascii()));
+        shown.field("token", &self.token).finish_non_exhaustive()
     }
 
     /// Releases the key. It can be repeated if it fails.

@@ -8,7 +8,7 @@ use crate::client::{Call, Client, QueueEntry};
 
 /// The holders of a lock or of permits and the waiters, or the leader and the other candidates, as of one moment. `Display` writes
 /// them in a line, for the output of a failing test; leases are in hexadecimal there, as in keys.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct WaitQueue {
     name: Vec<u8>,
     entries: Vec<QueueEntry>,
@@ -92,5 +92,12 @@ impl fmt::Display for WaitQueue {
             }
         }
         Ok(())
+    }
+}
+
+/// The line of `Display`.
+impl fmt::Debug for WaitQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "WaitQueue({self})")
     }
 }
