@@ -30,12 +30,12 @@ impl<'a> GuardedTxn<'a> {
     }
 
     /// Adds operations to run if all compares hold: see [`Txn::and_then`].
-    pub fn and_then(self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+    pub fn and_then(self, operations: impl IntoIterator<Item: Into<TxnOp>>) -> Self {
         Self { txn: self.txn.and_then(operations), ..self }
     }
 
     /// Adds operations to run if not: see [`Txn::or_else`].
-    pub fn or_else(self, operations: impl IntoIterator<Item = TxnOp>) -> Self {
+    pub fn or_else(self, operations: impl IntoIterator<Item: Into<TxnOp>>) -> Self {
         Self { txn: self.txn.or_else(operations), ..self }
     }
 

@@ -17,3 +17,6 @@ pub mod semantics {}
 
 #[doc = include_str!("which_etcd.md")]
 pub mod which_etcd {}
+
+#[doc = include_str!("testing.md")]
+pub mod testing {}
