@@ -1,14 +1,14 @@
-//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases, watches, locks
-//! and elections, with no server, no network, no disk and, where you ask for it, no real time.
+//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases, watches, locks and elections. It
+//! needs no server, network or disk, and with a [`ManualClock`] no real time.
 //!
-//! It answers as etcd answers, message for message and error for error: recorded conversations with a real etcd are
-//! replayed against it. So code that coordinates through etcd can be tested in microseconds, one process can use the
-//! same primitives among its threads, and a simulation can run it deterministically.
+//! A [`Store`] returns etcd's answers and etcd's errors: the test suite replays recorded conversations with a real etcd against it.
+//! So tests of code that coordinates through etcd run in microseconds, threads of one process use the primitives that processes
+//! use, and a simulation is deterministic.
 //!
 //! # Keys and revisions
 //!
-//! Every transaction that changes something gets the next [`Revision`] of the whole store, and every old value stays
-//! readable until it is compacted.
+//! Every transaction that changes keys gets the next [`Revision`] of the whole store. An old value stays readable until its revision
+//! is compacted.
 //!
 //! ```
 //! use leasehold::{Get, Put, Store};
@@ -34,7 +34,7 @@
 //!
 //! # Transactions
 //!
-//! A [`Txn`] compares, and then runs one of two lists of operations, as one revision.
+//! A [`Txn`] evaluates its compares and runs one of two lists of operations. All changes have one revision.
 //!
 //! ```
 //! use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
@@ -53,9 +53,9 @@
 //!
 //! # Leases and time
 //!
-//! A key attached to a lease is deleted when the lease ends. Under a [`ManualClock`], time is the test's: it passes
-//! when the test says so, through every deadline in order. Under the [`SystemClock`], the default, a lease ends on
-//! time though nobody calls in.
+//! A key that is attached to a lease is deleted when the lease expires. Under a [`ManualClock`], time passes only when the test
+//! moves it, and every deadline on the way runs in order. Under the [`SystemClock`], the default, a timer thread ends leases on
+//! time.
 //!
 //! ```
 //! use leasehold::{Grant, ManualClock, Put, Store};
@@ -77,9 +77,9 @@
 //!
 //! # Watching
 //!
-//! A [`Watcher`] gives what happens to keys, from a revision on: every event once, in order, without a gap. It costs a
-//! bounded amount of memory however slow it is received from: what its queue has no room for, it reads from history. Only
-//! if that is compacted by then is something lost, and then the watch ends with an error that says so.
+//! A [`Watcher`] delivers every event of its keys from a revision on, once and in order. A slow watcher of a store costs a bounded
+//! amount of memory: events for which its queue has no room are read from history later. If a compaction deletes them first, the
+//! watch ends with [`Error::Compacted`].
 //!
 //! ```
 //! use leasehold::{EventType, Store, Watch};
@@ -89,19 +89,19 @@
 //! let mut watcher = store.watch(Watch::prefix("jobs/").start_revision(start).prev_kv())?;
 //! store.delete("jobs/nightly")?;
 //!
-//! let put = watcher.recv()?.expect("the watch goes on");
+//! let put = watcher.recv()?.expect("the watch has not ended");
 //! assert_eq!(put.events()[0].event_type(), EventType::Put);
-//! let deleted = watcher.recv()?.expect("the watch goes on");
-//! let before = deleted.events()[0].prev_kv().expect("the key was there before");
+//! let deleted = watcher.recv()?.expect("the watch has not ended");
+//! let before = deleted.events()[0].prev_kv().expect("the key existed before");
 //! assert_eq!(before.value(), b"queued");
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
 //! # Clients
 //!
-//! What is written against a [`Client`] runs over whatever implements [`Backend`](backend::Backend): a store, or a simulated
-//! network in front of one. Its methods are those of [`Store`] on keys and leases, and give a [`Call`], to be awaited or waited
-//! for. What waits for more than an answer is a [`Ticket`]. No runtime is needed, and any will do.
+//! Code against a [`Client`] runs over every [`Backend`](backend::Backend): a store, or a real or simulated network in front of one.
+//! A client has the methods of [`Store`] for keys and leases, and each returns a [`Call`]. An operation that waits for more than an
+//! answer returns a [`Ticket`]. Both are futures, and both block a thread with `wait()`; no runtime is needed.
 //!
 //! ```
 //! use leasehold::{ManualClock, Store};
@@ -125,9 +125,8 @@
 //!
 //! # Locks and elections
 //!
-//! [`concurrency`] has locks, semaphores, read-write locks and elections with guards that are fenced, and are notified when they
-//! are lost; [`service`] has etcd's lock and election services, message for message. A lock or an election shares its queue with
-//! the service's of that name.
+//! [`concurrency`] has locks, semaphores, read-write locks and elections. Their guards carry fencing tokens and are notified when
+//! they are lost. [`service`] has etcd's lock and election services, message for message. Locks of one name share a queue in both.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -141,7 +140,7 @@
 //!
 //! let guard = Mutex::new(&first, "nightly").lock().wait()?;
 //! let mut waiting = Mutex::new(&second, "nightly").lock();
-//! first.pause().wait()?; // the first one hangs
+//! first.pause().wait()?; // the first process hangs
 //! clock.advance(Duration::from_secs(10));
 //!
 //! let next = waiting.try_wait()?.expect("the lock is free");
@@ -150,7 +149,8 @@
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
-//! An election is the same with a value that all can see, and [`concurrency::LeaderWatcher`] follows who leads.
+//! An election is a lock with a value that every client can read. A [`concurrency::LeaderWatcher`] receives every change of
+//! leadership.
 //!
 //! ```
 //! use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Session};
@@ -163,15 +163,15 @@
 //! let leadership = Election::new(&session, "db").campaign("node-1").wait()?;
 //!
 //! assert!(matches!(leaders.recv()?, Some(LeaderEvent::NoLeader { .. })));
-//! let Some(LeaderEvent::Elected { kv, .. }) = leaders.recv()? else { panic!("it was won") };
+//! let Some(LeaderEvent::Elected { kv, .. }) = leaders.recv()? else { panic!("the election is won") };
 //! assert_eq!((kv.value(), kv.create_revision()), (&b"node-1"[..], leadership.token()));
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
 //! # Memory
 //!
-//! History is kept until it is compacted: by [`Store::compact`], or by the store itself, which a store that lives long
-//! should be told to do. What is compacted can no longer be read, and its memory is given back a piece at a time.
+//! History is kept until it is compacted by [`Store::compact`] or by the store itself. A store that lives long needs
+//! [automatic compaction](AutoCompaction). Compacted revisions can no longer be read, and their memory is freed in pieces.
 //!
 //! ```
 //! use leasehold::{AutoCompaction, Error, Get, Store};
@@ -189,26 +189,27 @@
 //!
 //! # Errors and limits
 //!
-//! An [`Error`] has etcd's message and [`Code`], and a refused request has changed nothing. The limits of etcd's server
-//! apply, and can be set: see [`Limits`].
+//! An [`Error`] has etcd's message and [`Code`]. A refused request has changed nothing. The limits of etcd's server apply, and
+//! [`Limits`] sets them.
 //!
 //! # Determinism
 //!
-//! [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine that is told the time. The same
-//! commands give the same answers, the same events and the same [`state_hash`](engine::Engine::state_hash) in any process.
+//! An [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine whose input includes the time. Equal
+//! commands have equal answers, equal events and an equal [`state_hash`](engine::Engine::state_hash) in every process.
 //!
-//! # Which etcd it is
+//! # Pages
 //!
-//! etcd answers some requests differently from release to release. The page [`which_etcd`](manual::which_etcd) lists the
-//! differences, what the crate does, and what stops a server and not the crate.
+//! - [`manual::testing`]: recipes for a crash, a hang, a late leader, a lost lease, a compaction under a watcher, a full store.
+//! - [`manual::costs`]: what each operation costs, measured.
+//! - [`manual::compared`]: when to take this crate, and when etcd, the client of a simulator or a map.
+//! - [`manual::which_etcd`]: where etcd's releases differ, and which release the crate follows.
+//! - [`manual::asked`]: wishes of users of etcd's locks and elections, and how each is met.
+//! - [`manual::semantics`]: etcd's behaviour, rule by rule. Rule numbers such as R-TXN-12 refer to it.
 //!
 //! # What it does not do
 //!
-//! No transactional memory, barriers and queues yet; no persistence but by [`Store::save`]; no
-//! authentication; no cluster.
-//!
-//! Rule numbers such as R-TXN-12 in this documentation refer to the page [`semantics`](manual::semantics): etcd's behaviour, rule
-//! by rule. The crate is built and tested against these rules.
+//! There is no transactional memory, barrier or queue yet, no persistence other than [`Store::save`], no authentication and no
+//! cluster.
 
 #![deny(missing_docs)]
 
@@ -228,7 +229,7 @@ mod store;
 /// The door to synchronisation.
 mod sync;
 
-/// What a backend of your own is made of: see [`Backend`](backend::Backend) and [`Layer`](backend::Layer).
+/// Types for a backend of your own: see [`Backend`](backend::Backend) and [`Layer`](backend::Layer).
 pub mod backend {
     pub use crate::api::{Delivery, WatchRequest};
     pub use crate::client::{
@@ -237,12 +238,12 @@ pub mod backend {
     };
 }
 
-/// Clocks of your own: see [`Clock`](clock::Clock).
+/// Types for a clock of your own: see [`Clock`](clock::Clock).
 pub mod clock {
     pub use crate::store::{Clock, Timer, WeakStore};
 }
 
-/// Alarms and the numbers that describe a store.
+/// Types for alarms, and the numbers that describe a store.
 pub mod maintenance {
     pub use crate::api::{Alarm, AlarmAction, AlarmRequest, AlarmType, Status};
 }

@@ -7,6 +7,12 @@ pub mod asked {
     use crate::concurrency::*;
 }
 
+#[doc = include_str!("compared.md")]
+pub mod compared {}
+
+#[doc = include_str!("costs.md")]
+pub mod costs {}
+
 #[expect(
     rustdoc::broken_intra_doc_links,
     clippy::doc_lazy_continuation,

@@ -8,11 +8,10 @@ use leasehold::clock::{Clock, Timer, WeakStore};
 use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
     AutoCompaction, Compact, Error, Grant, Limits, ManualClock, Put, Store, StoreBuilder, SystemClock,
-    Timestamp, Watch, WatchStream, Watcher,
+    Timestamp, Txn, Watch, WatchStream, Watcher,
 };
-use leasehold_testkit::helpers::{
-    self, all_keys, at, events, grant, millis, put, put_leased, revision, secs, show_events,
-};
+use leasehold_testkit::helpers::{self, all_keys, at, events, grant, millis, put, put_leased};
+use leasehold_testkit::helpers::{revision, secs, show_events};
 use leasehold_testkit::wakers::guarded;
 
 fn origin_plus(duration: Duration) -> Timestamp {
@@ -194,7 +193,7 @@ fn what_is_due_happens_before_a_command() {
     let commands: [fn(&Store); 9] = [
         |store| assert_eq!(store.put(Put::new("x", "v").lease(7)).unwrap_err(), Error::LeaseNotFound),
         |store| assert_eq!(store.delete("a").unwrap().deleted(), 0),
-        |store| assert_eq!(store.txn(leasehold::Txn::new()).unwrap().header().revision(), at(3)),
+        |store| assert_eq!(store.txn(Txn::new()).unwrap().header().revision(), at(3)),
         |store| assert_eq!(store.compact(3).unwrap().header().revision(), at(3)),
         |store| assert_eq!(store.grant(Grant::new(secs(5)).id(7)).unwrap().header().revision(), at(3)),
         |store| assert_eq!(store.revoke(7).unwrap_err(), Error::LeaseNotFound),
@@ -268,9 +267,8 @@ fn idle_stores() -> Vec<Idle> {
             |store| store.auto_compaction(AutoCompaction::Periodic(millis(100))),
             |store| {
                 put_some(store);
-                let corrupt =
-                    AlarmRequest { action: AlarmAction::Activate, member_id: 1, alarm: AlarmType::Corrupt };
-                store.alarm(corrupt).expect("the store is open");
+                let (action, alarm) = (AlarmAction::Activate, AlarmType::Corrupt);
+                store.alarm(AlarmRequest { action, member_id: 1, alarm }).expect("the store is open");
                 None
             },
         ),
