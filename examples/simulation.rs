@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use leasehold::backend::{Delivery, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
-use leasehold::{Compare, CompareOp, Grant, LeaseId, Put, Result, Timestamp, Txn, Watch};
+use leasehold::{Compare, CompareOp, Grant, LeaseId, Put, Result, Txn, Watch};
 
 const WORKERS: i64 = 3;
 const TTL: Duration = Duration::from_secs(5);

@@ -5,6 +5,16 @@
 //! So tests of code that coordinates through etcd run in microseconds, threads of one process use the primitives that processes
 //! use, and a simulation is deterministic.
 //!
+//! | to | see |
+//! |---|---|
+//! | read and write keys, embedded or in a test | [`Store`], [`Get`], [`Put`], [`Delete`], [`Txn`], [`ManualClock`] |
+//! | follow changes | [`Store::watch`], [`Watcher`] |
+//! | coordinate | [`concurrency`]: sessions, locks, semaphores, elections |
+//! | use etcd's lock and election messages | [`service`] |
+//! | simulate | [`engine::Engine`], or a [`Client`] over a [`backend`] of your own |
+//! | provoke a fault in a test | [`manual::testing`], [`backend::Layer`] |
+//! | save and load | [`Store::save`], [`StoreBuilder::load`], [`snapshot`] |
+//!
 //! # Keys and revisions
 //!
 //! Every transaction that changes keys gets the next [`Revision`] of the whole store. An old value stays readable until its revision
@@ -18,9 +28,10 @@
 //! store.put(Put::new("config/mode", "green"))?;
 //!
 //! let now = store.get("config/mode")?;
-//! assert_eq!(now.kvs()[0].value(), b"green");
-//! assert_eq!(now.kvs()[0].version(), 2);
-//! assert_eq!(store.get(Get::key("config/mode").at(blue))?.kvs()[0].value(), b"blue");
+//! let kv = now.kv().expect("the key exists");
+//! assert_eq!((kv.value(), kv.version()), (&b"green"[..], 2));
+//! let before = store.get(Get::key("config/mode").at(blue))?;
+//! assert_eq!(before.kv().map(|kv| kv.value()), Some(&b"blue"[..]));
 //!
 //! // A key or a value is text or bytes, owned or borrowed.
 //! let page = store.get(Get::prefix("config/").limit(100))?;
@@ -54,7 +65,7 @@
 //! # Leases and time
 //!
 //! A key that is attached to a lease is deleted when the lease expires. Under a [`ManualClock`], time passes only when the test
-//! moves it, and every deadline on the way runs in order. Under the [`SystemClock`], the default, a timer thread ends leases on
+//! moves it, and every deadline on the way runs in order. Under the [`SystemClock`](clock::SystemClock), the default, a timer thread ends leases on
 //! time.
 //!
 //! ```
@@ -115,7 +126,7 @@
 //!     billing.put(("rate", "7")).await?;
 //!     billing.get("rate").await
 //! })?;
-//! assert_eq!(rate.kvs()[0].value(), b"7");
+//! assert_eq!(rate.kv().map(|kv| kv.value()), Some(&b"7"[..]));
 //!
 //! let mut nap = billing.sleep(Duration::from_secs(60));
 //! clock.advance(Duration::from_secs(60));
@@ -170,8 +181,9 @@
 //!
 //! # Memory
 //!
-//! History is kept until it is compacted by [`Store::compact`] or by the store itself. A store that lives long needs
-//! [automatic compaction](AutoCompaction). Compacted revisions can no longer be read, and their memory is freed in pieces.
+//! History is kept until it is compacted by [`Store::compact`] or by the store itself: see [`AutoCompaction`]. A store that lives
+//! long needs one of them. Neither bounds bytes: a periodic compaction keeps the history of one to two periods, so memory follows
+//! the rate of writes. A quota ([`Limits::quota_bytes`]) refuses puts; it deletes nothing.
 //!
 //! ```
 //! use leasehold::{AutoCompaction, Error, Get, Store};
@@ -195,7 +207,26 @@
 //! # Determinism
 //!
 //! An [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine whose input includes the time. Equal
-//! commands have equal answers, equal events and an equal [`state_hash`](engine::Engine::state_hash) in every process.
+//! commands have equal answers, events, saves and [`state_hash`](engine::Engine::state_hash) in every process.
+//!
+//! ```
+//! use leasehold::clock::Timestamp;
+//! use leasehold::engine::{Engine, EngineConfig};
+//! use leasehold::{Grant, Put, snapshot};
+//! use std::time::Duration;
+//!
+//! fn run() -> leasehold::Result<Vec<u8>> {
+//!     let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+//!     let lease = engine.grant(&Grant::new(Duration::from_secs(5)))?.id();
+//!     engine.put(&Put::new("workers/7", "alive").lease(lease))?;
+//!     engine.advance(engine.now() + Duration::from_secs(5));
+//!     let mut saved = Vec::new();
+//!     snapshot::save(&engine, &mut saved).expect("a vector accepts every write");
+//!     Ok(saved)
+//! }
+//! assert_eq!(run()?, run()?);
+//! # Ok::<(), leasehold::Error>(())
+//! ```
 //!
 //! # Pages
 //!
@@ -229,41 +260,50 @@ mod store;
 /// The door to synchronisation.
 mod sync;
 
-/// Types for a backend of your own: see [`Backend`](backend::Backend) and [`Layer`](backend::Layer).
+/// Types for a backend of your own, such as a simulated network or a real etcd: see [`Backend`](backend::Backend) and
+/// [`Layer`](backend::Layer).
 pub mod backend {
-    pub use crate::api::{Delivery, WatchRequest};
+    pub use crate::api::{CompareOperand, Delivery, WatchRequest};
     pub use crate::client::{
         Backend, Inbox, InboxId, Layer, LeaseRenewer, LeaseRequest, LeaseStep, Request, RequestKind,
         Requested, Response, WatchResumer,
     };
 }
 
-/// Types for a clock of your own: see [`Clock`](clock::Clock).
+/// Real time, and types for a clock of your own: see [`Clock`](clock::Clock). The clock of tests is [`ManualClock`].
 pub mod clock {
-    pub use crate::store::{Clock, Timer, WeakStore};
+    pub use crate::api::Timestamp;
+    pub use crate::store::{Clock, SystemClock, Timer, WeakStore};
 }
 
-/// Types for alarms, and the numbers that describe a store.
+/// Alarms, and the counts that describe a store.
 pub mod maintenance {
     pub use crate::api::{Alarm, AlarmAction, AlarmRequest, AlarmType, Status};
+    pub use crate::engine::maintenance::Diagnostics;
 }
 
-/// The answers to requests.
+/// Responses to requests.
 pub mod response {
     pub use crate::api::{
         AlarmResponse, CompactResponse, DeleteResponse, GetResponse, GrantResponse, HashKvResponse,
         KeepAliveResponse, LeasesResponse, PageResponse, PutResponse, ResponseHeader, RevokeResponse,
         SnapshotResponse, TimeToLiveResponse, TxnOpResponse, TxnResponse, WatchResponse,
     };
+    pub use crate::store::RangePages;
+}
+
+/// Streams of several watchers, and ways to receive.
+pub mod watch {
+    pub use crate::api::{Lag, WatchId};
+    pub use crate::client::{ReadyChannel, Receiver, ReceiverIter, WatchRequests, WatchStream};
 }
 
 pub use api::{
-    AutoCompaction, Compact, Compare, CompareOp, CompareOperand, Delete, Event, EventType, Get, Grant,
-    IntoBytes, KeyRange, KeyValue, Lag, LeaseId, Limits, Page, Put, Revision, SortOrder, SortTarget,
-    Timestamp, Txn, TxnOp, Watch, WatchId,
+    AutoCompaction, Compact, Compare, CompareOp, Delete, Event, EventType, Get, Grant, IntoBytes, KeyRange,
+    KeyValue, LeaseId, Limits, Page, Put, Revision, SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
-pub use client::{Call, Client, Receiver, ReceiverIter, Ticket, WatchRequests, WatchStream, Watcher};
-/// The channels of `ready()` are its receivers.
+pub use client::{Call, Client, Ticket, Watcher};
+/// For `select!` over the channels that `ready()` returns.
 pub use crossbeam_channel;
 pub use error::{Code, Error, Result};
-pub use store::{ManualClock, RangePages, Store, StoreBuilder, SystemClock};
+pub use store::{ManualClock, Store, StoreBuilder};

@@ -5,7 +5,8 @@ mod meaning;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, KeyValue, Page, Put, Result, Timestamp, Txn, TxnOp};
+use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, KeyValue, Page, Put, Result, Txn, TxnOp};
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::response::GetResponse;
 

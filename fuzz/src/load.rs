@@ -5,7 +5,7 @@ mod commands;
 use std::alloc::System;
 use std::cell::RefCell;
 
-use leasehold::Timestamp;
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::snapshot::{LoadError, LoadOptions};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};

@@ -1,5 +1,5 @@
 use std::borrow::Cow;
-use std::ops::Range;
+use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 use bytes::Bytes;
 
@@ -149,6 +149,27 @@ impl<K: IntoBytes> From<K> for KeyRange {
 impl<K: IntoBytes> From<Range<K>> for KeyRange {
     fn from(range: Range<K>) -> Self {
         Self::between(range.start, range.end)
+    }
+}
+
+/// The range of a key and all keys after it: see [`KeyRange::from_key`].
+impl<K: IntoBytes> From<RangeFrom<K>> for KeyRange {
+    fn from(range: RangeFrom<K>) -> Self {
+        Self::from_key(range.start)
+    }
+}
+
+/// The range of all keys before a key.
+impl<K: IntoBytes> From<RangeTo<K>> for KeyRange {
+    fn from(range: RangeTo<K>) -> Self {
+        Self::between("", range.end)
+    }
+}
+
+/// The range of every key: see [`KeyRange::all`].
+impl From<RangeFull> for KeyRange {
+    fn from(_: RangeFull) -> Self {
+        Self::all()
     }
 }
 

@@ -43,7 +43,9 @@ use crate::sync::Mutex;
 /// A backend that pushes its deliveries:
 ///
 /// ```
-/// use leasehold::{Call, Client, Code, Error, Event, KeyValue, LeaseId, Timestamp, WatchId};
+/// use leasehold::{Call, Client, Code, Error, Event, KeyValue, LeaseId};
+/// use leasehold::clock::Timestamp;
+/// use leasehold::watch::WatchId;
 /// use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
 /// use leasehold::response::{GetResponse, PutResponse, ResponseHeader, WatchResponse};
 /// use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -4,11 +4,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Poll, Wake, Waker};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Sender, bounded};
 
 use super::wake::{contain, wake};
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
+
+/// A channel that holds a token while there may be something to receive, for `select!`. The token carries no data.
+pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 
 /// A queue of a [`Backend`](crate::backend::Backend)'s deliveries to one receiver, in the order in which the backend decided
 /// them. It is also the receiver's watch stream.
@@ -22,7 +25,8 @@ use crate::sync::Mutex;
 /// is passed.
 ///
 /// ```
-/// use leasehold::{LeaseId, Store, Timestamp};
+/// use leasehold::{LeaseId, Store};
+/// use leasehold::clock::Timestamp;
 /// use leasehold::backend::{Delivery, Inbox};
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicUsize, Ordering};
@@ -72,7 +76,7 @@ pub struct Inbox {
     id: InboxId,
     stream: OnceLock<StreamId>,
     contents: Mutex<Contents>,
-    token: OnceLock<(Sender<()>, Receiver<()>)>,
+    token: OnceLock<(Sender<()>, ReadyChannel)>,
 }
 
 /// The identity of an [`Inbox`]: no other inbox of the process has it, before or after.
@@ -296,7 +300,7 @@ impl Inbox {
 
     /// Returns a channel that holds a token while there is something, or if `has_rest` reports that the receiver has a delivery.
     /// From then on, deliveries are received one by one.
-    pub(super) fn ready(&self, has_rest: bool) -> &Receiver<()> {
+    pub(super) fn ready(&self, has_rest: bool) -> &ReadyChannel {
         let (sender, receiver) = self.token.get_or_init(|| bounded(1));
         self.settle(&self.contents.lock());
         if has_rest {

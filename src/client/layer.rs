@@ -60,7 +60,9 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// know: its owner waits for calls only.
 ///
 /// ```
-/// use leasehold::{Client, Lag, Store, Timestamp, Watch, WatchId};
+/// use leasehold::{Client, Store, Watch};
+/// use leasehold::clock::Timestamp;
+/// use leasehold::watch::{Lag, WatchId};
 /// use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, WatchRequest};
 /// use std::collections::BTreeMap;
 /// use std::sync::{Arc, Mutex, MutexGuard};

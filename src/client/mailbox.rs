@@ -6,10 +6,8 @@ use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-
 use super::backend::{Backend, Call};
-use super::inbox::Inbox;
+use super::inbox::{Inbox, ReadyChannel};
 use super::namespace::Namespace;
 use super::wake::{contain, finish};
 use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest, first_unread};
@@ -202,7 +200,7 @@ impl Mailbox {
     }
 
     /// A channel that holds a token while there is something; `has_more` says that the owner has something anyway.
-    pub(crate) fn ready(&self, has_more: bool) -> &Receiver<()> {
+    pub(crate) fn ready(&self, has_more: bool) -> &ReadyChannel {
         self.inbox().ready(has_more || !self.rest.is_empty())
     }
 

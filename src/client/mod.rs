@@ -18,7 +18,7 @@ mod watcher;
 
 pub use backend::{Backend, Call};
 pub use handle::Client;
-pub use inbox::{Inbox, InboxId};
+pub use inbox::{Inbox, InboxId, ReadyChannel};
 pub use layer::Layer;
 pub use queue_entry::{QueueEntry, Wait};
 pub use receiver::{Receiver, ReceiverIter};

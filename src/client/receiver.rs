@@ -3,14 +3,13 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver as Channel;
-
 use super::handle::Client;
+use super::inbox::ReadyChannel;
 use super::mailbox::Mailbox;
 use crate::Result;
 
 /// Receives what a backend delivers, in order: the responses of a [`Watcher`](crate::Watcher) or a
-/// [`WatchStream`](crate::WatchStream), the events of a [`LeaderWatcher`](crate::concurrency::LeaderWatcher), the leaders of an
+/// [`WatchStream`](crate::watch::WatchStream), the events of a [`LeaderWatcher`](crate::concurrency::LeaderWatcher), the leaders of an
 /// [`Observer`](crate::service::Observer).
 ///
 /// There are several ways to receive, for one receiver at a time: [`recv`](Self::recv) blocks,
@@ -167,7 +166,7 @@ impl<T> Receiver<T> {
     /// }
     /// # Ok::<(), leasehold::Error>(())
     /// ```
-    pub fn ready(&self) -> &Channel<()> {
+    pub fn ready(&self) -> &ReadyChannel {
         self.mailbox.ready(self.source.has_item())
     }
 

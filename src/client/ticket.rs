@@ -4,9 +4,8 @@ use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
-use crossbeam_channel::Receiver;
-
 use super::handle::Client;
+use super::inbox::ReadyChannel;
 use super::mailbox::Mailbox;
 use crate::Result;
 use crate::api::Delivery;
@@ -156,7 +155,7 @@ impl<T> Ticket<T> {
 
     /// Returns a channel that holds a token while [`try_wait`](Self::try_wait) may return something, for `select!`. `try_wait`
     /// puts the token back if there is more to process.
-    pub fn ready(&self) -> &Receiver<()> {
+    pub fn ready(&self) -> &ReadyChannel {
         self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
 }

@@ -95,10 +95,10 @@ impl fmt::Debug for GuardedTxn<'_> {
 /// use leasehold::concurrency::Fence;
 ///
 /// let fence = Fence::new();
-/// fence.admit(12.into())?;
-/// fence.admit(12.into())?;
-/// fence.admit(15.into())?;
-/// assert_eq!(fence.admit(12.into()), Err(Error::StaleToken { token: 12.into(), newest: 15.into() }));
+/// fence.admit(12)?;
+/// fence.admit(12)?;
+/// fence.admit(15)?;
+/// assert_eq!(fence.admit(12), Err(Error::StaleToken { token: 12.into(), newest: 15.into() }));
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Default)]
@@ -117,7 +117,8 @@ impl Fence {
     /// # Errors
     ///
     /// [`StaleToken`](Error::StaleToken).
-    pub fn admit(&self, token: Revision) -> Result<()> {
+    pub fn admit(&self, token: impl Into<Revision>) -> Result<()> {
+        let token = token.into();
         let newest = self.newest.fetch_max(token.get(), Ordering::AcqRel);
         if token.get() < newest {
             return Err(Error::StaleToken { token, newest: Revision::new(newest) });

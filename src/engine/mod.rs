@@ -5,7 +5,7 @@ mod check;
 mod keys;
 mod kv;
 mod lease;
-mod maintenance;
+pub(crate) mod maintenance;
 pub(crate) mod snapshot;
 mod state_hash;
 mod tables;
@@ -25,7 +25,7 @@ use watch::WatchHub;
 use crate::api::{AutoCompaction, KeyValue, Limits, ResponseHeader, Timestamp, Watch};
 
 pub use crate::api::StreamId;
-pub use maintenance::Diagnostics;
+pub(crate) use maintenance::Diagnostics;
 
 pub(crate) use keys::hash_kv::Crc32c;
 pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenewal, Snapshot};
@@ -65,7 +65,8 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 /// [`take_woken`](Self::take_woken) may name streams. Nothing else is required: each call leaves the engine complete.
 ///
 /// ```
-/// use leasehold::{Grant, Put, Timestamp};
+/// use leasehold::{Grant, Put};
+/// use leasehold::clock::Timestamp;
 /// use leasehold::engine::{Engine, EngineConfig};
 /// use std::time::Duration;
 ///

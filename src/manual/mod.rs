@@ -1,4 +1,4 @@
-//! Pages that belong to no single item.
+//! The manual: testing recipes, costs, alternatives, the behaviour of etcd rule by rule, and wishes of users.
 
 pub mod asked {
     #![doc = include_str!("asked.md")]

@@ -59,7 +59,8 @@ const CORRUPT: u8 = 2;
 ///
 /// ```
 /// use leasehold::snapshot::{LoadOptions, load, save};
-/// use leasehold::{Put, Timestamp};
+/// use leasehold::Put;
+/// use leasehold::clock::Timestamp;
 /// use leasehold::engine::{Engine, EngineConfig};
 ///
 /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);

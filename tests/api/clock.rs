@@ -4,11 +4,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
 use std::time::Duration;
 
-use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::clock::{Clock, SystemClock, Timer, Timestamp, WeakStore};
 use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
+use leasehold::watch::WatchStream;
 use leasehold::{
-    AutoCompaction, Compact, Error, Grant, Limits, ManualClock, Put, Store, StoreBuilder, SystemClock,
-    Timestamp, Txn, Watch, WatchStream, Watcher,
+    AutoCompaction, Compact, Error, Grant, Limits, ManualClock, Put, Store, StoreBuilder, Txn, Watch, Watcher,
 };
 use leasehold_testkit::helpers::{self, all_keys, at, events, grant, millis, put, put_leased};
 use leasehold_testkit::helpers::{revision, secs, show_events};

@@ -5,9 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
+use leasehold::clock::Timestamp;
 use leasehold::{
     Client, Compare, CompareOp, Delete, Error, EventType, Get, IntoBytes, KeyRange, LeaseId, ManualClock,
-    Put, Revision, Store, Timestamp, Txn, TxnOp, Watch,
+    Put, Revision, Store, Txn, TxnOp, Watch,
 };
 
 fn two_keys() -> Store {
@@ -154,4 +155,20 @@ fn watch_without_a_capacity_has_the_capacity_of_its_store() {
     });
     assert!(matches!(short, (1, Some(Error::Compacted { .. }))), "{short:?}");
     assert_eq!(long, (3, None));
+}
+
+#[test]
+fn open_ranges_are_key_ranges() {
+    assert_eq!(KeyRange::from("b"..), KeyRange::from_key("b"));
+    assert_eq!(KeyRange::from(.."b"), KeyRange::between("", "b"));
+    assert_eq!(KeyRange::from(..), KeyRange::all());
+}
+
+#[test]
+fn instant_is_moved_by_a_duration() {
+    let mut now = Timestamp::from_nanos(1);
+    now += Duration::from_nanos(2);
+    assert_eq!(now, Timestamp::from_nanos(3));
+    now += Duration::MAX;
+    assert_eq!(now, Timestamp::MAX);
 }

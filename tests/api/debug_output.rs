@@ -81,6 +81,6 @@ fn debug_of_queue_shows_keys_as_text() {
 #[test]
 fn debug_of_fence_shows_its_newest_token_as_a_revision() {
     let fence = Fence::new();
-    fence.admit(7.into()).expect("no token was seen");
+    fence.admit(7).expect("no token was seen");
     assert_eq!(format!("{fence:?}"), "Fence { newest: R7 }");
 }

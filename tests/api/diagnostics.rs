@@ -1,8 +1,10 @@
 //! `Diagnostics`: each count follows what the store holds.
 
 use leasehold::backend::{Delivery, WatchRequest};
-use leasehold::engine::{Diagnostics, Engine};
-use leasehold::{Get, Grant, Put, SortOrder, SortTarget, Timestamp, Txn, TxnOp, Watch};
+use leasehold::clock::Timestamp;
+use leasehold::engine::Engine;
+use leasehold::maintenance::Diagnostics;
+use leasehold::{Get, Grant, Put, SortOrder, SortTarget, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{engine, manual, secs};
 
 fn create(engine: &mut Engine, stream: leasehold::engine::StreamId, watch: Watch) {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::maintenance::{Alarm, AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
-    AutoCompaction, Compact, Delete, Error, Get, Grant, KeyRange, KeyValue, LeaseId, Page, Put, Timestamp,
-    Txn, TxnOp,
+    AutoCompaction, Compact, Delete, Error, Get, Grant, KeyRange, KeyValue, LeaseId, Page, Put, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{Random, at, engine, keys, millis, secs, show, show_all};
 

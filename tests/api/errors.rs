@@ -1,11 +1,12 @@
 //! Every error: which request meets it, its words, its code and its numbers; and that a refused request changes
 //! nothing (R-0-4, SEMANTICS.md section 14).
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
     Code, Compact, Compare, CompareOp, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock,
-    Page, Put, Result, SortOrder, SortTarget, Store, Timestamp, Txn, TxnOp,
+    Page, Put, Result, SortOrder, SortTarget, Store, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{self, at, secs};
 

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use leasehold::backend::WatchRequest;
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Election, Fence, LeaderWatcher, Mutex, Session};
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::service::{
@@ -12,7 +13,7 @@ use leasehold::service::{
 use leasehold::snapshot::LoadOptions;
 use leasehold::{
     AutoCompaction, Client, Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, LeaseId, Limits,
-    ManualClock, Put, Revision, SortOrder, SortTarget, Store, Timestamp, Txn, TxnOp, Watch,
+    ManualClock, Put, Revision, SortOrder, SortTarget, Store, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{manual, manual_with, put, secs, session};
 
@@ -204,7 +205,7 @@ fn locks_and_elections_accept_every_number() {
         drop(elections.resign(ResignRequest { leader: Some(leader) }).wait());
         drop(Election::new(&one, "e").resume("e/1", number).try_wait());
         drop(Session::open_with_lease(&store, number).wait().map(|session| session.orphan().wait()));
-        drop(Fence::new().admit(number.into()));
+        drop(Fence::new().admit(number));
     }
 }
 

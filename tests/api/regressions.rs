@@ -5,11 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::clock::{Clock, Timer, Timestamp, WeakStore};
 use leasehold::engine::{Engine, EngineConfig};
-use leasehold::{
-    AutoCompaction, Delete, Get, Grant, LeaseId, ManualClock, Put, Store, Timestamp, Txn, TxnOp,
-};
+use leasehold::{AutoCompaction, Delete, Get, Grant, LeaseId, ManualClock, Put, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{manual, put_leased, secs};
 
 /// A timer that notes whether it could reach its store when it was armed.

@@ -4,11 +4,11 @@ mod strategy;
 
 use std::time::Duration;
 
-use leasehold::backend::{Request, RequestKind, WatchRequest};
+use leasehold::backend::{CompareOperand, Request, RequestKind, WatchRequest};
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::{
-    Compact, Compare, CompareOp, CompareOperand, Delete, Get, Grant, KeyRange, Page, Put, Revision,
-    SortOrder, SortTarget, Txn, TxnOp, Watch,
+    Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, Page, Put, Revision, SortOrder, SortTarget,
+    Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{millis, secs};
 use proptest::prelude::*;

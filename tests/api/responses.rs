@@ -4,15 +4,17 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use leasehold::backend::{Backend, Delivery, Inbox, Request, RequestKind, Response, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType, Status};
 use leasehold::response::{
     AlarmResponse, CompactResponse, DeleteResponse, GetResponse, GrantResponse, HashKvResponse,
     KeepAliveResponse, LeasesResponse, PageResponse, PutResponse, ResponseHeader, RevokeResponse,
     SnapshotResponse, TimeToLiveResponse, TxnOpResponse, TxnResponse, WatchResponse,
 };
+use leasehold::watch::WatchId;
 use leasehold::{
     Call, Client, Compact, Compare, CompareOp, Delete, Error, Event, EventType, Get, Grant, KeyRange,
-    KeyValue, LeaseId, Limits, Page, Put, Revision, Store, Timestamp, Txn, TxnOp, Watch, WatchId,
+    KeyValue, LeaseId, Limits, Page, Put, Revision, Store, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{manual_with, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, say};

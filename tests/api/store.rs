@@ -61,7 +61,7 @@ fn a_closed_store_refuses_everything() {
     store.tick();
     store.close();
     assert_eq!(store.status().unwrap_err(), Error::Stopped);
-    assert_eq!(store.now().since(leasehold::Timestamp::ORIGIN), secs(60), "its clock still runs");
+    assert_eq!(store.now().since(leasehold::clock::Timestamp::ORIGIN), secs(60), "its clock still runs");
 }
 
 #[test]

@@ -4,8 +4,10 @@
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
 
+use leasehold::clock::SystemClock;
 use leasehold::response::WatchResponse;
-use leasehold::{Client, Error, Get, Result, Store, SystemClock, Watch, WatchStream};
+use leasehold::watch::WatchStream;
+use leasehold::{Client, Error, Get, Result, Store, Watch};
 use leasehold_testkit::helpers::{manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, LONG, guarded, poll_with, receive_with};
 

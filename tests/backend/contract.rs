@@ -7,9 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
-use leasehold::{
-    Call, Client, Error, Get, Grant, KeyRange, LeaseId, Put, Store, Timestamp, Txn, TxnOp, Watch, Watcher,
-};
+use leasehold::clock::Timestamp;
+use leasehold::{Call, Client, Error, Get, Grant, KeyRange, LeaseId, Put, Store, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{keys, manual, secs, show_events};
 use leasehold_testkit::threaded_backend::Remote;
 use leasehold_testkit::wakers::{Count, guarded, poll_with};

@@ -9,9 +9,11 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use leasehold::Event;
 use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::response::WatchResponse;
-use leasehold::{Event, Lag, Timestamp, WatchId};
+use leasehold::watch::{Lag, WatchId};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no thread panics while it has the lock")

@@ -3,7 +3,8 @@
 
 use std::task::Poll;
 
-use leasehold::{Client, Get, Grant, Put, Store, Ticket, Txn, TxnOp, Watch, WatchStream, Watcher};
+use leasehold::watch::WatchStream;
+use leasehold::{Client, Get, Grant, Put, Store, Ticket, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{self, Random, manual, put, secs};
 use leasehold_testkit::wakers::{Notes, on_wake, poll_with, receive_with};
 

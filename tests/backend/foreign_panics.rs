@@ -7,9 +7,9 @@ use std::task::{Poll, Waker};
 use std::thread;
 
 use leasehold::backend::{Backend, Inbox};
-use leasehold::clock::Clock;
+use leasehold::clock::{Clock, Timestamp};
 use leasehold::concurrency::{Mutex, Session};
-use leasehold::{EventType, Grant, Limits, Store, Timestamp, Watch};
+use leasehold::{EventType, Grant, Limits, Store, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, put_leased, secs, session};
 use leasehold_testkit::wakers::{Count, guarded, on_drop, on_wake, poll_with, receive_with};
 

@@ -34,7 +34,7 @@ fn use_all(store: &Store) {
 /// What waits in three ways, polled with a waker.
 struct Waiting {
     watcher: Watcher,
-    stream: leasehold::WatchStream,
+    stream: leasehold::watch::WatchStream,
     nap: Ticket<()>,
 }
 

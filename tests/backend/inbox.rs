@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
-use leasehold::{Call, Client, Error, LeaseId, Put, Ticket, Timestamp, Watch, WatchStream};
+use leasehold::clock::Timestamp;
+use leasehold::watch::WatchStream;
+use leasehold::{Call, Client, Error, LeaseId, Put, Ticket, Watch};
 use leasehold_testkit::helpers::{engine, secs};
 use leasehold_testkit::wakers::{Count, on_drop, poll_with};
 

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, Requested, WatchRequest, WatchResumer};
-use leasehold::{Client, Store, Timestamp};
+use leasehold::clock::Timestamp;
+use leasehold::{Client, Store};
 use leasehold_testkit::adapter::new_store;
 use leasehold_testkit::adapter::seam::ClientSubject;
 use leasehold_testkit::replay::{Outcome, replay};

@@ -7,10 +7,10 @@ use std::thread;
 
 use super::delivery_layers::{Delaying, Dropping};
 use leasehold::backend::{Backend, Delivery, Inbox, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
-use leasehold::{
-    Client, Error, Event, Lag, LeaseId, ManualClock, Revision, Store, Timestamp, Txn, TxnOp, Watch,
-};
+use leasehold::watch::Lag;
+use leasehold::{Client, Error, Event, LeaseId, ManualClock, Revision, Store, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs, show_events, taken};
 use leasehold_testkit::wakers::guarded;
 use leasehold_testkit::watch_helpers::{NOTHING, say};

@@ -2,9 +2,10 @@
 //! equal answers and equal events, and the other keys stay as they were. Nobody else writes meanwhile, and both stores begin
 //! at one revision, so the answers are equal to the last number.
 
+use leasehold::watch::WatchStream;
 use leasehold::{
     Client, Compact, Compare, Delete, Get, Grant, KeyRange, KeyValue, ManualClock, Put, SortOrder,
-    SortTarget, Store, Txn, TxnOp, Watch, WatchStream,
+    SortTarget, Store, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{self, manual, physical, secs};

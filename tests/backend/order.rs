@@ -7,7 +7,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Layer};
-use leasehold::{Client, Error, Grant, Limits, ManualClock, Put, Store, Timestamp, Watch};
+use leasehold::clock::Timestamp;
+use leasehold::{Client, Error, Grant, Limits, ManualClock, Put, Store, Watch};
 use leasehold_testkit::helpers::{manual_with, millis, secs, show_events};
 use leasehold_testkit::wakers::guarded;
 

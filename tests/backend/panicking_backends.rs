@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex as Slot, Weak};
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Inbox, Layer, Request, Response, WatchRequest};
-use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::clock::{Clock, Timer, Timestamp, WeakStore};
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
-use leasehold::{Call, Client, Store, Timestamp};
+use leasehold::{Call, Client, Store};
 use leasehold_testkit::helpers::{manual, put, secs, session};
 use leasehold_testkit::wakers::guarded;
 

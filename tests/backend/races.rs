@@ -11,9 +11,8 @@ use std::thread::{self, Thread};
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
-use leasehold::{
-    Call, Client, Error, Event, Get, LeaseId, Store, SystemClock, Timestamp, Txn, TxnOp, Watch, Watcher,
-};
+use leasehold::clock::{SystemClock, Timestamp};
+use leasehold::{Call, Client, Error, Event, Get, LeaseId, Store, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{self, Random, manual, millis};
 use leasehold_testkit::wakers::{Count, LONG, guarded, poll_with};
 

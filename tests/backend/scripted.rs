@@ -8,12 +8,13 @@ use std::task::{Context, Waker};
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Delivery, Inbox, Request, Response, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Mutex, Session};
 use leasehold::response::{
     DeleteResponse, GetResponse, GrantResponse, PutResponse, ResponseHeader, RevokeResponse, TxnOpResponse,
     TxnResponse, WatchResponse,
 };
-use leasehold::{Call, Client, Error, Event, KeyValue, LeaseId, Timestamp, Watch};
+use leasehold::{Call, Client, Error, Event, KeyValue, LeaseId, Watch};
 
 // The requests of a lock that waits behind `disk/9` and is released.
 const ENTER: &str = r#"txn if [create_revision("disk/1-0") == 0] then [get "disk/"* limit 1 sort CreateRevision Descend, put "disk/1-0" = "one" lease 1] else []"#;

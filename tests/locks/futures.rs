@@ -13,10 +13,8 @@ use leasehold::concurrency::{
     Semaphore, Session, WriteGuard,
 };
 use leasehold::service::{ElectionService, LockRequest, LockService, Observer};
-use leasehold::{
-    Call, Client, Error, ManualClock, Receiver, Result, Store, Ticket, TxnOp, WatchRequests, WatchStream,
-    Watcher,
-};
+use leasehold::watch::{Receiver, WatchRequests, WatchStream};
+use leasehold::{Call, Client, Error, ManualClock, Result, Store, Ticket, TxnOp, Watcher};
 use leasehold_testkit::helpers::{all_keys, manual, secs};
 use leasehold_testkit::wakers::Reply;
 

@@ -12,9 +12,9 @@ use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use leasehold::backend::{Backend, Inbox, Request, Response, WatchRequest};
-use leasehold::{
-    Call, Client, Error, KeyRange, Lag, LeaseId, ManualClock, Result, Store, Timestamp, TxnOp, WatchId,
-};
+use leasehold::clock::Timestamp;
+use leasehold::watch::{Lag, WatchId};
+use leasehold::{Call, Client, Error, KeyRange, LeaseId, ManualClock, Result, Store, TxnOp};
 
 use leasehold_testkit::wakers::Reply;
 

@@ -1,7 +1,6 @@
 //! Who waits for whom, as the store sees it.
 
-use leasehold::concurrency::Wait;
-use leasehold::concurrency::{Election, Mutex};
+use leasehold::concurrency::{Election, Mutex, Wait};
 use leasehold::service::{LockRequest, LockService};
 use leasehold::{LeaseId, Store};
 use leasehold_testkit::helpers::{manual, secs, session};

@@ -1,8 +1,9 @@
 //! Engines saved and loaded in the midst of random lists of commands, judged by the model.
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::snapshot::LoadOptions;
-use leasehold::{Compact, Delete, Grant, KeyRange, Limits, Put, Timestamp, Txn, TxnOp};
+use leasehold::{Compact, Delete, Grant, KeyRange, Limits, Put, Txn, TxnOp};
 use leasehold_testkit::adapter::engine::EngineSubject;
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::secs;

@@ -5,11 +5,13 @@ use std::env;
 use std::fmt::Write;
 
 use leasehold::backend::WatchRequest;
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig, StreamId};
 use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
+use leasehold::watch::WatchId;
 use leasehold::{
     AutoCompaction, Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, LeaseId, Limits, Put,
-    Revision, SortOrder, SortTarget, Timestamp, Txn, TxnOp, Watch, WatchId,
+    Revision, SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{Random, millis, secs};
 

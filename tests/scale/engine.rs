@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
-use leasehold::{Compact, Delete, Error, Get, Grant, KeyRange, Limits, Put, Revision, Timestamp, Txn, TxnOp};
+use leasehold::{Compact, Delete, Error, Get, Grant, KeyRange, Limits, Put, Revision, Txn, TxnOp};
 use leasehold_testkit::helpers::secs;
 
 /// What every key was at every revision: the value put there, or that it was deleted.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use leasehold::backend::{Backend, Inbox, WatchRequest};
-use leasehold::engine::{Diagnostics, Engine, StreamId};
+use leasehold::engine::{Engine, StreamId};
+use leasehold::maintenance::Diagnostics;
 use leasehold::{Grant, LeaseId, Put, Watch};
 use leasehold_testkit::helpers::{Random, engine, manual, secs};
 use leasehold_testkit::watch_helpers::{create, engine_put, receive};

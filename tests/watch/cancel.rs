@@ -4,8 +4,10 @@
 use std::collections::VecDeque;
 
 use leasehold::backend::WatchRequest;
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, StreamId};
-use leasehold::{Compact, Compare, CompareOp, Timestamp, Txn, TxnOp, Watch, WatchId};
+use leasehold::watch::WatchId;
+use leasehold::{Compact, Compare, CompareOp, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{self, at, delete, manual, physical, put, secs};
 use leasehold_testkit::watch_helpers::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, say_delivery, stream,

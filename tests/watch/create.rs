@@ -1,7 +1,8 @@
 //! Watch streams: how watchers are created, which ids they get, and where they start (R-WCH-1 to R-WCH-6).
 //! What they see is in `events.rs`, how they end in `cancel.rs`, progress in `progress.rs`.
 
-use leasehold::{KeyRange, ManualClock, Revision, Store, Watch, WatchId};
+use leasehold::watch::WatchId;
+use leasehold::{KeyRange, ManualClock, Revision, Store, Watch};
 use leasehold_testkit::helpers::{at, delete, manual, put, secs};
 use leasehold_testkit::watch_helpers::{
     self, NOTHING, drain, drain_watcher, put_times, responses, say, stream, stream_of, txn,

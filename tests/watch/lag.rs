@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use leasehold::clock::Clock;
-use leasehold::{Lag, Revision, Store, Timestamp, Watch};
+use leasehold::clock::{Clock, Timestamp};
+use leasehold::watch::Lag;
+use leasehold::{Revision, Store, Watch};
 use leasehold_testkit::helpers::{grant, manual, millis, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{drain, put_times, revisions, stream, stream_of};
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use leasehold::backend::WatchRequest;
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
-use leasehold::{ManualClock, Store, Timestamp, Watch};
+use leasehold::{ManualClock, Store, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, secs};
-use leasehold_testkit::watch_helpers::{
-    self, NOTHING, create, drain, engine_put, put_times, receive, stream, stream_of,
-};
+use leasehold_testkit::watch_helpers::{self, NOTHING, create, drain, engine_put, put_times, receive};
+use leasehold_testkit::watch_helpers::{stream, stream_of};
 
 const MOMENT: Duration = Duration::from_nanos(1);
 

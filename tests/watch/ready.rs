@@ -1,7 +1,8 @@
 //! The channel that says whether a watcher or a stream has something to receive, for `select!`.
 
 use crossbeam_channel::{TryRecvError, bounded, select_biased};
-use leasehold::{Compact, Error, Store, Watch, WatchStream, Watcher};
+use leasehold::watch::WatchStream;
+use leasehold::{Compact, Error, Store, Watch, Watcher};
 use leasehold_testkit::helpers::{self, manual, put, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, put_times, responses, revisions, stream};
 

@@ -9,9 +9,10 @@ use std::thread::{self, Builder};
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Inbox, WatchRequest};
-use leasehold::clock::{Clock, Timer, WeakStore};
+use leasehold::clock::{Clock, Timer, Timestamp, WeakStore};
 use leasehold::engine::{Engine, EngineConfig};
-use leasehold::{Put, Store, Timestamp, Watch, WatchId, WatchStream, Watcher};
+use leasehold::watch::{WatchId, WatchStream};
+use leasehold::{Put, Store, Watch, Watcher};
 use leasehold_testkit::helpers::{millis, secs};
 
 fn engine() -> Engine {

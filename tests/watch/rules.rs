@@ -2,7 +2,8 @@
 
 mod checker;
 
-use leasehold::{Compact, Delete, EventType, KeyRange, ManualClock, Store, Txn, TxnOp, Watch, WatchStream};
+use leasehold::watch::WatchStream;
+use leasehold::{Compact, Delete, EventType, KeyRange, ManualClock, Store, Txn, TxnOp, Watch};
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{self, secs};
 use proptest::prelude::*;

@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use leasehold::{Error, Get, Store, Timestamp, Watch, WatchStream, Watcher};
+use leasehold::clock::Timestamp;
+use leasehold::watch::WatchStream;
+use leasehold::{Error, Get, Store, Watch, Watcher};
 use leasehold_testkit::helpers::{grant, manual, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{drain, drain_watcher, put_times, say, stream_of};
 

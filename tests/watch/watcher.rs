@@ -6,7 +6,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Layer};
-use leasehold::{Client, Code, Compact, Error, KeyRange, ManualClock, Store, Timestamp, Watch};
+use leasehold::clock::Timestamp;
+use leasehold::{Client, Code, Compact, Error, KeyRange, ManualClock, Store, Watch};
 use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, put_times, revisions, say};
 

@@ -76,7 +76,7 @@ impl ManualClock {
     pub fn advance(&self, duration: Duration) {
         let target = {
             let mut face = self.face.lock();
-            face.target = face.target + duration;
+            face.target += duration;
             face.target
         };
         // Stores on which a tick had no effect, as on one whose clock lags behind this one: they are left alone.

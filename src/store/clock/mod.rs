@@ -18,8 +18,8 @@ pub use system::SystemClock;
 /// also implements `attach`, to be told when the next tick is due.
 ///
 /// ```
-/// use leasehold::{Grant, Put, Store, Timestamp};
-/// use leasehold::clock::Clock;
+/// use leasehold::{Grant, Put, Store};
+/// use leasehold::clock::{Clock, Timestamp};
 /// use std::sync::Arc;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use std::time::Duration;

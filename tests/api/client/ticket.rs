@@ -3,7 +3,8 @@
 use std::task::Poll;
 use std::time::Duration;
 
-use leasehold::{Store, SystemClock, Ticket, Timestamp};
+use leasehold::clock::{SystemClock, Timestamp};
+use leasehold::{Store, Ticket};
 use leasehold_testkit::helpers::{manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, LONG, Notes, guarded, on_wake, poll_with, receive_with};
 

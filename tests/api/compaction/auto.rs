@@ -3,9 +3,10 @@
 use leasehold_testkit::cases::cases;
 use std::time::Duration;
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::maintenance::{Alarm, AlarmAction, AlarmRequest, AlarmType};
-use leasehold::{AutoCompaction, Compact, Error, Get, Grant, ManualClock, Put, Store, Timestamp};
+use leasehold::{AutoCompaction, Compact, Error, Get, Grant, ManualClock, Put, Store};
 use leasehold_testkit::helpers::{self, Random, at, millis, put, revision, secs};
 
 const MINUTE: u64 = 60;

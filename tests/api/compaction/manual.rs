@@ -1,8 +1,9 @@
 //! Compaction: what can be read afterwards, what is kept, what is given back (R-CMP-1 to R-CMP-6).
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::EngineConfig;
 use leasehold::snapshot::LoadOptions;
-use leasehold::{Compact, Error, Get, KeyRange, Put, Revision, Store, Timestamp, Txn, TxnOp};
+use leasehold::{Compact, Error, Get, KeyRange, Put, Revision, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{
     self, Random, all_keys, at, delete, events, grant, keys, manual, physical, put, put_leased, revision,
     secs, show_all, show_events, value,

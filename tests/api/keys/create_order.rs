@@ -1,11 +1,12 @@
 //! Reads of the oldest and the newest keys of a range, which long queues answer from an order that they keep, against the same
 //! reads at the current revision, which go through the keys.
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::response::TxnOpResponse;
 use leasehold::{
-    Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, Put, Revision, SortOrder, SortTarget,
-    Timestamp, Txn, TxnOp,
+    Compact, Compare, CompareOp, Delete, Get, Grant, KeyRange, Put, Revision, SortOrder, SortTarget, Txn,
+    TxnOp,
 };
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{Random, secs};

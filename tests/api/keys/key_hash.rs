@@ -1,7 +1,8 @@
 //! The hash of point lookups: keys chosen by a client do not make long probe sequences.
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
-use leasehold::{Put, Store, Timestamp};
+use leasehold::{Put, Store};
 
 fn engine_of(config: EngineConfig) -> Engine {
     Engine::new(config, Timestamp::ORIGIN)

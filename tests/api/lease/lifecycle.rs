@@ -3,7 +3,8 @@
 
 use std::time::Duration;
 
-use leasehold::{Error, Grant, LeaseId, Limits, ManualClock, Put, Store, Timestamp};
+use leasehold::clock::Timestamp;
+use leasehold::{Error, Grant, LeaseId, Limits, ManualClock, Put, Store};
 use leasehold_testkit::helpers::{
     self, Random, all_keys, at, engine, events, grant, manual, manual_with, millis, put, put_leased,
     revision, secs,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use leasehold::{Error, Grant, LeaseId, ManualClock, Store, Timestamp};
+use leasehold::clock::Timestamp;
+use leasehold::{Error, Grant, LeaseId, ManualClock, Store};
 use leasehold_testkit::helpers::{all_keys, events, manual, put_leased, secs};
 
 const MOMENT: Duration = Duration::from_nanos(1);

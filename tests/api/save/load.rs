@@ -2,10 +2,11 @@
 
 use std::io::{self, Read};
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::snapshot::{LoadError, LoadOptions};
-use leasehold::{Error, Grant, ManualClock, Store, Timestamp};
+use leasehold::{Error, Grant, ManualClock, Store};
 use leasehold_testkit::helpers::{at, delete, events, grant, manual, put, put_leased, revision, secs};
 use leasehold_testkit::save_format::{CURRENT_LEN, FORMAT, crc, framed, payload};
 

@@ -1,12 +1,13 @@
 //! Options for loading: leases of a process that has ended, and revisions of an older save.
 
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Election, Fence, Mutex, Session};
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::snapshot::{LoadError, LoadOptions};
 use leasehold::{
     AutoCompaction, Compact, Compare, CompareOp, Delete, Error, Get, Grant, LeaseId, ManualClock, Put,
-    Revision, Store, Timestamp, Txn, TxnOp, Watch,
+    Revision, Store, Txn, TxnOp, Watch,
 };
 use leasehold_testkit::helpers::{
     all_keys, at, delete, engine, events, grant, manual, put, put_leased, revision, secs, session, taken,

@@ -3,10 +3,11 @@
 
 use std::cell::Cell;
 
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::snapshot::{LoadError, LoadOptions};
-use leasehold::{Delete, Grant, Put, Revision, Timestamp};
+use leasehold::{Delete, Grant, Put, Revision};
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::secs;
 use leasehold_testkit::save_format::{

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
+use leasehold::clock::Timestamp;
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::snapshot::{LoadOptions, SaveError};
 use leasehold::{
-    AutoCompaction, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock, Store, Timestamp, Txn,
-    TxnOp,
+    AutoCompaction, Delete, Error, Get, Grant, KeyRange, LeaseId, Limits, ManualClock, Store, Txn, TxnOp,
 };
 use leasehold_testkit::helpers::{
     self, all_keys, at, delete, events, grant, manual, manual_with, put, put_leased, revision, secs, value,

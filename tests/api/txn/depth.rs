@@ -3,10 +3,11 @@
 
 use std::thread;
 
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Mutex, Session};
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::response::{TxnOpResponse, TxnResponse};
-use leasehold::{Compare, CompareOp, Error, Limits, Store, Timestamp, Txn, TxnOp};
+use leasehold::{Compare, CompareOp, Error, Limits, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{manual_with, secs, value};
 
 const MIB: usize = 1 << 20;

@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep, Request};
-use leasehold::{Grant, LeaseId, Limits, ManualClock, Store, Timestamp};
+use leasehold::clock::Timestamp;
+use leasehold::{Grant, LeaseId, Limits, ManualClock, Store};
 use model::{Due, Model};
 use proptest::prelude::*;
 

@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use leasehold::LeaseId;
 use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep, Request};
-use leasehold::{LeaseId, Timestamp};
+use leasehold::clock::Timestamp;
 
 use leasehold_testkit::helpers::millis;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::harness::{World, steps};
+use leasehold::LeaseId;
 use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep};
-use leasehold::{LeaseId, Timestamp};
+use leasehold::clock::Timestamp;
 use leasehold_testkit::helpers::{Random, millis};
 use proptest::prelude::*;
 

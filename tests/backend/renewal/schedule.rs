@@ -7,8 +7,8 @@ use super::helpers::{
     HALF, LEASE, MOMENT, START, assert_forgotten, assert_idle_until, assert_over_at, over, renewing, sent,
     started,
 };
-use leasehold::Timestamp;
 use leasehold::backend::{Inbox, LeaseRenewer, Request};
+use leasehold::clock::Timestamp;
 use leasehold_testkit::helpers::{millis, secs};
 
 #[test]

@@ -6,8 +6,9 @@ use super::helpers::{
     HALF, LEASE, START, assert_forgotten, assert_idle_until, assert_over_at, check, over, renewing, sent,
     watching,
 };
+use leasehold::LeaseId;
 use leasehold::backend::{Inbox, LeaseRenewer, LeaseStep, Request};
-use leasehold::{LeaseId, Timestamp};
+use leasehold::clock::Timestamp;
 use leasehold_testkit::helpers::{millis, secs};
 
 #[test]

@@ -7,11 +7,11 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use leasehold::backend::{Delivery, Requested, WatchRequest, WatchResumer};
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig, StreamId};
 use leasehold::response::WatchResponse;
-use leasehold::{
-    Compact, Delete, Grant, KeyRange, KeyValue, LeaseId, Limits, Put, Timestamp, Txn, TxnOp, Watch, WatchId,
-};
+use leasehold::watch::WatchId;
+use leasehold::{Compact, Delete, Grant, KeyRange, KeyValue, LeaseId, Limits, Put, Txn, TxnOp, Watch};
 use proptest::prelude::*;
 
 use leasehold_testkit::helpers::secs;

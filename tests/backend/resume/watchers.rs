@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use leasehold::backend::{Backend, Delivery, Inbox, WatchRequest, WatchResumer};
+use leasehold::clock::Timestamp;
 use leasehold::response::WatchResponse;
-use leasehold::{Event, KeyValue, Store, Timestamp, Watch};
+use leasehold::{Event, KeyValue, Store, Watch};
 use leasehold_testkit::helpers::{manual, secs};
 use leasehold_testkit::watch_helpers::NOTHING;
 

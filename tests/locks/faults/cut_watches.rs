@@ -7,11 +7,12 @@ use std::sync::{Arc, Mutex as Slot, Weak};
 use std::task::{Context, Poll, Waker};
 
 use leasehold::backend::{Backend, Inbox, Layer, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Mutex, Session};
 use leasehold::service::{
     CampaignRequest, ElectionService, LeaderRequest, LockRequest, LockService, ResignRequest, UnlockRequest,
 };
-use leasehold::{Client, Code, Error, ManualClock, Result, Store, Timestamp, Watch};
+use leasehold::{Client, Code, Error, ManualClock, Result, Store, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, guarded, poll_with};
 

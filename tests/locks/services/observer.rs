@@ -270,7 +270,11 @@ fn an_observer_can_be_received_from_in_every_way() {
     proclaim(&elections, &won, "2").unwrap();
     clock.advance(secs(5));
     assert_eq!(say(&observer.recv_timeout(secs(5)).unwrap().unwrap()), "@4 e/1=2 2/4/3 #1");
-    assert_eq!(store.next_deadline(), Some(leasehold::Timestamp::ORIGIN + secs(100)), "no timer is left");
+    assert_eq!(
+        store.next_deadline(),
+        Some(leasehold::clock::Timestamp::ORIGIN + secs(100)),
+        "no timer is left"
+    );
     let at_once = observe(&elections, "e");
     assert_eq!(at_once.ready().len(), 1, "what is there already");
     proclaim(&elections, &won, "3").unwrap();

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::Session;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::{
     Compact, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put, Revision, Store, Ticket,
-    Timestamp,
 };
 
 /// A store on a clock that stands still, and the clock.

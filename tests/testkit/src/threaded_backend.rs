@@ -10,7 +10,8 @@ use std::thread::Builder;
 use std::time::Duration;
 
 use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Request, Response, WatchRequest};
-use leasehold::{Call, Error, LeaseId, ManualClock, Result, Store, Timestamp};
+use leasehold::clock::Timestamp;
+use leasehold::{Call, Error, LeaseId, ManualClock, Result, Store};
 
 use crate::wakers::Reply;
 

@@ -6,7 +6,8 @@ use std::slice;
 use leasehold::backend::{Delivery, WatchRequest};
 use leasehold::engine::{Engine, StreamId};
 use leasehold::response::WatchResponse;
-use leasehold::{Event, Limits, ManualClock, Put, Store, Txn, TxnOp, Watch, WatchStream, Watcher};
+use leasehold::watch::WatchStream;
+use leasehold::{Event, Limits, ManualClock, Put, Store, Txn, TxnOp, Watch, Watcher};
 
 use crate::helpers::{show, show_events};
 

@@ -2,9 +2,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use leasehold::backend::{Delivery, WatchRequest};
+use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig, StreamId};
 use leasehold::snapshot::LoadOptions;
-use leasehold::{Error, LeaseId, Revision, Timestamp};
+use leasehold::{Error, LeaseId, Revision};
 
 use super::{limits, requests, responses};
 use crate::wire::{self, Failure, Request, Response, Settings, Subject};

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use leasehold::{Client, Error, WatchStream};
+use leasehold::watch::WatchStream;
+use leasehold::{Client, Error};
 
 use super::{requests, responses};
 use crate::wire::{Request, Response};
