@@ -1,4 +1,4 @@
-//! Where time comes from: clocks moved by hand, clocks of the user's, and real time.
+//! Sources of time: manual clocks, user-defined clocks, and real time.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier, Mutex};
@@ -19,7 +19,7 @@ fn origin_plus(duration: Duration) -> Timestamp {
 }
 
 #[test]
-fn a_manual_clock_stands_still_until_moved() {
+fn manual_clock_changes_only_when_advanced() {
     let clock = ManualClock::new();
     assert_eq!(clock.now(), Timestamp::ORIGIN);
     let handle = clock.clone();
@@ -28,7 +28,7 @@ fn a_manual_clock_stands_still_until_moved() {
     assert_eq!(clock.now(), origin_plus(secs(3)));
     assert_eq!(format!("{clock:?}"), "ManualClock { now: T3s, .. }");
     clock.advance(Duration::MAX);
-    assert_eq!(clock.now(), Timestamp::from_nanos(u64::MAX), "it stops at the end of time");
+    assert_eq!(clock.now(), Timestamp::from_nanos(u64::MAX), "an advance stops at the end of time");
 }
 
 #[test]
@@ -41,9 +41,9 @@ fn timestamps_count_nanoseconds() {
     assert_eq!(format!("{:?}", Timestamp::from_nanos(1_500_000_000)), "T1.5s");
 }
 
-/// A store built later begins at the clock's time.
+/// A store starts at its clock's time.
 #[test]
-fn a_store_begins_when_it_is_built() {
+fn store_starts_at_its_clocks_time() {
     let clock = ManualClock::new();
     clock.advance(secs(100));
     let store = Store::builder().clock(clock).build();
@@ -52,9 +52,9 @@ fn a_store_begins_when_it_is_built() {
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(105))));
 }
 
-/// More stores than the clock's list has room for at first, so that the list grows and drops the entries of dropped stores.
+/// There are more stores than the clock's list has room for at first. The list grows and drops entries of dropped stores.
 #[test]
-fn manual_clock_of_many_stores_moves_each() {
+fn manual_clock_of_many_stores_advances_each() {
     let clock = ManualClock::new();
     let build = || Store::builder().clock(clock.clone()).build();
     let stores: Vec<Store> = (0..40)
@@ -66,20 +66,20 @@ fn manual_clock_of_many_stores_moves_each() {
     stores.iter().for_each(|store| grant(store, 1, secs(5)));
     clock.advance(secs(5));
     let late = stores.iter().position(|store| store.next_deadline().is_some());
-    assert_eq!(late, None, "the first store that was not ticked");
+    assert_eq!(late, None, "every store is ticked; this is the first that was not");
 }
 
-/// A manual clock that notes when which store asks for the time.
-struct Noting {
+/// A manual clock that records which store asks for the time, and when.
+struct RecordingClock {
     clock: ManualClock,
     name: &'static str,
     notes: Arc<Mutex<Vec<(&'static str, u64)>>>,
 }
 
-impl Clock for Noting {
+impl Clock for RecordingClock {
     fn now(&self) -> Timestamp {
         let now = self.clock.now();
-        self.notes.lock().expect("nobody panicked").push((self.name, now.since(Timestamp::ORIGIN).as_secs()));
+        self.notes.lock().expect("lock unpoisoned").push((self.name, now.since(Timestamp::ORIGIN).as_secs()));
         now
     }
 
@@ -88,12 +88,12 @@ impl Clock for Noting {
     }
 }
 
-/// The deadlines of all stores pass in the order of time; at one instant, the store built first is first.
+/// The deadlines of all stores pass in the order of time. At one instant, the store built first is ticked first.
 #[test]
-fn one_clock_moves_several_stores_in_order() {
+fn advance_ticks_several_stores_in_deadline_order() {
     let (clock, notes) = (ManualClock::new(), Arc::new(Mutex::new(Vec::new())));
     let store = |name| {
-        let noting = Noting { clock: clock.clone(), name, notes: Arc::clone(&notes) };
+        let noting = RecordingClock { clock: clock.clone(), name, notes: Arc::clone(&notes) };
         Store::builder().clock(noting).build()
     };
     let (a, b) = (store("a"), store("b"));
@@ -105,6 +105,7 @@ fn one_clock_moves_several_stores_in_order() {
     notes.lock().unwrap().clear();
     clock.advance(secs(7));
     let mut noted = notes.lock().unwrap().clone();
+    // A store can read the time more than once per tick.
     noted.dedup();
     let ended = noted.iter().filter(|(_, at)| *at < 7).copied().collect::<Vec<_>>();
     assert_eq!(ended, [("b", 3), ("a", 4), ("a", 5), ("b", 5), ("b", 6)]);
@@ -112,9 +113,9 @@ fn one_clock_moves_several_stores_in_order() {
     assert_eq!((left, clock.now()), ([1, 0], origin_plus(secs(7))));
 }
 
-/// Each adds its duration, begun at the same instant or not, and when both are back everything due has happened once.
+/// Two advances at one instant add up. When both have returned, everything due has happened once.
 #[test]
-fn two_threads_move_one_clock() {
+fn concurrent_advances_add_up() {
     let (store, clock) = helpers::manual_with(Limits { min_lease_ttl: millis(1), ..Limits::default() });
     for n in 1..=2000 {
         grant(&store, n, millis(n as u64));
@@ -129,6 +130,7 @@ fn two_threads_move_one_clock() {
                     clock.advance(millis(10));
                     barrier.wait();
                     let status = store.status().unwrap();
+                    // Each round advances twice by 10 ms, and one lease expires in each millisecond.
                     let expected = (origin_plus(millis(20 * round)), 2000 - 20 * round);
                     assert_eq!((clock.now(), status.leases()), expected);
                 }
@@ -140,22 +142,22 @@ fn two_threads_move_one_clock() {
     assert_eq!(store.next_deadline(), None);
 }
 
-/// A clock lets go of stores that are gone, and a store of the clock outlives its other handles.
+/// A clock does not tick a dropped store.
 #[test]
-fn a_dropped_store_is_not_moved() {
+fn dropped_store_is_not_ticked() {
     let clock = ManualClock::new();
     let builder = || Store::builder().clock(clock.clone());
-    let (gone, stays) = (builder().build(), builder().build());
-    for store in [&gone, &stays] {
+    let (dropped, kept) = (builder().build(), builder().build());
+    for store in [&dropped, &kept] {
         grant(store, 1, secs(5));
         put_leased(store, &["a"], 1);
     }
-    drop(gone);
+    drop(dropped);
     clock.advance(secs(5));
-    assert_eq!(all_keys(&stays).len(), 0);
+    assert_eq!(all_keys(&kept).len(), 0);
 }
 
-/// A simulation's time, which also runs backwards when told so.
+/// A simulation's time, which can also run backwards.
 struct Simulated(Arc<AtomicU64>);
 
 impl Clock for Simulated {
@@ -169,9 +171,9 @@ fn simulated() -> (Store, Arc<AtomicU64>) {
     (Store::builder().clock(Simulated(Arc::clone(&nanos))).build(), nanos)
 }
 
-/// The owner of a clock asks for the next deadline, sets the time, and ticks.
+/// The user of such a clock reads the next deadline, sets the time, and calls `tick`.
 #[test]
-fn a_clock_of_the_users_is_ticked_at_the_next_deadline() {
+fn tick_at_next_deadline_expires_leases() {
     let (store, nanos) = simulated();
     assert_eq!(store.next_deadline(), None);
     for (id, key) in [(3, "c"), (2, "b"), (5, "e")] {
@@ -187,9 +189,9 @@ fn a_clock_of_the_users_is_ticked_at_the_next_deadline() {
     assert_eq!(seen, [(2, "ce".into()), (3, "e".into()), (5, String::new())]);
 }
 
-/// R-LSE-9, R-PUT-6: every command does what is due first, though nobody ticked; a plain read does not look.
+/// R-LSE-9, R-PUT-6: every command first does the work that is due, without a tick. A plain read does not.
 #[test]
-fn what_is_due_happens_before_a_command() {
+fn due_work_is_done_before_a_command() {
     let commands: [fn(&Store); 9] = [
         |store| assert_eq!(store.put(Put::new("x", "v").lease(7)).unwrap_err(), Error::LeaseNotFound),
         |store| assert_eq!(store.delete("a").unwrap().deleted(), 0),
@@ -206,30 +208,30 @@ fn what_is_due_happens_before_a_command() {
         grant(&store, 7, secs(5));
         put_leased(&store, &["a"], 7);
         nanos.store(5_000_000_000, Ordering::SeqCst);
-        assert_eq!((all_keys(&store), revision(&store)), (vec!["a".into()], 2), "a read does not look");
+        assert_eq!((all_keys(&store), revision(&store)), (vec!["a".into()], 2), "a read does no due work");
         command(&store);
         assert_eq!((all_keys(&store).len(), revision(&store)), (0, 3));
     }
 }
 
-/// A manual clock that counts how often a store asks for the time: once for each deadline that has passed, and once more.
+/// A manual clock that counts the reads of its time: one for each deadline that has passed, and one more.
 #[derive(Clone, Default)]
-struct Counting {
+struct CountingClock {
     clock: ManualClock,
     asked: Arc<AtomicU64>,
     /// Added to the manual clock's time, so that time can pass without a tick.
     ahead: Arc<AtomicU64>,
 }
 
-impl Counting {
+impl CountingClock {
     fn asked_since(&self, before: u64) -> u64 {
         self.asked.load(Ordering::SeqCst) - before
     }
 }
 
-impl Clock for Counting {
+impl Clock for CountingClock {
     fn now(&self) -> Timestamp {
-        // A store that makes every tick of a year is stopped here.
+        // Stops a store that makes every tick of a year.
         assert!(self.asked.fetch_add(1, Ordering::SeqCst) < 1000, "the store asks for the time without end");
         self.clock.now() + Duration::from_nanos(self.ahead.load(Ordering::SeqCst))
     }
@@ -239,10 +241,10 @@ impl Clock for Counting {
     }
 }
 
-/// A name, the configuration of a store, and the commands before time passes.
+/// A name, the configuration of a store, and the commands before the advance.
 type Idle = (&'static str, fn(StoreBuilder) -> StoreBuilder, fn(&Store) -> Option<WatchStream>);
 
-/// Stores that have next to nothing to do in a year.
+/// Returns stores that have almost nothing to do in a year.
 fn idle_stores() -> Vec<Idle> {
     fn put_some(store: &Store) -> Option<WatchStream> {
         for _ in 0..20 {
@@ -296,11 +298,11 @@ fn every_100_ms(store: StoreBuilder) -> StoreBuilder {
 
 const YEAR: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-/// The user's clock jumps a year: ticks that change nothing are skipped. Each was a deadline, all in one put.
+/// The user's clock jumps a year. Ticks that change nothing are skipped, where each was a deadline before.
 #[test]
 fn clock_that_jumps_a_year_costs_a_few_deadlines() {
     for (name, configure, prepare) in idle_stores() {
-        let clock = Counting::default();
+        let clock = CountingClock::default();
         let store = configure(Store::builder().clock(clock.clone())).build();
         let _stream = prepare(&store);
         clock.ahead.store(YEAR.as_nanos() as u64, Ordering::SeqCst);
@@ -312,25 +314,25 @@ fn clock_that_jumps_a_year_costs_a_few_deadlines() {
     }
 }
 
-/// A year by a manual clock, which ticks its stores at each deadline.
+/// A manual clock advances a year and ticks its stores at each deadline.
 #[test]
-fn manual_clock_that_is_moved_a_year_makes_a_few_ticks() {
+fn manual_clock_advanced_a_year_makes_a_few_ticks() {
     for (name, configure, prepare) in idle_stores() {
-        let clock = Counting::default();
+        let clock = CountingClock::default();
         let store = configure(Store::builder().clock(clock.clone())).build();
         let _stream = prepare(&store);
         let before = clock.asked.load(Ordering::SeqCst);
         clock.clock.advance(YEAR);
         let asked = clock.asked_since(before);
-        assert!(asked <= 20, "{name}: {asked} times asked");
+        assert!(asked <= 20, "{name}: the time was read {asked} times");
         assert_eq!(store.now(), origin_plus(YEAR));
     }
 }
 
-/// A put after a long pause is sampled at the ticks that follow it: the clock is asked before, though no deadline is near.
+/// A put after a long pause is sampled at the next tick. The clock is read before, although no deadline is near.
 #[test]
-fn put_after_idle_time_is_compacted_as_late_as_any() {
-    let (clock, builder) = (Counting::default(), Store::builder());
+fn put_after_idle_time_is_compacted_on_schedule() {
+    let (clock, builder) = (CountingClock::default(), Store::builder());
     let periodic = AutoCompaction::Periodic(secs(10));
     let store = builder.clock(clock.clone()).auto_compaction(periodic).build();
     clock.clock.advance(secs(1000));
@@ -341,10 +343,10 @@ fn put_after_idle_time_is_compacted_as_late_as_any() {
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(1017))));
 }
 
-/// R-WCH-20: a receive long after the last deadline schedules the tick that follows it, not one that has passed.
+/// R-WCH-20: a receive long after the last deadline schedules the next tick, not one that has passed.
 #[test]
 fn receive_after_idle_time_schedules_the_next_tick_of_its_stream() {
-    let clock = Counting::default();
+    let clock = CountingClock::default();
     let store = Store::builder().clock(clock.clone()).progress_interval(secs(10)).build();
     let mut stream = store.client().watch_stream();
     stream.create(Watch::key("k").progress_notify());
@@ -356,9 +358,9 @@ fn receive_after_idle_time_schedules_the_next_tick_of_its_stream() {
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(40))));
 }
 
-/// A time before one that was told already counts as that one.
+/// A time before the latest one that the store has seen counts as the latest one.
 #[test]
-fn a_clock_that_runs_backwards_is_not_believed() {
+fn clock_that_runs_backwards_is_clamped() {
     let (store, nanos) = simulated();
     nanos.store(10_000_000_000, Ordering::SeqCst);
     grant(&store, 1, secs(5));
@@ -367,45 +369,45 @@ fn a_clock_that_runs_backwards_is_not_believed() {
     assert_eq!(store.time_to_live(2, false).unwrap().ttl(), Some(secs(5)));
     assert_eq!(store.next_deadline(), Some(origin_plus(secs(15))));
     store.tick();
-    assert_eq!(store.now(), origin_plus(secs(2)), "by the clock itself");
+    assert_eq!(store.now(), origin_plus(secs(2)), "`now` returns the clock's own time");
     nanos.store(15_000_000_000, Ordering::SeqCst);
     store.tick();
     assert_eq!(store.leases().unwrap().leases().len(), 0);
 }
 
-/// A timer that notes what it is told, of a clock at the origin of time.
+/// A timer that records its deadlines, in seconds since the origin.
 #[derive(Clone, Default)]
-struct Armed(Arc<Mutex<Vec<u64>>>);
+struct RecordingTimer(Arc<Mutex<Vec<u64>>>);
 
-impl Timer for Armed {
+impl Timer for RecordingTimer {
     fn arm(&self, deadline: Timestamp) {
-        self.0.lock().expect("nobody panicked").push(deadline.since(Timestamp::ORIGIN).as_secs());
+        self.0.lock().expect("the lock is not poisoned").push(deadline.since(Timestamp::ORIGIN).as_secs());
     }
 }
 
-/// A clock with that timer; it keeps the handle to the store that it was attached to.
+/// A clock with a recording timer. It keeps the handle to the store that attached it.
 #[derive(Clone, Default)]
-struct Arming {
-    armed: Armed,
+struct TimerClock {
+    armed: RecordingTimer,
     store: Arc<Mutex<Option<WeakStore>>>,
 }
 
-impl Clock for Arming {
+impl Clock for TimerClock {
     fn now(&self) -> Timestamp {
         Timestamp::ORIGIN
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
-        let before = self.store.lock().expect("nobody panicked").replace(store);
-        assert!(before.is_none(), "a clock of one store is attached to once");
+        let before = self.store.lock().expect("the lock is not poisoned").replace(store);
+        assert!(before.is_none(), "a store attaches its clock once");
         Some(Box::new(self.armed.clone()))
     }
 }
 
-/// A timer is told a deadline that is earlier than those before, and that there is memory to give back.
+/// A timer is armed for a deadline earlier than all before, and at once for memory to release.
 #[test]
-fn a_timer_is_armed_when_something_earlier_is_due() {
-    let arming = Arming::default();
+fn timer_is_armed_for_earlier_deadlines_only() {
+    let arming = TimerClock::default();
     let store = Store::builder().clock(arming.clone()).build();
     let weak = arming.store.lock().unwrap().clone().unwrap();
     let armed = || arming.armed.0.lock().unwrap().clone();
@@ -416,26 +418,27 @@ fn a_timer_is_armed_when_something_earlier_is_due() {
     assert_eq!(armed(), [10, 5, 4]);
     store.revoke(5).unwrap();
     put(&store, "a", "v");
-    assert_eq!(armed(), [10, 5, 4], "nothing earlier");
+    assert_eq!(armed(), [10, 5, 4], "no earlier deadline is due");
     for _ in 0..1000 {
         put(&store, "a", "v");
     }
     store.compact(Compact::new(1002)).unwrap();
-    assert_eq!(armed(), [10, 5, 4, 0], "memory is due now");
+    assert_eq!(armed(), [10, 5, 4, 0], "the release of memory is due at once");
     let shown = format!("{weak:?}");
     drop(store);
     assert_eq!((shown.as_str(), weak.upgrade().is_none()), ("WeakStore", true));
 }
 
-/// A store on real time, the end of its key's lease, which is waited for without a call, and when the lease was granted. A thread that
-/// is too slow to put the key in time gets a longer lease.
+/// Returns a store on real time, a watcher of the deletes of its leased key, and the time of the grant.
+///
+/// A thread that is too slow to put the key in time grants a longer lease.
 fn leased(mut ttl: Duration) -> (Store, Watcher, Timestamp) {
     let limits = Limits { min_lease_ttl: millis(1), ..Limits::default() };
     let store = Store::builder().clock(SystemClock::new()).limits(limits).build();
-    let ends = store.watch(Watch::key("a").no_put()).expect("the watch is good");
+    let ends = store.watch(Watch::key("a").no_put()).expect("the watch is valid");
     loop {
         let granted = store.now();
-        let lease = store.grant(Grant::new(ttl)).expect("the grant is good").id();
+        let lease = store.grant(Grant::new(ttl)).expect("the grant is valid").id();
         if store.put(Put::new("a", "v").lease(lease)).is_ok() {
             return (store, ends, granted);
         }
@@ -443,26 +446,26 @@ fn leased(mut ttl: Duration) -> (Store, Watcher, Timestamp) {
     }
 }
 
-/// On real time, which is unavoidable here: the timer alone ends a lease, without a call, and not before its time.
+/// Uses real time. The timer alone expires a lease at its deadline, without a call.
 #[test]
-fn real_time_ends_a_lease_when_nobody_calls_in() {
+fn system_clock_expires_a_lease_without_a_call() {
     guarded(|| {
         let (store, mut ends, granted) = leased(millis(50));
-        let response = ends.recv().unwrap().expect("the watch goes on");
+        let response = ends.recv().unwrap().expect("the watch is not cancelled");
         assert_eq!(show_events(response.events()), ["delete a 3"]);
-        assert!(store.now().since(granted) >= millis(50), "not before its time");
+        assert!(store.now().since(granted) >= millis(50), "the lease does not expire before its deadline");
         assert_eq!(store.next_deadline(), None);
     });
 }
 
-/// The same for a lease that is renewed: the first deadline passes without effect.
+/// Uses real time. The deadline of a lease with automatic keep-alive passes without effect.
 #[test]
-fn real_time_does_not_end_a_standing_lease() {
+fn system_clock_does_not_expire_a_kept_alive_lease() {
     guarded(|| {
         let (store, mut ends, _) = leased(millis(60));
         store.grant(Grant::new(millis(5)).id(77).standing()).unwrap();
         assert!(ends.recv().unwrap().is_some());
         store.client().sleep(millis(20)).wait().unwrap();
-        assert_eq!(store.leases().unwrap().leases(), [77.into()], "the other has ended, this one lives");
+        assert_eq!(store.leases().unwrap().leases(), [77.into()], "only the kept-alive lease is listed");
     });
 }

@@ -37,7 +37,7 @@ fn range_of_two_keys_is_a_key_range_without_its_end() {
 }
 
 #[test]
-fn responses_give_their_first_pair_and_owned_pairs() {
+fn responses_return_their_first_pair_and_owned_pairs() {
     let store = two_keys();
     let all = store.get(Get::all()).unwrap();
     assert_eq!(all.kv().map(|kv| kv.key()), Some(&b"a"[..]));
@@ -51,7 +51,7 @@ fn responses_give_their_first_pair_and_owned_pairs() {
 }
 
 #[test]
-fn watch_response_gives_its_events() {
+fn watch_response_returns_its_events() {
     let store = two_keys();
     store.delete("a").unwrap();
     let mut watcher = store.watch(Watch::all().start_revision(2)).unwrap();
@@ -78,7 +78,7 @@ fn pair_with_a_lease_shows_it_in_hexadecimal() {
 
 /// R-TXN-8: an absent key has create revision 0.
 #[test]
-fn absent_and_present_compare_the_create_revision() {
+fn compare_absent_and_present_use_the_create_revision() {
     let store = two_keys();
     let holds = |compare: Compare| store.txn(Txn::new().when([compare])).unwrap().succeeded();
     assert_eq!(Compare::absent("a"), Compare::create_revision("a", CompareOp::Equal, 0));
@@ -132,7 +132,7 @@ fn equal_pairs_and_events_have_equal_hashes() {
 }
 
 #[test]
-fn client_is_made_of_a_shared_store() {
+fn client_is_created_from_a_shared_store() {
     let store = Arc::new(two_keys());
     assert_eq!(Client::from(&store).get("a").wait().unwrap().count(), 1);
 }

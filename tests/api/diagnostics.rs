@@ -1,4 +1,4 @@
-//! `Diagnostics`: each count follows what the store holds.
+//! `Diagnostics`: each count follows the contents of the store.
 
 use leasehold::backend::{Delivery, WatchRequest};
 use leasehold::clock::Timestamp;
@@ -27,7 +27,7 @@ fn diagnostics_count_streams_watchers_topics_and_deliveries() {
     let counts = engine.diagnostics();
     assert_eq!((counts.streams, counts.watchers, counts.topics), (2, 3, 2));
     assert_eq!((counts.timers, counts.progress_ticks), (1, 1));
-    // One answer to each creation.
+    // One response to each creation.
     assert_eq!((counts.queued_deliveries, counts.wake_ups), (3, 2));
     assert!(counts.stream_slots >= 2 && counts.watcher_slots >= 3 && counts.topic_slots >= 2);
     assert_eq!(counts.longest_probe, 1);
@@ -40,7 +40,7 @@ fn diagnostics_count_streams_watchers_topics_and_deliveries() {
     assert_eq!(counts.queued_deliveries, 0);
 }
 
-/// A range gets its index by create revision when a txn reads its newest key and it has 64 keys.
+/// A range of 64 keys is indexed by create revision when a txn reads its newest key.
 #[test]
 fn diagnostics_count_create_orders_and_their_keys() {
     let mut engine = engine();

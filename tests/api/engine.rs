@@ -1,4 +1,4 @@
-//! The engine driven directly: time, forks, hashes of the state, memory given back in pieces.
+//! The engine without a store: time, clones, state hashes, and memory that is reclaimed in pieces.
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use leasehold::{
 };
 use leasehold_testkit::helpers::{Random, at, engine, keys, millis, secs, show, show_all};
 
-/// No call reclaims more versions than this.
+/// The largest number of versions that one call reclaims.
 const RECLAIM_MAX: u64 = 256;
 
 fn origin_plus(seconds: u64) -> Timestamp {
@@ -19,11 +19,11 @@ fn origin_plus(seconds: u64) -> Timestamp {
 }
 
 fn put(engine: &mut Engine, key: &'static str, value: &'static str) {
-    engine.put(&Put::new(key, value)).expect("the put is good");
+    engine.put(&Put::new(key, value)).expect("the put is valid");
 }
 
 #[test]
-fn time_never_runs_backwards() {
+fn advance_to_an_earlier_time_panics() {
     let mut engine = Engine::new(EngineConfig::default(), origin_plus(10));
     assert_eq!(engine.now(), origin_plus(10));
     engine.advance(origin_plus(10));
@@ -35,11 +35,11 @@ fn time_never_runs_backwards() {
 }
 
 #[test]
-fn the_next_deadline_is_that_of_a_lease_or_of_a_compaction() {
+fn next_deadline_is_the_earliest_lease_or_compaction() {
     let auto_compaction = Some(AutoCompaction::Revision(10));
     let mut engine =
         Engine::new(EngineConfig { auto_compaction, ..EngineConfig::default() }, Timestamp::ORIGIN);
-    assert_eq!(engine.next_deadline(), None, "there is nothing to compact yet");
+    assert_eq!(engine.next_deadline(), None, "a retention of 10 revisions compacts nothing at revision 1");
     for _ in 0..10 {
         put(&mut engine, "k", "v");
     }
@@ -58,9 +58,9 @@ fn the_next_deadline_is_that_of_a_lease_or_of_a_compaction() {
     assert_eq!(engine.next_deadline(), Some(origin_plus(1200)));
 }
 
-/// Commands between two tellings of the time happen at the time told last.
+/// A command between two advances runs at the time of the earlier one.
 #[test]
-fn commands_happen_at_the_time_told_last() {
+fn command_runs_at_the_time_of_the_last_advance() {
     let mut engine = engine();
     engine.advance(origin_plus(5));
     engine.grant(&Grant::new(secs(10)).id(7)).unwrap();
@@ -70,9 +70,9 @@ fn commands_happen_at_the_time_told_last() {
     assert_eq!(engine.next_deadline(), Some(origin_plus(18)));
 }
 
-/// R-MNT-8: no alarm stops time, nor an expiry by hand.
+/// R-MNT-8: alarms do not prevent expiry, neither by time nor by `expire`.
 #[test]
-fn alarms_stop_no_expiry() {
+fn leases_expire_under_alarms() {
     let mut engine = engine();
     for id in [1, 2, 3] {
         engine.grant(&Grant::new(secs(5)).id(id)).unwrap();
@@ -89,9 +89,9 @@ fn alarms_stop_no_expiry() {
     assert_eq!(engine.status().header().revision(), at(7));
 }
 
-/// A clone goes its own way: keys, leases, alarms, time, and what is to be reclaimed.
+/// Keys, leases, alarms, time and garbage of a clone change independently of the original.
 #[test]
-fn a_fork_is_independent() {
+fn clone_is_independent() {
     let mut one = engine();
     one.grant(&Grant::new(secs(5)).id(7)).unwrap();
     one.put(&Put::new("leased", "v").lease(7)).unwrap();
@@ -118,9 +118,9 @@ fn a_fork_is_independent() {
     other.check_invariants();
 }
 
-/// Forks that are given the same commands stay equal.
+/// Clones that run equal commands stay equal.
 #[test]
-fn forks_given_the_same_stay_equal() {
+fn clones_with_equal_commands_stay_equal() {
     let mut one = engine();
     workload(&mut one, 1, 300);
     let mut other = one.clone();
@@ -129,7 +129,7 @@ fn forks_given_the_same_stay_equal() {
     assert_eq!((one.state_hash(), one.status()), (other.state_hash(), other.status()));
 }
 
-/// A few random commands of all kinds.
+/// Runs random commands of all kinds.
 fn workload(engine: &mut Engine, seed: u64, commands: u64) {
     const KEYS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let mut random = Random::new(seed);
@@ -154,7 +154,7 @@ fn workload(engine: &mut Engine, seed: u64, commands: u64) {
 }
 
 #[test]
-fn the_hash_seed_changes_nothing() {
+fn hash_seed_does_not_change_results() {
     let run = |hash_seed| {
         let mut engine =
             Engine::new(EngineConfig { hash_seed, ..EngineConfig::default() }, Timestamp::ORIGIN);
@@ -170,15 +170,15 @@ fn the_hash_seed_changes_nothing() {
     }
 }
 
-/// How much of a compaction is reclaimed is no part of the state.
+/// The progress of reclaiming is not a part of the state.
 #[test]
-fn the_state_hash_does_not_see_reclaiming() {
+fn state_hash_ignores_reclaiming() {
     let mut engine = long_history();
     let current = engine.status().header().revision();
     engine.compact(&current.into()).unwrap();
     let hash = engine.state_hash();
     let versions = engine.status().versions();
-    assert!(engine.is_reclaiming(), "something is left to reclaim");
+    assert!(engine.is_reclaiming(), "the compaction leaves garbage to reclaim");
     while engine.is_reclaiming() {
         engine.reclaim();
         assert_eq!(engine.state_hash(), hash);
@@ -187,9 +187,9 @@ fn the_state_hash_does_not_see_reclaiming() {
     assert!(engine.status().versions() < versions);
 }
 
-/// Each command that changes something changes the hash.
+/// Each command that changes the state changes the hash.
 #[test]
-fn the_state_hash_sees_every_change() {
+fn state_hash_covers_every_change() {
     let changes: [fn(&mut Engine); 14] = [
         |engine| put(engine, "a", "v"),
         |engine| put(engine, "a", "v"),
@@ -223,9 +223,9 @@ fn the_state_hash_sees_every_change() {
     }
 }
 
-/// Two states that look alike but will answer differently differ: here by the order in which leases are listed.
+/// Two states with equal status but different later answers have different hashes. Here the order of leases differs.
 #[test]
-fn the_state_hash_sees_what_answers_depend_on() {
+fn state_hash_covers_the_order_of_leases() {
     let granted = |ids: [i64; 2]| {
         let mut engine = engine();
         for id in ids {
@@ -239,9 +239,9 @@ fn the_state_hash_sees_what_answers_depend_on() {
     assert_ne!(one.state_hash(), other.state_hash());
 }
 
-/// Reads leave the state alone.
+/// Reads do not change the state.
 #[test]
-fn the_state_hash_does_not_see_reads() {
+fn state_hash_ignores_reads() {
     let mut engine = engine();
     workload(&mut engine, 5, 500);
     let hash = engine.state_hash();
@@ -256,32 +256,32 @@ fn the_state_hash_does_not_see_reads() {
     assert_eq!(engine.state_hash(), hash);
 }
 
-/// Runs a command that adds so many versions; no more than the bound may have gone meanwhile.
+/// Runs a command that adds `adds` versions, and asserts that it reclaims at most the bound.
 fn assert_bounded(engine: &mut Engine, adds: u64, command: impl FnOnce(&mut Engine)) {
     let before = engine.status().versions();
     command(engine);
-    let gone = before + adds - engine.status().versions();
-    assert!(gone <= RECLAIM_MAX, "{gone} versions went at once");
+    let reclaimed = before + adds - engine.status().versions();
+    assert!(reclaimed <= RECLAIM_MAX, "one command reclaimed {reclaimed} versions");
 }
 
-/// Keys put once, keys put often, and keys deleted: the three ways in which versions come to be reclaimed.
+/// Returns an engine with keys put once, keys put often, and deleted keys: the three kinds of garbage.
 fn long_history() -> Engine {
     let mut engine = engine();
     for n in 0..700 {
-        engine.put(&Put::new(format!("once/{n}"), "v")).expect("the put is good");
+        engine.put(&Put::new(format!("once/{n}"), "v")).expect("the put is valid");
     }
     for n in 0..4000 {
         let key = format!("often/{}", n % 50);
-        engine.put(&Put::new(key.clone(), "v")).expect("the put is good");
+        engine.put(&Put::new(key.clone(), "v")).expect("the put is valid");
         if n % 3 == 0 {
-            engine.delete(&Delete::key(key)).expect("the delete is good");
+            engine.delete(&Delete::key(key)).expect("the delete is valid");
         }
     }
     engine
 }
 
 #[test]
-fn no_call_reclaims_more_than_its_share() {
+fn command_reclaims_at_most_its_bound() {
     let mut engine = long_history();
     let current = engine.status().header().revision();
     engine.grant(&Grant::new(secs(1000)).id(7)).unwrap();
@@ -304,13 +304,13 @@ fn no_call_reclaims_more_than_its_share() {
         });
     }
     engine.check_invariants();
-    assert!(seconds > 3, "one round is not enough for all");
+    assert!(seconds > 3, "reclaiming takes several rounds");
 }
 
-/// What `reclaim` says is what went, and a piece may have none; but when nothing is left to reclaim, nothing is held
-/// beyond what can be read.
+/// `reclaim` returns the number of versions that it removed, which can be zero. When it is done, only readable versions are
+/// held.
 #[test]
-fn reclaim_tells_how_much_went() {
+fn reclaim_returns_the_number_of_removed_versions() {
     let mut engine = long_history();
     let current = engine.status().header().revision();
     engine.compact(&current.into()).unwrap();
@@ -321,21 +321,22 @@ fn reclaim_tells_how_much_went() {
         assert_eq!(before - engine.status().versions(), pieces[pieces.len() - 1]);
     }
     assert!(pieces.iter().all(|&reclaimed| reclaimed <= RECLAIM_MAX), "{pieces:?}");
-    assert!(pieces.len() > 20 && pieces[0] == 0, "the first keys were put once: {pieces:?}");
+    assert!(pieces.len() > 20 && pieces[0] == 0, "the first piece walks keys that were put once: {pieces:?}");
     assert_eq!(engine.reclaim(), 0);
+    // Each live key has one version, and a tombstone at the compacted revision is kept (R-CMP-2).
     assert_eq!(engine.status().versions(), engine.status().keys() + u64::from(last_is_tombstone(&engine)));
 }
 
-/// Whether the newest change, which is the one at the compacted revision, is a delete, whose tombstone is kept.
+/// Returns whether the newest change is a delete. It is at the compacted revision, so its tombstone is kept.
 fn last_is_tombstone(engine: &Engine) -> bool {
     let current = engine.status().header().revision();
-    let mut events = engine.events(current).expect("the current revision is never compacted away");
+    let mut events = engine.events(current).expect("the events of the current revision can always be read");
     events.any(|event| event.event_type() == leasehold::EventType::Delete)
 }
 
-/// The records reclaimed are handed out, all of them, and none that can still be read as of later.
+/// `take_garbage` returns every reclaimed record, and no record that can still be read.
 #[test]
-fn garbage_is_what_was_superseded() {
+fn garbage_contains_the_superseded_records() {
     let mut engine = engine();
     assert_eq!(engine.take_garbage(), []);
     for _ in 0..300 {
@@ -344,7 +345,7 @@ fn garbage_is_what_was_superseded() {
     put(&mut engine, "gone", "v");
     engine.delete(&"gone".into()).unwrap();
     put(&mut engine, "k", "last");
-    assert_eq!(engine.take_garbage(), [], "nothing is superseded before a compaction");
+    assert_eq!(engine.take_garbage(), [], "there is no garbage before a compaction");
     engine.compact(&Compact::new(304)).unwrap();
     let mut garbage: Vec<KeyValue> = engine.take_garbage();
     assert!(!garbage.is_empty());
@@ -361,10 +362,11 @@ fn garbage_is_what_was_superseded() {
     assert_eq!(engine.status().versions(), 1);
 }
 
-/// Garbage that nobody takes does not pile up: each piece drops that of the one before. Of each of the 128 changes that
-/// a piece walks over, three handles go at the most: the version before it, itself, and its place in history.
+/// Garbage that is not taken does not accumulate: each piece drops the garbage of the piece before.
+///
+/// A piece walks over 128 changes. Each releases at most three handles: the version before it, itself, and its place in history.
 #[test]
-fn garbage_that_is_not_taken_is_dropped() {
+fn untaken_garbage_is_dropped_by_the_next_piece() {
     let mut engine = long_history();
     let current = engine.status().header().revision();
     engine.compact(&current.into()).unwrap();
@@ -376,7 +378,7 @@ fn garbage_that_is_not_taken_is_dropped() {
 }
 
 #[test]
-fn a_page_is_a_piece_of_a_range_at_a_revision() {
+fn page_returns_a_part_of_a_range_at_a_revision() {
     let mut engine = engine();
     for key in ["a", "b", "c", "d"] {
         put(&mut engine, key, "1");

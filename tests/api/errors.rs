@@ -1,5 +1,6 @@
-//! Every error: which request meets it, its words, its code and its numbers; and that a refused request changes
-//! nothing (R-0-4, SEMANTICS.md section 14).
+//! Every error: the requests that return it, its message, its code and its revisions (SEMANTICS.md section 14).
+//!
+//! A refused request changes nothing (R-0-4).
 
 use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
@@ -29,7 +30,7 @@ const STOPPED: &str = "etcdserver: server stopped";
 const UNSORTED: &str = "RangeStream does not support custom sort orders";
 const UNFILTERED: &str = "RangeStream does not support revision filters";
 
-/// A request that is refused, by the engine that [`prepared`] makes.
+/// A request that the engine of [`prepared`] refuses.
 struct Row {
     request: fn(&mut Engine) -> Result<()>,
     error: Error,
@@ -52,17 +53,17 @@ fn row(request: fn(&mut Engine) -> Result<()>, error: Error, message: &'static s
     Row { request, error, message, code, number }
 }
 
-/// The key "k" at the revisions 2 to 6, with lease 7 at last; compacted at 4. A minute has passed.
+/// Returns an engine at 60 s with the key "k" at the revisions 2 to 6, at last with lease 7, compacted at 4.
 fn prepared(quota_bytes: Option<u64>) -> Engine {
     let limits = Limits { max_request_bytes: 1000, max_txn_ops: 4, quota_bytes, ..Limits::default() };
     let mut engine = Engine::new(EngineConfig { limits, ..EngineConfig::default() }, Timestamp::ORIGIN);
     engine.advance(Timestamp::ORIGIN + secs(60));
-    engine.grant(&Grant::new(secs(60)).id(7)).expect("the id is free");
+    engine.grant(&Grant::new(secs(60)).id(7)).expect("lease id 7 is free");
     for value in ["1", "2", "3", "4"] {
-        engine.put(&Put::new("k", value)).expect("the put is good");
+        engine.put(&Put::new("k", value)).expect("the put is valid");
     }
-    engine.put(&Put::new("k", "5").lease(7)).expect("the lease exists");
-    engine.compact(&Compact::new(4)).expect("it is not compacted yet");
+    engine.put(&Put::new("k", "5").lease(7)).expect("lease 7 exists");
+    engine.compact(&Compact::new(4)).expect("revision 4 is not compacted");
     engine
 }
 
@@ -75,7 +76,7 @@ fn future(requested: i64) -> Error {
 }
 
 fn then<const N: usize>(operations: [TxnOp; N]) -> Txn {
-    // A put before all else: if the txn were not refused as a whole, it would show.
+    // A put comes first: it would show if the txn were not refused as a whole.
     Txn::new().and_then([TxnOp::put("first", "v")]).and_then(operations)
 }
 
@@ -95,7 +96,7 @@ fn txn(engine: &mut Engine, txn: Txn) -> Result<()> {
 fn assert_refused(mut engine: Engine, rows: Vec<Row>) {
     for (n, row) in rows.into_iter().enumerate() {
         let before = (engine.state_hash(), engine.status());
-        let error = (row.request)(&mut engine).expect_err("each row is refused");
+        let error = (row.request)(&mut engine).expect_err("the engine refuses each row's request");
         assert_eq!(error, row.error, "row {n}");
         assert_words(&error, row.message, row.code, row.number);
         assert_eq!((engine.state_hash(), engine.status()), before, "row {n}: {error} changed something");
@@ -110,7 +111,7 @@ fn assert_words(error: &Error, message: &str, code: Code, number: i32) {
 }
 
 #[test]
-fn of_requests_that_are_wrong_by_themselves() {
+fn invalid_request_returns_its_error() {
     use Error::{DuplicateKey, EmptyKey, InvalidSort, KeyNotFound, LeaseProvided, TooManyOps, ValueProvided};
     let rows = vec![
         row(|engine| get(engine, Get::key("")), EmptyKey, EMPTY_KEY),
@@ -171,7 +172,7 @@ fn long() -> Vec<u8> {
 }
 
 #[test]
-fn of_requests_that_are_too_large() {
+fn too_large_request_returns_request_too_large() {
     let too_large = || Error::RequestTooLarge;
     let rows = vec![
         row(|engine| put(engine, Put::new("k", long())), too_large(), REQUEST_TOO_LARGE),
@@ -183,9 +184,9 @@ fn of_requests_that_are_too_large() {
     assert_refused(prepared(None), rows);
 }
 
-/// The numbers are those of the request and the store.
+/// The error has the requested revision and the store's compacted or current one.
 #[test]
-fn of_revisions_that_cannot_be_read() {
+fn unreadable_revision_returns_compacted_or_future_revision() {
     let rows = vec![
         row(|engine| get(engine, Get::key("k").at(3)), compacted(3), COMPACTED),
         row(|engine| get(engine, Get::all().at(1).count_only()), compacted(1), COMPACTED),
@@ -206,9 +207,9 @@ fn of_revisions_that_cannot_be_read() {
     assert_refused(prepared(None), rows);
 }
 
-/// Before the first compaction there is no number to tell.
+/// Before the first compaction, the error has no compacted revision.
 #[test]
-fn of_negative_revisions_before_any_compaction() {
+fn negative_revision_before_a_compaction_returns_compacted() {
     let never = |requested| Error::Compacted { requested: at(requested), compacted: None };
     let rows = vec![
         row(|engine| engine.compact(&Compact::new(-1)).map(drop), never(-1), COMPACTED),
@@ -219,7 +220,7 @@ fn of_negative_revisions_before_any_compaction() {
 }
 
 #[test]
-fn of_leases_and_keys_that_are_not_there() {
+fn missing_lease_or_key_returns_its_error() {
     use Error::{KeyNotFound, LeaseExists, LeaseNotFound, LeaseTtlTooLarge};
     let rows = vec![
         row(|engine| put(engine, Put::new("k", "v").lease(8)), LeaseNotFound, LEASE_NOT_FOUND),
@@ -247,7 +248,7 @@ fn of_leases_and_keys_that_are_not_there() {
             KeyNotFound,
             KEY_NOT_FOUND,
         ),
-        // Found only while it runs: the key is gone by then (R-TXN-5).
+        // Only the execution can find that the key is deleted (R-TXN-5).
         row(
             |engine| {
                 let everything = Delete::range(KeyRange::all()).into();
@@ -267,7 +268,7 @@ fn under(alarm: AlarmType) -> Engine {
 }
 
 #[test]
-fn of_alarms() {
+fn active_alarm_returns_no_space_or_corrupt() {
     let no_space = vec![
         row(|engine| put(engine, Put::new("k", "v")), Error::NoSpace, NO_SPACE),
         row(|engine| txn(engine, then([])), Error::NoSpace, NO_SPACE),
@@ -285,9 +286,9 @@ fn of_alarms() {
     assert_refused(under(AlarmType::Corrupt), corrupt);
 }
 
-/// R-MNT-9: the first refusal raises the alarm, and nothing else; from then on refusals change nothing.
+/// R-MNT-9: the first refused put raises the alarm and changes nothing else. Later refusals change nothing.
 #[test]
-fn of_the_quota() {
+fn put_above_the_quota_raises_the_alarm() {
     let mut engine = prepared(Some(2000));
     let full = |engine: &mut Engine| put(engine, Put::new("k", vec![b'x'; 1800]));
     let list = AlarmRequest { action: AlarmAction::Get, member_id: 0, alarm: AlarmType::None };
@@ -297,9 +298,9 @@ fn of_the_quota() {
     assert_refused(engine, vec![row(full, Error::NoSpace, NO_SPACE)]);
 }
 
-/// Those that only a store has. What it holds shows in its hash and its events, which must not change.
+/// Covers the errors that only a store returns. Its hash, events and status must not change.
 #[test]
-fn of_stores() {
+fn store_returns_its_own_errors() {
     let store = Store::builder().clock(ManualClock::new()).build();
     store.put(("k", "v")).unwrap();
     let state = |store: &Store| (store.hash_kv(0), store.events(1), store.status());
@@ -317,9 +318,9 @@ fn of_stores() {
     assert_words(&stopped, STOPPED, Code::Unavailable, 14);
 }
 
-/// An error can be passed on as any other, compared, and shown with its numbers.
+/// An error can be boxed, compared, and printed with its revisions.
 #[test]
-fn errors_are_values() {
+fn errors_are_cloneable_and_comparable() {
     fn is_an_error<T: std::error::Error + Clone + PartialEq + Send + Sync + 'static>(_: &T) {}
     let error = compacted(3);
     is_an_error(&error);
@@ -330,9 +331,9 @@ fn errors_are_values() {
     assert_eq!(boxed.to_string(), COMPACTED);
 }
 
-/// An error that a network carries comes out as the variant that has its message and code.
+/// An error that was sent over a network becomes the variant with its message and code.
 #[test]
-fn errors_from_the_wire_are_the_variants_of_their_message() {
+fn from_wire_returns_the_variant_of_message_and_code() {
     let plain = [
         Error::EmptyKey,
         Error::KeyNotFound,
@@ -361,7 +362,7 @@ fn errors_from_the_wire_are_the_variants_of_their_message() {
     for error in plain {
         assert_eq!(Error::from_wire(error.code(), &error.to_string()), error);
         assert!(!error.is_ambiguous(), "{error}");
-        // The services lose the code (R-LCK-8): the message alone makes no variant.
+        // The services lose the code (R-LCK-8), and the message alone does not select a variant.
         let degraded = Error::from_wire(Code::Aborted, &error.to_string());
         assert_eq!(degraded, Error::Foreign { code: Code::Aborted, message: error.to_string().into() });
     }
@@ -370,13 +371,14 @@ fn errors_from_the_wire_are_the_variants_of_their_message() {
         assert_eq!(code as i32, number);
         let foreign = Error::from_wire(code, "a message of another program");
         assert_eq!((foreign.code(), foreign.to_string()), (code, "a message of another program".into()));
+        // Cancelled, unknown, deadline exceeded and unavailable.
         assert_eq!(foreign.is_ambiguous(), [1, 2, 4, 14].contains(&number), "{code}");
     }
     assert_eq!([Code::from_wire(0), Code::from_wire(17), Code::from_wire(-1)], [Code::Unknown; 3]);
 }
 
 #[test]
-fn unavailable_reports_whether_the_request_may_be_executed() {
+fn unavailable_is_ambiguous_if_the_request_may_be_applied() {
     let words = ["the store is unavailable", "the store is unavailable; the request may have been executed"];
     for (maybe_applied, message) in [false, true].into_iter().zip(words) {
         let error = Error::Unavailable { maybe_applied };

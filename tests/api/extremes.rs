@@ -1,5 +1,6 @@
-//! The ends of every number that comes from outside: revisions, ids, limits and durations. Each call has a defined result, and
-//! none overflows: tests are built with overflow checks.
+//! The extremes of every number in a request: revisions, ids, limits and durations.
+//!
+//! Each call has a defined result and no arithmetic overflows: tests are built with overflow checks.
 
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const DURATIONS: [Duration; 6] = [
     Duration::MAX,
 ];
 
-/// Five revisions, a lease, and some of it compacted.
+/// Makes four puts in a store and compacts it at revision 3.
 fn filled(store: &Store) {
     for value in ["1", "2", "3"] {
         put(store, "a", value);
@@ -52,7 +53,7 @@ fn gets(number: i64) -> Vec<Get> {
 }
 
 #[test]
-fn reads_accept_every_number() {
+fn reads_with_extreme_numbers_do_not_overflow() {
     let (store, _clock) = manual();
     filled(&store);
     for number in NUMBERS {
@@ -73,7 +74,7 @@ fn reads_accept_every_number() {
 }
 
 #[test]
-fn writes_and_compares_accept_every_number() {
+fn writes_and_compares_with_extreme_numbers_do_not_overflow() {
     let (store, _clock) = manual();
     filled(&store);
     for number in NUMBERS {
@@ -95,13 +96,13 @@ fn writes_and_compares_accept_every_number() {
 }
 
 #[test]
-fn leases_accept_every_id_and_ttl() {
+fn leases_with_extreme_ids_and_ttls_do_not_overflow() {
     for ttl in DURATIONS {
         let limits =
             Limits { min_lease_ttl: Duration::ZERO, max_lease_ttl: Duration::MAX, ..Limits::default() };
         let (store, clock) = manual_with(limits);
         for number in NUMBERS {
-            // The store may have chosen the id before, for the id 0.
+            // For id 0, the store chooses the id, which may be one of the others.
             let granted = store.grant(Grant::new(ttl).id(number));
             let lease = granted.map_or_else(|_| LeaseId::new(number), |granted| granted.id());
             drop(store.grant(Grant::from_wire(number, number.wrapping_add(7))));
@@ -123,7 +124,7 @@ fn leases_accept_every_id_and_ttl() {
         for now in [Timestamp::ORIGIN, Timestamp::MAX] {
             let loaded =
                 leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), now, &saved[..]);
-            loaded.expect("a save of a store is sound").check_invariants();
+            loaded.expect("a save of a store is valid").check_invariants();
             for number in NUMBERS {
                 for options in [
                     LoadOptions::new().bump_revision(number.cast_unsigned()),
@@ -144,7 +145,7 @@ fn leases_accept_every_id_and_ttl() {
 }
 
 #[test]
-fn watches_accept_every_number() {
+fn watches_with_extreme_numbers_do_not_overflow() {
     let (store, clock) = manual();
     filled(&store);
     for number in NUMBERS {
@@ -164,7 +165,7 @@ fn watches_accept_every_number() {
 }
 
 #[test]
-fn waits_accept_every_duration() {
+fn waits_with_extreme_durations_do_not_overflow() {
     for duration in DURATIONS {
         let (store, clock) = manual();
         let client: Client = store.client();
@@ -193,7 +194,7 @@ fn waits_accept_every_duration() {
 }
 
 #[test]
-fn locks_and_elections_accept_every_number() {
+fn locks_and_elections_with_extreme_numbers_do_not_overflow() {
     let (store, _clock) = manual();
     let one = session(&store, 10);
     let (locks, elections) = (LockService::new(store.client()), ElectionService::new(store.client()));
@@ -210,7 +211,7 @@ fn locks_and_elections_accept_every_number() {
 }
 
 #[test]
-fn configurations_accept_every_number() {
+fn configurations_with_extreme_numbers_do_not_overflow() {
     let modes = DURATIONS.map(AutoCompaction::Periodic);
     let modes = modes.into_iter().chain([0, 1, u64::MAX].map(AutoCompaction::Revision));
     for mode in modes {

@@ -1,5 +1,6 @@
 //! Limits: request size, quota, and the alarms that refuse writes (R-MNT-7 to R-MNT-9, SEMANTICS.md section 15).
-//! The budget of a txn's operations is in `txn/checks.rs`, the TTLs of leases in `lease/lifecycle.rs`.
+//!
+//! The operation budget of a txn is tested in `txn/checks.rs`, the TTLs of leases in `lease/lifecycle.rs`.
 
 use leasehold::maintenance::{Alarm, AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
@@ -27,16 +28,16 @@ fn then(operations: impl IntoIterator<Item = TxnOp>) -> Txn {
 }
 
 #[test]
-fn the_defaults_are_etcds() {
+fn default_limits_are_etcds() {
     let limits = Limits::default();
     assert_eq!((limits.max_request_bytes, limits.max_txn_ops), (1_572_864, 128));
     assert_eq!((limits.min_lease_ttl, limits.max_lease_ttl), (secs(2), secs(9_000_000_000)));
     assert_eq!(limits.quota_bytes, None);
 }
 
-/// Section 15: the encoded request may be as long as the limit.
+/// Section 15: the encoded request can be as long as the limit.
 #[test]
-fn the_longest_put() {
+fn put_at_the_size_limit_is_accepted() {
     let store = Store::new();
     // Tag and length take two bytes before the key of three, and four before the value.
     let longest = 1_572_864 - 5 - 4;
@@ -47,9 +48,9 @@ fn the_longest_put() {
     assert_eq!(store.get("foo").unwrap().kvs()[0].value().len(), longest);
 }
 
-/// Each field counts as it is encoded: a small number 2 bytes, a set flag 2, the lease by its size.
+/// Each field counts with its encoded length: a small number 2 bytes, a set flag 2, the lease by its size.
 #[test]
-fn every_field_of_a_put_counts() {
+fn every_field_of_a_put_counts_towards_its_size() {
     let store = limited(100);
     for lease in [1, 127, 128, -1] {
         grant(&store, lease, secs(10));
@@ -64,18 +65,19 @@ fn every_field_of_a_put_counts() {
         5 => put.lease(-1),
         _ => put.ignore_lease().prev_kv(),
     };
+    // The key takes 3 bytes with tag and length, and the value 2 bytes besides its own.
     for (n, longest) in [95, 93, 93, 93, 92, 84, 91].into_iter().enumerate() {
         assert!(store.put(with_fields(n, Put::new("k", bytes(longest)))).is_ok(), "row {n}");
         let refused = store.put(with_fields(n, Put::new("k", bytes(longest + 1))));
         assert_eq!(refused.unwrap_err(), Error::RequestTooLarge, "row {n}");
     }
-    // Without a value, the key alone; and an empty one takes nothing.
+    // Without a value only the key counts: an empty field is not encoded.
     assert!(store.put((bytes(98), "")).is_ok());
     assert_eq!(store.put((bytes(99), "")).unwrap_err(), Error::RequestTooLarge);
 }
 
 #[test]
-fn the_longest_delete() {
+fn delete_at_the_size_limit_is_accepted() {
     let store = limited(100);
     assert!(store.delete(Delete::key(bytes(98))).is_ok());
     assert_eq!(store.delete(Delete::key(bytes(99))).unwrap_err(), Error::RequestTooLarge);
@@ -97,9 +99,9 @@ fn compare_with(length: usize) -> Compare {
     Compare::value("k", CompareOp::Equal, bytes(length))
 }
 
-/// Both branches and the compares count; a txn of reads alone has no limit, but one with a nested txn has.
+/// Both branches and the compares count. A txn of reads alone has no limit, but one with a nested txn has.
 #[test]
-fn the_longest_txn() {
+fn txn_at_the_size_limit_is_accepted() {
     let store = limited(100);
     let assert_longest = |longest: usize, txn: fn(usize) -> Txn| {
         assert!(store.txn(txn(longest)).is_ok(), "{:?}", txn(longest));
@@ -114,7 +116,7 @@ fn the_longest_txn() {
     assert!(!store.txn(reads).unwrap().succeeded());
 }
 
-/// A get with each field at its widest: 82 bytes, 86 with the two messages around it, while its keys have 2.
+/// A get with each field at its widest has 82 bytes, or 86 with the two messages around it. Its keys have 2.
 #[test]
 fn txn_of_gets_with_all_fields_is_measured_to_the_byte() {
     let widest = || {
@@ -124,14 +126,15 @@ fn txn_of_gets_with_all_fields_is_measured_to_the_byte() {
         TxnOp::Get(get.serializable())
     };
     let txn = || then((0..8).map(|_| widest())).or_else([TxnOp::delete(bytes(3))]);
+    // The delete's key takes 5 bytes with tag and length, and the two messages around it 2 bytes each.
     let exact = 8 * 86 + 9;
     assert_eq!(limited(exact - 1).txn(txn()).unwrap_err(), Error::RequestTooLarge);
     assert_ne!(limited(exact).txn(txn()).err(), Some(Error::RequestTooLarge));
 }
 
-/// R-PUT-1, R-TXN-1: what is wrong by itself is told before the size, the size before what the state says.
+/// R-PUT-1, R-TXN-1: the size is checked after the static checks and before the checks of the state.
 #[test]
-fn the_size_is_judged_between_the_checks() {
+fn size_is_checked_between_static_and_dynamic_checks() {
     let store = limited(100);
     let long = || bytes(200);
     assert_eq!(store.put(("", long())).unwrap_err(), Error::EmptyKey);
@@ -153,7 +156,7 @@ fn alarm(store: &Store, action: AlarmAction, member_id: u64, alarm: AlarmType) -
 
 /// R-MNT-7.
 #[test]
-fn alarms_are_a_set() {
+fn alarms_form_a_set() {
     use AlarmAction::{Activate, Deactivate, Get};
     use AlarmType::{Corrupt, NoSpace, None};
     let (store, _clock) = manual();
@@ -164,14 +167,18 @@ fn alarms_are_a_set() {
     );
     assert_eq!(alarm(&store, Get, 0, None), []);
     assert_eq!(alarm(&store, Activate, 1, NoSpace), [space_1]);
-    assert_eq!(alarm(&store, Activate, 1, NoSpace), [space_1], "a second time is as once");
+    assert_eq!(alarm(&store, Activate, 1, NoSpace), [space_1], "a second activation has no further effect");
     assert_eq!(alarm(&store, Activate, 1, Corrupt), [corrupt_1]);
     assert_eq!(alarm(&store, Activate, 2, NoSpace), [space_2]);
     assert_eq!(alarm(&store, Activate, 3, None), []);
-    assert_eq!(alarm(&store, Get, 9, None), [space_1, corrupt_1, space_2], "whichever member asks");
+    assert_eq!(
+        alarm(&store, Get, 9, None),
+        [space_1, corrupt_1, space_2],
+        "a list without alarm type ignores the member id"
+    );
     assert_eq!(alarm(&store, Get, 0, NoSpace), [space_1, space_2]);
     assert_eq!(alarm(&store, Get, 0, Corrupt), [corrupt_1]);
-    assert_eq!(alarm(&store, Deactivate, 0, NoSpace), [], "of exactly that member");
+    assert_eq!(alarm(&store, Deactivate, 0, NoSpace), [], "an alarm is deactivated for exactly its member");
     assert_eq!(alarm(&store, Deactivate, 2, Corrupt), []);
     assert_eq!(alarm(&store, Deactivate, 1, None), []);
     assert_eq!(alarm(&store, Deactivate, 1, NoSpace), [space_1]);
@@ -182,7 +189,7 @@ fn alarms_are_a_set() {
 /// A request with its name.
 struct Named(&'static str, fn(&Store) -> Result<()>);
 
-/// Every kind of request on a store with the key "k" at revision 3, lease 7 and compacted revision 2.
+/// Every kind of request, on a store with the key "k" at revision 3, lease 7 and compacted revision 2.
 const REQUESTS: [Named; 15] = [
     Named("get", |store| store.get("k").map(drop)),
     Named("read-only txn", |store| store.txn(then([TxnOp::get("k")])).map(drop)),
@@ -210,13 +217,13 @@ fn prepared() -> Store {
     }
     put(&store, "k", "v");
     put(&store, "k", "v");
-    store.compact(2).expect("it is not compacted yet");
+    store.compact(2).expect("revision 2 is not compacted yet");
     store
 }
 
-/// R-MNT-8: which requests each alarm refuses; ended, none.
+/// R-MNT-8: each alarm refuses its kinds of requests until it is deactivated.
 #[test]
-fn what_alarms_refuse() {
+fn active_alarm_refuses_its_requests() {
     let refused_by = |kind: AlarmType| {
         let (store, mut refused) = (prepared(), Vec::new());
         alarm(&store, AlarmAction::Activate, 99, kind);
@@ -240,7 +247,11 @@ fn what_alarms_refuse() {
     for kind in [AlarmType::Corrupt, AlarmType::NoSpace] {
         alarm(&store, AlarmAction::Activate, 1, kind);
     }
-    assert_eq!(store.put(("k", "v")).unwrap_err(), Error::Corrupt, "of both, this one is told");
+    assert_eq!(
+        store.put(("k", "v")).unwrap_err(),
+        Error::Corrupt,
+        "the corrupt alarm is checked before the space alarm"
+    );
     for kind in [AlarmType::Corrupt, AlarmType::NoSpace] {
         alarm(&store, AlarmAction::Deactivate, 1, kind);
     }
@@ -249,10 +260,10 @@ fn what_alarms_refuse() {
     }
 }
 
-/// R-MNT-9: what is held and what the request costs together may not reach the quota.
+/// R-MNT-9: the held bytes and the request's cost together must stay below the quota.
 #[test]
-fn a_put_at_the_quota_is_refused() {
-    // A put costs 256 with its key and value; one of four bytes is then held as 96 + 4 + 112 + 1.
+fn put_at_the_quota_is_refused() {
+    // A put costs 256 plus its key and value. The put of four bytes is then held as 96 + 4 + 112 + 1.
     let held = 96 + 4 + 112 + 1;
     let store = with_quota(held + 256 + 4 + 1);
     put(&store, "a", "xyz");
@@ -261,14 +272,20 @@ fn a_put_at_the_quota_is_refused() {
     assert_eq!((revision(&store), all_keys(&store)), (2, vec!["a".into()]));
     let raised = Alarm { member_id: 1, alarm: AlarmType::NoSpace };
     assert_eq!(alarm(&store, AlarmAction::Get, 0, AlarmType::None), [raised]);
-    assert_eq!(store.put(("b", "")).unwrap_err(), Error::NoSpace, "by the alarm");
+    assert_eq!(
+        store.put(("b", "")).unwrap_err(),
+        Error::NoSpace,
+        "the active alarm refuses even a small put"
+    );
     alarm(&store, AlarmAction::Deactivate, 1, AlarmType::NoSpace);
     put(&store, "b", "xyz");
 }
 
-/// R-MNT-9: a grant costs 64, a txn its dearer branch with what is nested, taken or not; what costs nothing passes.
+/// R-MNT-9: a grant costs 64. A txn costs its more expensive branch, nested txns included, whichever branch is taken.
+///
+/// A request without cost is accepted.
 #[test]
-fn what_requests_cost() {
+fn quota_counts_the_most_expensive_branch() {
     let put_of = |key: &'static str| TxnOp::put(key, "123");
     let nested = |operations: Vec<TxnOp>| TxnOp::from(then(operations));
     let rows: [(u64, Txn); 8] = [
@@ -290,9 +307,9 @@ fn what_requests_cost() {
     assert_eq!(with_quota(64).grant(Grant::new(secs(5))).unwrap_err(), Error::NoSpace);
 }
 
-/// R-MNT-9: before any validation.
+/// R-MNT-9: the quota is checked before any validation.
 #[test]
-fn the_quota_comes_first() {
+fn quota_is_checked_first() {
     let store = with_quota(1);
     assert_eq!(store.put(("", "")).unwrap_err(), Error::NoSpace);
     assert_eq!(store.put(Put::new("k", bytes(2_000_000)).lease(9)).unwrap_err(), Error::NoSpace);
@@ -302,9 +319,9 @@ fn the_quota_comes_first() {
     assert_eq!(store.get("").unwrap_err(), Error::EmptyKey);
 }
 
-/// R-MNT-8, R-MNT-9: filled up, then freed by deleting and compacting; the alarm is ended by hand alone.
+/// R-MNT-8, R-MNT-9: deletes and a compaction free space. The alarm stays active until a request deactivates it.
 #[test]
-fn space_can_be_won_back() {
+fn deletes_and_compaction_free_quota() {
     let store = with_quota(20_000);
     let mut stored = 0;
     while store.put((format!("{stored:03}"), bytes(500))).is_ok() {
@@ -322,9 +339,9 @@ fn space_can_be_won_back() {
     assert_eq!(put(&store, "k", "v"), last + 1);
 }
 
-/// Under the alarm leases still end and take their keys with them.
+/// With active alarms, leases still expire and their keys are deleted.
 #[test]
-fn leases_end_under_the_alarms() {
+fn leases_expire_under_alarms() {
     let (store, clock) = manual();
     grant(&store, 7, secs(5));
     put_leased(&store, &["a"], 7);

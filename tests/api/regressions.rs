@@ -1,4 +1,4 @@
-//! What was once wrong, one test each: what broke, why, and what holds now.
+//! Regressions, one test each: the earlier fault, its cause, and the behaviour now.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -10,44 +10,46 @@ use leasehold::engine::{Engine, EngineConfig};
 use leasehold::{AutoCompaction, Delete, Get, Grant, LeaseId, ManualClock, Put, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{manual, put_leased, secs};
 
-/// A timer that notes whether it could reach its store when it was armed.
+/// A clock whose timer records at each arming whether the store can be upgraded.
 #[derive(Clone, Default)]
-struct Reaching(Arc<Mutex<Vec<bool>>>);
+struct UpgradeClock(Arc<Mutex<Vec<bool>>>);
 
-impl Clock for Reaching {
+impl Clock for UpgradeClock {
     fn now(&self) -> Timestamp {
         Timestamp::ORIGIN
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
-        Some(Box::new(Reach { notes: self.clone(), store }))
+        Some(Box::new(UpgradeTimer { notes: self.clone(), store }))
     }
 }
 
-struct Reach {
-    notes: Reaching,
+struct UpgradeTimer {
+    notes: UpgradeClock,
     store: WeakStore,
 }
 
-impl Timer for Reach {
+impl Timer for UpgradeTimer {
     fn arm(&self, _: Timestamp) {
-        self.notes.0.lock().expect("nobody panicked").push(self.store.upgrade().is_some());
+        self.notes.0.lock().expect("the lock is not poisoned").push(self.store.upgrade().is_some());
     }
 }
 
-/// The clock was attached while the store was still being made, so that a timer thread which woke at once found no store,
-/// took it for gone, and ended; no other was started. A store is attached to its clock when it can be reached.
+/// The clock was attached while the store was still being built. A timer thread that woke at once found no store, took it
+/// for dropped, and ended.
+///
+/// A store is attached to its clock once it can be upgraded.
 #[test]
-fn a_timer_can_reach_its_store_from_the_first_alarm_on() {
-    let clock = Reaching::default();
+fn timer_can_upgrade_its_store_when_first_armed() {
+    let clock = UpgradeClock::default();
     let periodic = AutoCompaction::Periodic(secs(5));
     let _store = Store::builder().clock(clock.clone()).auto_compaction(periodic).build();
     assert_eq!(*clock.0.lock().unwrap(), [true]);
 }
 
-/// For the same reason a manual clock that was moved meanwhile forgot a store that was just being made.
+/// For the reason above, a manual clock that advanced during the build forgot the store.
 #[test]
-fn a_store_that_is_made_while_its_clock_moves_is_not_forgotten() {
+fn store_built_during_an_advance_stays_attached() {
     let (clock, done) = (ManualClock::new(), Arc::new(AtomicBool::new(false)));
     let mover = {
         let (clock, done) = (clock.clone(), Arc::clone(&done));
@@ -57,6 +59,7 @@ fn a_store_that_is_made_while_its_clock_moves_is_not_forgotten() {
             }
         })
     };
+    // Repeat, so that some builds overlap with an advance of the other thread.
     for _ in 0..20_000 {
         let store = Store::builder().clock(clock.clone()).build();
         let lease = store.grant(secs(2)).unwrap().id();
@@ -68,14 +71,14 @@ fn a_store_that_is_made_while_its_clock_moves_is_not_forgotten() {
     mover.unwrap().join().unwrap();
 }
 
-/// The ids of leases were converted under the lock, so that a conversion which asked the store waited for itself.
+/// Lease ids were converted under the lock, so a conversion that called the store deadlocked.
 #[test]
-fn a_conversion_may_ask_the_store() {
+fn lease_id_conversion_can_call_the_store() {
     struct Newest<'a>(&'a Store);
 
     impl From<Newest<'_>> for LeaseId {
         fn from(newest: Newest<'_>) -> Self {
-            *newest.0.leases().expect("the store is open").leases().last().expect("there is a lease")
+            *newest.0.leases().expect("the store is open").leases().last().expect("the store has a lease")
         }
     }
 
@@ -89,13 +92,15 @@ fn a_conversion_may_ask_the_store() {
     assert!(store.leases().unwrap().leases().is_empty());
 }
 
-/// Each put of a txn was compared with each delete before it, so that a txn with nested lists, which may have tens of
-/// thousands of operations, held the lock for seconds. Deletes are looked up in order now; this takes no time worth
-/// measuring, and the rule is still that of R-TXN-17.
+/// Each put of a txn was compared with each delete before it. A txn with nested lists, which can have tens of thousands of
+/// operations, held the lock for seconds.
+///
+/// Deletes are looked up in order now, which takes negligible time. The rule is still R-TXN-17.
 #[test]
-fn tens_of_thousands_of_operations_are_checked_for_overlap() {
+fn overlap_check_of_many_operations_is_fast() {
     let leaf = |i: usize, j: usize| {
         let key = move |k: usize| format!("{:05x}", (i * 42 + j) * 43 + k);
+        // The first half of the lists deletes keys and ranges, and the second half puts other keys.
         let delete = move |k: usize| match (i, k % 2) {
             (0..21, 0) => Some(TxnOp::delete(key(k))),
             (0..21, _) => Some(Delete::range(leasehold::KeyRange::between(key(k), key(k) + "!")).into()),
@@ -110,10 +115,11 @@ fn tens_of_thousands_of_operations_are_checked_for_overlap() {
     assert_eq!(store.get(Get::all().count_only()).unwrap().count(), 21 * 42 * 43);
 }
 
-/// At the end of time the next look of the compactor was not later than now, so that it was taken for ever.
+/// At the end of time, the compactor's next sample was not later than now, so the engine sampled forever.
 #[test]
-fn time_can_come_to_its_end() {
+fn advance_to_the_end_of_time_returns() {
     for mode in [AutoCompaction::Revision(1), AutoCompaction::Periodic(secs(1))] {
+        // Five seconds before the end of time.
         let begin = Timestamp::from_nanos(u64::MAX - 5_000_000_000);
         let mut engine =
             Engine::new(EngineConfig { auto_compaction: Some(mode), ..EngineConfig::default() }, begin);
@@ -129,7 +135,7 @@ fn time_can_come_to_its_end() {
     }
 }
 
-/// A manual clock's time, late.
+/// A clock that shows a manual clock's time with a delay of five seconds.
 struct Late(ManualClock);
 
 impl Clock for Late {
@@ -142,10 +148,10 @@ impl Clock for Late {
     }
 }
 
-/// A manual clock ticked a store at its deadline until that had passed, which on a store that reads a later clock never
-/// happened. It is ticked once.
+/// A manual clock ticked a store at its deadline until the deadline had passed. On a store that reads a later clock, that
+/// never happened. The store is ticked once now.
 #[test]
-fn a_store_whose_clock_is_late_does_not_stop_the_others() {
+fn store_with_a_late_clock_does_not_stop_other_stores() {
     let clock = ManualClock::new();
     let late = Store::builder().clock(Late(clock.clone())).build();
     let exact = Store::builder().clock(clock.clone()).build();
@@ -159,10 +165,10 @@ fn a_store_whose_clock_is_late_does_not_stop_the_others() {
     assert_eq!([&late, &exact].map(|store| store.get("k").unwrap().count()), [0, 0]);
 }
 
-/// Records at different places of their transactions differed though they showed the same, and a single key's answer
-/// differed from the same answer to a range.
+/// Equal records at different places of their transactions compared as different. So did the responses for a single key
+/// and for a range with equal pairs.
 #[test]
-fn what_shows_the_same_is_equal() {
+fn responses_with_equal_contents_are_equal() {
     let pair = |keys: [&'static str; 2]| {
         let (store, _clock) = manual();
         store.txn(Txn::new().and_then(keys.map(|key| TxnOp::put(key, "v")))).unwrap();

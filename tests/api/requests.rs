@@ -1,4 +1,4 @@
-//! Requests as a backend sees them: read by getters, written to etcd's wire, and shown in logs.
+//! Requests in a backend: their getters, their form on etcd's wire, and their display in logs.
 
 mod strategy;
 
@@ -15,7 +15,7 @@ use proptest::prelude::*;
 
 use strategy::{compare, number, request, watch};
 
-/// Builds a request from what its getters return.
+/// Builds a request from the values of its getters.
 fn rebuilt(request: &Request) -> Request {
     match request {
         Request::Get(get) => Request::Get(rebuilt_get(get)),
@@ -89,6 +89,7 @@ fn rebuilt_compare(compare: &Compare) -> Compare {
         CompareOperand::ModRevision(revision) => Compare::mod_revision(range, op, *revision),
         CompareOperand::Value(value) => Compare::value(range, op, value),
         CompareOperand::Lease(lease) => Compare::lease(range, op, *lease),
+        // An unknown target has no operand.
         _ => Compare::from_wire(range, op.to_wire(), -1, 0, ""),
     }
 }
@@ -106,7 +107,7 @@ fn rebuilt_watch(watch: &Watch) -> Watch {
     if watch.get_fragment() { rebuilt.fragment() } else { rebuilt }
 }
 
-/// The longest line of a request: five lists of four elements are shown at the most, each with a key and a value.
+/// The maximum length of a request's line. It shows at most five lists of four elements, each with a key and a value.
 const LINE_MAX: usize = 3000;
 
 proptest! {
@@ -119,7 +120,7 @@ proptest! {
     }
 
     #[test]
-    fn request_is_shown_in_one_line_that_begins_with_its_kind(request in request(), watch in watch()) {
+    fn request_displays_as_one_line_that_starts_with_its_kind(request in request(), watch in watch()) {
         let line = request.to_string();
         prop_assert!(line.starts_with(&request.kind().to_string()), "{}", line);
         prop_assert!(!line.contains('\n') && line.is_ascii() && line.len() <= LINE_MAX, "{}", line);
@@ -128,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn written_ranges_are_among_the_ranges(request in request()) {
+    fn written_ranges_are_a_subset_of_ranges(request in request()) {
         let ranges = request.ranges();
         let mut rest = ranges.iter();
         prop_assert!(request.written_ranges().iter().all(|written| rest.any(|range| range == written)));
@@ -136,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn wire_numbers_make_a_round_trip(compare in compare(), number in number(), small in -2..9) {
+    fn wire_numbers_round_trip(compare in compare(), number in number(), small in -2..9) {
         let (range, result, target, operand, value) = compare.to_wire();
         prop_assert_eq!(Compare::from_wire(range, result, target, operand, value), compare);
         prop_assert_eq!(Revision::to_wire(Revision::from_wire(number)), number);
@@ -152,7 +153,7 @@ proptest! {
     }
 
     #[test]
-    fn grant_makes_a_round_trip_over_the_wire_in_whole_seconds(ttl in number(), id in number()) {
+    fn grant_round_trips_over_the_wire_in_whole_seconds(ttl in number(), id in number()) {
         let grant = Grant::from_wire(ttl, id);
         prop_assert_eq!(grant.to_wire(), (ttl.max(0), id));
         let (ttl, id) = grant.to_wire();
@@ -160,9 +161,9 @@ proptest! {
     }
 }
 
-/// A lease must not end before its TTL.
+/// The TTL is rounded up, since a lease must not expire before its TTL.
 #[test]
-fn ttl_on_the_wire_is_rounded_up() {
+fn grant_to_wire_rounds_the_ttl_up() {
     let seconds = |ttl| Grant::new(ttl).to_wire().0;
     let ttls = [Duration::ZERO, Duration::from_nanos(1), secs(1), millis(1001), secs(2), Duration::MAX];
     assert_eq!(ttls.map(seconds), [0, 1, 1, 2, 2, i64::MAX]);
@@ -256,7 +257,7 @@ fn display_of_other_requests() {
         (Request::Alarm(full), "alarm deactivate NOSPACE member 1"),
         (Request::Snapshot, "snapshot"),
     ]);
-    assert_eq!(format!("[{:>8}]", RequestKind::Get), "[     get]", "a kind may stand in a column");
+    assert_eq!(format!("[{:>8}]", RequestKind::Get), "[     get]", "a kind can be padded to a column");
 }
 
 #[test]
@@ -315,7 +316,7 @@ fn ranges_of_requests() {
     assert_eq!(
         txn.ranges(),
         [a(), KeyRange::key("b"), a(), KeyRange::prefix("k"), KeyRange::key("n"), from_m()],
-        "compares, operations, and then those of the nested txn"
+        "compares come first, then operations, then the nested txn"
     );
     assert_eq!(txn.written_ranges(), [a(), from_m()]);
     for read in [Request::Get(Get::key("a")), Request::Page(Page::new("a", 1))] {

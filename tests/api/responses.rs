@@ -1,4 +1,4 @@
-//! Responses that a backend makes by the public constructors, equal to those of a store.
+//! Responses that a backend builds with the public constructors, equal to a store's responses.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -19,7 +19,7 @@ use leasehold::{
 use leasehold_testkit::helpers::{manual_with, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, say};
 
-/// One request of each kind, and more of those with more to answer.
+/// Returns at least one request of each kind, and several of the kinds whose responses vary.
 fn requests() -> Vec<Request> {
     let nested = Txn::new().and_then([TxnOp::Put(Put::new("c", "1").prev_kv()), TxnOp::get("c")]);
     let txn = Txn::new().when([Compare::version("a", CompareOp::Greater, 0)]).and_then([
@@ -91,7 +91,7 @@ fn rebuilt_txn(txn: &TxnResponse) -> TxnResponse {
     TxnResponse::new(rebuilt_header(txn.header()), txn.succeeded(), responses)
 }
 
-/// Builds a response from what its getters return.
+/// Builds a response from the values of its getters.
 fn rebuilt(response: &Response) -> Response {
     let header = rebuilt_header(response.header());
     match response {
@@ -127,7 +127,7 @@ fn rebuilt(response: &Response) -> Response {
             Response::Page(PageResponse::new(header, page.revision(), rebuilt_kvs(page.kvs()), page.more()))
         }
         Response::Snapshot(copy) => Response::Snapshot(SnapshotResponse::new(header, copy.blob().clone())),
-        other => panic!("a response of a kind that is not known here: {other:?}"),
+        other => panic!("unknown kind of response: {other:?}"),
     }
 }
 
@@ -155,7 +155,7 @@ fn rebuilt_event(event: &Event) -> Event {
     Event::new(kv, event.prev_kv().map(rebuilt_kv))
 }
 
-/// As a backend builds it of etcd's message, field by field.
+/// Builds a watch response field by field, as a backend does from etcd's message.
 fn rebuilt_watch(response: &WatchResponse) -> WatchResponse {
     let (id, header) = (response.watch_id(), rebuilt_header(response.header()));
     match (response.created(), response.canceled()) {
@@ -173,7 +173,7 @@ fn rebuilt_watch(response: &WatchResponse) -> WatchResponse {
     }
 }
 
-/// All kinds of watch responses; five values of 200 KB make pieces.
+/// Covers all kinds of watch responses. Five values of 200 KB are delivered in fragments.
 #[test]
 fn watch_response_of_each_kind_is_rebuilt_by_its_constructor() {
     let (store, _) = manual_with(Limits { max_request_bytes: 250_000, ..Limits::default() });
@@ -213,17 +213,17 @@ fn watch_response_of_each_kind_is_rebuilt_by_its_constructor() {
 }
 
 #[test]
-fn negative_start_is_refused_in_etcds_words() {
+fn negative_start_revision_is_refused_with_etcds_message() {
     let store = Store::new();
     let mut stream = store.client().watch_stream();
     stream.create(Watch::key("a").start_revision(-3));
-    let refused = stream.try_recv().unwrap().expect("a creation is answered");
+    let refused = stream.try_recv().unwrap().expect("a creation has a response");
     assert_eq!(refused.cancel_reason(), "etcdserver: mvcc: required revision has been compacted");
     assert_eq!(rebuilt_watch(&refused).cancel_reason(), refused.cancel_reason());
 }
 
 #[test]
-fn foreign_reasons_are_kept() {
+fn watch_response_keeps_a_foreign_cancel_reason() {
     let header = ResponseHeader::new(1, 2, 3, 4);
     let refused = WatchResponse::new_refused(header, "etcdserver: permission denied");
     assert_eq!((refused.created(), refused.canceled(), refused.watch_id()), (true, true, WatchId::INVALID));
@@ -238,7 +238,7 @@ fn foreign_reasons_are_kept() {
 }
 
 #[test]
-fn tombstone_has_a_key_and_a_mod_revision_only() {
+fn tombstone_has_only_key_and_mod_revision() {
     let kv = KeyValue::tombstone("a", 7);
     let fields = (kv.key(), kv.value(), kv.create_revision(), kv.mod_revision(), kv.version(), kv.lease());
     assert_eq!(fields, (&b"a"[..], &b""[..], Revision::new(0), Revision::new(7), 0, LeaseId::NONE));
@@ -249,7 +249,7 @@ fn tombstone_has_a_key_and_a_mod_revision_only() {
     assert_eq!((event.kv(), event.prev_kv().map(KeyValue::version)), (&kv, Some(2)));
 }
 
-/// A backend that delivers what it was made with to each stream, and answers nothing.
+/// A backend that delivers recorded responses to each stream and fails every call.
 struct Recorded(Vec<WatchResponse>);
 
 impl Backend for Recorded {
@@ -262,7 +262,10 @@ impl Backend for Recorded {
             return;
         }
         for response in &self.0 {
-            assert!(inbox.push(Delivery::Watch(response.clone()), self.now()).is_none(), "no task waits yet");
+            assert!(
+                inbox.push(Delivery::Watch(response.clone()), self.now()).is_none(),
+                "no task waits on the inbox before its creation returns"
+            );
         }
     }
 
@@ -299,7 +302,7 @@ fn watcher_receives_recorded_responses() {
     assert_eq!(watched([created(), WatchResponse::new_canceled(0, header, "no leader")]), ["WatchCanceled"]);
 }
 
-/// etcd's own reasons are its errors, and other text is kept.
+/// A reason of etcd becomes the error that it names, and other text is kept.
 #[test]
 fn watcher_reports_recorded_refusals() {
     let header = ResponseHeader::new(1, 2, 9, 4);

@@ -1,4 +1,4 @@
-//! A store as a whole: its handles, its end, and what threads see of each other (R-0-1 to R-0-3).
+//! A store as a whole: its handles, its close, and the order of operations between threads (R-0-1 to R-0-3).
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use leasehold_testkit::helpers::{
     at, events, grant, manual, physical, put, put_leased, revision, secs, text, value,
 };
 
-/// A verb with its name. Of its answer only the error matters.
+/// A method with its name. Only the error of its answer is compared.
 struct Verb(&'static str, fn(&Store) -> Result<()>);
 
 const VERBS: [Verb; 21] = [
@@ -42,7 +42,7 @@ const VERBS: [Verb; 21] = [
 ];
 
 #[test]
-fn a_closed_store_refuses_everything() {
+fn closed_store_returns_stopped() {
     let (store, clock) = manual();
     grant(&store, 7, secs(5));
     put_leased(&store, &["a"], 7);
@@ -61,11 +61,15 @@ fn a_closed_store_refuses_everything() {
     store.tick();
     store.close();
     assert_eq!(store.status().unwrap_err(), Error::Stopped);
-    assert_eq!(store.now().since(leasehold::clock::Timestamp::ORIGIN), secs(60), "its clock still runs");
+    assert_eq!(
+        store.now().since(leasehold::Timestamp::ORIGIN),
+        secs(60),
+        "a closed store's clock still advances"
+    );
 }
 
 #[test]
-fn handles_are_of_one_store() {
+fn cloned_handles_share_one_store() {
     let store = Store::new();
     let other = store.clone();
     assert_eq!(put(&store, "a", "1"), 2);
@@ -73,11 +77,11 @@ fn handles_are_of_one_store() {
     assert_eq!(value(&store, "a").as_deref(), Some("2"));
     drop(store);
     assert_eq!(put(&other, "a", "3"), 4);
-    assert_eq!(revision(&Store::default()), 1, "another store is another");
+    assert_eq!(revision(&Store::default()), 1, "a second store is independent of the first");
 }
 
 #[test]
-fn a_store_can_be_sent_shared_and_shown() {
+fn store_is_send_sync_and_debug() {
     fn can_be_shared<T: Send + Sync + Clone + std::fmt::Debug + 'static>(_: &T) {}
     let store = Store::new();
     can_be_shared(&store);
@@ -88,9 +92,9 @@ fn a_store_can_be_sent_shared_and_shown() {
     assert!(format!("{store:?}").contains("Stopped"));
 }
 
-/// What is held is counted: keys, versions with tombstones, leases, bytes.
+/// The status counts keys, versions with tombstones, leases, and bytes.
 #[test]
-fn the_status_counts_what_is_held() {
+fn status_counts_keys_versions_leases_and_bytes() {
     let (store, _clock) = manual();
     let counts = |store: &Store| {
         let status = store.status().unwrap();
@@ -112,9 +116,9 @@ fn the_status_counts_what_is_held() {
     assert_eq!(store.status().unwrap().header().revision(), at(5));
 }
 
-/// R-REV-2, R-0-1: eight threads of five hundred puts get each revision once, each thread in ascending order.
+/// R-REV-2, R-0-1: eight threads make five hundred puts each. Each revision is returned once, in ascending order per thread.
 #[test]
-fn writers_get_each_revision_once() {
+fn concurrent_puts_get_distinct_revisions() {
     let store = Store::new();
     let write = |n: usize| {
         let put = |round: usize| store.put((format!("{n}"), format!("{round}"))).unwrap();
@@ -132,9 +136,9 @@ fn writers_get_each_revision_once() {
     }
 }
 
-/// Writers change both halves of a pair in one txn; whoever reads, however, sees them equal (R-0-2).
+/// R-0-2: writers change both keys of a pair in one txn. Every kind of read returns equal values for both.
 #[test]
-fn nobody_sees_half_a_txn() {
+fn reads_never_see_half_a_txn() {
     const WRITERS: usize = 8;
     const ROUNDS: usize = 200;
     let (store, done) = (Store::new(), AtomicBool::new(false));
@@ -170,7 +174,7 @@ fn nobody_sees_half_a_txn() {
 
 fn assert_whole(kvs: &[leasehold::KeyValue]) {
     let [x, y] = kvs else {
-        panic!("there are two halves: {kvs:?}");
+        panic!("the store has both keys of the pair: {kvs:?}");
     };
     assert_eq!((x.value(), x.mod_revision(), x.version()), (y.value(), y.mod_revision(), y.version()));
 }
@@ -181,14 +185,14 @@ fn read_latest(store: &Store) {
     assert_eq!(
         response.kvs()[0].mod_revision(),
         response.header().revision(),
-        "of the revision it is told as"
+        "the header has the revision of the pair"
     );
 }
 
-/// A snapshot stays as it was while others write (R-RNG-10).
+/// R-RNG-10: a read at a pinned revision does not change while other threads write.
 fn read_at_a_revision(store: &Store) {
     let pinned = store.get(Get::all()).expect("the store is open");
-    let again = store.get(Get::all().at(pinned.header().revision())).expect("nothing is compacted");
+    let again = store.get(Get::all().at(pinned.header().revision())).expect("the revision is not compacted");
     assert_eq!(again.kvs(), pinned.kvs());
     assert!(again.header().revision() >= pinned.header().revision());
 }
@@ -197,25 +201,26 @@ fn read_in_a_txn(store: &Store) {
     let response =
         store.txn(Txn::new().and_then([TxnOp::get("x"), TxnOp::get("y")])).expect("the store is open");
     let [TxnOpResponse::Get(x), TxnOpResponse::Get(y)] = response.responses() else {
-        panic!("two reads were asked for");
+        panic!("a txn of two reads returns two get responses");
     };
     assert_whole(&[x.kvs(), y.kvs()].concat());
     assert_eq!([x.header().revision(), y.header().revision()], [response.header().revision(); 2]);
 }
 
-/// R-0-3: who has seen an event of a revision, reads at least that.
+/// R-0-3: a read after an event was received is at the event's revision or above.
 fn read_events(store: &Store) {
     let since = store.status().expect("the store is open").header().revision();
-    let seen = store.events(since).expect("nothing is compacted");
+    let seen = store.events(since).expect("the revision is not compacted");
     let kvs: Vec<_> = seen.iter().map(|event| event.kv().clone()).collect();
+    // Each txn has one event for x and one for y.
     kvs.chunks(2).for_each(assert_whole);
-    let last = kvs.last().expect("the txn at that revision is among them").mod_revision();
+    let last = kvs.last().expect("the events include the txn at the start revision").mod_revision();
     assert!(store.get("x").expect("the store is open").header().revision() >= last);
 }
 
-/// R-0-1: what a call returned before another began, the other sees.
+/// R-0-1: a call that starts after another call has returned sees its effect.
 #[test]
-fn a_read_after_a_write_sees_it() {
+fn get_after_put_returns_the_put() {
     let store = Store::new();
     thread::scope(|scope| {
         for n in 0..4 {
@@ -233,9 +238,9 @@ fn a_read_after_a_write_sees_it() {
     });
 }
 
-/// Keys put one after the other: whoever reads sees all up to the revision that it is told, and none beyond.
+/// Keys are put one after the other. A read contains all keys up to its header's revision and no later ones.
 #[test]
-fn readers_see_a_whole_prefix_of_the_writes() {
+fn reads_contain_all_writes_up_to_their_revision() {
     const LAST: i64 = 1500;
     let store = Store::new();
     let read_to_the_end = || {
@@ -244,6 +249,7 @@ fn readers_see_a_whole_prefix_of_the_writes() {
             let read = store.get(Get::all()).unwrap();
             count = read.count();
             assert_eq!(read.header().revision().get(), count + 1);
+            // The key put at revision n is n as text.
             let in_order = (2..).zip(read.kvs()).all(|(n, kv)| text(kv.key()) == format!("{n:04}"));
             assert!(in_order && read.kvs().len() as i64 == count);
         }
@@ -257,9 +263,9 @@ fn readers_see_a_whole_prefix_of_the_writes() {
     });
 }
 
-/// Counting by compare and put, against each other: no increment is lost.
+/// Threads increment a counter by compare and put. No increment is lost.
 #[test]
-fn compare_and_put_loses_nothing() {
+fn concurrent_compare_and_put_loses_no_increment() {
     let store = Store::new();
     put(&store, "count", "0");
     let increment = || {
@@ -281,9 +287,9 @@ fn compare_and_put_loses_nothing() {
     assert_eq!((value(&store, "count").as_deref(), revision(&store)), (Some("800"), 802));
 }
 
-/// Whether a compare held agrees with which revision the txn was answered at, while another puts the key.
+/// Another thread puts the key concurrently. The compare holds exactly if the header's revision is before the put.
 #[test]
-fn whether_a_txn_succeeded_agrees_with_its_header() {
+fn txn_outcome_agrees_with_its_header_revision() {
     let store = Store::new();
     for n in 0..200 {
         let (put_at, response) = thread::scope(|scope| {
@@ -292,13 +298,14 @@ fn whether_a_txn_succeeded_agrees_with_its_header() {
             let response = store.txn(Txn::new().when([version]).and_then([TxnOp::get("k")])).unwrap();
             (putting.join().unwrap(), response)
         });
+        // The key has version n before the put, so the compare holds exactly before it.
         assert_eq!(response.succeeded(), response.header().revision().get() < put_at, "round {n}");
     }
 }
 
-/// Range reads among range deletes: all five keys or none.
+/// Concurrent with range deletes, a range read returns all five keys or none.
 #[test]
-fn a_range_delete_is_seen_whole() {
+fn range_delete_is_atomic_for_readers() {
     let (store, done) = (Store::new(), AtomicBool::new(false));
     let fill = || Txn::new().and_then(["a", "b", "c", "d", "e"].map(|key| TxnOp::put(key, "v")));
     thread::scope(|scope| {
@@ -317,9 +324,9 @@ fn a_range_delete_is_seen_whole() {
     assert_eq!(revision(&store), 601);
 }
 
-/// Leases end on a clock moved by one thread while others put, renew and compact; nothing is lost or done twice.
+/// One thread advances the clock while others put, renew and compact. Each lease ends once and deletes its key.
 #[test]
-fn leases_end_while_others_write() {
+fn leases_expire_under_concurrent_writes() {
     let (store, clock) = manual();
     thread::scope(|scope| {
         for n in 0..4 {

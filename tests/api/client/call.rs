@@ -1,4 +1,4 @@
-//! A call: pending whether anybody waits for it or not, and answered once.
+//! Calls: pending without a waiting caller, and answered once.
 
 use std::pin::Pin;
 use std::sync::mpsc::channel;
@@ -10,16 +10,16 @@ use leasehold::{Call, Error, Get, Result, Store};
 use leasehold_testkit::helpers::{manual, value};
 use leasehold_testkit::wakers::{Count, guarded, poll_with};
 
-/// An answer that somebody gives later, and who waits for it.
+/// A future that completes when a test sets its answer.
 #[derive(Clone, Default)]
-struct Later(Arc<Mutex<Slot>>);
+struct SettableAnswer(Arc<Mutex<Slot>>);
 
 type Slot = (Option<Result<u32>>, Option<Waker>);
 
-impl Later {
-    fn give(&self, answer: Result<u32>) {
+impl SettableAnswer {
+    fn set(&self, answer: Result<u32>) {
         let waker = {
-            let mut slot = self.0.lock().expect("nobody panicked");
+            let mut slot = self.0.lock().expect("the lock is not poisoned");
             slot.0 = Some(answer);
             slot.1.take()
         };
@@ -27,11 +27,11 @@ impl Later {
     }
 }
 
-impl Future for Later {
+impl Future for SettableAnswer {
     type Output = Result<u32>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<u32>> {
-        let mut slot = self.0.lock().expect("nobody panicked");
+        let mut slot = self.0.lock().expect("the lock is not poisoned");
         match slot.0.take() {
             Some(answer) => Poll::Ready(answer),
             None => {
@@ -47,36 +47,37 @@ fn polled(call: &mut Call<u32>) -> Poll<Result<u32>> {
 }
 
 #[test]
-fn a_call_may_be_answered_already() {
+fn ready_call_returns_its_answer() {
     assert_eq!(Call::ready(Ok(5)).wait(), Ok(5));
     assert_eq!(polled(&mut Call::ready(Ok(5))), Poll::Ready(Ok(5)));
     assert_eq!(Call::<u32>::ready(Err(Error::EmptyKey)).wait(), Err(Error::EmptyKey));
 }
 
 #[test]
-fn a_call_may_be_answered_later() {
-    let (later, woken) = (Later::default(), Count::default());
+fn pending_call_returns_its_answer_once_set() {
+    let (later, woken) = (SettableAnswer::default(), Count::default());
     let mut call = Call::pending(later.clone());
     assert_eq!(poll_with(&mut call, &woken.waker()), Poll::Pending);
-    later.give(Ok(7));
+    later.set(Ok(7));
     assert_eq!((woken.get(), polled(&mut call)), (1, Poll::Ready(Ok(7))));
     let failing = Call::pending(later.clone());
-    later.give(Err(Error::Stopped));
+    later.set(Err(Error::Stopped));
     assert_eq!(failing.wait(), Err(Error::Stopped));
 }
 
-/// A call of no backend parks the thread that waits, and another thread's answer ends that.
+/// Waiting on a call without a backend parks the thread until another thread sets the answer.
 #[test]
-fn waiting_parks_the_thread_until_the_answer_is_there() {
+fn wait_parks_the_thread_until_the_answer_is_set() {
     guarded(|| {
         for n in 0..300 {
-            let (later, (asked, is_asked)) = (Later::default(), channel());
-            let giving = later.clone();
+            let (later, (asked, is_asked)) = (SettableAnswer::default(), channel());
+            let setting = later.clone();
             let answering = std::thread::Builder::new().spawn(move || {
-                is_asked.recv().expect("the other thread asks");
-                giving.give(Ok(n));
+                is_asked.recv().expect("the other thread sends a token");
+                setting.set(Ok(n));
             });
             let call = Call::pending(later);
+            // From here on the answer can be set, before or after this thread parks.
             asked.send(()).unwrap();
             assert_eq!(call.wait(), Ok(n));
             answering.expect("a thread can be started").join().unwrap();
@@ -85,11 +86,11 @@ fn waiting_parks_the_thread_until_the_answer_is_there() {
 }
 
 #[test]
-fn debug_says_how_far_a_call_is() {
-    let later = Later::default();
+fn debug_of_call_shows_its_state() {
+    let later = SettableAnswer::default();
     let mut call = Call::pending(later.clone());
     assert_eq!(format!("{call:?}"), r#"Call("pending")"#);
-    later.give(Ok(1));
+    later.set(Ok(1));
     assert_eq!(format!("{call:?}"), r#"Call("pending")"#, "the call was not polled yet");
     assert!(polled(&mut call).is_ready());
     assert_eq!(format!("{call:?}"), r#"Call("taken")"#);
@@ -98,7 +99,7 @@ fn debug_says_how_far_a_call_is() {
 
 #[test]
 #[should_panic(expected = "the answer of a call is taken once")]
-fn a_call_that_was_ready_cannot_be_polled_again() {
+fn ready_call_polled_twice_panics() {
     let mut call = Call::ready(Ok(1));
     assert!(polled(&mut call).is_ready());
     let _ = polled(&mut call);
@@ -106,7 +107,7 @@ fn a_call_that_was_ready_cannot_be_polled_again() {
 
 #[test]
 #[should_panic(expected = "the answer of a call is taken once")]
-fn a_call_that_was_pending_cannot_be_polled_again() {
+fn completed_pending_call_polled_again_panics() {
     let mut call = Call::pending(std::future::ready(Ok(1)));
     assert!(polled(&mut call).is_ready());
     let _ = polled(&mut call);
@@ -114,15 +115,15 @@ fn a_call_that_was_pending_cannot_be_polled_again() {
 
 #[test]
 #[should_panic(expected = "the answer of a call is taken once")]
-fn a_call_that_was_polled_to_its_end_cannot_be_waited_for() {
+fn completed_call_waited_for_panics() {
     let mut call = Call::ready(Ok(1));
     assert!(polled(&mut call).is_ready());
     drop(call.wait());
 }
 
-/// A store has done what it was asked when the call returns, polled or not; to drop the call loses the answer alone.
+/// A store executes the request before the call returns, polled or not. Dropping the call loses only the answer.
 #[test]
-fn dropping_a_call_abandons_the_answer_only() {
+fn dropped_call_loses_only_its_answer() {
     let store = manual().0;
     let client = store.client();
     let unpolled = client.put(("a", "1"));
@@ -134,9 +135,9 @@ fn dropping_a_call_abandons_the_answer_only() {
     assert_eq!(value(&store, "in/a").as_deref(), Some("3"));
 }
 
-/// The answer is that of when the call was made, whenever it is taken.
+/// The answer reflects the state when the call was made, even if it is taken later.
 #[test]
-fn an_answer_is_of_when_the_call_was_made() {
+fn answer_reflects_the_state_when_the_call_was_made() {
     let store = Store::new();
     let client = store.client();
     let (before, future) = (client.get("a"), client.get(Get::key("a").at(2)));
@@ -147,9 +148,9 @@ fn an_answer_is_of_when_the_call_was_made() {
 
 /// A call can be moved and sent to another thread, polled or not.
 #[test]
-fn a_call_is_sent_and_moved_freely() {
+fn call_is_send_and_unpin() {
     fn is_free<T: Send + Unpin>(_: &T) {}
-    let later = Later::default();
+    let later = SettableAnswer::default();
     let mut call = Call::pending(later.clone());
     is_free(&call);
     assert_eq!(polled(&mut call), Poll::Pending);
@@ -157,7 +158,7 @@ fn a_call_is_sent_and_moved_freely() {
     std::thread::scope(|scope| {
         scope.spawn(move || {
             assert_eq!(polled(&mut moved), Poll::Pending);
-            later.give(Ok(3));
+            later.set(Ok(3));
             assert_eq!(moved.wait(), Ok(3));
         });
     });

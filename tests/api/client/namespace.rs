@@ -1,5 +1,4 @@
-//! A part of the key space as a client of its own: what etcd's `clientv3/namespace` does, for each place where a key is said
-//! or shown.
+//! Namespaces of a client: every key in a request and in a response, as with etcd's `clientv3/namespace`.
 
 use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
 use leasehold::response::{TxnOpResponse, WatchResponse};
@@ -9,7 +8,7 @@ use leasehold::{
 };
 use leasehold_testkit::helpers::{self, keys, manual, secs, show, show_all, show_events, text};
 
-/// A store with keys outside of "in/", next to it where they could be mistaken, and a client of what is inside.
+/// Returns a store with keys outside of the prefix "in/", some of them close to it, and a client of that namespace.
 fn around() -> (Store, Client) {
     let store = manual().0;
     for outside in ["a", "b", "in", "in.", "in/", "in0", "z", "in\0"] {
@@ -21,20 +20,20 @@ fn around() -> (Store, Client) {
 }
 
 fn put(client: &Client, key: &str, value: &str) -> i64 {
-    client.put((key, value)).wait().expect("the put is good").header().revision().get()
+    client.put((key, value)).wait().expect("the put is valid").header().revision().get()
 }
 
 fn all(client: &Client) -> Vec<String> {
-    keys(client.get(Get::all()).wait().expect("the read is good").kvs())
+    keys(client.get(Get::all()).wait().expect("the read is valid").kvs())
 }
 
 fn next(watcher: &mut Watcher) -> Vec<String> {
-    let response = watcher.try_recv().expect("the watch goes on");
+    let response = watcher.try_recv().expect("the watch is not cancelled");
     response.map(|response: WatchResponse| show_events(response.events())).unwrap_or_default()
 }
 
 #[test]
-fn a_put_goes_inside_and_shows_the_key_without_the_prefix() {
+fn put_adds_the_prefix_and_responses_strip_it() {
     let (store, client) = around();
     put(&client, "a", "1");
     let before = client.put(Put::new("a", "2").prev_kv()).wait().unwrap();
@@ -44,9 +43,9 @@ fn a_put_goes_inside_and_shows_the_key_without_the_prefix() {
     assert_eq!(helpers::value(&store, "a").as_deref(), Some("outside"));
 }
 
-/// Every way to say a range, each between neighbours outside that have it in their names.
+/// Every kind of range is read, with keys outside of the namespace that sort next to its own.
 #[test]
-fn a_get_sees_what_is_inside_and_nothing_else() {
+fn get_returns_only_keys_of_the_namespace() {
     let (_, client) = around();
     for key in ["\0", "a", "ab", "b", "z"] {
         put(&client, key, "v");
@@ -82,7 +81,7 @@ fn a_get_sees_what_is_inside_and_nothing_else() {
 }
 
 #[test]
-fn a_delete_takes_what_is_inside_and_nothing_else() {
+fn delete_removes_only_keys_of_the_namespace() {
     for (range, left) in [
         (KeyRange::all(), vec![]),
         (KeyRange::from_key("b"), vec!["a", "ab"]),
@@ -104,9 +103,9 @@ fn a_delete_takes_what_is_inside_and_nothing_else() {
     }
 }
 
-/// In each kind of operation, in each branch, at each depth, and in each compare.
+/// The prefix is added in each kind of operation, in each branch, at each depth, and in each compare.
 #[test]
-fn a_txn_is_inside_in_all_its_parts() {
+fn txn_adds_the_prefix_in_all_its_parts() {
     let (store, client) = around();
     put(&client, "a", "1");
     let has = |key: &str, value: &str| Compare::value(key, CompareOp::Equal, value);
@@ -154,9 +153,9 @@ fn shown(responses: &[TxnOpResponse]) -> Vec<String> {
     responses.iter().map(show_response).collect()
 }
 
-/// What a watch of each range shows of the same changes, inside and outside.
+/// A watch of each range shows equal changes inside and outside of the namespace.
 #[test]
-fn a_watch_sees_what_is_inside_and_nothing_else() {
+fn watch_delivers_only_events_of_the_namespace() {
     let ranges = [
         (KeyRange::key("a"), "a"),
         (KeyRange::prefix("a"), "a ab"),
@@ -177,6 +176,7 @@ fn a_watch_sees_what_is_inside_and_nothing_else() {
         for outside in ["a", "ab", "in", "in/", "in0", "z"] {
             store.put((outside, "v")).unwrap();
         }
+        // `live` receives events as they happen, and `late` reads them from history.
         let mut late = client.watch(Watch::range(range.clone()).start_revision(1));
         for watcher in [&mut live, &mut late] {
             let mut seen = Vec::new();
@@ -189,7 +189,7 @@ fn a_watch_sees_what_is_inside_and_nothing_else() {
 }
 
 #[test]
-fn events_show_both_pairs_without_the_prefix() {
+fn event_has_both_pairs_without_the_prefix() {
     let (store, client) = around();
     let mut watcher = client.watch(Watch::all().prev_kv());
     put(&client, "a", "1");
@@ -205,7 +205,7 @@ fn events_show_both_pairs_without_the_prefix() {
         assert_eq!(response.events()[0].prev_kv().map(show).as_deref(), before);
     }
     store.put(("in/b", "3")).unwrap();
-    assert_eq!(next(&mut watcher), ["put b=3 13/13/1"], "whoever wrote it");
+    assert_eq!(next(&mut watcher), ["put b=3 13/13/1"], "a write by any client is delivered");
     assert_eq!(watcher.lag().unwrap().revisions, 0);
     watcher.request_progress();
     assert!(watcher.try_recv().unwrap().unwrap().is_progress_notify());
@@ -215,7 +215,7 @@ fn events_show_both_pairs_without_the_prefix() {
     assert_eq!(next(&mut deletes), ["delete c 15"]);
 }
 
-/// R-CMP-5: a missing previous pair is reported as compacted, inside as outside.
+/// R-CMP-5: a missing previous pair is reported as compacted, with and without a namespace.
 #[test]
 fn event_without_prev_kv_reports_compaction_inside_a_namespace() {
     let (store, client) = around();
@@ -235,10 +235,11 @@ fn event_without_prev_kv_reports_compaction_inside_a_namespace() {
     }
 }
 
-/// The range from a key on ends where the namespace does, whatever byte its prefix ends in; where no key comes after all that
-/// begin with the prefix, nowhere.
+/// A range without an end stops at the end of the namespace, whatever the prefix's last byte.
+///
+/// If no key sorts after all keys with the prefix, the range has no end.
 #[test]
-fn a_namespace_ends_where_its_prefix_does() {
+fn range_without_end_stops_at_the_end_of_the_namespace() {
     let prefixes: [&[u8]; 7] = [b"a", b"a\xff", b"a\xff\xff", b"\xff", b"\xff\xff", b"\0", b"a\0"];
     for prefix in prefixes {
         let store = manual().0;
@@ -257,6 +258,7 @@ fn a_namespace_ends_where_its_prefix_does() {
         ]
         .map(<[u8]>::to_vec)
         .into();
+        // The prefix itself is outside, since its key in the namespace would be empty.
         outside.retain(|key| !key.starts_with(prefix) || key == prefix);
         for key in &outside {
             store.put((key, "outside")).unwrap();
@@ -286,7 +288,7 @@ fn a_namespace_ends_where_its_prefix_does() {
 }
 
 #[test]
-fn empty_keys_are_refused_as_everywhere() {
+fn empty_key_in_a_namespace_is_refused() {
     let (store, client) = around();
     let empty = || KeyRange::from_wire("", "\0");
     let before = helpers::revision(&store);
@@ -310,10 +312,10 @@ fn empty_keys_are_refused_as_everywhere() {
     assert_eq!(helpers::revision(&store), before);
 }
 
-/// etcd does not notice that a delete without an end meets a put of the same txn (R-TXN-20). In a namespace it has an end, so
-/// there it does, unless the namespace itself has none.
+/// etcd does not find an overlap of a put and a delete without an end (R-TXN-20). A namespace adds an end, so the overlap is
+/// found, unless the namespace itself has no end.
 #[test]
-fn a_txn_that_deletes_to_the_end_and_puts_is_refused_where_there_is_an_end() {
+fn delete_to_the_end_overlaps_a_put_in_a_namespace() {
     let store = manual().0;
     let twice = || Txn::new().and_then([TxnOp::delete(KeyRange::all()), TxnOp::put("a", "v")]);
     assert!(store.client().txn(twice()).wait().is_ok());
@@ -321,9 +323,9 @@ fn a_txn_that_deletes_to_the_end_and_puts_is_refused_where_there_is_an_end() {
     assert_eq!(store.client().namespace("in/").txn(twice()).wait(), Err(Error::DuplicateKey));
 }
 
-/// A lease is the store's, so it may have keys outside; those are not shown.
+/// A lease can have keys outside of the namespace, since leases are the store's. A response omits those keys.
 #[test]
-fn of_a_leases_keys_those_inside_are_shown() {
+fn time_to_live_lists_only_keys_of_the_namespace() {
     let (store, client) = around();
     let lease = client.grant(secs(5)).wait().unwrap().id();
     for outside in ["a", "in", "in.x", "in0", "x"] {
@@ -344,11 +346,11 @@ fn of_a_leases_keys_those_inside_are_shown() {
     let mut watcher = client.watch(Watch::all());
     client.revoke(lease).wait().unwrap();
     assert_eq!(next(&mut watcher), ["delete a 18", "delete b 18", "delete in/a 18"]);
-    assert_eq!(helpers::value(&store, "x"), None, "it ends outside too");
+    assert_eq!(helpers::value(&store, "x"), None, "the revoke deletes keys outside of the namespace too");
 }
 
 #[test]
-fn a_namespace_inside_another_has_both_prefixes() {
+fn nested_namespace_has_both_prefixes() {
     let store = manual().0;
     let outer = store.client().namespace("outer/");
     let inner = outer.namespace("inner/");
@@ -361,14 +363,14 @@ fn a_namespace_inside_another_has_both_prefixes() {
         (all(&inner), all(&outer), all(&sibling)),
         (vec!["a".into()], vec!["b".into(), "inner/a".into(), "inner0c".into()], vec!["c".into()])
     );
-    assert_eq!(all(&store.client().namespace("outer/inner/")), ["a"], "however it is put together");
+    assert_eq!(all(&store.client().namespace("outer/inner/")), ["a"], "both ways join the prefixes");
     let inner_again = outer.namespace("inner").namespace("/");
     assert_eq!(all(&inner_again), ["a"]);
     assert_eq!(format!("{inner_again:?}"), r#"Client { namespace: Namespace(b"outer/inner/"), .. }"#);
 }
 
 #[test]
-fn an_empty_prefix_changes_nothing() {
+fn namespace_with_empty_prefix_changes_nothing() {
     let (store, inside) = around();
     let whole = store.client().namespace("").namespace(b"");
     assert_eq!(all(&whole), helpers::all_keys(&store));
@@ -379,9 +381,9 @@ fn an_empty_prefix_changes_nothing() {
     assert_eq!(whole.get("").wait(), Err(Error::EmptyKey));
 }
 
-/// Revisions, the header, compaction and time are the store's.
+/// Revisions, the header, compaction and time belong to the whole store.
 #[test]
-fn what_has_no_key_is_the_stores() {
+fn header_compaction_and_time_are_the_stores() {
     let (store, client) = around();
     let answer = client.get("a").wait().unwrap();
     assert_eq!(answer.header(), store.get("a").unwrap().header());
@@ -393,7 +395,7 @@ fn what_has_no_key_is_the_stores() {
     assert_eq!(client.now(), store.now());
 }
 
-/// The next page begins after the last key without its prefix.
+/// The next page starts after the last key, which has no prefix in the response.
 #[test]
 fn pages_in_a_namespace_cover_its_keys_at_one_revision() {
     let (_, client) = around();
@@ -416,7 +418,7 @@ fn pages_in_a_namespace_cover_its_keys_at_one_revision() {
     assert_eq!(client.page(Page::new("", 1)).wait(), Err(Error::EmptyKey));
 }
 
-/// A request that names no key concerns the whole store.
+/// A request without keys concerns the whole store.
 #[test]
 fn request_without_keys_passes_through_a_namespace() {
     let (store, client) = around();

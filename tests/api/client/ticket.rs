@@ -1,4 +1,4 @@
-//! Tickets: what is waited for keeps its place until it is taken or dropped. Sleeping is the simplest of them.
+//! Tickets: a pending result stays queued until it is taken or dropped. The tests use sleeps, the simplest tickets.
 
 use std::task::Poll;
 use std::time::Duration;
@@ -13,7 +13,7 @@ fn origin_plus(duration: Duration) -> Option<Timestamp> {
 }
 
 #[test]
-fn a_ticket_is_due_at_its_instant_and_not_before() {
+fn ticket_completes_at_its_deadline() {
     let (store, clock) = manual();
     let mut nap = store.client().sleep(secs(5));
     assert_eq!(store.next_deadline(), origin_plus(secs(5)));
@@ -24,9 +24,9 @@ fn a_ticket_is_due_at_its_instant_and_not_before() {
     assert_eq!(nap.try_wait(), Ok(Some(())));
 }
 
-/// Each way of waiting takes a ticket that is due, long since or just now.
+/// Each way to wait takes a ticket that completed just now or earlier.
 #[test]
-fn a_ticket_that_is_due_is_taken_in_every_way() {
+fn completed_ticket_is_taken_in_every_way_to_wait() {
     let ways: [fn(Ticket<()>) -> bool; 5] = [
         |nap| nap.wait() == Ok(()),
         |mut nap| nap.wait_timeout(Duration::ZERO) == Ok(Some(())),
@@ -48,29 +48,34 @@ fn a_ticket_that_is_due_is_taken_in_every_way() {
     }
 }
 
-/// However often it is waited for in vain, a ticket is due when it was from the start.
+/// Waits that time out do not move the ticket's deadline.
 #[test]
-fn waiting_in_vain_keeps_the_place() {
+fn waits_that_time_out_keep_the_deadline() {
     let (store, clock) = manual();
     let mut nap = store.client().sleep(secs(10));
     for second in 0..10 {
         assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(None));
         assert_eq!(nap.try_wait(), Ok(None));
-        assert_eq!(store.next_deadline(), origin_plus(secs(10)), "its own timer, after {second} s");
+        assert_eq!(
+            store.next_deadline(),
+            origin_plus(secs(10)),
+            "the ticket's own timer is set after {second} s"
+        );
         clock.advance(secs(1));
     }
     assert_eq!(nap.wait_timeout(Duration::ZERO), Ok(Some(())));
     assert_eq!(store.next_deadline(), None);
 }
 
-/// A wait that times out while another thread moves the clock leaves the ticket where it was.
+/// Another thread moves the clock until the wait times out. The ticket stays pending with its deadline.
 #[test]
-fn a_wait_that_times_out_leaves_the_ticket() {
+fn timed_out_wait_keeps_the_ticket() {
     guarded(|| {
         let (store, clock) = manual();
         let mut nap = store.client().sleep(secs(10));
         std::thread::scope(|scope| {
             let waiting = scope.spawn(|| assert_eq!(nap.wait_timeout(secs(3)), Ok(None)));
+            // The waiting thread has set its own timer once this is the next deadline.
             while store.next_deadline() != origin_plus(secs(3)) {
                 std::thread::yield_now();
             }
@@ -83,15 +88,17 @@ fn a_wait_that_times_out_leaves_the_ticket() {
     });
 }
 
-/// The wait's timer takes the place of the ticket's; if both have passed when the thread looks, each still counts.
+/// The wait's timer replaces the ticket's. If both deadlines have passed when the thread polls, both take effect.
 #[test]
-fn a_ticket_that_comes_due_during_a_wait_that_times_out_is_not_lost() {
+fn ticket_completed_during_a_timed_out_wait_is_not_lost() {
     guarded(|| {
         let (store, clock) = manual();
         let mut nap = store.client().sleep(secs(10));
         std::thread::scope(|scope| {
-            let waiting =
-                scope.spawn(|| assert_eq!(nap.wait_timeout(secs(3)), Ok(None), "3 s are over first"));
+            let waiting = scope.spawn(|| {
+                assert_eq!(nap.wait_timeout(secs(3)), Ok(None), "the wait's deadline of 3 s passes first")
+            });
+            // The waiting thread has set its own timer once this is the next deadline.
             while store.next_deadline() != origin_plus(secs(3)) {
                 std::thread::yield_now();
             }
@@ -103,7 +110,7 @@ fn a_ticket_that_comes_due_during_a_wait_that_times_out_is_not_lost() {
 }
 
 #[test]
-fn ready_holds_a_token_once_the_ticket_is_due() {
+fn ready_channel_has_a_token_once_the_ticket_completes() {
     let (store, clock) = manual();
     let mut nap = store.client().sleep(secs(5));
     assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(None), 0));
@@ -114,28 +121,28 @@ fn ready_holds_a_token_once_the_ticket_is_due() {
     assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(Some(())), 0));
 }
 
-/// In a `select!` with a watcher and a channel of the user's.
+/// A `select!` of a ticket, a watcher and a channel of the user.
 #[test]
-fn tickets_and_watchers_are_selected_between() {
+fn select_receives_from_tickets_and_watchers() {
     guarded(|| {
         let (store, clock) = manual();
         let (mut nap, mut watcher) = (store.client().sleep(secs(5)), store.watch("a").unwrap());
-        let (told, tell) = crossbeam_channel::unbounded();
+        let (sender, receiver) = crossbeam_channel::unbounded();
         let mut steps = ["put", "advance"].into_iter();
         let mut seen = Vec::new();
-        told.send(()).unwrap();
+        sender.send(()).unwrap();
         while seen.len() < 4 {
             crossbeam_channel::select! {
                 recv(nap.ready()) -> _ => if nap.try_wait().unwrap().is_some() {
-                    // A ticket that was taken is not asked again.
+                    // A ticket must not be polled again after its result is taken.
                     seen.push("nap");
                     nap = store.client().sleep(secs(1000));
                 },
                 recv(watcher.ready()) -> _ => if watcher.try_recv().unwrap().is_some() {
                     seen.push("watcher");
-                    told.send(()).unwrap();
+                    sender.send(()).unwrap();
                 },
-                recv(tell) -> _ => match steps.next() {
+                recv(receiver) -> _ => match steps.next() {
                     Some("put") => { seen.push("put"); put(&store, "a", "v"); }
                     _ => { seen.push("advance"); clock.advance(secs(5)); }
                 },
@@ -146,7 +153,7 @@ fn tickets_and_watchers_are_selected_between() {
 }
 
 #[test]
-fn dropping_a_ticket_unsets_its_timer() {
+fn dropped_ticket_unsets_its_timer() {
     let (store, clock) = manual();
     let client = store.client();
     let (first, mut second) = (client.sleep(secs(5)), client.sleep(secs(6)));
@@ -163,9 +170,9 @@ fn dropping_a_ticket_unsets_its_timer() {
     assert_eq!((waited, store.next_deadline()), (Ok(()), None));
 }
 
-/// A thread that unwinds while it waits gives its place up too.
+/// A panic that unwinds past a ticket drops it and unsets its timer.
 #[test]
-fn a_ticket_is_given_up_when_its_owner_panics() {
+fn panic_drops_the_ticket() {
     let store = manual().0;
     let client = store.client();
     let waiting = std::panic::AssertUnwindSafe(|| {
@@ -176,13 +183,14 @@ fn a_ticket_is_given_up_when_its_owner_panics() {
     assert_eq!(store.next_deadline(), None);
 }
 
-/// Several at one instant are told in the order in which their streams were opened, each once.
+/// Tickets with one deadline wake their wakers once each, in the order in which they were created.
 #[test]
-fn tickets_of_one_instant_are_told_in_order() {
+fn tickets_with_one_deadline_wake_in_order() {
     let (store, clock) = manual();
     let (client, notes) = (store.client(), Notes::default());
     let later = client.sleep(secs(5) + Duration::from_nanos(1));
     let mut naps: Vec<Ticket<()>> = (0..10).map(|_| client.sleep(secs(5))).collect();
+    // A dropped ticket in the middle must not change the order of the others.
     drop(naps.remove(4));
     for (n, nap) in naps.iter_mut().enumerate().rev() {
         let notes = notes.clone();
@@ -198,7 +206,7 @@ fn tickets_of_one_instant_are_told_in_order() {
 }
 
 #[test]
-fn no_time_has_passed_at_once() {
+fn sleep_of_zero_completes_at_once() {
     let (store, _) = manual();
     let client = store.client();
     assert_eq!(client.sleep(Duration::ZERO).wait(), Ok(()));
@@ -207,9 +215,9 @@ fn no_time_has_passed_at_once() {
     assert_eq!(nap.try_wait(), Ok(Some(())));
 }
 
-/// Time ends before that: nothing is ever due then, and nothing is computed beyond.
+/// A deadline beyond the end of time never passes, and its computation does not overflow.
 #[test]
-fn the_longest_sleep_never_ends() {
+fn longest_sleep_never_completes() {
     let (store, clock) = manual();
     let client = store.client();
     clock.advance(secs(1));
@@ -222,12 +230,12 @@ fn the_longest_sleep_never_ends() {
     }
     let mut nap = client.sleep(secs(10));
     clock.advance(secs(10));
-    assert_eq!(nap.wait_timeout(Duration::MAX), Ok(Some(())), "waiting for it that long is no trouble");
+    assert_eq!(nap.wait_timeout(Duration::MAX), Ok(Some(())), "a wait with the longest timeout returns");
 }
 
 #[test]
 #[should_panic(expected = "the result of a ticket is taken once")]
-fn a_ticket_that_was_taken_cannot_be_tried_again() {
+fn try_wait_on_taken_ticket_panics() {
     let mut nap = Store::new().client().sleep(Duration::ZERO);
     assert_eq!(nap.try_wait(), Ok(Some(())));
     drop(nap.try_wait());
@@ -235,7 +243,7 @@ fn a_ticket_that_was_taken_cannot_be_tried_again() {
 
 #[test]
 #[should_panic(expected = "the result of a ticket is taken once")]
-fn a_ticket_that_was_taken_cannot_be_waited_for() {
+fn wait_on_taken_ticket_panics() {
     let mut nap = Store::new().client().sleep(Duration::ZERO);
     assert_eq!(nap.wait_timeout(secs(1)), Ok(Some(())));
     drop(nap.wait());
@@ -243,7 +251,7 @@ fn a_ticket_that_was_taken_cannot_be_waited_for() {
 
 #[test]
 #[should_panic(expected = "the result of a ticket is taken once")]
-fn a_ticket_that_was_taken_cannot_be_polled_again() {
+fn poll_of_taken_ticket_panics() {
     let mut nap = Store::new().client().sleep(Duration::ZERO);
     for _ in 0..2 {
         let _ = poll_with(&mut nap, std::task::Waker::noop());
@@ -251,18 +259,18 @@ fn a_ticket_that_was_taken_cannot_be_polled_again() {
 }
 
 #[test]
-fn debug_says_how_far_it_has_come() {
+fn debug_of_ticket_shows_its_state() {
     let client = Store::new().client();
     assert_eq!(format!("{:?}", client.sleep(Duration::MAX)), "Ticket(\"waiting\")");
     let mut nap = client.sleep(Duration::ZERO);
-    assert_eq!(format!("{nap:?}"), "Ticket(\"done\")", "it goes as far as it can at once");
+    assert_eq!(format!("{nap:?}"), "Ticket(\"done\")", "a ticket is polled once when it is created");
     assert_eq!(nap.try_wait(), Ok(Some(())));
     assert_eq!(format!("{nap:?}"), "Ticket(\"taken\")");
 }
 
-/// The waker of the last poll is told, of the others none; a look in between changes nothing.
+/// Only the waker of the last poll is woken, and only once.
 #[test]
-fn the_waker_of_the_last_poll_is_told() {
+fn only_the_last_polls_waker_is_woken() {
     let (store, clock) = manual();
     let mut nap = store.client().sleep(secs(5));
     let [first, second] = [Count::default(), Count::default()];
@@ -275,7 +283,7 @@ fn the_waker_of_the_last_poll_is_told() {
 }
 
 #[test]
-fn a_look_in_between_keeps_the_waker() {
+fn try_wait_keeps_the_waker() {
     let (store, clock) = manual();
     let (mut nap, woken) = (store.client().sleep(secs(5)), Count::default());
     assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
@@ -284,9 +292,9 @@ fn a_look_in_between_keeps_the_waker() {
     assert_eq!(woken.get(), 1);
 }
 
-/// A watcher's look keeps its waker.
+/// `try_recv` keeps the waker of an earlier poll.
 #[test]
-fn a_watchers_look_in_between_keeps_the_waker() {
+fn try_recv_keeps_the_waker() {
     let store = manual().0;
     let (mut watcher, woken) = (store.watch("a").unwrap(), Count::default());
     assert_eq!(receive_with(&mut watcher, &woken.waker()), Poll::Pending);
@@ -295,9 +303,9 @@ fn a_watchers_look_in_between_keeps_the_waker() {
     assert_eq!(woken.get(), 1);
 }
 
-/// On real time, which is unavoidable here: not before the time, judged by its own clock, and at all.
+/// Uses real time. A sleep ends, and not before its deadline by the store's clock.
 #[test]
-fn real_time_ends_a_sleep() {
+fn system_clock_completes_a_sleep() {
     guarded(|| {
         let store = Store::builder().clock(SystemClock::new()).build();
         let client = store.client();

@@ -1,4 +1,4 @@
-//! A client over a store: each verb gives what the store's own gives, however the answer is waited for.
+//! Requests of a client over a store. Each returns what the store's own method returns, in every way to wait.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -36,64 +36,64 @@ fn puts() -> Vec<Put> {
     ]
 }
 
-/// Runs the same requests by whatever `$ask` makes of a verb with its arguments.
+/// Runs one list of requests. `$ask` turns a method name with its arguments into an answer.
 macro_rules! conversation {
     ($clock:expr, $ask:ident, $renew:expr) => {{
-        let mut said: Vec<String> = Vec::new();
+        let mut answers: Vec<String> = Vec::new();
         for grant in [Grant::new(secs(5)).id(7), Grant::new(secs(9)).id(7), Grant::new(secs(9)).standing()] {
-            said.push(shown($ask!(grant(grant))));
+            answers.push(shown($ask!(grant(grant))));
         }
         for put in puts() {
-            said.push(shown($ask!(put(put))));
+            answers.push(shown($ask!(put(put))));
         }
         for txn in txns() {
-            said.push(shown($ask!(txn(txn))));
+            answers.push(shown($ask!(txn(txn))));
         }
         for get in
             [Get::key("a"), Get::all().limit(1), Get::key("a").at(2), Get::key("a").at(99), Get::key("")]
         {
-            said.push(shown($ask!(get(get))));
+            answers.push(shown($ask!(get(get))));
         }
-        said.push(shown($ask!(time_to_live(7, true))));
-        said.push(shown($ask!(time_to_live(99, true))));
-        said.push(shown($ask!(leases())));
+        answers.push(shown($ask!(time_to_live(7, true))));
+        answers.push(shown($ask!(time_to_live(99, true))));
+        answers.push(shown($ask!(leases())));
         $clock.advance(secs(1));
-        said.push(shown($ask!(keep_alive(7))));
-        said.push(shown($ask!(keep_alive(99))));
+        answers.push(shown($ask!(keep_alive(7))));
+        answers.push(shown($ask!(keep_alive(99))));
         for lease in [7, 99] {
             $renew(lease, true);
         }
         $clock.advance(secs(20));
-        said.push(shown($ask!(time_to_live(7, false))));
+        answers.push(shown($ask!(time_to_live(7, false))));
         for lease in [7, 99] {
             $renew(lease, false);
         }
-        said.push(shown($ask!(time_to_live(7, false))));
+        answers.push(shown($ask!(time_to_live(7, false))));
         for delete in [Delete::key("b").prev_kv(), Delete::key("b"), Delete::key("")] {
-            said.push(shown($ask!(delete(delete))));
+            answers.push(shown($ask!(delete(delete))));
         }
-        said.push(shown($ask!(revoke(7))));
-        said.push(shown($ask!(revoke(7))));
+        answers.push(shown($ask!(revoke(7))));
+        answers.push(shown($ask!(revoke(7))));
         for compact in [Compact::new(3), Compact::new(2), Compact::new(5).physical(), Compact::new(99)] {
-            said.push(shown($ask!(compact(compact))));
+            answers.push(shown($ask!(compact(compact))));
         }
-        said.push(shown($ask!(get(Get::all().at(2)))));
-        said.push(shown($ask!(get(Get::all()))));
-        said.push(shown($ask!(status())));
+        answers.push(shown($ask!(get(Get::all().at(2)))));
+        answers.push(shown($ask!(get(Get::all()))));
+        answers.push(shown($ask!(status())));
         for revision in [0, 6, 3, 99] {
-            said.push(shown($ask!(hash_kv(revision))));
+            answers.push(shown($ask!(hash_kv(revision))));
         }
         let full = Alarm { member_id: 1, alarm: AlarmType::NoSpace };
         for alarm in [AlarmRequest::activate(full), AlarmRequest::list(), AlarmRequest::deactivate(full)] {
-            said.push(shown($ask!(alarm(alarm))));
+            answers.push(shown($ask!(alarm(alarm))));
         }
         let pages = [Page::new(KeyRange::all(), 1), Page::new("a", 0).at(6).keys_only()];
         for page in
             pages.into_iter().chain([Page::new("", 1), Page::new("a", 1).at(2), Page::new("a", 1).at(99)])
         {
-            said.push(shown($ask!(page(page))));
+            answers.push(shown($ask!(page(page))));
         }
-        said
+        answers
     }};
 }
 
@@ -119,12 +119,12 @@ async fn by_awaiting(client: &Client, clock: &ManualClock) -> Vec<String> {
 }
 
 #[test]
-fn each_verb_gives_what_the_stores_own_gives() {
+fn client_methods_return_what_store_methods_return() {
     let (store, clock) = manual();
     let expected = by_the_store(&store, &clock);
     assert!(
         expected.iter().filter(|answer| answer.starts_with("Err")).count() >= 10,
-        "refusals are compared"
+        "the requests include at least ten that are refused"
     );
     let (store, clock) = manual();
     assert_eq!(by_waiting(&store.client(), &clock), expected);
@@ -132,11 +132,15 @@ fn each_verb_gives_what_the_stores_own_gives() {
     let client = store.client();
     assert_eq!(client.block_on(by_awaiting(&client, &clock)), expected);
     let (store, clock) = manual();
-    assert_eq!(by_waiting(&Client::new(store).namespace(""), &clock), expected, "and in no namespace");
+    assert_eq!(
+        by_waiting(&Client::new(store).namespace(""), &clock),
+        expected,
+        "an empty namespace changes no answer"
+    );
 }
 
 #[test]
-fn verbs_take_what_the_stores_take() -> Result<()> {
+fn client_methods_accept_the_stores_arguments() -> Result<()> {
     let client = Store::new().client();
     client.put((String::from("a"), b"1")).wait()?;
     let put: Call<leasehold::response::PutResponse> = client.put(Put::new(vec![0xff], [0]));
@@ -150,7 +154,7 @@ fn verbs_take_what_the_stores_take() -> Result<()> {
     Ok(())
 }
 
-/// The copy equals the bytes of `Store::save`.
+/// The snapshot equals the bytes of `Store::save`.
 #[test]
 fn snapshot_is_a_save_of_the_whole_store() {
     let (store, clock) = manual();
@@ -175,7 +179,7 @@ fn snapshot_is_a_save_of_the_whole_store() {
     assert_eq!(store.client().snapshot().wait(), Err(Error::Stopped));
 }
 
-/// A lease whose deadline has passed is not in the copy.
+/// A lease whose deadline has passed is not in the snapshot.
 #[test]
 fn snapshot_after_a_deadline_has_no_expired_lease() {
     let (store, clock) = manual();
@@ -189,7 +193,7 @@ fn snapshot_after_a_deadline_has_no_expired_lease() {
 }
 
 #[test]
-fn clones_share_the_store() {
+fn cloned_clients_share_the_store() {
     let client = Store::new().client();
     let other = client.clone();
     other.put(("a", "1")).wait().unwrap();
@@ -198,15 +202,15 @@ fn clones_share_the_store() {
 }
 
 #[test]
-fn now_is_the_stores_time() {
+fn client_now_is_the_stores_time() {
     let (store, clock) = manual();
     clock.advance(secs(3));
     assert_eq!((store.client().now(), store.client().namespace("in/").now()), (clock.now(), clock.now()));
 }
 
-/// A refusal of a watch, which the store's verb gives at once, is received from the client's.
+/// An invalid watch, which `Store::watch` refuses at once, is refused by the first receive of the client's watcher.
 #[test]
-fn a_watch_that_is_refused_says_so_when_it_is_received_from() {
+fn refused_client_watch_returns_its_error_on_receive() {
     let store = manual().0;
     let refused = [Watch::range(KeyRange::between("b", "a")), Watch::key("a").start_revision(-1)];
     for watch in refused {
@@ -217,9 +221,9 @@ fn a_watch_that_is_refused_says_so_when_it_is_received_from() {
     }
 }
 
-/// The ways of receiving give the same.
+/// All ways to receive deliver equal events.
 #[test]
-fn a_watcher_may_be_received_from_in_every_way() {
+fn watcher_delivers_events_in_every_way_to_receive() {
     let (store, clock) = manual();
     let client = store.client();
     let ways: [fn(&Client, &mut Watcher) -> Vec<String>; 5] = [
@@ -239,9 +243,9 @@ fn a_watcher_may_be_received_from_in_every_way() {
     assert_eq!((store.next_deadline(), clock.now().as_nanos()), (None, 0));
 }
 
-/// A future of the store's own calls never waits; one that waits for somebody else is woken by them.
+/// A future of a store's own calls never blocks. A future that waits for another thread is woken by that thread.
 #[test]
-fn block_on_runs_any_future() {
+fn block_on_runs_a_future_to_completion() {
     guarded(|| {
         let (store, clock) = manual();
         let client = store.client();
@@ -257,16 +261,16 @@ fn block_on_runs_any_future() {
             });
             let both = client.block_on(async {
                 client.sleep(secs(5)).await?;
-                Ok::<_, Error>(watcher.next().await?.expect("the watch goes on"))
+                Ok::<_, Error>(watcher.next().await?.expect("the watch is not cancelled"))
             });
             assert_eq!(both.unwrap().events().len(), 1);
         });
     });
 }
 
-/// Trap: a block_on inside a poll of another, on one thread, takes the wake-up that was meant for the outer one.
+/// A nested `block_on` on one thread could take the wake-up of the outer one.
 #[test]
-fn a_nested_block_on_does_not_eat_the_outer_wake_up() {
+fn nested_block_on_keeps_the_outer_wake_up() {
     guarded(|| {
         let (store, _) = manual();
         let client = store.client();
@@ -277,7 +281,7 @@ fn a_nested_block_on_does_not_eat_the_outer_wake_up() {
                 polls += 1;
                 let polled = outer.poll_recv(context);
                 if polled.is_pending() && polls == 2 {
-                    // The outer wake-up comes now, between its poll and its parking; and then the inner one parks.
+                    // The outer wake-up comes between the outer poll and the outer park. Then the inner `block_on` parks.
                     let writer = store.clone();
                     std::thread::scope(|scope| {
                         scope.spawn(move || {
@@ -294,9 +298,9 @@ fn a_nested_block_on_does_not_eat_the_outer_wake_up() {
     });
 }
 
-/// What is detached has happened when that returns, for a store answers at once.
+/// A detached task over a store completes before `detach` returns, since a store answers at once.
 #[test]
-fn a_detached_task_runs_to_its_end() {
+fn detached_task_runs_to_completion() {
     let (store, client) = {
         let store = manual().0;
         (store.clone(), store.client())
@@ -331,9 +335,9 @@ fn detached_task_that_waits_for_time_completes_when_it_passes() {
     assert_eq!(value(&store, "detached").as_deref(), Some("w"));
 }
 
-/// A task may detach another from within a waker, and while it drops.
+/// A waker can detach a task.
 #[test]
-fn a_task_is_detached_from_a_waker() {
+fn task_can_be_detached_from_a_waker() {
     guarded(|| {
         let store = manual().0;
         let mut watcher = store.watch("a").unwrap();

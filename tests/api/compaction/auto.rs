@@ -1,4 +1,4 @@
-//! Compaction by the store itself, by age and by number of revisions (R-CMP-7, R-CMP-8).
+//! Automatic compaction, by age and by number of revisions (R-CMP-7, R-CMP-8).
 
 use leasehold_testkit::cases::cases;
 use std::time::Duration;
@@ -21,7 +21,7 @@ fn compacted(store: &Store) -> Option<i64> {
     store.status().expect("the store is open").compact_revision().map(i64::from)
 }
 
-/// Lets so many steps pass, with one put before each: the sample after n steps is of revision n + 1.
+/// Advances `steps` steps, with one put before each. The sample after n steps is of revision n + 1.
 fn run(store: &Store, clock: &ManualClock, steps: usize, step: Duration) {
     for _ in 0..steps {
         put(store, "k", "v");
@@ -29,18 +29,19 @@ fn run(store: &Store, clock: &ManualClock, steps: usize, step: Duration) {
     }
 }
 
-/// A retention of two hours is sampled every 6 minutes: the first compaction after two hours, then one each hour, to
-/// the revision of two hours (and one sample) before.
+/// A retention of two hours is sampled every 6 minutes. The first compaction is after two hours, then one follows each hour.
+///
+/// Each compacts to the revision of two hours (and one sample) before.
 #[test]
-fn by_hours() {
+fn periodic_compaction_of_hours_runs_each_hour() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(2 * HOUR)));
     run(&store, &clock, 19, secs(6 * MINUTE));
-    assert_eq!(compacted(&store), None, "not before two hours");
+    assert_eq!(compacted(&store), None, "the first compaction is after two hours");
     run(&store, &clock, 1, secs(6 * MINUTE));
     assert_eq!(compacted(&store), Some(1));
     for hour in 1..=5 {
         run(&store, &clock, 9, secs(6 * MINUTE));
-        assert_eq!(compacted(&store), Some(((hour - 1) * 10).max(1)), "not before the hour is over");
+        assert_eq!(compacted(&store), Some(((hour - 1) * 10).max(1)), "the next compaction is after an hour");
         run(&store, &clock, 1, secs(6 * MINUTE));
         assert_eq!(compacted(&store), Some(hour * 10), "after {hour} more hours");
     }
@@ -48,7 +49,7 @@ fn by_hours() {
 
 /// A retention of five minutes is sampled every 30 seconds, and compacted every five minutes.
 #[test]
-fn by_minutes() {
+fn periodic_compaction_of_minutes_runs_each_period() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(5 * MINUTE)));
     run(&store, &clock, 9, secs(30));
     assert_eq!(compacted(&store), None);
@@ -65,16 +66,16 @@ fn by_minutes() {
     assert_eq!(store.get(Get::key("k").at(50)).unwrap().count(), 1);
 }
 
-/// R-CMP-8: an unchanged revision is not compacted again; the next changed one is, at the very next sample.
+/// R-CMP-8: an unchanged revision is not compacted again. A changed one is compacted at the next sample that is due.
 #[test]
-fn an_unchanged_revision_is_skipped() {
+fn unchanged_revision_is_not_compacted_again() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(5 * MINUTE)));
     clock.advance(secs(5 * MINUTE));
     assert_eq!(compacted(&store), Some(1));
     clock.advance(secs(HOUR));
     assert_eq!(compacted(&store), Some(1));
     put(&store, "k", "v");
-    // The sample that has it is the oldest of the window of eleven five minutes and a step later.
+    // The first sample of the new revision is the oldest of the window of eleven only five minutes and a step later.
     clock.advance(secs(5 * MINUTE));
     assert_eq!(compacted(&store), Some(1));
     clock.advance(secs(30));
@@ -83,23 +84,23 @@ fn an_unchanged_revision_is_skipped() {
     assert_eq!(compacted(&store), Some(2));
 }
 
-/// R-CMP-8: someone compacting further by hand counts as done, and the window goes on.
+/// R-CMP-8: a later compaction by request counts as done, and the window continues.
 #[test]
-fn a_compaction_by_hand_is_no_failure() {
+fn compaction_by_request_does_not_stop_automatic_compaction() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(10)));
     run(&store, &clock, 9, secs(1));
     store.compact(8).unwrap();
     run(&store, &clock, 1, secs(1));
-    assert_eq!(compacted(&store), Some(8), "1 is compacted already");
+    assert_eq!(compacted(&store), Some(8), "revision 1 is compacted already");
     run(&store, &clock, 9, secs(1));
     assert_eq!(compacted(&store), Some(8));
     run(&store, &clock, 1, secs(1));
     assert_eq!(compacted(&store), Some(10));
 }
 
-/// Moving time in one go has the same effect as moving it step by step. Ticks that only sample are no deadlines.
+/// One long advance has the effect of many short ones. A tick that only samples is not a deadline.
 #[test]
-fn one_long_advance_passes_every_sample() {
+fn one_long_advance_equals_many_short_ones() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(10)));
     put(&store, "k", "v");
     clock.advance(secs(3));
@@ -108,14 +109,14 @@ fn one_long_advance_passes_every_sample() {
     assert_eq!((compacted(&store), revision(&store)), (Some(3), 3));
     assert_eq!(store.next_deadline(), None);
     put(&store, "k", "v");
-    // Its first sample, at 1004 s, is the oldest of the window of eleven at the tick eleven steps later.
+    // The sample at 1004 s is the oldest of the window of eleven at the tick eleven steps later.
     assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(1015)));
     clock.advance(secs(12));
     assert_eq!((compacted(&store), store.next_deadline()), (Some(4), None));
 }
 
-/// A naive compactor that makes every tick, with the store's revision.
-struct Ticking {
+/// A naive compactor that makes every tick and knows the store's revision.
+struct NaiveCompactor {
     mode: AutoCompaction,
     step: u64,
     next_tick: u64,
@@ -127,7 +128,7 @@ struct Ticking {
     is_corrupt: bool,
 }
 
-impl Ticking {
+impl NaiveCompactor {
     fn new(mode: AutoCompaction) -> Self {
         let (step, period) = match mode {
             AutoCompaction::Periodic(period) => (period.min(secs(HOUR)) / 10, period),
@@ -149,7 +150,7 @@ impl Ticking {
         }
     }
 
-    /// Makes the ticks up to an instant.
+    /// Makes the ticks up to and including an instant.
     fn tick_until(&mut self, now: u64) {
         while self.next_tick <= now {
             let tick = self.next_tick;
@@ -181,7 +182,7 @@ impl Ticking {
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Put,
-    /// A key of a lease with this TTL.
+    /// Puts a key with a new lease of this TTL.
     PutLeased(Duration),
     Compact(i64),
     Corrupt(bool),
@@ -191,11 +192,11 @@ fn take(engine: &mut Engine, step: Step, lease: i64) {
     match step {
         Step::Put => drop(engine.put(&Put::new("k", "v")).expect("no alarm is active")),
         Step::PutLeased(ttl) => {
-            engine.grant(&Grant::new(ttl).id(lease)).expect("the id is free");
+            engine.grant(&Grant::new(ttl).id(lease)).expect("each step has a lease id of its own");
             let leased = Put::new(format!("leased/{lease}"), "v").lease(lease);
-            engine.put(&leased).expect("the lease was just granted");
+            engine.put(&leased).expect("the lease was granted and has not expired");
         }
-        // It may be compacted already.
+        // An error means that the revision is compacted already.
         Step::Compact(revision) => _ = engine.compact(&Compact::new(revision)),
         Step::Corrupt(is_corrupt) => {
             let action = if is_corrupt { AlarmAction::Activate } else { AlarmAction::Deactivate };
@@ -204,13 +205,13 @@ fn take(engine: &mut Engine, step: Step, lease: i64) {
     }
 }
 
-/// Two engines and the compactor that makes each tick, with the same history.
+/// Two engines and the naive compactor, with one history.
 struct Race {
     random: Random,
     jumping: Engine,
     stepping: Engine,
-    ticking: Ticking,
-    /// When leases end.
+    ticking: NaiveCompactor,
+    /// The deadlines of the leases.
     ends: Vec<u64>,
 }
 
@@ -219,10 +220,10 @@ impl Race {
         let config = EngineConfig { auto_compaction: Some(mode), ..EngineConfig::default() };
         let jumping = Engine::new(config, Timestamp::ORIGIN);
         let (random, stepping) = (Random::new(seed), jumping.clone());
-        Self { random, jumping, stepping, ticking: Ticking::new(mode), ends: Vec::new() }
+        Self { random, jumping, stepping, ticking: NaiveCompactor::new(mode), ends: Vec::new() }
     }
 
-    /// Lets time pass: to a tick, to just before it, or by any number of ticks.
+    /// Advances time: to a tick, to just before it, or by any number of ticks.
     fn pass_time(&mut self) {
         let (before, step) = (self.jumping.now().as_nanos(), self.ticking.step);
         let now = match self.random.below(5) {
@@ -234,13 +235,14 @@ impl Race {
         };
         self.ends.sort_unstable();
         while let Some(&end) = self.ends.first().filter(|&&end| end <= now) {
-            // A lease ends before a tick of its instant.
+            // A lease expires before the tick of its instant.
             self.ticking.tick_until(end - 1);
             self.ticking.current += 1;
             self.ends.remove(0);
         }
         self.ticking.tick_until(now);
         self.jumping.advance(Timestamp::from_nanos(now));
+        // The stepping engine advances to each tick on the way.
         for tick in before / step + 1..=now / step {
             self.stepping.advance(Timestamp::from_nanos(tick * step));
         }
@@ -250,7 +252,7 @@ impl Race {
     fn take_step(&mut self, number: i64) {
         let step = match self.random.below(8) {
             0 => Step::Corrupt(!self.ticking.is_corrupt),
-            // Then nothing else is done.
+            // A corrupt store accepts no other step.
             _ if self.ticking.is_corrupt => return,
             1 => Step::Compact(1 + self.random.below(self.ticking.current as u64) as i64),
             2 => Step::PutLeased(secs(2) + Duration::from_nanos(self.ticking.step * self.random.below(20))),
@@ -271,10 +273,11 @@ impl Race {
     }
 }
 
-/// R-CMP-7, R-CMP-8: after any commands at any times, the engine has compacted to the same revision as a compactor that
-/// makes every tick. An engine that is advanced to the instant of each tick has the same state as one that is not.
+/// R-CMP-7, R-CMP-8: after any commands at any times, the engine's compacted revision is the naive compactor's.
+///
+/// An engine that advances to the instant of each tick has the state of an engine that does not.
 #[test]
-fn skipped_ticks_are_as_if_they_had_been_made() {
+fn skipped_ticks_do_not_change_compactions() {
     let modes = [
         AutoCompaction::Periodic(millis(10)),
         AutoCompaction::Periodic(secs(7)),
@@ -294,28 +297,29 @@ fn skipped_ticks_are_as_if_they_had_been_made() {
             assert_eq!(race.jumping.state_hash(), race.stepping.state_hash(), "seed {seed}, step {step}");
             race.take_step(step);
         }
+        // Count at most three per run, so that a few runs with many compactions do not suffice.
         compactions += i64::from(race.ticking.compacted > 0) + race.ticking.compacted.min(2);
     }
     assert!(compactions > i64::from(cases(100)), "{compactions} compactions");
 }
 
-/// R-CMP-7: to the revision so many before the current one, every five minutes.
+/// R-CMP-7: every five minutes the store compacts to the revision that many before the current one.
 #[test]
-fn by_revisions() {
+fn compaction_by_revisions_runs_every_five_minutes() {
     let (store, clock) = store_with(AutoCompaction::Revision(10));
     let (four_fifty_nine, moment) = (millis(299_999), millis(1));
     for _ in 0..9 {
         put(&store, "k", "v");
     }
     clock.advance(secs(5 * MINUTE));
-    assert_eq!(compacted(&store), None, "10 - 10 is nothing to compact");
+    assert_eq!(compacted(&store), None, "revision 10 - 10 cannot be compacted");
     put(&store, "k", "v");
     clock.advance(four_fifty_nine);
-    assert_eq!(compacted(&store), None, "not before five minutes");
+    assert_eq!(compacted(&store), None, "the first compaction is after five minutes");
     clock.advance(moment);
     assert_eq!(compacted(&store), Some(1));
     clock.advance(secs(HOUR));
-    assert_eq!(compacted(&store), Some(1), "nothing new");
+    assert_eq!(compacted(&store), Some(1), "an unchanged revision is not compacted again");
     for _ in 0..100 {
         put(&store, "k", "v");
     }
@@ -328,19 +332,21 @@ fn by_revisions() {
     assert_eq!(compacted(&store), Some(106));
 }
 
-/// More revisions than there will ever be.
+/// A retention of more revisions than a store can have compacts nothing.
 #[test]
-fn the_largest_number_of_revisions() {
+fn largest_revision_retention_compacts_nothing() {
     let (store, clock) = store_with(AutoCompaction::Revision(u64::MAX));
     put(&store, "k", "v");
     clock.advance(secs(HOUR));
     assert_eq!(compacted(&store), None);
 }
 
-/// R-CMP-8: a retention of zero means off, as in etcd, in either mode. A sample every nanosecond could never keep up
-/// with real time: each write does what is due first, so the first one would not return.
+/// R-CMP-8: a retention of zero turns automatic compaction off, as in etcd, in either mode.
+///
+/// A sample every nanosecond could not keep up with real time. Each write makes the due samples first, so the first write
+/// would not return.
 #[test]
-fn a_retention_of_zero_is_off() {
+fn zero_retention_turns_compaction_off() {
     for mode in [AutoCompaction::Periodic(Duration::ZERO), AutoCompaction::Revision(0)] {
         let (store, clock) = store_with(mode);
         assert_eq!(store.next_deadline(), None);
@@ -349,9 +355,9 @@ fn a_retention_of_zero_is_off() {
     }
 }
 
-/// Ten milliseconds, a sample each; shorter ones are raised to that.
+/// The shortest retention is ten milliseconds, sampled every millisecond. A shorter one is raised to it.
 #[test]
-fn the_shortest_period() {
+fn shorter_retention_is_raised_to_ten_milliseconds() {
     for period in [Duration::from_nanos(1), Duration::from_millis(10)] {
         let (store, clock) = store_with(AutoCompaction::Periodic(period));
         run(&store, &clock, 9, Duration::from_millis(1));
@@ -363,17 +369,17 @@ fn the_shortest_period() {
     }
 }
 
-/// Off unless asked for: nothing is due, nothing is compacted.
+/// Without configuration no compaction runs, and there is no deadline.
 #[test]
-fn off_by_default() {
+fn automatic_compaction_is_off_by_default() {
     let (store, clock) = helpers::manual();
     run(&store, &clock, 100, secs(HOUR));
     assert_eq!((compacted(&store), store.next_deadline()), (None, None));
 }
 
-/// R-MNT-8: while the data cannot be trusted nothing is compacted; it is made up for at the next sample.
+/// R-MNT-8: with an active corrupt alarm nothing is compacted. The compaction is made at the first sample after the alarm.
 #[test]
-fn a_corrupt_store_is_not_compacted() {
+fn corrupt_store_is_not_compacted() {
     let (store, clock) = store_with(AutoCompaction::Periodic(secs(10)));
     let request = |action| AlarmRequest { action, member_id: 1, alarm: AlarmType::Corrupt };
     put(&store, "k", "v");
@@ -386,9 +392,9 @@ fn a_corrupt_store_is_not_compacted() {
     assert_eq!(compacted(&store), Some(2));
 }
 
-/// A lease that ends at the instant of a sample ends first, so that the sample has its revision.
+/// A lease that expires at the instant of a sample expires first, so the sample includes its revision.
 #[test]
-fn leases_end_before_a_compaction_of_the_same_instant() {
+fn lease_expires_before_a_sample_of_its_instant() {
     let auto_compaction = Some(AutoCompaction::Revision(1));
     let mut engine =
         Engine::new(EngineConfig { auto_compaction, ..EngineConfig::default() }, Timestamp::ORIGIN);

@@ -1,4 +1,4 @@
-//! Compaction: what can be read afterwards, what is kept, what is given back (R-CMP-1 to R-CMP-6).
+//! Compaction: which reads remain, which versions are kept, which memory is released (R-CMP-1 to R-CMP-6).
 
 use leasehold::clock::Timestamp;
 use leasehold::engine::EngineConfig;
@@ -17,13 +17,13 @@ fn future(requested: i64, current: i64) -> Error {
     Error::FutureRevision { requested: at(requested), current: at(current) }
 }
 
-/// A way to compact; both must do the same, but for memory.
+/// The ways to compact. Both must have equal results, except for memory.
 const WAYS: [fn(&Store, i64) -> leasehold::Result<leasehold::response::CompactResponse>; 2] =
     [|store, revision| store.compact(revision), |store, revision| store.compact(physical(revision))];
 
-/// R-CMP-1: 0 once on a fresh store, negative ones never, the current one always, later ones not yet.
+/// R-CMP-1: revision 0 can be compacted once, a negative or future one never, and the current one always.
 #[test]
-fn which_revisions_can_be_compacted() {
+fn compact_accepts_zero_to_the_current_revision() {
     for compact in WAYS {
         let store = Store::new();
         for _ in 0..3 {
@@ -46,7 +46,7 @@ fn which_revisions_can_be_compacted() {
 }
 
 #[test]
-fn a_compacted_revision_was_readable_before() {
+fn compacted_revision_can_no_longer_be_read() {
     for compact in WAYS {
         let store = Store::new();
         for value in ["one", "two", "three"] {
@@ -59,14 +59,18 @@ fn a_compacted_revision_was_readable_before() {
         assert_eq!(show_all(store.get(Get::key("key").at(4)).unwrap().kvs()), ["key=three 2/4/3"]);
         assert_eq!(value(&store, "key").as_deref(), Some("three"));
         assert_eq!(store.get(Get::key("key").serializable()).unwrap().count(), 1);
-        assert_eq!(store.get(Get::key("key").at(-3)).unwrap().count(), 1, "the latest is always there");
+        assert_eq!(
+            store.get(Get::key("key").at(-3)).unwrap().count(),
+            1,
+            "a revision below 0 reads the latest state"
+        );
         assert_eq!(revision(&store), 4);
     }
 }
 
 /// R-CMP-3: put, put, delete, put, put of one key, compacted at each revision.
 #[test]
-fn the_last_value_stays() {
+fn last_version_survives_compaction() {
     for r in 1..=6 {
         let store = Store::new();
         put(&store, "foo", "bar0");
@@ -84,7 +88,7 @@ fn the_last_value_stays() {
     }
 }
 
-/// What a compaction at `r` keeps of [`three_keys`], which change from revision 2 to 11 (R-CMP-2).
+/// Returns a store with three keys that change at the revisions 2 to 11.
 fn three_keys() -> Store {
     let store = Store::new();
     for key in ["foo", "foo1", "foo2", "foo2", "foo", "foo1"] {
@@ -94,13 +98,13 @@ fn three_keys() -> Store {
         delete(&store, key);
     }
     let both = Txn::new().and_then([TxnOp::put("foo", "v"), TxnOp::put("foo1", "v")]);
-    store.txn(both).expect("the txn is good");
+    store.txn(both).expect("the txn is valid");
     store
 }
 
-/// The versions held of the three keys, counted by hand: revisions of the records kept after compacting at each.
+/// The versions of [`three_keys`] that a compaction at each revision keeps, counted by hand (R-CMP-2).
 const KEPT: [(i64, u64, u64); 10] = [
-    // (compacted, versions kept, keys that ever were and of which something is kept)
+    // (compacted revision, versions kept, keys with at least one version kept)
     (1, 11, 3),
     (2, 11, 3),
     (3, 11, 3),
@@ -113,9 +117,9 @@ const KEPT: [(i64, u64, u64); 10] = [
     (10, 3, 2), // foo2's tombstone and with it the key, foo at 6; foo's tombstone at 10 stays
 ];
 
-/// R-CMP-2, counted: each compaction on a store of its own, and one after the other on the same.
+/// R-CMP-2: each compaction runs on a new store, and after the earlier ones on one store.
 #[test]
-fn what_is_kept_of_three_keys() {
+fn compaction_keeps_the_expected_versions() {
     let successive = three_keys();
     for (r, versions, _) in KEPT {
         let once = three_keys();
@@ -130,13 +134,13 @@ fn what_is_kept_of_three_keys() {
     assert_eq!(show_all(successive.get(Get::all()).unwrap().kvs()), ["foo=v 11/11/1", "foo1=v 11/11/1"]);
 }
 
-/// R-CMP-2: bytes are given back with the versions, and the key goes with the last of them.
+/// R-CMP-2: the bytes of a version are released with it, and the bytes of a key with its last version.
 #[test]
-fn what_is_kept_is_what_bytes_are_counted_for() {
+fn bytes_held_follow_the_kept_versions() {
     for (r, versions, key_count) in KEPT {
         let store = three_keys();
         store.compact(physical(r)).unwrap();
-        // By the documentation of `Status::bytes_held`; of each record left the key has 3 or 4 bytes, the value 0 or 1.
+        // As documented at `Status::bytes_held`. A kept record has a key of 3 or 4 bytes and a value of 0 or 1.
         let held = store.status().unwrap().bytes_held();
         let (fewest, most) =
             (versions * (96 + 3) + key_count * (112 + 3), versions * (96 + 5) + key_count * (112 + 4));
@@ -147,9 +151,9 @@ fn what_is_kept_is_what_bytes_are_counted_for() {
     assert_eq!(store.status().unwrap().bytes_held(), 96 + 3 + 3 + 112 + 3);
 }
 
-/// R-CMP-2: a tombstone at exactly the compacted revision is kept, so that what happened from there on is told.
+/// R-CMP-2: a tombstone at exactly the compacted revision is kept, so the events from there on are complete.
 #[test]
-fn a_tombstone_at_the_compacted_revision_is_kept() {
+fn tombstone_at_the_compacted_revision_is_kept() {
     let store = Store::new();
     put(&store, "foo", "bar");
     put(&store, "other", "x");
@@ -165,7 +169,7 @@ fn a_tombstone_at_the_compacted_revision_is_kept() {
 }
 
 #[test]
-fn everything_deleted_and_compacted_leaves_nothing() {
+fn compaction_of_deleted_keys_leaves_nothing() {
     for compact in WAYS {
         let store = Store::new();
         for _ in 0..3 {
@@ -183,9 +187,9 @@ fn everything_deleted_and_compacted_leaves_nothing() {
     }
 }
 
-/// R-CMP-1: all of the memory is back when the physical form returns, though the first changes freed nothing.
+/// R-CMP-1: a physical compaction releases all memory before it returns, even if the first changes free nothing.
 #[test]
-fn a_physical_compaction_returns_when_memory_was_given_back() {
+fn physical_compaction_returns_after_memory_is_released() {
     let (store, _clock) = manual();
     for n in 0..1000 {
         store.put((format!("once/{n}"), "v")).unwrap();
@@ -198,9 +202,9 @@ fn a_physical_compaction_returns_when_memory_was_given_back() {
     assert_eq!(store.status().unwrap().versions(), 1001);
 }
 
-/// The same by the clock: what `compact` leaves is given back when time next passes.
+/// The memory that `compact` does not release at once is released when the clock advances.
 #[test]
-fn a_tick_gives_all_memory_back() {
+fn tick_releases_all_memory() {
     let (store, clock) = manual();
     for n in 0..1000 {
         store.put((format!("once/{n}"), "v")).unwrap();
@@ -215,7 +219,7 @@ fn a_tick_gives_all_memory_back() {
 
 /// R-CMP-6.
 #[test]
-fn leases_and_the_revision_are_as_before() {
+fn compaction_keeps_leases_and_the_revision() {
     let (store, clock) = manual();
     grant(&store, 7, secs(10));
     put_leased(&store, &["a", "b"], 7);
@@ -230,9 +234,9 @@ fn leases_and_the_revision_are_as_before() {
     assert_eq!(all_keys(&store), Vec::<String>::new());
 }
 
-/// R-TXN-1, R-CMP-3: a txn that reads what was compacted is refused, its put included.
+/// R-TXN-1, R-CMP-3: a txn that reads a compacted revision is refused, its put included.
 #[test]
-fn a_txn_reading_what_was_compacted_puts_nothing() {
+fn txn_that_reads_a_compacted_revision_is_refused() {
     let store = Store::new();
     for value in ["1", "2", "3"] {
         put(&store, "foo", value);
@@ -245,17 +249,18 @@ fn a_txn_reading_what_was_compacted_puts_nothing() {
     assert!(store.txn(txn(3)).unwrap().succeeded());
 }
 
-/// All that can be read: every revision from the compacted one on, and the events.
+/// Returns everything that can be read: the state at every revision from the compacted one on, and the events.
 fn readable(store: &Store, from: i64) -> Vec<Vec<String>> {
-    let read = |at| show_all(store.get(Get::all().at(at)).expect("it is not compacted").kvs());
+    let read = |at| {
+        show_all(store.get(Get::all().at(at)).expect("revisions from `from` on are not compacted").kvs())
+    };
     let reads = (from.max(1)..=revision(store)).map(read);
     reads.chain([events(store, from + 1)]).collect()
 }
 
-/// R-CMP-3: over random histories, a compaction changes nothing that can still be read, before, while and after its
-/// memory is given back.
+/// R-CMP-3: over random histories, a compaction changes no readable revision, before and after its memory is released.
 #[test]
-fn what_can_still_be_read_is_unchanged() {
+fn compaction_does_not_change_readable_revisions() {
     const KEYS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
     for seed in 0..40 {
         let ((store, _clock), mut random) = (manual(), Random::new(seed));
@@ -264,12 +269,14 @@ fn what_can_still_be_read_is_unchanged() {
             for _ in 0..60 {
                 change(&store, &mut random, &KEYS);
             }
+            // Any revision above the compacted one, up to the current one.
             let next = last + 1 + random.below((revision(&store) - last) as u64) as i64;
             let expected = readable(&store, next);
             store.compact(next).unwrap();
             assert_eq!(readable(&store, next), expected, "compacted at {next}, seed {seed}");
             store.tick();
             assert_eq!(readable(&store, next), expected, "reclaimed at {next}, seed {seed}");
+            // Revision 0 means the latest state, which can always be read.
             assert_eq!(store.get(Get::all().at(next - 1)).is_ok(), next == 1, "seed {seed}");
             last = next;
         }
@@ -280,20 +287,20 @@ fn change(store: &Store, random: &mut Random, keys: &[&'static str]) {
     let (one, other) = (random.pick(keys), random.pick(keys));
     match random.below(5) {
         0 => drop(delete(store, one)),
-        1 => drop(store.delete(KeyRange::between(one.min(other), "z")).expect("the delete is good")),
-        2 => drop(store.txn(twice(one)).expect("the txn is good")),
+        1 => drop(store.delete(KeyRange::between(one.min(other), "z")).expect("the delete is valid")),
+        2 => drop(store.txn(twice(one)).expect("the txn is valid")),
         _ => drop(put(store, one, "v")),
     }
 }
 
-/// Changes a key twice in one revision: a delete of all from the key on, then a put.
+/// Returns a txn that changes a key twice: a delete of all keys from this one on, then a put.
 fn twice(key: &'static str) -> Txn {
     Txn::new().and_then([TxnOp::delete(KeyRange::from_key(key)), TxnOp::put(key, "new")])
 }
 
-/// R-CMP-2: of two changes at the compacted revision the last survives.
+/// R-CMP-2: of two changes of a key at the compacted revision, the last one survives.
 #[test]
-fn of_a_key_changed_twice_the_last_change_survives() {
+fn compaction_keeps_the_last_of_two_changes() {
     let store = Store::new();
     put(&store, "a", "old");
     store.txn(twice("a")).unwrap();
@@ -310,10 +317,11 @@ fn of_a_key_changed_twice_the_last_change_survives() {
     assert_eq!(show_all(store.get("a").unwrap().kvs()), ["a=new 3/3/1"]);
 }
 
-/// Invariant 3: of two changes of a key in the compacted revision, history keeps both and the key keeps the last one. A save has
-/// the last one only.
+/// Invariant 3: of two changes of a key at the compacted revision, the history keeps both and the key keeps the last one.
+///
+/// A snapshot contains only the last one.
 #[test]
-fn invariants_hold_where_the_compacted_revision_changes_a_key_twice() {
+fn invariants_hold_after_compaction_of_a_double_change() {
     let mut engine = helpers::engine();
     engine.put(&Put::new("a", "old")).unwrap();
     engine.txn(&twice("a")).unwrap();

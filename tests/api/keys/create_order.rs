@@ -1,5 +1,6 @@
-//! Reads of the oldest and the newest keys of a range, which long queues answer from an order that they keep, against the same
-//! reads at the current revision, which go through the keys.
+//! Reads of the oldest and newest keys of a range. The engine answers them from a create-order index for long queues.
+//!
+//! Each read is compared with a read at the current revision, which scans the keys.
 
 use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
@@ -15,8 +16,8 @@ fn one_end(order: SortOrder) -> Get {
     Get::prefix("q/").sort(SortTarget::CreateRevision, order).limit(1)
 }
 
-/// Both ends, up to any revision, with and without values: the same as found key by key.
-fn assert_same(engine: &mut Engine, random: &mut Random) {
+/// Compares reads at both ends, up to any revision, with and without values, with scans of the keys.
+fn assert_equals_scan(engine: &mut Engine, random: &mut Random) {
     let current = engine.status().header().revision();
     for order in [SortOrder::Ascend, SortOrder::Descend] {
         let up_to = random.below(current.get() as u64 + 3) as i64 - 1;
@@ -30,11 +31,12 @@ fn assert_same(engine: &mut Engine, random: &mut Random) {
             one_end(order).limit(1000),
             Get::prefix("q/1").sort(SortTarget::CreateRevision, order).limit(1),
         ] {
-            let scanned = engine.get(&get.clone().at(current)).expect("it is accepted");
-            assert_eq!(engine.get(&get).expect("it is accepted"), scanned, "{get:?}");
+            // A read at an explicit revision never uses the index.
+            let scanned = engine.get(&get.clone().at(current)).expect("the request is valid");
+            assert_eq!(engine.get(&get).expect("the request is valid"), scanned, "{get:?}");
         }
     }
-    let kvs = engine.get(&Get::prefix("q/")).expect("it is accepted").kvs().to_vec();
+    let kvs = engine.get(&Get::prefix("q/")).expect("the request is valid").kvs().to_vec();
     for op in [CompareOp::Equal, CompareOp::NotEqual, CompareOp::Greater, CompareOp::Less] {
         let to = random.below(3) as i64 * random.below(current.get() as u64 + 2) as i64;
         let holds = |created: i64| match op {
@@ -43,105 +45,111 @@ fn assert_same(engine: &mut Engine, random: &mut Random) {
             CompareOp::Greater => created > to,
             _ => created < to,
         };
+        // A range without keys compares as create revision 0 (R-TXN-8).
         let naive =
             if kvs.is_empty() { holds(0) } else { kvs.iter().all(|kv| holds(kv.create_revision().get())) };
         let compare = Compare::create_revision(KeyRange::prefix("q/"), op, to);
-        let compared = engine.txn(&Txn::new().when([compare])).expect("it is accepted");
+        let compared = engine.txn(&Txn::new().when([compare])).expect("the request is valid");
         assert_eq!(compared.succeeded(), naive, "{op:?} {to} (R-TXN-7)");
     }
 }
 
-/// Stands in the queue as a lock does.
+/// Puts a queue key as a lock does.
 fn enter(engine: &mut Engine, key: &str, lease: i64) {
     let txn = Txn::new()
         .when([Compare::create_revision(key, CompareOp::Equal, 0)])
         .and_then([TxnOp::Put(Put::new(key, "").lease(lease)), TxnOp::Get(one_end(SortOrder::Ascend))])
         .or_else([TxnOp::Get(one_end(SortOrder::Descend))]);
-    engine.txn(&txn).expect("it is accepted");
+    engine.txn(&txn).expect("the request is valid");
 }
 
 fn step(engine: &mut Engine, random: &mut Random) {
     let key = format!("q/{}", random.below(200));
     match random.below(12) {
         0..=5 => enter(engine, &key, random.below(3) as i64),
-        6 => drop(engine.put(&Put::new(key, "v")).expect("it is accepted")),
-        7 => drop(engine.delete(&Delete::key(key)).expect("it is accepted")),
-        8 => drop(engine.delete(&Delete::prefix(format!("q/{}", random.below(20)))).expect("it is accepted")),
+        6 => drop(engine.put(&Put::new(key, "v")).expect("the request is valid")),
+        7 => drop(engine.delete(&Delete::key(key)).expect("the request is valid")),
+        8 => drop(
+            engine.delete(&Delete::prefix(format!("q/{}", random.below(20)))).expect("the request is valid"),
+        ),
         9 => {
-            // Several of one revision, and one that is deleted and made again.
+            // Two keys created at one revision, and one that is deleted and created again.
             let [x, y] = ["x", "y"].map(|ending| TxnOp::put(format!("{key}/{ending}"), "v"));
             let again = [TxnOp::delete(key.clone()), x, y];
             let made = Txn::new().and_then([TxnOp::Txn(Txn::new().and_then([TxnOp::put(key, "v")]))]);
             let txn = Txn::new().and_then(again.into_iter().chain([TxnOp::put("other", "v")]));
-            engine.txn(&txn).expect("it is accepted");
-            engine.txn(&made).expect("it is accepted");
+            engine.txn(&txn).expect("the request is valid");
+            engine.txn(&made).expect("the request is valid");
         }
         10 => {
-            // Taken back in the midst: the second put keeps the value of a key that the delete has taken away.
+            // Rolled back halfway: the second put keeps the value of a key that the delete has removed.
             let kept = Put::new(key.clone(), "").ignore_value();
             let nested = Txn::new().and_then([TxnOp::Put(kept)]);
             let txn = Txn::new().and_then([TxnOp::put("q/new", "v"), TxnOp::delete(key), TxnOp::Txn(nested)]);
-            assert!(engine.txn(&txn).is_err(), "a txn that changes a key twice, or a key that is not there");
+            assert!(engine.txn(&txn).is_err(), "a put with `ignore_value` of a deleted key fails");
         }
         _ => {
             let lease = random.below(3) as i64;
             if engine.expire(lease.into()).is_ok() {
-                engine.grant(&Grant::new(secs(60)).id(lease)).expect("it is accepted");
+                engine.grant(&Grant::new(secs(60)).id(lease)).expect("the request is valid");
             }
         }
     }
 }
 
 #[test]
-fn one_end_of_a_queue_is_what_a_scan_finds() {
+fn reads_of_oldest_and_newest_keys_equal_a_scan() {
     for seed in 1..=u64::from(cases(1)) {
         let mut random = Random::new(seed);
         let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
         for lease in 1..3 {
-            engine.grant(&Grant::new(secs(60)).id(lease)).expect("it is accepted");
+            engine.grant(&Grant::new(secs(60)).id(lease)).expect("the request is valid");
         }
         for n in 0..600 {
             step(&mut engine, &mut random);
-            assert_same(&mut engine, &mut random);
+            assert_equals_scan(&mut engine, &mut random);
             engine.check_invariants();
             if n % 100 == 99 {
                 let revision = engine.status().header().revision();
-                engine.compact(&Compact::new(Revision::new(revision.get() - 1))).expect("it is accepted");
+                engine
+                    .compact(&Compact::new(Revision::new(revision.get() - 1)))
+                    .expect("the request is valid");
             }
         }
-        engine.delete(&Delete::all()).expect("it is accepted");
-        assert_same(&mut engine, &mut random);
+        engine.delete(&Delete::all()).expect("the request is valid");
+        assert_equals_scan(&mut engine, &mut random);
         engine.check_invariants();
     }
 }
 
-/// A queue that many were in before is one of keys that are gone, until a compaction. It has its order nevertheless.
+/// Deleted keys stay in the range until a compaction. The range has a create-order index nevertheless.
 #[test]
-fn keys_that_are_gone_are_in_nobodys_way() {
+fn reads_of_oldest_and_newest_keys_skip_deleted_keys() {
     let mut random = Random::new(1);
     let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     for round in 0..3 {
         for n in 0..100 {
             enter(&mut engine, &format!("q/{round}.{n}"), 0);
+            // Delete all keys after every second entry, so that most keys of the range are deleted ones.
             if n % 2 == 0 {
-                engine.delete(&Delete::all()).expect("it is accepted");
+                engine.delete(&Delete::all()).expect("the request is valid");
             }
-            assert_same(&mut engine, &mut random);
+            assert_equals_scan(&mut engine, &mut random);
         }
-        engine.delete(&Delete::all()).expect("it is accepted");
-        assert_same(&mut engine, &mut random);
+        engine.delete(&Delete::all()).expect("the request is valid");
+        assert_equals_scan(&mut engine, &mut random);
         engine.check_invariants();
         let revision = engine.status().header().revision();
-        engine.compact(&Compact::new(Revision::new(revision.get() - 20))).expect("it is accepted");
+        engine.compact(&Compact::new(Revision::new(revision.get() - 20))).expect("the request is valid");
         while engine.is_reclaiming() {
             engine.reclaim();
-            assert_same(&mut engine, &mut random);
+            assert_equals_scan(&mut engine, &mut random);
             engine.check_invariants();
         }
     }
 }
 
-/// The read that a waiter makes of its queue.
+/// Returns the read that a waiter makes of its queue.
 fn newest(range: KeyRange) -> TxnOp {
     TxnOp::Get(Get::range(range).sort(SortTarget::CreateRevision, SortOrder::Descend).limit(1))
 }
@@ -149,18 +157,18 @@ fn newest(range: KeyRange) -> TxnOp {
 fn with_keys(count: usize) -> Engine {
     let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     for n in 0..count {
-        engine.put(&Put::new(format!("q/{n:03}"), "v")).expect("the put is good");
+        engine.put(&Put::new(format!("q/{n:03}"), "v")).expect("the put is valid");
     }
     engine
 }
 
 fn read_in_txn(engine: &mut Engine, range: KeyRange) {
-    engine.txn(&Txn::new().and_then([newest(range)])).expect("the txn is good");
+    engine.txn(&Txn::new().and_then([newest(range)])).expect("the txn is valid");
 }
 
-/// A queue gets its order by a read of one end or by a compare of create revisions, both in a txn, and by nothing else.
+/// Only a read of the oldest or newest keys or a compare of create revisions, in a txn, creates the index.
 #[test]
-fn create_order_is_kept_for_the_queues_of_txns() {
+fn create_order_is_indexed_only_for_queue_reads_in_txns() {
     let all = || KeyRange::prefix("q/");
     let compare = || Compare::create_revision(all(), CompareOp::Less, 5);
     let cases = [
@@ -176,7 +184,7 @@ fn create_order_is_kept_for_the_queues_of_txns() {
     for (case, txn, orders) in cases {
         let mut engine = with_keys(100);
         engine.get(&one_end(SortOrder::Ascend)).unwrap();
-        assert_eq!(engine.diagnostics().create_orders, 0, "{case}: a read outside of a txn keeps no order");
+        assert_eq!(engine.diagnostics().create_orders, 0, "{case}: a read outside of a txn creates no index");
         for _ in 0..3 {
             engine.txn(&txn).unwrap();
         }
@@ -185,9 +193,9 @@ fn create_order_is_kept_for_the_queues_of_txns() {
     }
 }
 
-/// A scan of 63 keys is as fast, deleted ones included. Compaction takes the order of a range with fewer again.
+/// A scan of up to 63 keys, deleted ones included, is as fast. Compaction drops the index of a range with fewer keys.
 #[test]
-fn create_order_is_kept_for_64_keys_and_not_for_fewer() {
+fn create_order_is_indexed_from_64_keys() {
     for (keys, orders) in [(0, 0), (1, 0), (63, 0), (64, 1), (65, 1)] {
         for deleted in [0, keys] {
             let mut engine = with_keys(keys);
@@ -210,9 +218,9 @@ fn create_order_is_kept_for_64_keys_and_not_for_fewer() {
     }
 }
 
-/// Each order costs every creation in its range: no more than 1,024 are kept, and other queues are answered by scans.
+/// Each index makes every creation in its range slower, so at most 1,024 are kept. Other queues are scanned.
 #[test]
-fn create_orders_are_kept_for_1024_ranges_at_most() {
+fn create_order_is_indexed_for_at_most_1024_ranges() {
     let mut engine = with_keys(200);
     let ends = || (0..50).flat_map(|start| (150..175).map(move |end| (start, end)));
     let range =
@@ -222,6 +230,8 @@ fn create_orders_are_kept_for_1024_ranges_at_most() {
         assert_eq!(engine.diagnostics().create_orders, 1024.min(count + 1));
     }
     let read = engine.txn(&Txn::new().and_then([newest(range((49, 174)))])).unwrap();
-    let [TxnOpResponse::Get(found)] = read.responses() else { panic!("a get is answered as one: {read:?}") };
+    let [TxnOpResponse::Get(found)] = read.responses() else {
+        panic!("the response to a get is a get: {read:?}")
+    };
     assert_eq!((found.kvs()[0].key(), found.count()), (&b"q/173"[..], 125));
 }

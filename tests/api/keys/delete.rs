@@ -1,4 +1,4 @@
-//! Deleting: counts, previous pairs, tombstones (R-DEL-1 to R-DEL-3).
+//! Deletes: counts, previous pairs, tombstones (R-DEL-1 to R-DEL-3).
 
 use leasehold::response::{DeleteResponse, TxnOpResponse};
 use leasehold::{Delete, Error, Get, KeyRange, Store, Txn, TxnOp};
@@ -6,7 +6,7 @@ use leasehold_testkit::helpers::{
     Random, all_keys, at, delete, events, grant, keys, manual, put, put_leased, revision, secs, show_all,
 };
 
-/// A way to delete: alone, or as the only operation of a txn. Both must do the same.
+/// The ways to delete: alone, and as the only operation of a txn. Both must have equal results.
 const WAYS: [fn(&Store, Delete) -> leasehold::Result<DeleteResponse>; 2] =
     [|store, delete| store.delete(delete), delete_in_txn];
 
@@ -14,7 +14,7 @@ fn delete_in_txn(store: &Store, delete: Delete) -> leasehold::Result<DeleteRespo
     let response = store.txn(Txn::new().and_then([delete]))?;
     match response.responses() {
         [TxnOpResponse::Delete(delete)] => Ok(delete.clone()),
-        other => panic!("one delete was asked for: {other:?}"),
+        other => panic!("a txn of one delete returns one delete response: {other:?}"),
     }
 }
 
@@ -26,9 +26,9 @@ fn store_of(keys: &[&'static str]) -> Store {
     store
 }
 
-/// R-DEL-1, R-DEL-2, and R-REV-3: nothing deleted, no revision.
+/// R-DEL-1, R-DEL-2, and R-REV-3: a delete of no keys makes no revision.
 #[test]
-fn what_is_in_the_range_goes() {
+fn delete_removes_the_keys_in_its_range() {
     let all = ["a", "b", "c", "c/abc", "d"];
     let rows: [(Delete, i64, &[&str]); 13] = [
         (Delete::prefix(""), 5, &[]),
@@ -53,20 +53,21 @@ fn what_is_in_the_range_goes() {
                 (response.deleted(), all_keys(&store)),
                 (deleted, left.iter().map(ToString::to_string).collect())
             );
+            // Five puts make the revisions 2 to 6.
             let expected = if deleted > 0 { 7 } else { 6 };
             assert_eq!(
                 (response.header().revision(), revision(&store)),
                 (at(expected), expected),
                 "{delete:?}"
             );
-            assert_eq!(response.prev_kvs(), [], "they were not asked for");
+            assert_eq!(response.prev_kvs(), [], "previous pairs are returned on request only");
         }
     }
 }
 
-/// R-DEL-2, R-DEL-3: in ascending key order, however they were put.
+/// R-DEL-2, R-DEL-3: previous pairs are in ascending key order, independent of the order of the puts.
 #[test]
-fn deleted_pairs_are_given_if_asked_for() {
+fn delete_returns_prev_kvs_in_key_order_on_request() {
     for way in WAYS {
         let store = store_of(&["c", "a", "b", "d", "b"]);
         let response = way(&store, Delete::range(KeyRange::between("a", "d")).prev_kv()).unwrap();
@@ -79,7 +80,7 @@ fn deleted_pairs_are_given_if_asked_for() {
 }
 
 #[test]
-fn a_second_delete_finds_nothing() {
+fn second_delete_deletes_nothing() {
     for way in WAYS {
         let store = store_of(&["foo"]);
         assert_eq!(way(&store, "foo".into()).unwrap().deleted(), 1);
@@ -91,9 +92,9 @@ fn a_second_delete_finds_nothing() {
     }
 }
 
-/// R-DEL-1: also with an end.
+/// R-DEL-1: an empty key is an error with any range end.
 #[test]
-fn an_empty_key_is_refused() {
+fn delete_of_empty_key_returns_empty_key() {
     let store = store_of(&["a"]);
     for way in WAYS {
         for end in ["", "\0", "b"] {
@@ -105,7 +106,7 @@ fn an_empty_key_is_refused() {
 }
 
 #[test]
-fn history_still_shows_what_was_deleted() {
+fn get_at_earlier_revision_returns_deleted_keys() {
     let store = store_of(&["a", "b"]);
     store.delete(Delete::range(KeyRange::all())).unwrap();
     assert_eq!(keys(store.get(Get::all().at(3)).unwrap().kvs()), ["a", "b"]);
@@ -113,9 +114,9 @@ fn history_still_shows_what_was_deleted() {
     assert_eq!(store.get(Get::all()).unwrap().header().revision(), at(4));
 }
 
-/// R-DEL-3: the lease lives on.
+/// R-DEL-3: the lease itself stays alive.
 #[test]
-fn a_deleted_key_is_detached_from_its_lease() {
+fn deleted_key_is_detached_from_its_lease() {
     let (store, clock) = manual();
     grant(&store, 7, secs(10));
     put_leased(&store, &["a", "b", "c"], 7);
@@ -129,9 +130,9 @@ fn a_deleted_key_is_detached_from_its_lease() {
     assert_eq!(store.leases().unwrap().leases(), []);
 }
 
-/// A thousand random puts and deletes; then each key is there or not as the last of its own said.
+/// Of a thousand random puts and deletes, the last one of each key decides whether the key is present.
 #[test]
-fn random_puts_and_deletes_leave_what_they_should() {
+fn random_puts_and_deletes_leave_the_expected_keys() {
     const KEYS: [&str; 16] = ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p"];
     let (store, mut random) = (Store::new(), Random::new(3));
     let mut expected = std::collections::BTreeSet::new();
@@ -149,9 +150,9 @@ fn random_puts_and_deletes_leave_what_they_should() {
     assert_eq!(all_keys(&store), expected.into_iter().collect::<Vec<_>>());
 }
 
-/// Deletes of a key before and after others of its txn count what they find.
+/// Each delete of a txn counts the keys that are left by the operations before it.
 #[test]
-fn deletes_in_one_txn_see_each_other() {
+fn deletes_in_a_txn_see_earlier_deletes() {
     let store = store_of(&["a", "b"]);
     let both = Txn::new().and_then([TxnOp::delete("a"), TxnOp::delete(KeyRange::all()), TxnOp::delete("a")]);
     let response = store.txn(both).unwrap();
@@ -163,6 +164,6 @@ fn deletes_in_one_txn_see_each_other() {
 fn deleted_of(response: &TxnOpResponse) -> i64 {
     match response {
         TxnOpResponse::Delete(delete) => delete.deleted(),
-        other => panic!("a delete was asked for: {other:?}"),
+        other => panic!("the response to a delete is a delete: {other:?}"),
     }
 }

@@ -1,4 +1,4 @@
-//! What happened to keys, in order (R-WCH-7, R-WCH-8, R-WCH-11, R-DEL-3, R-CMP-2).
+//! The events of a store's history, in order (R-WCH-7, R-WCH-8, R-WCH-11, R-DEL-3, R-CMP-2).
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use leasehold_testkit::helpers::{
     show_events, text,
 };
 
-/// A PUT has the whole pair, a DELETE its key and the revision of the delete alone.
+/// A PUT has the whole pair. A DELETE has only the key and the revision of the delete.
 #[test]
-fn puts_and_deletes() {
+fn events_show_pairs_of_puts_and_keys_of_deletes() {
     let (store, _clock) = manual();
     assert_eq!(events(&store, 1), [""; 0]);
     grant(&store, 7, secs(10));
@@ -29,7 +29,7 @@ fn puts_and_deletes() {
 }
 
 #[test]
-fn from_a_revision_on() {
+fn events_start_at_the_requested_revision() {
     let store = Store::new();
     for key in ["a", "b", "c"] {
         put(&store, key, "v");
@@ -39,12 +39,16 @@ fn from_a_revision_on() {
         assert_eq!(events(&store, from), all[first..], "from {from}");
     }
     let refused = Error::Compacted { requested: at(-2), compacted: None };
-    assert_eq!(store.events(-2).unwrap_err(), refused, "before the first compaction, that counts as -1");
+    assert_eq!(
+        store.events(-2).unwrap_err(),
+        refused,
+        "the compacted revision counts as -1 before the first compaction"
+    );
 }
 
-/// R-WCH-8: in the order of the operations, not of the keys, nested ones in their places; a range delete ascends.
+/// R-WCH-8: events are in the order of the operations, nested ones included. A range delete is in ascending key order.
 #[test]
-fn inside_a_txn_as_executed() {
+fn events_of_a_txn_are_in_execution_order() {
     let store = Store::new();
     for key in ["x/t", "y/2", "y/1"] {
         put(&store, key, "v");
@@ -71,9 +75,9 @@ fn inside_a_txn_as_executed() {
     assert_eq!(events(&store, 6), [""; 0]);
 }
 
-/// R-WCH-11: both changes of a key changed twice.
+/// R-WCH-11: a key that a txn changes twice has an event for each change.
 #[test]
-fn a_key_changed_twice_has_two_events() {
+fn key_changed_twice_in_a_txn_has_two_events() {
     let store = Store::new();
     put(&store, "a", "old");
     let sibling = |op| TxnOp::from(Txn::new().and_then([op]));
@@ -88,9 +92,9 @@ fn a_key_changed_twice_has_two_events() {
     assert_eq!(events(&store, 3), expected);
 }
 
-/// R-LSE-5, R-LSE-6: each end of a lease at its own revision, its keys ascending.
+/// R-LSE-5, R-LSE-6: each lease that ends has a revision of its own, with its keys in ascending order.
 #[test]
-fn the_end_of_a_lease_deletes_its_keys() {
+fn ended_lease_deletes_its_keys_in_order() {
     let (store, clock) = manual();
     for id in [1, 2, 3] {
         grant(&store, id, secs(5));
@@ -112,9 +116,9 @@ fn the_end_of_a_lease_deletes_its_keys() {
     assert_eq!(events(&store, 9), expected);
 }
 
-/// R-CMP-2: from the compacted revision on, with it; not from before.
+/// R-CMP-2: events can be read from the compacted revision on, and not from an earlier one.
 #[test]
-fn at_the_compacted_revision() {
+fn events_at_the_compacted_revision_remain() {
     let store = Store::new();
     put(&store, "a", "1");
     put(&store, "b", "1");
@@ -137,9 +141,9 @@ fn at_the_compacted_revision() {
     }
 }
 
-/// R-TXN-5, R-0-4: what was refused has none.
+/// R-TXN-5, R-0-4: a refused request has no event.
 #[test]
-fn a_refused_request_has_no_event() {
+fn refused_request_has_no_event() {
     let store = Store::new();
     put(&store, "a", "v");
     let all = Delete::range(KeyRange::all());
@@ -156,18 +160,19 @@ fn change(store: &Store, random: &mut Random) {
     let (one, other) = (random.pick(&KEYS), random.pick(&KEYS));
     match random.below(6) {
         0 => drop(delete(store, one)),
-        1 => drop(store.delete(KeyRange::between(one.min(other), "z")).expect("the delete is good")),
+        1 => drop(store.delete(KeyRange::between(one.min(other), "z")).expect("the delete is valid")),
         2 => {
+            // A delete without an upper end overlaps no put, so a txn can change a key twice (R-TXN-20).
             let twice = [TxnOp::delete(KeyRange::from_key(one)), TxnOp::put(other, "new")];
-            drop(store.txn(Txn::new().and_then(twice)).expect("the txn is good"));
+            drop(store.txn(Txn::new().and_then(twice)).expect("the txn is valid"));
         }
         _ => drop(put(store, one, "v")),
     }
 }
 
-/// R-WCH-7: applied one after the other, the events give the state of each revision, as reads show it.
+/// R-WCH-7: a map that applies the events in order equals what a read at each revision returns.
 #[test]
-fn events_tell_everything_once() {
+fn events_replayed_equal_the_state_at_each_revision() {
     let (store, mut random) = (Store::new(), Random::new(17));
     for _ in 0..300 {
         change(&store, &mut random);
@@ -188,12 +193,13 @@ fn events_tell_everything_once() {
     assert!(seen.is_sorted_by_key(|event| event.kv().mod_revision()));
 }
 
-/// R-WCH-7: who remembers how far it came misses nothing and sees nothing twice, wherever it stopped, also while what
-/// it has seen is compacted.
+/// R-WCH-7: a reader that continues from its next revision misses no event and receives none twice, even if the revisions
+/// before are compacted.
 #[test]
-fn events_can_be_resumed() {
+fn events_resumed_from_next_revision_are_complete() {
     let (store, mut random) = (Store::new(), Random::new(23));
     let (mut next, mut seen) = (Revision::new(1), Vec::new());
+    // Runs the equal changes without compactions, so its events are the expected ones.
     let never_compacted = Store::new();
     let mut same = Random::new(23);
     for _ in 0..100 {

@@ -1,4 +1,4 @@
-//! Reading: revisions, limits, filters, sorting (R-RNG-1 to R-RNG-11, R-REV-7, R-REV-8).
+//! Gets: revisions, limits, filters, sorting (R-RNG-1 to R-RNG-11, R-REV-7, R-REV-8).
 
 use leasehold::response::{GetResponse, TxnOpResponse};
 use leasehold::{Error, Get, KeyRange, SortOrder, SortTarget, Store, Txn};
@@ -15,13 +15,13 @@ const TARGETS: [SortTarget; 5] = [
     SortTarget::Value,
 ];
 
-/// Reads alone and as the only operation of a txn, which must give the same (R-TXN-15).
+/// Reads alone and as the only operation of a txn. Both responses must be equal (R-TXN-15).
 #[track_caller]
 fn read(store: &Store, get: Get) -> GetResponse {
-    let alone = store.get(get.clone()).expect("the read is good");
-    let inside = store.txn(Txn::new().and_then([get])).expect("the read is good in a txn too");
+    let alone = store.get(get.clone()).expect("the read is valid");
+    let inside = store.txn(Txn::new().and_then([get])).expect("the read is valid in a txn");
     let [TxnOpResponse::Get(inside)] = inside.responses() else {
-        panic!("one read was asked for");
+        panic!("a txn of one read returns one get response");
     };
     let parts = |response: &GetResponse| (show_all(response.kvs()), response.more(), response.count());
     assert_eq!(parts(inside), parts(&alone));
@@ -29,7 +29,7 @@ fn read(store: &Store, get: Get) -> GetResponse {
     alone
 }
 
-/// foo at 2, foo1 at 3, foo2 at 4.
+/// Returns a store with foo at 2, foo1 at 3 and foo2 at 4.
 fn three_keys() -> Store {
     let store = Store::new();
     for key in ["foo", "foo1", "foo2"] {
@@ -38,7 +38,7 @@ fn three_keys() -> Store {
     store
 }
 
-/// Eight puts of six keys: c has three versions; the values sort otherwise than the keys.
+/// Returns a store after eight puts of six keys. Key c has three versions, and the values are not in key order.
 fn six_keys() -> Store {
     let store = Store::new();
     let pairs = [
@@ -63,7 +63,7 @@ fn spaced(store: &Store, get: Get) -> String {
 }
 
 #[test]
-fn a_range_gives_the_pairs_between_start_and_end() {
+fn get_returns_the_pairs_from_start_to_end() {
     let store = three_keys();
     let rows = [
         ("doo", "foo", ""),
@@ -90,9 +90,9 @@ fn a_range_gives_the_pairs_between_start_and_end() {
     assert_eq!(all, ["foo=bar 2/2/1", "foo1=bar 3/3/1", "foo2=bar 4/4/1"]);
 }
 
-/// R-REV-8: 0 and below are the latest. R-REV-7: the header is the store's revision, whatever was asked for.
+/// R-REV-8: a revision of 0 or below reads the latest state. R-REV-7: the header always has the store's revision.
 #[test]
-fn a_revision_shows_the_state_as_it_was() {
+fn get_at_a_revision_returns_the_state_of_then() {
     let store = three_keys();
     let rows = [
         (-7, "foo foo1 foo2"),
@@ -112,7 +112,7 @@ fn a_revision_shows_the_state_as_it_was() {
 
 /// R-REV-8, R-CMP-3.
 #[test]
-fn compacted_and_future_revisions_are_refused_with_their_numbers() {
+fn get_at_compacted_or_future_revision_returns_both_revisions() {
     let store = three_keys();
     put(&store, "foo", "newer");
     store.compact(4).unwrap();
@@ -131,12 +131,12 @@ fn compacted_and_future_revisions_are_refused_with_their_numbers() {
 }
 
 #[test]
-fn a_limit_caps_the_pairs_and_not_the_count() {
+fn limit_caps_the_pairs_and_not_the_count() {
     let store = three_keys();
     let rows = [(-1, 3, false), (0, 3, false), (1, 1, true), (2, 2, true), (3, 3, false), (100, 3, false)];
-    for (limit, given, more) in rows {
+    for (limit, length, more) in rows {
         let response = read(&store, Get::all().limit(limit));
-        let expected = &["foo", "foo1", "foo2"][..given];
+        let expected = &["foo", "foo1", "foo2"][..length];
         assert_eq!(keys(response.kvs()), expected, "limit {limit}");
         assert_eq!((response.more(), response.count()), (more, 3), "limit {limit}");
     }
@@ -148,9 +148,9 @@ fn a_limit_caps_the_pairs_and_not_the_count() {
     assert_eq!(spaced(&store, Get::all().limit(i64::MIN)), "foo foo1 foo2");
 }
 
-/// Each row also with `keys_only`, which takes the value and nothing else (R-RNG-9).
+/// Each row is also read with `keys_only`, which clears the value and changes nothing else (R-RNG-9).
 #[test]
-fn options_together() {
+fn get_options_combine() {
     let (sort, none, asc, desc) = (Get::all(), SortOrder::None, SortOrder::Ascend, SortOrder::Descend);
     let rows = [
         (Get::key("a"), "a", 1),
@@ -185,6 +185,7 @@ fn options_together() {
         assert_eq!(whole.header().revision(), at(9));
         let without = read(&store, get.keys_only());
         assert_eq!((without.count(), without.more()), (whole.count(), whole.more()));
+        // `show` writes the value after `=`, so replacing it yields the pair without a value.
         let emptied: Vec<String> =
             whole.kvs().iter().map(|kv| show(kv).replace(&value_of(kv), "=")).collect();
         assert_eq!(show_all(without.kvs()), emptied);
@@ -196,7 +197,7 @@ fn value_of(kv: &leasehold::KeyValue) -> String {
 }
 
 #[test]
-fn old_versions_of_a_key_are_read_by_their_revisions() {
+fn get_at_a_revision_returns_the_version_of_then() {
     let store = six_keys();
     let rows = [(4, "c=p1 4/4/1"), (5, "c=p2 4/5/2"), (6, "c=n9 4/6/3"), (9, "c=n9 4/6/3")];
     for (revision, expected) in rows {
@@ -205,9 +206,9 @@ fn old_versions_of_a_key_are_read_by_their_revisions() {
     assert_eq!(store.get(Get::key("c").at(3)).unwrap().count(), 0);
 }
 
-/// Three generations with gaps: put, put, delete; put, put, delete; put, delete, put. The other key fills the gaps.
+/// Three generations of `foo`: put, put, delete; put, put, delete; put, delete, put. Puts of `gap` are between them.
 #[test]
-fn each_generation_of_a_key_is_seen_while_it_lived() {
+fn get_at_a_revision_returns_the_generation_of_then() {
     let store = Store::new();
     for change in ["foo", "foo", "-", "foo", "gap", "foo", "-", "gap", "foo", "-", "foo"] {
         match change {
@@ -238,9 +239,9 @@ fn each_generation_of_a_key_is_seen_while_it_lived() {
     }
 }
 
-/// R-RNG-3: the empty key first, then the sort, then the revision.
+/// R-RNG-3: the empty key is checked first, then the sort, then the revision.
 #[test]
-fn refusals_come_in_order() {
+fn get_reports_the_first_failing_check() {
     let store = three_keys();
     let bad_order = Get::all().sort(SortTarget::Key, SortOrder::Unrecognized);
     let bad_target = Get::all().sort(SortTarget::Unrecognized, SortOrder::Ascend);
@@ -254,7 +255,7 @@ fn refusals_come_in_order() {
 }
 
 #[test]
-fn the_wires_numbers_name_sorts() {
+fn sorts_from_wire_numbers() {
     assert_eq!([0, 1, 2].map(SortOrder::from_wire), ORDERS);
     assert_eq!([0, 1, 2, 3, 4].map(SortTarget::from_wire), TARGETS);
     for unknown in [-1, 5, 10, i32::MAX, i32::MIN] {
@@ -267,7 +268,7 @@ fn the_wires_numbers_name_sorts() {
 
 /// R-RNG-5: keys a to e with mod revisions 5, 4, 7, 2, 8.
 #[test]
-fn an_undirected_sort_with_a_limit_sorts_the_first_keys_only() {
+fn sort_without_order_sorts_only_the_first_keys_up_to_the_limit() {
     let store = Store::new();
     for key in ["d", "e", "b", "a", "c", "c", "e"] {
         put(&store, key, "v");
@@ -280,13 +281,13 @@ fn an_undirected_sort_with_a_limit_sorts_the_first_keys_only() {
     assert_eq!(show_all(ascending.kvs()), ["d=v 2/2/1", "b=v 4/4/1"]);
     assert_eq!((ascending.more(), ascending.count()), (true, 5));
     assert_eq!(spaced(&store, by_mod(SortOrder::Descend)), "e c");
-    // With a filter every key is fetched, so that it sorts them all.
+    // A filter removes the cap on fetched keys, so all of them are sorted.
     assert_eq!(spaced(&store, by_mod(SortOrder::None).min_mod_revision(1)), "d b");
 }
 
 /// R-RNG-8.
 #[test]
-fn ties_stay_in_ascending_key_order_in_both_directions() {
+fn sort_keeps_ties_in_ascending_key_order() {
     let store = Store::new();
     for key in ["d", "b", "a", "c", "e", "b", "d"] {
         put(&store, key, "same");
@@ -298,9 +299,9 @@ fn ties_stay_in_ascending_key_order_in_both_directions() {
     assert_eq!([value(SortOrder::Ascend), value(SortOrder::Descend)], ["a b c d e"; 2]);
 }
 
-/// R-RNG-6: `more` counts matches only, `count` everything.
+/// R-RNG-6: `more` counts only the matching pairs, `count` all of them.
 #[test]
-fn bounds_are_inclusive_and_leave_the_count_alone() {
+fn revision_bounds_are_inclusive_and_do_not_change_count() {
     let store = six_keys();
     let get = || Get::all().limit(1);
     let rows = [
@@ -324,7 +325,7 @@ fn bounds_are_inclusive_and_leave_the_count_alone() {
 
 /// R-RNG-7.
 #[test]
-fn negative_bounds_are_set_and_zero_ones_are_not() {
+fn negative_revision_bounds_filter_and_zero_bounds_do_not() {
     let store = six_keys();
     for get in [Get::all(), Get::key("a")] {
         let unbounded = get.clone().min_mod_revision(0).max_mod_revision(0).min_create_revision(0);
@@ -338,7 +339,7 @@ fn negative_bounds_are_set_and_zero_ones_are_not() {
 
 /// R-RNG-4, step 3.
 #[test]
-fn count_only_ignores_everything_else() {
+fn count_only_ignores_other_options() {
     let store = six_keys();
     let counts = [
         (Get::key("a").count_only(), 1),
@@ -357,7 +358,7 @@ fn count_only_ignores_everything_else() {
     }
 }
 
-/// R-RNG-9: etcd 3.7 leaves the lease out; 3.5 and this crate keep it.
+/// R-RNG-9: etcd 3.7 clears the lease; etcd 3.5 and this crate keep it.
 #[test]
 fn keys_only_keeps_the_lease() {
     let (store, _clock) = manual();
@@ -366,6 +367,7 @@ fn keys_only_keeps_the_lease() {
     for order in ORDERS {
         for target in TARGETS {
             let response = store.get(Get::all().keys_only().sort(target, order)).unwrap();
+            // The order depends on the sort, and only the leases are compared here.
             let mut shown = show_all(response.kvs());
             shown.sort();
             assert_eq!(shown, ["a= 2/2/1 #7", "b= 3/3/1 #7"], "{target:?} {order:?}");
@@ -376,16 +378,16 @@ fn keys_only_keeps_the_lease() {
 }
 
 #[test]
-fn headers_name_cluster_member_and_term() {
+fn header_has_cluster_member_revision_and_term() {
     let store = Store::builder().cluster_id(0xc1).member_id(0x3e).build();
     let header = *store.get("absent").unwrap().header();
     let named = (header.cluster_id(), header.member_id(), header.revision(), header.raft_term());
     assert_eq!(named, (0xc1, 0x3e, at(1), 1));
 }
 
-/// The limit's extremes go together with every sort; nothing overflows, and the answer is the same as without.
+/// A limit at or above the number of keys changes no response, whatever the sort, and no arithmetic overflows.
 #[test]
-fn every_sort_with_huge_limits_gives_everything() {
+fn huge_limits_with_any_sort_return_all_keys() {
     let store = six_keys();
     for target in TARGETS {
         for order in ORDERS {

@@ -1,18 +1,18 @@
-//! etcd's hash of the key space, against figures of etcd itself (R-MNT-1 to R-MNT-3, SEMANTICS.md appendix A).
+//! etcd's hash of the key space, compared with values from etcd itself (R-MNT-1 to R-MNT-3, SEMANTICS.md appendix A).
 
 use leasehold::{Error, Store, Txn, TxnOp};
 use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{Random, at, delete, grant, manual, put, put_leased, revision, secs};
 
-/// Hash and compacted revision, -1 if there is none, as on the wire.
+/// Returns the hash and the compacted revision, which is -1 if there is none, as on the wire.
 fn hash(store: &Store, revision: i64) -> (u32, i64) {
     let response = store.hash_kv(revision).unwrap_or_else(|error| panic!("hash at {revision}: {error}"));
     (response.hash(), response.compact_revision().map_or(-1, i64::from))
 }
 
-/// Appendix A1, observed on a live etcd.
+/// Appendix A1: values observed on a live etcd.
 #[test]
-fn the_figures_of_a_live_etcd() {
+fn hash_equals_that_of_a_live_etcd() {
     let store = Store::new();
     assert_eq!(hash(&store, 0), (1_084_519_789, -1));
     put(&store, "a", "1");
@@ -25,12 +25,13 @@ fn the_figures_of_a_live_etcd() {
     }
     assert_eq!(hash(&store, 0), (3_245_022_065, -1));
     for (compacted, at, figure) in [(3, 4, 1_104_304_264), (3, 5, 4_146_372_551), (4, 5, 2_478_532_398)] {
+        // Two rows have compacted revision 3, which can be compacted only once.
         if store.status().unwrap().compact_revision().map(i64::from) != Some(compacted) {
             store.compact(compacted).unwrap();
         }
         assert_eq!(hash(&store, at), (figure, compacted), "at {at}");
         store.tick();
-        assert_eq!(hash(&store, at), (figure, compacted), "at {at}, when all is reclaimed");
+        assert_eq!(hash(&store, at), (figure, compacted), "at {at}, after all garbage is reclaimed");
     }
 }
 
@@ -45,10 +46,10 @@ fn key(n: i64) -> &'static str {
     }
 }
 
-/// Puts a batch, and then hashes and compacts at a revision of it.
+/// Puts a batch of keys, then hashes and compacts at one of its revisions.
 fn hash_batch(store: &Store, from: i64, count: i64, revision_of: impl Fn(i64) -> i64) -> (u32, i64, i64) {
     for n in from..=from + count {
-        store.put((key(n), n.to_string())).expect("the put is good");
+        store.put((key(n), n.to_string())).expect("the put is valid");
     }
     let revision = revision_of(from + count / 2);
     let (hash, compacted) = hash(store, revision);
@@ -64,7 +65,7 @@ fn hash_batches(store: &Store, revision_of: impl Fn(i64) -> i64) -> Vec<(u32, i6
 
 /// Appendix A2: hashed and compacted in the middle of each batch.
 #[test]
-fn the_figures_of_etcds_own_test() {
+fn hash_equals_that_of_etcds_test() {
     let expected = [
         (4_082_599_214, -1, 35),
         (2_279_933_401, 35, 106),
@@ -89,9 +90,9 @@ fn the_figures_of_etcds_own_test() {
     assert_eq!(hash_batches(&Store::new(), |middle| middle), expected);
 }
 
-/// Appendix A2: the variant that hashes and compacts at the current revision.
+/// Appendix A2: hashed and compacted at the current revision.
 #[test]
-fn the_figures_of_etcds_own_test_at_the_last_revision() {
+fn hash_at_the_last_revision_equals_that_of_etcds_test() {
     let expected = [
         (1_913_897_190, -1, 73),
         (224_860_069, 73, 145),
@@ -117,9 +118,9 @@ fn the_figures_of_etcds_own_test_at_the_last_revision() {
     assert_eq!(hash_batches(&store, |_| revision(&store)), expected);
 }
 
-/// R-MNT-1, R-MNT-3: 0 and below are the current revision; the response says which it was.
+/// R-MNT-1, R-MNT-3: a revision of 0 or below means the current one. The response contains the hashed revision.
 #[test]
-fn no_revision_is_the_current_one() {
+fn hash_without_a_revision_is_of_the_current_one() {
     let store = Store::new();
     for n in 0..10 {
         let expected = n + 2;
@@ -137,9 +138,9 @@ fn no_revision_is_the_current_one() {
     }
 }
 
-/// R-MNT-1: at the compacted revision already.
+/// R-MNT-1: the compacted revision itself cannot be hashed either.
 #[test]
-fn compacted_and_future_revisions_are_refused() {
+fn hash_at_compacted_or_future_revision_is_refused() {
     let store = Store::new();
     for _ in 0..9 {
         put(&store, "foo", "bar");
@@ -154,10 +155,10 @@ fn compacted_and_future_revisions_are_refused() {
     assert_eq!((response.compact_revision(), response.hash_revision()), (Some(at(4)), at(5)));
 }
 
-/// R-MNT-1: asked for as 0, the current revision can be hashed even when it is compacted. With one key, that hash is of
-/// its last record alone, as it was with all but that compacted.
+/// R-MNT-1: the current revision, requested as 0, can be hashed even when it is compacted. With one key, the hash covers
+/// only its last record, and so does the hash after the records before it are compacted.
 #[test]
-fn the_current_revision_can_be_hashed_when_it_is_compacted() {
+fn compacted_current_revision_can_be_hashed() {
     let store = Store::new();
     for _ in 0..9 {
         put(&store, "foo", "bar");
@@ -171,7 +172,7 @@ fn the_current_revision_can_be_hashed_when_it_is_compacted() {
     assert_eq!(store.hash_kv(10).unwrap_err(), refused);
 }
 
-/// Random changes; every revision hashed again after each step must be as it was, unless compacted.
+/// Makes 200 random changes.
 fn random_history(store: &Store, seed: u64) {
     let mut random = Random::new(seed);
     for _ in 0..200 {
@@ -185,7 +186,7 @@ fn random_history(store: &Store, seed: u64) {
 }
 
 #[test]
-fn the_same_history_has_the_same_hash() {
+fn equal_histories_have_equal_hashes() {
     let (one, other) = (Store::new(), Store::new());
     random_history(&one, 1);
     random_history(&other, 1);
@@ -199,10 +200,10 @@ fn the_same_history_has_the_same_hash() {
     assert_ne!(hash(&one, 0), hash(&other, 0));
 }
 
-/// A hash is of a revision and what is compacted, and of nothing else: neither of later changes nor of how much is
-/// reclaimed; also where the revision compacted is that of a delete.
+/// A hash depends only on its revision and the compacted one, not on later changes or on how much is reclaimed. That
+/// holds if the compacted revision is one of a delete, too.
 #[test]
-fn a_hash_does_not_depend_on_reclaiming() {
+fn hash_does_not_depend_on_reclaiming() {
     for seed in 0..u64::from(cases(1)) {
         let (store, _clock) = manual();
         random_history(&store, seed);
@@ -221,10 +222,10 @@ fn a_hash_does_not_depend_on_reclaiming() {
     }
 }
 
-/// R-MNT-2: with no key alive, of what a compaction left a tombstone at its revision is not hashed. So it does not matter
-/// whose it is.
+/// R-MNT-2: if no key is alive, the tombstone that a compaction keeps at its revision is not hashed. So the tombstone's
+/// key does not change the hash.
 #[test]
-fn a_tombstone_at_the_compacted_revision_is_not_hashed() {
+fn tombstone_at_the_compacted_revision_is_not_hashed() {
     let hashes_of = |key: &'static str| {
         let (store, _clock) = manual();
         put(&store, key, "v");
@@ -241,9 +242,9 @@ fn a_tombstone_at_the_compacted_revision_is_not_hashed() {
     assert_eq!(one.1, other.1);
 }
 
-/// The lease of a pair is hashed with it, a negative one too.
+/// The hash covers the lease of a pair, a negative lease id too.
 #[test]
-fn leases_count() {
+fn hash_covers_lease_ids() {
     let hash_with = |lease: i64| {
         let (store, _clock) = manual();
         grant(&store, lease, secs(10));
@@ -255,9 +256,9 @@ fn leases_count() {
     assert_ne!(hash_with(7), hash_with(-7));
 }
 
-/// One hash for each revision and compacted revision, while another thread compacts.
+/// Hashes at one revision and one compacted revision are equal while another thread compacts.
 #[test]
-fn hashes_while_compacting() {
+fn concurrent_hashes_equal_per_compacted_revision() {
     let store = Store::new();
     for n in 0..1000 {
         store.put((key(n), n.to_string())).unwrap();

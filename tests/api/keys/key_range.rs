@@ -1,4 +1,4 @@
-//! Which keys a [`KeyRange`] means, by itself and in a store (R-RNG-1, R-RNG-2).
+//! The keys of a [`KeyRange`], in its own methods and in the requests of a store (R-RNG-1, R-RNG-2).
 
 use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, Store, Txn};
 use leasehold_testkit::helpers::{self, all_keys, keys};
@@ -7,7 +7,7 @@ fn ends(range: &KeyRange) -> (&[u8], &[u8]) {
     (range.start(), range.range_end())
 }
 
-/// Keys at the edges of what bytes can be.
+/// Keys at the edges of the byte order.
 const KEYS: [&[u8]; 9] = [b"\0", b"\0\0", b"\x01", b"a", b"a\0", b"ab", b"b", b"\x80", b"\xff\xff"];
 
 fn store_of_all_keys() -> Store {
@@ -23,7 +23,7 @@ fn found(range: &KeyRange) -> Vec<&'static [u8]> {
 }
 
 #[test]
-fn a_key_is_itself_alone() {
+fn key_range_contains_only_that_key() {
     let range = KeyRange::key("a");
     assert_eq!(ends(&range), (&b"a"[..], &b""[..]));
     assert_eq!(found(&range), [b"a"]);
@@ -33,7 +33,7 @@ fn a_key_is_itself_alone() {
 
 /// R-RNG-2.
 #[test]
-fn a_prefix_ends_at_its_successor() {
+fn prefix_ends_at_its_successor() {
     let rows: [(&[u8], &[u8], &[u8]); 8] = [
         (b"a", b"a", b"b"),
         (b"foo", b"foo", b"fop"),
@@ -45,7 +45,7 @@ fn a_prefix_ends_at_its_successor() {
         (b"", b"\0", b"\0"),
     ];
     for (prefix, start, end) in rows {
-        assert_eq!(ends(&KeyRange::prefix(prefix)), (start, end), "of {prefix:?}");
+        assert_eq!(ends(&KeyRange::prefix(prefix)), (start, end), "the range of prefix {prefix:?}");
     }
     assert_eq!(found(&KeyRange::prefix("a")), [&b"a"[..], b"a\0", b"ab"]);
     assert_eq!(found(&KeyRange::prefix(&b"\xff"[..])), [b"\xff\xff"]);
@@ -54,7 +54,7 @@ fn a_prefix_ends_at_its_successor() {
 }
 
 #[test]
-fn from_a_key_has_no_end() {
+fn from_key_has_no_upper_end() {
     assert_eq!(ends(&KeyRange::from_key("b")), (&b"b"[..], &b"\0"[..]));
     assert_eq!(found(&KeyRange::from_key("b")), [&b"b"[..], b"\x80", b"\xff\xff"]);
     assert_eq!(KeyRange::from_key(""), KeyRange::all());
@@ -63,7 +63,7 @@ fn from_a_key_has_no_end() {
 }
 
 #[test]
-fn between_leaves_out_the_end() {
+fn between_excludes_its_end() {
     assert_eq!(found(&KeyRange::between("a", "b")), [&b"a"[..], b"a\0", b"ab"]);
     assert_eq!(found(&KeyRange::between("b", "a")), Vec::<&[u8]>::new());
     assert_eq!(found(&KeyRange::between("a", "a")), Vec::<&[u8]>::new());
@@ -86,7 +86,7 @@ fn between_with_end_below_all_keys_is_empty() {
     }
 }
 
-/// R-RNG-2: as in `from_key`.
+/// R-RNG-2: an empty start is replaced by the first key, as in `from_key`.
 #[test]
 fn between_with_empty_start_begins_at_first_key() {
     assert_eq!(ends(&KeyRange::between("", "b")), (&b"\0"[..], &b"b"[..]));
@@ -97,7 +97,7 @@ fn between_with_empty_start_begins_at_first_key() {
 
 /// R-RNG-1: two zero bytes are an ordinary end.
 #[test]
-fn the_wire_can_say_anything() {
+fn from_wire_takes_any_bytes() {
     let found_of = |key: &'static [u8], end: &'static [u8]| found(&KeyRange::from_wire(key, end));
     assert_eq!(found_of(b"a", b""), [b"a"]);
     assert_eq!(found_of(b"absent", b""), [b""; 0]);
@@ -110,10 +110,10 @@ fn the_wire_can_say_anything() {
     assert_eq!(found_of(b"\x7f", b"\xff"), [b"\x80"]);
 }
 
-/// What `contains` says is what reads find, deletes delete and compares look at. Bytes are unsigned: 0x80 is above
+/// Gets, compares and deletes cover exactly the keys for which `contains` returns true. Bytes are unsigned, so 0x80 is above
 /// 0x7f.
 #[test]
-fn requests_take_a_range_as_it_says() {
+fn requests_cover_the_keys_that_contains_accepts() {
     let ranges = [
         KeyRange::key("a"),
         KeyRange::key("absent"),
@@ -144,9 +144,9 @@ fn requests_take_a_range_as_it_says() {
     }
 }
 
-/// R-RNG-3: also with an end.
+/// R-RNG-3: an empty start is an error with any end.
 #[test]
-fn an_empty_start_is_refused() {
+fn empty_start_returns_empty_key() {
     let store = store_of_all_keys();
     for end in ["", "\0", "b"] {
         let range = KeyRange::from_wire("", end);

@@ -1,4 +1,4 @@
-//! Putting: revisions, versions, leases kept and replaced (R-PUT-1 to R-PUT-7, R-REV-1 to R-REV-5).
+//! Puts: revisions, versions, and leases that are kept or replaced (R-PUT-1 to R-PUT-7, R-REV-1 to R-REV-5).
 
 use leasehold::engine::Engine;
 use leasehold::response::{PutResponse, TxnOpResponse};
@@ -8,7 +8,7 @@ use leasehold_testkit::helpers::{
     show_all, value,
 };
 
-/// A way to put: alone, or as the only operation of a txn. Both must do the same.
+/// The ways to put: alone, and as the only operation of a txn. Both must have equal results.
 const WAYS: [fn(&Store, Put) -> leasehold::Result<PutResponse>; 2] =
     [|store, put| store.put(put), put_in_txn];
 
@@ -16,18 +16,18 @@ fn put_in_txn(store: &Store, put: Put) -> leasehold::Result<PutResponse> {
     let response = store.txn(Txn::new().and_then([put]))?;
     match response.responses() {
         [TxnOpResponse::Put(put)] => Ok(put.clone()),
-        other => panic!("one put was asked for: {other:?}"),
+        other => panic!("a txn of one put returns one put response: {other:?}"),
     }
 }
 
-/// The pair under a key.
+/// Returns the pair under a key as text.
 fn shown(store: &Store, key: &'static str) -> String {
-    show(&store.get(key).expect("the key is not empty").kvs()[0])
+    show(&store.get(key).expect("a get of a key that is not empty succeeds").kvs()[0])
 }
 
 /// R-REV-1.
 #[test]
-fn a_fresh_store_is_at_revision_one() {
+fn new_store_is_at_revision_one() {
     let store = Store::new();
     assert_eq!(revision(&store), 1);
     assert_eq!(store.status().unwrap().compact_revision(), None);
@@ -35,9 +35,9 @@ fn a_fresh_store_is_at_revision_one() {
     assert_eq!(revision(&store), 2);
 }
 
-/// R-REV-2: one hundred puts.
+/// R-REV-2, over one hundred puts.
 #[test]
-fn each_put_is_one_revision() {
+fn each_put_makes_one_revision() {
     for way in WAYS {
         let store = Store::new();
         for expected in 2..102 {
@@ -47,9 +47,9 @@ fn each_put_is_one_revision() {
     }
 }
 
-/// R-REV-4: ten puts of one key, each with another lease.
+/// R-REV-4: ten puts of one key, each with a different lease.
 #[test]
-fn a_key_keeps_its_create_revision_and_counts_its_versions() {
+fn put_on_live_key_keeps_create_revision_and_increments_version() {
     for way in WAYS {
         let (store, _clock) = manual();
         for n in 1..=10 {
@@ -60,9 +60,9 @@ fn a_key_keeps_its_create_revision_and_counts_its_versions() {
     }
 }
 
-/// R-REV-3: also when nothing changes.
+/// R-REV-3: a put makes a revision even if the value and the lease stay equal.
 #[test]
-fn an_identical_put_is_a_revision_too() {
+fn identical_put_makes_a_revision() {
     let store = Store::new();
     assert_eq!([put(&store, "a", "1"), put(&store, "a", "1")], [2, 3]);
     assert_eq!(shown(&store, "a"), "a=1 2/3/2");
@@ -70,9 +70,9 @@ fn an_identical_put_is_a_revision_too() {
     assert_eq!(shown(&store, "a"), "a=1 2/4/3");
 }
 
-/// Trace B1; R-REV-5.
+/// R-REV-5, with the requests of trace B1.
 #[test]
-fn a_deleted_key_begins_anew() {
+fn put_after_delete_starts_at_version_one() {
     let store = Store::new();
     for expected in 2..=4 {
         assert_eq!(put(&store, "a", "v"), expected);
@@ -87,7 +87,7 @@ fn a_deleted_key_begins_anew() {
 }
 
 #[test]
-fn ten_generations_in_sequence() {
+fn each_of_ten_generations_starts_at_version_one() {
     for way in WAYS {
         let store = Store::new();
         for n in 0..10 {
@@ -95,15 +95,15 @@ fn ten_generations_in_sequence() {
             way(&store, Put::new("foo", "bar")).unwrap();
             assert_eq!(shown(&store, "foo"), format!("foo=bar {created}/{created}/1"));
             assert_eq!(delete(&store, "foo"), created + 1);
-            let gone = store.get("foo").unwrap();
-            assert_eq!((gone.count(), gone.header().revision()), (0, at(created + 1)));
+            let deleted = store.get("foo").unwrap();
+            assert_eq!((deleted.count(), deleted.header().revision()), (0, at(created + 1)));
         }
     }
 }
 
 /// R-PUT-4.
 #[test]
-fn the_pair_before_is_given_if_asked_for() {
+fn put_returns_prev_kv_only_on_request() {
     for way in WAYS {
         let store = Store::new();
         assert_eq!(way(&store, Put::new("foo", "bar").prev_kv()).unwrap().prev_kv(), None);
@@ -134,7 +134,11 @@ fn ignore_value_keeps_the_value() {
         way(&store, ignoring()).unwrap();
         assert_eq!(shown(&store, "foo"), "foo=bar 2/4/3");
         store.revoke(7).unwrap();
-        assert_eq!(value(&store, "foo").as_deref(), Some("bar"), "it was detached");
+        assert_eq!(
+            value(&store, "foo").as_deref(),
+            Some("bar"),
+            "revoking lease 7 keeps a key that was detached from it"
+        );
         delete(&store, "foo");
         assert_eq!(way(&store, ignoring()).unwrap_err(), Error::KeyNotFound);
     }
@@ -159,9 +163,9 @@ fn ignore_lease_keeps_the_lease() {
     }
 }
 
-/// R-PUT-5: with the same lease again.
+/// R-PUT-5, for a second put with an equal lease.
 #[test]
-fn a_key_put_again_with_its_lease_stays_attached_once() {
+fn second_put_with_equal_lease_attaches_the_key_once() {
     for way in WAYS {
         let (store, _clock) = manual();
         grant(&store, 7, secs(10));
@@ -174,9 +178,9 @@ fn a_key_put_again_with_its_lease_stays_attached_once() {
     }
 }
 
-/// R-PUT-5: only the lease that the pair names can delete it.
+/// R-PUT-5: a key is deleted with the lease in its pair, and with no earlier lease of the key.
 #[test]
-fn another_lease_replaces_the_first() {
+fn put_with_another_lease_replaces_the_first() {
     let (store, _clock) = manual();
     for id in [1, 2] {
         grant(&store, id, secs(10));
@@ -185,16 +189,20 @@ fn another_lease_replaces_the_first() {
     put_leased(&store, &["foo"], 2);
     assert_eq!(store.time_to_live(1, true).unwrap().keys(), Vec::<Vec<u8>>::new());
     assert_eq!(store.time_to_live(2, true).unwrap().keys(), [b"foo"]);
-    assert_eq!(store.revoke(1).unwrap().header().revision(), at(3), "it had no key any more");
+    assert_eq!(
+        store.revoke(1).unwrap().header().revision(),
+        at(3),
+        "revoking a lease without keys makes no revision"
+    );
     assert_eq!(shown(&store, "foo"), "foo=v 2/3/2 #2");
     assert_eq!(show_all(store.get(Get::key("foo").at(2)).unwrap().kvs()), ["foo=v 2/2/1 #1"]);
     store.revoke(2).unwrap();
     assert_eq!(value(&store, "foo"), None);
 }
 
-/// R-PUT-1, R-PUT-2: the checks in their order, each refusing without effect (R-0-4).
+/// R-PUT-1, R-PUT-2: the order of the checks. A refused put has no effect (R-0-4).
 #[test]
-fn refusals_come_in_order() {
+fn put_reports_the_first_failing_check() {
     let both = |key, value| Put::new(key, value).ignore_value().ignore_lease();
     let rows = [
         (both("", "x").lease(99), Error::EmptyKey),
@@ -215,9 +223,9 @@ fn refusals_come_in_order() {
     }
 }
 
-/// R-PUT-2: nothing is stored, and the untaken branch of a txn does not matter.
+/// R-PUT-2: nothing is stored. An unknown lease in the branch of a txn that is not taken is ignored.
 #[test]
-fn a_missing_lease_refuses_the_put() {
+fn put_with_unknown_lease_returns_lease_not_found() {
     let store = Store::new();
     let leased = || Put::new("foo", "bar").lease(123_456);
     assert_eq!(store.put(leased()).unwrap_err(), Error::LeaseNotFound);
@@ -229,10 +237,11 @@ fn a_missing_lease_refuses_the_put() {
     assert_eq!(all_keys(&store), ["other"]);
 }
 
-/// R-PUT-7, and R-REV-4 of empty values.
+/// R-PUT-7, and R-REV-4 for empty values.
 #[test]
-fn any_bytes_are_a_pair_and_any_number_a_lease() {
+fn put_accepts_any_bytes_and_any_lease_id() {
     let (store, _clock) = manual();
+    // Lease ids are signed, and keys and values need not be UTF-8.
     for (n, id) in [-9, -77, i64::MIN, i64::MAX].into_iter().enumerate() {
         grant(&store, id, secs(10));
         let key = vec![0xff, n as u8];
@@ -249,9 +258,9 @@ fn any_bytes_are_a_pair_and_any_number_a_lease() {
     assert_eq!((response.kvs()[0].key(), response.kvs()[0].value()), (&long[..], &long[..]));
 }
 
-/// A pair that was handed out never changes, whatever happens to its key.
+/// A returned pair does not change when its key is put, deleted or compacted.
 #[test]
-fn a_pair_in_hand_never_changes() {
+fn returned_pair_is_immutable() {
     let store = Store::new();
     put(&store, "a", "old");
     let held = store.get("a").unwrap();
@@ -261,10 +270,11 @@ fn a_pair_in_hand_never_changes() {
     assert_eq!(show_all(held.kvs()), ["a=old 2/2/1"]);
 }
 
-/// A record is laid out per put: many sizes one after the other do not leak into each other.
+/// Each put allocates a record of its own length: no bytes of a longer value show in a later, shorter one.
 #[test]
-fn values_of_all_sizes_come_back_whole() {
+fn values_of_all_sizes_are_returned_whole() {
     let mut engine: Engine = engine();
+    // Shrink and then grow, so that lengths follow longer and shorter ones.
     for length in (0..600).rev().chain(0..600) {
         let value: Vec<u8> = (0..length).map(|n| n as u8).collect();
         engine.put(&Put::new("k", value.clone())).unwrap();

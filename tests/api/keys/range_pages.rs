@@ -1,27 +1,27 @@
-//! Reading page by page at one revision (R-RNG-12).
+//! Reads of a range page by page at one revision (R-RNG-12).
 
 use leasehold::{Error, Get, KeyRange, KeyValue, Page, SortOrder, SortTarget, Store};
 use leasehold_testkit::helpers::{
     all_keys, at, delete, grant, keys, manual, put, put_leased, secs, show_all,
 };
 
-/// Keys k00 to k24, at the revisions 2 to 26.
+/// Returns a store with the keys k00 to k24, put at the revisions 2 to 26.
 fn twenty_five() -> Store {
     let store = Store::new();
     for n in 0..25 {
-        store.put((format!("k{n:02}"), format!("{n}"))).expect("the put is good");
+        store.put((format!("k{n:02}"), format!("{n}"))).expect("the put is valid");
     }
     store
 }
 
 fn pages(store: &Store, get: Get, size: usize) -> Vec<Vec<KeyValue>> {
-    let pages = store.range_pages(get, size).expect("the read is good");
-    pages.map(|page| page.expect("nothing is compacted")).collect()
+    let pages = store.range_pages(get, size).expect("the read is valid");
+    pages.map(|page| page.expect("the revision of the pages is not compacted")).collect()
 }
 
-/// All pages together are what one read gives; each but the last is full.
+/// The pages together equal one read of the range. Each page but the last is full.
 #[test]
-fn all_pages_together_are_the_range() {
+fn pages_together_equal_the_range() {
     let store = twenty_five();
     let gets = [
         Get::all(),
@@ -48,6 +48,7 @@ fn all_pages_together_are_the_range() {
         for size in [1, 2, 5, 7, 24, 25, 26, usize::MAX] {
             let pages = pages(&store, get.clone(), size);
             assert_eq!(pages.concat(), whole.kvs(), "{get:?} by {size}");
+            // An empty range has no page.
             let expected = whole.kvs().len().div_ceil(size);
             assert_eq!(pages.len(), expected, "{get:?} by {size}");
             assert!(pages.iter().rev().skip(1).all(|page| page.len() == size));
@@ -55,18 +56,18 @@ fn all_pages_together_are_the_range() {
     }
 }
 
-/// A page of none is taken as a page of one; a count has no pages.
+/// A page size of 0 counts as 1. A read with `count_only` has no pages.
 #[test]
-fn odd_pages() {
+fn zero_page_size_counts_as_one_and_count_only_has_no_pages() {
     let store = twenty_five();
     assert_eq!(pages(&store, Get::all(), 0).len(), 25);
     let counted = store.range_pages(Get::all().count_only(), 10).unwrap();
     assert_eq!((counted.revision(), counted.count()), (at(26), 0));
 }
 
-/// The revision is that of the call, or the one asked for; what is written between two pages is not seen.
+/// Pages are read at the revision of the call or at the requested one, so writes between two pages do not show.
 #[test]
-fn the_revision_is_pinned() {
+fn pages_do_not_show_later_writes() {
     let store = twenty_five();
     let expected = store.get(Get::all()).unwrap();
     let mut pages = store.range_pages(Get::all(), 10).unwrap();
@@ -88,24 +89,24 @@ fn the_revision_is_pinned() {
     assert_eq!(store.range_pages(Get::all().at(0), 4).unwrap().revision(), at(30));
 }
 
-/// A compaction that passes the revision ends the reading with an error; one up to it does not.
+/// A compaction above the revision ends the pages with an error. A compaction at the revision does not.
 #[test]
-fn a_compaction_meanwhile_ends_it() {
+fn compaction_above_the_revision_ends_the_pages() {
     let store = twenty_five();
     let mut pages = store.range_pages(Get::all(), 10).unwrap();
     assert_eq!(keys(&pages.next().unwrap().unwrap())[9], "k09");
     put(&store, "new", "v");
     store.compact(26).unwrap();
-    assert_eq!(keys(&pages.next().unwrap().unwrap())[9], "k19", "the revision itself can be read");
+    assert_eq!(keys(&pages.next().unwrap().unwrap())[9], "k19", "the compacted revision itself can be read");
     store.compact(27).unwrap();
     let compacted = Error::Compacted { requested: at(26), compacted: Some(at(27)) };
     assert_eq!(pages.next(), Some(Err(compacted)));
     assert_eq!((pages.next(), pages.next()), (None, None));
 }
 
-/// The last page of a limited read is the last read: a later compaction does not turn the end into an error.
+/// The limit is known to be reached without another read, so a later compaction does not turn the end into an error.
 #[test]
-fn limited_pages_after_the_limit_end_without_a_read() {
+fn pages_at_their_limit_end_without_a_read() {
     let store = twenty_five();
     let mut pages = store.range_pages(Get::all().limit(4), 2).unwrap();
     assert_eq!(pages.by_ref().take(2).map(|page| page.unwrap().len()).sum::<usize>(), 4);
@@ -115,7 +116,7 @@ fn limited_pages_after_the_limit_end_without_a_read() {
 }
 
 #[test]
-fn refusals() {
+fn range_pages_refuses_sorts_filters_and_unreadable_revisions() {
     let store = twenty_five();
     store.compact(5).unwrap();
     let refusal = |get| store.range_pages(get, 10).map(|pages| pages.revision());
@@ -124,7 +125,11 @@ fn refusals() {
     let unknown = Get::all().sort(SortTarget::Unrecognized, SortOrder::None);
     for sorted in [descending, by_value] {
         assert_eq!(refusal(sorted.clone()), Err(Error::PagesUnsorted));
-        assert_eq!(refusal(sorted.min_mod_revision(3)), Err(Error::PagesUnsorted), "the sort is told first");
+        assert_eq!(
+            refusal(sorted.min_mod_revision(3)),
+            Err(Error::PagesUnsorted),
+            "the sort is checked before the filters"
+        );
     }
     for filtered in [
         Get::all().min_mod_revision(1),
@@ -143,9 +148,9 @@ fn refusals() {
     assert_eq!(refusal(Get::all().at(5)), Ok(at(5)));
 }
 
-/// The pairs are whole, with lease and numbers; values longer than any chunk are no matter.
+/// Pairs in pages have their leases and revisions. A page is limited by its number of pairs, not by its bytes.
 #[test]
-fn pages_have_whole_pairs() {
+fn pages_contain_whole_pairs() {
     let (store, _clock) = manual();
     grant(&store, 7, secs(10));
     put_leased(&store, &["a", "b", "c"], 7);
@@ -158,9 +163,9 @@ fn pages_have_whole_pairs() {
     assert_eq!(pages[1].iter().map(|kv| kv.value().len()).collect::<Vec<_>>(), [1_000_000; 2]);
 }
 
-/// Keys that are each other's prefixes, or end in zero bytes, are neither skipped nor seen twice at a page's end.
+/// At a page's end, keys that are prefixes of each other or end in zero bytes are neither skipped nor repeated.
 #[test]
-fn pages_split_anywhere() {
+fn pages_split_between_any_two_keys() {
     let store = Store::new();
     for key in ["a", "a\0", "a\0\0", "a\0a", "aa", "a\u{7f}", "b", "\0", "\0\0"] {
         put(&store, key, "v");
@@ -171,18 +176,18 @@ fn pages_split_anywhere() {
     }
 }
 
-/// The iterator keeps the store: it can outlive the handle that it came from.
+/// The iterator holds the store, so it can outlive the handle that created it.
 #[test]
-fn pages_outlive_the_handle() {
+fn pages_outlive_the_store_handle() {
     let store = twenty_five();
     let pages = store.range_pages(Get::all(), 10).unwrap();
     drop(store);
     assert_eq!(pages.map(|page| page.unwrap().len()).collect::<Vec<_>>(), [10, 10, 5]);
 }
 
-/// Each page but the last has one after it, and all are of one revision.
+/// Each page but the last is followed by another, and all are read at one revision.
 #[test]
-fn pages_after_each_other_read_the_range_at_one_revision() {
+fn page_after_returns_the_next_page_at_one_revision() {
     let store = twenty_five();
     let expected = store.get(Get::prefix("k1").keys_only()).unwrap();
     for size in [1, 3, 10, 11, usize::MAX] {
@@ -190,6 +195,7 @@ fn pages_after_each_other_read_the_range_at_one_revision() {
             (Some(Page::new(KeyRange::prefix("k1"), size).keys_only().at(26)), Vec::new());
         while let Some(page) = next {
             let response = store.page(page.clone()).unwrap();
+            // The prefix k1 has ten keys. `min` avoids an overflow with the largest size.
             assert_eq!((response.revision(), response.more()), (at(26), seen.len() + size.min(11) < 10));
             assert_eq!(response.header(), store.status().unwrap().header());
             next = page.after(&response);
@@ -201,11 +207,15 @@ fn pages_after_each_other_read_the_range_at_one_revision() {
 }
 
 #[test]
-fn page_of_an_unreadable_revision_is_refused() {
+fn page_at_unreadable_revision_is_refused() {
     let store = twenty_five();
     store.compact(10).unwrap();
     let page = |revision| store.page(Page::new("k00", 1).at(revision)).map(|page| page.kvs().len());
-    assert_eq!((page(10), page(0), page(-1)), (Ok(1), Ok(1), Ok(1)), "0 and below are the latest");
+    assert_eq!(
+        (page(10), page(0), page(-1)),
+        (Ok(1), Ok(1), Ok(1)),
+        "a revision of 0 or below reads the latest state"
+    );
     assert_eq!(page(9), Err(Error::Compacted { requested: at(9), compacted: Some(at(10)) }));
     assert_eq!(page(27), Err(Error::FutureRevision { requested: at(27), current: at(26) }));
     assert_eq!(store.page(Page::new("", 1)), Err(Error::EmptyKey));

@@ -1,5 +1,6 @@
-//! Leases: granting, keeping alive, ending, and the keys that go with them (R-LSE-1 to R-LSE-11).
-//! Standing keep-alives are in `standing.rs`.
+//! Leases: grants, keep-alives, expiry and revocation, and the attached keys (R-LSE-1 to R-LSE-11).
+//!
+//! Tests of automatic keep-alives are in `standing.rs`.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ fn listed(store: &Store) -> Vec<i64> {
     store.leases().expect("the store is open").leases().iter().map(|id| id.get()).collect()
 }
 
-/// Seconds left and granted, as etcd's wire shows them.
+/// Returns the seconds left and the seconds granted, as etcd's wire shows them.
 fn on_wire(store: &Store, id: i64) -> (i64, i64) {
     let response = store.time_to_live(id, true).expect("the store is open");
     let seconds = |ttl: Option<Duration>, none| ttl.map_or(none, |ttl| ttl.as_secs() as i64);
@@ -27,9 +28,9 @@ fn brief_leases() -> (Store, ManualClock) {
     manual_with(Limits { min_lease_ttl: MOMENT, ..Limits::default() })
 }
 
-/// R-LSE-2: the effective TTL is told; neither a grant nor anything that only reads is a revision.
+/// R-LSE-2: the response has the effective TTL. Neither a grant nor a read makes a revision.
 #[test]
-fn a_grant_has_at_least_the_least_ttl() {
+fn grant_returns_at_least_the_minimum_ttl() {
     let (store, _clock) = manual();
     let rows = [
         (Grant::new(Duration::ZERO), secs(2)),
@@ -43,7 +44,11 @@ fn a_grant_has_at_least_the_least_ttl() {
     ];
     for (n, (request, ttl)) in (1..).zip(rows) {
         let granted = store.grant(request).unwrap();
-        assert_eq!((granted.id(), granted.ttl()), (LeaseId::new(n), ttl), "ids count from 1");
+        assert_eq!(
+            (granted.id(), granted.ttl()),
+            (LeaseId::new(n), ttl),
+            "the store chooses lease ids from 1 on"
+        );
         assert_eq!(granted.header().revision(), at(1));
         assert_eq!(store.time_to_live(n, false).unwrap().granted_ttl(), Some(ttl));
     }
@@ -55,9 +60,9 @@ fn a_grant_has_at_least_the_least_ttl() {
     assert_eq!((store.status().unwrap().leases(), revision(&store)), (8, 1));
 }
 
-/// R-LSE-2: any number but 0 is an id; a used one is refused, after the TTL was judged.
+/// R-LSE-2: every number but 0 is an id. An id in use is refused, after the check of the TTL.
 #[test]
-fn an_id_may_be_chosen() {
+fn grant_with_chosen_id_uses_it_if_free() {
     let (store, _clock) = manual();
     for id in [1, 2, 5, -1, i64::MAX, i64::MIN] {
         grant(&store, id, secs(10));
@@ -66,13 +71,13 @@ fn an_id_may_be_chosen() {
         assert_eq!(store.grant(too_large).unwrap_err(), Error::LeaseTtlTooLarge);
     }
     let chosen: Vec<i64> = (0..4).map(|_| store.grant(Grant::new(secs(10))).unwrap().id().get()).collect();
-    assert_eq!(chosen, [3, 4, 6, 7], "the store skips those in use");
+    assert_eq!(chosen, [3, 4, 6, 7], "the store skips lease ids that are in use");
     assert_eq!(store.grant(Grant::new(secs(10)).id(0)).unwrap().id(), LeaseId::new(8));
 }
 
-/// R-LSE-5: one revision for all keys, in ascending order; none without keys.
+/// R-LSE-5: a revoke deletes all attached keys at one revision, in ascending order. Without keys it makes no revision.
 #[test]
-fn a_revoke_deletes_the_keys() {
+fn revoke_deletes_attached_keys_at_one_revision() {
     let (store, _clock) = manual();
     for id in [7, -7] {
         grant(&store, id, secs(10));
@@ -87,12 +92,16 @@ fn a_revoke_deletes_the_keys() {
     }
     assert_eq!(store.put(Put::new("a", "x").lease(7)).unwrap_err(), Error::LeaseNotFound);
     grant(&store, 8, secs(10));
-    assert_eq!(store.revoke(8).unwrap().header().revision(), at(6), "it had no keys");
+    assert_eq!(
+        store.revoke(8).unwrap().header().revision(),
+        at(6),
+        "revoking a lease without keys makes no revision"
+    );
 }
 
-/// R-LSE-3, R-LSE-6: at its deadline, not a moment before.
+/// R-LSE-3, R-LSE-6: a lease ends at its deadline, not a nanosecond earlier.
 #[test]
-fn a_lease_ends_at_its_deadline() {
+fn lease_expires_at_its_deadline() {
     let (store, clock) = manual();
     clock.advance(millis(123));
     grant(&store, 7, secs(10));
@@ -106,9 +115,9 @@ fn a_lease_ends_at_its_deadline() {
     assert_eq!((revision(&store), store.next_deadline()), (4, None));
 }
 
-/// R-LSE-6: by deadline, then by id; each lease at its own revision, and none without keys.
+/// R-LSE-6: leases expire by deadline, then by id. Each has its own revision, or none without keys.
 #[test]
-fn leases_end_in_order() {
+fn leases_expire_by_deadline_then_id() {
     let (store, clock) = manual();
     for (id, ttl, key) in [(9, 5, "e"), (3, 5, "c"), (-4, 5, "b"), (1, 6, "f"), (8, 4, "a"), (5, 5, "d")] {
         grant(&store, id, secs(ttl));
@@ -120,9 +129,9 @@ fn leases_end_in_order() {
     assert_eq!((events(&store, 8), revision(&store)), (expected.map(String::from).to_vec(), 13));
 }
 
-/// R-LSE-7, R-LSE-3: each renewal begins the TTL anew.
+/// R-LSE-7, R-LSE-3: each renewal restarts the TTL.
 #[test]
-fn a_renewal_begins_the_ttl_anew() {
+fn keep_alive_restarts_the_ttl() {
     let (store, clock) = manual();
     grant(&store, 7, secs(10));
     put_leased(&store, &["a"], 7);
@@ -140,9 +149,9 @@ fn a_renewal_begins_the_ttl_anew() {
     assert_eq!(all_keys(&store).len(), 0);
 }
 
-/// R-LSE-7, R-LSE-8: no such lease, none any more, and 0 are answers without a TTL, not errors.
+/// R-LSE-7, R-LSE-8: for id 0 and for an unknown, expired or revoked lease, the response has no TTL and no error.
 #[test]
-fn what_is_gone_cannot_be_renewed() {
+fn keep_alive_of_missing_lease_returns_no_ttl() {
     let (store, clock) = manual();
     for id in [1, 2, 3] {
         grant(&store, id, secs(5));
@@ -160,9 +169,9 @@ fn what_is_gone_cannot_be_renewed() {
     assert_eq!((listed(&store), all_keys(&store).len()), (vec![3], 0));
 }
 
-/// R-LSE-10: cut to whole seconds on the wire; a clock that stands still shows the whole TTL.
+/// R-LSE-10: on the wire, the time left is truncated to whole seconds. Without a clock advance it is the whole TTL.
 #[test]
-fn the_time_left_is_told() {
+fn time_to_live_returns_time_left_and_keys() {
     let (store, clock) = manual();
     grant(&store, 7, secs(10));
     assert_eq!(on_wire(&store, 7), (10, 10));
@@ -181,9 +190,9 @@ fn the_time_left_is_told() {
     assert_eq!(parts, (LeaseId::new(8), None, None, 0));
 }
 
-/// R-LSE-11: the least time left first, among equals the one granted first; a renewal moves a lease back.
+/// R-LSE-11: leases are listed by the time left, then in the order of their grants. A renewal moves a lease back.
 #[test]
-fn leases_are_listed_by_the_time_they_have_left() {
+fn leases_are_listed_by_time_left_then_grant_order() {
     let (store, clock) = manual();
     assert_eq!(listed(&store), [0; 0]);
     for (id, ttl) in [(9, 10), (3, 10), (5, 8), (-1, 10)] {
@@ -196,15 +205,15 @@ fn leases_are_listed_by_the_time_they_have_left() {
     store.keep_alive(9).unwrap();
     assert_eq!(listed(&store), [3, -1, 5, 9]);
     grant(&store, 4, secs(7));
-    assert_eq!(listed(&store), [3, -1, 4, 5, 9], "as much left as 3 and -1 have, but granted later");
+    assert_eq!(listed(&store), [3, -1, 4, 5, 9], "lease 4 was granted after 3 and -1");
     store.revoke(3).unwrap();
     assert_eq!(store.leases().unwrap().header().revision(), at(1));
     assert_eq!(listed(&store), [-1, 4, 5, 9]);
 }
 
-/// R-LSE-5: what an id meant before has no hold over the lease that has it now.
+/// R-LSE-5: keys and deadlines of an earlier lease with the id do not affect the new lease.
 #[test]
-fn an_id_can_be_granted_again() {
+fn lease_id_can_be_granted_again() {
     let (store, clock) = manual();
     grant(&store, 7, secs(5));
     put_leased(&store, &["old"], 7);
@@ -223,9 +232,9 @@ fn an_id_can_be_granted_again() {
     assert_eq!(listed(&store), [7]);
 }
 
-/// R-LSE-4: an old value keeps showing its lease when that is gone.
+/// R-LSE-4: an old version of a key contains its lease id after the lease has ended.
 #[test]
-fn history_shows_the_lease() {
+fn history_contains_ids_of_ended_leases() {
     let (store, _clock) = manual();
     grant(&store, 7, secs(5));
     put_leased(&store, &["a"], 7);
@@ -234,9 +243,9 @@ fn history_shows_the_lease() {
     assert_eq!(helpers::show_all(old.kvs()), ["a=v 2/2/1 #7"]);
 }
 
-/// Leases of less than a second, if the limits allow; each nanosecond counts.
+/// The limits can allow leases of less than a second. Such a lease expires to the nanosecond.
 #[test]
-fn the_least_ttl_may_be_short() {
+fn minimum_ttl_can_be_a_nanosecond() {
     let (store, clock) = brief_leases();
     assert_eq!(store.grant(Grant::new(Duration::ZERO).id(1)).unwrap().ttl(), MOMENT);
     for (id, nanos) in [(2, 10), (3, 20), (4, 1_000_000)] {
@@ -254,11 +263,12 @@ fn the_least_ttl_may_be_short() {
     assert_eq!(manual_with(least_is_zero).0.grant(Grant::new(Duration::ZERO)).unwrap().ttl(), MOMENT);
 }
 
-/// Two thousand leases at one deadline, granted in random order: the ids in order, a revision each.
+/// Two thousand leases with one deadline, granted in random order, expire in the order of ids, each at its own revision.
 #[test]
-fn many_leases_at_one_deadline() {
+fn leases_with_one_deadline_expire_by_id() {
     let ((store, clock), mut random) = (manual(), Random::new(2));
     let mut ids: Vec<i64> = (-1000..=1000).filter(|&id| id != 0).collect();
+    // Shuffle the ids (Fisher-Yates).
     for last in (1..ids.len()).rev() {
         ids.swap(last, random.below(last as u64 + 1) as usize);
     }
@@ -273,10 +283,11 @@ fn many_leases_at_one_deadline() {
     assert_eq!(events(&store, 2002), expected);
 }
 
-/// What ended before its time leaves nothing behind: the queue of deadlines is cleaned although its front stays. Its
-/// length shows in the engine's debug form, which takes tens of bytes for each entry.
+/// Revoked leases are removed from the queue of deadlines although the first entry of the queue stays.
+///
+/// The queue's length shows in the engine's debug output, which has tens of bytes for each entry.
 #[test]
-fn a_hundred_thousand_leases_leave_nothing() {
+fn revoked_leases_are_removed_from_the_deadline_queue() {
     let mut engine = engine();
     engine.grant(&Grant::new(secs(5)).id(1)).unwrap();
     let bytes_held = engine.status().bytes_held();
@@ -286,15 +297,15 @@ fn a_hundred_thousand_leases_leave_nothing() {
     }
     assert_eq!((engine.status().leases(), engine.status().bytes_held()), (1, bytes_held));
     let shown = format!("{engine:?}").len();
-    assert!(shown < 500_000, "the engine is shown in {shown} bytes");
+    assert!(shown < 500_000, "the engine's debug output has {shown} bytes");
     engine.check_invariants();
     engine.advance(Timestamp::ORIGIN + secs(5));
     assert_eq!((engine.status().leases(), engine.next_deadline()), (0, None));
 }
 
-/// Renewals and pauses add nothing to the queue either.
+/// Renewals and pauses add no entries to the queue of deadlines either.
 #[test]
-fn a_hundred_thousand_renewals_leave_nothing() {
+fn renewals_do_not_grow_the_deadline_queue() {
     let mut engine = engine();
     for id in [1, 2, 3] {
         engine.grant(&Grant::new(secs(5)).id(id)).unwrap();
@@ -307,14 +318,14 @@ fn a_hundred_thousand_renewals_leave_nothing() {
         engine.pause_keep_alive(3.into()).unwrap();
     }
     let grown = format!("{engine:?}").len() - shown;
-    assert!(grown < 500, "the engine is shown in {grown} bytes more");
+    assert!(grown < 500, "the engine's debug output grew by {grown} bytes");
     engine.check_invariants();
     assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + secs(5)));
 }
 
-/// R-LSE-10 while other threads attach and detach: a listing is of one moment, in order.
+/// R-LSE-10: while another thread attaches and detaches keys, a response lists the keys of one moment, in order.
 #[test]
-fn keys_are_listed_while_they_come_and_go() {
+fn time_to_live_lists_keys_atomically_under_concurrent_puts() {
     let (store, _clock) = manual();
     grant(&store, 7, secs(10));
     put_leased(&store, &["stays"], 7);
@@ -329,6 +340,7 @@ fn keys_are_listed_while_they_come_and_go() {
         for _ in 0..500 {
             let response = store.time_to_live(7, true).unwrap();
             let keys: Vec<String> = response.keys().iter().map(|key| helpers::text(key)).collect();
+            // The other thread attaches a before z, and deletes a after z is detached.
             let expected = [&["stays"][..], &["a", "stays"], &["a", "stays", "z"]];
             assert!(expected.iter().any(|expected| keys == *expected), "{keys:?}");
         }
@@ -336,9 +348,9 @@ fn keys_are_listed_while_they_come_and_go() {
     assert_eq!(store.time_to_live(7, true).unwrap().keys(), [b"stays"]);
 }
 
-/// R-LSE-7: right after its grant a lease can be renewed and asked about, with many threads at it.
+/// R-LSE-7: a lease can be renewed and queried as soon as its grant returns, with four threads that grant.
 #[test]
-fn granted_leases_are_there_at_once() {
+fn granted_lease_is_visible_to_the_next_request() {
     let (store, _clock) = manual();
     std::thread::scope(|scope| {
         for _ in 0..4 {

@@ -1,4 +1,4 @@
-//! Leases kept alive as a standing fact: as if renewed every third of the TTL, until paused.
+//! Leases with automatic keep-alive, as if renewed after every third of the TTL until paused.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use leasehold_testkit::helpers::{all_keys, events, manual, put_leased, secs};
 
 const MOMENT: Duration = Duration::from_nanos(1);
 
-/// A standing lease 7 of so many seconds with the key "a", granted one second after the origin.
+/// Returns a store with lease 7 of `ttl` seconds, kept alive since one second after the origin, and the leased key "a".
 fn standing(ttl: u64) -> (Store, ManualClock) {
     let (store, clock) = manual();
     clock.advance(secs(1));
-    store.grant(Grant::new(secs(ttl)).id(7).standing()).expect("the id is free");
+    store.grant(Grant::new(secs(ttl)).id(7).standing()).expect("lease id 7 is free");
     put_leased(&store, &["a"], 7);
     (store, clock)
 }
@@ -22,7 +22,7 @@ fn since_grant(duration: Duration) -> Option<Timestamp> {
 }
 
 #[test]
-fn it_has_no_deadline() {
+fn lease_with_automatic_keep_alive_has_no_deadline() {
     let (store, clock) = standing(9);
     assert_eq!(store.next_deadline(), None);
     clock.advance(secs(1_000_000_000));
@@ -31,12 +31,16 @@ fn it_has_no_deadline() {
         (vec!["a".into()], &[LeaseId::new(7)][..])
     );
     store.pause_keep_alive(7).unwrap();
-    assert_eq!(store.next_deadline(), since_grant(secs(999_999_999 + 9)), "last renewed a second before");
+    assert_eq!(
+        store.next_deadline(),
+        since_grant(secs(999_999_999 + 9)),
+        "the last renewal is one second before the pause"
+    );
 }
 
-/// The deadline is one TTL after the last renewal that would have been made; one due at the very instant counts.
+/// The deadline is one TTL after the last automatic renewal. A renewal due at the instant of the pause counts.
 #[test]
-fn paused_it_ends_one_ttl_after_the_last_renewal() {
+fn paused_lease_expires_one_ttl_after_the_last_renewal() {
     let third = secs(3);
     let rows = [
         (Duration::ZERO, Duration::ZERO),
@@ -63,9 +67,9 @@ fn paused_it_ends_one_ttl_after_the_last_renewal() {
     }
 }
 
-/// A third of ten seconds is cut to whole nanoseconds.
+/// A third of ten seconds is truncated to whole nanoseconds.
 #[test]
-fn a_ttl_that_three_does_not_divide() {
+fn renewal_interval_is_truncated_to_nanoseconds() {
     let third = Duration::from_nanos(3_333_333_333);
     for (paused, renewed) in [(3 * third - MOMENT, 2 * third), (3 * third, 3 * third), (secs(10), 3 * third)]
     {
@@ -76,10 +80,11 @@ fn a_ttl_that_three_does_not_divide() {
     }
 }
 
-/// While it stands, the time left is what would be left if it were paused now.
+/// With automatic keep-alive, the time left is the time that would be left after a pause now.
 #[test]
-fn the_time_left_swings() {
+fn time_left_restarts_at_each_automatic_renewal() {
     let (store, clock) = standing(9);
+    // A TTL of 9 s is renewed every 3 s.
     for expected in [9, 8, 7, 9, 8, 7, 9] {
         assert_eq!(store.time_to_live(7, false).unwrap().ttl(), Some(secs(expected)));
         clock.advance(secs(1));
@@ -87,9 +92,9 @@ fn the_time_left_swings() {
     assert_eq!(store.time_to_live(7, false).unwrap().granted_ttl(), Some(secs(9)));
 }
 
-/// A renewal by hand moves the instants of those to come.
+/// A renewal by request moves the instants of the automatic renewals after it.
 #[test]
-fn a_renewal_by_hand_counts_too() {
+fn keep_alive_request_restarts_the_renewal_interval() {
     let (store, clock) = standing(9);
     clock.advance(secs(2));
     assert_eq!(store.keep_alive(7).unwrap().ttl(), Some(secs(9)));
@@ -97,11 +102,11 @@ fn a_renewal_by_hand_counts_too() {
     store.pause_keep_alive(7).unwrap();
     assert_eq!(store.next_deadline(), since_grant(secs(2 + 9)));
     store.keep_alive(7).unwrap();
-    assert_eq!(store.next_deadline(), since_grant(secs(4 + 9)), "paused, it is a lease like others");
+    assert_eq!(store.next_deadline(), since_grant(secs(4 + 9)), "a keep-alive request renews a paused lease");
 }
 
 #[test]
-fn resuming_begins_with_a_renewal() {
+fn resume_keep_alive_renews_at_once() {
     let (store, clock) = standing(9);
     clock.advance(secs(4));
     store.pause_keep_alive(7).unwrap();
@@ -115,27 +120,31 @@ fn resuming_begins_with_a_renewal() {
     assert_eq!(all_keys(&store).len(), 0);
 }
 
-/// Pausing what is paused, or never stood, and resuming what stands changes nothing.
+/// Pausing a lease without automatic keep-alive and resuming a lease with it change nothing.
 #[test]
-fn pausing_and_resuming_twice_is_as_once() {
+fn second_pause_or_resume_has_no_effect() {
     let (store, clock) = standing(9);
     store.grant(Grant::new(secs(20)).id(8)).unwrap();
     store.pause_keep_alive(8).unwrap();
     clock.advance(secs(4));
     store.resume_keep_alive(7).unwrap();
-    assert_eq!(store.time_to_live(7, false).unwrap().ttl(), Some(secs(8)), "no renewal now");
+    assert_eq!(
+        store.time_to_live(7, false).unwrap().ttl(),
+        Some(secs(8)),
+        "resuming an active lease does not renew it"
+    );
     store.pause_keep_alive(7).unwrap();
     clock.advance(secs(5));
     store.pause_keep_alive(7).unwrap();
     assert_eq!(store.next_deadline(), since_grant(secs(3 + 9)));
     clock.advance(secs(3));
-    assert_eq!(store.next_deadline(), since_grant(secs(20)), "the other lease is untouched");
+    assert_eq!(store.next_deadline(), since_grant(secs(20)), "lease 8 keeps its deadline");
     store.resume_keep_alive(8).unwrap();
     assert_eq!(store.next_deadline(), None);
 }
 
 #[test]
-fn a_lease_that_is_not_there_cannot_be_paused_or_resumed() {
+fn pause_or_resume_of_unknown_lease_returns_lease_not_found() {
     let (store, clock) = standing(9);
     for id in [0, 8, -7] {
         assert_eq!(store.pause_keep_alive(id).unwrap_err(), Error::LeaseNotFound);
@@ -143,12 +152,16 @@ fn a_lease_that_is_not_there_cannot_be_paused_or_resumed() {
     }
     store.pause_keep_alive(7).unwrap();
     clock.advance(secs(9));
-    assert_eq!(store.resume_keep_alive(7).unwrap_err(), Error::LeaseNotFound, "it ended at this instant");
+    assert_eq!(
+        store.resume_keep_alive(7).unwrap_err(),
+        Error::LeaseNotFound,
+        "lease 7 expired at this instant"
+    );
     assert_eq!(store.next_deadline(), None);
 }
 
 #[test]
-fn it_can_be_revoked_and_expired() {
+fn lease_with_automatic_keep_alive_can_be_revoked_or_expired() {
     let ways: [fn(&Store) -> leasehold::Result<leasehold::response::RevokeResponse>; 2] =
         [|store| store.revoke(7), |store| store.expire(7)];
     for end in ways {
@@ -159,9 +172,9 @@ fn it_can_be_revoked_and_expired() {
     }
 }
 
-/// By the time they have left (R-LSE-11), which for standing ones swings.
+/// Leases are listed by the time left (R-LSE-11), which restarts at each automatic renewal.
 #[test]
-fn listed_among_others() {
+fn leases_with_automatic_keep_alive_are_listed_by_time_left() {
     let (store, clock) = standing(9);
     for (id, ttl) in [(1, 8), (2, 9), (3, 20)] {
         store.grant(Grant::new(secs(ttl)).id(id)).unwrap();
@@ -179,9 +192,9 @@ fn listed_among_others() {
     assert_eq!(listed(&store), [7, 3]);
 }
 
-/// Ten thousand of them cost the passing of time nothing, and pausing each later brings each to its end.
+/// Advancing time does no work for 10,000 leases with automatic keep-alive. Once paused, each of them expires.
 #[test]
-fn many() {
+fn ten_thousand_paused_leases_expire() {
     let (store, clock) = manual();
     for id in 1..=10_000 {
         store.grant(Grant::new(secs(3)).id(id).standing()).unwrap();

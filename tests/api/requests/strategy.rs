@@ -1,4 +1,4 @@
-//! Any requests, well formed or not.
+//! Strategies for random requests, valid or not.
 
 use std::time::Duration;
 

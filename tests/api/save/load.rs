@@ -1,4 +1,4 @@
-//! What is not a whole and sound save is refused, and never loaded in part: pieces missing, moved, changed, or too many.
+//! Incomplete and damaged snapshots: they are refused as a whole and never loaded in part.
 
 use std::io::{self, Read};
 
@@ -14,15 +14,15 @@ fn load(save: &[u8]) -> Result<Engine, LoadError> {
     leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
 }
 
-/// What the save is said to be corrupt by.
+/// Returns what the error names as corrupt.
 fn corrupt(save: &[u8]) -> &'static str {
     match load(save) {
         Err(LoadError::Corrupt { what }) => what,
-        other => panic!("not corrupt: {other:?}"),
+        other => panic!("the load returns `LoadError::Corrupt`: {other:?}"),
     }
 }
 
-/// A store with something of everything in it.
+/// Returns a snapshot with versions, tombstones, leases of both kinds, a compacted revision and an alarm.
 fn example() -> Vec<u8> {
     let (store, clock) = manual();
     put(&store, "a", "1");
@@ -42,20 +42,20 @@ fn example() -> Vec<u8> {
 }
 
 #[test]
-fn the_format_is_as_written_down() {
+fn snapshot_has_the_documented_format() {
     let save = example();
     load(&save).unwrap().check_invariants();
     assert_eq!(framed(FORMAT, &payload(&save), 65_536), save);
     load(&framed(FORMAT, &payload(&save), 1)).unwrap();
-    assert_eq!(crc(b"123456789"), 0xe306_9283, "the check value of CRC-32C");
+    assert_eq!(crc(b"123456789"), 0xe306_9283, "0xe3069283 is the check value of CRC-32C");
 }
 
-/// The file was written when format 1 was the newest.
+/// The file was written when format 1 was the newest format.
 #[test]
-fn save_of_format_1_is_loaded() {
+fn snapshot_of_format_1_is_loaded() {
     let save = include_bytes!("format-1.leasehold");
     let builder = Store::builder().clock(ManualClock::new()).load_options(LoadOptions::new().keep_standing());
-    let store = builder.load(&save[..]).expect("the save is valid");
+    let store = builder.load(&save[..]).expect("the snapshot is valid");
     assert_eq!(
         events(&store, 4),
         [
@@ -88,7 +88,7 @@ fn save_of_format_1_is_loaded() {
 }
 
 #[test]
-fn every_truncated_save_is_refused() {
+fn truncated_snapshot_is_refused() {
     let save = example();
     for length in 0..save.len() {
         assert!(matches!(load(&save[..length]), Err(LoadError::Truncated)), "{length} bytes");
@@ -96,11 +96,12 @@ fn every_truncated_save_is_refused() {
 }
 
 #[test]
-fn every_flipped_bit_is_found() {
+fn snapshot_with_a_flipped_bit_is_refused() {
     let mut save = example();
     for bit in 0..save.len() * 8 {
         save[bit / 8] ^= 1 << (bit % 8);
         match load(&save) {
+            // The first 12 bytes are the magic bytes.
             Err(LoadError::NotASave) => assert!(bit / 8 < 12, "bit {bit}"),
             Err(LoadError::Corrupt { .. } | LoadError::Truncated) => assert!(bit / 8 >= 12, "bit {bit}"),
             other => panic!("bit {bit}: {other:?}"),
@@ -110,7 +111,7 @@ fn every_flipped_bit_is_found() {
 }
 
 #[test]
-fn newer_saves_and_other_files_are_refused() {
+fn newer_snapshots_and_other_files_are_refused() {
     let newer = framed(3, b"of a later version", 100);
     let refused = load(&newer).unwrap_err();
     assert!(matches!(refused, LoadError::NewerVersion { found: 3, known: 2 }));
@@ -122,11 +123,12 @@ fn newer_saves_and_other_files_are_refused() {
     assert!(matches!(load(b""), Err(LoadError::Truncated)));
 }
 
-/// A part that is checked by itself, but is not where it was, or from elsewhere.
+/// A chunk with a valid checksum is refused at another place, missing or repeated.
 #[test]
-fn chunks_are_bound_to_their_place() {
+fn chunks_out_of_place_are_refused() {
     let payload = payload(&example());
     let save = framed(FORMAT, &payload, 64);
+    // The header has 20 bytes. A chunk of 64 bytes has 4 bytes of length before it and 4 of checksum after it.
     let chunk = |n: usize| &save[20 + n * 72..20 + (n + 1) * 72];
     let without = [&save[..20], &save[20 + 72..]].concat();
     assert_eq!(corrupt(&without), "a checksum");
@@ -152,7 +154,7 @@ fn chunks_are_bound_to_their_place() {
 }
 
 #[test]
-fn errors_of_the_reader_are_passed_on() {
+fn load_returns_errors_of_the_reader() {
     struct Broken<'a>(&'a [u8]);
     impl Read for Broken<'_> {
         fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
@@ -161,9 +163,10 @@ fn errors_of_the_reader_are_passed_on() {
         }
     }
     let save = example();
+    // Within and after the magic bytes, the version with its checksum, and the first chunk.
     for length in [0, 3, 12, 14, 20, 22, 30, save.len() - 1] {
         let refused = Store::builder().load(Broken(&save[..length])).unwrap_err();
         assert!(matches!(&refused, LoadError::Io(error) if error.kind() == io::ErrorKind::ConnectionReset));
     }
-    Store::builder().load(Broken(&save)).expect("nothing is read beyond the end");
+    Store::builder().load(Broken(&save)).expect("a load reads nothing beyond the end of the snapshot");
 }

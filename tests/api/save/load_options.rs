@@ -1,4 +1,4 @@
-//! Options for loading: leases of a process that has ended, and revisions of an older save.
+//! Load options: leases of a process that has ended, and revision bumps for an older snapshot.
 
 use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Election, Fence, Mutex, Session};
@@ -25,22 +25,22 @@ fn save(store: &Store) -> Vec<u8> {
 fn load(options: LoadOptions, saved: &[u8]) -> (Store, ManualClock) {
     let clock = ManualClock::new();
     let builder = Store::builder().clock(clock.clone()).load_options(options);
-    (builder.load(saved).expect("the save is valid"), clock)
+    (builder.load(saved).expect("the snapshot is valid"), clock)
 }
 
-/// R-LSE-12, CURATOR-396. No process renews the lease of a process that has ended, so its lock is released after the TTL.
+/// R-LSE-12, CURATOR-396: the loaded store does not renew the lease of an ended process, so the lock is released after the TTL.
 #[test]
 fn lock_of_ended_process_is_released_after_remaining_ttl() {
     let (store, clock) = manual();
     let ended = session(&store, 12);
     let _guard = Mutex::new(&ended, "disk").lock().wait().unwrap();
-    // The standing keep-alive renews every 4 s, so 9 s are left of the last renewal's 12 s after 7 s.
+    // The automatic keep-alive renews every 4 s. After 7 s, the last renewal is 3 s old, so 9 s of its 12 s are left.
     clock.advance(secs(7));
     let (loaded, clock) = load(LoadOptions::new(), &save(&store));
     let mine = session(&loaded, 60);
     let mut waiting = Mutex::new(&mine, "disk").lock();
     clock.advance(secs(8));
-    assert!(waiting.try_wait().unwrap().is_none(), "the lease has a second left");
+    assert!(waiting.try_wait().unwrap().is_none(), "the lease of the ended process has a second left");
     clock.advance(secs(1));
     assert_eq!(taken(&mut waiting).key(), b"disk/2-0");
 }
@@ -59,14 +59,14 @@ fn loaded_lease_is_kept_by_returning_process() {
     resumed.proclaim("node-1, returned").wait().unwrap();
     let other = session(&loaded, 10);
     let mut candidate = Election::new(&other, "db").campaign("node-2");
-    assert!(candidate.try_wait().unwrap().is_none(), "the leadership was resumed");
+    assert!(candidate.try_wait().unwrap().is_none(), "the resumed leadership keeps node-2 waiting");
     drop(resumed);
     drop(returned);
     assert!(taken(&mut candidate).token() > token);
 }
 
 #[test]
-fn returning_process_finds_expired_lease_gone() {
+fn open_with_expired_lease_returns_lease_not_found() {
     let (store, _clock) = manual();
     let ended = session(&store, 10);
     let (loaded, clock) = load(LoadOptions::new(), &save(&store));
@@ -75,7 +75,7 @@ fn returning_process_finds_expired_lease_gone() {
 }
 
 #[test]
-fn keep_standing_restores_standing_keep_alive() {
+fn keep_standing_restores_automatic_keep_alive() {
     let (store, _clock) = manual();
     store.grant(Grant::new(secs(12)).id(7).standing()).unwrap();
     put_leased(&store, &["a"], 7);
@@ -89,9 +89,9 @@ fn keep_standing_restores_standing_keep_alive() {
     assert_eq!(all_keys(&loaded), [""; 0]);
 }
 
-/// etcd#16028. The loaded store refuses tokens, compares, reads and watches at lost revisions.
+/// etcd#16028: the loaded store refuses tokens, compares, reads and watches at lost revisions.
 #[test]
-fn older_save_with_bump_refuses_lost_revisions() {
+fn older_snapshot_with_bump_refuses_lost_revisions() {
     let (store, _clock) = manual();
     put(&store, "cfg", "0");
     let saved = save(&store);
@@ -129,7 +129,9 @@ fn older_save_with_bump_refuses_lost_revisions() {
     }
 }
 
-/// A store at revision 6 with a superseded version, a tombstone, a lease and an alarm, compacted at 4; and its save.
+/// Returns a store at revision 6 with a superseded version, a tombstone, a lease and an alarm, and its snapshot.
+///
+/// The store is compacted at 4.
 fn example() -> (Store, Vec<u8>) {
     let (store, _) = example_without_alarm();
     store
@@ -164,7 +166,11 @@ fn bumped_store_is_compacted_at_current_revision() {
     let (loaded, clock) = load(LoadOptions::new().bump_revision(94), &saved);
     let status = loaded.status().unwrap();
     assert_eq!((status.header().revision(), status.compact_revision()), (at(100), Some(at(100))));
-    assert_eq!((status.keys(), status.versions(), status.leases()), (2, 2, 1), "history was reclaimed");
+    assert_eq!(
+        (status.keys(), status.versions(), status.leases()),
+        (2, 2, 1),
+        "the bump reclaims the history"
+    );
     assert_eq!(loaded.get(Get::all()).unwrap().kvs(), store.get(Get::all()).unwrap().kvs());
     assert_eq!(loaded.get(Get::all().at(100)).unwrap().kvs().len(), 2);
     let compacted = |requested| Some(Error::Compacted { requested: at(requested), compacted: Some(at(100)) });
@@ -180,11 +186,11 @@ fn bumped_store_is_compacted_at_current_revision() {
     let mut watcher = loaded.watch(Watch::key("b").start_revision(100).prev_kv()).unwrap();
     clock.advance(secs(10));
     assert_eq!(events(&loaded, 100), ["delete b 101"]);
-    let expired = watcher.try_recv().unwrap().expect("the lease of the key expired");
+    let expired = watcher.try_recv().unwrap().expect("the expiry of the key's lease is delivered");
     assert_eq!(expired.events()[0].prev_kv().map(|kv| kv.mod_revision()), Some(at(5)));
 }
 
-/// A bumped revision has no version, so a save has to name the current revision. Invariants hold in each state.
+/// A bumped revision has no version, so the snapshot must contain the current revision. Invariants hold in each state.
 #[test]
 fn bumped_engine_is_saved_and_loaded() {
     let steps: [fn(&mut Engine); 5] = [
@@ -214,11 +220,11 @@ fn bumped_engine_is_saved_and_loaded() {
 fn reload(engine: &Engine, options: LoadOptions) -> Engine {
     let mut saved = Vec::new();
     leasehold::snapshot::save(engine, &mut saved).expect("a write to memory succeeds");
-    load_engine(options, &saved).expect("the save is valid")
+    load_engine(options, &saved).expect("the snapshot is valid")
 }
 
 #[test]
-fn save_above_given_revision_is_loaded_unchanged() {
+fn snapshot_above_the_bump_is_loaded_unchanged() {
     let (_store, saved) = example();
     for below in [i64::MIN, -1, 0, 5] {
         let (loaded, _clock) = load(LoadOptions::new().bump_revision_above(below), &saved);
@@ -227,7 +233,7 @@ fn save_above_given_revision_is_loaded_unchanged() {
     let (loaded, _clock) = load(LoadOptions::new().bump_revision(0), &saved);
     assert_eq!(save(&loaded), saved);
     let (loaded, _clock) = load(LoadOptions::new().bump_revision_above(6), &saved);
-    assert_eq!(revision(&loaded), 8, "the saved revision is 6, which may be of another timeline");
+    assert_eq!(revision(&loaded), 8, "revision 6 itself may be of another timeline");
     let replaced = LoadOptions::new().bump_revision(9).bump_revision_above(3);
     assert_eq!(revision(&load(replaced, &saved).0), 6, "the last bump counts");
 }
@@ -239,19 +245,23 @@ fn bump_skips_lost_lease_ids() {
     let kept = store.grant(secs(60)).unwrap().id();
     let saved = save(&store);
     let lost = store.grant(secs(60)).unwrap().id();
-    assert_eq!(load(LoadOptions::new(), &saved).0.grant(secs(60)).unwrap().id(), lost, "without a bump");
+    assert_eq!(
+        load(LoadOptions::new(), &saved).0.grant(secs(60)).unwrap().id(),
+        lost,
+        "without a bump, the lost id is granted again"
+    );
     let (loaded, _clock) = load(LoadOptions::new().bump_revision(1), &saved);
     let new = loaded.grant(secs(60)).unwrap().id();
-    assert!(new.get() > 1 << 32, "ids are skipped: {new:?}");
+    assert!(new.get() > 1 << 32, "a bump skips lease ids: {new:?}");
     assert_eq!(loaded.revoke(lost).err(), Some(Error::LeaseNotFound));
-    assert_eq!(loaded.leases().unwrap().leases(), [kept, new], "leases in the order of their grants");
+    assert_eq!(loaded.leases().unwrap().leases(), [kept, new], "leases are in the order of their grants");
     let (again, _clock) = load(LoadOptions::new(), &save(&loaded));
     assert_eq!(again.grant(secs(60)).unwrap().id(), LeaseId::new(new.get() + 1));
 }
 
-/// A holder that returns after a bump keeps its token, which is lower than that of a lost holder.
+/// An owner that returns after a bump keeps its token, which is lower than the lost owner's token.
 #[test]
-fn returning_holder_is_refused_by_fence_of_lost_holder() {
+fn returning_owner_is_refused_by_the_lost_owners_fence() {
     let (store, clock) = manual();
     let first = session(&store, 10);
     let leadership = Election::new(&first, "db").campaign("node-1").wait().unwrap();
@@ -274,7 +284,7 @@ fn returning_holder_is_refused_by_fence_of_lost_holder() {
     fence.admit(again.token()).unwrap();
 }
 
-/// R-CMP-7, R-CMP-8: the compactor begins with the bumped revision.
+/// R-CMP-7, R-CMP-8: the compactor starts at the bumped revision.
 #[test]
 fn auto_compaction_after_bump_compacts_above_bumped_revision() {
     let (_store, saved) = example_without_alarm();
@@ -291,7 +301,7 @@ fn auto_compaction_after_bump_compacts_above_bumped_revision() {
             put(&loaded, "a", "3");
         }
         clock.advance(after * 2);
-        // The end of the lease deleted a key at 101.
+        // The expiry of the lease deleted a key at 101.
         let expected = if mode == AutoCompaction::Revision(2) { 104 } else { 106 };
         assert_eq!(compacted(&loaded), Some(at(expected)), "{mode:?}");
         assert_eq!(value(&loaded, "a").as_deref(), Some("3"));
@@ -302,7 +312,7 @@ fn compacted(store: &Store) -> Option<Revision> {
     store.status().expect("the store is open").compact_revision()
 }
 
-/// A bump that is refused loads nothing. At the highest bumped revision, the store can still be used and saved.
+/// A refused bump loads nothing. At the highest revision after a bump, the store can still be used and saved.
 #[test]
 fn bump_out_of_range_is_refused() {
     const HIGHEST: i64 = 1 << 61;

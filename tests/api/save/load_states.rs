@@ -1,5 +1,6 @@
-//! A save may be whole and say what cannot be: checksums keep nobody from making one. It is refused, and what is loaded is as
-//! good as a store that came to its state by itself.
+//! Snapshots with valid checksums and impossible contents, which anyone can produce.
+//!
+//! Such a snapshot is refused. A loaded state is one that a store can reach.
 
 use std::cell::Cell;
 
@@ -20,16 +21,16 @@ fn load(save: &[u8]) -> Result<Engine, LoadError> {
     leasehold::snapshot::load(EngineConfig::default(), LoadOptions::new(), Timestamp::from_nanos(5), save)
 }
 
-/// What the save is said to be corrupt by.
+/// Returns what the error names as corrupt.
 fn corrupt(save: &[u8]) -> &'static str {
     match load(save) {
         Err(LoadError::Corrupt { what }) => what,
-        other => panic!("not corrupt: {other:?}"),
+        other => panic!("the load returns `LoadError::Corrupt`: {other:?}"),
     }
 }
 
 #[test]
-fn a_state_that_could_be_is_loaded() {
+fn reachable_state_is_loaded() {
     let mut engine = load(&State::good().save()).unwrap();
     engine.check_invariants();
     let status = engine.status();
@@ -53,9 +54,9 @@ fn a_state_that_could_be_is_loaded() {
     }
 }
 
-/// Each is the good state with one thing wrong.
+/// Each change makes one field of the good state invalid.
 #[test]
-fn a_state_that_cannot_be_is_refused() {
+fn unreachable_state_is_refused() {
     type Change = fn(&mut State);
     let cases: &[(&str, &[Change])] = &[
         (
@@ -113,9 +114,9 @@ fn a_state_that_cannot_be_is_refused() {
     }
 }
 
-/// Each is the good state with one version wrong, missing, or too many.
+/// Each row makes one version of the good state invalid, missing, or one too many.
 #[test]
-fn a_version_that_cannot_be_is_refused() {
+fn impossible_version_is_refused() {
     let cases: &[(&str, usize, Version)] = &[
         ("a key", 3, version("", [6, 6, 1, 0], 0)),
         ("the order of versions", 0, version("old", [1, 1, 1, 0], 0)),
@@ -169,7 +170,7 @@ fn a_version_that_cannot_be_is_refused() {
     }
 }
 
-/// A bumped revision has no version. A save has the current revision since format 2, so a missing version is found.
+/// A bumped revision has no version. Snapshots contain the current revision since format 2, so a missing version is found.
 #[test]
 fn current_revision_without_its_version_is_refused() {
     let compacted_at_bumped = |format, current| {
@@ -190,7 +191,7 @@ fn current_revision_without_its_version_is_refused() {
     }
 }
 
-/// Revisions may be missing up to the compacted one, which a bump raised, and not above it.
+/// A bump leaves a gap of revisions up to the compacted one. A gap above the compacted revision is refused.
 #[test]
 fn gap_above_compacted_revision_is_refused() {
     let bumped_to_9 = |mod_revision: i64, sub| {
@@ -206,10 +207,10 @@ fn gap_above_compacted_revision_is_refused() {
     }
 }
 
-/// Found by fuzzing. Lease 2 was said to be the only one granted while the counter of ids had passed 1: the next grant then
-/// passed 2 as well without another having been made, and the save of that was refused.
+/// Found by fuzzing. The counter of ids had passed 1 although lease 2 was the only one granted. The next grant passed 2 too
+/// without another grant, and the snapshot of that state was refused.
 #[test]
-fn the_counter_of_lease_ids_does_not_run_ahead_of_the_grants() {
+fn lease_id_counter_above_the_number_of_grants_is_refused() {
     let lease = (2, (10, 0), 0, 0, (10, 0));
     let state = State { current: 1, compacted: -1, next_id: 2, next_sequence: 1, ..State::good() };
     let state = State { leases: vec![lease], alarms: Vec::new(), versions: Vec::new(), ..state };
@@ -217,10 +218,11 @@ fn the_counter_of_lease_ids_does_not_run_ahead_of_the_grants() {
     load(&State { next_sequence: 2, ..state }.save()).unwrap();
 }
 
-/// Memory is allocated as bytes arrive, not by the counts and lengths of a save.
+/// Memory is allocated as bytes are read, not for the counts and lengths in the snapshot.
 #[test]
-fn lengths_are_not_believed() {
+fn huge_lengths_are_refused_without_allocating() {
     let good = payload(&State::good().save());
+    // The counts of leases, alarms and versions, then the lengths of the last key and value.
     for (at, width) in [(32, 8), (40, 8), (48, 8), (good.len() - 13, 4), (good.len() - 9, 4)] {
         let mut long = good.clone();
         long[at..at + width].fill(0xff);
@@ -228,9 +230,9 @@ fn lengths_are_not_believed() {
     }
 }
 
-/// Bytes changed at random with checksums made right again: refused, or loaded as a state that could be.
+/// Random bytes are changed and the checksums recomputed. The result is refused, or is a state that a store can reach.
 #[test]
-fn whatever_is_loaded_is_a_store() {
+fn randomly_changed_snapshot_is_refused_or_valid() {
     let config = Config { cases: cases(400), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[9; 32]));
     let good = payload(&State::good().save());
@@ -252,10 +254,10 @@ fn whatever_is_loaded_is_a_store() {
         Ok(())
     });
     verdict.unwrap_or_else(|failure| panic!("{failure}"));
-    assert!(loaded.get() > cases(20), "some are loaded: {}", loaded.get());
+    assert!(loaded.get() > cases(20), "some changed snapshots are loaded: {}", loaded.get());
 }
 
-/// Does a little of everything.
+/// Runs commands of every kind.
 fn use_up(engine: &mut Engine) {
     for key in ["gone", "old", "new"] {
         drop(engine.put(&Put::new(key, "v").lease(7)));
@@ -264,14 +266,14 @@ fn use_up(engine: &mut Engine) {
     let ids = engine.leases();
     for &id in ids.leases() {
         engine.keep_alive(id);
-        engine.pause_keep_alive(id).expect("the lease exists");
+        engine.pause_keep_alive(id).expect("a listed lease exists");
     }
     let alarms = engine.alarm(&AlarmRequest::list());
     for &alarm in alarms.alarms() {
         engine.alarm(&AlarmRequest::deactivate(alarm));
     }
-    engine.put(&Put::new("gone", "v")).expect("no alarm is left");
-    engine.grant(&Grant::new(secs(5))).expect("there are ids left");
+    engine.put(&Put::new("gone", "v")).expect("every alarm is deactivated");
+    engine.grant(&Grant::new(secs(5))).expect("the engine has free lease ids");
     engine.delete(&Delete::all()).expect("all keys can be deleted");
     engine.advance(Timestamp::ORIGIN + secs(1 << 33));
     let current = engine.status().header().revision();

@@ -1,4 +1,4 @@
-//! What a store saves, another that loads it is: whatever had happened, and whatever happens then.
+//! Saving and loading: the loaded store equals the saved one, before and after later requests.
 
 use std::cell::Cell;
 use std::io::{self, Read, Write};
@@ -18,7 +18,7 @@ use leasehold_testkit::helpers::{
 
 fn save(store: &Store) -> Vec<u8> {
     let mut saved = Vec::new();
-    store.save(&mut saved).expect("memory takes everything");
+    store.save(&mut saved).expect("a write to memory succeeds");
     saved
 }
 
@@ -30,11 +30,11 @@ fn load(saved: &[u8]) -> (Store, ManualClock) {
 fn load_with(options: LoadOptions, saved: &[u8]) -> (Store, ManualClock) {
     let clock = ManualClock::new();
     let builder = Store::builder().clock(clock.clone()).load_options(options);
-    (builder.load(saved).expect("the save is valid"), clock)
+    (builder.load(saved).expect("the snapshot is valid"), clock)
 }
 
 #[test]
-fn an_empty_store_is_saved_and_loaded() {
+fn empty_store_is_saved_and_loaded() {
     let (store, _clock) = manual();
     let (loaded, _other) = load(&save(&store));
     assert_eq!(loaded.status(), store.status());
@@ -42,7 +42,7 @@ fn an_empty_store_is_saved_and_loaded() {
     assert_eq!(loaded.grant(secs(5)).unwrap().id(), LeaseId::new(1));
 }
 
-/// What was put, deleted and compacted is read at every revision, listed and hashed as before.
+/// Reads at every revision, events and hashes of the loaded store equal those before the save.
 #[test]
 fn history_is_loaded_from_the_compacted_revision_on() {
     let (store, _clock) = manual();
@@ -63,12 +63,12 @@ fn history_is_loaded_from_the_compacted_revision_on() {
     let compacted = Some(Error::Compacted { requested: at(5), compacted: Some(at(6)) });
     assert_eq!(loaded.get(Get::all().at(5)).err(), compacted);
     assert_eq!(loaded.events(5).err(), compacted);
-    assert_eq!(save(&loaded), save(&store), "the same state has the same bytes");
+    assert_eq!(save(&loaded), save(&store), "equal states have equal snapshots");
 }
 
-/// R-CMP-2: what a compaction dropped and has yet to reclaim is not saved, and not missed when it is compacted again.
+/// R-CMP-2: compacted versions that are not reclaimed yet are not saved, and a later compaction does not need them.
 #[test]
-fn what_is_yet_to_be_reclaimed_is_not_saved() {
+fn unreclaimed_versions_are_not_saved() {
     let (store, _clock) = manual();
     for _ in 0..1000 {
         put(&store, "a", "1");
@@ -76,9 +76,9 @@ fn what_is_yet_to_be_reclaimed_is_not_saved() {
         delete(&store, "b");
     }
     store.compact(3001).unwrap();
-    assert!(store.status().unwrap().versions() > 2000, "most is still there");
+    assert!(store.status().unwrap().versions() > 2000, "most compacted versions are not reclaimed yet");
     let (loaded, _other) = load(&save(&store));
-    assert_eq!(loaded.status().unwrap().versions(), 2, "a, and the tombstone at the compacted revision");
+    assert_eq!(loaded.status().unwrap().versions(), 2, "key a and the last tombstone are loaded");
     assert_eq!(events(&loaded, 3001), ["delete b 3001"]);
     put(&loaded, "a", "2");
     loaded.compact(helpers::physical(3002)).unwrap();
@@ -86,9 +86,9 @@ fn what_is_yet_to_be_reclaimed_is_not_saved() {
     assert_eq!(all_keys(&loaded), ["a"]);
 }
 
-/// One transaction deletes and puts a key (R-TXN-16); compacting to it drops the tombstone, which leaves a gap in it.
+/// One transaction deletes and puts a key (R-TXN-16). A compaction at its revision drops the tombstone, which leaves a gap.
 #[test]
-fn gaps_in_the_compacted_revision_stay() {
+fn gap_in_the_compacted_revision_is_kept() {
     let (store, _clock) = manual();
     put(&store, "b", "1");
     let nest = |op: TxnOp| TxnOp::from(Txn::new().and_then([op]));
@@ -104,9 +104,9 @@ fn gaps_in_the_compacted_revision_stay() {
     assert_eq!(save(&loaded), save(&store));
 }
 
-/// R-LSE-12, with standing keep-alives.
+/// R-LSE-12, for leases with and without automatic keep-alive.
 #[test]
-fn leases_resume_with_what_remained() {
+fn loaded_leases_keep_the_time_left() {
     let (store, clock) = manual();
     clock.advance(secs(1000));
     grant(&store, 7, secs(10));
@@ -127,24 +127,24 @@ fn leases_resume_with_what_remained() {
     clock.advance(secs(6));
     assert_eq!(events(&loaded, 2), events(&store, 2));
 
-    // Ten seconds into its interval of thirty, on a clock that is at six.
+    // Lease 8 is ten seconds into its interval of thirty, on a clock that is at six.
     loaded.pause_keep_alive(8).unwrap();
     store.pause_keep_alive(8).unwrap();
     assert_eq!(left(&store, 8).ttl(), Some(secs(80)));
     assert_eq!(left(&loaded, 8).ttl(), Some(secs(80)));
 }
 
-/// What is due when it is saved happens first; what time passes until it is loaded, and during that, does not count.
+/// Due leases expire before the save. Time until the end of the load does not count.
 #[test]
-fn leases_end_before_the_save_or_live_on_after_the_load() {
-    /// A clock that nobody hears of moving.
-    struct Silent(std::sync::atomic::AtomicU64);
-    impl leasehold::clock::Clock for Silent {
+fn save_expires_due_leases_and_load_ignores_elapsed_time() {
+    /// A clock that never ticks its stores.
+    struct Unticked(std::sync::atomic::AtomicU64);
+    impl leasehold::clock::Clock for Unticked {
         fn now(&self) -> Timestamp {
             Timestamp::from_nanos(self.0.load(SeqCst))
         }
     }
-    let clock = std::sync::Arc::new(Silent(5.into()));
+    let clock = std::sync::Arc::new(Unticked(5.into()));
     let store = Store::builder().clock(clock.clone()).limits(brief()).build();
     for (id, ttl) in [(7, 10), (8, 30)] {
         grant(&store, id, Duration::from_nanos(ttl));
@@ -156,7 +156,7 @@ fn leases_end_before_the_save_or_live_on_after_the_load() {
     assert_eq!(events(&store, 4), ["delete due 4"]);
 
     let slow = ManualClock::new();
-    let reader = Slow { saved: &saved, clock: slow.clone() };
+    let reader = SlowReader { saved: &saved, clock: slow.clone() };
     let loaded = Store::builder().clock(slow.clone()).limits(brief()).load(reader).unwrap();
     assert!(slow.now() > Timestamp::from_nanos(1_000_000_000));
     assert_eq!(loaded.time_to_live(8, true).unwrap().ttl(), Some(Duration::from_nanos(15)));
@@ -169,13 +169,13 @@ fn brief() -> Limits {
     Limits { min_lease_ttl: Duration::ZERO, ..Limits::default() }
 }
 
-/// Reads that take a second each, and give a byte.
-struct Slow<'a> {
+/// A reader that returns one byte per read and advances the clock by a second.
+struct SlowReader<'a> {
     saved: &'a [u8],
     clock: ManualClock,
 }
 
-impl Read for Slow<'_> {
+impl Read for SlowReader<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         self.clock.advance(secs(1));
         let most = into.len().min(1);
@@ -183,9 +183,9 @@ impl Read for Slow<'_> {
     }
 }
 
-/// A lease that lives longer than time lasts is loaded as one.
+/// A lease whose deadline is beyond the end of time is loaded with its TTL.
 #[test]
-fn the_longest_leases_are_saved() {
+fn leases_beyond_the_end_of_time_are_saved() {
     let limits = Limits { max_lease_ttl: Duration::MAX, ..Limits::default() };
     let (store, clock) = manual_with(limits);
     clock.advance(secs(1 << 33));
@@ -201,9 +201,9 @@ fn the_longest_leases_are_saved() {
     assert_eq!(loaded.leases().unwrap().leases().len(), 2);
 }
 
-/// The ids to come, and the order of equals, depend on what was granted.
+/// The next lease ids and the order of leases with equal deadlines depend on the earlier grants.
 #[test]
-fn lease_ids_go_on_where_they_were() {
+fn loaded_store_continues_lease_ids() {
     let (store, _clock) = manual();
     grant(&store, 2, secs(5));
     for expected in [1, 3] {
@@ -216,7 +216,7 @@ fn lease_ids_go_on_where_they_were() {
 }
 
 #[test]
-fn alarms_are_saved_and_the_configuration_is_not() {
+fn alarms_are_saved_and_configuration_is_not() {
     let (store, _clock) = manual();
     let alarms = [
         Alarm { member_id: 1, alarm: AlarmType::NoSpace },
@@ -235,9 +235,9 @@ fn alarms_are_saved_and_the_configuration_is_not() {
     assert_eq!(loaded.next_deadline(), Some(Timestamp::ORIGIN + secs(60)));
 }
 
-/// The compactor's samples are not saved: it begins with the revision that was loaded.
+/// The compactor's samples are not saved: the compactor starts at the loaded revision.
 #[test]
-fn automatic_compaction_begins_anew() {
+fn loaded_store_restarts_automatic_compaction() {
     let (store, _clock) = manual();
     for _ in 0..9 {
         put(&store, "a", "1");
@@ -250,10 +250,11 @@ fn automatic_compaction_begins_anew() {
     assert_eq!(loaded.status().unwrap().compact_revision(), Some(at(10)));
 }
 
-/// Longer than many pieces, and pieces that end anywhere.
+/// Values are longer than several chunks, and chunks end within values.
 #[test]
 fn large_values_are_saved() {
     let (store, _clock) = manual_with(Limits { max_request_bytes: 1 << 24, ..Limits::default() });
+    // Lengths around a chunk's, so that chunks end within values and between them.
     for length in [65_535, 65_536, 65_537, 1_000_003, 0, 65_391, 65_392, 65_393] {
         let text: Vec<u8> = (0..length).map(|n| (n % 251) as u8).collect();
         store.put((format!("key/{length}"), text)).unwrap();
@@ -274,12 +275,12 @@ fn load_in_pieces(saved: &[u8], most: usize) -> Store {
             self.0.read(&mut into[..most])
         }
     }
-    Store::builder().load(Pieces(saved, most)).expect("the save is sound")
+    Store::builder().load(Pieces(saved, most)).expect("the snapshot is valid")
 }
 
-/// Each is read to its end and no further, so several follow each other in one file.
+/// A load reads to the end of the snapshot and no further, so one file can contain several snapshots.
 #[test]
-fn a_save_ends_by_itself() {
+fn load_stops_at_the_end_of_the_snapshot() {
     let (store, _clock) = manual();
     let mut saved = Vec::new();
     for text in ["1", "2"] {
@@ -294,13 +295,13 @@ fn a_save_ends_by_itself() {
     assert_eq!(from, b"rest");
 }
 
-/// Takes so many bytes, and then refuses.
-struct Full {
+/// A writer that accepts `room` bytes and then fails.
+struct LimitedWriter {
     room: usize,
     flushed: bool,
 }
 
-impl Write for Full {
+impl Write for LimitedWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = bytes.len().min(self.room);
         self.room -= written;
@@ -313,7 +314,7 @@ impl Write for Full {
     }
 }
 
-/// etcd#9037. The summary describes the saved state even if the writer changes the store.
+/// etcd#9037: the summary describes the saved state even if the writer changes the store.
 #[test]
 fn save_under_writes_returns_summary_of_saved_state() {
     struct Putting<'a>(&'a Store, Vec<u8>);
@@ -342,7 +343,7 @@ fn save_under_writes_returns_summary_of_saved_state() {
     let saved = writer.1;
     assert!(revision(&store) > 6, "the writer changed the store");
     assert_eq!((summary.revision(), summary.compact_revision()), (at(6), Some(at(4))));
-    // `gone` has its put and its tombstone, `a` its second version.
+    // `gone` has its put and its tombstone, `a` its second version, `b` its put.
     assert_eq!((summary.keys(), summary.versions(), summary.leases()), (2, 4, 1));
     assert_eq!(summary.bytes(), saved.len() as u64);
     let last = saved.last_chunk().expect("a save ends with a checksum");
@@ -354,7 +355,7 @@ fn save_under_writes_returns_summary_of_saved_state() {
     assert_eq!((status.keys(), status.versions(), status.leases()), (2, 4, 1));
 }
 
-/// etcd#9037, with a concurrent writer: a revision that was read before the save need not be the saved one.
+/// etcd#9037, with a concurrent writer: a revision that was read before the save can differ from the saved one.
 #[test]
 fn save_under_concurrent_writes_returns_saved_revision() {
     let (store, _clock) = manual();
@@ -376,9 +377,9 @@ fn save_under_concurrent_writes_returns_saved_revision() {
     });
 }
 
-/// The checksum is a fingerprint of the state.
+/// Equal states have equal checksums.
 #[test]
-fn save_of_equal_state_returns_equal_summary() {
+fn saves_of_equal_states_return_equal_summaries() {
     let (store, clock) = manual();
     put(&store, "a", "1");
     let summarise = |store: &Store| store.save(io::sink()).unwrap();
@@ -391,25 +392,25 @@ fn save_of_equal_state_returns_equal_summary() {
 }
 
 #[test]
-fn errors_of_the_writer_are_passed_on() {
+fn save_returns_errors_of_the_writer() {
     let (store, _clock) = manual();
     put(&store, "a", "1");
     let length = save(&store).len();
     for room in [0, 1, 12, 19, 20, 21, length - 1] {
-        let refused = store.save(Full { room, flushed: false }).unwrap_err();
+        let refused = store.save(LimitedWriter { room, flushed: false }).unwrap_err();
         assert!(matches!(&refused, SaveError::Io(error) if error.kind() == io::ErrorKind::StorageFull));
-        assert_eq!(put(&store, "b", "2"), revision(&store), "the store is as good as before");
+        assert_eq!(put(&store, "b", "2"), revision(&store), "a failed save does not affect the store");
         delete(&store, "b");
         store.compact(revision(&store)).unwrap();
     }
-    let mut full = Full { room: usize::MAX, flushed: false };
+    let mut full = LimitedWriter { room: usize::MAX, flushed: false };
     let refused = store.save(&mut full).unwrap_err();
     assert!(matches!(&refused, SaveError::Io(error) if error.kind() == io::ErrorKind::BrokenPipe));
     assert!(full.flushed);
 }
 
 #[test]
-fn a_closed_store_is_not_saved() {
+fn save_of_closed_store_returns_stopped() {
     let (store, _clock) = manual();
     store.close();
     let mut saved = Vec::new();
@@ -419,11 +420,11 @@ fn a_closed_store_is_not_saved() {
     assert_eq!(saved, b"");
 }
 
-/// A writer runs without the lock: it may do to the store whatever it likes, and none of that is in the save.
+/// The writer runs without the store's lock. Its calls of the store do not change the snapshot.
 #[test]
-fn a_writer_may_call_the_store() {
-    struct Busy<'a>(&'a Store, Vec<u8>, &'a Cell<u32>);
-    impl Write for Busy<'_> {
+fn writer_can_call_the_store() {
+    struct ReentrantWriter<'a>(&'a Store, Vec<u8>, &'a Cell<u32>);
+    impl Write for ReentrantWriter<'_> {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
             self.2.set(self.2.get() + 1);
             put(self.0, "a", "later");
@@ -443,7 +444,7 @@ fn a_writer_may_call_the_store() {
     put(&store, "a", "1");
     put(&store, "a", "2");
     let (expected, calls) = (save(&store), Cell::new(0));
-    let mut busy = Busy(&store, Vec::new(), &calls);
+    let mut busy = ReentrantWriter(&store, Vec::new(), &calls);
     store.save(&mut busy).unwrap();
     assert_eq!(busy.1, expected);
     assert!(calls.get() >= 3);

@@ -1,5 +1,6 @@
-//! What must hold of a transaction whatever the state: the number of operations, and each of them by itself
-//! (R-TXN-2, R-TXN-3); and what only its execution can find (R-TXN-5).
+//! Checks of a txn that do not depend on the state: the number of operations and each operation alone (R-TXN-2, R-TXN-3).
+//!
+//! Errors that only the execution can find (R-TXN-5) are here too.
 
 use leasehold::{
     Compare, CompareOp, Delete, Error, Get, KeyRange, Limits, Put, Revision, SortOrder, SortTarget, Store,
@@ -25,14 +26,14 @@ fn then(operations: Vec<TxnOp>) -> Txn {
     Txn::new().and_then(operations)
 }
 
-/// Txns inside each other, the innermost empty.
+/// Returns a chain of nested txns. The innermost is empty.
 fn chain(levels: usize) -> Txn {
     (1..levels).fold(Txn::new(), |inner, _| then(vec![inner.into()]))
 }
 
-/// R-TXN-3: 128 of each kind are fine, 129 of any are not, and a nested txn has what its parent leaves.
+/// R-TXN-3: 128 operations of each kind are accepted, and 129 of any are not. A nested txn has the rest of its parent's budget.
 #[test]
-fn a_list_has_as_many_operations_as_the_budget_leaves() {
+fn txn_with_too_many_operations_for_its_budget_is_refused() {
     let store = Store::new();
     let full = Txn::new().when(compares(128)).and_then(puts("s", 128)).or_else(puts("f", 128));
     let under = |siblings: usize, inner: Txn| {
@@ -59,31 +60,32 @@ fn a_list_has_as_many_operations_as_the_budget_leaves() {
         let before = revision(&store);
         let answer = store.txn(txn).map(|_| ());
         assert_eq!(answer, if is_good { Ok(()) } else { Err(Error::TooManyOps) }, "row {n}");
+        // Row 5 has only empty nested txns, so it is accepted and changes nothing.
         assert_eq!(revision(&store) == before, !is_good || n == 5, "row {n}");
     }
 }
 
-/// R-TXN-3: each level with a nested txn takes one from the budget; the innermost may be empty.
+/// R-TXN-3: each level that contains a nested txn takes one operation from the budget. The innermost level can be empty.
 #[test]
-fn nesting_is_as_deep_as_the_budget() {
+fn nesting_deeper_than_the_budget_is_refused() {
     let store = Store::new();
     let innermost_puts =
         |levels: usize| (1..levels).fold(then(puts("x", 1)), |inner, _| then(vec![inner.into()]));
     assert_eq!(store.txn(innermost_puts(128)).map(|_| ()), Ok(()));
     assert_eq!(store.txn(innermost_puts(129)).map(|_| ()), Err(Error::TooManyOps));
-    assert_eq!(store.txn(chain(129)).map(|_| ()), Ok(()), "the empty one at the end takes nothing");
+    assert_eq!(store.txn(chain(129)).map(|_| ()), Ok(()), "an empty txn takes nothing from the budget");
     assert_eq!(store.txn(chain(130)).map(|_| ()), Err(Error::TooManyOps));
     assert_eq!(all_keys(&store), ["x0"]);
 }
 
 #[test]
-fn the_budget_is_a_limit_of_the_store() {
+fn txn_budget_is_set_by_the_limits() {
     let (store, _clock) = helpers::manual_with(Limits { max_txn_ops: 3, ..Limits::default() });
     assert_eq!(store.txn(then(puts("a", 3))).map(|_| ()), Ok(()));
     assert_eq!(store.txn(then(puts("a", 4))).map(|_| ()), Err(Error::TooManyOps));
 }
 
-/// Each operation that is wrong by itself, and with which error.
+/// Returns operations that are invalid in every state, each with its error.
 fn wrong_operations() -> Vec<(TxnOp, Error)> {
     vec![
         (TxnOp::get(""), Error::EmptyKey),
@@ -101,9 +103,9 @@ fn wrong_operations() -> Vec<(TxnOp, Error)> {
     ]
 }
 
-/// R-TXN-2: in both branches, at each level, taken or not.
+/// R-TXN-2: an invalid operation is found in both branches, at each level, whether the branch is taken or not.
 #[test]
-fn each_operation_is_checked_wherever_it_stands() {
+fn invalid_operation_is_refused_in_any_branch() {
     let store = Store::new();
     put(&store, "a", "v");
     for (op, expected) in wrong_operations() {
@@ -121,9 +123,9 @@ fn each_operation_is_checked_wherever_it_stands() {
     assert_eq!((revision(&store), all_keys(&store)), (2, vec!["a".into()]));
 }
 
-/// R-TXN-2: the number of operations, then the compares, then success before failure, each in its order.
+/// R-TXN-2: checks are in this order: number of operations, compares, success branch, failure branch.
 #[test]
-fn the_first_wrong_one_is_told() {
+fn txn_reports_the_first_invalid_operation() {
     let store = Store::new();
     let bad_compare = || Compare::version("", CompareOp::Equal, 0);
     let wrong = wrong_operations();
@@ -135,7 +137,7 @@ fn the_first_wrong_one_is_told() {
         (then(vec![wrong[5].0.clone()]).or_else([TxnOp::get("")]), Error::ValueProvided),
         (then(vec![]).or_else([wrong[2].0.clone(), TxnOp::get("")]), Error::InvalidSort),
         (then(vec![then(vec![TxnOp::Unset]).into(), TxnOp::get("")]), Error::KeyNotFound),
-        // R-TXN-1: wrong operations before overlaps, overlaps before what the state says.
+        // R-TXN-1: invalid operations come before overlaps, and overlaps before checks of the state.
         (then(vec![TxnOp::put("k", "1"), TxnOp::put("k", "2"), TxnOp::get("")]), Error::EmptyKey),
         (then(vec![TxnOp::put("k", "1"), Put::new("k", "2").lease(9).into()]), Error::DuplicateKey),
         (Txn::new().or_else([TxnOp::put("k", "1"), TxnOp::put("k", "2")]), Error::DuplicateKey),
@@ -145,10 +147,11 @@ fn the_first_wrong_one_is_told() {
     }
 }
 
-/// R-TXN-5: the key that the put keeps something of was deleted by the same txn. All is taken back: pairs, versions,
-/// attachments, counters.
+/// R-TXN-5: a put with `ignore_value` fails, since an earlier operation of the txn has deleted its key.
+///
+/// Everything is rolled back: pairs, versions, attachments, counters.
 #[test]
-fn a_txn_that_fails_midway_leaves_no_trace() {
+fn txn_that_fails_midway_is_rolled_back() {
     let mut engine = engine();
     engine.grant(&leasehold::Grant::new(secs(10)).id(7)).unwrap();
     engine.grant(&leasehold::Grant::new(secs(10)).id(8)).unwrap();
@@ -174,9 +177,9 @@ fn a_txn_that_fails_midway_leaves_no_trace() {
     engine.check_invariants();
 }
 
-/// R-TXN-5: the same for ignore_lease, on a store.
+/// R-TXN-5, for a put with `ignore_lease`, on a store.
 #[test]
-fn a_txn_that_fails_midway_has_no_event() {
+fn txn_that_fails_midway_has_no_event() {
     let (store, clock) = manual();
     grant(&store, 7, secs(10));
     put_leased(&store, &["a"], 7);
@@ -185,7 +188,7 @@ fn a_txn_that_fails_midway_has_no_event() {
     assert_eq!(store.txn(txn).unwrap_err(), Error::KeyNotFound);
     assert_eq!(events(&store, 1), ["put a=v 2/2/1 #7"]);
     clock.advance(secs(10));
-    assert_eq!(events(&store, 3), ["delete a 3"], "it is still attached");
+    assert_eq!(events(&store, 3), ["delete a 3"], "key a is still attached to lease 7");
 }
 
 fn random_range(random: &mut Random) -> KeyRange {
@@ -216,9 +219,9 @@ fn random_put(random: &mut Random) -> TxnOp {
     put.into()
 }
 
-/// Whatever is asked for is either refused without effect or done, and the engine stays whole.
+/// A random operation is either refused without effect or executed, and the engine's invariants hold.
 #[test]
-fn random_operations_are_refused_or_done() {
+fn random_operations_are_refused_or_executed() {
     let (mut engine, mut random) = (engine(), Random::new(5));
     engine.grant(&leasehold::Grant::new(secs(10)).id(1)).unwrap();
     let (mut refused, mut done) = (0, 0);
@@ -243,5 +246,6 @@ fn random_operations_are_refused_or_done() {
         }
     }
     engine.check_invariants();
+    // Both outcomes must be common, or the comparison shows little.
     assert!(refused > 500 && done > 500, "{refused} refused, {done} done");
 }

@@ -1,5 +1,6 @@
-//! Txns nested deeply: every use of a `Txn` needs a bounded stack, and one with more than `Txn::MAX_DEPTH` levels is
-//! refused (R-TXN-3).
+//! Deeply nested txns: every use of a `Txn` needs a bounded stack.
+//!
+//! A txn with more than `Txn::MAX_DEPTH` levels is refused (R-TXN-3).
 
 use std::thread;
 
@@ -12,15 +13,18 @@ use leasehold_testkit::helpers::{manual_with, secs, value};
 
 const MIB: usize = 1 << 20;
 
-/// Runs a test on a thread with half of the stack that `std::thread` gives by default.
+/// Runs a test on a thread with half of the default stack of `std::thread`.
 fn on_small_stack(test: impl FnOnce() + Send + 'static) {
     let thread = thread::Builder::new().stack_size(MIB);
     thread.spawn(test).expect("a thread starts").join().expect("the stack suffices");
 }
 
-/// Returns a txn of so many levels, each but the innermost in the branch that its compare selects. The innermost puts `key`.
+/// Returns a txn of `levels` levels. Each level but the innermost is in the branch that its compare selects.
+///
+/// The innermost level puts `key`.
 fn nested(levels: usize, key: &'static str) -> Txn {
     (1..levels).fold(Txn::new().and_then([TxnOp::put(key, "v")]), |inner, level| {
+        // Alternate the branches, so that walks of both are tested.
         if level % 2 == 0 {
             return Txn::new().and_then([TxnOp::Txn(inner)]);
         }
@@ -29,7 +33,7 @@ fn nested(levels: usize, key: &'static str) -> Txn {
     })
 }
 
-/// Returns limits under which only `Txn::MAX_DEPTH` bounds the nesting, with a quota, so that the cost is computed too.
+/// Returns limits with which only `Txn::MAX_DEPTH` bounds the nesting, and a quota so that the cost is computed too.
 fn wide() -> Limits {
     Limits { max_txn_ops: usize::MAX, quota_bytes: Some(1 << 40), ..Limits::default() }
 }
@@ -41,7 +45,7 @@ fn depth_of(response: &TxnResponse) -> usize {
     }
 }
 
-/// Uses a txn in every way that walks it, and returns the answers of all that take one in.
+/// Uses a txn in every way that walks it, and returns the answers of all callers that execute it.
 fn use_everywhere(make: fn() -> Txn) -> Vec<leasehold::Result<TxnResponse>> {
     let (store, _clock) = manual_with(wide());
     let (plain, _clock) = manual_with(Limits { quota_bytes: None, ..wide() });
@@ -58,6 +62,7 @@ fn use_everywhere(make: fn() -> Txn) -> Vec<leasehold::Result<TxnResponse>> {
         store.client().txn(make()).wait(),
         store.client().namespace("n/").txn(make()).wait(),
     ];
+    // Cloning, comparing and printing a response walk its nesting too.
     assert!(answers.iter().all(|answer| *answer == answer.clone()));
     assert!(answers.iter().all(|answer| !format!("{answer:?}").is_empty()));
     answers
@@ -78,6 +83,7 @@ fn assert_refused_everywhere(make: fn() -> Txn) {
     }
 }
 
+/// R-TXN-3.
 #[test]
 fn txn_just_deeper_than_max_depth_is_refused() {
     on_small_stack(|| {
@@ -91,13 +97,13 @@ fn txn_of_hundred_thousand_levels_is_refused() {
     on_small_stack(|| assert_refused_everywhere(|| nested(100_000, "k")));
 }
 
-/// The pretty form writes each line through one adapter a level.
+/// Pretty printing writes each line through one adapter per level.
 #[test]
 fn txn_of_max_depth_is_pretty_printed() {
     on_small_stack(|| assert!(format!("{:#?}", nested(Txn::MAX_DEPTH, "k")).contains("Put")));
 }
 
-/// The refusal comes before the quota, the size and the checks of each operation.
+/// The depth is checked before the quota, the size and each operation.
 #[test]
 fn too_deep_txn_is_refused_before_other_checks() {
     let too_deep =
@@ -107,7 +113,7 @@ fn too_deep_txn_is_refused_before_other_checks() {
     assert_eq!(store.alarm(leasehold::maintenance::AlarmRequest::list()).unwrap().alarms(), []);
 }
 
-/// A txn that is too deep stays so, in whichever branch and beside whichever siblings it is nested.
+/// A txn that is too deep makes an outer txn too deep, in either branch and beside any siblings.
 #[test]
 fn too_deep_txn_makes_every_outer_txn_too_deep() {
     let (store, _clock) = manual_with(wide());
@@ -126,7 +132,7 @@ fn too_deep_txn_makes_every_outer_txn_too_deep() {
     assert_eq!(value(&store, "k"), None);
 }
 
-/// A guarded txn is nested in one more, which takes a level.
+/// A guarded txn nests its operations in one more txn, which takes a level.
 #[test]
 fn guarded_txn_has_one_level_less() {
     on_small_stack(|| {

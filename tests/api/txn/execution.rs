@@ -1,5 +1,6 @@
-//! Transactions: order of processing, compares, execution, header revisions (R-TXN-1 to R-TXN-15).
-//! What may change one key twice is in `overlap.rs`.
+//! Txns: order of processing, compares, execution, header revisions (R-TXN-1 to R-TXN-15).
+//!
+//! Tests of txns that change a key twice are in `overlap.rs`.
 
 use leasehold::response::{TxnOpResponse, TxnResponse};
 use leasehold::{
@@ -15,14 +16,14 @@ const LESS: CompareOp = CompareOp::Less;
 const NOT_EQUAL: CompareOp = CompareOp::NotEqual;
 
 fn holds(store: &Store, compare: Compare) -> bool {
-    store.txn(Txn::new().when([compare])).expect("compares alone are good").succeeded()
+    store.txn(Txn::new().when([compare])).expect("a txn of compares alone is valid").succeeded()
 }
 
 fn then(operations: impl IntoIterator<Item = TxnOp>) -> Txn {
     Txn::new().and_then(operations)
 }
 
-/// Each response's header revision; that of a nested txn is followed by its own in brackets.
+/// Returns each response's header revision. A nested txn's is followed by its inner revisions in brackets.
 fn inner_revisions(response: &TxnResponse) -> String {
     let shown: Vec<String> = response.responses().iter().map(inner_revision).collect();
     shown.join(" ")
@@ -41,12 +42,12 @@ fn inner_revision(response: &TxnOpResponse) -> String {
     assert_eq!(
         (header.cluster_id(), header.member_id(), header.raft_term()),
         (0, 0, 0),
-        "only the revision is set"
+        "an inner header has only its revision set"
     );
     header.revision().to_string()
 }
 
-/// The pairs of each get in turn.
+/// Returns the pairs of each get.
 fn reads(response: &TxnResponse) -> Vec<Vec<String>> {
     let read = |response: &TxnOpResponse| match response {
         TxnOpResponse::Get(get) => Some(show_all(get.kvs())),
@@ -55,9 +56,9 @@ fn reads(response: &TxnResponse) -> Vec<Vec<String>> {
     response.responses().iter().filter_map(read).collect()
 }
 
-/// R-REV-3: neither reads nor deletes of nothing are a revision.
+/// R-REV-3: reads and deletes of absent keys make no revision.
 #[test]
-fn only_changes_are_a_revision() {
+fn txn_without_changes_makes_no_revision() {
     let store = Store::new();
     put(&store, "abc", "def");
     let rows = [
@@ -72,16 +73,16 @@ fn only_changes_are_a_revision() {
     ];
     for (txn, expected) in rows {
         let response = store.txn(txn.clone()).unwrap();
-        assert!(response.succeeded(), "no compares hold");
+        assert!(response.succeeded(), "an empty list of compares holds");
         assert_eq!((response.header().revision(), revision(&store)), (at(expected), expected), "{txn:?}");
     }
     let header = *store.txn(Txn::new()).unwrap().header();
     assert_eq!((header.cluster_id(), header.member_id(), header.raft_term()), (1, 1, 1));
 }
 
-/// Trace B5; R-REV-7, R-TXN-12.
+/// R-REV-7, R-TXN-12, with the requests of trace B5.
 #[test]
-fn each_operation_sees_those_before_it() {
+fn operation_sees_changes_of_earlier_operations() {
     let store = Store::new();
     put(&store, "before", "x");
     let response = store
@@ -105,9 +106,9 @@ fn each_operation_sees_those_before_it() {
     assert!(matches!(&response.responses()[4], TxnOpResponse::Delete(delete) if delete.deleted() == 0));
 }
 
-/// R-REV-7: a delete before any change has the old revision.
+/// R-REV-7: the response of a delete before any change has the revision before the txn.
 #[test]
-fn headers_before_the_first_change_are_of_before() {
+fn header_before_the_first_change_has_the_earlier_revision() {
     let store = Store::new();
     put(&store, "a", "1");
     let response = store.txn(then([
@@ -122,7 +123,7 @@ fn headers_before_the_first_change_are_of_before() {
 
 /// R-TXN-15.
 #[test]
-fn reads_inside_have_all_options() {
+fn get_in_a_txn_supports_all_options() {
     let store = Store::new();
     for key in ["a", "b", "c"] {
         put(&store, key, "v");
@@ -136,9 +137,9 @@ fn reads_inside_have_all_options() {
         if show_all(get.kvs()) == ["a= 2/2/1"] && get.more() && get.count() == 3));
 }
 
-/// R-TXN-7: keys named by their create revisions.
+/// R-TXN-7. The keys are named after their create revisions.
 #[test]
-fn a_compare_holds_if_it_does_for_each_key_of_the_range() {
+fn compare_of_a_range_holds_if_every_key_satisfies_it() {
     let store = Store::new();
     for key in ["r/2", "r/3", "r/4", "s/5"] {
         put(&store, key, "x");
@@ -168,11 +169,11 @@ fn a_compare_holds_if_it_does_for_each_key_of_the_range() {
 
 /// R-TXN-8.
 #[test]
-fn an_absent_key_counts_as_zeros_and_has_no_value() {
+fn compare_of_absent_key_uses_zeros_and_no_value() {
     let store = Store::new();
-    put(&store, "gone", "v");
-    store.delete("gone").unwrap();
-    for range in [KeyRange::key("absent"), KeyRange::key("gone"), KeyRange::prefix("none/")] {
+    put(&store, "deleted", "v");
+    store.delete("deleted").unwrap();
+    for range in [KeyRange::key("absent"), KeyRange::key("deleted"), KeyRange::prefix("none/")] {
         for op in [EQUAL, NOT_EQUAL, GREATER, LESS] {
             for value in ["", "x"] {
                 assert!(!holds(&store, Compare::value(range.clone(), op, value)), "{op:?} {value:?}");
@@ -204,11 +205,12 @@ fn an_absent_key_counts_as_zeros_and_has_no_value() {
     }
 }
 
-/// R-TXN-9, R-TXN-10: what is stored, then the operator, then the operand; values byte by byte.
+/// R-TXN-9, R-TXN-10: a compare holds if `stored OP operand` is true. Values are compared bytewise.
 #[test]
-fn operators_on_a_key() {
+fn compare_applies_operator_to_stored_value_and_operand() {
     let (store, _clock) = manual();
     grant(&store, 7, secs(10));
+    // Byte 0x80 is above 0x7f only if bytes are unsigned.
     store.put(("k", &b"b\x80"[..])).unwrap();
     store.put(Put::new("k", &b"b\x80"[..]).lease(7)).unwrap();
     put(&store, "empty", "");
@@ -239,7 +241,7 @@ fn operators_on_a_key() {
 
 /// R-TXN-11.
 #[test]
-fn the_wires_odd_compares() {
+fn compare_from_wire_accepts_unknown_numbers() {
     let store = Store::new();
     put(&store, "k", "v");
     let wire = |result, target, number, value: &'static str| {
@@ -257,17 +259,17 @@ fn the_wires_odd_compares() {
         assert_eq!(holds(&store, named), expected);
     }
     for unknown in [4, -1] {
-        assert!(holds(&store, wire(unknown, 0, 99, "")), "an unknown result holds");
+        assert!(holds(&store, wire(unknown, 0, 99, "")), "a compare with an unknown result holds");
         assert_eq!(CompareOp::from_wire(unknown), CompareOp::Unrecognized);
     }
     for (result, expected) in [(0, true), (1, false), (2, false), (3, false)] {
-        assert_eq!(holds(&store, wire(result, 5, 99, "x")), expected, "an unknown target is equal");
+        assert_eq!(holds(&store, wire(result, 5, 99, "x")), expected, "an unknown target compares as equal");
     }
 }
 
 /// R-TXN-6.
 #[test]
-fn one_false_compare_runs_the_other_branch() {
+fn one_false_compare_selects_the_failure_branch() {
     let store = Store::new();
     put(&store, "key1", "abc");
     put(&store, "key2", "efg");
@@ -282,7 +284,7 @@ fn one_false_compare_runs_the_other_branch() {
     assert_eq!((no_failure.succeeded(), no_failure.responses(), revision(&store)), (false, &[][..], 5));
 }
 
-/// Trace B4; R-TXN-13, R-TXN-14.
+/// R-TXN-13, R-TXN-14, with the requests of trace B4.
 #[test]
 fn nested_compares_see_the_state_before_the_txn() {
     let store = Store::new();
@@ -299,7 +301,7 @@ fn nested_compares_see_the_state_before_the_txn() {
 }
 
 #[test]
-fn outer_and_nested_changes_are_one_revision() {
+fn outer_and_nested_changes_share_one_revision() {
     let store = Store::new();
     let response = store.txn(then([
         TxnOp::put("foo", "bar"),
@@ -310,15 +312,15 @@ fn outer_and_nested_changes_are_one_revision() {
     assert_eq!(events(&store, 2), ["put foo=bar 2/2/1", "put abc=123 2/2/1", "put last=x 2/2/1"]);
 }
 
-/// Ten txns inside each other, at each level a random compare that is known to hold or not: the path is followed, and
-/// a branch without operations ends it.
+/// Ten nested txns, each with a random compare whose outcome is known. The txns of the selected branches run.
 #[test]
-fn a_nested_path_follows_its_compares() {
+fn nested_compares_select_their_branches() {
     let (store, mut random) = (Store::new(), Random::new(11));
     put(&store, "k", "v");
     for _ in 0..200 {
         let path: Vec<bool> = (0..10).map(|_| random.one_in(2)).collect();
         let txn = path.iter().rev().fold(Txn::new(), |inner, &taken| {
+            // Key k has version 1, so the compare holds exactly if `taken` is true.
             let version = Compare::version("k", EQUAL, i64::from(taken));
             let (with, without) = (vec![TxnOp::Txn(inner)], vec![TxnOp::put("never", "x")]);
             let (success, failure) = if taken { (with, without) } else { (without, with) };
@@ -328,7 +330,7 @@ fn a_nested_path_follows_its_compares() {
         for &taken in &path {
             assert_eq!(response.succeeded(), taken);
             let TxnOpResponse::Txn(inner) = response.responses()[0].clone() else {
-                panic!("a nested txn was the only operation");
+                panic!("the only response is one of a nested txn");
             };
             response = inner;
         }
@@ -337,25 +339,25 @@ fn a_nested_path_follows_its_compares() {
     assert_eq!((revision(&store), all_keys(&store)), (2, vec!["k".into()]));
 }
 
-/// R-REV-9: the number is taken literally, against the state before the txn.
+/// R-REV-9: the requested revision is taken literally and checked against the state before the txn.
 #[test]
-fn reads_at_a_revision_inside_a_txn() {
+fn get_at_a_revision_in_a_txn_is_checked_before_its_changes() {
     let store = Store::new();
     put(&store, "k", "1");
     put(&store, "k", "2");
     let read = |revision| then([TxnOp::put("k", "3"), Get::key("k").at(revision).into()]);
     let future = |requested| Err(Error::FutureRevision { requested: at(requested), current: at(3) });
-    assert_eq!(store.txn(read(4)), future(4), "not even the revision that the txn will have");
+    assert_eq!(store.txn(read(4)), future(4), "the revision that the txn makes cannot be read in it");
     assert_eq!(store.txn(read(-2)), Err(Error::Compacted { requested: at(-2), compacted: None }));
     assert_eq!(store.txn(read(100)), future(100));
-    assert_eq!(revision(&store), 3, "nothing was put");
+    assert_eq!(revision(&store), 3, "a refused txn makes no revision");
     for (requested, expected) in [(3, "k=2 2/3/2"), (2, "k=1 2/2/1")] {
         assert_eq!(reads(&store.txn(then([Get::key("k").at(requested).into()])).unwrap()), [[expected]]);
     }
     assert_eq!(
         reads(&store.txn(read(-1)).unwrap()),
         [["k=3 2/4/3"]],
-        "before any compaction -1 is the latest"
+        "revision -1 is the latest before any compaction"
     );
     store.compact(3).unwrap();
     let compacted = |requested| Err(Error::Compacted { requested: at(requested), compacted: Some(at(3)) });
@@ -364,9 +366,9 @@ fn reads_at_a_revision_inside_a_txn() {
     assert_eq!(reads(&store.txn(read(3)).unwrap()), [["k=2 2/3/2"]]);
 }
 
-/// R-TXN-4, R-0-4: the taken path, depth first in the order of operations; the other is not looked at.
+/// R-TXN-4, R-0-4: the taken path is checked depth first in the order of operations. The other branch is not checked.
 #[test]
-fn what_the_taken_path_violates_refuses_all_of_it() {
+fn failing_check_on_the_taken_path_refuses_the_txn() {
     let store = Store::new();
     put(&store, "k", "v");
     put(&store, "k", "v");
@@ -398,7 +400,7 @@ fn what_the_taken_path_violates_refuses_all_of_it() {
         assert!(store.txn(nested_untaken).unwrap().succeeded());
     }
     assert_eq!((revision(&store), all_keys(&store)), (3, vec!["k".into()]));
-    // A put earlier in the txn does not make the key exist for the check, as it is made on the state before.
+    // The check uses the state before the txn, so an earlier put in the txn does not make the key exist for it.
     let created_before = then([TxnOp::put("absent", "x"), then([keyless]).into()]);
     assert_eq!(store.txn(created_before).unwrap_err(), Error::DuplicateKey);
 }

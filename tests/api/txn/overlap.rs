@@ -1,4 +1,4 @@
-//! Which transactions may change one key twice (R-TXN-16 to R-TXN-22).
+//! Txns that change a key twice, allowed and refused (R-TXN-16 to R-TXN-22).
 
 use leasehold::{Delete, Error, Get, KeyRange, Store, Txn, TxnOp};
 use leasehold_testkit::helpers::{self, all_keys, events, put, revision};
@@ -23,7 +23,7 @@ fn nest_both(success: TxnOp, failure: TxnOp) -> TxnOp {
     Txn::new().and_then([success]).or_else([failure]).into()
 }
 
-/// Tries a list as the success and as the failure branch, which are judged alike (R-TXN-16), and nested (R-TXN-17).
+/// Tries a list as success branch and as failure branch, with equal results (R-TXN-16), and nested (R-TXN-17).
 #[track_caller]
 fn assert_overlaps(operations: Vec<TxnOp>, overlaps: bool) {
     let txns = [
@@ -45,7 +45,7 @@ fn assert_overlaps(operations: Vec<TxnOp>, overlaps: bool) {
 
 /// R-TXN-18.
 #[test]
-fn in_one_list() {
+fn put_overlaps_puts_and_deletes_of_its_list() {
     let rows = [
         (vec![put_op("abc"), put_op("abc")], true),
         (vec![put_op("abc"), del("abc")], true),
@@ -65,9 +65,9 @@ fn in_one_list() {
     }
 }
 
-/// R-TXN-18: an outer operation and a nested one, whichever comes first and in whichever branch.
+/// R-TXN-18: an outer and a nested operation overlap in either order and in either branch.
 #[test]
-fn outer_and_nested() {
+fn outer_operation_overlaps_nested_ones() {
     let rows = [
         (vec![put_op("abc"), nest([del_range("a", "b")])], true),
         (vec![del_range("a", "b"), nest([put_op("abc")])], true),
@@ -87,9 +87,9 @@ fn outer_and_nested() {
     }
 }
 
-/// R-TXN-18: the two branches of one nested txn never both run.
+/// R-TXN-18: at most one of the two branches of a nested txn runs.
 #[test]
-fn the_branches_of_one_nested_txn() {
+fn branches_of_one_nested_txn_do_not_overlap() {
     let rows = [
         (vec![nest_both(put_op("abc"), put_op("abc"))], false),
         (vec![nest_both(put_op("abc"), del("abc"))], false),
@@ -102,9 +102,9 @@ fn the_branches_of_one_nested_txn() {
     }
 }
 
-/// R-TXN-18, R-TXN-19: a delete counts against later siblings, not against earlier ones.
+/// R-TXN-18, R-TXN-19: a nested delete overlaps puts of later siblings, and not puts of earlier ones.
 #[test]
-fn siblings() {
+fn delete_overlaps_puts_of_later_siblings_only() {
     let rows = [
         (vec![nest([put_op("abc")]), nest([put_op("abc")])], true),
         (vec![nest_both(put_op("abc"), put_op("abc")), nest_both(put_op("abc"), put_op("abc"))], true),
@@ -124,7 +124,7 @@ fn siblings() {
 
 /// R-TXN-20, R-TXN-22.
 #[test]
-fn deletes_that_cover_nothing() {
+fn delete_without_upper_end_or_keys_does_not_overlap() {
     let rows = [
         (vec![del_range("a", "\0"), put_op("abc")], false),
         (vec![put_op("abc"), del_range("\0", "\0")], false),
@@ -141,22 +141,23 @@ fn deletes_that_cover_nothing() {
     }
 }
 
-/// Trace B3; R-REV-6: put, then delete, both at one revision; the key is absent.
+/// R-REV-6, with the requests of trace B3: a put and a delete at one revision leave the key absent.
 #[test]
-fn put_then_delete_by_siblings() {
+fn put_then_delete_by_siblings_leaves_key_absent() {
     let store = Store::new();
     let response = store.txn(Txn::new().and_then([nest([put_op("a")]), nest([del("a")])])).unwrap();
     assert_eq!(response.header().revision().get(), 2);
     assert_eq!(events(&store, 2), ["put a=new 2/2/1", "delete a 2"]);
     assert_eq!(store.get("a").unwrap().count(), 0);
     assert_eq!(store.get(Get::key("a").at(2)).unwrap().count(), 0);
+    // In the other order, the delete overlaps the later put (R-TXN-19).
     let reversed = Txn::new().and_then([nest([del("a")]), nest([put_op("a")])]);
     assert_eq!(store.txn(reversed).unwrap_err(), Error::DuplicateKey);
 }
 
-/// Trace B2; R-REV-5, R-REV-6: delete, then put, both at one revision; the key begins anew.
+/// R-REV-5, R-REV-6, with the requests of trace B2: a put after a delete at one revision starts at version 1.
 #[test]
-fn delete_from_key_then_put() {
+fn delete_then_put_in_one_txn_starts_at_version_one() {
     let store = Store::new();
     for value in ["1", "2"] {
         put(&store, "a", value);
