@@ -1,5 +1,5 @@
-//! How watchers end, and what becomes of slow ones: cancel, close, compaction, overflow (R-WCH-12 to R-WCH-14, R-WCH-22,
-//! R-CMP-2, R-CMP-4).
+//! The ends of watchers and slow watchers: cancel, close, compaction, overflow (R-WCH-12 to R-WCH-14, R-WCH-22, R-CMP-2,
+//! R-CMP-4).
 
 use std::collections::VecDeque;
 
@@ -18,9 +18,9 @@ fn cancel(engine: &mut Engine, stream: StreamId, id: i64) {
     engine.watch(stream, &WatchRequest::Cancel(WatchId::new(id)));
 }
 
-/// R-WCH-22: the answer comes after the last event, with the store's revision; from then on there is none.
+/// R-WCH-22: the cancel response comes after the last event and has the store's revision. No event follows it.
 #[test]
-fn a_cancel_is_answered_and_final() {
+fn cancelled_watcher_receives_no_further_event() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::all(), Watch::key("a").start_revision(9), Watch::key("a")]);
     put(&store, "a", "1");
@@ -32,9 +32,9 @@ fn a_cancel_is_answered_and_final() {
     assert_eq!(drain(&mut stream), expected);
 }
 
-/// R-WCH-22: an id that nobody has, or has any more, is ignored.
+/// R-WCH-22: a cancel of an id that is not in use is ignored.
 #[test]
-fn a_cancel_of_nobody_is_ignored() {
+fn cancel_of_unused_id_is_ignored() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a")]);
     for id in [1, -1, 7, i64::MIN] {
@@ -46,9 +46,9 @@ fn a_cancel_of_nobody_is_ignored() {
     assert_eq!(drain(&mut stream), ["0 @1 canceled"]);
 }
 
-/// R-WCH-22: a watcher that reads history may be cancelled too, and what it has not been sent is not sent.
+/// R-WCH-22: an unsynced watcher can be cancelled, and the rest of its history is not delivered.
 #[test]
-fn a_lagging_watcher_can_be_cancelled() {
+fn unsynced_watcher_can_be_cancelled() {
     let mut engine = helpers::engine();
     for _ in 0..3000 {
         engine_put(&mut engine, "a", "v");
@@ -61,19 +61,19 @@ fn a_lagging_watcher_can_be_cancelled() {
         cancel(&mut engine, stream, id);
     }
     engine.check_invariants();
-    let said = receive(&mut engine, stream);
+    let lines = receive(&mut engine, stream);
     let sent: Vec<usize> =
-        said.iter().map(|line| line.matches("put").count()).filter(|&puts| puts > 0).collect();
-    assert_eq!(sent, [1000; 100], "what it was sent at first");
-    assert!(said[said.len() - 100..].iter().all(|line| line.ends_with("@3001 canceled")));
-    assert_eq!(engine.take_woken(), [], "it was served unasked");
+        lines.iter().map(|line| line.matches("put").count()).filter(|&puts| puts > 0).collect();
+    assert_eq!(sent, [1000; 100], "each watcher received its first piece before the cancel");
+    assert!(lines[lines.len() - 100..].iter().all(|line| line.ends_with("@3001 canceled")));
+    assert_eq!(engine.take_woken(), [], "a drained stream has no wake-up left");
     engine_put(&mut engine, "a", "v");
     assert_eq!((receive(&mut engine, stream), engine.take_woken()), (vec![], vec![]));
 }
 
-/// R-WCH-22: a stream outlives all its watchers, and refusals.
+/// R-WCH-22: a stream stays open after the end of all its watchers, and after refusals.
 #[test]
-fn the_end_of_a_watcher_is_not_that_of_its_stream() {
+fn stream_outlives_its_watchers() {
     let (store, _clock) = manual();
     put_times(&store, "a", 3);
     store.compact(3).unwrap();
@@ -87,9 +87,9 @@ fn the_end_of_a_watcher_is_not_that_of_its_stream() {
     assert_eq!(drain(&mut stream), ["2 @4 created", "2 @5 put a=x 2/5/4"]);
 }
 
-/// R-WCH-22: closing releases everything, says nothing, and what is asked of a closed stream does nothing.
+/// R-WCH-22: closing a stream releases everything without a response. Requests on a closed stream do nothing.
 #[test]
-fn a_closed_stream_is_gone() {
+fn closed_stream_leaves_no_state() {
     let mut engine = helpers::engine();
     for _ in 0..1500 {
         engine_put(&mut engine, "a", "v");
@@ -106,7 +106,7 @@ fn a_closed_stream_is_gone() {
     engine.set_timer(stream, Some(Timestamp::ORIGIN + secs(5)));
     assert!(engine.next_deadline().is_some());
     let unreceived: Vec<String> = engine.close_stream(stream).iter().map(say_delivery).collect();
-    assert_eq!(unreceived.len(), 4, "three creations, and a thousand revisions");
+    assert_eq!(unreceived.len(), 4, "three created responses and one of a thousand revisions are unreceived");
     assert_eq!(engine.next_deadline(), None);
     assert_eq!(engine.close_stream(stream).len(), 0);
     create(&mut engine, stream, Watch::all());
@@ -116,29 +116,30 @@ fn a_closed_stream_is_gone() {
     assert_eq!((receive(&mut engine, stream), engine.lag(stream, WatchId::new(0))), (vec![], None));
     engine.check_invariants();
     let reopened = engine.open_stream();
-    assert_ne!(reopened, stream, "its name is not given out again");
+    assert_ne!(reopened, stream, "a stream id is not reused");
     assert_eq!(receive(&mut engine, stream), NOTHING);
     engine.close_stream(reopened);
     engine.close_stream(other);
     engine.advance(Timestamp::ORIGIN + secs(6));
+    // An engine with equal puts that never had a stream.
     let mut same = helpers::engine();
     for _ in 0..1500 {
         engine_put(&mut same, "a", "v");
     }
     assert_eq!(same.state_hash(), fresh);
     same.advance(Timestamp::ORIGIN + secs(6));
-    assert_eq!(engine.state_hash(), same.state_hash(), "nothing of it is left");
+    assert_eq!(engine.state_hash(), same.state_hash(), "a closed stream leaves nothing in the state");
 }
 
-/// R-WCH-22: nobody is to be told of a stream that is closed.
+/// R-WCH-22: a closed stream is not among the ready streams.
 #[test]
-fn a_closed_stream_is_not_woken() {
+fn closed_stream_is_not_woken() {
     let mut engine = helpers::engine();
     let streams: Vec<StreamId> = (0..3).map(|_| engine.open_stream()).collect();
     for &stream in &streams {
         create(&mut engine, stream, Watch::key("a"));
     }
-    assert_eq!(engine.take_woken(), streams, "each is named once, in its turn");
+    assert_eq!(engine.take_woken(), streams, "each ready stream is returned once, in order");
     for &stream in &streams {
         receive(&mut engine, stream);
     }
@@ -151,9 +152,9 @@ fn a_closed_stream_is_not_woken() {
     }
 }
 
-/// R-WCH-12: no reason, no events, and a header without a revision; nothing after it.
+/// R-WCH-12: the response has no reason, no events and no header revision, and is the last one.
 #[test]
-fn the_end_by_a_compaction_names_the_compacted_revision() {
+fn compaction_response_has_the_compacted_revision() {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
     store.compact(3).unwrap();
@@ -171,9 +172,9 @@ fn the_end_by_a_compaction_names_the_compacted_revision() {
     assert_eq!(all.len(), 2);
 }
 
-/// R-WCH-13: the id of such a watcher is in use until a cancel, which is answered once.
+/// R-WCH-13: the id of a compacted watcher stays in use until a cancel, which has one response.
 #[test]
-fn the_id_of_a_watcher_that_a_compaction_ended_is_kept() {
+fn compacted_watcher_keeps_its_id_until_cancelled() {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
     store.compact(4).unwrap();
@@ -194,9 +195,9 @@ fn the_id_of_a_watcher_that_a_compaction_ended_is_kept() {
     assert_eq!(drain(&mut stream), ["2 @5 canceled", "2 @5 created"]);
 }
 
-/// R-CMP-4: from the compacted revision on all is served.
+/// R-CMP-4: a start at the compacted revision or later is served.
 #[test]
-fn the_compacted_revision_itself_is_served() {
+fn start_at_the_compacted_revision_is_served() {
     for compacted in 1..=5 {
         let (store, _clock) = manual();
         put_times(&store, "a", 4);
@@ -204,13 +205,13 @@ fn the_compacted_revision_itself_is_served() {
         for start in 1..=6 {
             let mut stream = stream_of(&store, [Watch::key("a").start_revision(start)]);
             put(&store, "b", "v");
-            let said = drain(&mut stream);
+            let lines = drain(&mut stream);
             if start < compacted {
-                assert_eq!(said, [format!("0 @0 compacted {compacted}")], "{start}");
+                assert_eq!(lines, [format!("0 @0 compacted {compacted}")], "{start}");
             } else {
                 let expected = (start.max(2)..=5).count();
                 assert_eq!(
-                    said.iter().map(|line| line.matches("put").count()).sum::<usize>(),
+                    lines.iter().map(|line| line.matches("put").count()).sum::<usize>(),
                     expected,
                     "{start}"
                 );
@@ -219,9 +220,9 @@ fn the_compacted_revision_itself_is_served() {
     }
 }
 
-/// R-CMP-2: a tombstone is kept at the compacted revision itself, and none before it.
+/// R-CMP-2: a tombstone at the compacted revision is kept, and an earlier one is not.
 #[test]
-fn a_delete_at_the_compacted_revision_is_seen() {
+fn delete_at_the_compacted_revision_is_delivered() {
     for is_physical in [false, true] {
         let (store, _clock) = manual();
         for key in ["a", "b"] {
@@ -238,9 +239,9 @@ fn a_delete_at_the_compacted_revision_is_seen() {
     }
 }
 
-/// R-CMP-4: one that keeps up is never concerned, be its start far in the future.
+/// R-CMP-4: a compaction does not affect a synced watcher, nor one with a start far in the future.
 #[test]
-fn a_compaction_does_not_concern_who_keeps_up() {
+fn compaction_does_not_affect_synced_watchers() {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
     let mut stream = stream_of(
@@ -260,12 +261,12 @@ fn a_compaction_does_not_concern_who_keeps_up() {
         "1 @8 put a=x 2/8/6",
         "2 @8 put a=x 2/8/6",
     ];
-    assert_eq!(drain(&mut stream), expected, "what it was sent already it receives");
+    assert_eq!(drain(&mut stream), expected, "events queued before the compaction are received");
 }
 
-/// R-WCH-14: what there is no room for is read from history, without gap or duplicate; then it is live again.
+/// R-WCH-14: events beyond the capacity are read from history, without gap or duplicate. Then the watcher is synced again.
 #[test]
-fn an_overflowing_watcher_catches_up() {
+fn overflowed_watcher_catches_up() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a").capacity(2), Watch::key("a").id(7)]);
     put_times(&store, "a", 5);
@@ -275,13 +276,13 @@ fn an_overflowing_watcher_catches_up() {
     assert_eq!((of(7).count(), revisions(of(7))), (5, vec![2, 3, 4, 5, 6]));
     for _ in 0..3 {
         put_times(&store, "a", 2);
-        assert_eq!(responses(&mut stream).len(), 4, "live again, with room for two");
+        assert_eq!(responses(&mut stream).len(), 4, "a synced watcher has room for two events again");
     }
 }
 
-/// R-WCH-14: whatever the capacity and however seldom it is received from.
+/// R-WCH-14: no event is missing, for any capacity and frequency of receives.
 #[test]
-fn however_slow_nothing_is_missing() {
+fn slow_watcher_receives_every_event() {
     for (capacity, every) in [(0, 1), (0, 7), (1, 2), (1, 40), (3, 3), (3, 4), (3, 50), (16, 100), (128, 129)]
     {
         let mut engine = helpers::engine();
@@ -292,7 +293,7 @@ fn however_slow_nothing_is_missing() {
             engine_put(&mut engine, ["a", "ab", "b"][round as usize % 3], "v");
             if round % every == 0 {
                 let mut deliveries = VecDeque::new();
-                // A piece only, now and then.
+                // In odd rounds receive only one piece.
                 while engine.receive(stream, &mut deliveries) && round % 2 == 0 {}
                 seen.extend(deliveries);
             }
@@ -312,9 +313,9 @@ fn however_slow_nothing_is_missing() {
     }
 }
 
-/// R-WCH-14: a watcher's share of the queue bounds what is held for it, however much happens.
+/// R-WCH-14: the capacity bounds the number of queued events of a watcher.
 #[test]
-fn the_capacity_bounds_what_is_held() {
+fn capacity_bounds_the_queued_events() {
     let mut engine = helpers::engine();
     let rows =
         [(None, Watch::DEFAULT_CAPACITY), (Some(0), 1), (Some(1), 1), (Some(5), 5), (Some(1000), 1000)];
@@ -335,21 +336,25 @@ fn the_capacity_bounds_what_is_held() {
     }
 }
 
-/// R-WCH-14: one that is slow does not make another of its stream slow.
+/// R-WCH-14: a slow watcher does not delay other watchers of its stream.
 #[test]
-fn a_slow_watcher_does_not_hold_up_others() {
+fn slow_watcher_does_not_delay_others() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a").capacity(1), Watch::key("b").capacity(1)]);
     put_times(&store, "a", 50);
     put(&store, "b", "v");
     let all = responses(&mut stream);
     let order: Vec<i64> = all.iter().map(|r| r.watch_id().get()).collect();
-    assert_eq!((order, revisions(&all).len()), (vec![0, 1, 0], 51), "the second had room");
+    assert_eq!(
+        (order, revisions(&all).len()),
+        (vec![0, 1, 0], 51),
+        "the second watcher's event was queued at once"
+    );
 }
 
-/// R-CMP-4: lagging, it ends only if what it has to read next is compacted; what it was sent before it receives.
+/// R-CMP-4: an unsynced watcher ends only if its next revision is compacted. Events queued before are received.
 #[test]
-fn a_lagging_watcher_ends_rather_than_miss_something() {
+fn unsynced_watcher_ends_if_its_next_revision_is_compacted() {
     for compacted in 2..=8 {
         let (store, _clock) = manual();
         let mut stream = stream_of(&store, [Watch::key("a").capacity(2), Watch::key("a").capacity(100)]);
@@ -358,10 +363,18 @@ fn a_lagging_watcher_ends_rather_than_miss_something() {
         put(&store, "b", "v");
         let all = responses(&mut stream);
         let of = |id: i64| all.iter().filter(move |r| r.watch_id().get() == id);
-        assert_eq!(revisions(of(1)), (2..=8).collect::<Vec<_>>(), "it kept up");
+        assert_eq!(
+            revisions(of(1)),
+            (2..=8).collect::<Vec<_>>(),
+            "the watcher with room for all events stays synced"
+        );
         let last = of(0).next_back().unwrap();
         if compacted <= 4 {
-            assert_eq!((revisions(of(0)), last.canceled()), ((2..=8).collect(), false), "4 was next");
+            assert_eq!(
+                (revisions(of(0)), last.canceled()),
+                ((2..=8).collect(), false),
+                "revision 4, the next one, is not compacted"
+            );
         } else {
             assert_eq!((revisions(of(0)), last.compact_revision()), (vec![2, 3], Some(at(compacted))));
         }
@@ -370,9 +383,9 @@ fn a_lagging_watcher_ends_rather_than_miss_something() {
     }
 }
 
-/// R-CMP-4: so it is in the middle of reading history, piece by piece.
+/// R-CMP-4: a compaction ends a watcher in the middle of its history if the next piece is compacted.
 #[test]
-fn a_compaction_ends_who_reads_before_it() {
+fn compaction_ends_a_watcher_that_reads_history() {
     for compacted in [1001, 1002, 2001, 2002, 2003, 2501] {
         let mut engine = helpers::engine();
         for _ in 0..2500 {
@@ -381,19 +394,19 @@ fn a_compaction_ends_who_reads_before_it() {
         let stream = engine.open_stream();
         create(&mut engine, stream, Watch::all().start_revision(1));
         let mut deliveries = VecDeque::new();
-        assert!(engine.receive(stream, &mut deliveries), "of 2500 revisions, two thousand were read");
+        assert!(engine.receive(stream, &mut deliveries), "500 of 2500 revisions are still unread");
         engine.compact(&Compact::new(compacted)).unwrap();
-        let said = receive(&mut engine, stream);
-        let line = if compacted > 2002 { format!("0 @0 compacted {compacted}") } else { said[0].clone() };
-        assert_eq!((said.len(), &said[0]), (1, &line));
-        assert_eq!(said[0].matches("put").count(), if compacted > 2002 { 0 } else { 500 }, "{compacted}");
+        let lines = receive(&mut engine, stream);
+        let line = if compacted > 2002 { format!("0 @0 compacted {compacted}") } else { lines[0].clone() };
+        assert_eq!((lines.len(), &lines[0]), (1, &line));
+        assert_eq!(lines[0].matches("put").count(), if compacted > 2002 { 0 } else { 500 }, "{compacted}");
         engine.check_invariants();
     }
 }
 
-/// R-WCH-7: a compare that fails, or a branch that changes nothing, leaves no trace in a watch.
+/// R-WCH-7: events are those of the branch that ran. A failed compare has none.
 #[test]
-fn the_branch_that_ran_is_seen() {
+fn events_are_those_of_the_executed_branch() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::all()]);
     for value in ["1", "2"] {

@@ -1,4 +1,4 @@
-//! The objects behind watches, counted: topics and the list of streams to wake are as long as their watchers and streams need.
+//! The sizes of the tables behind watches: topics and ready streams have no entries without watchers or streams.
 
 use leasehold::backend::WatchRequest;
 use leasehold::engine::{Engine, StreamId};
@@ -6,7 +6,7 @@ use leasehold::{Compact, Watch};
 use leasehold_testkit::helpers::engine;
 use leasehold_testkit::watch_helpers::{create, engine_put, receive};
 
-/// Watches of as many ranges as asked for, single keys and prefixes by turns. Each range has a key of its own.
+/// Returns `count` watches of distinct ranges, single keys and prefixes by turns. Each range has a key of its own.
 fn watches(count: usize) -> impl Iterator<Item = Watch> {
     (0..count).map(|n| match n % 2 {
         0 => Watch::key(format!("k{n:03}")),
@@ -14,7 +14,7 @@ fn watches(count: usize) -> impl Iterator<Item = Watch> {
     })
 }
 
-/// A stream with one watcher in each of 50 topics.
+/// Opens a stream with one watcher in each of 50 topics.
 fn stream_in_50_topics(engine: &mut Engine) -> StreamId {
     let stream = engine.open_stream();
     for watch in watches(50) {
@@ -46,7 +46,7 @@ fn topics_of_closed_streams_are_removed_with_their_last_watcher() {
     assert_eq!(engine.diagnostics().topics, 0);
 }
 
-/// A watcher whose share of the queue is full leaves its topic, and joins it again when it has read history.
+/// A watcher whose share of the queue is full leaves its topic, and joins it again after reading history.
 #[test]
 fn topics_of_unsynced_watchers_are_removed() {
     let mut engine = engine();
@@ -73,12 +73,13 @@ fn topics_of_watchers_ended_by_a_compaction_are_removed() {
     assert_eq!(
         (engine.diagnostics().watchers, engine.diagnostics().topics),
         (50, 1),
-        "the last put is retained"
+        "only the topic of the last put is kept"
     );
 }
 
-/// A stream that is received from before its wake-up is taken leaves a stale entry. At most 32 of them stay, or as many as there
-/// are others.
+/// A stream that is received from before its wake-up is taken leaves a stale entry.
+///
+/// At most 32 stale entries stay, or as many as there are other entries.
 #[test]
 fn wake_ups_of_received_streams_are_removed() {
     for waiting in [0, 1, 40] {

@@ -1,5 +1,6 @@
-//! Watch streams: how watchers are created, which ids they get, and where they start (R-WCH-1 to R-WCH-6).
-//! What they see is in `events.rs`, how they end in `cancel.rs`, progress in `progress.rs`.
+//! Watch streams: creation of watchers, their ids, and their start revisions (R-WCH-1 to R-WCH-6).
+//!
+//! Events are tested in `events.rs`, the ends of watchers in `cancel.rs`, progress in `progress.rs`.
 
 use leasehold::watch::WatchId;
 use leasehold::{KeyRange, ManualClock, Revision, Store, Watch};
@@ -16,9 +17,9 @@ fn wire(key: &[u8], range_end: &[u8]) -> Watch {
     Watch::range(KeyRange::from_wire(key.to_vec(), range_end.to_vec()))
 }
 
-/// R-WCH-1: what one stream is sent is one sequence, in the order of what was done.
+/// R-WCH-1: a stream delivers one sequence of responses, in the order of the requests and changes.
 #[test]
-fn a_stream_is_one_sequence_of_responses() {
+fn stream_delivers_one_ordered_sequence() {
     let (store, _clock) = manual();
     let mut stream = stream(&store);
     stream.create(Watch::key("a"));
@@ -44,7 +45,7 @@ fn a_stream_is_one_sequence_of_responses() {
 
 /// R-WCH-1: the fields of each kind of response.
 #[test]
-fn a_response_has_the_fields_of_its_kind() {
+fn watch_response_has_the_fields_of_its_kind() {
     let (store, _clock) = manual();
     let mut stream = stream(&store);
     stream.create(Watch::key("a"));
@@ -61,9 +62,9 @@ fn a_response_has_the_fields_of_its_kind() {
     );
 }
 
-/// R-WCH-2: an empty key stands for the first key there can be, and an empty end for one key.
+/// R-WCH-2: an empty key means the first possible key, and an empty end means one key.
 #[test]
-fn which_keys_an_interval_has() {
+fn watch_covers_the_keys_of_its_interval() {
     let keys: [&[u8]; 6] = [b"\0", b"\0\0", b"a", b"b", b"c", b"\xff"];
     let rows: [(&[u8], &[u8], &[usize]); 10] = [
         (b"", b"", &[0]),
@@ -90,7 +91,7 @@ fn which_keys_an_interval_has() {
     }
 }
 
-/// R-WCH-2, R-RNG-3, etcd #18053: a watch of the empty key is accepted, and sees the key `"\0"` and no other; a read of it is refused.
+/// R-WCH-2, R-RNG-3, etcd #18053: a watch of the empty key is accepted and covers only the key `"\0"`. A get of it is refused.
 #[test]
 fn watch_of_the_empty_key_sees_only_the_key_of_one_zero_byte() {
     let (store, _clock) = manual();
@@ -109,9 +110,9 @@ fn watch_of_the_empty_key_sees_only_the_key_of_one_zero_byte() {
     assert_eq!(drain_watcher(&mut all), ["0 @6 put c=v 6/6/1"]);
 }
 
-/// R-WCH-2: an interval that ends at or before its start is refused, and the stream goes on.
+/// R-WCH-2: an interval that ends at or before its start is refused, and the stream stays usable.
 #[test]
-fn an_empty_interval_is_refused() {
+fn watch_of_empty_interval_is_refused() {
     let (store, _clock) = manual();
     put(&store, "a", "1");
     let mut stream = stream(&store);
@@ -121,12 +122,12 @@ fn an_empty_interval_is_refused() {
     }
     stream.create(Watch::key("b"));
     put(&store, "b", "2");
-    assert_eq!(drain(&mut stream), ["0 @2 created", "0 @3 put b=2 3/3/1"], "no id was used up");
+    assert_eq!(drain(&mut stream), ["0 @2 created", "0 @3 put b=2 3/3/1"], "a refused watch uses no id");
 }
 
-/// R-WCH-3: the smallest number not in use of a counter that only moves on.
+/// R-WCH-3: a watcher gets the smallest free number at or above a counter, which only increases.
 #[test]
-fn ids_are_chosen_by_counting() {
+fn watch_ids_are_chosen_by_a_counter() {
     let (store, _clock) = manual();
     let mut stream = stream(&store);
     let mut id = |watch: Watch| {
@@ -138,24 +139,24 @@ fn ids_are_chosen_by_counting() {
         [id(Watch::key("a").id(2)), id(Watch::key("a").id(3)), id(Watch::key("a").id(-7))],
         [2, 3, -7]
     );
-    assert_eq!([id(Watch::key("a")), id(Watch::key("a"))], [1, 4], "those in use are skipped");
+    assert_eq!([id(Watch::key("a")), id(Watch::key("a"))], [1, 4], "ids in use are skipped");
     assert_eq!(
         [id(wire(b"b", b"a")), id(Watch::key("a").id(2)), id(Watch::key("a").start_revision(-1))],
         [-1; 3]
     );
-    assert_eq!(id(Watch::key("a")), 5, "a refused one used up none");
+    assert_eq!(id(Watch::key("a")), 5, "a refused watch uses no id");
     assert_eq!([id(Watch::key("a").id(i64::MAX)), id(Watch::key("a").id(i64::MIN))], [i64::MAX, i64::MIN]);
     for cancelled in [0, 1, 4, 5] {
         stream.cancel(cancelled);
     }
     assert_eq!(drain(&mut stream).len(), 4);
     stream.create(Watch::key("a"));
-    assert_eq!(drain(&mut stream), ["6 @1 created"], "ids that became free are not given out again");
+    assert_eq!(drain(&mut stream), ["6 @1 created"], "freed ids are not chosen again");
 }
 
-/// R-WCH-3: an id in use is refused; one that became free by a cancel may be asked for.
+/// R-WCH-3: an id in use is refused. An id that a cancel freed can be requested.
 #[test]
-fn an_id_may_be_asked_for() {
+fn watch_id_can_be_requested_if_free() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a").id(1)]);
     stream.create(Watch::key("b").id(1));
@@ -169,12 +170,12 @@ fn an_id_may_be_asked_for() {
     assert_eq!(drain(&mut stream), [&*duplicate, "1 @1 canceled", "1 @1 created"]);
     put(&store, "a", "1");
     put(&store, "e", "2");
-    assert_eq!(drain(&mut stream), ["1 @3 put e=2 3/3/1"], "it is the new watcher's");
+    assert_eq!(drain(&mut stream), ["1 @3 put e=2 3/3/1"], "id 1 is the new watcher's");
 }
 
-/// R-WCH-3: each stream counts by itself, and closing one leaves the others.
+/// R-WCH-3: each stream has its own ids, and closing a stream does not affect the others.
 #[test]
-fn streams_are_independent() {
+fn streams_of_a_store_are_independent() {
     let (store, _clock) = manual();
     let mut streams: Vec<_> =
         (0..3).map(|_| stream_of(&store, [Watch::key("a"), Watch::key("b").id(9)])).collect();
@@ -186,9 +187,9 @@ fn streams_are_independent() {
     assert_eq!(drain(&mut streams[1]), ["0 @2 put a=1 2/2/1", "9 @3 put b=2 3/3/1"]);
 }
 
-/// R-WCH-4: the id -1 is accepted, as by etcd. It is the id of refusals and of progress for all watchers too.
+/// R-WCH-4: the id -1 is accepted, as in etcd. Refusals and progress for all watchers have that id too.
 #[test]
-fn watcher_may_have_the_id_minus_one() {
+fn watcher_can_have_the_id_minus_one() {
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).progress_interval(secs(1)).build();
     let mut stream =
@@ -205,7 +206,11 @@ fn watcher_may_have_the_id_minus_one() {
     ];
     assert_eq!(drain(&mut stream), expected);
     clock.advance(secs(2));
-    assert_eq!(drain(&mut stream), ["-1 @2 progress"], "its own, as it asked for");
+    assert_eq!(
+        drain(&mut stream),
+        ["-1 @2 progress"],
+        "the watcher with id -1 receives its periodic progress"
+    );
     stream.cancel(-1);
     put(&store, "a", "2");
     put(&store, "b", "2");
@@ -214,9 +219,9 @@ fn watcher_may_have_the_id_minus_one() {
     assert_eq!(drain_watcher(&mut watcher), ["-1 @4 put a=2 2/3/2"]);
 }
 
-/// R-WCH-5: the answer shows the store's revision, and comes before all events; from then on none is missing.
+/// R-WCH-5: the created response has the store's revision and comes before all events. No later event is missing.
 #[test]
-fn created_comes_first_and_what_follows_is_newer() {
+fn created_response_comes_before_all_later_events() {
     let (store, _clock) = manual();
     for n in 1..20 {
         let mut live = stream(&store);
@@ -235,7 +240,7 @@ fn created_comes_first_and_what_follows_is_newer() {
     }
 }
 
-/// Which of the revisions 2 to 8 a watcher sees, that was made at revision 5.
+/// Returns the revisions of 2 to 8 that a watcher created at revision 5 receives.
 fn seen_from(start: i64) -> Vec<i64> {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
@@ -246,18 +251,18 @@ fn seen_from(start: i64) -> Vec<i64> {
     watch_helpers::revisions(&seen)
 }
 
-/// R-WCH-6: from the revision asked for on, be it past, the current one, or still to come.
+/// R-WCH-6: a watcher receives events from its start revision on, in the past or in the future.
 #[test]
-fn a_watcher_starts_where_it_is_told() {
+fn watcher_starts_at_the_requested_revision() {
     let rows = [(0, 6), (1, 2), (2, 2), (3, 3), (5, 5), (6, 6), (7, 7), (8, 8), (9, 9), (i64::MAX, 9)];
     for (start, first) in rows {
         assert_eq!(seen_from(start), (first..=8).collect::<Vec<_>>(), "{start}");
     }
 }
 
-/// R-WCH-6: no revision is negative.
+/// R-WCH-6: revisions are not negative.
 #[test]
-fn a_negative_start_is_refused() {
+fn negative_start_revision_is_refused() {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
     store.compact(3).unwrap();
@@ -266,13 +271,13 @@ fn a_negative_start_is_refused() {
         stream.create(Watch::key("a").start_revision(start));
         let refused = stream.try_recv().unwrap().unwrap();
         assert_eq!(say(&refused), format!("-1 @5 refused: {COMPACTED}"), "{start}");
-        assert_eq!(refused.compact_revision(), None, "it is 0 on the wire");
+        assert_eq!(refused.compact_revision(), None, "the compacted revision is 0 on the wire");
     }
 }
 
-/// R-WCH-2, R-WCH-3, R-WCH-6: of several reasons to refuse a watch, etcd sees the start first and the id last.
+/// R-WCH-2, R-WCH-3, R-WCH-6: of several reasons to refuse a watch, etcd checks the start first and the id last.
 #[test]
-fn refusals_come_in_order() {
+fn watch_reports_the_first_failing_check() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a").id(7)]);
     let rows = [
@@ -289,9 +294,9 @@ fn refusals_come_in_order() {
     }
 }
 
-/// R-WCH-6: a start before the compacted revision is accepted, and the watcher is ended then.
+/// R-WCH-6: a start before the compacted revision is accepted, and a compaction response ends the watcher.
 #[test]
-fn a_compacted_start_is_accepted_and_then_ended() {
+fn compacted_start_revision_is_accepted_then_ended() {
     let (store, _clock) = manual();
     put_times(&store, "a", 4);
     store.compact(4).unwrap();
@@ -305,9 +310,9 @@ fn a_compacted_start_is_accepted_and_then_ended() {
     assert_eq!(drain(&mut stream), ["0 @5 created", "0 @5 put a=2 2/4/3, put a=3 2/5/4"]);
 }
 
-/// R-WCH-6: until its start a watcher is silent, whatever happens; also about revisions that have several events.
+/// R-WCH-6: before its start revision a watcher receives nothing. From then on it receives whole revisions.
 #[test]
-fn a_start_in_the_future_is_waited_for() {
+fn watcher_with_future_start_receives_nothing_before_it() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::all().start_revision(5), Watch::all().start_revision(4)]);
     put(&store, "a", "1");
@@ -319,9 +324,9 @@ fn a_start_in_the_future_is_waited_for() {
     assert_eq!(drain(&mut stream), ["0 @5 put b=4 4/5/2", "1 @5 put b=4 4/5/2"]);
 }
 
-/// What a watch can be made from.
+/// The conversions into a `Watch`, and its defaults.
 #[test]
-fn a_watch_is_made_from_keys_and_ranges() {
+fn watch_converts_from_keys_and_ranges() {
     assert_eq!(<Watch as From<&'static str>>::from("a"), Watch::key("a"));
     assert_eq!(<Watch as From<KeyRange>>::from(KeyRange::prefix("a")), Watch::prefix("a"));
     assert_eq!(Watch::prefix(""), Watch::all());
@@ -330,9 +335,9 @@ fn a_watch_is_made_from_keys_and_ranges() {
     assert_ne!(Watch::key("a").prev_kv(), Watch::key("a"));
 }
 
-/// R-WCH-2 in a namespace: a range without an end goes to the end of the part.
+/// R-WCH-2, in a namespace: a range without an end stops at the end of the namespace.
 #[test]
-fn a_namespace_shows_its_own_part() {
+fn watch_in_a_namespace_covers_only_its_keys() {
     let (store, _clock) = manual();
     let part = store.client().namespace("p/");
     let mut stream = part.watch_stream();
@@ -356,12 +361,12 @@ fn a_namespace_shows_its_own_part() {
         "0 @9 put a=w 3/9/2 was a=v 3/3/1",
         "1 @9 put a=w 3/9/2",
     ];
-    assert_eq!(drain(&mut stream), expected, "the key \"p/\" would be an empty one in the part");
+    assert_eq!(drain(&mut stream), expected, "the key \"p/\" would be empty in the namespace");
 }
 
-/// Nothing of a store is left to a stream of another.
+/// A stream of one store receives nothing from another store.
 #[test]
-fn stores_are_independent() {
+fn streams_of_two_stores_are_independent() {
     let ((one, _clock), (other, _other)): ((Store, _), (Store, _)) = (manual(), manual());
     let mut stream = stream_of(&one, [Watch::all()]);
     put(&other, "a", "1");

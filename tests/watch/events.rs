@@ -1,5 +1,5 @@
-//! What a watcher sees: events in order, whole revisions, filters, previous pairs, pieces (R-WCH-7 to R-WCH-11, R-WCH-15
-//! to R-WCH-18, R-WCH-23, R-CMP-2, R-CMP-5).
+//! Delivered events: order, whole revisions, filters, previous pairs, fragments (R-WCH-7 to R-WCH-11, R-WCH-15 to R-WCH-18,
+//! R-WCH-23, R-CMP-2, R-CMP-5).
 
 use std::collections::BTreeSet;
 
@@ -12,19 +12,19 @@ use leasehold_testkit::watch_helpers::{
 
 const MIB: usize = 1024 * 1024;
 
-/// A delete of all keys from one on, which a put of the same key may follow in a txn (R-TXN-20).
+/// Returns a delete of all keys from `start` on. In a txn, a put of one of these keys can follow it (R-TXN-20).
 fn wipe(start: &'static str) -> TxnOp {
     TxnOp::Delete(Delete::range(KeyRange::from_key(start)))
 }
 
-/// An operation in a txn of its own: of two such, a put may come before a delete of its key (R-TXN-19).
+/// Wraps an operation in a nested txn. Of two nested txns, one can put a key that the later one deletes (R-TXN-19).
 fn nested(operation: TxnOp) -> TxnOp {
     TxnOp::Txn(leasehold::Txn::new().and_then([operation]))
 }
 
-/// R-WCH-7: a watch begun after what the last one saw goes on exactly there, be it live or from history.
+/// R-WCH-7: a watch that starts after the last received revision continues exactly there, live or from history.
 #[test]
-fn a_watch_can_be_resumed() {
+fn watch_from_the_next_revision_continues_without_gap() {
     let (store, _clock) = manual();
     put_times(&store, "other", 3);
     let (mut next, mut seen) = (1, Vec::new());
@@ -46,26 +46,26 @@ fn a_watch_can_be_resumed() {
     assert!(seen.len() > 40);
 }
 
-/// R-WCH-8: in the order in which the operations ran, which is not that of the keys; a delete's own keys ascend.
+/// R-WCH-8: events are in the order of the operations, not of the keys. The keys of a range delete are in ascending order.
 #[test]
-fn events_come_as_executed() {
+fn events_are_in_execution_order() {
     let (store, _clock) = manual();
     for key in ["k3", "k1", "k2"] {
         put(&store, key, "v");
     }
     let mut stream = stream_of(&store, [Watch::all()]);
-    let inner = leasehold::Txn::new().and_then([TxnOp::put("m", "2"), TxnOp::delete("gone")]);
+    let inner = leasehold::Txn::new().and_then([TxnOp::put("m", "2"), TxnOp::delete("absent")]);
     let range = TxnOp::Delete(Delete::prefix("k"));
     txn(&store, [TxnOp::put("z", "1"), TxnOp::Txn(inner), range, TxnOp::put("a", "3")]);
     let expected = "0 @5 put z=1 5/5/1, put m=2 5/5/1, delete k1 5, delete k2 5, delete k3 5, put a=3 5/5/1";
     assert_eq!(drain(&mut stream), [expected]);
     stream.create(Watch::all().start_revision(5));
-    assert_eq!(drain(&mut stream)[1], expected.replace("0 @", "1 @"), "and so they do from history");
+    assert_eq!(drain(&mut stream)[1], expected.replace("0 @", "1 @"), "history has the same order");
 }
 
-/// R-WCH-9: one response for each transaction, with its revision, and of it all that matches.
+/// R-WCH-9: a synced watcher receives one response for each transaction, with all matching events and its revision.
 #[test]
-fn a_synced_watcher_gets_a_response_a_transaction() {
+fn synced_watcher_receives_one_response_per_transaction() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::prefix("a")]);
     put(&store, "a", "1");
@@ -85,9 +85,9 @@ fn a_synced_watcher_gets_a_response_a_transaction() {
     assert_eq!(drain(&mut stream), expected);
 }
 
-/// R-WCH-9: a refused request, and one that changes nothing, is no event.
+/// R-WCH-9: a refused request and a request without changes have no event.
 #[test]
-fn what_changes_nothing_is_not_seen() {
+fn request_without_changes_has_no_event() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::all()]);
     store.put(Put::new("", "v")).unwrap_err();
@@ -101,9 +101,9 @@ fn what_changes_nothing_is_not_seen() {
     assert_eq!(drain(&mut stream), NOTHING);
 }
 
-/// R-WCH-10: a thousand revisions a response, never a part of one, under the revision at which it is made.
+/// R-WCH-10: history is delivered in responses of a thousand whole revisions. The header has the revision of the read.
 #[test]
-fn history_comes_in_whole_revisions_by_the_thousand() {
+fn history_is_delivered_in_responses_of_1000_revisions() {
     let mut engine = helpers::engine();
     for _ in 0..500 {
         engine_put(&mut engine, "a", "v");
@@ -120,7 +120,9 @@ fn history_comes_in_whole_revisions_by_the_thousand() {
     loop {
         let has_more = engine.receive(stream, &mut deliveries);
         for delivery in deliveries.drain(..) {
-            let leasehold::backend::Delivery::Watch(response) = delivery else { panic!("no timer was set") };
+            let leasehold::backend::Delivery::Watch(response) = delivery else {
+                panic!("the stream has no timer")
+            };
             if !response.created() {
                 let revisions = revisions([&response]);
                 let distinct: BTreeSet<i64> = revisions.iter().copied().collect();
@@ -137,7 +139,7 @@ fn history_comes_in_whole_revisions_by_the_thousand() {
         if !has_more {
             break;
         }
-        // The header of what follows is higher, though the events are of before.
+        // The next response's header is higher, although its events are older.
         engine_put(&mut engine, "b", "v");
         engine.check_invariants();
     }
@@ -146,9 +148,9 @@ fn history_comes_in_whole_revisions_by_the_thousand() {
     assert_eq!(batches, expected);
 }
 
-/// R-WCH-10: a piece of history without a match is looked through all the same, and is no response.
+/// R-WCH-10: a piece of history without a match is read and has no response.
 #[test]
-fn history_without_a_match_is_no_response() {
+fn history_without_a_match_has_no_response() {
     let (store, _clock) = manual();
     put_times(&store, "a", 3);
     put_times(&store, "other", 10_000);
@@ -156,23 +158,23 @@ fn history_without_a_match_is_no_response() {
     let mut stream = stream(&store);
     stream.create(Watch::key("a").start_revision(3));
     stream.create(Watch::key("b").start_revision(1));
-    let mut said = drain(&mut stream);
-    said.sort();
+    let mut lines = drain(&mut stream);
+    lines.sort();
     let expected = [
         "0 @10005 created",
         "0 @10005 put a=0 2/10005/4",
         "0 @10005 put a=1 2/3/2, put a=2 2/4/3",
         "1 @10005 created",
     ];
-    assert_eq!(said, expected);
+    assert_eq!(lines, expected);
     put(&store, "b", "v");
     stream.request_progress();
     assert_eq!(drain(&mut stream), ["1 @10006 put b=v 10006/10006/1", "-1 @10006 progress"]);
 }
 
-/// R-WCH-11: both changes of one revision are seen, live and from history.
+/// R-WCH-11: a watcher receives both changes of a key at one revision, live and from history.
 #[test]
-fn a_key_changed_twice_in_a_revision_has_two_events() {
+fn key_changed_twice_in_a_revision_has_two_events() {
     let (store, _clock) = manual();
     put(&store, "a", "1");
     let mut stream = stream_of(&store, [Watch::all()]);
@@ -185,9 +187,9 @@ fn a_key_changed_twice_in_a_revision_has_two_events() {
     assert_eq!(drain(&mut stream), ["1 @4 created", past]);
 }
 
-/// R-CMP-2, R-WCH-11: of a revision that is compacted itself, only the last change of a key is left.
+/// R-CMP-2, R-WCH-11: of the compacted revision itself, only the last change of a key is kept.
 #[test]
-fn of_the_compacted_revision_the_last_change_of_a_key_is_left() {
+fn compacted_revision_keeps_the_last_change_of_a_key() {
     for is_physical in [false, true] {
         let (store, _clock) = manual();
         put(&store, "a", "1");
@@ -202,9 +204,9 @@ fn of_the_compacted_revision_the_last_change_of_a_key_is_left() {
     }
 }
 
-/// R-WCH-15: within a revision by id; all of a revision before the next.
+/// R-WCH-15: watchers receive a revision in the order of their ids, and all of them before the next revision.
 #[test]
-fn watchers_of_a_stream_are_served_by_their_ids() {
+fn watchers_of_a_stream_receive_in_id_order() {
     let (store, _clock) = manual();
     let ids = [5, -3, 2, 9, 1];
     let ranges = [
@@ -226,9 +228,9 @@ fn watchers_of_a_stream_are_served_by_their_ids() {
     assert_eq!(seen, [each(2), each(3)].concat());
 }
 
-/// R-WCH-16: what is filtered out is as if it had not been; with both filters that is everything.
+/// R-WCH-16: filtered events are not delivered. A watch with both filters receives nothing.
 #[test]
-fn filters_drop_events() {
+fn filters_remove_events() {
     let (store, _clock) = manual();
     let both = Watch::all().no_put().no_delete();
     let watches = [Watch::all().no_put(), Watch::all().no_delete(), both.clone()];
@@ -246,9 +248,9 @@ fn filters_drop_events() {
     assert_eq!(store.watch(both).unwrap().try_recv(), Ok(None));
 }
 
-/// R-WCH-17: the pair as it was before the whole transaction; none of a create, and none where there was none.
+/// R-WCH-17: the previous pair is the one before the whole transaction. A create has none.
 #[test]
-fn the_pair_before_is_that_before_the_transaction() {
+fn prev_kv_is_the_pair_before_the_transaction() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::all().prev_kv(), Watch::key("a")]);
     put(&store, "a", "1");
@@ -271,10 +273,10 @@ fn the_pair_before_is_that_before_the_transaction() {
         responses(&mut stream).into_iter().partition(|response| response.watch_id().get() == 0);
     assert_eq!(asked.iter().map(say).collect::<Vec<_>>(), expected);
     let has_prev = others.iter().flat_map(|r| r.events()).any(|event| event.prev_kv().is_some());
-    assert!(!has_prev && others.len() == 6, "who did not ask for it does not get it");
+    assert!(!has_prev && others.len() == 6, "a watcher without `prev_kv` receives no previous pairs");
     let mut past = stream_of(&store, [Watch::all().prev_kv().start_revision(1)]);
     let bodies: Vec<&str> = expected.iter().map(|line| &line[5..]).collect();
-    assert_eq!(drain(&mut past), [format!("0 @8 {}", bodies.join(", "))], "from history too");
+    assert_eq!(drain(&mut past), [format!("0 @8 {}", bodies.join(", "))], "history has previous pairs");
 }
 
 /// R-CMP-5, R-WCH-17: an event that is not a create reports that its previous pair is compacted.
@@ -298,9 +300,9 @@ fn prev_kv_of_a_compacted_state_is_reported_as_compacted() {
     );
 }
 
-/// R-WCH-17: what one watcher is given, the other cannot see changed.
+/// R-WCH-17: watchers of one event share no response, so each has or lacks the previous pair independently.
 #[test]
-fn watchers_share_no_response() {
+fn watchers_receive_separate_responses() {
     let (store, _clock) = manual();
     put(&store, "a", "1");
     let mut stream =
@@ -313,24 +315,24 @@ fn watchers_share_no_response() {
 
 fn big_puts(store: &Store, times: usize, bytes: usize) {
     for n in 0..times {
-        store.put((format!("big{n}"), vec![b'x'; bytes])).expect("the put is good");
+        store.put((format!("big{n}"), vec![b'x'; bytes])).expect("the put is valid");
     }
 }
 
-/// The fragment flag and the number of events of each response.
+/// Returns the fragment flag and the number of events of each response.
 fn pieces(store: &Store, watch: Watch) -> Vec<(bool, usize)> {
     let mut stream = stream_of(store, [watch]);
     let all = responses(&mut stream);
     let heads: BTreeSet<_> = all.iter().map(|r| (r.watch_id(), r.header().revision())).collect();
-    assert_eq!(heads.len(), 1, "all pieces have one head");
+    assert_eq!(heads.len(), 1, "all fragments have one watch id and revision");
     let seen: Vec<_> = all.iter().flat_map(|r| r.events()).cloned().collect();
-    assert_eq!(Ok(seen), store.events(1), "and no event is lost or moved");
+    assert_eq!(Ok(seen), store.events(1), "the fragments contain all events in order");
     all.iter().map(|r| (r.fragment(), r.events().len())).collect()
 }
 
-/// R-WCH-18: five events of 1 MiB come in five pieces.
+/// R-WCH-18: five events of 1 MiB are delivered in five fragments.
 #[test]
-fn a_long_response_comes_in_pieces() {
+fn long_response_is_delivered_in_fragments() {
     let (store, _clock) = manual();
     big_puts(&store, 5, MIB);
     let expected = [(true, 1), (true, 1), (true, 1), (true, 1), (false, 1)];
@@ -338,17 +340,17 @@ fn a_long_response_comes_in_pieces() {
     assert_eq!(
         pieces(&store, Watch::all().start_revision(1)),
         [(false, 5)],
-        "only who asks for pieces gets them"
+        "a watch without `fragment` receives one response"
     );
     let mut live = stream_of(&store, [Watch::all().fragment()]);
     big_puts(&store, 2, MIB);
-    assert_eq!(responses(&mut live).iter().filter(|r| r.fragment()).count(), 0, "each alone is one response");
+    assert_eq!(responses(&mut live).iter().filter(|r| r.fragment()).count(), 0, "each event is one response");
 }
 
-/// R-WCH-18: as much as stays below the limit goes into a piece; what is within it is never split.
+/// R-WCH-18: a fragment contains as many events as fit below the limit. A response within the limit is not split.
 #[test]
-fn pieces_are_filled_up_to_the_limit() {
-    // The limit is half a MiB more than a request may have.
+fn fragments_are_filled_up_to_the_limit() {
+    // The fragment limit is the request limit plus half a MiB.
     let (store, _clock) = store_of(1000);
     for n in 0..700 {
         store.put((format!("k{n:03}"), vec![b'x'; 900])).unwrap();
@@ -365,9 +367,9 @@ fn pieces_are_filled_up_to_the_limit() {
     assert_eq!(pieces(&store, Watch::all().start_revision(1).fragment()), [(false, 500)]);
 }
 
-/// R-WCH-18: a single event is one piece however long, and a revision may be split. Its previous pairs count.
+/// R-WCH-18: an event is not split, whatever its size. A revision can be split, and previous pairs count.
 #[test]
-fn a_revision_may_come_in_pieces_too() {
+fn revision_can_be_split_into_fragments() {
     let (store, _clock) = store_of(usize::MAX / 2);
     let large = || vec![b'x'; 600 * 1024];
     let mut unlimited = stream_of(&store, [Watch::all().fragment()]);
@@ -386,7 +388,7 @@ fn a_revision_may_come_in_pieces_too() {
     assert_eq!(counts(&mut stream), [(0, false, 3), (1, false, 3)]);
     txn(&store, [TxnOp::put("a", vec![b'x'; 1800 * 1024])]);
     txn(&store, [TxnOp::put("a", vec![b'y'; 1800 * 1024])]);
-    assert_eq!(counts(&mut stream).len(), 4, "one event is not split");
+    assert_eq!(counts(&mut stream).len(), 4, "a single event is not split");
     txn(&store, [TxnOp::put("b", large()), TxnOp::put("a", "small")]);
     assert_eq!(counts(&mut stream), [(0, false, 2), (1, false, 2)]);
     put(&store, "c", "v");
@@ -397,9 +399,9 @@ fn a_revision_may_come_in_pieces_too() {
     assert_eq!(counted, with_previous);
 }
 
-/// R-WCH-23, R-LSE-5, R-LSE-6: the end of a lease is deletes like others, by ascending key, each lease its own revision.
+/// R-WCH-23, R-LSE-5, R-LSE-6: a lease that ends deletes its keys in ascending order, at a revision of its own.
 #[test]
-fn the_end_of_a_lease_is_deletes() {
+fn ended_lease_delivers_deletes() {
     let (store, clock) = manual();
     for (id, ttl) in [(7, 10), (3, 10), (5, 60)] {
         grant(&store, id, secs(ttl));
@@ -426,9 +428,9 @@ fn the_end_of_a_lease_is_deletes() {
     assert_eq!(receive(&mut engine, stream)[1..], ["0 @2 put a=v 2/2/1 #1", "0 @3 delete a 3"]);
 }
 
-/// An empty value is a value, and puts the key.
+/// A put of an empty value is a put event.
 #[test]
-fn an_empty_value_is_a_put() {
+fn put_of_empty_value_is_a_put_event() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("a").no_put()]);
     put(&store, "a", "");

@@ -1,4 +1,4 @@
-//! Reading history in pieces, while what is compacted of it is still being freed (R-WCH-10, R-CMP-2, R-CMP-4, R-CMP-5).
+//! Reading history in pieces while its compacted part is still being reclaimed (R-WCH-10, R-CMP-2, R-CMP-4, R-CMP-5).
 
 use std::collections::VecDeque;
 
@@ -9,13 +9,13 @@ use leasehold::{Compact, Store, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{self, manual, physical, put};
 use leasehold_testkit::watch_helpers::{create, drain, engine_put, receive, revisions, stream_of, txn};
 
-/// Puts keys of a prefix as one revision.
+/// Puts several keys with a prefix at one revision.
 fn put_many(engine: &mut Engine, prefix: &str, keys: usize) {
     let puts = (0..keys).map(|n| TxnOp::put(format!("{prefix}{n:03}"), "v"));
-    engine.txn(&Txn::new().and_then(puts)).expect("the txn is good");
+    engine.txn(&Txn::new().and_then(puts)).expect("the txn is valid");
 }
 
-/// The responses of a stream, each piece taken before the next is made.
+/// Returns the responses of a stream. Each piece is received before the next one is read.
 fn pieces(engine: &mut Engine, stream: StreamId) -> Vec<WatchResponse> {
     let mut all = Vec::new();
     loop {
@@ -32,9 +32,10 @@ fn pieces(engine: &mut Engine, stream: StreamId) -> Vec<WatchResponse> {
     }
 }
 
-/// R-WCH-10: wherever a piece ends, it does so between two revisions, also if only some of a revision match.
+/// R-WCH-10: a piece ends between two revisions, even if only some events of a revision match.
 #[test]
-fn a_piece_ends_between_revisions() {
+fn history_piece_ends_between_revisions() {
+    // The numbers of matching and other events per revision, so that pieces fill up at different places.
     for (of_a, of_b) in [(128, 0), (100, 0), (7, 93), (93, 7), (1, 127), (0, 128)] {
         let mut engine = helpers::engine();
         for _ in 0..150 {
@@ -54,22 +55,22 @@ fn a_piece_ends_between_revisions() {
     }
 }
 
-/// An engine with much history, compacted at a revision, of which nothing is freed yet.
+/// Returns an engine with a long history that is compacted at a revision, before anything is reclaimed.
 fn compacted_at(revision: i64) -> Engine {
     let mut engine = helpers::engine();
     for round in 0..60 {
         put_many(&mut engine, "k", 100);
         if round % 10 == 0 {
-            engine.delete(&leasehold::Delete::key("k050")).expect("the delete is good");
+            engine.delete(&leasehold::Delete::key("k050")).expect("the delete is valid");
         }
     }
-    engine.compact(&Compact::new(revision)).expect("it is not compacted yet");
+    engine.compact(&Compact::new(revision)).expect("the revision is not compacted yet");
     engine
 }
 
-/// R-CMP-2, R-CMP-5: what a watch shows does not depend on how much of the compacted history is freed.
+/// R-CMP-2, R-CMP-5: the events of a watch do not depend on how much of the compacted history is reclaimed.
 #[test]
-fn what_is_seen_does_not_depend_on_freeing() {
+fn events_do_not_depend_on_reclaiming() {
     // Revision 3 is a delete, as is every eleventh after it.
     for revision in [3, 4, 14, 40, 66, 67] {
         let unfreed = compacted_at(revision);
@@ -77,26 +78,29 @@ fn what_is_seen_does_not_depend_on_freeing() {
         while freed.is_reclaiming() {
             freed.reclaim();
         }
-        let said = [unfreed, freed].map(|mut engine| {
+        let seen = [unfreed, freed].map(|mut engine| {
             let stream = engine.open_stream();
             create(&mut engine, stream, Watch::all().start_revision(revision).prev_kv());
             let all = pieces(&mut engine, stream);
             let events: Vec<_> = all.iter().flat_map(|response| response.events()).cloned().collect();
             for event in &events {
                 let is_first = event.kv().mod_revision().get() == revision;
-                assert!(!is_first || event.prev_kv().is_none(), "the state before is compacted: {event:?}");
+                assert!(
+                    !is_first || event.prev_kv().is_none(),
+                    "the state before the first revision is compacted: {event:?}"
+                );
                 assert_eq!(event.is_prev_kv_compacted(), is_first && !event.is_create(), "{event:?}");
             }
             assert_eq!(events.first().map(|event| event.kv().mod_revision().get()), Some(revision));
             events
         });
-        assert_eq!(said[0], said[1], "{revision}");
+        assert_eq!(seen[0], seen[1], "{revision}");
     }
 }
 
-/// R-CMP-5: a live watcher too is shown no pair of a state that was compacted just before the change.
+/// R-CMP-5: a live watcher receives a previous pair of the compacted revision itself, which can still be read.
 #[test]
-fn the_pair_of_the_compacted_revision_itself_is_shown() {
+fn event_after_the_compacted_revision_has_its_prev_kv() {
     let mut engine = compacted_at(67);
     let stream = engine.open_stream();
     create(&mut engine, stream, Watch::key("k001").prev_kv());
@@ -105,8 +109,9 @@ fn the_pair_of_the_compacted_revision_itself_is_shown() {
     assert_eq!(receive(&mut engine, stream), ["0 @68 put k001=w 2/68/61 was k001=v 2/67/60"]);
 }
 
-/// R-CMP-5: a previous pair is compacted only for a watcher that asks for it, and never for a create. A delete cannot tell whether
-/// its own transaction created the key: that put is compacted too (R-CMP-2).
+/// R-CMP-5: a previous pair is compacted only for a watcher that requests it, and never for a create.
+///
+/// A delete cannot show whether its own transaction created the key, since that put is compacted too (R-CMP-2).
 #[test]
 fn event_of_the_compacted_revision_reports_its_missing_prev_kv() {
     let (store, _clock) = manual();
@@ -139,7 +144,7 @@ fn event_of_the_compacted_revision_reports_its_missing_prev_kv() {
         assert_eq!(
             drain(&mut stream),
             ["0 @5 put c=2 4/5/2 was compacted"],
-            "it is resolved when it is read"
+            "a previous pair is looked up when the event is received"
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Bugs that etcd had with watches, by their numbers there: what went wrong, and that it does not here.
+//! Bugs of etcd's watches, by their issue numbers: each test shows that the bug does not occur here.
 
 use leasehold::backend::WatchRequest;
 use leasehold::engine::EngineConfig;
@@ -9,10 +9,10 @@ use leasehold_testkit::watch_helpers::{
     NOTHING, create, drain, engine_put, put_times, receive, responses, revisions, stream, stream_of, txn,
 };
 
-/// etcd #15220: an answer to a progress request took another way than events, so it could overtake events until its
-/// revision, or come after later ones.
+/// etcd #15220: progress responses were not queued with events, so they could overtake events up to their revision, or come
+/// after later ones.
 #[test]
-fn progress_stays_in_the_order_of_the_stream_15220() {
+fn progress_keeps_the_order_of_the_stream_15220() {
     let mut engine = helpers::engine();
     for _ in 0..1500 {
         engine_put(&mut engine, "a", "v");
@@ -22,27 +22,26 @@ fn progress_stays_in_the_order_of_the_stream_15220() {
     engine.watch(stream, &WatchRequest::Progress);
     engine_put(&mut engine, "a", "v");
     engine.watch(stream, &WatchRequest::Progress);
-    let mut said = receive(&mut engine, stream);
+    let mut lines = receive(&mut engine, stream);
     engine.watch(stream, &WatchRequest::Progress);
     engine_put(&mut engine, "a", "v");
     engine.watch(stream, &WatchRequest::Progress);
-    said.extend(receive(&mut engine, stream));
-    let (mut last, mut told) = (1, Vec::new());
-    for line in &said {
+    lines.extend(receive(&mut engine, stream));
+    let (mut last, mut progress) = (1, Vec::new());
+    for line in &lines {
         let header: i64 = line.split(['@', ' ']).nth(2).unwrap().parse().unwrap();
         if line.ends_with("progress") {
-            assert_eq!(header, last, "it tells of what was sent, no more and no less");
-            told.push(header);
+            assert_eq!(header, last, "progress has the revision of the last delivered event");
+            progress.push(header);
         }
         last += line.matches("put a").count() as i64;
     }
-    assert_eq!((last, told.last()), (1503, Some(&1503)));
+    assert_eq!((last, progress.last()), (1503, Some(&1503)));
 }
 
-/// etcd #17507, which the mend of #15220 brought: where a new watcher had nothing to read, nobody was told of progress
-/// until the first event.
+/// etcd #17507, caused by the fix of #15220: if a new watcher had nothing to read, no progress was sent until the first event.
 #[test]
-fn a_quiet_watcher_from_the_past_is_told_of_progress_17507() {
+fn progress_of_quiet_watcher_with_past_start_is_answered_17507() {
     let (store, _clock) = manual();
     put_times(&store, "other", 3);
     let mut stream = stream_of(&store, [Watch::key("quiet").start_revision(4)]);
@@ -50,10 +49,10 @@ fn a_quiet_watcher_from_the_past_is_told_of_progress_17507() {
     assert_eq!(drain(&mut stream), ["-1 @4 progress"]);
 }
 
-/// etcd #17529: where the queue was full, the response that a compaction ends the watcher was dropped, the watcher counted
-/// as one that had caught up, and what lay between was skipped in silence.
+/// etcd #17529: a full queue dropped the response that a compaction ends the watcher. The watcher counted as synced, and the
+/// events in between were skipped without an error.
 #[test]
-fn a_full_queue_hides_no_compaction_17529() {
+fn compaction_of_watcher_with_full_queue_is_reported_17529() {
     let (store, _clock) = manual();
     let watches = [(); 20].map(|()| Watch::prefix("pods/").capacity(1));
     let mut stream = stream_of(&store, watches);
@@ -68,14 +67,14 @@ fn a_full_queue_hides_no_compaction_17529() {
     let all = responses(&mut stream);
     for id in 0..20 {
         let of: Vec<_> = all.iter().filter(|r| r.watch_id().get() == id).collect();
-        assert_eq!(revisions(of.iter().copied()), [2], "no event after the gap");
+        assert_eq!(revisions(of.iter().copied()), [2], "no event is delivered after the gap");
         assert_eq!((of.len(), of[1].compact_revision()), (2, Some(at(150))));
     }
 }
 
-/// etcd #17529 again, with the compaction just behind what each watcher is to read next: all is delivered.
+/// etcd #17529, with a compaction just before the next revision of each watcher: all events are delivered.
 #[test]
-fn a_full_queue_loses_nothing_17529() {
+fn watcher_with_full_queue_receives_all_events_17529() {
     let (store, _clock) = manual();
     let mut stream =
         stream_of(&store, [1, 2, 3, 4].map(|capacity| Watch::prefix("pods/").capacity(capacity)));
@@ -89,10 +88,10 @@ fn a_full_queue_loses_nothing_17529() {
     }
 }
 
-/// etcd #18089: a compaction at the revision of a delete dropped the tombstone, so a watch from there, which is allowed,
+/// etcd #18089: a compaction at the revision of a delete dropped the tombstone. A watch from that revision, which is allowed,
 /// missed the delete.
 #[test]
-fn a_compaction_keeps_the_delete_at_its_revision_18089() {
+fn compaction_keeps_the_delete_at_its_revision_18089() {
     for compact in [Compact::new(5), physical(5)] {
         let (store, _clock) = manual();
         for value in ["v2", "v3", "v4"] {
@@ -105,10 +104,10 @@ fn a_compaction_keeps_the_delete_at_its_revision_18089() {
     }
 }
 
-/// etcd #19179: a tombstone that was all a compaction had left of its key was not loaded at the next start, so a watch
-/// from there missed the delete.
+/// etcd #19179: after a restart, the only remaining tombstone of a key was not loaded, so a watch from its revision missed
+/// the delete.
 #[test]
-fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
+fn only_remaining_tombstone_of_a_key_is_kept_19179() {
     let (store, _clock) = manual();
     for key in ["a", "b", "c", "d"] {
         put(&store, key, "1");
@@ -122,7 +121,7 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     let mut again = stream_of(&store, [Watch::all().start_revision(6)]);
     assert_eq!(drain(&mut again), ["0 @7 delete a 6, put e=1 7/7/1"]);
 
-    // A restart is a save that is loaded, between the compaction and what it frees, or after.
+    // A restart is a save and a load, before or after the compacted versions are reclaimed.
     let mut engine = helpers::engine();
     for key in ["a", "b"] {
         engine_put(&mut engine, key, "1");
@@ -146,10 +145,10 @@ fn a_tombstone_that_is_all_there_is_of_a_key_is_kept_19179() {
     }
 }
 
-/// etcd #20221: a watcher whose start was still to come lost it when its member was brought up to date by a snapshot, and
-/// was then sent events and notifications of before.
+/// etcd #20221: a watcher with a future start lost it when a snapshot was sent to its member. It then received events and
+/// progress from before its start.
 #[test]
-fn a_start_in_the_future_is_never_forgotten_20221() {
+fn future_start_revision_is_kept_20221() {
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).progress_interval(secs(1)).build();
     let mut stream = stream_of(&store, [Watch::prefix("k").start_revision(30).progress_notify().capacity(1)]);
@@ -158,7 +157,7 @@ fn a_start_in_the_future_is_never_forgotten_20221() {
         store.compact(Compact::new(revision)).unwrap();
         stream.request_progress();
         clock.advance(secs(3));
-        // A refused watcher, and one that a compaction ends, leave it as it is.
+        // A refused watcher and a compacted watcher must not affect watcher 0.
         stream.create(Watch::key("k").start_revision(1).id(7));
         stream.create(Watch::key("k").start_revision(1).id(7));
         stream.cancel(7);
@@ -171,8 +170,8 @@ fn a_start_in_the_future_is_never_forgotten_20221() {
     assert_eq!(revisions(&all), [30, 31, 32]);
 }
 
-/// etcd #10681: a delete came without the previous pair that was asked for, because a compaction came between the delete and its
-/// delivery, and looked like a delete that never had one.
+/// etcd #10681: a compaction between a delete and its delivery removed the requested previous pair. The event looked like a
+/// delete that never had one.
 #[test]
 fn delete_whose_prev_kv_is_compacted_reports_it_10681() {
     for (fillers, capacity, expected) in [
@@ -189,10 +188,12 @@ fn delete_whose_prev_kv_is_compacted_reports_it_10681() {
     }
 }
 
-/// etcd #18667: members other than the client's left out a txn's reads, so one at a compacted revision failed the txn on
-/// one member only, and their data went apart. Here such a txn is refused whole, and no watcher sees any of it.
+/// etcd #18667: members other than the client's skipped a txn's reads. A read at a compacted revision failed the txn on one
+/// member only, and the members' data diverged.
+///
+/// Here such a txn is refused as a whole, and no watcher receives an event.
 #[test]
-fn a_txn_that_reads_a_compacted_revision_is_seen_by_nobody_18667() {
+fn txn_that_reads_a_compacted_revision_has_no_event_18667() {
     let (store, _clock) = manual();
     put_times(&store, "k1", 9);
     let hash = |store: &Store| store.hash_kv(0).unwrap().hash();
@@ -210,9 +211,9 @@ fn a_txn_that_reads_a_compacted_revision_is_seen_by_nobody_18667() {
     assert_eq!(events(&store, 11), ["put k2=foo 11/11/1"]);
 }
 
-/// The same promise where many watchers are made in a short time, from all over history: each sees all.
+/// Many watchers are created in a short time with starts in all of the history. Each receives all events from its start on.
 #[test]
-fn quickly_made_watchers_miss_nothing() {
+fn quickly_created_watchers_receive_all_events() {
     let (store, _clock) = manual();
     put_times(&store, "a", 100);
     let mut streams: Vec<_> = (0..50).map(|_| stream(&store)).collect();

@@ -1,4 +1,4 @@
-//! How far a watcher is behind.
+//! The lag of a watcher: revisions and time since its first unreceived event.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,23 +14,23 @@ fn lag(current: i64, revisions: u64, since: Option<u64>) -> Option<Lag> {
     Some(Lag { current: Revision::new(current), revisions, since })
 }
 
-/// How far a watcher is behind: since which revision and since when it has not received all there was.
+/// The lag has the number of revisions since the first unreceived event, and the time of that event.
 #[test]
 fn lag_counts_revisions_and_time() {
     let (store, clock) = manual();
     let mut watcher = store.watch(Watch::key("a").capacity(2)).unwrap();
     assert_eq!(watcher.lag(), lag(1, 0, None));
     put(&store, "b", "other");
-    assert_eq!(watcher.lag(), lag(2, 0, None), "what it does not watch it is not behind with");
+    assert_eq!(watcher.lag(), lag(2, 0, None), "an event of an unwatched key causes no lag");
     clock.advance(secs(5));
     put(&store, "a", "1");
     clock.advance(secs(5));
     put(&store, "b", "other");
     assert_eq!(watcher.lag(), lag(4, 2, Some(5)));
     put_times(&store, "a", 8);
-    assert_eq!(watcher.lag(), lag(12, 10, Some(5)), "from the first it has not received");
+    assert_eq!(watcher.lag(), lag(12, 10, Some(5)), "the time is the first unreceived event's");
     assert_eq!(revisions(&watcher.recv().unwrap()), [3]);
-    assert_eq!(watcher.lag(), lag(12, 8, Some(5)), "5 is next");
+    assert_eq!(watcher.lag(), lag(12, 8, Some(5)), "revision 5 is the next to receive");
     while watcher.try_recv().unwrap().is_some() {}
     assert_eq!(watcher.lag(), lag(12, 0, None));
     clock.advance(millis(1500));
@@ -40,12 +40,12 @@ fn lag_counts_revisions_and_time() {
     assert_eq!(watcher.lag(), None);
 }
 
-/// Who is not there is not behind; one that has ended is not either.
+/// A missing watcher has no lag. An ended watcher has none, or a lag of zero after a compaction.
 #[test]
-fn lag_is_of_a_watcher() {
+fn lag_of_missing_watcher_is_none() {
     let (store, _clock) = manual();
     let mut stream = stream(&store);
-    assert_eq!(stream.lag(0), None, "the stream is not even open");
+    assert_eq!(stream.lag(0), None, "an unopened stream has no watchers");
     stream.create(Watch::key("a"));
     stream.create(Watch::key("b"));
     drain(&mut stream);
@@ -56,12 +56,12 @@ fn lag_is_of_a_watcher() {
     store.compact(4).unwrap();
     stream.create(Watch::key("a").start_revision(2));
     drain(&mut stream);
-    assert_eq!(stream.lag(2), lag(4, 0, None), "nothing will come");
+    assert_eq!(stream.lag(2), lag(4, 0, None), "an ended watcher waits for no revision");
 }
 
-/// The time is each watcher's own.
+/// The time is per watcher.
 #[test]
-fn lag_is_not_that_of_another_watcher_of_the_stream() {
+fn lag_is_per_watcher_of_a_stream() {
     let (store, clock) = manual();
     let stream = stream_of(&store, [Watch::key("a"), Watch::key("b")]);
     put(&store, "a", "1");
@@ -70,19 +70,19 @@ fn lag_is_not_that_of_another_watcher_of_the_stream() {
     assert_eq!((stream.lag(0), stream.lag(1)), (lag(3, 2, Some(0)), lag(3, 1, Some(5))));
 }
 
-/// R-WCH-4: a refusal has the id -1, and is not the creation of a watcher that has the id too.
+/// R-WCH-4: a refusal has the id -1 and must not count as the creation of a watcher with that id.
 #[test]
-fn lag_of_the_watcher_minus_one_does_not_end_with_a_refusal() {
+fn lag_of_watcher_minus_one_survives_a_refusal() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a").id(-1)]);
     put_times(&store, "a", 3);
     stream.create(Watch::key("a").id(-1));
     assert_eq!(stream.lag(-1), lag(4, 3, Some(0)));
     stream.try_recv().unwrap();
-    assert_eq!(stream.lag(-1), lag(4, 2, Some(0)), "the rest is in the client's hands");
+    assert_eq!(stream.lag(-1), lag(4, 2, Some(0)), "two revisions are still unreceived");
 }
 
-/// A backlog that is pulled in several pieces has been available since its watchers were created, in the last piece too.
+/// A backlog that is pulled in several pieces keeps the time of its watchers' creation, in the last piece too.
 #[test]
 fn lag_of_backlog_pulled_in_pieces_keeps_its_time() {
     let (store, clock) = manual();
@@ -102,11 +102,11 @@ fn lag_of_backlog_pulled_in_pieces_keeps_its_time() {
     }
 }
 
-/// A clock that the test moves without a tick, so that no command is due and none advances the store's time.
+/// A clock without ticks. A command then advances the store's time only if it does due work.
 #[derive(Default)]
-struct Silent(AtomicU64);
+struct Unticked(AtomicU64);
 
-impl Clock for Silent {
+impl Clock for Unticked {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
     }
@@ -114,7 +114,7 @@ impl Clock for Silent {
 
 #[test]
 fn lag_under_clock_without_ticks_counts_from_the_put() {
-    let clock = Arc::new(Silent::default());
+    let clock = Arc::new(Unticked::default());
     let store = Store::builder().clock(Arc::clone(&clock)).build();
     let watcher = store.watch("a").unwrap();
     clock.0.store(secs(5).as_nanos() as u64, Ordering::SeqCst);
@@ -123,7 +123,7 @@ fn lag_under_clock_without_ticks_counts_from_the_put() {
     assert_eq!(watcher.lag(), lag(2, 1, Some(5)));
 }
 
-/// The first event was received by the inbox before the second one was made.
+/// The inbox received the first event before the second one was made.
 #[test]
 fn lag_counts_from_the_first_event_that_was_not_received() {
     let (store, clock) = manual();
@@ -135,10 +135,10 @@ fn lag_counts_from_the_first_event_that_was_not_received() {
     assert_eq!(watcher.lag(), lag(4, 2, Some(0)));
 }
 
-/// A lease ends at its deadline, however late the store processes it. The inbox is notified with that time too.
+/// A lease expires at its deadline, even if the store processes it later. The inbox is notified with the deadline's time too.
 #[test]
-fn lag_of_overdue_lease_end_counts_from_the_deadline() {
-    let clock = Arc::new(Silent::default());
+fn lag_of_overdue_lease_expiry_counts_from_the_deadline() {
+    let clock = Arc::new(Unticked::default());
     let store = Store::builder().clock(Arc::clone(&clock)).build();
     for (lease, key) in [(1, "a1"), (2, "a2")] {
         grant(&store, lease, secs(5));
@@ -149,5 +149,5 @@ fn lag_of_overdue_lease_end_counts_from_the_deadline() {
     put(&store, "b", "other");
     assert_eq!(watcher.lag(), lag(6, 3, Some(5)));
     watcher.recv().unwrap();
-    assert_eq!(watcher.lag(), lag(6, 2, Some(5)), "the second end is in the inbox");
+    assert_eq!(watcher.lag(), lag(6, 2, Some(5)), "the event of the second lease is in the inbox");
 }

@@ -1,4 +1,4 @@
-//! How far a watch has come, without an event: asked for and from time to time (R-WCH-19 to R-WCH-21).
+//! Progress of a watch without an event, on request and periodically (R-WCH-19 to R-WCH-21).
 
 use std::time::Duration;
 
@@ -12,20 +12,20 @@ use leasehold_testkit::watch_helpers::{stream, stream_of};
 
 const MOMENT: Duration = Duration::from_nanos(1);
 
-/// A store that tells of progress each ten seconds.
-fn telling() -> (Store, ManualClock) {
-    telling_each(secs(10))
+/// Returns a store that sends periodic progress every ten seconds.
+fn store_with_progress() -> (Store, ManualClock) {
+    store_with_interval(secs(10))
 }
 
-fn telling_each(interval: Duration) -> (Store, ManualClock) {
+fn store_with_interval(interval: Duration) -> (Store, ManualClock) {
     let clock = ManualClock::new();
     (Store::builder().clock(clock.clone()).progress_interval(interval).build(), clock)
 }
 
-/// R-WCH-19: all events until then were sent before, all later ones are of later revisions, and it never goes back.
+/// R-WCH-19: all events up to the revision were sent before, all later ones have higher revisions, and it never decreases.
 #[test]
-fn progress_is_a_promise() {
-    let (store, clock) = telling();
+fn progress_revision_bounds_past_and_future_events() {
+    let (store, clock) = store_with_progress();
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify()]);
     let (mut last, mut events) = (0, 0);
     for round in 0..60 {
@@ -34,6 +34,7 @@ fn progress_is_a_promise() {
             stream.request_progress();
         }
         clock.advance(secs(4));
+        // Receive rarely, so that several responses are queued.
         if round % 5 > 0 {
             continue;
         }
@@ -52,10 +53,10 @@ fn progress_is_a_promise() {
     assert!(last > 50 && events > 5);
 }
 
-/// R-WCH-20: each interval since the stream was opened, to who asked for it, with the store's revision.
+/// R-WCH-20: a watcher with periodic progress is notified at each interval since its stream was opened.
 #[test]
-fn who_wants_it_is_told_from_time_to_time() {
-    let (store, clock) = telling();
+fn periodic_progress_is_sent_on_request() {
+    let (store, clock) = store_with_progress();
     clock.advance(secs(3));
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify(), Watch::key("a")]);
     clock.advance(secs(10) - MOMENT);
@@ -64,15 +65,15 @@ fn who_wants_it_is_told_from_time_to_time() {
     assert_eq!(drain(&mut stream), ["0 @1 progress"]);
     put(&store, "other", "v");
     clock.advance(secs(10));
-    assert_eq!(drain(&mut stream), ["0 @2 progress"], "events of others do not matter");
+    assert_eq!(drain(&mut stream), ["0 @2 progress"], "events of other keys do not suppress progress");
     clock.advance(secs(10));
-    assert_eq!(drain(&mut stream), ["0 @2 progress"], "nor does it that nothing happened");
+    assert_eq!(drain(&mut stream), ["0 @2 progress"], "progress is sent even if the revision is unchanged");
 }
 
-/// R-WCH-20: the phase is that of the stream's opening, whenever its watchers are made, and of each stream its own.
+/// R-WCH-20: each stream has its own phase, which starts when the stream is opened, not when a watcher is created.
 #[test]
-fn the_phase_is_that_of_the_stream() {
-    let (store, clock) = telling();
+fn progress_interval_starts_when_the_stream_opens() {
+    let (store, clock) = store_with_progress();
     clock.advance(secs(3));
     let mut first = stream_of(&store, [Watch::key("a")]);
     clock.advance(secs(4));
@@ -84,15 +85,15 @@ fn the_phase_is_that_of_the_stream() {
     clock.advance(secs(1) - MOMENT);
     assert_eq!(drain(&mut first), NOTHING);
     clock.advance(MOMENT);
-    assert_eq!(drain(&mut first), ["1 @1 progress"], "at 23 s, a second after it was made");
+    assert_eq!(drain(&mut first), ["1 @1 progress"], "the tick at 23 s follows the creation");
     clock.advance(secs(4));
     assert_eq!((drain(&mut first), drain(&mut second)), (vec![], vec!["0 @1 progress".into()]));
 }
 
-/// R-WCH-20: once, and only once, it is left out after an event.
+/// R-WCH-20: progress is skipped once after an event.
 #[test]
-fn after_an_event_it_is_left_out_once() {
-    let (store, clock) = telling();
+fn progress_is_skipped_once_after_an_event() {
+    let (store, clock) = store_with_progress();
     let watches = [Watch::key("a").progress_notify(), Watch::key("b").progress_notify()];
     let mut stream = stream_of(&store, watches);
     clock.advance(secs(4));
@@ -111,14 +112,14 @@ fn after_an_event_it_is_left_out_once() {
         [&["0 @3 progress", "1 @3 progress"][..], &["0 @3 progress", "1 @3 progress", "2 @3 progress"]]
     {
         clock.advance(secs(10));
-        assert_eq!(drain(&mut stream), expected, "events of history count too");
+        assert_eq!(drain(&mut stream), expected, "events from history suppress progress too");
     }
 }
 
-/// R-WCH-20: who has not received the last event, or the last notification, is sent no further one.
+/// R-WCH-20: a watcher with an unreceived event or progress response gets no further progress.
 #[test]
-fn nothing_piles_up_for_who_does_not_receive() {
-    let (store, clock) = telling();
+fn unreceived_progress_does_not_accumulate() {
+    let (store, clock) = store_with_progress();
     let mut stream =
         stream_of(&store, [Watch::key("a").progress_notify(), Watch::key("b").progress_notify()]);
     put(&store, "a", "1");
@@ -131,24 +132,24 @@ fn nothing_piles_up_for_who_does_not_receive() {
     assert_eq!(drain(&mut stream), ["0 @102 progress", "1 @102 progress"]);
 }
 
-/// R-WCH-20: not while it lags; and when it has caught up, not for what it has just been sent.
+/// R-WCH-20: an unsynced watcher gets no progress. After it has caught up, progress is skipped once for the received events.
 #[test]
-fn a_lagging_watcher_is_not_told() {
-    let (store, clock) = telling();
+fn unsynced_watcher_gets_no_progress() {
+    let (store, clock) = store_with_progress();
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify().capacity(1)]);
     put_times(&store, "a", 3);
     clock.advance(secs(30));
     assert_eq!(drain(&mut stream), ["0 @2 put a=0 2/2/1", "0 @4 put a=1 2/3/2, put a=2 2/4/3"]);
     clock.advance(secs(10));
-    assert_eq!(drain(&mut stream), NOTHING, "it has had events since the last time");
+    assert_eq!(drain(&mut stream), NOTHING, "the watcher received events since the last tick");
     clock.advance(secs(10));
     assert_eq!(drain(&mut stream), ["0 @4 progress"]);
 }
 
-/// R-WCH-20: not before its start.
+/// R-WCH-20: a watcher gets no progress before its start revision.
 #[test]
-fn before_its_start_a_watcher_is_not_told() {
-    let (store, clock) = telling();
+fn watcher_before_its_start_gets_no_progress() {
+    let (store, clock) = store_with_progress();
     let watches = [
         Watch::key("a").start_revision(4).progress_notify(),
         Watch::key("a").start_revision(i64::MAX).progress_notify(),
@@ -161,13 +162,13 @@ fn before_its_start_a_watcher_is_not_told() {
     }
     put(&store, "b", "v");
     clock.advance(secs(10));
-    assert_eq!(drain(&mut stream), ["0 @4 progress"], "the store has come to revision 4");
+    assert_eq!(drain(&mut stream), ["0 @4 progress"], "the store has reached revision 4");
 }
 
-/// R-WCH-20: ended watchers are told nothing, and then time has nothing to do for the stream.
+/// R-WCH-20: ended watchers get no progress, and a stream without watchers has no deadline.
 #[test]
-fn an_ended_watcher_is_not_told() {
-    let (store, clock) = telling();
+fn ended_watcher_gets_no_progress() {
+    let (store, clock) = store_with_progress();
     put_times(&store, "a", 3);
     store.compact(3).unwrap();
     let mut stream = stream(&store);
@@ -184,55 +185,55 @@ fn an_ended_watcher_is_not_told() {
     assert_eq!(store.next_deadline(), None);
 }
 
-/// R-WCH-20: ten minutes unless set, and at least a tenth of a second.
+/// R-WCH-20: the default interval is ten minutes, and the minimum a tenth of a second.
 #[test]
-fn the_interval_has_a_default_and_a_minimum() {
+fn progress_interval_has_a_default_and_a_minimum() {
     let ((by_default, _clock), (shortest, _other), (none, _third)) =
-        (manual(), telling_each(millis(99)), telling_each(Duration::ZERO));
+        (manual(), store_with_interval(millis(99)), store_with_interval(Duration::ZERO));
     for (store, first) in [(by_default, secs(600)), (shortest, millis(100)), (none, millis(100))] {
         let _stream = stream_of(&store, [Watch::key("a").progress_notify()]);
         assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + first));
     }
-    let (store, clock) = telling_each(Duration::MAX);
+    let (store, clock) = store_with_interval(Duration::MAX);
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify()]);
     clock.advance(Duration::MAX);
-    assert_eq!(drain(&mut stream), NOTHING, "never");
+    assert_eq!(drain(&mut stream), NOTHING, "the longest interval never ends");
 }
 
-/// R-WCH-20: a jump of the time is one notification.
+/// R-WCH-20: a jump of the clock over many intervals sends one progress response.
 #[test]
-fn a_long_time_is_told_once() {
-    let (store, clock) = telling();
+fn jump_over_many_intervals_sends_progress_once() {
+    let (store, clock) = store_with_progress();
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify()]);
     clock.advance(secs(10_005));
     assert_eq!(drain(&mut stream), ["0 @1 progress"]);
     clock.advance(secs(5));
-    assert_eq!(drain(&mut stream), ["0 @1 progress"], "the phase is as before");
+    assert_eq!(drain(&mut stream), ["0 @1 progress"], "the jump keeps the phase");
 }
 
-/// R-WCH-20: while no watcher of a stream can be notified, its ticks are no deadlines; a receive makes the next one.
+/// R-WCH-20: while no watcher of a stream can be notified, its ticks are not deadlines. A receive schedules the next one.
 #[test]
 fn stream_with_unreceived_notification_has_no_deadline() {
-    let (store, clock) = telling();
+    let (store, clock) = store_with_progress();
     let mut stream =
         stream_of(&store, [Watch::key("a").progress_notify(), Watch::key("b").progress_notify()]);
     put(&store, "b", "v");
     assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(10)));
     clock.advance(secs(10));
-    assert_eq!(store.next_deadline(), None, "the one has an event, the other a notification");
+    assert_eq!(store.next_deadline(), None, "both watchers have unreceived responses");
     clock.advance(secs(15));
     assert_eq!(drain(&mut stream), ["1 @2 put b=v 2/2/1", "0 @2 progress"]);
     assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(30)));
     clock.advance(secs(5));
     assert_eq!(drain(&mut stream), ["0 @2 progress", "1 @2 progress"]);
     clock.advance(secs(10));
-    assert_eq!(drain(&mut stream), ["0 @2 progress", "1 @2 progress"], "at 40 s, where the next is at 50 s");
+    assert_eq!(drain(&mut stream), ["0 @2 progress", "1 @2 progress"], "the tick is at 40 s");
     assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(50)));
 }
 
-/// R-WCH-20: a request for progress lets a watcher catch up, and then it can be notified without a receive.
+/// R-WCH-20: a progress request lets a watcher catch up. It can then get periodic progress without a receive.
 #[test]
-fn watcher_that_a_progress_request_synced_is_notified() {
+fn watcher_synced_by_a_progress_request_gets_progress() {
     let lagging = Watch::key("a").start_revision(1).progress_notify();
     let mut engine = Engine::new(
         EngineConfig { progress_interval: secs(10), ..EngineConfig::default() },
@@ -245,27 +246,27 @@ fn watcher_that_a_progress_request_synced_is_notified() {
     create(&mut engine, stream, lagging);
     assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + secs(10)));
     engine.advance(Timestamp::ORIGIN + secs(15));
-    assert_eq!(engine.next_deadline(), None, "it lags, and is not received from");
+    assert_eq!(engine.next_deadline(), None, "an unsynced watcher without receives has no deadline");
     engine.watch(stream, &WatchRequest::Progress);
     assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + secs(20)));
     engine.advance(Timestamp::ORIGIN + secs(20));
-    let said = receive(&mut engine, stream);
-    assert_eq!(said, ["0 @5001 created", "-1 @5001 progress", "0 @5001 progress"]);
+    let lines = receive(&mut engine, stream);
+    assert_eq!(lines, ["0 @5001 created", "-1 @5001 progress", "0 @5001 progress"]);
     engine.check_invariants();
 }
 
-/// R-WCH-20, R-LSE-6: at the instant of a tick, leases end before it and commands come after it.
+/// R-WCH-20, R-LSE-6: at the instant of a tick, leases expire before it and commands run after it.
 #[test]
-fn events_at_the_instant_of_a_tick_count_before_it_only_if_a_lease_ends() {
-    let (store, clock) = telling();
+fn lease_expiry_at_a_tick_precedes_it_and_a_put_follows_it() {
+    let (store, clock) = store_with_progress();
     let mut stream = stream_of(&store, [Watch::key("a").progress_notify()]);
     helpers::grant(&store, 7, secs(30));
     clock.advance(secs(20));
-    assert_eq!(drain(&mut stream), ["0 @1 progress"], "that of 10 s");
+    assert_eq!(drain(&mut stream), ["0 @1 progress"], "the tick at 10 s sent progress");
     helpers::put_leased(&store, &["a"], 7);
     assert_eq!(drain(&mut stream), ["0 @2 put a=v 2/2/1 #7"]);
     clock.advance(secs(10));
-    // The put came after the tick at 20 s; the delete comes before the one at 30 s.
+    // The put came after the tick at 20 s. The delete comes before the tick at 30 s.
     assert_eq!(drain(&mut stream), ["0 @3 delete a 3"]);
     put(&store, "a", "v");
     assert_eq!(drain(&mut stream), ["0 @4 put a=v 4/4/1"]);
@@ -275,15 +276,15 @@ fn events_at_the_instant_of_a_tick_count_before_it_only_if_a_lease_ends() {
     assert_eq!(drain(&mut stream), ["0 @4 progress"]);
 }
 
-/// R-WCH-20: a watcher with a start in the future causes no deadline until the store reaches that revision.
+/// R-WCH-20: a watcher with a future start has no deadline until the store reaches that revision.
 #[test]
 fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
-    let (store, clock) = telling();
+    let (store, clock) = store_with_progress();
     let mut stream = stream_of(&store, [Watch::key("a").start_revision(3).progress_notify()]);
     let mut other = stream_of(&store, [Watch::key("a").start_revision(4).progress_notify()]);
     clock.advance(secs(15));
     assert_eq!((store.next_deadline(), drain(&mut stream)), (None, vec![]));
-    // A receive made a deadline that makes no difference.
+    // The receive scheduled a tick that sends nothing.
     clock.advance(secs(15));
     assert_eq!(store.next_deadline(), None);
     put(&store, "b", "v");
@@ -298,14 +299,14 @@ fn watcher_with_future_start_has_a_deadline_once_its_start_is_reached() {
     helpers::put_leased(&store, &["c"], 7);
     clock.advance(secs(10));
     assert_eq!(drain(&mut stream), ["0 @6 progress"]);
-    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(50)), "that of the lease, and of a tick");
+    assert_eq!(store.next_deadline(), Some(Timestamp::ORIGIN + secs(50)), "the lease has this deadline");
     clock.advance(secs(10));
-    assert_eq!(drain(&mut other), ["0 @7 progress"], "the lease ended at the tick's instant, before it");
+    assert_eq!(drain(&mut other), ["0 @7 progress"], "the lease expires before the tick");
 }
 
-/// R-WCH-21: one answer for all watchers of the stream, after all they were sent.
+/// R-WCH-21: one response covers all watchers of the stream, after all their events.
 #[test]
-fn one_answer_is_for_all_watchers() {
+fn requested_progress_covers_all_watchers() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("b"), Watch::key("c").start_revision(1)]);
     stream.request_progress();
@@ -319,9 +320,9 @@ fn one_answer_is_for_all_watchers() {
     assert_eq!(drain(&mut stream), expected);
 }
 
-/// R-WCH-21: no watcher, no answer; nor later, when there is one.
+/// R-WCH-21: a request on a stream without watchers has no response, even if a watcher is created later.
 #[test]
-fn without_watchers_there_is_no_answer() {
+fn progress_request_without_watchers_has_no_response() {
     let (store, _clock) = manual();
     put_times(&store, "a", 3);
     store.compact(4).unwrap();
@@ -335,10 +336,11 @@ fn without_watchers_there_is_no_answer() {
     assert_eq!(drain(&mut stream), ["1 @4 created"]);
 }
 
-/// R-WCH-13, R-WCH-21: a watcher that a compaction has ended is never synced, so its stream gets no answer until it is cancelled.
-/// Other streams get one, and a watcher with periodic progress is notified.
+/// R-WCH-13, R-WCH-21: a compacted watcher is never synced, so its stream gets no progress until it is cancelled.
+///
+/// Other streams get their responses, and watchers with periodic progress get theirs.
 #[test]
-fn progress_request_is_not_answered_until_a_compacted_watcher_is_cancelled() {
+fn progress_request_waits_for_cancel_of_compacted_watcher() {
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).progress_interval(secs(1)).build();
     put_times(&store, "a", 3);
@@ -365,9 +367,9 @@ fn progress_request_is_not_answered_until_a_compacted_watcher_is_cancelled() {
     assert_eq!(drain(&mut stream), ["1 @9 canceled", "-1 @9 progress"]);
 }
 
-/// R-WCH-21: not while one of them has still to come to its start, nor then of itself.
+/// R-WCH-21: a request has no response while a watcher is before its start, and none later for that request.
 #[test]
-fn before_a_start_there_is_no_answer() {
+fn progress_request_before_a_start_has_no_response() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a"), Watch::key("a").start_revision(3)]);
     stream.request_progress();
@@ -379,9 +381,9 @@ fn before_a_start_there_is_no_answer() {
     assert_eq!(drain(&mut stream), ["-1 @3 progress"]);
 }
 
-/// R-WCH-21: not while one of them has history to read, not even later; when all is read, and asked again, there is.
+/// R-WCH-21: a request has no response while a watcher is unsynced. A second request after it has caught up has one.
 #[test]
-fn while_one_lags_there_is_no_answer() {
+fn progress_request_with_unsynced_watcher_has_no_response() {
     let mut engine = helpers::engine();
     for _ in 0..2500 {
         engine_put(&mut engine, "a", "v");
@@ -390,19 +392,19 @@ fn while_one_lags_there_is_no_answer() {
     create(&mut engine, stream, Watch::key("b"));
     create(&mut engine, stream, Watch::key("a").start_revision(1).capacity(1));
     engine.watch(stream, &WatchRequest::Progress);
-    let said = receive(&mut engine, stream);
-    assert_eq!(said.iter().filter(|line| line.ends_with("progress")).count(), 0);
+    let lines = receive(&mut engine, stream);
+    assert_eq!(lines.iter().filter(|line| line.ends_with("progress")).count(), 0);
     let revisions = |line: &String| line.matches("put").count();
-    assert_eq!(said.iter().map(revisions).collect::<Vec<_>>(), [0, 0, 1000, 1000, 500]);
+    assert_eq!(lines.iter().map(revisions).collect::<Vec<_>>(), [0, 0, 1000, 1000, 500]);
     assert_eq!(receive(&mut engine, stream), NOTHING);
     engine.watch(stream, &WatchRequest::Progress);
     assert_eq!(receive(&mut engine, stream), ["-1 @2501 progress"]);
     engine.check_invariants();
 }
 
-/// R-WCH-21: what history there is may be read on the occasion, as far as the watcher has room for it.
+/// R-WCH-21: a request can read history for a watcher, as far as the watcher's share of the queue has room.
 #[test]
-fn an_answer_never_overtakes_events() {
+fn requested_progress_does_not_overtake_events() {
     let mut engine = helpers::engine();
     let stream = engine.open_stream();
     create(&mut engine, stream, Watch::key("a").capacity(2));
@@ -411,19 +413,19 @@ fn an_answer_never_overtakes_events() {
         engine_put(&mut engine, "a", "v");
         engine.watch(stream, &WatchRequest::Progress);
     }
-    let said = receive(&mut engine, stream);
+    let lines = receive(&mut engine, stream);
     let mut seen = 1;
-    for line in &said {
+    for line in &lines {
         let revision: i64 = line.split(['@', ' ']).nth(2).unwrap().parse().unwrap();
         seen += line.matches("put").count() as i64;
-        assert!(!line.ends_with("progress") || revision <= seen, "{said:?}");
+        assert!(!line.ends_with("progress") || revision <= seen, "{lines:?}");
     }
-    assert_eq!(seen, 6, "{said:?}");
+    assert_eq!(seen, 6, "{lines:?}");
 }
 
-/// R-WCH-21: a caller that asks and never receives holds a bounded number of answers, of which the last is the latest.
+/// R-WCH-21: a stream holds a bounded number of unreceived progress responses, of which the last is the latest.
 #[test]
-fn unreceived_progress_answers_are_bounded() {
+fn unreceived_progress_responses_are_bounded() {
     let (store, _clock) = manual();
     let mut stream = stream_of(&store, [Watch::key("a")]);
     let mut other = stream_of(&store, [Watch::key("a")]);
@@ -433,17 +435,17 @@ fn unreceived_progress_answers_are_bounded() {
         if round % 1000 == 0 {
             put(&store, "b", "v");
         }
-        assert_eq!(drain(&mut other).len(), 1, "a receiver that keeps up has each answer");
+        assert_eq!(drain(&mut other).len(), 1, "a stream that is drained each time gets each response");
     }
     assert_eq!(store.diagnostics().unwrap().queued_deliveries, 128);
     put(&store, "a", "v");
     for _ in 0..1000 {
         stream.request_progress();
     }
-    let said = drain(&mut stream);
-    assert_eq!((said.len(), said.iter().filter(|line| line.ends_with("progress")).count()), (130, 129));
+    let lines = drain(&mut stream);
+    assert_eq!((lines.len(), lines.iter().filter(|line| line.ends_with("progress")).count()), (130, 129));
     assert_eq!(
-        said[126..],
+        lines[126..],
         ["-1 @2 progress", "-1 @101 progress", "0 @102 put a=v 102/102/1", "-1 @102 progress"]
     );
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! The channel that says whether a watcher or a stream has something to receive, for `select!`.
+//! The ready channel of a watcher or a stream, which holds a token while there is something to receive, for `select!`.
 
 use crossbeam_channel::{TryRecvError, bounded, select_biased};
 use leasehold::watch::WatchStream;
@@ -6,9 +6,9 @@ use leasehold::{Compact, Error, Store, Watch, Watcher};
 use leasehold_testkit::helpers::{self, manual, put, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, put_times, responses, revisions, stream};
 
-/// A watcher that has received all there was.
+/// Returns a watcher after receiving everything.
 fn watcher_of(store: &Store, watch: Watch) -> Watcher {
-    let mut watcher = store.watch(watch).expect("the watch is good");
+    let mut watcher = store.watch(watch).expect("the watch is valid");
     drain_watcher(&mut watcher);
     watcher
 }
@@ -17,9 +17,9 @@ fn is_ready(watcher: &Watcher) -> bool {
     !watcher.ready().is_empty()
 }
 
-/// The token is there if and only if something may be received, before and after it was asked for.
+/// The token is in the channel exactly while the watcher can receive, also if the channel is requested later.
 #[test]
-fn the_token_is_there_while_there_is_something() {
+fn ready_token_is_set_while_events_are_available() {
     let (store, _clock) = manual();
     let mut watcher = watcher_of(&store, Watch::key("a"));
     assert!(!is_ready(&watcher));
@@ -34,12 +34,12 @@ fn the_token_is_there_while_there_is_something() {
     put(&store, "a", "v");
     let asked_late = watcher_of(&store, Watch::key("a"));
     put(&store, "a", "v");
-    assert!(is_ready(&asked_late), "it was there before the channel");
+    assert!(is_ready(&asked_late), "the token is set for an event older than the channel");
 }
 
-/// There is one token, however much there is, and taking it takes nothing else.
+/// There is one token for any number of events, and taking the token receives nothing.
 #[test]
-fn a_token_is_one_and_no_event() {
+fn ready_channel_has_one_token_for_all_events() {
     let (store, _clock) = manual();
     let mut watcher = watcher_of(&store, Watch::key("a"));
     let ready = watcher.ready().clone();
@@ -48,20 +48,20 @@ fn a_token_is_one_and_no_event() {
     assert_eq!((ready.try_recv(), ready.try_recv()), (Ok(()), Err(TryRecvError::Empty)));
     for left in (0..5).rev() {
         assert!(watcher.try_recv().unwrap().is_some());
-        assert_eq!(ready.try_recv().is_ok(), left > 0, "receiving puts the token back if anything is left");
+        assert_eq!(ready.try_recv().is_ok(), left > 0, "a receive sets the token again if events are left");
     }
     assert_eq!(watcher.try_recv(), Ok(None));
 }
 
-/// The token of a delivery that came before the channel was first asked for, with the token taken each time.
+/// The token is taken without a receive. The next event sets the token again.
 #[test]
-fn a_token_taken_in_vain_does_no_harm() {
+fn token_taken_without_a_receive_is_set_again() {
     let (store, _clock) = manual();
     let mut watcher = watcher_of(&store, Watch::key("a"));
     for n in 0..10 {
         put(&store, "a", "v");
         watcher.ready().recv().unwrap();
-        // It was taken, and nothing received. What comes next puts it back.
+        // The token was taken and nothing received, so the next event must set it again.
         put(&store, "a", "w");
         watcher.ready().recv().unwrap();
         assert_eq!(drain_watcher(&mut watcher).len(), 2, "{n}");
@@ -69,9 +69,9 @@ fn a_token_taken_in_vain_does_no_harm() {
     }
 }
 
-/// Overflow, no more writing, and only the channel to go by: every event arrives.
+/// After an overflow without further writes, a receiver that polls only on a token receives every event.
 #[test]
-fn all_that_overflowed_is_drained_by_the_channel() {
+fn overflowed_events_are_drained_by_the_token() {
     for (capacity, puts) in [(1, 2), (1, 50), (3, 2500), (128, 129)] {
         let (store, _clock) = manual();
         let mut watcher = watcher_of(&store, Watch::key("a").capacity(capacity));
@@ -86,9 +86,9 @@ fn all_that_overflowed_is_drained_by_the_channel() {
     }
 }
 
-/// The same of a stream with several watchers, some of which read history without a match.
+/// A stream of several watchers, some of which read history without a match, is drained by its token alone.
 #[test]
-fn a_stream_is_drained_by_the_channel() {
+fn stream_is_drained_by_the_token() {
     let (store, _clock) = manual();
     put_times(&store, "other", 9000);
     let mut stream = stream(&store);
@@ -111,9 +111,9 @@ fn a_stream_is_drained_by_the_channel() {
     assert_eq!(responses(&mut stream).len(), 0);
 }
 
-/// Ends are told too: of the watch, and of the store.
+/// The end of a watch and the close of the store set the token too.
 #[test]
-fn the_end_is_told() {
+fn end_of_watch_or_store_sets_the_token() {
     let (store, _clock) = manual();
     let mut overtaken = watcher_of(&store, Watch::key("a").capacity(1));
     let mut live = watcher_of(&store, Watch::key("b"));
@@ -131,9 +131,9 @@ fn the_end_is_told() {
     assert_eq!(live.try_recv(), Err(Error::Stopped));
 }
 
-/// What is due is told by the channel as time passes.
+/// The expiry of a lease sets the token when the clock advances.
 #[test]
-fn the_end_of_a_lease_is_told() {
+fn lease_expiry_sets_the_token() {
     let (store, clock) = manual();
     helpers::grant(&store, 7, secs(5));
     helpers::put_leased(&store, &["a"], 7);
@@ -144,9 +144,9 @@ fn the_end_of_a_lease_is_told() {
     assert!(is_ready(&watcher));
 }
 
-/// `select!` over two watchers and a channel of something else, the first ready first.
+/// `select!` over two watchers and another channel, in the order of the list.
 #[test]
-fn several_can_be_selected_from() {
+fn select_receives_from_several_watchers() {
     let (store, _clock) = manual();
     let mut first = watcher_of(&store, Watch::key("a").capacity(2));
     let mut second = watcher_of(&store, Watch::key("b"));
@@ -162,12 +162,12 @@ fn several_can_be_selected_from() {
             recv(stopped) -> _ => break,
         }
     }
-    assert_eq!(seen, "aaabbb", "two of five that had room, and the other three at once");
+    assert_eq!(seen, "aaabbb", "two of five events fit the queue, and the others come at once");
 }
 
-/// The channels of a watcher that is gone are disconnected, and a stream can be sent to another thread with its own.
+/// Dropping a watcher disconnects its channel. Watchers and streams can be sent to another thread.
 #[test]
-fn a_channel_ends_with_its_watcher() {
+fn dropped_watcher_disconnects_its_channel() {
     let (store, _clock) = manual();
     let watcher = watcher_of(&store, Watch::key("a"));
     let ready = watcher.ready().clone();

@@ -1,4 +1,4 @@
-//! What was once broken about watches and the seam, each test with a word on what broke and why.
+//! Regressions of watches and backends, one test each: the earlier fault, its cause, and the behaviour now.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,19 +24,19 @@ fn create(watch: Watch) -> WatchRequest {
 }
 
 fn drain(watcher: &mut Watcher) -> usize {
-    std::iter::from_fn(|| watcher.try_recv().expect("the watch goes on")).count()
+    std::iter::from_fn(|| watcher.try_recv().expect("the watch is not cancelled")).count()
 }
 
-/// Panics when it wakes.
-struct Bomb;
+/// A waker that panics.
+struct PanickingWaker;
 
-impl Wake for Bomb {
+impl Wake for PanickingWaker {
     fn wake(self: Arc<Self>) {
-        panic!("a waker of somebody else's");
+        panic!("a user's waker panics");
     }
 }
 
-/// Counts how often it wakes.
+/// A waker that counts its calls.
 #[derive(Default)]
 struct Count(AtomicUsize);
 
@@ -51,20 +51,20 @@ fn wait(watcher: &mut Watcher, waker: &Waker) {
     assert_eq!(polled, Poll::Pending);
 }
 
-/// Nanoseconds that a test counts, and nobody ticks.
+/// A clock that a test sets and that never ticks its stores.
 #[derive(Default)]
-struct Counted(AtomicU64);
+struct SettableClock(AtomicU64);
 
-impl Clock for Counted {
+impl Clock for SettableClock {
     fn now(&self) -> Timestamp {
         Timestamp::from_nanos(self.0.load(Ordering::SeqCst))
     }
 }
 
-/// A stream was told of an event only after the lock was released. Another writer's event for it, in between, was then not
-/// to be seen by the one who had written it.
+/// A stream was notified of an event only after the lock was released. Another thread's event in between could hide the
+/// event from the thread that had written it.
 #[test]
-fn who_has_put_receives_it() {
+fn put_is_received_by_the_same_thread() {
     let store = Store::new();
     let mut watcher = store.watch(Watch::all()).unwrap();
     let other = store.clone();
@@ -86,9 +86,9 @@ fn who_has_put_receives_it() {
     writer.join().unwrap();
 }
 
-/// A second cancel of an inbox took out whoever had its place by then, which was never told of anything again.
+/// A second cancel of an inbox removed the stream that had reused its slot, and that stream was never notified again.
 #[test]
-fn a_second_cancel_concerns_nobody_else() {
+fn second_cancel_of_an_inbox_does_not_affect_others() {
     let store = Store::new();
     let inbox = Arc::new(Inbox::new());
     Backend::watch(&store, &[create(Watch::key("a"))], &inbox);
@@ -98,22 +98,22 @@ fn a_second_cancel_concerns_nobody_else() {
     assert_eq!(drain(&mut watcher), 0);
     store.put(("a", "1")).unwrap();
     assert_eq!(drain(&mut watcher), 1);
-    // And an inbox that is used after its end learns that it is over.
+    // An inbox that is used after its cancel is closed.
     Backend::watch(&store, &[create(Watch::key("a"))], &inbox);
     assert!(inbox.notify(Timestamp::ORIGIN).is_none());
 }
 
-/// A call runs due work first, wakers included. When a waker panicked, the call was not made, and a receiver that was pulling
-/// never polled again.
+/// A call runs due work first, wakers included. When a waker panicked, the call was not made, and a receiver that was
+/// pulling never polled again.
 #[test]
 fn panicking_waker_of_due_work_does_not_reach_the_call() {
-    let clock = Arc::new(Counted::default());
+    let clock = Arc::new(SettableClock::default());
     let store = Store::builder().clock(Arc::clone(&clock)).build();
     let expiring = |key: &str| {
         let lease = store.grant(secs(5)).unwrap().id();
         store.put(Put::new(key, "v").lease(lease)).unwrap();
         let mut watcher = store.watch(Watch::key(key)).unwrap();
-        wait(&mut watcher, &Arc::new(Bomb).into());
+        wait(&mut watcher, &Arc::new(PanickingWaker).into());
         (watcher, clock.0.fetch_add(5_000_000_000, Ordering::SeqCst))
     };
     let mut watcher = store.watch(Watch::key("b")).unwrap();
@@ -128,14 +128,14 @@ fn panicking_waker_of_due_work_does_not_reach_the_call() {
     assert!(store.get("b").is_err(), "the store is closed");
 }
 
-/// A second waker that panicked aborted the process.
+/// A second panicking waker aborted the process.
 #[test]
 fn several_panicking_wakers_of_one_put_are_contained() {
     let store = Store::new();
     let mut watchers: Vec<Watcher> = (0..4).map(|_| store.watch(Watch::key("a")).unwrap()).collect();
     let count = Arc::new(Count::default());
     for (n, watcher) in watchers.iter_mut().enumerate() {
-        let waker = if n == 3 { Arc::clone(&count).into() } else { Arc::new(Bomb).into() };
+        let waker = if n == 3 { Arc::clone(&count).into() } else { Arc::new(PanickingWaker).into() };
         wait(watcher, &waker);
     }
     store.put(("a", "1")).unwrap();
@@ -143,9 +143,9 @@ fn several_panicking_wakers_of_one_put_are_contained() {
     assert!(watchers.iter_mut().all(|watcher| drain(watcher) == 1));
 }
 
-/// A clock whose timer cannot be armed.
+/// A clock whose timer panics when it is armed.
 #[derive(Default)]
-struct Broken(Counted);
+struct BrokenClock(SettableClock);
 
 struct BrokenTimer;
 
@@ -155,7 +155,7 @@ impl Timer for BrokenTimer {
     }
 }
 
-impl Clock for Broken {
+impl Clock for BrokenClock {
     fn now(&self) -> Timestamp {
         self.0.now()
     }
@@ -165,10 +165,10 @@ impl Clock for Broken {
     }
 }
 
-/// The timer was told before those who waited were; if it panicked, they were never told.
+/// The timer was armed before receivers were woken. If the timer panicked, they were never woken.
 #[test]
-fn a_timer_that_cannot_be_armed_keeps_nobody_waiting() {
-    let store = Store::builder().clock(Broken::default()).build();
+fn panicking_timer_does_not_lose_wake_ups() {
+    let store = Store::builder().clock(BrokenClock::default()).build();
     let mut stream: WatchStream = store.client().watch_stream();
     stream.create(Watch::key("a"));
     assert!(stream.try_recv().unwrap().is_some_and(|response| response.created()));
@@ -179,10 +179,10 @@ fn a_timer_that_cannot_be_armed_keeps_nobody_waiting() {
     assert_eq!(stream.try_recv().unwrap().map(|response| response.events().len()), Some(1));
 }
 
-/// Leaving a topic from its front moved all the others: a put at which many watchers of a key overflowed, and the closing of a
-/// stream with many, took a time that grew with the square of their number: a second for 100,000.
+/// Removing a watcher from the front of a topic moved all others. A put that overflowed many watchers of a key, or the close
+/// of a stream with many, took time quadratic in their number: a second for 100,000.
 #[test]
-fn many_watchers_of_a_key_overflow_and_close_in_little_time() {
+fn many_watchers_of_a_key_overflow_and_close_fast() {
     let mut engine = engine();
     let stream = engine.open_stream();
     for _ in 0..50_000 {
@@ -195,15 +195,15 @@ fn many_watchers_of_a_key_overflow_and_close_in_little_time() {
     }
     received.clear();
     while engine.receive(stream, &mut received) {}
-    assert_eq!(received.len(), 100_000, "each saw both");
+    assert_eq!(received.len(), 100_000, "each watcher receives both events");
     engine.check_invariants();
     drop(engine.close_stream(stream));
     engine.check_invariants();
 }
 
-/// The shape of the intervals could be foreseen. Starts chosen by it made a chain of them, and a put overflowed the stack.
+/// The shape of the interval tree was predictable. Chosen starts degenerated it into a list, and a put overflowed the stack.
 #[test]
-fn intervals_cannot_be_chosen_to_make_a_chain() {
+fn chosen_intervals_do_not_degenerate_the_tree() {
     let mix = |number: u64| {
         let mut mixed = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -221,9 +221,9 @@ fn intervals_cannot_be_chosen_to_make_a_chain() {
     assert_eq!(received.len(), 60_000);
 }
 
-/// Streams that were received from before the list of the woken was taken stayed in it, again and again.
+/// A stream that was received from before the ready streams were taken stayed in the list, once for each event.
 #[test]
-fn a_stream_is_woken_once() {
+fn received_stream_is_removed_from_the_ready_list() {
     let mut engine = engine();
     let streams: Vec<_> = (0..3).map(|_| engine.open_stream()).collect();
     for &stream in &streams {
@@ -246,9 +246,9 @@ fn a_stream_is_woken_once() {
     assert_eq!(engine.take_woken(), []);
 }
 
-/// The state's hash did not tell who is to be notified of progress, nor when.
+/// The state hash did not cover which watchers get periodic progress, and when.
 #[test]
-fn what_is_to_come_is_in_the_hash() {
+fn state_hash_covers_periodic_progress() {
     let engine_with = |notified: i64, opened: Duration| {
         let mut engine = engine();
         engine.advance(Timestamp::ORIGIN + opened);
@@ -268,9 +268,9 @@ fn what_is_to_come_is_in_the_hash() {
     assert_ne!(hash, engine_with(1, millis(500)));
 }
 
-/// A watcher got the lag of an earlier one with its id, and one that had ended got one at all.
+/// A watcher had the lag of an earlier watcher with its id, and an ended watcher had a lag.
 #[test]
-fn lag_is_of_who_has_the_id_now() {
+fn lag_is_of_the_current_watcher_with_the_id() {
     let store = Store::new();
     let stream = store.client().watch_stream();
     stream.create(Watch::key("a").id(7));
@@ -282,14 +282,14 @@ fn lag_is_of_who_has_the_id_now() {
     assert_eq!(stream.lag(WatchId::new(7)).map(|lag| lag.revisions), Some(1));
     store.compact(3).unwrap();
     let mut late = store.client().watch(Watch::key("a").start_revision(2));
-    assert!(late.lag().is_some(), "also before its creation was received");
+    assert!(late.lag().is_some(), "a watcher has a lag before its creation is received");
     assert!(late.try_recv().is_err());
     assert_eq!((late.lag(), late.is_ended()), (None, true));
 }
 
-/// After the end the token stayed, so that a `select!` loop that went on never waited.
+/// After its end a watcher kept its token, so a `select!` loop that continued never blocked.
 #[test]
-fn an_ended_watcher_holds_no_token() {
+fn ended_watcher_has_no_ready_token() {
     let store = Store::new();
     let mut watcher = store.watch(Watch::key("a")).unwrap();
     let _asked_for = watcher.ready().try_recv();
@@ -299,38 +299,38 @@ fn an_ended_watcher_holds_no_token() {
     assert!((0..3).all(|_| watcher.ready().try_recv().is_err()));
 }
 
-/// An inbox that was dropped without a word kept its stream for ever.
+/// An inbox that was dropped without `cancel` kept its stream forever.
 #[test]
-fn a_dropped_inbox_leaves_nothing() {
+fn dropped_inbox_releases_its_stream() {
     let store = Store::new();
     for _ in 0..100 {
         Backend::watch(&store, &[create(Watch::key("a"))], &Arc::new(Inbox::new()));
     }
-    // The streams are closed when they would be told of something; so the second put has nobody to look for.
+    // The first put closes the streams, since notifying them finds that their inboxes are dropped.
     store.put(("a", "1")).unwrap();
     let mut watcher = store.watch(Watch::key("a")).unwrap();
     store.put(("a", "2")).unwrap();
     assert_eq!(drain(&mut watcher), 1);
 }
 
-/// A wait reckoned its end twice, and could last longer than it was told, if the clock moved in between.
+/// A wait computed its deadline twice. If the clock advanced in between, the wait was too long.
 #[test]
-fn a_wait_ends_when_it_was_to_end() {
-    /// Moves on with each look.
-    struct Hasty(Counted);
+fn recv_timeout_computes_its_deadline_once() {
+    /// A clock that advances by a second at each read.
+    struct AdvancingClock(SettableClock);
 
-    impl Clock for Hasty {
+    impl Clock for AdvancingClock {
         fn now(&self) -> Timestamp {
             Timestamp::from_nanos(self.0.0.fetch_add(1_000_000_000, Ordering::SeqCst))
         }
     }
 
-    let store = Store::builder().clock(Hasty(Counted::default())).build();
+    let store = Store::builder().clock(AdvancingClock(SettableClock::default())).build();
     let mut watcher = store.watch(Watch::key("a")).unwrap();
     let ticking = {
         let store = store.clone();
         let ticker = Builder::new().spawn(move || {
-            // Until the wait is over, which drops the other handles.
+            // Tick until the wait is over, which drops the other handles.
             while store.next_deadline().is_none() {
                 thread::yield_now();
             }
@@ -345,5 +345,5 @@ fn a_wait_ends_when_it_was_to_end() {
     let begun = store.now();
     assert_eq!(watcher.recv_timeout(secs(60)), Ok(None));
     let deadline = ticking.join().unwrap().expect("the wait has a deadline");
-    assert_eq!(deadline.since(begun), secs(61), "one look at the clock after another");
+    assert_eq!(deadline.since(begun), secs(61), "the deadline is computed from the next read of the clock");
 }

@@ -1,4 +1,4 @@
-//! etcd's rules for watches (R-WCH-7) over random runs, and the checker of them over histories that keep or break each.
+//! etcd's rules for watches (R-WCH-7) over random runs, and tests of their checker with records that keep or break each rule.
 
 mod checker;
 
@@ -8,13 +8,13 @@ use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::{self, secs};
 use proptest::prelude::*;
 
-use checker::{Log, Record, Rule, Seen, Told, broken};
+use checker::{Delivered, Log, Record, Rule, Seen, broken};
 
 fn number(text: &str) -> i64 {
-    text.parse().expect("the tables have numbers")
+    text.parse().expect("a revision in the tables is a number")
 }
 
-/// A log in words: revisions apart by spaces, the changes of one by commas, `a=1` or `-a`.
+/// Parses a log: revisions are separated by spaces, the changes of one by commas, as `a=1` or `-a`.
 fn log(text: &str) -> Log {
     let change = |change: &str| match change.split_once('=') {
         Some((key, value)) => (key.to_owned(), Some(value.to_owned())),
@@ -24,8 +24,9 @@ fn log(text: &str) -> Log {
     Log { revisions: revisions.collect(), compacted: 0 }
 }
 
-/// An event in words: `a=1@2` or `-a@2`, `+` after it if it is a create, and then the value and mod revision of before in
-/// brackets, or `x` if that is compacted.
+/// Parses an event: `a=1@2` or `-a@2`, with `+` for a create.
+///
+/// The previous value and mod revision follow in brackets, or `x` if the previous pair is compacted.
 fn seen(text: &str) -> Seen {
     let (event, previous) = text.trim_end_matches(']').split_once('[').unwrap_or((text, ""));
     let (change, revision) = event.trim_end_matches('+').split_once('@').expect("an event has a revision");
@@ -42,28 +43,29 @@ fn seen(text: &str) -> Seen {
     }
 }
 
-/// A record in words: a key, or a prefix before a `*`, and the revision to start from; and what was told, responses apart
-/// by `|`: events, `p4` for progress, `x4` for lost.
-fn record(watch: &str, told: &str) -> Record {
+/// Parses a record: a key, or a prefix before a `*`, then the start revision, and the deliveries.
+///
+/// Deliveries are separated by `|`: events, `p4` for progress, `x4` for a compaction.
+fn record(watch: &str, delivered: &str) -> Record {
     let (range, start) = watch.split_once('@').unwrap_or((watch, "0"));
     let range = match range.strip_suffix('*') {
         Some(prefix) => KeyRange::prefix(prefix.to_owned()),
         None => KeyRange::key(range.to_owned()),
     };
     let response = |text: &str| match text.trim().split_at(1) {
-        ("p", revision) => Told::Progress(number(revision)),
-        ("x", compacted) => Told::Lost(number(compacted)),
-        _ => Told::Events(text.split_whitespace().map(seen).collect()),
+        ("p", revision) => Delivered::Progress(number(revision)),
+        ("x", compacted) => Delivered::Lost(number(compacted)),
+        _ => Delivered::Events(text.split_whitespace().map(seen).collect()),
     };
-    let told = told.split('|').filter(|text| !text.trim().is_empty()).map(response).collect();
-    let shown = format!("{told:?}");
+    let delivered = delivered.split('|').filter(|text| !text.trim().is_empty()).map(response).collect();
+    let shown = format!("{delivered:?}");
     let wants_previous = shown.contains("previous: Some") || shown.contains("compacted: true");
-    Record { range, start: number(start), created_at: None, hides: None, wants_previous, told }
+    Record { range, start: number(start), created_at: None, hides: None, wants_previous, delivered }
 }
 
-/// The ideas of etcd's `TestValidateWatch`: log, watch, what was told, and the rule that breaks.
+/// The cases of etcd's `TestValidateWatch`: log, watch, deliveries, and the rule that is broken.
 #[test]
-fn the_checker_tells_right_from_wrong() {
+fn checker_finds_the_broken_rule() {
     use Rule::{
         Atomic, Bookmarkable, Filter, Honest, IsCreate, Ordered, PrevKv, Reliable, Resumable, Unique,
     };
@@ -124,12 +126,16 @@ fn the_checker_tells_right_from_wrong() {
         (ABC, "*", "a=1@2+ | x4", None),
         (ABC, "*", "a=1@2+ | x3", Some(Honest)),
     ];
-    for (history, watch, told, expected) in rows {
-        assert_eq!(broken(&record(watch, told), &log(history)), expected, "{history}: {watch} {told}");
+    for (history, watch, delivered, expected) in rows {
+        assert_eq!(
+            broken(&record(watch, delivered), &log(history)),
+            expected,
+            "{history}: {watch} {delivered}"
+        );
     }
 }
 
-/// Watchers over random changes: what each was, and what it was told.
+/// A run of random changes with watchers, and a record of each watcher.
 struct Run {
     store: Store,
     clock: ManualClock,
@@ -151,7 +157,7 @@ impl Run {
         self.log.revisions.len() as i64 + 1
     }
 
-    /// One step, of which the numbers choose what it is and of what.
+    /// Makes one step. The numbers choose its kind and arguments.
     fn step(&mut self, [kind, which, how]: [u8; 3]) {
         let key = KEYS[usize::from(which) % KEYS.len()];
         let stream = usize::from(which) % self.streams.len();
@@ -176,10 +182,11 @@ impl Run {
         }
     }
 
-    /// Puts or deletes keys as one revision, and takes down what that changes.
+    /// Puts or deletes keys at one revision, and logs the changes.
     fn commit(&mut self, changes: &[(&'static str, bool)]) {
         let value = self.current().to_string();
-        let is_there = |key| self.store.get(key).expect("the key is not empty").count() > 0;
+        let is_there =
+            |key| self.store.get(key).expect("a get of a key that is not empty succeeds").count() > 0;
         let happen: Vec<_> = changes.iter().filter(|&&(key, is_put)| is_put || is_there(key)).collect();
         if !happen.is_empty() {
             let new = |&&(key, is_put): &&(&str, bool)| (key.to_owned(), is_put.then(|| value.clone()));
@@ -189,7 +196,7 @@ impl Run {
             if is_put { TxnOp::put(key, value.clone()) } else { TxnOp::Delete(Delete::key(key)) }
         };
         let answer =
-            self.store.txn(Txn::new().and_then(changes.iter().map(operation))).expect("the txn is good");
+            self.store.txn(Txn::new().and_then(changes.iter().map(operation))).expect("the txn is valid");
         assert_eq!(answer.header().revision().get(), self.current());
     }
 
@@ -202,6 +209,7 @@ impl Run {
             KeyRange::from_key("b"),
         ];
         let range = ranges[usize::from(which) % ranges.len()].clone();
+        // From now on, from a past revision, from a future one, or from one of the first.
         let start = match how % 4 {
             0 => 0,
             1 => (self.current() - i64::from(which % 16)).max(1),
@@ -221,37 +229,37 @@ impl Run {
             None => watch,
         };
         self.streams[stream].0.create(watch);
-        let record = Record { range, start, created_at: None, hides, wants_previous, told: Vec::new() };
+        let record = Record { range, start, created_at: None, hides, wants_previous, delivered: Vec::new() };
         self.streams[stream].1.push(record);
     }
 
-    /// Takes down some responses. What is for all watchers of the stream is for each.
+    /// Records at most `most` responses. A response for all watchers of the stream is recorded for each.
     fn receive(&mut self, stream: usize, most: usize) {
         let (stream, records) = &mut self.streams[stream];
         let responses = std::iter::from_fn(|| stream.try_recv().expect("the store is open"));
         for response in responses.take(most) {
-            let has_ended = |record: &Record| matches!(record.told.last(), Some(Told::Lost(_)));
+            let has_ended = |record: &Record| matches!(record.delivered.last(), Some(Delivered::Lost(_)));
             match usize::try_from(response.watch_id().get()) {
-                Ok(id) => records[id].take_down(&response),
-                // A watcher whose creation is still to be received is created after that.
+                Ok(id) => records[id].record(&response),
+                // A watcher whose creation is still to be received comes after this response.
                 Err(_) => records
                     .iter_mut()
                     .filter(|record| record.created_at.is_some() && !has_ended(record))
-                    .for_each(|record| record.take_down(&response)),
+                    .for_each(|record| record.record(&response)),
             }
         }
     }
 
-    /// All records, at last complete: who has not ended has been told of all there is.
+    /// Returns the complete records: a watcher that has not ended has received every event up to the current revision.
     fn finish(mut self) -> (Vec<Record>, Log) {
         let current = self.current();
         let mut all = Vec::new();
         for stream in 0..self.streams.len() {
             self.receive(stream, usize::MAX);
             for mut record in self.streams[stream].1.drain(..) {
-                assert!(record.created_at.is_some(), "each creation is answered");
-                if !matches!(record.told.last(), Some(Told::Lost(_))) && record.start <= current {
-                    record.told.push(Told::Progress(current));
+                assert!(record.created_at.is_some(), "each creation has a response");
+                if !matches!(record.delivered.last(), Some(Delivered::Lost(_))) && record.start <= current {
+                    record.delivered.push(Delivered::Progress(current));
                 }
                 all.push(record);
             }
@@ -278,9 +286,9 @@ proptest! {
     }
 }
 
-/// Whatever is altered in what a watch was told, some rule breaks. It shows too that the runs are worth something.
+/// Every single alteration of a record breaks a rule, which also shows that the runs cover all rules.
 #[test]
-fn every_alteration_of_a_run_breaks_a_rule() {
+fn altered_record_breaks_a_rule() {
     let mut random = helpers::Random::new(7);
     let (mut altered, mut lost, mut progress) = (0, 0, 0);
     for _ in 0..cases(10) {
@@ -288,8 +296,12 @@ fn every_alteration_of_a_run_breaks_a_rule() {
         let (records, log) = run(&steps);
         for record in records {
             assert_eq!(broken(&record, &log), None, "{record:#?} {log:#?}");
-            lost += usize::from(matches!(record.told.last(), Some(Told::Lost(_))));
-            progress += record.told.iter().filter(|told| matches!(told, Told::Progress(_))).count();
+            lost += usize::from(matches!(record.delivered.last(), Some(Delivered::Lost(_))));
+            progress += record
+                .delivered
+                .iter()
+                .filter(|delivered| matches!(delivered, Delivered::Progress(_)))
+                .count();
             for alteration in alterations(&record) {
                 altered += 1;
                 assert!(broken(&alteration, &log).is_some(), "{record:#?}\n{alteration:#?}\n{log:#?}");
@@ -300,21 +312,21 @@ fn every_alteration_of_a_run_breaks_a_rule() {
     assert!(enough, "{altered} {lost} {progress}");
 }
 
-/// The record with one thing wrong. It ends with progress, so that what is missing at the end is missed.
+/// Returns copies of a record with one alteration each. The record ends with progress, so a missing last event is found.
 fn alterations(record: &Record) -> Vec<Record> {
     let mut altered = Vec::new();
-    if !matches!(record.told.last(), Some(Told::Progress(_))) {
+    if !matches!(record.delivered.last(), Some(Delivered::Progress(_))) {
         return altered;
     }
     let mut with = |index: usize, change: &dyn Fn(&mut Vec<Seen>)| {
         let mut copy = record.clone();
-        if let Told::Events(events) = &mut copy.told[index] {
+        if let Delivered::Events(events) = &mut copy.delivered[index] {
             change(events);
         }
         altered.push(copy);
     };
-    for (index, told) in record.told.iter().enumerate() {
-        let Told::Events(events) = told else { continue };
+    for (index, delivered) in record.delivered.iter().enumerate() {
+        let Delivered::Events(events) = delivered else { continue };
         for at in 0..events.len() {
             with(index, &|events| drop(events.remove(at)));
             with(index, &|events| events.insert(at, events[at].clone()));

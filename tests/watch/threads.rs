@@ -1,6 +1,7 @@
-//! Watches under threads: real ones and real time, because what is looked for are orders of events in which two threads
-//! meet, and only they make those. What is asserted holds in every order. Each test does a fixed amount of work, however long it
-//! takes.
+//! Watches under concurrent threads.
+//!
+//! The tests use real threads and real time, since only they produce interleavings of two threads. The assertions hold in
+//! every interleaving, and each test does a fixed amount of work.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::thread;
@@ -14,7 +15,7 @@ use leasehold_testkit::watch_helpers::{self, responses};
 const WRITERS: usize = 8;
 const WATCHERS: usize = 8;
 
-/// Writes so often: puts, deletes, and txns of two keys.
+/// Makes `times` writes: puts, deletes, and txns of two keys.
 fn write(store: &Store, writer: usize, times: usize) {
     for n in 0..times {
         let key = format!("k{}", (writer * 7 + n) % 20);
@@ -23,19 +24,19 @@ fn write(store: &Store, writer: usize, times: usize) {
                 let other = TxnOp::put(format!("w{writer}"), "v");
                 store
                     .txn(Txn::new().and_then([TxnOp::put(key, n.to_string()), other]))
-                    .expect("the txn is good");
+                    .expect("the txn is valid");
             }
             1 => {
-                store.delete(key).expect("the delete is good");
+                store.delete(key).expect("the delete is valid");
             }
             _ => {
-                store.put((key, n.to_string())).expect("the put is good");
+                store.put((key, n.to_string())).expect("the put is valid");
             }
         }
     }
 }
 
-/// Runs eight writers that write so often each, and something beside them until they are done.
+/// Runs eight threads that make `times` writes each, and `beside` on another thread until they are done.
 fn write_beside(store: &Store, times: usize, beside: impl Fn(&AtomicBool) + Sync) {
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -43,13 +44,13 @@ fn write_beside(store: &Store, times: usize, beside: impl Fn(&AtomicBool) + Sync
         let writers: Vec<_> =
             (0..WRITERS).map(|writer| scope.spawn(move || write(store, writer, times))).collect();
         for writer in writers {
-            writer.join().expect("a writer only writes");
+            writer.join().expect("a writer thread does not panic");
         }
         is_done.store(true, Ordering::Release);
     });
 }
 
-/// Checks a watcher over all keys, response by response: each revision once, in order, and whole.
+/// Checks the responses of a watcher of all keys: each revision once, in order, and whole.
 struct Expected {
     next: i64,
 }
@@ -62,13 +63,16 @@ impl Expected {
             assert!(revision == last || revision == last + 1, "{revision} after {last}");
             last = revision;
         }
-        assert!(response.events()[0].kv().mod_revision().get() == self.next, "no part of a revision");
+        assert!(
+            response.events()[0].kv().mod_revision().get() == self.next,
+            "a response starts with the next revision"
+        );
         assert!(response.header().revision().get() >= last);
         self.next = last + 1;
     }
 }
 
-/// Every revision once and in order until `last`, or an honest end; gives whether it was that.
+/// Receives until `last` and checks the order. Returns whether a compaction ended the watcher before.
 fn follow(watcher: &mut Watcher, last: &AtomicI64, pause: impl Fn(i64)) -> bool {
     let mut expected = Expected { next: 2 };
     loop {
@@ -83,8 +87,11 @@ fn follow(watcher: &mut Watcher, last: &AtomicI64, pause: impl Fn(i64)) -> bool 
             }
             Ok(None) => {}
             Err(Error::Compacted { requested, compacted: Some(compacted) }) => {
-                assert_eq!(requested.get(), expected.next, "what is lost is the next");
-                assert!(compacted > requested, "{compacted} would have been served");
+                assert_eq!(requested.get(), expected.next, "the first lost revision is the next one");
+                assert!(
+                    compacted > requested,
+                    "a watcher whose next revision is {compacted} is not compacted"
+                );
                 assert_eq!(watcher.try_recv(), Ok(None));
                 return true;
             }
@@ -93,15 +100,15 @@ fn follow(watcher: &mut Watcher, last: &AtomicI64, pause: impl Fn(i64)) -> bool 
     }
 }
 
-/// Every watcher over all keys sees every revision, whole, once, in order.
+/// Every watcher of all keys receives every revision once, whole and in order.
 #[test]
-fn every_watcher_sees_every_revision() {
+fn watchers_receive_every_revision_under_writes() {
     let store = Store::new();
     let last = AtomicI64::new(0);
     thread::scope(|scope| {
         let watchers: Vec<_> = (0..WATCHERS)
             .map(|n| {
-                let mut watcher = store.watch(Watch::all().capacity(1 << n)).expect("the watch is good");
+                let mut watcher = store.watch(Watch::all().capacity(1 << n)).expect("the watch is valid");
                 let last = &last;
                 scope.spawn(move || follow(&mut watcher, last, |_| {}))
             })
@@ -110,20 +117,23 @@ fn every_watcher_sees_every_revision() {
         last.store(helpers::revision(&store), Ordering::Release);
         assert!(helpers::revision(&store) > 120_000, "most writes change something");
         for watcher in watchers {
-            assert!(!watcher.join().expect("it saw what it should"), "nothing was compacted");
+            assert!(
+                !watcher.join().expect("a watcher thread does not panic"),
+                "no compaction ended the watcher"
+            );
         }
     });
 }
 
-/// The same with slow watchers and compactions: each sees every revision, or is told from which on some are lost.
+/// With slow watchers and compactions, each watcher receives every revision up to its end by a compaction.
 #[test]
-fn slow_watchers_see_every_revision_or_are_told() {
+fn slow_watchers_receive_every_revision_or_compacted() {
     let store = Store::new();
     let last = AtomicI64::new(0);
     let compact = |is_done: &AtomicBool| {
         while !is_done.load(Ordering::Acquire) {
             let revision = helpers::revision(&store) - 2000;
-            // One that is compacted already, or none yet, is refused.
+            // A revision that is compacted already, or is not positive, is refused.
             store.compact(revision).map(drop).unwrap_or_default();
             thread::park_timeout(millis(20));
         }
@@ -131,7 +141,7 @@ fn slow_watchers_see_every_revision_or_are_told() {
     thread::scope(|scope| {
         let watchers: Vec<_> = (0..WATCHERS)
             .map(|n| {
-                let mut watcher = store.watch(Watch::all().capacity(1 + n % 3)).expect("the watch is good");
+                let mut watcher = store.watch(Watch::all().capacity(1 + n % 3)).expect("the watch is valid");
                 let last = &last;
                 let pause = move |next: i64| match n % 4 {
                     0 => thread::park_timeout(millis(1)),
@@ -146,44 +156,47 @@ fn slow_watchers_see_every_revision_or_are_told() {
         write_beside(&store, 10_000, compact);
         last.store(helpers::revision(&store), Ordering::Release);
         for watcher in watchers {
-            watcher.join().expect("it saw what it should, or was told");
+            watcher.join().expect("a watcher thread does not panic");
         }
     });
 }
 
-/// Overflow, no more writing, and only the token to wait for: each watcher gets all of it.
+/// After an overflow without further writes, a receiver that waits only for the token receives all events.
 #[test]
-fn what_overflowed_is_drained_by_the_token() {
+fn overflowed_events_are_drained_by_the_token_under_threads() {
     guarded(|| {
         for capacity in [1, 2, 50] {
             let store = Store::new();
-            let mut watcher = store.watch(Watch::all().capacity(capacity)).expect("the watch is good");
+            let mut watcher = store.watch(Watch::all().capacity(capacity)).expect("the watch is valid");
             let ready = watcher.ready().clone();
             let mut expected = Expected { next: 2 };
             let until = thread::scope(|scope| {
                 let writers: Vec<_> = (0..4)
                     .map(|_| {
                         scope.spawn(|| {
-                            (0..500).for_each(|_| drop(store.put(("k", "v")).expect("the put is good")))
+                            (0..500).for_each(|_| drop(store.put(("k", "v")).expect("the put is valid")))
                         })
                     })
                     .collect();
-                // Some while they write, so that tokens and receiving meet.
+                // Receive some events while the threads write, so that tokens and receives interleave.
                 while !writers.iter().all(|writer| writer.is_finished()) {
                     if ready.try_recv().is_ok()
-                        && let Some(response) = watcher.try_recv().expect("nothing is compacted")
+                        && let Some(response) =
+                            watcher.try_recv().expect("the watcher's next revision is not compacted")
                     {
                         expected.accept(&response);
                     }
                 }
                 for writer in writers {
-                    writer.join().expect("a writer only writes");
+                    writer.join().expect("a writer thread does not panic");
                 }
                 helpers::revision(&store)
             });
             while expected.next <= until {
                 ready.recv().expect("the watcher has the channel's other end");
-                if let Some(response) = watcher.try_recv().expect("nothing is compacted") {
+                if let Some(response) =
+                    watcher.try_recv().expect("the watcher's next revision is not compacted")
+                {
                     expected.accept(&response);
                 }
             }
@@ -192,10 +205,9 @@ fn what_overflowed_is_drained_by_the_token() {
     });
 }
 
-/// etcd's `TestV3WatchCurrentPutOverlap`: whatever is put meanwhile, the first event is of the revision after that of the
-/// creation.
+/// etcd's `TestV3WatchCurrentPutOverlap`: under concurrent puts, the first event has the revision after the creation's.
 #[test]
-fn the_first_event_is_that_after_the_creation() {
+fn first_event_is_at_the_revision_after_the_creation() {
     let store = Store::new();
     let is_done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -213,8 +225,8 @@ fn the_first_event_is_that_after_the_creation() {
                         let created =
                             stream.recv().expect("the store is open").expect("the stream has not ended");
                         assert!(created.created());
-                        // There is a next event for certain.
-                        store.put(("mine", "v")).expect("the put is good");
+                        // Make sure that there is a next event.
+                        store.put(("mine", "v")).expect("the put is valid");
                         let first =
                             stream.recv().expect("the store is open").expect("the stream has not ended");
                         assert_eq!(first.events()[0].kv().mod_revision(), created.header().revision().next());
@@ -224,14 +236,14 @@ fn the_first_event_is_that_after_the_creation() {
             })
             .collect();
         for maker in makers {
-            maker.join().expect("each saw the next event");
+            maker.join().expect("a creating thread does not panic");
         }
         is_done.store(true, Ordering::Release);
-        writer.join().expect("a writer only writes");
+        writer.join().expect("a writer thread does not panic");
     });
 }
 
-/// Makes, cancels and drops watchers of a stream while others write.
+/// Creates, cancels and drops watchers of streams while other threads write.
 fn make_and_end(client: &Client, seed: u64) {
     let mut random = helpers::Random::new(seed);
     for _ in 0..100 {
@@ -250,7 +262,10 @@ fn make_and_end(client: &Client, seed: u64) {
             let mut ended = std::collections::BTreeSet::new();
             for response in responses(&mut stream) {
                 let id = response.watch_id().get();
-                assert!(response.events().is_empty() || !ended.contains(&id), "an event after the end");
+                assert!(
+                    response.events().is_empty() || !ended.contains(&id),
+                    "a cancelled watcher receives no event"
+                );
                 if response.canceled() {
                     ended.insert(id);
                 }
@@ -259,9 +274,9 @@ fn make_and_end(client: &Client, seed: u64) {
     }
 }
 
-/// etcd's `TestStressWatchCancelClose`: creating, cancelling and closing race with puts and leave nothing behind.
+/// etcd's `TestStressWatchCancelClose`: creates, cancels and closes race with puts and leak nothing.
 #[test]
-fn creating_cancelling_and_closing_race_without_a_leak() {
+fn concurrent_create_cancel_and_close_leak_nothing() {
     let store = Store::new();
     thread::scope(|scope| {
         for seed in 0..4 {
@@ -273,28 +288,28 @@ fn creating_cancelling_and_closing_race_without_a_leak() {
             scope.spawn(move || write(store, writer, 5_000));
         }
     });
-    assert_eq!(store.next_deadline(), None, "no stream is left that would be told of progress");
-    let mut watcher = store.watch(Watch::key("fresh")).expect("the watch is good");
-    store.put(("fresh", "v")).expect("the put is good");
+    assert_eq!(store.next_deadline(), None, "no stream with periodic progress is left");
+    let mut watcher = store.watch(Watch::key("fresh")).expect("the watch is valid");
+    store.put(("fresh", "v")).expect("the put is valid");
     assert_eq!(watch_helpers::drain_watcher(&mut watcher).len(), 1);
     assert!(store.get(Get::all()).expect("the store is open").count() > 0);
 }
 
-/// A store that is closed while threads wait lets each of them go.
+/// Closing a store wakes every waiting thread.
 #[test]
-fn closing_lets_everybody_go() {
+fn close_wakes_all_waiting_threads() {
     for _ in 0..20 {
         let store = Store::new();
         thread::scope(|scope| {
             let waiting: Vec<_> = (0..8)
                 .map(|n| {
-                    let mut watcher = store.watch(Watch::key("a")).expect("the watch is good");
+                    let mut watcher = store.watch(Watch::key("a")).expect("the watch is valid");
                     scope.spawn(move || if n % 2 == 0 { watcher.recv() } else { watcher.recv_timeout(LONG) })
                 })
                 .collect();
             store.close();
             for waiter in waiting {
-                assert_eq!(waiter.join().expect("it only waits"), Err(Error::Stopped));
+                assert_eq!(waiter.join().expect("a waiting thread does not panic"), Err(Error::Stopped));
             }
         });
     }

@@ -1,4 +1,4 @@
-//! `Watcher`: the ways to receive, and how it ends (R-WCH-24).
+//! `Watcher`: the ways to receive, and its end (R-WCH-24).
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use leasehold_testkit::watch_helpers::{drain_watcher, put_times, revisions, say}
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
-/// What a receiving gave, in words.
+/// Returns the result of a receive as text.
 fn show(received: leasehold::Result<Option<leasehold::response::WatchResponse>>) -> String {
     match received {
         Ok(Some(response)) => say(&response),
@@ -22,57 +22,57 @@ fn show(received: leasehold::Result<Option<leasehold::response::WatchResponse>>)
     }
 }
 
-/// Time passes while somebody waits, and only then: from deadline to deadline.
+/// A backend whose clock advances to the next deadline while a caller waits, and only then.
 #[derive(Clone)]
-struct Passing {
+struct AdvancingBackend {
     store: Store,
     clock: ManualClock,
 }
 
-impl Layer for Passing {
+impl Layer for AdvancingBackend {
     fn inner(&self) -> &dyn Backend {
         &self.store
     }
 
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            let deadline = self.store.next_deadline().expect("somebody waits for something that will be");
+            let deadline = self.store.next_deadline().expect("a blocked caller waits for a deadline");
             self.clock.advance(deadline.since(self.clock.now()));
         }
     }
 }
 
-/// A store, and a client of it for which time passes while it waits.
+/// Returns a store, its clock, and a client whose waits advance the clock.
 fn passing() -> (Store, ManualClock, Client) {
     let (store, clock) = manual();
-    let client = Client::new(Passing { store: store.clone(), clock: clock.clone() });
+    let client = Client::new(AdvancingBackend { store: store.clone(), clock: clock.clone() });
     (store, clock, client)
 }
 
-/// Counts how often it was woken.
+/// A waker that counts its calls since the last read.
 #[derive(Default)]
-struct Bell(AtomicUsize);
+struct CountingWaker(AtomicUsize);
 
-impl Bell {
-    fn rung(&self) -> usize {
+impl CountingWaker {
+    fn wakes(&self) -> usize {
         self.0.swap(0, Ordering::Relaxed)
     }
 }
 
-impl Wake for Bell {
+impl Wake for CountingWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-fn bell() -> (Arc<Bell>, Waker) {
-    let bell = Arc::new(Bell::default());
+fn bell() -> (Arc<CountingWaker>, Waker) {
+    let bell = Arc::new(CountingWaker::default());
     (Arc::clone(&bell), Waker::from(bell))
 }
 
-/// The answer to the creation is not shown; what was there before and comes after is, each response once.
+/// Events from before and after the creation are received once each. The created response is not returned.
 #[test]
-fn try_recv_gives_what_is_there() {
+fn try_recv_returns_available_responses() {
     let (store, _clock) = manual();
     put(&store, "a", "1");
     let mut watcher = store.watch(Watch::key("a").start_revision(1)).unwrap();
@@ -83,9 +83,9 @@ fn try_recv_gives_what_is_there() {
     assert_eq!(drain_watcher(&mut watcher), ["-1 @3 progress"]);
 }
 
-/// What can be watched: whatever makes a `Watch`.
+/// Keys and ranges convert into a `Watch`.
 #[test]
-fn keys_and_ranges_can_be_watched() {
+fn watch_accepts_keys_and_ranges() {
     let (store, _clock) = manual();
     let mut one = store.watch("a").unwrap();
     let mut many = store.client().watch(KeyRange::prefix("a"));
@@ -95,9 +95,9 @@ fn keys_and_ranges_can_be_watched() {
     assert_eq!(drain_watcher(&mut many), ["0 @2 put a=1 2/2/1", "0 @3 put ab=2 3/3/1"]);
 }
 
-/// A refused watch is an error at once from a store, and the first thing received from a client; nothing comes after.
+/// `Store::watch` returns the refusal at once. A client's watcher returns it from the first receive, and nothing after it.
 #[test]
-fn a_refused_watch_is_an_error() {
+fn refused_watch_returns_its_error_once() {
     let (store, _clock) = manual();
     let negative = Error::Compacted { requested: at(-5), compacted: None };
     let rows = [
@@ -116,9 +116,9 @@ fn a_refused_watch_is_an_error() {
     assert_eq!(store.status().unwrap().header().revision(), at(3));
 }
 
-/// R-WCH-24: lost is lost, with the first revision that was not received; said once.
+/// R-WCH-24: after a compaction the error has the first unreceived revision, and is returned once.
 #[test]
-fn a_compaction_ends_a_watcher_once() {
+fn compaction_ends_a_watcher_with_one_error() {
     let (store, _clock) = manual();
     let mut watcher = store.watch(Watch::key("a").capacity(2)).unwrap();
     put_times(&store, "a", 10);
@@ -142,9 +142,9 @@ fn a_compaction_ends_a_watcher_once() {
     assert_eq!((late.recv(), late.recv()), (Err(lost), Ok(None)));
 }
 
-/// A store that is closed says so, once, after what was received already; and a watch on it cannot begin.
+/// A closed store ends a watcher with one error after the received events. A new watch on the store is refused.
 #[test]
-fn a_closed_store_ends_a_watcher() {
+fn closed_store_ends_a_watcher_with_one_error() {
     let (store, _clock) = manual();
     let mut watcher = store.watch("a").unwrap();
     let mut iterated = store.watch("a").unwrap();
@@ -158,25 +158,28 @@ fn a_closed_store_ends_a_watcher() {
     assert_eq!(store.client().watch("a").try_recv(), Err(Error::Stopped));
     stream.create(Watch::key("a"));
     assert_eq!(stream.try_recv(), Err(Error::Stopped));
-    assert_eq!((stream.recv(), stream.is_ended()), (Ok(None), true), "the error is returned once");
+    assert_eq!(
+        (stream.recv(), stream.is_ended()),
+        (Ok(None), true),
+        "the error of a closed store is returned once"
+    );
 }
 
-/// Who waits is told too.
+/// Closing the store wakes a pending receiver.
 #[test]
-fn closing_wakes_who_waits() {
+fn close_wakes_a_pending_receiver() {
     let (store, _clock) = manual();
     let mut watcher = store.watch("a").unwrap();
     let (bell, waker) = bell();
     assert_eq!(watcher.poll_recv(&mut Context::from_waker(&waker)), Poll::Pending);
     store.close();
-    assert_eq!(bell.rung(), 1);
+    assert_eq!(bell.wakes(), 1);
     assert_eq!(watcher.poll_recv(&mut Context::from_waker(&waker)), Poll::Ready(Err(Error::Stopped)));
 }
 
-/// Blocking: what another thread does is received. The threads are why this test takes real time, but no more than it
-/// takes to wake one.
+/// A blocking receive returns the events of another thread. The test uses real threads, and no time beyond their wake-ups.
 #[test]
-fn recv_waits_for_another_thread() {
+fn recv_blocks_until_another_thread_puts() {
     let (store, _clock) = manual();
     let mut watcher = store.watch("a").unwrap();
     std::thread::scope(|scope| {
@@ -187,9 +190,9 @@ fn recv_waits_for_another_thread() {
     });
 }
 
-/// `for` takes one response after the other until the watch has ended.
+/// `for` receives one response after the other until the watch has ended.
 #[test]
-fn responses_can_be_iterated() {
+fn watcher_iterates_over_responses() {
     let (store, _clock) = manual();
     put_times(&store, "a", 3);
     let mut watcher = store.watch(Watch::key("a").start_revision(1).capacity(1)).unwrap();
@@ -206,9 +209,9 @@ fn responses_can_be_iterated() {
     assert_eq!(watcher.into_iter().collect::<Vec<_>>(), [Err(Error::Stopped)]);
 }
 
-/// The timeout is of the store's time, and what is there already needs none.
+/// The timeout is measured in the store's time. An available event is returned at once.
 #[test]
-fn recv_timeout_waits_in_the_stores_time() {
+fn recv_timeout_uses_the_stores_time() {
     let (store, clock, client) = passing();
     let mut watcher = client.watch("a");
     put(&store, "a", "1");
@@ -223,9 +226,9 @@ fn recv_timeout_waits_in_the_stores_time() {
     assert_eq!(show(watcher.recv_timeout(Duration::ZERO)), "0 @3 put a=2 2/3/2");
 }
 
-/// What ends at the very instant of the timeout is received; the store decides, not who looks first.
+/// An event at the very instant of the timeout is received, whichever thread polls first.
 #[test]
-fn what_happens_at_the_timeout_is_received() {
+fn event_at_the_timeout_is_received() {
     for (ttl, timeout, is_received) in [(4, 5, true), (5, 5, true), (6, 5, false)] {
         let (store, clock, client) = passing();
         grant(&store, 7, secs(ttl));
@@ -238,10 +241,11 @@ fn what_happens_at_the_timeout_is_received() {
     }
 }
 
-/// The same for who looks late: the deadlines have all passed when the thread that waits wakes up. A real thread, woken
-/// once.
+/// All deadlines have passed when the waiting thread wakes up. The event before the timeout is still received.
+///
+/// The test uses a real thread, which is woken once.
 #[test]
-fn who_looks_late_receives_what_came_before_the_timeout() {
+fn event_before_the_timeout_is_received_by_a_late_poll() {
     let (store, clock) = manual();
     grant(&store, 7, secs(5));
     put_leased(&store, &["a"], 7);
@@ -258,21 +262,25 @@ fn who_looks_late_receives_what_came_before_the_timeout() {
     });
 }
 
-/// A waker is called once something can be received, and only then.
+/// A waker is called when an event becomes available, and only then.
 #[test]
-fn poll_recv_wakes_the_task() {
+fn poll_recv_wakes_its_task_once() {
     let (store, _clock) = manual();
     let mut watcher = store.watch("a").unwrap();
     let (bell, waker) = bell();
     let mut context = Context::from_waker(&waker);
     for n in 0..3 {
         assert_eq!(watcher.poll_recv(&mut context), Poll::Pending);
-        assert_eq!(watcher.poll_recv(&mut context), Poll::Pending, "polled twice, it is woken once");
+        assert_eq!(
+            watcher.poll_recv(&mut context),
+            Poll::Pending,
+            "a second poll does not add a second wake-up"
+        );
         put(&store, "b", "v");
-        assert_eq!(bell.rung(), 0, "that it does not watch");
+        assert_eq!(bell.wakes(), 0, "an event of an unwatched key wakes no receiver");
         put(&store, "a", "v");
         put(&store, "a", "v");
-        assert_eq!(bell.rung(), 1);
+        assert_eq!(bell.wakes(), 1);
         for _ in 0..2 {
             assert!(matches!(watcher.poll_recv(&mut context), Poll::Ready(Ok(Some(_)))), "{n}");
         }
@@ -281,12 +289,12 @@ fn poll_recv_wakes_the_task() {
     let (second_bell, second) = self::bell();
     assert_eq!(watcher.poll_recv(&mut Context::from_waker(&second)), Poll::Pending);
     put(&store, "a", "v");
-    assert_eq!((bell.rung(), second_bell.rung()), (0, 1), "the last waker counts");
+    assert_eq!((bell.wakes(), second_bell.wakes()), (0, 1), "only the last poll's waker is called");
 }
 
-/// A watcher is the future of its next response.
+/// `next` returns a future of the next response.
 #[test]
-fn a_watcher_is_a_future() {
+fn watcher_next_returns_a_future() {
     let (store, _clock, client) = passing();
     let mut watcher = client.watch(Watch::key("a"));
     put_times(&store, "a", 2);
@@ -298,13 +306,17 @@ fn a_watcher_is_a_future() {
     grant(&store, 7, secs(5));
     put_leased(&store, &["a"], 7);
     assert_eq!(show(client.block_on(watcher.next())), "0 @4 put a=v 2/4/3 #7");
-    assert_eq!(show(client.block_on(watcher.next())), "0 @5 delete a 5", "time passes for it");
+    assert_eq!(
+        show(client.block_on(watcher.next())),
+        "0 @5 delete a 5",
+        "the clock advances to the lease's deadline"
+    );
 }
 
-/// With the feature `stream`, it is a stream.
+/// With the feature `stream`, a watcher implements `futures_core::Stream`.
 #[cfg(feature = "stream")]
 #[test]
-fn a_watcher_is_a_stream() {
+fn watcher_implements_stream() {
     use futures_core::Stream;
 
     let (store, _clock) = manual();
@@ -314,9 +326,9 @@ fn a_watcher_is_a_stream() {
     let mut next = || std::pin::Pin::new(&mut watcher).poll_next(&mut context);
     assert_eq!(next(), Poll::Pending);
     put_times(&store, "a", 3);
-    assert_eq!(bell.rung(), 1);
+    assert_eq!(bell.wakes(), 1);
     for expected in ["0 @2 put a=0 2/2/1", "0 @4 put a=1 2/3/2, put a=2 2/4/3"] {
-        let Poll::Ready(Some(Ok(response))) = next() else { panic!("there is one") };
+        let Poll::Ready(Some(Ok(response))) = next() else { panic!("a woken watcher has a response") };
         assert_eq!(say(&response), expected);
     }
     assert_eq!(next(), Poll::Pending);
@@ -327,9 +339,9 @@ fn a_watcher_is_a_stream() {
     );
 }
 
-/// Dropping it ends the watch: nobody watches any more, and nothing is kept for it.
+/// Dropping a watcher ends its watch, and the store keeps nothing for it.
 #[test]
-fn dropping_it_ends_the_watch() {
+fn dropped_watcher_ends_its_watch() {
     let (store, _clock) = manual();
     for _ in 0..3 {
         let mut watcher = store.watch(Watch::key("a").progress_notify()).unwrap();

@@ -1,20 +1,21 @@
-//! etcd's rules for watches, checked over what was recorded of one: its tests call them filter, ordered, unique, atomic,
-//! bookmarkable, resumable, reliable, prev_kv and is-create.
+//! A checker of etcd's rules for watches over a recorded watch.
+//!
+//! etcd's tests name the rules filter, ordered, unique, atomic, bookmarkable, resumable, reliable, prev_kv and is-create.
 
 use std::collections::BTreeMap;
 
 use leasehold::response::WatchResponse;
 use leasehold::{Event, EventType, KeyRange, KeyValue};
 
-/// What was changed, in order: revisions from 2 on, each with keys and their new values, or none if they were deleted.
+/// The changes in order: revisions from 2 on, each with keys and their new values, or `None` for a deleted key.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Log {
     pub(crate) revisions: Vec<Vec<(String, Option<String>)>>,
-    /// Up to which revision previous pairs may be missing.
+    /// The revision up to which previous pairs can be missing.
     pub(crate) compacted: i64,
 }
 
-/// A value, and its mod revision.
+/// A value and its mod revision.
 pub(crate) type Previous = (String, i64);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,23 +29,23 @@ pub(crate) struct Seen {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum Delivered {
     Events(Vec<Seen>),
     Progress(i64),
-    /// With the compacted revision.
+    /// The watch was ended by a compaction at this revision.
     Lost(i64),
 }
 
-/// A watch, and all that it was told.
+/// A watch and everything that was delivered to it.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) range: KeyRange,
     pub(crate) start: i64,
-    /// The revision of its creation, if it is known.
+    /// The revision of its creation, if that is known.
     pub(crate) created_at: Option<i64>,
     pub(crate) hides: Option<EventType>,
     pub(crate) wants_previous: bool,
-    pub(crate) told: Vec<Told>,
+    pub(crate) delivered: Vec<Delivered>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +59,11 @@ pub(crate) enum Rule {
     Reliable,
     PrevKv,
     IsCreate,
-    /// Only what is compacted may be called lost.
+    /// Only a compacted watch is reported as lost.
     Honest,
 }
 
-/// A rule, and whether a record keeps it.
+/// A rule, and a function that returns whether a record keeps it.
 type Check = (Rule, fn(&Record, &Log) -> bool);
 
 const CHECKS: [Check; 10] = [
@@ -86,13 +87,13 @@ const CHECKS: [Check; 10] = [
     (Rule::Honest, |record, _| is_honest(record)),
 ];
 
-/// The first rule that is broken.
+/// Returns the first broken rule.
 pub(crate) fn broken(record: &Record, log: &Log) -> Option<Rule> {
     CHECKS.into_iter().find(|(_, keeps)| !keeps(record, log)).map(|(rule, _)| rule)
 }
 
 impl Log {
-    /// The values and mod revisions just before a revision.
+    /// Returns the values and mod revisions just before a revision.
     fn before(&self, revision: i64) -> BTreeMap<String, Previous> {
         let mut state = BTreeMap::new();
         for (at, changes) in (2..revision).zip(&self.revisions) {
@@ -106,7 +107,7 @@ impl Log {
         state
     }
 
-    /// Revision, key and value of all changes that a watch is about.
+    /// Returns revision, key and value of all changes that a watch must deliver.
     fn wanted(&self, record: &Record) -> Vec<(i64, &str, Option<&str>)> {
         let changes = (2..).zip(&self.revisions).flat_map(|(revision, changes)| {
             changes.iter().map(move |(key, value)| (revision, &**key, value.as_deref()))
@@ -131,15 +132,15 @@ impl Seen {
 }
 
 impl Record {
-    /// Takes down a response, if it is one that tells something.
-    pub(crate) fn take_down(&mut self, response: &WatchResponse) {
+    /// Records the events, the progress or the compaction of a response, or else the revision of the creation.
+    pub(crate) fn record(&mut self, response: &WatchResponse) {
         let revision = response.header().revision().get();
         if !response.events().is_empty() {
-            self.told.push(Told::Events(response.events().iter().map(Seen::of).collect()));
+            self.delivered.push(Delivered::Events(response.events().iter().map(Seen::of).collect()));
         } else if response.is_progress_notify() {
-            self.told.push(Told::Progress(revision));
+            self.delivered.push(Delivered::Progress(revision));
         } else if let Some(compacted) = response.compact_revision() {
-            self.told.push(Told::Lost(compacted.get()));
+            self.delivered.push(Delivered::Lost(compacted.get()));
         } else {
             self.created_at = self.created_at.or(Some(revision));
         }
@@ -151,30 +152,30 @@ impl Record {
     }
 
     fn seen(&self) -> impl Iterator<Item = &Seen> {
-        self.told.iter().flat_map(|told| match told {
-            Told::Events(events) => &events[..],
+        self.delivered.iter().flat_map(|delivered| match delivered {
+            Delivered::Events(events) => &events[..],
             _ => &[],
         })
     }
 
-    /// The first revision that the watch has to tell of; `None` if nobody knows.
+    /// Returns the first revision that the watch must deliver, or `None` if it is unknown.
     fn first(&self) -> Option<i64> {
         if self.start != 0 {
             return Some(self.start);
         }
-        self.created_at.map(|revision| revision + 1).or_else(|| match self.told.first()? {
-            Told::Events(events) => events.first().map(|seen| seen.revision),
-            Told::Progress(revision) => Some(revision + 1),
-            Told::Lost(_) => None,
+        self.created_at.map(|revision| revision + 1).or_else(|| match self.delivered.first()? {
+            Delivered::Events(events) => events.first().map(|seen| seen.revision),
+            Delivered::Progress(revision) => Some(revision + 1),
+            Delivered::Lost(_) => None,
         })
     }
 
-    /// The last revision that the watch has told of.
+    /// Returns the last revision that the watch has delivered or reported as progress.
     fn last(&self) -> i64 {
-        let revisions = self.told.iter().map(|told| match told {
-            Told::Events(events) => events.last().map_or(0, |seen| seen.revision),
-            Told::Progress(revision) => *revision,
-            Told::Lost(_) => 0,
+        let revisions = self.delivered.iter().map(|delivered| match delivered {
+            Delivered::Events(events) => events.last().map_or(0, |seen| seen.revision),
+            Delivered::Progress(revision) => *revision,
+            Delivered::Lost(_) => 0,
         });
         revisions.max().unwrap_or(0)
     }
@@ -182,8 +183,8 @@ impl Record {
 
 fn is_atomic(record: &Record) -> bool {
     let mut last = 0;
-    record.told.iter().all(|told| {
-        let Told::Events(events) = told else {
+    record.delivered.iter().all(|delivered| {
+        let Delivered::Events(events) = delivered else {
             return true;
         };
         let begins_anew = events.first().is_none_or(|seen| seen.revision != last);
@@ -194,17 +195,17 @@ fn is_atomic(record: &Record) -> bool {
 
 fn is_bookmarkable(record: &Record) -> bool {
     let (mut progress, mut last) = (0, 0);
-    record.told.iter().all(|told| match told {
-        Told::Events(events) => {
+    record.delivered.iter().all(|delivered| match delivered {
+        Delivered::Events(events) => {
             last = events.last().map_or(last, |seen| seen.revision);
             events.iter().all(|seen| seen.revision > progress)
         }
-        Told::Progress(revision) => {
+        Delivered::Progress(revision) => {
             let is_later = *revision >= progress.max(last);
             progress = *revision;
             is_later
         }
-        Told::Lost(_) => true,
+        Delivered::Lost(_) => true,
     })
 }
 
@@ -237,10 +238,10 @@ fn has_right_previous(seen: &Seen, record: &Record, log: &Log) -> bool {
 }
 
 fn is_honest(record: &Record) -> bool {
-    let (last, next) = (record.told.len().saturating_sub(1), record.last() + 1);
+    let (last, next) = (record.delivered.len().saturating_sub(1), record.last() + 1);
     let first = record.first().unwrap_or(0);
-    record.told.iter().enumerate().all(|(index, told)| match told {
-        Told::Lost(compacted) => index == last && next.max(first) < *compacted,
+    record.delivered.iter().enumerate().all(|(index, delivered)| match delivered {
+        Delivered::Lost(compacted) => index == last && next.max(first) < *compacted,
         _ => true,
     })
 }
