@@ -1,4 +1,4 @@
-//! The engine with more keys, versions and changes than fit into one piece of any of its tables, against plain maps.
+//! Compares the engine with plain maps, with more keys, versions and changes than fit into one segment of any of its tables.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use leasehold::engine::{Engine, EngineConfig};
 use leasehold::{Compact, Delete, Error, Get, Grant, KeyRange, Limits, Put, Revision, Txn, TxnOp};
 use leasehold_testkit::helpers::secs;
 
-/// What every key was at every revision: the value put there, or that it was deleted.
+/// The state of every key at every revision: the value that was put, or `None` for a delete.
 #[derive(Default)]
 struct Reference {
     keys: BTreeMap<Vec<u8>, Vec<(i64, Option<u64>)>>,
@@ -20,7 +20,7 @@ impl Reference {
         versions.iter().rev().find(|(at, _)| *at <= revision)?.1
     }
 
-    fn note(&mut self, key: Vec<u8>, value: Option<u64>) {
+    fn record(&mut self, key: Vec<u8>, value: Option<u64>) {
         self.keys.entry(key).or_default().push((self.revision, value));
     }
 
@@ -30,7 +30,7 @@ impl Reference {
     }
 }
 
-/// SplitMix64.
+/// A SplitMix64 generator.
 struct Random(u64);
 
 impl Random {
@@ -52,7 +52,7 @@ fn engine() -> Engine {
 
 /// R-REV-2 to R-REV-6, R-RNG-4, R-DEL-3, R-CMP-2 and R-CMP-3.
 #[test]
-fn many_keys_and_versions_are_read_as_they_were() {
+fn reads_of_many_keys_and_versions_equal_a_reference() {
     const KEYS: u64 = 6_000;
     let (mut engine, mut reference, mut random) = (engine(), Reference::default(), Random(1));
     reference.revision = 1;
@@ -60,15 +60,16 @@ fn many_keys_and_versions_are_read_as_they_were() {
         let number = random.below(KEYS);
         match random.below(20) {
             0..=14 => {
-                engine.put(&Put::new(key(number), step.to_string())).expect("the put is good");
+                engine.put(&Put::new(key(number), step.to_string())).expect("the put is valid");
                 reference.revision += 1;
-                reference.note(key(number), Some(step));
+                reference.record(key(number), Some(step));
             }
             15..=17 => delete(&mut engine, &mut reference, number, number + 1 + random.below(3)),
             18 => compare_ranges(&engine, &reference, &mut random, number),
             _ if random.below(100) == 0 => {
                 let revision =
                     reference.revision - random.below(2_000).cast_signed().min(reference.revision - 1);
+                // An error means that the revision is compacted already.
                 let _ = engine.compact(&Compact::new(revision));
             }
             _ => compare_gets(&engine, &reference, &mut random, number),
@@ -77,7 +78,7 @@ fn many_keys_and_versions_are_read_as_they_were() {
             engine.check_invariants();
         }
     }
-    engine.compact(&Compact::new(reference.revision)).expect("the revision is new enough");
+    engine.compact(&Compact::new(reference.revision)).expect("the current revision is not compacted");
     while engine.is_reclaiming() {
         assert!(engine.reclaim() <= 256);
     }
@@ -85,30 +86,31 @@ fn many_keys_and_versions_are_read_as_they_were() {
     let status = engine.status();
     let live = reference.range(b"key/", b"key0", reference.revision).len() as u64;
     assert_eq!(status.keys(), live);
-    // One version of each key is left, and the tombstone of the current revision if the last change was a delete.
+    // Each live key has one version. A delete at the current revision adds at most three tombstones.
     assert!((live..=live + 3).contains(&status.versions()), "{} versions of {live} keys", status.versions());
 }
 
 fn delete(engine: &mut Engine, reference: &mut Reference, from: u64, to: u64) {
     let (start, end) = (key(from), key(to));
     let expected = reference.range(&start, &end, reference.revision);
-    let answer = engine.delete(&Delete::range(KeyRange::between(start, end))).expect("the delete is good");
+    let answer = engine.delete(&Delete::range(KeyRange::between(start, end))).expect("the delete is valid");
     assert_eq!(answer.deleted(), expected.len() as i64);
     if !expected.is_empty() {
         reference.revision += 1;
     }
     for (key, _) in expected {
-        reference.note(key, None);
+        reference.record(key, None);
     }
     assert_eq!(answer.header().revision().get(), reference.revision);
 }
 
-/// A readable revision, more often a recent one.
+/// Returns a readable revision, a recent one more often.
 fn readable(engine: &Engine, random: &mut Random) -> i64 {
     let status = engine.status();
     let (oldest, newest) =
         (status.compact_revision().map_or(1, Revision::get), status.header().revision().get());
     let span = (newest - oldest).cast_unsigned() + 1;
+    // The smaller of two distances favours recent revisions.
     newest - random.below(span).min(random.below(span)).cast_signed()
 }
 
@@ -133,19 +135,19 @@ fn compare_ranges(engine: &Engine, reference: &Reference, random: &mut Random, n
     assert_eq!(answer.count(), expected.len() as i64);
 }
 
-/// R-TXN-5: a txn that fails after thousands of changes leaves nothing of them, in no table and with no lease.
+/// R-TXN-5: a txn that fails after thousands of changes leaves none of them in a table or at a lease.
 #[test]
-fn a_long_transaction_is_taken_back_whole() {
+fn long_txn_that_fails_is_rolled_back() {
     let mut engine = engine();
-    let lease = engine.grant(&Grant::new(secs(60))).expect("the grant is good").id();
+    let lease = engine.grant(&Grant::new(secs(60))).expect("the grant is valid").id();
     for number in 0..9_000 {
         let put = Put::new(key(number), "value");
         let put = if number % 3 == 0 { put.lease(lease) } else { put };
-        engine.put(&put).expect("the put is good");
+        engine.put(&put).expect("the put is valid");
     }
-    engine.delete(&Delete::range(KeyRange::between(key(4_000), key(5_000)))).expect("the delete is good");
+    engine.delete(&Delete::range(KeyRange::between(key(4_000), key(5_000)))).expect("the delete is valid");
     let (hash, status) = (engine.state_hash(), engine.status());
-    // A delete without an upper end counts as touching no key, so these pass as not overlapping (R-TXN-20).
+    // A delete without an upper end overlaps nothing, so the static checks accept the puts beside it (R-TXN-20).
     let creations = (9_000..13_500).map(|number| TxnOp::put(key(number), "new"));
     let moves = (0..2_000).map(|number| Put::new(key(number), "moved").lease(lease).into());
     let everything = Delete::range(KeyRange::from_key("key/")).into();
@@ -156,7 +158,7 @@ fn a_long_transaction_is_taken_back_whole() {
     assert_eq!(engine.status(), status);
     engine.check_invariants();
     assert_eq!(engine.time_to_live(lease, true).keys().len(), 2_667);
-    engine.revoke(lease).expect("the lease exists");
+    engine.revoke(lease).expect("the lease was not revoked before");
     assert_eq!(engine.status().keys(), 8_000 - 2_667);
     engine.check_invariants();
 }

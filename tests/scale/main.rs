@@ -1,4 +1,4 @@
-//! The engine with more entries than fit into one piece of any of its tables.
+//! The engine with more entries than fit into one segment of any of its tables.
 
 mod engine;
 mod memory;

@@ -1,4 +1,4 @@
-//! Tables and lists are freed when their entries are gone. `Diagnostics` counts their slots.
+//! Tables and lists shrink when their entries are removed. `Diagnostics` counts their slots.
 
 use std::sync::Arc;
 
@@ -9,10 +9,10 @@ use leasehold::{Grant, LeaseId, Put, Watch};
 use leasehold_testkit::helpers::{Random, engine, manual, secs};
 use leasehold_testkit::watch_helpers::{create, engine_put, receive};
 
-/// More than four segments of a table, which have 4,096 slots each.
+/// More entries than four segments of a table hold. A segment has 4,096 slots.
 const MANY: usize = 20_000;
 
-/// The slots that a table without entries may keep.
+/// The number of slots that a table without entries can keep.
 const FEW: usize = 64;
 
 /// Returns the numbers below `MANY` in several orders.
@@ -54,14 +54,14 @@ fn tables_of_closed_streams_are_freed_in_any_order() {
         }
         engine.check_invariants();
         assert_small(&engine.diagnostics());
-        // And the tables can be used again.
+        // The tables can be used again.
         let again: Vec<StreamId> = (0..100).map(|number| open_watch(&mut engine, number)).collect();
         assert_eq!(engine.diagnostics().watchers, again.len());
         engine.check_invariants();
     }
 }
 
-/// The lists that grow with the number of watchers of one key, of their unreceived events, and of a lease's keys.
+/// Covers the lists of watchers of one key, of their unreceived events, and of a lease's keys.
 #[test]
 fn lists_are_freed_when_few_entries_are_left() {
     let mut engine = engine();
@@ -77,7 +77,7 @@ fn lists_are_freed_when_few_entries_are_left() {
     }
     engine_put(&mut engine, "popular", "v");
     let counts = engine.diagnostics();
-    assert!(counts.list_slots <= 5 * FEW, "of the topic, wake-ups and recipients: {counts:?}");
+    assert!(counts.list_slots <= 5 * FEW, "lists of the topic, wake-ups and recipients: {counts:?}");
 
     create(&mut engine, streams[0], Watch::key("busy").capacity(MANY));
     for _ in 0..MANY {
@@ -88,7 +88,7 @@ fn lists_are_freed_when_few_entries_are_left() {
         engine_put(&mut engine, "popular", "v");
     }
     let counts = engine.diagnostics();
-    assert!(counts.list_slots <= 5 * FEW, "of the queue: {counts:?}");
+    assert!(counts.list_slots <= 5 * FEW, "slots of the queue: {counts:?}");
     engine.close_stream(streams[0]);
 
     engine.grant(&Grant::new(secs(100)).id(1)).unwrap();
@@ -99,12 +99,12 @@ fn lists_are_freed_when_few_entries_are_left() {
         engine.put(&Put::new(format!("{number}"), "")).unwrap();
     }
     let counts = engine.diagnostics();
-    assert!(counts.list_slots <= 5 * FEW, "of the lease: {counts:?}");
+    assert!(counts.list_slots <= 5 * FEW, "slots of the lease: {counts:?}");
     engine.check_invariants();
 }
 
 #[test]
-fn tables_of_ended_leases_and_compacted_keys_are_freed() {
+fn tables_of_revoked_leases_and_compacted_keys_are_freed() {
     let mut engine = engine();
     for number in 1..=MANY as i64 {
         engine.grant(&Grant::new(secs(100)).id(number)).unwrap();
@@ -121,36 +121,36 @@ fn tables_of_ended_leases_and_compacted_keys_are_freed() {
     engine.check_invariants();
     let counts = engine.diagnostics();
     assert_eq!(counts.lease_slots.max(FEW), FEW, "{counts:?}");
-    // One key is left, and one vacant segment besides its own.
+    // One key is left, and besides its segment one vacant segment is kept.
     assert!(counts.key_slots <= 2 * 4096, "{counts:?}");
 }
 
-/// Segments with a few values stay, and one vacant segment.
+/// A segment with a few values is kept, and one vacant segment.
 #[test]
-fn segments_without_values_are_freed_while_others_stay() {
+fn vacant_segments_are_freed_and_occupied_ones_kept() {
     let mut engine = engine();
     let streams: Vec<StreamId> = (0..MANY).map(|number| open_watch(&mut engine, number)).collect();
-    let stays = |number: usize| number < 10 || number / 4096 == 3 && number % 4096 < 10;
-    for number in (0..MANY).filter(|&number| !stays(number)) {
+    let is_kept = |number: usize| number < 10 || number / 4096 == 3 && number % 4096 < 10;
+    for number in (0..MANY).filter(|&number| !is_kept(number)) {
         engine.close_stream(streams[number]);
     }
     let counts = engine.diagnostics();
     assert_eq!((counts.watchers, counts.watcher_slots, counts.stream_slots), (20, 3 * 4096, 3 * 4096));
     engine.check_invariants();
-    // New values fill the lowest segments, so that the highest can be freed.
+    // New values fill the lowest segments, so the highest can be freed.
     for number in 0..4000 {
         open_watch(&mut engine, number);
     }
-    for number in (0..MANY).filter(|&number| number >= 4096 && stays(number)) {
+    for number in (0..MANY).filter(|&number| number >= 4096 && is_kept(number)) {
         engine.close_stream(streams[number]);
     }
     assert_eq!(engine.diagnostics().watcher_slots, 2 * 4096);
     engine.check_invariants();
 }
 
-/// Leases that end in blocks and are granted again, over several segments: none is lost when a segment is freed.
+/// Leases are revoked in blocks and granted again, over several segments. Freeing a segment loses none of them.
 #[test]
-fn blocks_of_values_that_come_and_go_are_kept_apart() {
+fn freed_segments_lose_no_live_leases() {
     let mut engine = engine();
     let mut random = Random::new(3);
     let mut live: Vec<i64> = Vec::new();
@@ -175,9 +175,9 @@ fn blocks_of_values_that_come_and_go_are_kept_apart() {
     assert_small(&engine.diagnostics());
 }
 
-/// Values that come and go at the edge of a segment reuse its slots.
+/// Streams that are opened and closed at the edge of a segment reuse its slots.
 #[test]
-fn values_that_come_and_go_reuse_slots() {
+fn reopened_streams_reuse_slots() {
     let mut engine = engine();
     let mut streams: Vec<StreamId> = (0..4096).map(|number| open_watch(&mut engine, number)).collect();
     for round in 0..1000 {
@@ -189,8 +189,7 @@ fn values_that_come_and_go_reuse_slots() {
     engine.check_invariants();
 }
 
-/// The store's table of inboxes: of watchers that are dropped in any order, and of inboxes that are dropped without
-/// being cancelled, which is noticed when something happens on their streams.
+/// Covers the store's table of inboxes, for watchers that are dropped in several orders.
 #[test]
 fn inboxes_of_dropped_watchers_are_freed() {
     for order in orders() {
@@ -208,6 +207,7 @@ fn inboxes_of_dropped_watchers_are_freed() {
     }
 }
 
+/// An inbox dropped without `cancel` is found when its stream is notified.
 #[test]
 fn inboxes_dropped_without_cancel_are_freed() {
     let (store, _clock) = manual();
