@@ -1,4 +1,4 @@
-//! The bytes that calls allocate. The allocator counts every thread, so each test runs in a process of its own.
+//! The bytes that calls allocate. The allocator counts every thread, so each test runs in its own process.
 
 use std::alloc::System;
 
@@ -10,7 +10,7 @@ use super::subprocess::has_run_alone;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// A put is checked before a large value is copied, with an empty key too.
+/// A put is checked before its large value is copied, with an empty key too.
 #[test]
 fn refused_put_of_large_value_allocates_no_copy() {
     if has_run_alone("allocations::refused_put_of_large_value_allocates_no_copy") {
@@ -28,10 +28,10 @@ fn refused_put_of_large_value_allocates_no_copy() {
     }
 }
 
-/// A clock that is never moved drops its entries of dropped stores when its list is full.
+/// A clock that never advances drops the entries of dropped stores when its list is full.
 #[test]
-fn manual_clock_of_dropped_stores_keeps_no_memory_of_each() {
-    if has_run_alone("allocations::manual_clock_of_dropped_stores_keeps_no_memory_of_each") {
+fn manual_clock_frees_entries_of_dropped_stores() {
+    if has_run_alone("allocations::manual_clock_frees_entries_of_dropped_stores") {
         return;
     }
     let clock = ManualClock::new();
@@ -46,8 +46,8 @@ fn manual_clock_of_dropped_stores_keeps_no_memory_of_each() {
 
 /// The store's tables shrink by halves as watchers are dropped, not with each watcher.
 #[test]
-fn dropped_watchers_reallocate_tables_seldom() {
-    if has_run_alone("allocations::dropped_watchers_reallocate_tables_seldom") {
+fn dropping_watchers_reallocates_tables_rarely() {
+    if has_run_alone("allocations::dropping_watchers_reallocates_tables_rarely") {
         return;
     }
     let store = Store::new();

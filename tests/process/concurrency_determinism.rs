@@ -1,5 +1,6 @@
-//! Locks and elections are deterministic: the same moves give the same guards, the same losses, the same events and the same
-//! wake-ups in the same order, in any process, whatever the hash seed.
+//! Locks and elections are deterministic.
+//!
+//! Equal steps cause equal guards, losses, events and wake-ups in equal order, in any process and with any hash seed.
 
 use std::env;
 
@@ -13,35 +14,35 @@ use super::subprocess::{print_trace, run_elsewhere};
 const SEEDS: u64 = 10;
 const STEPS: usize = 300;
 
-/// What tells a process that it is the one to make the moves.
-const VARIABLE: &str = "LEASEHOLD_TEST_MOVES";
+/// Set in a process that runs the steps.
+const VARIABLE: &str = "LEASEHOLD_TEST_STEPS";
 
 const RUN_HERE: &str = "concurrency_determinism::run_here";
 
 #[test]
-fn two_processes_give_the_same_bytes() {
-    let [one, other] = ["one", "other"].map(|who| run_elsewhere(RUN_HERE, &[(VARIABLE, who)]));
-    assert!(one.len() > 100_000, "something happens: {}", one.len());
-    assert!(one == other, "two processes differ");
+fn two_processes_print_equal_traces() {
+    let [one, other] = ["one", "other"].map(|name| run_elsewhere(RUN_HERE, &[(VARIABLE, name)]));
+    assert!(one.len() > 100_000, "the trace has many events: {} bytes", one.len());
+    assert!(one == other, "two processes print equal traces");
     let here: String = (0..SEEDS).map(trace).collect();
-    assert!(one == here, "this process differs");
+    assert!(one == here, "this process has the trace of the others");
 }
 
-/// Not a test by itself: what the process started by the other does.
+/// Runs in the processes that the other test starts.
 #[test]
 #[ignore = "run by the other test, in a process of its own"]
 fn run_here() {
-    assert!(env::var(VARIABLE).is_ok(), "the one who starts this says so");
+    assert!(env::var(VARIABLE).is_ok(), "the starting process sets the variable");
     print_trace(&(0..SEEDS).map(trace).collect::<String>());
 }
 
-/// All that is held and waited for.
-struct World {
+/// The sessions, tickets and guards of one run.
+struct Run {
     store: Store,
     sessions: Vec<Session>,
     leaders: LeaderWatcher,
     locking: Vec<(usize, Ticket<MutexGuard>)>,
-    standing: Vec<(usize, Ticket<Leadership>)>,
+    campaigns: Vec<(usize, Ticket<Leadership>)>,
     losing: Vec<(usize, Ticket<()>)>,
     guards: Vec<MutexGuard>,
     leaderships: Vec<Leadership>,
@@ -49,18 +50,18 @@ struct World {
     made: usize,
 }
 
-/// Makes moves by chance, and writes down what comes of them.
+/// Makes random steps, and returns their results as text.
 fn trace(seed: u64) -> String {
     let (store, clock) = manual();
     let sessions =
         (0..4).map(|_| Session::open(&store, secs(5)).wait().expect("a lease is granted")).collect();
     let leaders = LeaderWatcher::new(&store, "b");
-    let mut world = World {
+    let mut run = Run {
         store: store.clone(),
         sessions,
         leaders,
         locking: Vec::new(),
-        standing: Vec::new(),
+        campaigns: Vec::new(),
         losing: Vec::new(),
         guards: Vec::new(),
         leaderships: Vec::new(),
@@ -71,17 +72,17 @@ fn trace(seed: u64) -> String {
     for _ in 0..STEPS {
         match random.below(4) {
             0 => clock.advance(millis(random.below(2_000))),
-            _ => world.step(&mut random),
+            _ => run.step(&mut random),
         }
-        world.look();
+        run.poll_all();
     }
     let waiters: Vec<String> =
         store.waiters().expect("the store is open").iter().map(ToString::to_string).collect();
-    let told = world.notes.take().join("\n");
-    format!("{told}\n{}\n{}\n", waiters.join("\n"), events(&store, 2).join("\n"))
+    let notes = run.notes.take().join("\n");
+    format!("{notes}\n{}\n{}\n", waiters.join("\n"), events(&store, 2).join("\n"))
 }
 
-impl World {
+impl Run {
     fn step(&mut self, random: &mut Random) {
         let at = random.below(self.sessions.len() as u64) as usize;
         let session = self.sessions[at].clone();
@@ -90,7 +91,7 @@ impl World {
             0 | 1 => self.locking.push((self.made, Mutex::new(&session, "a").lock())),
             2 => self.locking.push((self.made, Mutex::reentrant(&session, "a").lock())),
             3 | 4 => {
-                self.standing.push((self.made, Election::new(&session, "b").campaign(self.made.to_string())))
+                self.campaigns.push((self.made, Election::new(&session, "b").campaign(self.made.to_string())))
             }
             5 if !self.guards.is_empty() => drop(self.guards.remove(0)),
             6 if !self.leaderships.is_empty() => drop(self.leaderships.remove(0)),
@@ -106,29 +107,29 @@ impl World {
         }
     }
 
-    fn look(&mut self) {
-        let Self { notes, locking, standing, losing, guards, leaderships, .. } = self;
-        look_at(notes, locking, |number, guard| {
+    fn poll_all(&mut self) {
+        let Self { notes, locking, campaigns, losing, guards, leaderships, .. } = self;
+        poll_tickets(notes, locking, |number, guard| {
             losing.push((number, guard.lost()));
             guards.push(guard);
         });
-        look_at(notes, standing, |_, leadership| leaderships.push(leadership));
-        look_at(notes, losing, |_, ()| ());
+        poll_tickets(notes, campaigns, |_, leadership| leaderships.push(leadership));
+        poll_tickets(notes, losing, |_, ()| ());
         while let Some(event) = self.leaders.try_recv().expect("the store is open") {
             self.notes.note(format!("{event:?}"));
         }
     }
 }
 
-/// Looks at each, and notes what came of it; those that wait note when they are woken.
-fn look_at<T: std::fmt::Debug>(
+/// Polls each ticket and notes its result. A pending ticket notes its wake-up.
+fn poll_tickets<T: std::fmt::Debug>(
     notes: &Notes,
     tickets: &mut Vec<(usize, Ticket<T>)>,
     mut take: impl FnMut(usize, T),
 ) {
     tickets.retain_mut(|(number, ticket)| {
-        let (told, woken) = (notes.clone(), *number);
-        let waker = on_wake(move || told.note(format!("wakes {woken}")));
+        let (wake_notes, woken) = (notes.clone(), *number);
+        let waker = on_wake(move || wake_notes.note(format!("wakes {woken}")));
         let polled = poll_with(ticket, &waker);
         if polled.is_ready() {
             notes.note(format!("{number} {polled:?}"));

@@ -1,4 +1,4 @@
-//! The same commands give the same bytes in any process: whatever the hash seed, whatever the environment.
+//! Equal commands produce equal bytes in any process, with any hash seed and in any environment.
 
 use std::collections::VecDeque;
 use std::env;
@@ -19,33 +19,33 @@ use super::subprocess::{print_trace, run_elsewhere};
 
 const COMMANDS: u64 = 6000;
 
-/// What tells a process that it is the one to run the commands, and with which hash seed.
+/// Set to the hash seed in a process that runs the commands.
 const SEED_VARIABLE: &str = "LEASEHOLD_TEST_HASH_SEED";
 
 #[test]
-fn two_processes_give_the_same_bytes() {
+fn two_processes_print_equal_traces() {
     let one = run_with_seed("0", &[("LANG", "C"), ("HOME", "/nowhere"), ("RUST_BACKTRACE", "0")]);
     let other = run_with_seed(
         "18446744073709551557",
         &[("LANG", "tr_TR.UTF-8"), ("TZ", "Asia/Kathmandu"), ("RUST_BACKTRACE", "full"), ("NOISE", "xyz")],
     );
-    assert!(one.len() > 1_000_000, "so much happens: {} bytes", one.len());
+    assert!(one.len() > 1_000_000, "the trace has many commands: {} bytes", one.len());
     assert_eq!(one.len(), other.len());
     let difference = one.lines().zip(other.lines()).find(|(one, other)| one != other);
-    assert_eq!(difference, None, "the first line that differs");
+    assert_eq!(difference, None, "the traces have no line that differs");
 }
 
-/// And a process gives the same bytes as this one, twice.
+/// This process produces the trace twice, and another process prints it too.
 #[test]
-fn one_process_gives_the_same_bytes_twice() {
+fn one_process_makes_equal_traces_twice() {
     let expected = trace(1);
     assert_eq!(trace(2), expected);
     assert_eq!(run_with_seed("3", &[]), expected);
 }
 
-/// The commands are worth comparing: each kind of answer and of refusal is among them.
+/// The commands are worth comparing: each kind of answer and of error occurs.
 #[test]
-fn everything_happens() {
+fn trace_contains_every_kind_of_answer() {
     let trace = trace(0);
     for expected in [
         "put Ok",
@@ -87,30 +87,30 @@ fn everything_happens() {
         "receive [Timer",
     ] {
         let times = trace.lines().filter(|line| line.starts_with(expected)).count();
-        assert!(times >= 3, "{expected} happens {times} times");
+        assert!(times >= 3, "{expected} occurs {times} times");
     }
 }
 
-/// Not a test by itself: what the process started by the others does.
+/// Runs in the processes that the other tests start.
 #[test]
 #[ignore = "run by the other tests, in a process of its own"]
 fn run_here() {
-    let seed = env::var(SEED_VARIABLE).expect("the one who starts this says with which hash seed");
+    let seed = env::var(SEED_VARIABLE).expect("the starting process sets the hash seed");
     print_trace(&trace(seed.parse().expect("a hash seed is a number")));
 }
 
-/// The trace of a process with that hash seed, and nothing of this environment.
+/// Returns the trace of a process with this hash seed and this environment, and nothing of the current environment.
 fn run_with_seed(seed: &str, environment: &[(&str, &str)]) -> String {
     run_elsewhere("determinism::run_here", &[environment, &[(SEED_VARIABLE, seed)]].concat())
 }
 
-/// Runs the commands, and writes down every answer, every event, and now and then the state's hash.
+/// Runs the commands and returns every answer, every event, and the state hash after every 50 commands.
 fn trace(hash_seed: u64) -> String {
     let limits = Limits { min_lease_ttl: millis(1), quota_bytes: Some(2_000_000), ..Limits::default() };
     let auto_compaction = Some(AutoCompaction::Periodic(secs(600)));
     let config = EngineConfig { hash_seed, limits, auto_compaction, ..EngineConfig::default() };
     let mut engine = Engine::new(config, Timestamp::ORIGIN);
-    let (mut random, mut trace, mut told) = (Random::new(42), String::new(), Revision::new(0));
+    let (mut random, mut trace, mut seen) = (Random::new(42), String::new(), Revision::new(0));
     let streams: [StreamId; 3] = std::array::from_fn(|_| engine.open_stream());
     for n in 0..COMMANDS {
         let line = match random.below(5) {
@@ -118,21 +118,21 @@ fn trace(hash_seed: u64) -> String {
             _ => command(&mut engine, &mut random),
         };
         let (deadline, woken) = (engine.next_deadline(), engine.take_woken());
-        writeln!(trace, "{line} next {deadline:?} woken {woken:?}").expect("a string takes everything");
-        let from = told.next();
+        writeln!(trace, "{line} next {deadline:?} woken {woken:?}").expect("a write to a string succeeds");
+        let from = seen.next();
         for event in engine.events(from).into_iter().flatten() {
-            writeln!(trace, "event {event:?}").expect("a string takes everything");
+            writeln!(trace, "event {event:?}").expect("a write to a string succeeds");
         }
-        told = engine.status().header().revision();
+        seen = engine.status().header().revision();
         if n % 50 == 0 {
             engine.check_invariants();
             let all = engine.get(&Get::all());
             writeln!(trace, "state {:x} {:?} {all:?}", engine.state_hash(), engine.status())
-                .expect("a string takes everything");
+                .expect("a write to a string succeeds");
         }
     }
     writeln!(trace, "end {:x} {:?}", engine.state_hash(), engine.status())
-        .expect("a string takes everything");
+        .expect("a write to a string succeeds");
     trace
 }
 
@@ -206,7 +206,7 @@ fn some_range(random: &mut Random) -> KeyRange {
     }
 }
 
-/// Around the current revision, mostly a little before it.
+/// Returns a revision around the current one, mostly a little before it.
 fn some_revision(engine: &Engine, random: &mut Random) -> i64 {
     engine.status().header().revision().get() + 8 - random.below(60) as i64
 }
@@ -253,7 +253,7 @@ fn some_operation(engine: &Engine, random: &mut Random, depth: u32) -> TxnOp {
     }
 }
 
-/// Raised seldom, and ended soon.
+/// Returns an alarm request. An alarm is activated rarely and deactivated soon.
 fn some_alarm(random: &mut Random) -> AlarmRequest {
     let action = random.pick(&[
         AlarmAction::Get,

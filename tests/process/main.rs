@@ -1,4 +1,4 @@
-//! Tests that need a process of their own: they compare processes, or measure the state of a whole process.
+//! Tests that need their own process: they compare processes, or measure the state of a whole process.
 
 mod allocations;
 mod concurrency_determinism;

@@ -1,17 +1,18 @@
-//! Starts this program again, for one of its tests.
+//! Starts this program again for one of its tests.
 
 use std::env;
 use std::process::{Command, Output};
 
-/// Set in a process that was started by [`has_run_alone`].
+/// Set in a process that [`has_run_alone`] started.
 const ALONE: &str = "LEASEHOLD_TEST_ALONE";
 
-/// Mark the beginning and the end of a trace in the output of a process.
+/// Marks the start of a trace in the output of a process. [`END`] marks its end.
 const BEGIN: &str = "<<<trace\n";
 const END: &str = "trace>>>";
 
-/// Runs a test in a process that runs no other test, and returns true. In that process it returns false, and the caller runs the
-/// test's body. `test` is the name that `cargo test` prints.
+/// Runs a test in a process that runs no other test, and returns true.
+///
+/// In that process it returns false, and the caller runs the test's body. `test` is the name that `cargo test` prints.
 pub(crate) fn has_run_alone(test: &str) -> bool {
     if env::var_os(ALONE).is_some() {
         return false;
@@ -27,13 +28,13 @@ pub(crate) fn print_trace(trace: &str) {
     print!("{BEGIN}{trace}{END}");
 }
 
-/// Runs an ignored test in a process with this environment and no other variable. Returns the trace that the process prints.
+/// Runs an ignored test in a process with only this environment, and returns the trace that the process prints.
 pub(crate) fn run_elsewhere(test: &str, environment: &[(&str, &str)]) -> String {
     let command = &mut this_program(test);
     let output = output(command.arg("--ignored").env_clear().envs(environment.iter().copied()));
     let printed = String::from_utf8(output.stdout).expect("a trace is text");
-    let (_, rest) = printed.split_once(BEGIN).expect("the trace begins");
-    rest.split_once(END).expect("the trace ends").0.to_owned()
+    let (_, rest) = printed.split_once(BEGIN).expect("the output contains the start of a trace");
+    rest.split_once(END).expect("the output contains the end of a trace").0.to_owned()
 }
 
 fn this_program(test: &str) -> Command {

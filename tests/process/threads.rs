@@ -1,4 +1,4 @@
-//! Which threads a store has. The test runs in a process of its own, where no other test starts threads.
+//! The threads of a store. The test runs in its own process, where no other test starts threads.
 
 #![cfg(target_os = "linux")]
 
@@ -10,16 +10,17 @@ use leasehold_testkit::helpers::{manual, put, secs};
 
 use super::subprocess::has_run_alone;
 
-/// The names of this program's threads.
+/// Returns the names of this program's threads.
 fn threads() -> Vec<String> {
     let tasks = fs::read_dir("/proc/self/task").expect("the system lists a process's threads");
-    // One that ends just now has no name any more.
+    // A thread that has just ended has no name.
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
     tasks.filter_map(|task| name(task.ok()?)).map(|name| name.trim().to_owned()).collect()
 }
 
-/// How many threads are timers, and how many are not. A thread gets its name only once it runs, and is not joined when
-/// its store is dropped: so each is left to do what it has to.
+/// Asserts the numbers of timer threads and of other threads.
+///
+/// A thread gets its name only once it runs, and a dropped store does not join its thread. So all threads must sleep first.
 #[track_caller]
 fn assert_threads(timers: usize, others: usize) {
     let count = || {
@@ -28,24 +29,24 @@ fn assert_threads(timers: usize, others: usize) {
         (timers, names.len() - timers)
     };
     until_others_sleep();
-    assert_eq!(count(), (timers, others), "timers and others");
+    assert_eq!(count(), (timers, others), "the numbers of timer threads and other threads");
 }
 
 fn use_without_leases(store: &Store) {
     for _ in 0..10 {
         put(store, "a", "v");
     }
-    store.txn(Txn::new().and_then([TxnOp::put("b", "v")])).expect("the txn is good");
-    store.delete(Delete::range(KeyRange::all())).expect("the delete is good");
-    store.get(Get::all()).expect("the read is good");
+    store.txn(Txn::new().and_then([TxnOp::put("b", "v")])).expect("the txn is valid");
+    store.delete(Delete::range(KeyRange::all())).expect("the delete is valid");
+    store.get(Get::all()).expect("the read is valid");
     store.leases().expect("the store is open");
     store.keep_alive(1).expect("the store is open");
     store.tick();
 }
 
 #[test]
-fn a_store_has_the_threads_that_it_needs() {
-    if has_run_alone("threads::a_store_has_the_threads_that_it_needs") {
+fn store_starts_a_thread_only_for_deadlines_on_real_time() {
+    if has_run_alone("threads::store_starts_a_thread_only_for_deadlines_on_real_time") {
         return;
     }
     let others = threads().len();
@@ -53,14 +54,14 @@ fn a_store_has_the_threads_that_it_needs() {
     use_without_leases(&by_hand);
     by_hand.grant(Grant::new(secs(5))).unwrap();
     clock.advance(secs(60));
-    assert_eq!(threads().len(), others, "a manual clock starts none");
+    assert_eq!(threads().len(), others, "a store with a manual clock starts no thread");
 
     let store = Store::new();
     use_without_leases(&store);
-    assert_eq!(threads().len(), others, "real time starts none without leases");
+    assert_eq!(threads().len(), others, "a store on real time without leases starts no thread");
 
     let lease = store.grant(Grant::new(secs(3600))).unwrap().id();
-    assert_eq!(threads().len(), others + 1, "the first lease starts one");
+    assert_eq!(threads().len(), others + 1, "the first lease starts the timer thread");
     for _ in 0..100 {
         store.grant(Grant::new(secs(3600)).standing()).unwrap();
         store.grant(Grant::new(secs(60))).unwrap();
