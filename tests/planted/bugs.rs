@@ -1,17 +1,17 @@
-//! The bugs, each a replacement in one file of the crate.
+//! The planted bugs. Each is a replacement in one file of the crate.
 
-/// A mistake in the engine.
+/// A bug in the engine.
 pub(super) struct Bug {
-    /// Its name, of which the last word is what goes wrong.
+    /// The name. Its last word names the wrong behaviour.
     pub(super) name: &'static str,
     pub(super) file: &'static str,
-    /// The code as it is. It occurs once in the file.
+    /// The correct code, which occurs once in the file.
     pub(super) right: &'static str,
-    /// The code with the mistake, which is made while `BUG` holds.
+    /// The code with the bug. `BUG` is true while the bug is switched on.
     pub(super) wrong: &'static str,
 }
 
-/// A bug may be planted in more than one place.
+/// The list of bugs. A bug can change more than one place.
 pub(super) const BUGS: [Bug; 20] = [
     Bug {
         name: "MovedKeyStaysAttached",

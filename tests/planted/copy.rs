@@ -1,4 +1,4 @@
-//! The copy of the crate in which bugs are planted: below the build folder, so the crate itself has no trace of them.
+//! The copy of the crate with the bugs. It is below the build folder, so the crate itself contains no trace of them.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -7,8 +7,8 @@ use std::{env, fs};
 
 use super::bugs::{BUGS, Bug};
 
-/// The switch that a planted bug asks. `BUG` stands for it in the list.
-const SWITCH: &str = r#"//! Which bug is switched on, on this thread.
+/// The source of the switch. `BUG` in a replacement becomes a call of `is`.
+const SWITCH: &str = r#"//! The bug that is switched on in this thread.
 
 use std::cell::Cell;
 
@@ -16,7 +16,7 @@ thread_local! {
     static PLANTED: Cell<Option<&'static str>> = const { Cell::new(None) };
 }
 
-/// Makes the engines of this thread wrong in the way of that name, and right again in every other.
+/// Switches this bug on for the engines of this thread, and every other bug off.
 pub fn plant(name: Option<&'static str>) {
     PLANTED.set(name);
 }
@@ -26,26 +26,26 @@ pub(crate) fn is(name: &str) -> bool {
 }
 "#;
 
-/// Folders that the copy needs nothing of.
+/// Folders that the copy does not need.
 const LEFT_OUT: [&str; 4] = [".git", "target", "fuzz", "peers"];
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Each bug changes its file once, so a change of the code that a bug stands on is noticed at once.
+/// Each bug's code occurs once in its file, so a change of that code fails here.
 #[test]
-fn bugs_fit_the_code_that_they_change() {
+fn planted_bugs_match_the_code_once() {
     for bug in &BUGS {
         let code = fs::read_to_string(root().join(bug.file)).expect("the file of a bug can be read");
         assert_eq!(code.matches(bug.right).count(), 1, "{} in {}", bug.name, bug.file);
-        assert!(bug.wrong.contains("BUG"), "{} asks its switch", bug.name);
+        assert!(bug.wrong.contains("BUG"), "the replacement of {} contains `BUG`", bug.name);
     }
     let names: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).collect();
-    assert!(names.len() >= 19, "there are enough bugs to tell: {}", names.len());
+    assert!(names.len() >= 19, "the list has at least 19 bugs: {}", names.len());
 }
 
-/// Builds a copy with all bugs, each behind its switch, and runs `explore.rs` in it. It takes minutes.
+/// Builds a copy with all bugs, each behind its switch, and runs `explore.rs` in it. This takes minutes.
 #[test]
 #[ignore = "slow: it builds the crate once more; .ci/run runs it"]
 fn planted_bugs_are_found() {
@@ -60,7 +60,7 @@ fn planted_bugs_are_found() {
     let lib = fs::read_to_string(&face).expect("the copy can be read");
     fs::write(face, lib + "\n#[doc(hidden)]\npub mod planted;\n").expect("the copy can be written");
 
-    let cargo = env::var_os("CARGO").expect("cargo names itself to a test");
+    let cargo = env::var_os("CARGO").expect("cargo sets `CARGO` for a test");
     let status = Command::new(cargo)
         .args(["test", "--test", "planted", "--target-dir"])
         .arg(root().join("target/planted"))
@@ -69,7 +69,7 @@ fn planted_bugs_are_found() {
         .current_dir(&copy)
         .status()
         .expect("cargo can be started");
-    assert!(status.success(), "a planted bug was not found");
+    assert!(status.success(), "the model finds every planted bug");
 }
 
 fn plant(bug: &Bug, copy: &Path) {

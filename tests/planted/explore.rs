@@ -1,4 +1,4 @@
-//! The part that runs in the copy: the model meets each bug in turn.
+//! The tests in the copy: the model is compared with the engine for each bug.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use leasehold_testkit::lockstep::Driver;
 
 use super::bugs::BUGS;
 
-/// Lists of commands for each bug at the most: half of what a long run without bugs has.
+/// The number of lists of commands per bug, half of a long run without bugs.
 const CASES: u32 = 1_000;
 
 #[test]
@@ -18,11 +18,11 @@ fn every_planted_bug_is_found() {
         check: |engine: &mut EngineSubject| engine.check_invariants(),
         drain: EngineSubject::drain,
     };
-    // A bug may show as a panic, of which each that shrinking meets would be printed.
+    // A bug can panic, and shrinking would print each of the panics.
     let print_panics = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     plant(None);
-    driver.explore_from(1, CASES).expect("without a bug the engine answers as the model does");
+    driver.explore_from(1, CASES).expect("an engine without a bug answers as the model does");
     let bugs: BTreeSet<&str> = BUGS.iter().map(|bug| bug.name).collect();
     let mut missed = Vec::new();
     for &bug in &bugs {

@@ -1,4 +1,4 @@
-//! Whether the model would find a bug: each of a list of bugs is planted in a copy of the crate, and has to be found.
+//! Mutation tests of the model: each of a list of bugs is planted in a copy of the crate, and the model must find it.
 
 mod bugs;
 #[cfg(not(planted_bugs))]
