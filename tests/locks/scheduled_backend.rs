@@ -165,7 +165,7 @@ impl Stepped {
                 let applied = UnderWay { stage: Stage::Applied(answer), reply };
                 self.with(|state| state.calls.insert(place, applied));
             }
-            Some(Next::Call(_, UnderWay { stage: Stage::Applied(answer), reply })) => reply.give(answer),
+            Some(Next::Call(_, UnderWay { stage: Stage::Applied(answer), reply })) => reply.complete(answer),
             Some(Next::Task(number, task)) => task.into_iter().for_each(|task| self.poll(number, task)),
         }
         true

@@ -1,5 +1,4 @@
-//! The crate as a [`Subject`](super::wire::Subject): once its engine alone, once the store around it, and once whatever is
-//! behind a client.
+//! The crate as a [`Subject`](super::wire::Subject): its engine alone, the store around it, and a client of any backend.
 
 pub mod engine;
 mod requests;
@@ -15,7 +14,7 @@ use leasehold::{Limits, ManualClock, Store};
 
 use super::wire::Settings;
 
-/// Returns a store with these settings, and the clock that it goes by.
+/// Returns a store with these settings, and its clock.
 pub fn new_store(settings: &Settings) -> (Store, ManualClock) {
     let clock = ManualClock::new();
     let builder =

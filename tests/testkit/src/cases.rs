@@ -1,14 +1,14 @@
-//! How long the tests run.
+//! The number of cases, rounds and runs of the tests.
 
 use std::env;
 
 /// The environment variable that makes long tests longer: a factor, 1 by default. `.ci/run` sets it to 10.
 pub const VARIABLE: &str = "LEASEHOLD_CASES";
 
-/// Returns how many cases, rounds or runs a test makes: `default` times the factor in the environment.
+/// Returns the number of cases, rounds or runs of a test: `default` times the factor in the environment.
 ///
 /// # Panics
-/// If the variable is set and is not a whole number above 0.
+/// If the variable is set and is not a whole number from 1 to 1000.
 pub fn cases(default: u32) -> u32 {
     let factor = env::var(VARIABLE).map_or(1, |text| match text.parse() {
         Ok(factor @ 1..=1_000) => factor,

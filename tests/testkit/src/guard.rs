@@ -1,5 +1,7 @@
-//! A guard for test bodies that may wait for ever. It measures no time, so that no test fails for being slow: it samples the states
-//! of the process's threads. A thread that is starved is runnable; a thread that waits for ever sleeps.
+//! A guard for test bodies that can block forever.
+//!
+//! It measures no time, so no test fails because it is slow: it samples the states of the process's threads. A starved thread
+//! is runnable, and a thread that blocks forever sleeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -10,32 +12,35 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{Builder, park_timeout};
 use std::time::Duration;
 
-/// A body is stuck if its threads sleep in this many samples in a row. No body sleeps by itself for as long as they take.
+/// The number of equal samples in a row after which a body is stuck. No body sleeps that long without being stuck.
 const SAMPLES: u32 = 100;
 
 const BETWEEN_SAMPLES: Duration = Duration::from_millis(50);
 
-/// The threads that take samples. They do not count.
+/// The threads that take samples. Samples leave them out.
 static GUARDS: Mutex<BTreeSet<OsString>> = Mutex::new(BTreeSet::new());
 
-/// Runs a test's body on a thread of its own, so that a body that waits for ever fails instead of hanging.
+/// Runs a test's body on another thread, so a body that blocks forever fails instead of hanging.
 #[track_caller]
 pub fn guarded(body: impl FnOnce() + Send + 'static) {
     let (done, is_done) = channel();
     let run = move || {
         body();
-        done.send(()).expect("the test waits for it");
+        done.send(()).expect("the test holds the receiver");
     };
     let thread = Builder::new().spawn(run).expect("a thread can be started");
     match receive_unless_stuck(&is_done) {
-        Ok(()) => thread.join().expect("the body has come to its end"),
-        Err(RecvTimeoutError::Disconnected) => resume_unwind(thread.join().expect_err("the body panicked")),
-        Err(RecvTimeoutError::Timeout) => panic!("every thread sleeps: the body waits for ever"),
+        Ok(()) => thread.join().expect("a body that sent its token does not panic"),
+        Err(RecvTimeoutError::Disconnected) => {
+            resume_unwind(thread.join().expect_err("a body that dropped its sender panicked"))
+        }
+        Err(RecvTimeoutError::Timeout) => panic!("every thread sleeps: the body blocks forever"),
     }
 }
 
-/// Receives from a channel. `Timeout` means that every thread that could send sleeps for ever. Where the system does not list a
-/// process's threads, the function waits without end.
+/// Receives from a channel. `Timeout` means that every thread that could send sleeps forever.
+///
+/// On a system that does not list a process's threads, the function blocks without end.
 pub fn receive_unless_stuck<T>(from: &Receiver<T>) -> Result<T, RecvTimeoutError> {
     let _guard = Guard::new();
     let (mut before, mut asleep) = (None, 0);
@@ -44,6 +49,7 @@ pub fn receive_unless_stuck<T>(from: &Receiver<T>) -> Result<T, RecvTimeoutError
             Err(RecvTimeoutError::Timeout) => {}
             received => return received,
         }
+        // A timer thread wakes up by itself, so its runs are not progress of the body.
         let seen = sleepers(|name| name != "leasehold-timer");
         asleep = if seen.is_some() && seen == before { asleep + 1 } else { 0 };
         before = seen;
@@ -51,7 +57,7 @@ pub fn receive_unless_stuck<T>(from: &Receiver<T>) -> Result<T, RecvTimeoutError
     Err(RecvTimeoutError::Timeout)
 }
 
-/// Waits until all other threads sleep, so that each of them has done what was left to do.
+/// Waits until all other threads sleep, so each of them has finished its pending work.
 pub fn until_others_sleep() {
     let _guard = Guard::new();
     let mut before = None;
@@ -65,13 +71,14 @@ pub fn until_others_sleep() {
     }
 }
 
-/// Returns how often each thread that counts was scheduled, if all threads sleep. If two samples are equal, then no thread that
-/// counts ran in between. Timer threads wake up by themselves, so they may be left out.
+/// Returns how often each counted thread was scheduled, or `None` if a thread does not sleep.
+///
+/// Between two equal samples no counted thread ran. Timer threads wake up without work, so a caller can leave them out.
 fn sleepers(counts: impl Fn(&str) -> bool) -> Option<BTreeMap<OsString, String>> {
     let mut sleepers = BTreeMap::new();
     for task in fs::read_dir("/proc/self/task").ok()? {
         let task = task.ok()?;
-        if GUARDS.lock().expect("no guard panics with the lock").contains(&task.file_name()) {
+        if GUARDS.lock().expect("the lock is not poisoned").contains(&task.file_name()) {
             continue;
         }
         // A thread that has just ended has no status.
@@ -88,20 +95,20 @@ fn sleepers(counts: impl Fn(&str) -> bool) -> Option<BTreeMap<OsString, String>>
     Some(sleepers)
 }
 
-/// This thread, while it takes samples.
+/// Registers this thread as a sampling thread until it is dropped.
 struct Guard(OsString);
 
 impl Guard {
     fn new() -> Self {
         let path = fs::read_link("/proc/thread-self").unwrap_or_default();
         let id = path.file_name().map(OsString::from).unwrap_or_default();
-        GUARDS.lock().expect("no guard panics with the lock").insert(id.clone());
+        GUARDS.lock().expect("the lock is not poisoned").insert(id.clone());
         Self(id)
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        GUARDS.lock().expect("no guard panics with the lock").remove(&self.0);
+        GUARDS.lock().expect("the lock is not poisoned").remove(&self.0);
     }
 }

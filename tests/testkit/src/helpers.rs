@@ -1,4 +1,4 @@
-//! What many tests say, in few words.
+//! Short forms of common test steps.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use leasehold::{
     Compact, Event, EventType, Grant, KeyValue, LeaseId, Limits, ManualClock, Put, Revision, Store, Ticket,
 };
 
-/// A store on a clock that stands still, and the clock.
+/// Returns a store on a manual clock, and the clock.
 pub fn manual() -> (Store, ManualClock) {
     manual_with(Limits::default())
 }
@@ -19,7 +19,7 @@ pub fn manual_with(limits: Limits) -> (Store, ManualClock) {
     (Store::builder().clock(clock.clone()).limits(limits).build(), clock)
 }
 
-/// An engine at the origin of time.
+/// Returns an engine at the origin of time.
 pub fn engine() -> Engine {
     Engine::new(EngineConfig::default(), Timestamp::ORIGIN)
 }
@@ -36,67 +36,67 @@ pub const fn at(revision: i64) -> Revision {
     Revision::new(revision)
 }
 
-/// Puts a pair, and gives the revision of that.
+/// Puts a pair and returns the revision of the put.
 pub fn put(store: &Store, key: &'static str, value: &'static str) -> i64 {
-    store.put((key, value)).expect("the put is good").header().revision().get()
+    store.put((key, value)).expect("the put is valid").header().revision().get()
 }
 
-/// Deletes a key, and gives the revision of the answer.
+/// Deletes a key and returns the revision of the response.
 pub fn delete(store: &Store, key: &'static str) -> i64 {
-    store.delete(key).expect("the delete is good").header().revision().get()
+    store.delete(key).expect("the delete is valid").header().revision().get()
 }
 
 /// Puts keys with the value "v", attached to a lease.
 pub fn put_leased(store: &Store, keys: &[&'static str], lease: impl Into<LeaseId>) {
     let lease = lease.into();
     for &key in keys {
-        store.put(Put::new(key, "v").lease(lease)).expect("the lease exists");
+        store.put(Put::new(key, "v").lease(lease)).expect("the lease of a leased put exists");
     }
 }
 
-/// A session with a TTL of so many seconds.
+/// Opens a session with a TTL of `ttl` seconds.
 pub fn session(store: &Store, ttl: u64) -> Session {
-    Session::open(store, secs(ttl)).wait().expect("a lease is granted")
+    Session::open(store, secs(ttl)).wait().expect("the store grants the session's lease")
 }
 
-/// Takes what a ticket has waited for.
+/// Takes the result of a completed ticket.
 #[track_caller]
 pub fn taken<T>(ticket: &mut Ticket<T>) -> T {
-    ticket.try_wait().expect("the session lives").expect("it is its turn")
+    ticket.try_wait().expect("the session is alive").expect("the ticket is completed")
 }
 
-/// A compaction that answers when the memory was given back.
+/// Returns a physical compaction, which responds after the memory is released.
 pub fn physical(revision: i64) -> Compact {
     Compact::new(revision).physical()
 }
 
-/// Grants a lease under an id.
+/// Grants a lease with an id.
 pub fn grant(store: &Store, id: i64, ttl: Duration) {
-    let granted = store.grant(Grant::new(ttl).id(id)).expect("the id is free");
+    let granted = store.grant(Grant::new(ttl).id(id)).expect("the lease id is free");
     assert_eq!(granted.id(), LeaseId::new(id));
 }
 
-/// The store's revision.
+/// Returns the store's revision.
 pub fn revision(store: &Store) -> i64 {
     store.status().expect("the store is open").header().revision().get()
 }
 
-/// The value of a key, if it exists.
+/// Returns the value of a key, or `None` if the key is absent.
 pub fn value(store: &Store, key: &'static str) -> Option<String> {
-    let response = store.get(key).expect("the key is not empty");
+    let response = store.get(key).expect("a get of a key that is not empty succeeds");
     response.kvs().first().map(|kv| text(kv.value()))
 }
 
-/// The keys that exist.
+/// Returns all live keys.
 pub fn all_keys(store: &Store) -> Vec<String> {
-    keys(store.get(leasehold::Get::all()).expect("the range is not empty").kvs())
+    keys(store.get(leasehold::Get::all()).expect("a get of all keys succeeds").kvs())
 }
 
 pub fn text(bytes: &[u8]) -> String {
     bytes.escape_ascii().to_string()
 }
 
-/// A pair as `key=value create/mod/version`, with the lease, if it has one, after a `#`.
+/// Returns a pair as `key=value create/mod/version`, with `#` and the lease id if it has a lease.
 pub fn show(kv: &KeyValue) -> String {
     let (key, value) = (text(kv.key()), text(kv.value()));
     let numbers = format!("{}/{}/{}", kv.create_revision(), kv.mod_revision(), kv.version());
@@ -114,26 +114,30 @@ pub fn keys(kvs: &[KeyValue]) -> Vec<String> {
     kvs.iter().map(|kv| text(kv.key())).collect()
 }
 
-/// Events as `put key=value create/mod/version` and `delete key mod`. Of a delete nothing else is set.
+/// Returns events as `put key=value create/mod/version` and `delete key mod`. The other fields of a delete must be unset.
 pub fn show_events(events: &[Event]) -> Vec<String> {
     let show_event = |event: &Event| match event.event_type() {
         EventType::Put => format!("put {}", show(event.kv())),
         EventType::Delete => {
             let kv = event.kv();
             let rest = (kv.create_revision().get(), kv.version(), kv.value(), kv.lease());
-            assert_eq!(rest, (0, 0, &b""[..], LeaseId::NONE), "a delete has a key and a mod revision only");
+            assert_eq!(
+                rest,
+                (0, 0, &b""[..], LeaseId::NONE),
+                "a delete event has only a key and a mod revision"
+            );
             format!("delete {} {}", text(kv.key()), kv.mod_revision())
         }
     };
     events.iter().map(show_event).collect()
 }
 
-/// The events of a store from a revision on.
+/// Returns the events of a store from a revision on.
 pub fn events(store: &Store, from: i64) -> Vec<String> {
     show_events(&store.events(from).expect("the revision is not compacted"))
 }
 
-/// Numbers that look random and are the same in each run.
+/// A generator of pseudo-random numbers, which repeats them in each run.
 pub struct Random(u64);
 
 impl Random {
@@ -141,7 +145,7 @@ impl Random {
         Self(seed)
     }
 
-    /// A number below `bound`.
+    /// Returns a number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -150,7 +154,7 @@ impl Random {
         (z ^ (z >> 31)) % bound
     }
 
-    /// True one time out of `n`.
+    /// Returns true once in `n` calls on average.
     pub fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }

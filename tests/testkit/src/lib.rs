@@ -1,5 +1,7 @@
-//! Shared code of the tests, benchmarks, examples and fuzz targets: etcd's messages as plain values, a naive model that answers
-//! them, adapters that let the crate answer them, the comparison of both, and helpers for tests.
+//! Shared code of the tests, benchmarks, examples and fuzz targets.
+//!
+//! It contains etcd's messages as plain values and a naive model that answers them. Adapters let the crate answer them too, and
+//! `lockstep` and `replay` compare the answers.
 
 #![expect(
     clippy::new_without_default,

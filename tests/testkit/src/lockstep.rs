@@ -1,4 +1,4 @@
-//! Two subjects, one list of requests: the naive model says what the answer is, the other has to give it.
+//! Runs one list of requests on the model and on a subject, and compares their answers.
 
 mod divergence;
 mod tally;
@@ -17,13 +17,13 @@ use super::wire::{Failure, Request, Response, Settings, Subject};
 
 type Answer = Result<Response, Failure>;
 
-/// How a kind of subject is made, and what is done to it on the way.
+/// The functions that create, check and drain a kind of subject.
 #[derive(Clone, Copy, Debug)]
 pub struct Driver<New, Check, Drain> {
     pub make: New,
-    /// Called after every request: panics where the subject's own books are not in order.
+    /// Called after every request. It panics if an invariant of the subject is broken.
     pub check: Check,
-    /// Called after every compaction: reclaims at once what would be reclaimed in time.
+    /// Called after every compaction. It reclaims all garbage at once.
     pub drain: Drain,
 }
 
@@ -34,7 +34,7 @@ where
     Check: Fn(&mut S),
     Drain: Fn(&mut S),
 {
-    /// Makes every request of both; ends with a look at everything there is to see.
+    /// Makes every request of both subjects, and compares all that can be read at the end.
     pub fn run(&self, settings: &Settings, requests: &[Request]) -> Result<Tally, Box<Divergence>> {
         let mut pair = Pair {
             driver: self,
@@ -51,7 +51,7 @@ where
         Ok(pair.tally)
     }
 
-    /// Runs random lists, and panics with the smallest one found on which the two disagree.
+    /// Runs random lists, and panics with the smallest list found on which the two disagree.
     ///
     /// `LEASEHOLD_SEED` overrides the seed.
     pub fn explore(&self, cases: u32) -> Tally {
@@ -60,12 +60,12 @@ where
         self.explore_from(seed, cases).unwrap_or_else(|failure| panic!("LEASEHOLD_SEED={seed}\n{failure}"))
     }
 
-    /// The same with everything given: the sum of all tallies, or the smallest disagreement.
+    /// Runs random lists from a seed. Returns the sum of all tallies, or the smallest disagreement.
     pub fn explore_from(&self, seed: u64, cases: u32) -> Result<Tally, Box<Divergence>> {
         self.explore_lists(seed, cases, &strategy::requests())
     }
 
-    /// The same with lists of a kind of one's own.
+    /// Runs random lists of a strategy from a seed. Returns the sum of all tallies, or the smallest disagreement.
     pub fn explore_lists(
         &self,
         seed: u64,
@@ -88,12 +88,13 @@ where
             Err(TestError::Fail(reason, (settings, requests))) => Err(self
                 .minimize(&settings, requests.clone())
                 .unwrap_or_else(|| Box::new(Divergence::unstable(&settings, &requests, &reason)))),
-            Err(TestError::Abort(reason)) => panic!("the run was given up: {reason}"),
+            Err(TestError::Abort(reason)) => panic!("the run was aborted: {reason}"),
         }
     }
 
-    /// Leaves out, as long as there is one, a request without which the two disagree as well. (The runner tries each only
-    /// once, before it has made the others simple.)
+    /// Removes requests from a failing list while it still fails.
+    ///
+    /// The runner tries each removal only once, before it has simplified the other requests.
     fn minimize(&self, settings: &Settings, mut requests: Vec<Request>) -> Option<Box<Divergence>> {
         let mut smallest = self.run(settings, &requests).err()?;
         let mut index = 0;
@@ -101,6 +102,7 @@ where
             let mut fewer = requests.clone();
             fewer.remove(index);
             match self.run(settings, &fewer) {
+                // Start over, since an earlier request can have become unnecessary.
                 Err(divergence) => (smallest, requests, index) = (divergence, fewer, 0),
                 Ok(_) => index += 1,
             }
@@ -122,7 +124,7 @@ fn rng(seed: u64) -> TestRng {
     TestRng::from_seed(RngAlgorithm::ChaCha, &bytes)
 }
 
-/// The two, side by side.
+/// The model and the subject in one run.
 struct Pair<'a, S, New, Check, Drain> {
     driver: &'a Driver<New, Check, Drain>,
     model: Model,
@@ -147,7 +149,7 @@ where
         Ok(())
     }
 
-    /// Makes one request of both. The model's answer, if the other's is the same and its books are in order.
+    /// Makes one request of both. Returns the model's answer if the subject's is equal and its invariants hold.
     fn compare(&mut self, request: &Request) -> Result<Answer, Box<Divergence>> {
         self.done.push(request.clone());
         let expected = self.model.call(request);
@@ -173,8 +175,7 @@ where
         }
     }
 
-    /// What a list of requests may have left unseen: every readable revision, all of history, every lease,
-    /// whatever is left for watchers.
+    /// Compares what a list of requests has not read: every readable revision, the history, every lease, and all streams.
     fn audit(&mut self) -> Result<(), Box<Divergence>> {
         let (compacted, current) = (self.model.compacted(), self.model.current());
         let mut questions = vec![
@@ -194,13 +195,14 @@ where
         questions.extend(strategy::STREAMS.map(|stream| Request::WatchReceive { stream }));
         for question in questions {
             drop(self.compare(&question)?);
+            // The questions of the audit are not part of the list.
             self.done.pop();
         }
         Ok(())
     }
 }
 
-/// The result, or the message of the panic.
+/// Returns the result of an action, or the message of its panic.
 fn guarded<T>(action: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(action)).map_err(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);

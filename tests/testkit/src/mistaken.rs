@@ -1,42 +1,42 @@
-//! A copy of the model with one mistake, to see that a comparison bites.
+//! A copy of the model with one mistake, for tests that a comparison finds it.
 
 use super::model::{Incident, Model, Stage};
 use super::wire::{Failure, OpResponse, Request, Response, Settings, Subject, WatchResponse};
 
 /// A lease id that is never granted.
-const NOBODY: i64 = 999;
+const UNKNOWN_LEASE: i64 = 999;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mistake {
-    /// A range's `count` stops at its limit.
+    /// The `count` of a range stops at its limit.
     CountIsLimited,
-    /// A nested transaction's header shows the revision.
+    /// The header of a nested transaction has a revision.
     NestedHeaderIsSet,
-    /// A put leaves its lease out, from some revision on.
+    /// A put above a certain revision ignores its lease.
     LeaseIsDropped,
-    /// A lease is not renewed.
+    /// A keep-alive does not renew the lease.
     KeepAliveDoesNothing,
-    /// A compaction removes a tombstone of its own revision too.
+    /// A compaction also removes a tombstone at its own revision.
     CompactedTombstoneIsLost,
     /// A transaction that fails midway panics.
     PanicsMidway,
-    /// The event for which a watcher had no room is never sent.
+    /// The event that overflowed a watcher is never sent.
     OverflowLosesAnEvent,
-    /// A watcher has room for one response less.
+    /// A watcher's capacity is smaller by one response.
     RoomForOneLess,
-    /// The pair before a change is looked for inside its transaction.
+    /// The previous pair is the one inside of the transaction.
     PrevKvIsOfTheTxn,
-    /// A progress request is answered although a watcher is behind.
+    /// A progress request is answered although a watcher is unsynced.
     ProgressAlthoughBehind,
-    /// Of a past start, the revision itself is left out.
+    /// The start revision itself is skipped if it is in the past.
     StartIsExclusive,
-    /// A watcher that a compaction ends is not told.
+    /// The end of a watcher by a compaction is not reported.
     CompactionIsSilent,
-    /// The id of such a watcher can be had at once.
+    /// The id of a compacted watcher can be reused at once.
     CompactedIdIsFree,
-    /// A cancelled watcher is not sent what was queued for it.
+    /// A cancel drops the watcher's queued responses.
     CancelDropsTheQueue,
-    /// Each tick comes an instant late.
+    /// Each tick is a nanosecond late.
     TicksAreLate,
 }
 
@@ -64,7 +64,7 @@ impl Mistake {
 pub struct Mistaken {
     model: Model,
     mistake: Mistake,
-    /// Progress requests of these streams were not answered, and will be.
+    /// The streams whose progress requests were not answered. Their next receive answers them.
     owed: Vec<u32>,
 }
 
@@ -80,7 +80,7 @@ impl Mistaken {
     fn mistake_request(&self, request: &mut Request) {
         match (self.mistake, request) {
             (Mistake::LeaseIsDropped, Request::Put(put)) if self.model.current() > 3 => put.lease = 0,
-            (Mistake::KeepAliveDoesNothing, Request::LeaseKeepAlive { id }) => *id = NOBODY,
+            (Mistake::KeepAliveDoesNothing, Request::LeaseKeepAlive { id }) => *id = UNKNOWN_LEASE,
             (Mistake::RoomForOneLess, Request::WatchCreate(create)) if create.capacity > 1 => {
                 create.capacity -= 1;
             }
@@ -154,11 +154,12 @@ impl Mistaken {
     }
 }
 
-/// What is behind its header was read from history; and if that was not at the creation, after an overflow.
+/// Removes the first event of each response with older events than its header, unless its watcher was just created.
 fn lose_an_event(responses: &mut [WatchResponse]) {
     let created: Vec<i64> =
         responses.iter().filter(|response| response.created).map(|response| response.watch_id).collect();
     let late = |response: &WatchResponse| {
+        // Events older than the header were read from history. Without a creation, they were read after an overflow.
         let first = response.events.first();
         first.is_some_and(|event| event.kv.mod_revision < response.revision)
     };
@@ -169,7 +170,7 @@ fn lose_an_event(responses: &mut [WatchResponse]) {
     }
 }
 
-/// Gives a change that follows another of its key and revision what that one left.
+/// Replaces a previous pair by the pair that an earlier change of the transaction left.
 fn look_inside_the_txn(response: &mut WatchResponse) {
     for index in 1..response.events.len() {
         let (earlier, later) = response.events.split_at_mut(index);
@@ -189,7 +190,7 @@ impl Subject for Mistaken {
         self.mistake_request(&mut request);
         let answer = self.model.call(&request);
         let midway = self.model.refusal().is_some_and(|refusal| refusal.stage == Stage::Execution);
-        assert!(self.mistake != Mistake::PanicsMidway || !midway, "midway");
+        assert!(self.mistake != Mistake::PanicsMidway || !midway, "the mistake panics midway");
         let mut response = answer?;
         self.mistake_response(&request, &mut response);
         Ok(response)

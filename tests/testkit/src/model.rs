@@ -1,8 +1,8 @@
-//! An etcd too simple to be wrong: what the crate is judged against.
+//! A naive model of etcd, which the crate is compared with.
 //!
-//! Written rule by rule from the behavioural specification, whose rule ids the comments cite. History is a list of every
-//! record ever written; every answer is found by walking that list; whatever is refused is undone by putting back a copy of
-//! the whole state. There is no index and no cache, and nothing here knows the crate.
+//! It follows the behavioural specification rule by rule, and the comments cite the rule ids. History is a list of every record
+//! ever written, and every answer is found by walking that list. A refused request restores a copy of the whole state. The
+//! model has no index and no cache, and does not use the crate.
 
 mod hash;
 mod history;
@@ -23,15 +23,15 @@ pub use refusal::{Refusal, Row, Stage};
 pub use watch::Incident;
 use watch::Stream;
 
-/// The naive etcd.
+/// The naive model of etcd.
 #[derive(Clone, Debug)]
 pub struct Model {
     settings: Settings,
     state: State,
     refusal: Option<Refusal>,
-    /// In the order in which they were opened.
+    /// The streams in the order in which they were opened.
     streams: Vec<Stream>,
-    /// The last revision that the watchers were told of.
+    /// The last revision that was delivered to the watchers.
     published: i64,
     incidents: Vec<Incident>,
 }
@@ -39,21 +39,21 @@ pub struct Model {
 /// Everything that a request can change.
 #[derive(Clone, Debug)]
 struct State {
-    /// `main` of the last committed change.
+    /// The main revision of the last committed change.
     current: i64,
-    /// The last compaction's revision, -1 before the first.
+    /// The last compaction's revision, or -1 before the first.
     compacted: i64,
-    /// Every change ever made, in (main, sub) order. Inside a transaction those of `current + 1` are at its end.
+    /// Every change ever made, in (main, sub) order. During a transaction its changes, of `current + 1`, are at the end.
     records: Vec<Record>,
     leases: Vec<Lease>,
     next_lease: i64,
     grants: u64,
     alarms: BTreeSet<(u64, AlarmKind)>,
-    /// In nanoseconds.
+    /// The time in nanoseconds.
     now: u128,
 }
 
-/// One change: the pair a put stored, or `None` for a tombstone.
+/// One change: the pair that a put stored, or `None` for a tombstone.
 #[derive(Clone, Debug)]
 struct Record {
     key: Vec<u8>,
@@ -65,7 +65,7 @@ struct Record {
 #[derive(Clone, Debug)]
 struct Lease {
     id: i64,
-    /// In seconds.
+    /// The TTL in seconds.
     ttl: i64,
     /// Its place in the order of grants.
     sequence: u64,
@@ -75,13 +75,13 @@ struct Lease {
 #[derive(Clone, Copy, Debug)]
 enum End {
     Deadline(u128),
-    /// Renewed at this instant and every third of the TTL from then on.
+    /// Renewed at this instant and after every third of the TTL from then on.
     Standing {
         anchor: u128,
     },
 }
 
-/// The length of a transaction on the wire.
+/// Returns the length of a transaction on the wire.
 pub fn encoded_len(txn: &TxnRequest) -> usize {
     proto::txn(txn).len()
 }
@@ -111,24 +111,24 @@ impl Model {
         self.state.compacted
     }
 
-    /// How many leases there are.
+    /// Returns the number of leases.
     pub fn leases(&self) -> usize {
         self.state.leases.len()
     }
 
-    /// The alarms that are active, sorted.
+    /// Returns the active alarms, sorted.
     pub fn alarms(&self) -> Vec<(u64, AlarmKind)> {
         self.state.alarms.iter().copied().collect()
     }
 
-    /// Whether some key changed more than once in a revision.
+    /// Returns whether a key changed more than once at a revision.
     pub fn touched_twice(&self, revision: i64) -> bool {
         let records: Vec<_> = self.state.records.iter().filter(|record| record.main == revision).collect();
         let keys: BTreeSet<_> = records.iter().map(|record| &record.key).collect();
         keys.len() < records.len()
     }
 
-    /// Why the last call was refused, if it was.
+    /// Returns why the last call was refused, if it was.
     pub fn refusal(&self) -> Option<Refusal> {
         self.refusal
     }
@@ -162,7 +162,7 @@ impl Model {
         Ok(response)
     }
 
-    /// R-CMP-1; the CORRUPT alarm comes first (R-MNT-8).
+    /// R-CMP-1. The CORRUPT alarm is checked first (R-MNT-8).
     fn compact(&mut self, revision: i64) -> Result<Response, Refusal> {
         self.check_corrupt()?;
         if revision <= self.state.compacted {
@@ -197,8 +197,10 @@ impl Model {
         Response::Alarm { revision: self.state.current, alarms: affected }
     }
 
-    /// What a watcher of every key gets from `from` on: a start below the compaction is lost (R-CMP-4), order is
-    /// (main, sub) (R-WCH-8), and of the compacted revision itself there is what R-CMP-2 leaves.
+    /// Returns the events of a watcher of every key from `from` on.
+    ///
+    /// A start below the compacted revision is refused (R-CMP-4). Events are in (main, sub) order (R-WCH-8). R-CMP-2 defines
+    /// which events of the compacted revision are kept.
     fn events(&self, from: i64) -> Result<Response, Refusal> {
         if from < self.state.compacted {
             return Err(Stage::Dynamic.refuses(Row::Compacted));
@@ -220,7 +222,7 @@ impl Model {
 }
 
 impl Record {
-    /// A DELETE shows only its key and revision.
+    /// Returns the change. A DELETE has only its key and revision.
     fn change(&self) -> Change {
         match &self.kv {
             Some(kv) => Change { delete: false, kv: kv.clone() },

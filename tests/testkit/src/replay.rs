@@ -1,5 +1,4 @@
-//! Replaying a recorded conversation: every request is put to a [`Subject`], and every field of every answer is held
-//! against the recorded one.
+//! Replays a recorded conversation: makes every request to a [`Subject`] and compares every field of every answer.
 
 pub mod answer;
 pub mod compare;
@@ -16,35 +15,35 @@ use super::trace::watch::{self, WatchStep};
 use super::trace::{Case, Expected, Feature, Kind, Step, Symbols, request, service};
 use super::wire::{Failure, Request, Response, Services, Subject};
 
-/// How a replay ended.
+/// The result of a replay.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed {
-        /// Steps done, each with its answer compared in every field.
+        /// Steps done. Every field of each step's answer was compared.
         steps: usize,
-        /// Key-value pairs and events in those answers.
+        /// Key-value pairs and events in the answers.
         events: usize,
-        /// The time that `advance` let pass.
+        /// The time by which `advance` moved the clock.
         virtual_time: Duration,
     },
-    /// The first step that was not answered as recorded.
+    /// The first step whose answer differs from the recorded one.
     Failed(Box<Mismatch>),
-    /// Nothing was done: the case has operations of services that the subject does not offer.
+    /// No step was done, since the case needs services that the subject does not have.
     Skipped { needs: BTreeSet<Feature> },
 }
 
-/// A step that went otherwise than recorded.
+/// A step whose outcome differs from the recorded one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     pub step: usize,
     pub op: String,
-    /// The first field that differs, from the top of the line: `resp.kvs[0].version`.
+    /// The first field that differs, as a path from the top of the line: `resp.kvs[0].version`.
     pub field: String,
-    /// What is wrong with it, in a few words.
+    /// The difference in a few words.
     pub what: String,
-    /// The recorded outcome, as the trace writes it, long values shortened.
+    /// The recorded outcome in the trace's form, with long values shortened.
     pub expected: String,
-    /// What was answered instead, in the same form.
+    /// The actual outcome in the trace's form.
     pub got: String,
 }
 
@@ -76,7 +75,7 @@ pub fn replay(case: &Case, subject: &mut dyn Subject) -> Outcome {
     Outcome::Passed { steps: case.steps.len(), events: player.events, virtual_time: player.virtual_time }
 }
 
-/// A replay under way.
+/// A replay in progress.
 struct Player<'a> {
     subject: &'a mut dyn Subject,
     symbols: Symbols,
@@ -118,8 +117,9 @@ impl Player<'_> {
         }
     }
 
-    /// Does what the step says: the one place that knows how an operation is carried out. What cannot be done at all
-    /// is an error in words. Before the next step, whatever this one woke has run as far as it can.
+    /// Performs a step. A step that cannot be performed returns an error text.
+    ///
+    /// Before the next step, everything that this step woke runs as far as it can.
     fn perform(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
         let outcome = match step.kind {
             Kind::Call => self.perform_call(step)?,
@@ -165,10 +165,10 @@ impl Player<'_> {
     }
 
     fn services(&mut self) -> Result<&mut dyn Services, String> {
-        self.subject.services().ok_or_else(|| "there is no such service".to_owned())
+        self.subject.services().ok_or_else(|| "the subject has no such service".to_owned())
     }
 
-    /// A call that is not started under a handle of the trace's has one of its own while it lasts.
+    /// Performs a request to a service. Without a handle in the trace, the call has the empty handle until it is answered.
     fn perform_service(&mut self, step: &Step) -> Result<Result<Answer, Failure>, String> {
         let request =
             service::build(&step.op, &step.request, &self.symbols).map_err(|problem| problem.to_string())?;
@@ -179,7 +179,7 @@ impl Player<'_> {
         }
         services.start("", &request);
         services.settle();
-        let outcome = services.take("").ok_or_else(|| "still waits".to_owned())?;
+        let outcome = services.take("").ok_or_else(|| "is still pending".to_owned())?;
         Ok(outcome.map(|response| Answer::of_service(&response)))
     }
 
@@ -189,7 +189,7 @@ impl Player<'_> {
         services.settle();
         Ok(Ok(match step.op.as_str() {
             "await" => {
-                let outcome = services.take(handle).ok_or_else(|| "still waits".to_owned())?;
+                let outcome = services.take(handle).ok_or_else(|| "is still pending".to_owned())?;
                 return Ok(outcome.map(|response| Answer::of_service(&response)));
             }
             "pending" => {
@@ -207,7 +207,7 @@ impl Player<'_> {
         }))
     }
 
-    /// Receives whatever there is on the open streams, and lets calls of services run as far as they can.
+    /// Receives everything available on the open streams, and lets calls of services run as far as they can.
     fn settle(&mut self) -> Result<(), String> {
         if let Some(services) = self.subject.services() {
             services.settle();

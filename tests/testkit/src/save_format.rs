@@ -1,8 +1,8 @@
-//! A second implementation of the save format, for saves with valid checksums that no store would write.
+//! A second implementation of the snapshot format, for snapshots with valid checksums that no store would write.
 
 const MAGIC: &[u8; 12] = b"\x89leasehold\r\n";
 
-/// CRC-32C, bit by bit.
+/// Returns the CRC-32C of bytes, computed bit by bit.
 pub fn crc(bytes: &[u8]) -> u32 {
     let step = |crc: u32, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 };
     !bytes.iter().fold(!0, |crc, &byte| (0..8).fold(crc ^ u32::from(byte), step))
@@ -11,13 +11,14 @@ pub fn crc(bytes: &[u8]) -> u32 {
 /// The format that a store writes.
 pub const FORMAT: u32 = 2;
 
-/// The number of bytes that format 2 added before those of format 1: the current revision.
+/// The length of the field that format 2 added before the fields of format 1: the current revision.
 pub const CURRENT_LEN: usize = 8;
 
-/// Returns a save with these bytes in chunks of at most `chunk` bytes.
+/// Returns a snapshot with this payload in chunks of at most `chunk` bytes.
 pub fn framed(format: u32, payload: &[u8], chunk: usize) -> Vec<u8> {
     let mut summed = [&MAGIC[..], &format.to_le_bytes()].concat();
     let mut save = [&summed[..], &crc(&summed).to_le_bytes()].concat();
+    // Each checksum covers everything before it, so a chunk is valid only in its place. An empty chunk ends the snapshot.
     for piece in payload.chunks(chunk).chain([&[][..]]) {
         let piece = [&(piece.len() as u32).to_le_bytes(), piece].concat();
         summed.extend_from_slice(&piece);
@@ -27,8 +28,9 @@ pub fn framed(format: u32, payload: &[u8], chunk: usize) -> Vec<u8> {
     save
 }
 
-/// Returns the bytes in the chunks of a save.
+/// Returns the payload of a snapshot.
 pub fn payload(save: &[u8]) -> Vec<u8> {
+    // The header has 12 magic bytes, 4 bytes of format and 4 of checksum.
     let (mut payload, mut rest) = (Vec::new(), &save[20..]);
     while let Some((length, after)) = rest.split_first_chunk() {
         let (piece, after) = after.split_at(u32::from_le_bytes(*length) as usize);
@@ -38,11 +40,11 @@ pub fn payload(save: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// A state in the numbers of a format, valid or not.
+/// A state in the numbers of the format, valid or not.
 #[derive(Clone, Debug)]
 pub struct State {
     pub format: u32,
-    /// Saved since format 2.
+    /// The current revision, saved since format 2.
     pub current: i64,
     pub compacted: i64,
     pub next_id: i64,
@@ -73,17 +75,17 @@ pub fn version(key: &'static str, [create, modified, version, lease]: [i64; 4], 
 }
 
 impl State {
-    /// A valid state, compacted at 5, where a compaction dropped one of three changes.
+    /// Returns a valid state that is compacted at 5, where a compaction dropped one of three changes.
     pub fn good() -> Self {
-        let by_hand = (7, (10, 0), 2, 0, (9, 999_999_999));
-        let standing = (-1, (9, 0), 4, 1, (2, 999_999_999));
+        let manual = (7, (10, 0), 2, 0, (9, 999_999_999));
+        let automatic = (-1, (9, 0), 4, 1, (2, 999_999_999));
         Self {
             format: FORMAT,
             current: 7,
             compacted: 5,
             next_id: 3,
             next_sequence: 5,
-            leases: vec![by_hand, standing],
+            leases: vec![manual, automatic],
             alarms: vec![(1, 1), (1, 2), (2, 1)],
             versions: vec![
                 version("old", [2, 4, 2, 99], 3),

@@ -1,8 +1,8 @@
-//! Lists of requests, drawn so that they meet each other: few keys, few leases, and revisions near the ones that count.
+//! Random lists of requests that interact: few keys, few leases, and revisions around the current and the compacted one.
 //!
-//! A revision is drawn either literally or relative to the store's current or compacted revision. Relative ones are numbers
-//! in two windows far above every real revision, and [`resolve`] turns them into real ones when the request is made, so a list
-//! is a pure function of the seed.
+//! A revision is drawn literally, or relative to the store's current or compacted revision. Relative revisions are numbers in
+//! two windows far above every real revision. [`resolve`] resolves them when the request is made, so a list is a pure function
+//! of the seed.
 
 mod relative;
 mod watch;
@@ -20,21 +20,21 @@ use super::wire::{
     Settings, TxnRequest,
 };
 
-/// Keys: the smallest, prefixes of each other, neighbours, and the one with no prefix successor.
+/// The keys: the smallest, prefixes of each other, neighbours, and one without a prefix successor.
 pub const KEYS: [&[u8]; 8] = [b"\0", b"a", b"a\0", b"ab", b"abc", b"b", b"c\xff", b"\xff"];
 
-/// Lease ids that are granted; the counter for id 0 starts among them.
+/// The lease ids that are granted. The counter for id 0 starts among them.
 pub const LEASES: [i64; 4] = [1, 2, 40, -9];
 
-/// A lease id that nobody ever grants.
+/// A lease id that is never granted.
 const UNKNOWN_LEASE: i64 = 777;
 
-/// The Range that shows the whole keyspace at a revision.
+/// Returns a range request for the whole key space at a revision.
 pub fn everything_at(revision: i64) -> RangeRequest {
     RangeRequest { key: vec![0], range_end: vec![0], revision, ..RangeRequest::default() }
 }
 
-/// Settings small enough for every limit to be reached.
+/// Returns settings that are small enough for every limit to be reached.
 pub fn settings() -> impl Strategy<Value = Settings> {
     let max_txn_ops = prop_oneof![7 => 4..=8_usize, 3 => Just(128_usize)];
     let max_request_bytes =
@@ -60,20 +60,20 @@ pub fn settings() -> impl Strategy<Value = Settings> {
     )
 }
 
-/// A list of up to 350 requests, a third of them about watches. Some leases come first, so that there are any.
+/// Returns a list of up to 350 requests, a third of them about watches. Grants come first, so that leases exist.
 pub fn requests() -> BoxedStrategy<Vec<Request>> {
     let request = prop_oneof![13 => request(), 7 => watch::request()];
     let lists = (vec(grant(), 0..=4), vec(request, 1..=346));
     lists.prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
 }
 
-/// The same without watches, for subjects that cannot keep them.
+/// Returns a list of requests without watches, for subjects that have none.
 pub fn requests_without_watches() -> BoxedStrategy<Vec<Request>> {
     let lists = (vec(grant(), 0..=4), vec(request(), 1..=196));
     lists.prop_map(|(grants, requests)| [grants, requests].concat()).boxed()
 }
 
-/// One request of any kind but those about watches.
+/// Returns one request of any kind, except about watches.
 pub fn request() -> BoxedStrategy<Request> {
     prop_oneof![
         36 => put().prop_map(Request::Put),
@@ -131,12 +131,12 @@ fn key() -> BoxedStrategy<Vec<u8>> {
     prop::sample::select(KEYS.as_slice()).prop_map(<[u8]>::to_vec).boxed()
 }
 
-/// Mostly a key, rarely none.
+/// Returns a key, rarely an empty one.
 fn key_or_none() -> BoxedStrategy<Vec<u8>> {
     prop_oneof![80 => key(), 1 => Just(Vec::new())].boxed()
 }
 
-/// Single key, everything from the key on, an ordinary end, two zero bytes, often before the key.
+/// Returns a range end: empty, unbounded, ordinary or two zero bytes, often before the key.
 fn range_end() -> BoxedStrategy<Vec<u8>> {
     const ENDS: [&[u8]; 7] = [b"\0\0", b"a\0", b"ab\0", b"ac", b"b", b"d", b"\xff\0"];
     prop_oneof![
@@ -147,7 +147,7 @@ fn range_end() -> BoxedStrategy<Vec<u8>> {
     .boxed()
 }
 
-/// Few short values, so that they tie; now and then one about as long as a request may be.
+/// Returns a value: mostly a short one of few, so that values tie, sometimes one about as long as a request can be.
 fn value() -> BoxedStrategy<Vec<u8>> {
     const VALUES: [&[u8]; 4] = [b"", b"x", b"y", b"xy"];
     prop_oneof![
@@ -170,7 +170,7 @@ fn revision() -> BoxedStrategy<i64> {
     .boxed()
 }
 
-/// The bound of a filter: mostly not set.
+/// Returns the bound of a revision filter, mostly unset.
 fn bound() -> BoxedStrategy<i64> {
     prop_oneof![12 => Just(0_i64), 2 => (-12..1_i64).prop_map(|back| CURRENT + back), 1 => -2..12_i64].boxed()
 }
@@ -241,7 +241,7 @@ fn ttl() -> BoxedStrategy<i64> {
     .boxed()
 }
 
-/// Half of them on the grid of whole seconds and of thirds, where leases meet their deadlines exactly.
+/// Returns a duration. Half of them are whole seconds or thirds, so that advances hit deadlines exactly.
 fn nanos() -> BoxedStrategy<u64> {
     const SECOND: u64 = 1_000_000_000;
     prop_oneof![
@@ -275,13 +275,14 @@ fn compare() -> BoxedStrategy<Compare> {
         .boxed()
 }
 
-/// Any transaction, or one built to change a key twice.
+/// Returns any transaction, or one that changes a key twice.
 fn txn() -> BoxedStrategy<TxnRequest> {
     prop_oneof![16 => any_txn(3), 4 => double_change(), 1 => too_many_ops()].boxed()
 }
 
-/// Nested up to `depth` deep, itself included.
+/// Returns a transaction of up to `depth` levels.
 fn any_txn(depth: u32) -> BoxedStrategy<TxnRequest> {
+    // A weight of 0 excludes nested transactions at the last level.
     let nested = if depth > 1 { 1 } else { 0 };
     let inner = if depth > 1 { any_txn(depth - 1) } else { Just(TxnRequest::default()).boxed() };
     let op = prop_oneof![
@@ -301,7 +302,7 @@ fn any_txn(depth: u32) -> BoxedStrategy<TxnRequest> {
         .boxed()
 }
 
-/// Lists just around the limits of the small settings, sometimes a level down.
+/// Returns a transaction with lists around the limits of the small settings, sometimes one level down.
 fn too_many_ops() -> BoxedStrategy<TxnRequest> {
     let list = || vec(range().prop_map(Op::Range), 0..=9);
     (list(), list(), any::<bool>())
@@ -312,8 +313,10 @@ fn too_many_ops() -> BoxedStrategy<TxnRequest> {
         .boxed()
 }
 
-/// The ways in which one transaction may change a key twice: a delete up to the end of the keyspace beside a put, and a
-/// nested put before a nested delete. Where the put leans on the pair that the delete took, the transaction fails midway.
+/// Returns a transaction that changes a key twice.
+///
+/// It has a delete up to the end of the key space beside a put, or a nested put before a nested delete. If the put keeps the
+/// value of a deleted pair, the transaction fails midway.
 fn double_change() -> BoxedStrategy<TxnRequest> {
     let nest = |op: Op| Op::Txn(TxnRequest { success: vec![op], ..TxnRequest::default() });
     let twins = (put(), put(), any::<bool>(), delete_range(), any::<bool>());

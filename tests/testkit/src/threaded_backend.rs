@@ -1,5 +1,6 @@
-//! A backend that answers from another thread: a store behind a channel. A call is pending until the thread comes to it, and
-//! watch events and timers are pushed into the inboxes, in the order in which the store decided them.
+//! A backend that answers from another thread: a store behind a channel.
+//!
+//! A call is pending until that thread handles it. Watch events and timers are pushed into the inboxes in the store's order.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::pin::Pin;
@@ -15,12 +16,12 @@ use leasehold::{Call, Error, LeaseId, ManualClock, Result, Store};
 
 use crate::wakers::Reply;
 
-/// The near end.
+/// The backend: the near end of the channel.
 #[derive(Clone)]
 pub struct Remote {
     store: Store,
     far: Arc<Sender<Message>>,
-    /// How much time passes each time that a thread is about to be parked.
+    /// The durations by which the clock advances each time a thread is about to park.
     script: Arc<Mutex<VecDeque<Duration>>>,
 }
 
@@ -30,12 +31,12 @@ enum Message {
     Timer(Option<Timestamp>, Arc<Inbox>),
     Cancel(InboxId),
     Detach(Pin<Box<dyn Future<Output = ()> + Send>>),
-    /// A detached task can go on.
+    /// Polls a detached task that was woken.
     Poll(Arc<Task>),
     Advance(Duration, Reply),
-    /// Keeps calls from being answered until they are let go.
+    /// Keeps calls unanswered until `Release`.
     Hold,
-    /// Answers the calls that were kept, the last first if that is set.
+    /// Answers the calls that were kept, in reverse order if `backwards` is set.
     Release {
         backwards: bool,
     },
@@ -43,7 +44,7 @@ enum Message {
 }
 
 impl Remote {
-    /// A far end with an empty store at the origin of time.
+    /// Starts a far end with an empty store at the origin of time.
     pub fn new() -> Self {
         let (far, messages) = channel();
         let far = Arc::new(far);
@@ -51,57 +52,57 @@ impl Remote {
         let store = Store::builder().clock(clock.clone()).build();
         let (inboxes, held) = (BTreeMap::new(), None);
         let end = FarEnd { store: store.clone(), clock, far: Arc::downgrade(&far), inboxes, held };
-        // The thread ends with the last handle to it.
+        // The thread ends when the last sender is dropped.
         Builder::new().spawn(move || end.run(&messages)).expect("a thread can be started");
         Self { store, far, script: Arc::default() }
     }
 
-    /// Keeps all calls pending until they are released.
+    /// Keeps all calls pending until `release`.
     pub fn hold(&self) {
         self.send(Message::Hold);
     }
 
-    /// Answers the calls that were held: in their order, or backwards.
+    /// Answers the held calls, in order or backwards.
     pub fn release(&self, backwards: bool) {
         self.send(Message::Release { backwards });
     }
 
-    /// Lets time pass; when it returns, the deliveries of that have been pushed, and of all that was asked before.
+    /// Advances the clock. All deliveries of the advance and of earlier requests are pushed before it returns.
     pub fn advance(&self, duration: Duration) {
         self.ask(|reply| Message::Advance(duration, reply));
     }
 
-    /// Lets time pass instead of parking a thread, each time so much, and only then parks it.
+    /// Advances the clock by these durations, one each time that a thread is about to park. After them, threads park.
     pub fn script(&self, durations: impl IntoIterator<Item = Duration>) {
-        self.script.lock().expect("nobody panics with it").extend(durations);
+        self.script.lock().expect("the lock is not poisoned").extend(durations);
     }
 
-    /// Ends the far end. Everybody who waits is told.
+    /// Stops the far end. Every pending caller gets `Stopped`.
     pub fn stop(&self) {
         self.ask(Message::Stop);
     }
 
     fn next_step(&self) -> Option<Duration> {
-        self.script.lock().expect("nobody panics with it").pop_front()
+        self.script.lock().expect("the lock is not poisoned").pop_front()
     }
 
     fn ask(&self, message: impl FnOnce(Reply) -> Message) {
         let reply = Reply::default();
         self.send(message(reply.clone()));
-        // That the far end has stopped answers it too.
+        // A stopped far end answers too, with an error.
         drop(Call::pending(reply).wait());
     }
 
     fn send(&self, message: Message) {
-        self.far.send(message).expect("the far end listens to its last handle");
+        self.far.send(message).expect("the far end receives while a handle exists");
     }
 }
 
-/// Answers for a far end that is gone.
+/// Answers a message that reached a stopped far end.
 fn refuse(message: Message) {
     match message {
         Message::Call(_, reply) | Message::Advance(_, reply) | Message::Stop(reply) => {
-            reply.give(Err(Error::Stopped));
+            reply.complete(Err(Error::Stopped));
         }
         Message::Watch(_, inbox) | Message::Timer(_, inbox) => wake(inbox.close()),
         _ => {}
@@ -113,7 +114,7 @@ fn wake(waker: Option<Waker>) {
 }
 
 impl Backend for Remote {
-    /// Everything is pushed.
+    /// Does nothing, since every delivery is pushed.
     fn pull(&self, _: &Inbox) {}
 
     fn call(&self, request: Request) -> Call<Response> {
@@ -153,7 +154,7 @@ impl Backend for Remote {
             }
             self.advance(duration);
         }
-        // Parked as in front of a store.
+        // Park as in front of a store.
         self.store.drive(poll);
     }
 }
@@ -162,9 +163,9 @@ struct FarEnd {
     store: Store,
     clock: ManualClock,
     far: Weak<Sender<Message>>,
-    /// The far inbox of each near one, in the order in which they were made.
+    /// The near and far inbox of each stream, in the order of their creation.
     inboxes: BTreeMap<InboxId, (Arc<Inbox>, Arc<Inbox>)>,
-    /// The calls that are kept from being answered, if they are.
+    /// The calls that are kept unanswered, or `None` if calls are answered.
     held: Option<VecDeque<(Request, Reply)>>,
 }
 
@@ -173,18 +174,18 @@ impl FarEnd {
         while let Ok(message) = messages.recv() {
             if let Message::Stop(reply) = message {
                 self.stop();
-                reply.give(Err(Error::Stopped));
+                reply.complete(Err(Error::Stopped));
                 return messages.iter().for_each(refuse);
             }
             let done = self.handle(message);
             self.push_all();
             if let Some((reply, answer)) = done {
-                reply.give(answer);
+                reply.complete(answer);
             }
         }
     }
 
-    /// Gives the answer that is due once the deliveries of it are pushed.
+    /// Handles a message. The returned answer is due after its deliveries are pushed.
     fn handle(&mut self, message: Message) -> Option<(Reply, Result<Response>)> {
         match message {
             Message::Call(request, reply) => match &mut self.held {
@@ -219,25 +220,26 @@ impl FarEnd {
                 for (request, reply) in held {
                     let answer = self.store.call(request).wait();
                     self.push_all();
-                    reply.give(answer);
+                    reply.complete(answer);
                 }
             }
-            Message::Stop(_) => unreachable!("the thread has ended with it"),
+            Message::Stop(_) => unreachable!("`run` handles `Stop`"),
         }
         None
     }
 
-    /// The stream at the store that stands for a near inbox.
+    /// Returns the store's inbox for a near inbox.
     fn far_inbox(&mut self, near: Arc<Inbox>) -> Arc<Inbox> {
         let (_, far) = self.inboxes.entry(near.id()).or_insert_with(|| (near, Arc::new(Inbox::new())));
         Arc::clone(far)
     }
 
-    /// Moves what the store has for its inboxes into those it stands for. Nobody else changes the store.
+    /// Moves the store's deliveries into the near inboxes. No other thread changes the store.
     fn push_all(&mut self) {
         let now = Store::now(&self.store);
         for (near, far) in self.inboxes.values() {
             loop {
+                // One pull can return a part of the history, so pull until nothing comes.
                 self.store.pull(far);
                 let mut deliveries: VecDeque<Delivery> = VecDeque::new();
                 far.fill(|queue| {
@@ -258,11 +260,11 @@ impl FarEnd {
             wake(near.close());
         }
         let held = self.held.take().unwrap_or_default();
-        held.into_iter().for_each(|(_, reply)| reply.give(Err(Error::Stopped)));
+        held.into_iter().for_each(|(_, reply)| reply.complete(Err(Error::Stopped)));
     }
 }
 
-/// A detached task, which the far thread polls whenever it is woken.
+/// A detached task, which the far thread polls when it is woken.
 struct Task {
     future: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
     far: Weak<Sender<Message>>,
@@ -276,7 +278,7 @@ impl Task {
 
 impl Wake for Task {
     fn wake(self: Arc<Self>) {
-        // A far end that is gone polls nobody.
+        // A stopped far end polls no tasks.
         if let Some(far) = self.far.upgrade() {
             drop(far.send(Message::Poll(self)));
         }
@@ -285,7 +287,7 @@ impl Wake for Task {
 
 fn poll(task: &Arc<Task>) {
     let waker = Waker::from(Arc::clone(task));
-    let mut slot = task.future.lock().expect("only this thread polls");
+    let mut slot = task.future.lock().expect("the far thread alone polls");
     let future = slot.as_mut();
     let polled = future.map(|future| future.as_mut().poll(&mut Context::from_waker(&waker)));
     if polled.is_some_and(|polled| polled.is_ready()) {

@@ -1,8 +1,8 @@
-//! Recorded conversations with a real etcd, as they stand in the `.jsonl` files of `tests/conformance/cases`.
+//! Recorded conversations with a real etcd, in the `.jsonl` files of `tests/conformance/cases`.
 //!
-//! [`Case::load`] reads a file and refuses whatever `tests/conformance/README.md` does not allow, naming file and
-//! line: a trace that is misread would judge wrongly in silence. Answers stay JSON, because they are patterns (an id
-//! may be a name, a TTL a range) that [`super::replay`] holds against what it was given.
+//! [`Case::load`] reads a file and refuses everything that `tests/conformance/README.md` does not allow, with file and line. A
+//! misread trace would compare wrongly without an error. Answers stay JSON, since they are patterns (an id can be a name, a
+//! TTL a range) that [`super::replay`] compares with actual answers.
 
 pub mod error;
 pub mod fields;
@@ -32,39 +32,39 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-/// One thing that a client did, and what the server said to it.
+/// One request of a client, and the recorded outcome.
 #[derive(Clone, Debug)]
 pub struct Step {
-    /// From 1, without gaps.
+    /// The number of the step, from 1 without gaps.
     pub number: usize,
-    /// Who does it. Steps are done one after the other, whoever does them.
+    /// The client that makes the request. Steps run one after the other, whichever client makes them.
     pub client: String,
     pub op: String,
     pub kind: Kind,
-    /// The watch stream that is meant.
+    /// The watch stream of the request.
     pub stream: Option<String>,
-    /// The handle that a call is started under, or that is meant.
+    /// The handle under which a call is started, or to which the step refers.
     pub handle: Option<String>,
     pub request: Json,
     pub expected: Expected,
-    /// The leases of the answer are to be compared without regard to their order.
+    /// Whether the order of the leases in the answer is ignored.
     pub unordered: bool,
 }
 
-/// What a replayer does about an operation.
+/// How a replay performs an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One request and its answer.
+    /// One request with its answer.
     Call,
-    /// Something about a watch stream, whose answers come on the stream.
+    /// A request on a watch stream, whose answers come on the stream.
     Watch,
     /// A request to the lock or the election service.
     Service(Feature),
-    /// Something about such a request that was started under a handle.
+    /// An operation on such a request that was started under a handle.
     Handle(Feature),
 }
 
-/// What is recorded and not replayed, or not with every subject.
+/// A service that not every subject has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Feature {
     Lock,
@@ -85,7 +85,7 @@ impl Feature {
 pub enum Expected {
     Answer(Json),
     Error(Failure),
-    /// The call was started under a handle and its outcome belongs to a later step.
+    /// The call was started under a handle, and a later step has its outcome.
     Later,
 }
 
@@ -98,7 +98,7 @@ impl Case {
         Self::parse(&text).map_err(|(line, problem)| fail(line, problem))
     }
 
-    /// Reads the lines of a trace. The number in the error is that of the line.
+    /// Reads the lines of a trace. An error has the number of its line.
     pub fn parse(text: &str) -> Result<Self, (usize, Problem)> {
         let mut lines = text.lines().enumerate().map(|(index, line)| (index + 1, line));
         let (_, header) = lines.next().ok_or((1, Problem::Empty))?;
@@ -115,7 +115,7 @@ impl Case {
         Ok(case)
     }
 
-    /// The features that the case needs besides keys, leases and watches.
+    /// Returns the features that the case needs besides keys, leases and watches.
     pub fn needs(&self) -> BTreeSet<Feature> {
         let features = self.steps.iter().filter_map(|step| match step.kind {
             Kind::Service(feature) | Kind::Handle(feature) => Some(feature),
@@ -125,7 +125,7 @@ impl Case {
     }
 }
 
-/// Every `.jsonl` file at or below `path`, in the order of the paths.
+/// Returns every `.jsonl` file at or below `path`, in the order of the paths.
 pub fn files(path: &Path) -> Result<Vec<PathBuf>, TraceError> {
     let unreadable = |error: io::Error| {
         let problem = Problem::Unreadable(error.to_string());
@@ -149,10 +149,10 @@ pub fn files(path: &Path) -> Result<Vec<PathBuf>, TraceError> {
     Ok(found)
 }
 
-/// What the lines so far have introduced.
+/// The names that earlier lines have introduced.
 #[derive(Default)]
 struct Known {
-    /// The ids that the server chose. At this time their values are stand-ins.
+    /// The ids that the server chose. While a file is read, their values are placeholders.
     symbols: Symbols,
     /// The feature of each call that was started under a handle.
     handles: BTreeMap<String, Feature>,
@@ -237,7 +237,7 @@ fn read_outcome(line: &mut Fields<'_>, later: bool) -> Result<Expected, Problem>
     }
 }
 
-/// What to do about an operation. Building another feature starts here.
+/// Returns the kind of an operation. A new feature starts here.
 fn kind_of(op: &str, handle: Option<&str>, known: &Known) -> Result<Kind, Problem> {
     if matches!(op, "await" | "pending" | "cancel" | "observe_expect") != handle.is_some() {
         return Err(Problem::Misplaced("handle"));
@@ -262,7 +262,7 @@ fn kind_of(op: &str, handle: Option<&str>, known: &Known) -> Result<Kind, Proble
 }
 
 fn read_json(text: &str) -> Result<Json, Problem> {
-    // A txn may be nested 128 deep, which is several times as many levels of JSON.
+    // A txn can be nested 128 deep, which is several times as many levels of JSON.
     let mut source = serde_json::Deserializer::from_str(text);
     source.disable_recursion_limit();
     let json = Json::deserialize(&mut source).and_then(|json| source.end().map(|()| json));

@@ -1,4 +1,4 @@
-//! Foreign code for the seam to run: wakers and owners of bytes that call back, and a guard for what may hang.
+//! User code for tests: wakers and byte owners that call back.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ pub use crate::guard::guarded;
 /// A timeout on real time that never passes while a test runs.
 pub const LONG: Duration = Duration::from_secs(365 * 86_400);
 
-/// A waker that runs the test's code when it is woken and when it is dropped.
+/// A waker that runs a test's closures when it is woken and when it is dropped.
 struct Hook {
     on_wake: Box<dyn Fn() + Send + Sync>,
     on_drop: Option<Box<dyn FnOnce() + Send + Sync>>,
@@ -34,7 +34,7 @@ impl Wake for Hook {
 
 impl Drop for Hook {
     fn drop(&mut self) {
-        self.on_drop.take().expect("it is dropped once")();
+        self.on_drop.take().expect("a waker is dropped once")();
     }
 }
 
@@ -45,17 +45,17 @@ pub fn waker(
     Waker::from(Arc::new(Hook { on_wake: Box::new(on_wake), on_drop: Some(Box::new(on_drop)) }))
 }
 
-/// A waker that runs this when it is woken.
+/// Returns a waker that runs this closure when it is woken.
 pub fn on_wake(on_wake: impl Fn() + Send + Sync + 'static) -> Waker {
     waker(on_wake, || ())
 }
 
-/// A waker that runs this when nobody has it any more.
+/// Returns a waker that runs this closure when its last clone is dropped.
 pub fn on_drop(on_drop: impl FnOnce() + Send + Sync + 'static) -> Waker {
     waker(|| (), on_drop)
 }
 
-/// A number that closures share.
+/// A counter that closures share.
 #[derive(Clone, Debug, Default)]
 pub struct Count(Arc<AtomicUsize>);
 
@@ -68,28 +68,28 @@ impl Count {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// A waker that counts its wake-ups here.
+    /// Returns a waker that increments this counter.
     pub fn waker(&self) -> Waker {
         let count = self.clone();
         on_wake(move || count.add())
     }
 }
 
-/// A list that closures share.
+/// A list of lines that closures share.
 #[derive(Clone, Debug, Default)]
 pub struct Notes(Arc<Mutex<Vec<String>>>);
 
 impl Notes {
     pub fn note(&self, what: impl Into<String>) {
-        self.0.lock().expect("nobody panicked while noting").push(what.into());
+        self.0.lock().expect("the lock is not poisoned").push(what.into());
     }
 
     pub fn take(&self) -> Vec<String> {
-        std::mem::take(&mut self.0.lock().expect("nobody panicked while noting"))
+        std::mem::take(&mut self.0.lock().expect("the lock is not poisoned"))
     }
 }
 
-/// Bytes whose owner runs the test's code when it is freed.
+/// Returns bytes whose owner runs this closure when it is freed.
 pub fn owned(bytes: impl AsRef<[u8]>, on_free: impl FnOnce() + Send + 'static) -> Bytes {
     Bytes::from_owner(Owner { bytes: bytes.as_ref().to_vec(), on_free: Some(Box::new(on_free)) })
 }
@@ -107,7 +107,7 @@ impl AsRef<[u8]> for Owner {
 
 impl Drop for Owner {
     fn drop(&mut self) {
-        self.on_free.take().expect("it is freed once")();
+        self.on_free.take().expect("an owner of bytes is dropped once")();
     }
 }
 
@@ -116,8 +116,9 @@ pub fn poll_with<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Ou
     Pin::new(future).poll(&mut Context::from_waker(waker))
 }
 
-/// Sleeps on real time with this waker, for at least so long: longer if the thread is too slow to be pending before the time has
-/// passed. Returns the ticket and the time.
+/// Sleeps on real time with this waker for at least `time`, and returns the ticket and the time.
+///
+/// The time is doubled until the ticket is pending after its first poll, since a slow thread can miss a short deadline.
 pub fn pending_nap(client: &Client, waker: &Waker, mut time: Duration) -> (Ticket<()>, Duration) {
     loop {
         let mut nap = client.sleep(time);
@@ -128,12 +129,12 @@ pub fn pending_nap(client: &Client, waker: &Waker, mut time: Duration) -> (Ticke
     }
 }
 
-/// Looks once for a watcher's next response.
+/// Polls once for a watcher's next response.
 pub fn receive_with(watcher: &mut Watcher, waker: &Waker) -> Poll<Result<Option<WatchResponse>>> {
     watcher.poll_recv(&mut Context::from_waker(waker))
 }
 
-/// Where an answer is awaited.
+/// A future that completes when another thread sets its answer.
 #[derive(Clone, Default)]
 pub struct Reply(Arc<Mutex<Slot>>);
 
@@ -144,9 +145,9 @@ struct Slot {
 }
 
 impl Reply {
-    pub fn give(&self, answer: Result<Response>) {
+    pub fn complete(&self, answer: Result<Response>) {
         let waker = {
-            let mut slot = self.0.lock().expect("nobody panics with it");
+            let mut slot = self.0.lock().expect("the lock is not poisoned");
             slot.answer = Some(answer);
             slot.waker.take()
         };
@@ -159,8 +160,9 @@ impl Future for Reply {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let waker = context.waker().clone();
-        let mut slot = self.0.lock().expect("nobody panics with it");
+        let mut slot = self.0.lock().expect("the lock is not poisoned");
         let Some(answer) = slot.answer.take() else {
+            // Drop the displaced waker outside of the lock: its drop runs user code.
             let displaced = slot.waker.replace(waker);
             drop(slot);
             drop(displaced);

@@ -1,6 +1,7 @@
-//! The conversation with an etcd in plain values: one struct a message, with the wire's own fields and numbers.
+//! etcd's messages as plain values: one struct per message, with the wire's own fields and numbers.
 //!
-//! Traces, the naive model, and the crate all speak it, so each can judge the others. Nothing here knows the crate.
+//! Traces, the model and the crate all use these messages, so each can be compared with the others. This module does not use
+//! the crate.
 
 mod service;
 mod watch;
@@ -19,15 +20,15 @@ pub struct Kv {
     pub lease: i64,
 }
 
-/// One change of history: a PUT with the stored pair, or a DELETE whose pair has key and mod_revision only.
+/// One change of history: a PUT with the stored pair, or a DELETE whose pair has only key and mod_revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
     pub delete: bool,
     pub kv: Kv,
 }
 
-/// Enums are the protobuf numbers: sort_order NONE 0, ASCEND 1, DESCEND 2; sort_target KEY 0, VERSION 1, CREATE 2,
-/// MOD 3, VALUE 4. Other numbers are unknown ones.
+/// `RangeRequest`. Enums are the protobuf numbers: sort_order NONE 0, ASCEND 1, DESCEND 2; sort_target KEY 0, VERSION 1,
+/// CREATE 2, MOD 3, VALUE 4. Other numbers are unknown enums.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RangeRequest {
     pub key: Vec<u8>,
@@ -62,7 +63,7 @@ pub struct DeleteRangeRequest {
     pub prev_kv: bool,
 }
 
-/// The `target_union` of a compare: which field was sent, if any.
+/// The `target_union` of a compare: the operand that was sent, if any.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Operand {
     #[default]
@@ -74,7 +75,7 @@ pub enum Operand {
     Lease(i64),
 }
 
-/// `result`: EQUAL 0, GREATER 1, LESS 2, NOT_EQUAL 3. `target`: VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4.
+/// `Compare`. `result`: EQUAL 0, GREATER 1, LESS 2, NOT_EQUAL 3. `target`: VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Compare {
     pub result: i32,
@@ -90,7 +91,7 @@ pub enum Op {
     Put(PutRequest),
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
-    /// The operation with no request set.
+    /// An operation without a request.
     Unset,
 }
 
@@ -122,7 +123,7 @@ pub enum Request {
     Put(PutRequest),
     DeleteRange(DeleteRangeRequest),
     Txn(TxnRequest),
-    /// `physical`: answer only when the memory is given back.
+    /// `physical`: respond only after the memory is released.
     Compact {
         revision: i64,
         physical: bool,
@@ -130,7 +131,7 @@ pub enum Request {
     HashKv {
         revision: i64,
     },
-    /// `standing`: the engine keeps the lease alive until it is told to pause (no deadline meanwhile).
+    /// `standing`: the engine keeps the lease alive until a pause, so it has no deadline before.
     LeaseGrant {
         ttl: i64,
         id: i64,
@@ -139,18 +140,18 @@ pub enum Request {
     LeaseRevoke {
         id: i64,
     },
-    /// Ends the lease now as if its deadline had passed.
+    /// Ends the lease now, as if its deadline had passed.
     LeaseExpire {
         id: i64,
     },
     LeaseKeepAlive {
         id: i64,
     },
-    /// Stops the standing keep-alive: the lease now lives one TTL from the last renewal that would have happened.
+    /// Stops the automatic keep-alive: the lease expires one TTL after the last automatic renewal.
     LeasePauseKeepAlive {
         id: i64,
     },
-    /// Starts the standing keep-alive with a renewal at this instant.
+    /// Starts the automatic keep-alive with a renewal at this instant.
     LeaseResumeKeepAlive {
         id: i64,
     },
@@ -164,15 +165,15 @@ pub enum Request {
         member: u64,
         kind: AlarmKind,
     },
-    /// Lets time pass.
+    /// Advances the time.
     Advance {
         nanos: u64,
     },
-    /// Every change in history with mod_revision >= `from`, in order: what a watcher of all keys is sent.
+    /// Returns every change in history with mod_revision >= `from`, in order, as a watcher of all keys receives them.
     Events {
         from: i64,
     },
-    /// Revision, compacted revision, live keys, retained versions, leases, bytes held.
+    /// Returns revision, compacted revision, live keys, retained versions, leases and bytes held.
     Status,
     WatchCreate(WatchCreate),
     WatchCancel {
@@ -182,7 +183,7 @@ pub enum Request {
     WatchProgress {
         stream: u32,
     },
-    /// Takes whatever the stream can be given now, until nothing more comes. Answers to the other three come here too.
+    /// Receives everything available on the stream, until nothing more comes. Responses to the other requests come here too.
     WatchReceive {
         stream: u32,
     },
@@ -237,7 +238,7 @@ pub struct Status {
     pub bytes: u64,
 }
 
-/// `revision` is always that of the header.
+/// A response. `revision` is always the header's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
     Range(RangeResponse),
@@ -263,7 +264,7 @@ pub enum Response {
     LeaseExpire {
         revision: i64,
     },
-    /// TTL 0: there is no such lease.
+    /// A TTL of 0 means that the lease does not exist.
     LeaseKeepAlive {
         revision: i64,
         id: i64,
@@ -271,7 +272,7 @@ pub enum Response {
     },
     LeasePauseKeepAlive,
     LeaseResumeKeepAlive,
-    /// TTL -1: there is no such lease.
+    /// A TTL of -1 means that the lease does not exist.
     LeaseTimeToLive {
         revision: i64,
         id: i64,
@@ -290,7 +291,7 @@ pub enum Response {
     Advance,
     Events(Vec<Change>),
     Status(Status),
-    /// The request was taken by its stream.
+    /// The stream accepted the request.
     Watch,
     Watched(Vec<WatchResponse>),
 }
@@ -308,22 +309,22 @@ impl Failure {
     }
 }
 
-/// The settings that decide answers.
+/// The settings that affect answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     pub max_txn_ops: usize,
     pub max_request_bytes: usize,
-    /// In seconds.
+    /// The minimum TTL in seconds.
     pub min_ttl: i64,
     pub max_ttl: i64,
     pub quota_bytes: Option<u64>,
     pub member_id: u64,
-    /// How often a watcher that wants it is told how far the store has come.
+    /// The interval of periodic progress.
     pub progress_interval_nanos: u64,
 }
 
 impl Default for Settings {
-    /// A real server's.
+    /// Returns a real server's settings.
     fn default() -> Self {
         Self {
             max_txn_ops: 128,
@@ -337,11 +338,11 @@ impl Default for Settings {
     }
 }
 
-/// Whoever can be spoken to as to an etcd: the crate, or the naive model.
+/// An implementation of etcd's requests: the crate or the model.
 pub trait Subject {
     fn call(&mut self, request: &Request) -> Result<Response, Failure>;
 
-    /// The lock and election services, if there are any.
+    /// Returns the lock and election services, if the subject has them.
     fn services(&mut self) -> Option<&mut dyn Services> {
         None
     }

@@ -10,7 +10,7 @@ use leasehold::{Error, LeaseId, Revision};
 use super::{limits, requests, responses};
 use crate::wire::{self, Failure, Request, Response, Settings, Subject};
 
-/// The engine, whose time is told by [`Request::Advance`] alone.
+/// The engine as a subject. Its time changes only with [`Request::Advance`].
 #[derive(Clone, Debug)]
 pub struct EngineSubject {
     engine: Engine,
@@ -30,7 +30,7 @@ impl EngineSubject {
         Self { engine: loaded.expect("the save of an engine is valid"), streams: BTreeMap::new() }
     }
 
-    /// Saves the engine and loads it at `now` with its standing keep-alives, so that both answer alike.
+    /// Saves the engine and loads it at `now` with its automatic keep-alives, so both answer alike.
     pub fn reloaded(&self, settings: &Settings, now: Timestamp) -> Self {
         self.loaded(settings, LoadOptions::new().keep_standing(), now)
     }
@@ -46,7 +46,7 @@ impl EngineSubject {
         self.engine.now()
     }
 
-    /// Recounts what the engine keeps in step, and panics if something is not.
+    /// Checks the invariants of the engine, and panics if one is broken.
     pub fn check_invariants(&self) {
         self.engine.check_invariants();
     }
@@ -55,14 +55,14 @@ impl EngineSubject {
         self.engine.state_hash()
     }
 
-    /// Reclaims all that compactions have left behind.
+    /// Reclaims all garbage of compactions.
     pub fn drain(&mut self) {
         while self.engine.is_reclaiming() {
             self.engine.reclaim();
         }
     }
 
-    /// Makes a request of a stream, which is opened by the first that creates a watcher.
+    /// Makes a request on a stream. The first creation of a watcher opens the stream.
     fn watch(&mut self, stream: u32, request: WatchRequest) -> Response {
         let engine = &mut self.engine;
         if matches!(request, WatchRequest::Create(_)) {
@@ -81,7 +81,7 @@ impl EngineSubject {
         }
         let responses = received.into_iter().map(|delivery| match delivery {
             Delivery::Watch(response) => responses::watch(&response),
-            other => panic!("no timer was set: {other:?}"),
+            other => panic!("a stream without a timer delivers only watch responses: {other:?}"),
         });
         responses.collect()
     }

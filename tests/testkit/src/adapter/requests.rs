@@ -1,4 +1,4 @@
-//! The wire's requests as the crate's.
+//! Conversions of the wire's requests into the crate's.
 
 use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
 use leasehold::{
@@ -85,7 +85,7 @@ fn op(op: &wire::Op) -> TxnOp {
     }
 }
 
-/// An operand counts for its own target alone; for any other it is 0 or empty (R-TXN-11).
+/// An operand counts only for its own target. For any other target it is 0 or empty (R-TXN-11).
 fn compare(compare: &wire::Compare) -> Compare {
     let (number, value) = match (compare.target, &compare.operand) {
         (0, wire::Operand::Version(number))

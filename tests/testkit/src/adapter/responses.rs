@@ -1,4 +1,4 @@
-//! The crate's answers as the wire's.
+//! Conversions of the crate's responses into the wire's.
 
 use std::time::Duration;
 
@@ -158,12 +158,12 @@ pub fn kv(kv: &KeyValue) -> wire::Kv {
     }
 }
 
-/// The wire has -1 for a store that was never compacted.
+/// Returns the compacted revision as on the wire: -1 if there is none.
 fn compacted(revision: Option<Revision>) -> i64 {
     revision.map_or(-1, Revision::get)
 }
 
-/// The wire has whole seconds, cut off (R-LSE-10).
+/// Returns a duration in whole seconds, truncated as on the wire (R-LSE-10).
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }

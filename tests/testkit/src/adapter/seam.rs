@@ -7,7 +7,7 @@ use super::streams::Streams;
 use super::{new_store, requests, responses};
 use crate::wire::{self, Failure, Request, Response, Settings, Subject};
 
-/// Whatever is behind a client: any backend can be judged so. [`Request::Advance`] moves the clock that it goes by.
+/// A client as a subject, with any backend. [`Request::Advance`] advances the backend's clock.
 #[derive(Debug)]
 pub struct ClientSubject {
     client: Client,
@@ -17,12 +17,12 @@ pub struct ClientSubject {
 }
 
 impl ClientSubject {
-    /// A client whose backend goes by `clock`.
+    /// Creates a subject from a client and its backend's clock.
     pub fn new(client: Client, clock: ManualClock) -> Self {
         Self { streams: Streams::of(client.clone()), services: Services::of(&client), client, clock }
     }
 
-    /// The store's own.
+    /// Creates a subject from the client of a new store.
     pub fn of_store(settings: &Settings) -> Self {
         let (store, clock) = new_store(settings);
         Self::new(store.client(), clock)
@@ -55,12 +55,14 @@ impl ClientSubject {
             }
             Request::LeaseKeepAlive { id } => responses::lease_keep_alive(&client.keep_alive(*id).wait()?),
             Request::LeasePauseKeepAlive { id } => {
+                // `renew` returns no error, so look the lease up first.
                 let ttl = client.time_to_live(*id, false).wait()?.ttl();
                 client.renew(*id, false);
                 ttl.ok_or(Error::LeaseNotFound)?;
                 Response::LeasePauseKeepAlive
             }
             Request::LeaseResumeKeepAlive { id } => {
+                // `renew` returns no error, so look the lease up first.
                 let ttl = client.time_to_live(*id, false).wait()?.ttl();
                 client.renew(*id, true);
                 ttl.ok_or(Error::LeaseNotFound)?;
@@ -83,7 +85,7 @@ impl ClientSubject {
             | Request::LeaseExpire { .. }
             | Request::Alarm { .. }
             | Request::Events { .. }
-            | Request::Status => panic!("a client has no such request, and no trace either: {request:?}"),
+            | Request::Status => panic!("traces have no such request: {request:?}"),
         })
     }
 }

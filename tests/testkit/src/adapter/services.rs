@@ -1,4 +1,4 @@
-//! The lock and election services of a client.
+//! The lock and election services of a client, as a subject.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::wire::{self, Failure, Kv, ServiceRequest, ServiceResponse};
 pub struct Services {
     locks: LockService,
     elections: ElectionService,
-    /// In the order of their numbers.
+    /// The calls by number, in the order of their starts.
     calls: BTreeMap<usize, Call>,
     numbers: BTreeMap<String, usize>,
     started: usize,
@@ -88,7 +88,7 @@ impl Services {
 }
 
 impl Call {
-    /// Runs as far as it can.
+    /// Polls the call once.
     fn run(&mut self) {
         let done = match self {
             Self::Lock(ticket) => ticket.try_wait().map(|taken| {
@@ -111,7 +111,7 @@ impl Call {
             Self::Observer(observer, received) => {
                 let next = || observer.try_recv().transpose();
                 let all: Result<Vec<_>, Error> = std::iter::from_fn(next).collect();
-                let all = all.expect("observing is refused by nobody here");
+                let all = all.expect("an observer over a store returns no error");
                 received
                     .extend(all.iter().map(|got| (responses::revision(&got.header), responses::kv(&got.kv))));
                 return;
@@ -161,7 +161,7 @@ impl wire::Services for Services {
         let number = self.number(handle);
         match self.calls.get_mut(&number) {
             Some(Call::Observer(observer, received)) => (std::mem::take(received), observer.is_ended()),
-            other => panic!("no observer: {other:?}"),
+            other => panic!("the handle is one of an observer: {other:?}"),
         }
     }
 }

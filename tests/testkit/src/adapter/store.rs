@@ -6,7 +6,7 @@ use super::streams::Streams;
 use super::{new_store, requests, responses};
 use crate::wire::{Failure, Request, Response, Settings, Subject};
 
-/// The store, whose clock [`Request::Advance`] moves.
+/// The store as a subject. [`Request::Advance`] advances its clock.
 #[derive(Debug)]
 pub struct StoreSubject {
     store: Store,

@@ -1,4 +1,4 @@
-//! The watch streams of a client, under the numbers that the wire gives them.
+//! The watch streams of a client, by their numbers on the wire.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +38,7 @@ impl Streams {
                 return Ok(Response::Watched(received));
             }
             Request::WatchClose { stream } => drop(self.open.remove(stream)),
-            other => panic!("not about streams: {other:?}"),
+            other => panic!("the request is one about streams: {other:?}"),
         }
         Ok(Response::Watch)
     }

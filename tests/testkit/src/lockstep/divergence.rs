@@ -1,14 +1,14 @@
-//! What is told when the two disagree.
+//! The report of a disagreement.
 
 use std::fmt;
 
 use super::super::wire::{Request, Settings};
 
-/// The first request on which the two disagreed, and what led to it.
+/// The first request on which the two disagreed, and the requests before it.
 #[derive(Clone, Debug)]
 pub struct Divergence {
     pub settings: Settings,
-    /// With relative revisions resolved; the last one is that which was answered differently.
+    /// The requests with relative revisions resolved. The last one was answered differently.
     pub requests: Vec<Request>,
     pub expected: String,
     pub got: String,
@@ -19,9 +19,9 @@ impl Divergence {
         Self { settings: settings.clone(), requests, expected, got }
     }
 
-    /// A list that failed and, made again, did not.
+    /// Creates the report of a list that failed once and did not fail again.
     pub(super) fn unstable(settings: &Settings, requests: &[Request], reason: impl fmt::Display) -> Self {
-        let expected = format!("the same failure twice; the first was:\n{reason}");
+        let expected = format!("an equal failure in the second run; the first was:\n{reason}");
         Self::new(settings, requests.to_vec(), expected, "no failure the second time".to_owned())
     }
 }

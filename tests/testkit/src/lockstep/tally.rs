@@ -1,4 +1,4 @@
-//! What a run has met, so that a test can insist on having met everything.
+//! Counts of what occurred in a run, so a test can require that everything occurred.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,14 +10,14 @@ use super::super::wire::{
 };
 use super::{Answer, Present};
 
-/// How often requests of a kind were answered and refused.
+/// The numbers of answered and refused requests of a kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub answered: u64,
     pub refused: u64,
 }
 
-/// Counts of everything met.
+/// The counts of a run.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     pub operations: BTreeMap<&'static str, Count>,
@@ -25,12 +25,12 @@ pub struct Tally {
     pub rows: BTreeMap<Row, u64>,
     /// By operation, stage of processing, and row.
     pub rejections: BTreeMap<(&'static str, Refusal), u64>,
-    /// Situations that matter and are neither an operation nor an error.
+    /// Situations that are neither an operation nor an error.
     pub situations: BTreeMap<&'static str, u64>,
 }
 
 impl Tally {
-    /// Counts a request, its answer, and the model's state after it; `before` is that which it met.
+    /// Counts a request and its answer. `before` is the state before the request, and `model` has the state after it.
     pub(super) fn count(&mut self, request: &Request, answer: &Answer, model: &Model, before: Present) {
         let name = operation(request);
         let count = self.operations.entry(name).or_default();
@@ -44,7 +44,7 @@ impl Tally {
                 count.answered += 1;
                 self.count_situations(request, response, model, before);
             }
-            (None, Err(_)) => unreachable!("the model refuses for a reason"),
+            (None, Err(_)) => unreachable!("the model has a refusal for each error"),
         }
     }
 
@@ -55,7 +55,7 @@ impl Tally {
     fn count_situations(&mut self, request: &Request, response: &Response, model: &Model, before: Present) {
         let revisions = model.current() - before.current;
         if let Request::WatchCreate(_) = request {
-            // So that one that is never met is seen to be missing.
+            // Count each incident at least as zero, so one that never occurs is seen to be missing.
             Incident::ALL.iter().for_each(|incident| self.met(incident.name(), false));
         }
         model.incidents().iter().for_each(|incident| self.met(incident.name(), true));

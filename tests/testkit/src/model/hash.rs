@@ -6,7 +6,7 @@ use super::super::wire::{Kv, Response};
 use super::{Model, Refusal, Row, Stage, State, proto};
 
 impl Model {
-    /// A negative revision counts as 0.
+    /// R-MNT-1. A negative revision counts as 0.
     pub(super) fn hash_kv(&self, revision: i64) -> Result<Response, Refusal> {
         if revision > self.state.current {
             return Err(Stage::Dynamic.refuses(Row::Future));
@@ -30,6 +30,7 @@ impl State {
         let mut bytes = b"key".to_vec();
         for record in self.retained().into_iter().filter(|record| record.main <= revision) {
             let is_old = record.main <= self.compacted;
+            // With no live key the set is empty, and old records are not filtered by it (R-MNT-2).
             if is_old && !keep.is_empty() && !keep.contains(&(record.main, record.sub)) {
                 continue;
             }
@@ -48,7 +49,7 @@ impl State {
         crc32c(&bytes)
     }
 
-    /// (main, sub) of the newest record of each key alive at the revision.
+    /// Returns (main, sub) of the newest record of each key that is alive at the revision.
     fn keep(&self, revision: i64) -> BTreeSet<(i64, i64)> {
         let alive = self.at(revision);
         let newest = |key: &[u8]| {
@@ -59,7 +60,7 @@ impl State {
     }
 }
 
-/// CRC-32C (Castagnoli), a bit at a time.
+/// Returns the CRC-32C (Castagnoli) of bytes, computed bit by bit.
 fn crc32c(bytes: &[u8]) -> u32 {
     let mut crc = u32::MAX;
     for byte in bytes {

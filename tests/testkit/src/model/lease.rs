@@ -10,8 +10,9 @@ impl Lease {
         self.ttl.max(0) as u128 * SECOND
     }
 
-    /// The instant it would end at if nobody renewed it from now on. A standing lease was last renewed a whole number of
-    /// intervals after its anchor.
+    /// Returns the instant at which the lease expires without further renewals.
+    ///
+    /// A lease with automatic keep-alive was last renewed a whole number of intervals after its anchor.
     fn deadline(&self, now: u128) -> u128 {
         match self.end {
             End::Deadline(deadline) => deadline,
@@ -32,7 +33,7 @@ impl Lease {
 }
 
 impl Model {
-    /// R-LSE-2, R-LSE-3, R-MNT-8, R-MNT-9. Id 0: the next number of a counter that skips ids in use.
+    /// R-LSE-2, R-LSE-3, R-MNT-8, R-MNT-9. For id 0, the next free number of a counter is used.
     pub(super) fn lease_grant(&mut self, ttl: i64, id: i64, standing: bool) -> Result<Response, Refusal> {
         const COST: u64 = 64;
         self.check_quota(COST)?;
@@ -72,7 +73,7 @@ impl Model {
         Ok(Response::LeaseRevoke { revision: self.state.current })
     }
 
-    /// As a deadline does, which no alarm stops.
+    /// Ends a lease as its deadline does. Alarms do not prevent it.
     pub(super) fn lease_expire(&mut self, id: i64) -> Result<Response, Refusal> {
         self.state.find_lease(id)?;
         self.state.end_lease(id);
@@ -91,7 +92,7 @@ impl Model {
         }
     }
 
-    /// From now on the lease has the deadline which its last standing renewal gave it.
+    /// Pauses the automatic keep-alive. The deadline is one TTL after the last automatic renewal.
     pub(super) fn lease_pause(&mut self, id: i64) -> Result<Response, Refusal> {
         let now = self.state.now;
         let lease = self.state.find_lease(id)?;
@@ -131,8 +132,9 @@ impl Model {
         }
     }
 
-    /// R-LSE-6, R-LSE-9: what is due ends before anybody sees the new time, in (deadline, id) order. The ticks of watch
-    /// streams come in between, and at one instant last.
+    /// R-LSE-6, R-LSE-9: due leases end before the new time is visible, in (deadline, id) order.
+    ///
+    /// Ticks of watch streams come in between, and after the leases of one instant.
     pub(super) fn advance(&mut self, nanos: u64) -> Response {
         let end = self.state.now + u128::from(nanos);
         let is_due = |instant: &u128| *instant <= end;
@@ -140,6 +142,7 @@ impl Model {
             let lease = self.state.next_deadline().filter(|(deadline, _)| is_due(deadline));
             let tick = self.next_tick().filter(is_due);
             match (lease, tick) {
+                // At one instant, leases end before the tick.
                 (Some((deadline, id)), tick) if tick.is_none_or(|tick| deadline <= tick) => {
                     self.state.now = deadline;
                     self.state.end_lease(id);
@@ -167,12 +170,12 @@ impl State {
         found.ok_or_else(|| Stage::Dynamic.refuses(Row::LeaseNotFound))
     }
 
-    /// A key belongs to the lease its live pair names (R-LSE-4, R-PUT-5).
+    /// Returns the keys of a lease: a key belongs to the lease that its live pair names (R-LSE-4, R-PUT-5).
     fn attached(&self, id: i64) -> Vec<Vec<u8>> {
         self.latest().into_values().filter(|kv| kv.lease == id).map(|kv| kv.key.clone()).collect()
     }
 
-    /// The lease that ends next if nobody does anything, with its deadline.
+    /// Returns the next deadline of a lease without automatic keep-alive, and its id.
     fn next_deadline(&self) -> Option<(u128, i64)> {
         let deadlines = self.leases.iter().filter_map(|lease| match lease.end {
             End::Deadline(deadline) => Some((deadline, lease.id)),
@@ -181,7 +184,7 @@ impl State {
         deadlines.min()
     }
 
-    /// R-LSE-5: the lease and its keys, in ascending order and one revision.
+    /// R-LSE-5: deletes the lease and its keys, in ascending order at one revision.
     fn end_lease(&mut self, id: i64) {
         for key in self.attached(id) {
             self.record(&key, None);

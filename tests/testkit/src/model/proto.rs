@@ -1,11 +1,11 @@
-//! Protobuf, as much as the size of a request and the hash need: proto3, so zero fields are left out unless `set_` says so.
+//! Protobuf, as far as request sizes and the hash need it. As in proto3, zero fields are omitted except by the `set_` functions.
 
 use super::super::wire::{
     Compare, DeleteRangeRequest, Kv, Op, Operand, PutRequest, RangeRequest, TxnRequest, WatchEvent,
     WatchResponse,
 };
 
-/// A message being encoded.
+/// A message that is being encoded.
 #[derive(Debug, Default)]
 pub(super) struct Message(Vec<u8>);
 
@@ -101,7 +101,7 @@ fn compare(compare: &Compare) -> Message {
         .int(2, i64::from(compare.target))
         .bytes(3, &compare.key)
         .bytes(64, &compare.range_end);
-    // A member of a oneof is sent even when it is zero.
+    // A member of a oneof is sent even if it is zero.
     match &compare.operand {
         Operand::Unset => message,
         Operand::Version(number) => message.set_int(4, *number),
@@ -145,7 +145,7 @@ fn event(event: &WatchEvent) -> Message {
     }
 }
 
-/// One with events. Its header shows the revision only.
+/// Encodes a response with events. Its header has only the revision.
 pub(super) fn watch_response(response: &WatchResponse) -> Message {
     let mut message = Message::default()
         .message(1, Message::default().int(3, response.revision))

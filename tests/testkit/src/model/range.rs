@@ -26,7 +26,7 @@ pub(super) fn check_static(request: &RangeRequest) -> Result<(), Refusal> {
 }
 
 impl Model {
-    /// A lone Range: its revision argument follows R-REV-8.
+    /// Executes a lone Range. Its revision follows R-REV-8.
     pub(super) fn range(&self, request: &RangeRequest) -> Result<RangeResponse, Refusal> {
         check_static(request)?;
         if request.revision > self.state.current {
@@ -40,7 +40,7 @@ impl Model {
 }
 
 impl State {
-    /// R-REV-9: the revision argument inside a transaction, against the state before it.
+    /// R-REV-9: checks the revision of a Range inside a transaction against the state before the transaction.
     pub(super) fn check_txn_revision(&self, revision: i64) -> Result<(), Refusal> {
         if revision > self.current {
             return Err(Stage::Dynamic.refuses(Row::Future));
@@ -68,7 +68,7 @@ impl State {
         }
         // Step 6.
         kvs.retain(|kv| passes(request, kv));
-        // Step 7; a stable sort, so ties stay in key order both ways (R-RNG-8).
+        // Step 7: a stable sort, so ties stay in key order in both directions (R-RNG-8).
         let order = if request.sort_target != KEY && request.sort_order == NONE {
             ASCEND
         } else {

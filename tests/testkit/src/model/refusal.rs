@@ -1,8 +1,8 @@
-//! The error table of the specification (section 14), and where in the processing of a request an error arose.
+//! The error table of the specification (section 14), and the stages of processing that return its errors.
 
 use super::super::wire::Failure;
 
-/// The order in which a request is examined (R-TXN-1).
+/// The stages in which a request is checked, in order (R-TXN-1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
     Quota,
@@ -14,7 +14,7 @@ pub enum Stage {
     Execution,
 }
 
-/// A refusal: which stage said no, and how.
+/// A refusal: the stage that refused, and its error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Refusal {
     pub stage: Stage,
@@ -27,7 +27,7 @@ impl Stage {
     }
 }
 
-/// The rows of the error table that these requests can meet.
+/// The rows of the error table that requests of the model can return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Row {
     EmptyKey,
@@ -66,7 +66,7 @@ impl Row {
         Self::Corrupt,
     ];
 
-    /// The row's name, the gRPC code's name, and the message.
+    /// Returns the row's name, the gRPC code's name, and the message.
     fn texts(self) -> (&'static str, &'static str, &'static str) {
         const ARGUMENT: &str = "InvalidArgument";
         const RANGE: &str = "OutOfRange";
@@ -91,12 +91,12 @@ impl Row {
         }
     }
 
-    /// Its name in the specification.
+    /// Returns its name in the specification.
     pub fn name(self) -> &'static str {
         self.texts().0
     }
 
-    /// What the wire shows.
+    /// Returns the error as on the wire.
     pub fn failure(self) -> Failure {
         let (_, code, message) = self.texts();
         Failure::new(code, message)

@@ -31,7 +31,7 @@ impl Model {
     }
 }
 
-/// Section 15: a transaction with any operation other than a Range, in either list; a nested one is such.
+/// Section 15: a transaction is mutating if either list has any operation other than a Range, such as a nested transaction.
 fn is_mutating(request: &TxnRequest) -> bool {
     request.success.iter().chain(&request.failure).any(|op| !matches!(op, Op::Range(_)))
 }
@@ -78,7 +78,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// R-TXN-20, R-TXN-22. (An inverted interval holds nothing anyway.)
+    /// R-TXN-20, R-TXN-22. An inverted interval contains no key.
     fn is_deleted(&self, key: &[u8]) -> bool {
         self.deletes
             .iter()
@@ -98,6 +98,7 @@ impl Changes {
 fn changes(ops: &[Op]) -> Result<Changes, Refusal> {
     let mut changed = Changes::default();
     for op in ops {
+        // The list's own deletes count for all its puts, in any order (R-TXN-17).
         if let Op::DeleteRange(delete) = op {
             changed.deletes.push(delete.clone());
         }
@@ -140,7 +141,7 @@ impl State {
         found.into_iter().all(|kv| is_true(compare, kv))
     }
 
-    /// R-TXN-4: the path that will be taken, in the order of its operations. `self` is the state before the transaction.
+    /// R-TXN-4: checks the path that will be taken, in the order of its operations. `self` is the state before the transaction.
     fn check_path(&self, request: &TxnRequest) -> Result<(), Refusal> {
         let ops = if self.succeeds(request) { &request.success } else { &request.failure };
         for op in ops {
@@ -154,7 +155,7 @@ impl State {
         Ok(())
     }
 
-    /// R-TXN-12 to R-TXN-15. Compares look at the state before the whole transaction (R-TXN-13).
+    /// R-TXN-12 to R-TXN-15. Compares read the state before the whole transaction (R-TXN-13).
     fn execute_txn(&mut self, before: &Self, request: &TxnRequest) -> Result<TxnResponse, Refusal> {
         let succeeded = before.succeeds(request);
         let ops = if succeeded { &request.success } else { &request.failure };

@@ -1,7 +1,7 @@
 //! Watch streams: their requests and their queues (section 7).
 //!
-//! What the specification leaves to the engine is the crate's policy here: how much waits for a slow consumer, when a
-//! watcher that fell behind catches up, and when a timer of a stream ticks.
+//! Where the specification leaves a choice to the engine, the model has the crate's policy: the capacity of a slow receiver,
+//! when an unsynced watcher catches up, and when a stream ticks.
 
 mod delivery;
 mod fragment;
@@ -14,7 +14,7 @@ use super::super::wire::{Response, WatchCreate, WatchResponse};
 use super::Model;
 pub use incident::Incident;
 
-/// R-WCH-2, R-WCH-21: the id of a refused watcher, and of all watchers. A watcher may have it too (R-WCH-4).
+/// R-WCH-2, R-WCH-21: the id of refusals and of progress for all watchers. A watcher can have it too (R-WCH-4).
 const NO_ID: i64 = -1;
 
 const EMPTY_RANGE: &str = "mvcc: watcher range is empty";
@@ -25,41 +25,41 @@ const NEGATIVE_START: &str = "etcdserver: mvcc: required revision has been compa
 #[derive(Clone, Debug)]
 pub(super) struct Stream {
     name: u32,
-    /// R-WCH-3: where the search for an automatic id begins.
+    /// R-WCH-3: the number at which the search for an automatic id starts.
     next_id: i64,
     next_tick: u128,
     watchers: BTreeMap<i64, Watcher>,
-    /// What was not received yet.
+    /// The unreceived responses.
     queue: Vec<WatchResponse>,
 }
 
 #[derive(Clone, Debug)]
 struct Watcher {
-    /// With the id that it got, and with whatever stands for an empty key and an unset capacity.
+    /// The request with its id, and with the defaults of an empty key and an unset capacity.
     request: WatchCreate,
     place: Place,
-    /// Responses with events that were queued since the stream was last received from.
+    /// The number of responses with events that were queued since the stream was last received from.
     queued: usize,
     /// Whether events were queued since the last tick.
     is_busy: bool,
-    /// Whether a notification was queued since the stream was last received from.
-    is_told: bool,
-    /// Whether its start lay in the future and nothing was sent since.
+    /// Whether progress was queued since the stream was last received from.
+    is_notified: bool,
+    /// Whether its start was in the future and no event was sent yet.
     is_early: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
-    /// Whatever happens is queued at once.
+    /// Synced: events are queued at once.
     Live,
-    /// From this revision on, history has to be looked through.
+    /// Unsynced: history from this revision on is still to be read.
     Lagging { next: i64 },
-    /// R-WCH-13: ended by a compaction; only the id is left.
+    /// R-WCH-13: ended by a compaction. Only the id is in use.
     Dead,
 }
 
 impl Model {
-    /// R-WCH-2 to R-WCH-6. History is caught up with at once.
+    /// R-WCH-2 to R-WCH-6. History is read at once.
     pub(super) fn watch_create(&mut self, request: &WatchCreate) -> Response {
         self.open(request.stream);
         let mut request = request.clone();
@@ -87,8 +87,14 @@ impl Model {
         let start = request.start_revision;
         let is_past = (1..=current).contains(&start);
         let place = if is_past { Place::Lagging { next: start } } else { Place::Live };
-        let watcher =
-            Watcher { request, place, queued: 0, is_busy: false, is_told: false, is_early: start > current };
+        let watcher = Watcher {
+            request,
+            place,
+            queued: 0,
+            is_busy: false,
+            is_notified: false,
+            is_early: start > current,
+        };
         self.stream(name).watchers.insert(id, watcher);
         if is_past {
             let caught_up = self.catch_up(name, id);
@@ -98,11 +104,11 @@ impl Model {
         Response::Watch
     }
 
-    /// R-WCH-22, R-WCH-13. What is queued stays; what only history has is not sent any more.
+    /// R-WCH-22, R-WCH-13. Queued responses stay, and unread history is not sent.
     pub(super) fn watch_cancel(&mut self, name: u32, id: i64) -> Response {
         let found = self.find(name).and_then(|stream| stream.watchers.remove(&id));
         let Some(watcher) = found else {
-            self.met(Incident::CancelOfNobody, true);
+            self.met(Incident::CancelOfUnusedId, true);
             return Response::Watch;
         };
         self.met(Incident::CancelOfDead, watcher.place == Place::Dead);
@@ -112,7 +118,7 @@ impl Model {
         Response::Watch
     }
 
-    /// What is queued, then what the watchers that fell behind have missed.
+    /// Returns the queued responses, then the history of unsynced watchers.
     pub(super) fn watch_receive(&mut self, name: u32) -> Response {
         let mut received = self.take(name);
         let lagging: Vec<i64> = match self.find(name) {
@@ -131,7 +137,7 @@ impl Model {
         Response::Watched(received)
     }
 
-    /// R-WCH-22: nothing is sent.
+    /// R-WCH-22: a close sends nothing.
     pub(super) fn watch_close(&mut self, name: u32) -> Response {
         let is_open = self.find(name).is_some();
         self.met(Incident::CloseOfOpen, is_open);
@@ -139,7 +145,7 @@ impl Model {
         Response::Watch
     }
 
-    /// The incidents of the last call.
+    /// Returns the incidents of the last call.
     pub fn incidents(&self) -> &[Incident] {
         &self.incidents
     }
@@ -150,7 +156,7 @@ impl Model {
         }
     }
 
-    /// The stream, which the first request to create a watcher opens, be it refused.
+    /// Opens the stream at the first request to create a watcher, even if that is refused.
     fn open(&mut self, name: u32) {
         if self.find(name).is_none() {
             let interval = u128::from(self.settings.progress_interval_nanos);
@@ -179,13 +185,14 @@ impl Model {
     fn take(&mut self, name: u32) -> Vec<WatchResponse> {
         let Some(stream) = self.find(name) else { return Vec::new() };
         for watcher in stream.watchers.values_mut() {
-            (watcher.queued, watcher.is_told) = (0, false);
+            (watcher.queued, watcher.is_notified) = (0, false);
         }
         std::mem::take(&mut stream.queue)
     }
 
-    /// In this order, where several things are wrong: R-WCH-6, whose text says that the server's outer layer refuses; R-WCH-2;
-    /// R-WCH-3.
+    /// Returns the first reason to refuse a watch, in this order: R-WCH-6, R-WCH-2, R-WCH-3.
+    ///
+    /// The message for R-WCH-6 is the one of etcd's outer layer.
     fn refusal_of(&mut self, request: &WatchCreate) -> Option<(&'static str, Incident)> {
         let WatchCreate { key, range_end, watch_id, .. } = request;
         if request.start_revision < 0 {

@@ -1,4 +1,4 @@
-//! Put and DeleteRange (sections 3 and 4), and what every mutating request passes first (R-TXN-1).
+//! Put and DeleteRange (sections 3 and 4), and the checks of every mutating request (R-TXN-1).
 
 use super::super::wire::{AlarmKind, DeleteRangeRequest, DeleteRangeResponse, Kv, PutRequest, PutResponse};
 use super::{Model, Refusal, Row, Stage, State, proto};
@@ -53,7 +53,7 @@ impl Model {
         Ok(response)
     }
 
-    /// R-MNT-9: before anything else.
+    /// R-MNT-9: the quota is checked before anything else.
     pub(super) fn check_quota(&self, cost: u64) -> Result<(), Refusal> {
         match self.settings.quota_bytes {
             Some(quota) if cost > 0 && self.state.bytes_for_quota() + cost >= quota => {
@@ -63,7 +63,7 @@ impl Model {
         }
     }
 
-    /// Section 15: the encoded request alone counts.
+    /// Section 15: only the encoded request counts.
     pub(super) fn check_size(&self, encoded: usize) -> Result<(), Refusal> {
         if encoded > self.settings.max_request_bytes {
             return Err(Stage::Size.refuses(Row::RequestTooLarge));
@@ -100,7 +100,7 @@ impl State {
         Ok(())
     }
 
-    /// R-REV-4, R-REV-5, R-PUT-3 to R-PUT-5; R-TXN-5 where an earlier operation took the key away.
+    /// R-REV-4, R-REV-5, R-PUT-3 to R-PUT-5. If an earlier operation has deleted the key, R-TXN-5 applies.
     pub(super) fn execute_put(&mut self, request: &PutRequest) -> Result<PutResponse, Refusal> {
         let revision = self.current + 1;
         let previous = self.get(&request.key).cloned();

@@ -1,20 +1,20 @@
-//! Answers in the shape that a trace gives them: the same fields, in the same order, under the same names.
+//! Answers in the form of a trace: equal fields in equal order, with equal names.
 
 use crate::wire::{
     DeleteRangeResponse, Kv, OpResponse, PutResponse, RangeResponse, Request, Response, ServiceResponse,
     TxnResponse,
 };
 
-/// A value in an answer. Its kind says how the recorded value in its place is to be read.
+/// A value in an answer. Its variant determines how the recorded value is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A message that is not set.
     Unset,
     Flag(bool),
     Integer(i64),
-    /// A number for which a range may be recorded: the remaining time of a lease.
+    /// A number that can be recorded as a range: the time left of a lease.
     Seconds(i64),
-    /// A lease id, which may be recorded by name.
+    /// A lease id, which can be recorded by name.
     Id(i64),
     Text(String),
     Bytes(Vec<u8>),
@@ -25,7 +25,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// The answer of an operation that a trace can have; none if it does not belong to the request.
+    /// Returns the answer of an operation in a trace, or `None` if the response does not belong to the request.
     pub fn new(request: &Request, response: &Response) -> Option<Self> {
         let fields = match (request, response) {
             (Request::Range(_), Response::Range(response)) => return Some(range(response)),
@@ -42,7 +42,7 @@ impl Answer {
                 header(*revision),
                 ("ID", Self::Id(*id)),
                 ("TTL", Self::Integer(*ttl)),
-                // No lease is granted with an error beside it.
+                // A granted lease has no error text.
                 ("error", Self::Text(String::new())),
             ],
             (Request::LeaseKeepAlive { .. }, Response::LeaseKeepAlive { revision, id, ttl }) => {
@@ -72,7 +72,7 @@ impl Answer {
 }
 
 impl Answer {
-    /// The answer of a lock or election service.
+    /// Returns the answer of a lock or election service.
     pub fn of_service(response: &ServiceResponse) -> Self {
         Self::Message(match response {
             ServiceResponse::Lock { revision, key } => {
@@ -94,7 +94,7 @@ impl Answer {
         })
     }
 
-    /// What an observer has received. That its stream has ended is shown without a status, which it never ends with here.
+    /// Returns what an observer has received. The end of its stream has no status here.
     pub fn of_observer(values: &[(i64, Kv)], has_ended: bool) -> Self {
         let values = list(values, |(revision, kv)| Self::Message(vec![header(*revision), ("kv", pair(kv))]));
         let ended = if has_ended { Self::Flag(true) } else { Self::Unset };

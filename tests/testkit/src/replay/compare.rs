@@ -1,4 +1,4 @@
-//! Holding an answer against the recorded one, field by field.
+//! Compares an answer with the recorded one, field by field.
 
 use serde_json::{Map, Value as Json};
 
@@ -6,7 +6,7 @@ use super::answer::Answer;
 use super::show;
 use crate::trace::Symbols;
 
-/// Where an answer departs from the recorded one for the first time, in the order of the fields.
+/// The first difference between an answer and the recorded one, in the order of the fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     pub field: String,
@@ -19,7 +19,7 @@ impl Difference {
     }
 }
 
-/// The comparison of one answer. Symbols that it meets for the first time are bound.
+/// The comparison of one answer. It binds symbols at their first use.
 pub struct Comparison<'a> {
     symbols: &'a mut Symbols,
     events: usize,
@@ -30,12 +30,12 @@ impl<'a> Comparison<'a> {
         Self { symbols, events: 0 }
     }
 
-    /// How many pairs were compared.
+    /// Returns the number of compared pairs.
     pub fn events(&self) -> usize {
         self.events
     }
 
-    /// Compares a whole answer. `unordered`: the order of its leases does not matter.
+    /// Compares a whole answer. If `unordered` is set, the order of its leases does not matter.
     pub fn answer(&mut self, pattern: &Json, answer: &Answer, unordered: bool) -> Result<(), Difference> {
         if let (true, Answer::Message(fields), Some(leases)) = (unordered, answer, pattern.get("leases")) {
             let sorted = fields.iter().map(|(name, value)| match value {
@@ -105,13 +105,12 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The ids in the order in which they are recorded, as far as they are. Names that stand for nothing yet take what
-    /// is left, in the order given.
+    /// Returns the ids in the recorded order as far as possible. Unbound names take the remaining ids, in their order.
     fn in_recorded_order(&self, patterns: &Json, ids: &[Answer]) -> Vec<Answer> {
         let mut left = ids.to_vec();
         let mut places: Vec<Option<Answer>> = Vec::new();
         for pattern in patterns.as_array().into_iter().flatten() {
-            // Compared with symbols of its own, so that a trial binds nothing.
+            // Compare with a copy of the symbols, so a trial binds no symbol.
             let fits = |id: &Answer| {
                 let known = pattern.get("ID").is_some_and(|id| self.symbols.id("", id).is_ok());
                 known && Comparison::new(&mut self.symbols.clone()).value("", pattern, id).is_ok()
@@ -126,7 +125,7 @@ impl<'a> Comparison<'a> {
     }
 }
 
-/// The remaining time of a lease may be recorded as a range, bounds included.
+/// Compares the time left of a lease, which can be recorded as an inclusive range.
 fn accepts_seconds(pattern: &Json, seconds: i64) -> bool {
     let bound = |name| pattern.get(name).and_then(Json::as_i64);
     match (pattern, bound("ge"), bound("le")) {

@@ -1,4 +1,4 @@
-//! Outcomes as compact JSON, in the trace's own form, with long values cut short.
+//! Outcomes as compact JSON in the trace's form, with long values shortened.
 
 use serde_json::{Value as Json, json};
 
@@ -6,7 +6,7 @@ use super::answer::Answer;
 use crate::trace::{Expected, Symbols};
 use crate::wire::Failure;
 
-/// The longest bytes that are shown whole.
+/// The length of the longest bytes that are shown in full.
 const LONGEST: usize = 96;
 
 pub fn expected(expected: &Expected) -> String {
@@ -64,7 +64,7 @@ fn bytes_to_json(bytes: &[u8]) -> Json {
     }
 }
 
-/// Whether a string with this character is written in hexadecimal.
+/// Returns whether a string with this character is shown in hexadecimal.
 fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }

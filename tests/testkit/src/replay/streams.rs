@@ -1,4 +1,4 @@
-//! What has come on the watch streams of a replay and was not asked about yet.
+//! Responses that the watch streams of a replay received and no step has asked for yet.
 
 use std::collections::BTreeMap;
 
@@ -15,14 +15,14 @@ pub struct Streams {
 #[derive(Debug, Default)]
 struct Stream {
     number: u32,
-    /// Answers to requests, in the order in which they came.
+    /// Responses to requests, in the order of their arrival.
     answers: Vec<WatchResponse>,
-    /// What each watcher was sent since its creation or the last look.
+    /// The responses of each watcher since its creation or its last `take`.
     received: BTreeMap<i64, Vec<WatchResponse>>,
 }
 
 impl Streams {
-    /// The number that stands for a name; a new one if no stream of that name is open.
+    /// Returns the number of a stream's name, a new one if no stream of that name is open.
     pub fn number(&mut self, name: &str) -> u32 {
         if let Some(stream) = self.open.get(name) {
             return stream.number;
@@ -33,7 +33,7 @@ impl Streams {
         self.opened
     }
 
-    /// The numbers of the open streams.
+    /// Returns the numbers of the open streams.
     pub fn numbers(&self) -> Vec<u32> {
         self.open.values().map(|stream| stream.number).collect()
     }
@@ -42,7 +42,7 @@ impl Streams {
         self.open.remove(name);
     }
 
-    /// Sorts what a stream gave: answers to requests, and what belongs to a watcher.
+    /// Sorts the responses of a stream into those to requests and those of watchers.
     pub fn receive(&mut self, number: u32, responses: Vec<WatchResponse>) {
         let Some(stream) = self.open.values_mut().find(|stream| stream.number == number) else { return };
         for response in responses {
@@ -57,8 +57,9 @@ impl Streams {
         }
     }
 
-    /// The one answer that came since the last request to the stream, or none. More than one, or one of another kind than
-    /// the request has, is an error in words.
+    /// Returns the one response that came since the last request to the stream, or `Unset`.
+    ///
+    /// Several responses, or one of another kind than the request's, return an error text.
     pub fn answer_to(&mut self, name: &str, request: &Request) -> Result<Answer, String> {
         let stream = self.open.get_mut(name);
         let answers = stream.map(|stream| std::mem::take(&mut stream.answers)).unwrap_or_default();
@@ -71,17 +72,17 @@ impl Streams {
         match &answers[..] {
             [] => Ok(Answer::Unset),
             [answer] if fits(answer) => Ok(answer_of(answer)),
-            _ => Err(format!("other answers than one of its kind: {answers:?}")),
+            _ => Err(format!("has not one answer of its kind: {answers:?}")),
         }
     }
 
-    /// Whether an answer came that nobody asked for.
+    /// Returns an error text if a stream has a response that no request asked for.
     pub fn stray(&self) -> Option<String> {
         let stray = self.open.iter().find(|(_, stream)| !stream.answers.is_empty());
         stray.map(|(name, stream)| format!("stream {name} answers without being asked: {:?}", stream.answers))
     }
 
-    /// What a watcher has received; nothing of that will be told again.
+    /// Takes the responses of a watcher since the last call.
     pub fn take(&mut self, name: &str, id: i64) -> Result<Answer, String> {
         let stream = self.open.get_mut(name);
         let received = stream.and_then(|stream| stream.received.remove(&id)).unwrap_or_default();
@@ -89,7 +90,7 @@ impl Streams {
         let mut canceled = Answer::Unset;
         for response in &received {
             if canceled != Answer::Unset || (response.events.is_empty() && !response.canceled) {
-                return Err(format!("the watcher was sent what cannot be there: {received:?}"));
+                return Err(format!("the watcher received impossible responses: {received:?}"));
             }
             for event in &response.events {
                 let revision = event.kv.mod_revision;
@@ -113,8 +114,9 @@ impl Streams {
     }
 }
 
-/// Whether a response answers a request, as far as it tells by itself: the cancellation by a compaction does not, and of
-/// progress only what is told to everybody does.
+/// Returns whether a response answers a request, as far as its fields show.
+///
+/// The end by a compaction does not, and progress does only if it is for all watchers.
 fn is_answer(response: &WatchResponse) -> bool {
     let is_canceled = response.canceled && response.compact_revision == 0;
     let is_progress = response.watch_id == -1 && response.events.is_empty();

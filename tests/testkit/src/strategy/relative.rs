@@ -1,21 +1,21 @@
-//! Requests that lean on the state they meet, and what makes them real when they meet it.
+//! Requests with numbers relative to the store's state, and the function that resolves them.
 
 use super::super::model::{Model, encoded_len};
 use super::super::wire::{AlarmKind, Op, Operand, RangeRequest, Request, TxnRequest};
 
-/// Stands for `current + 0`; its neighbours for the neighbours of `current`.
+/// Means `current`. Numbers around it mean numbers around `current`.
 pub(super) const CURRENT: i64 = 1 << 40;
 
-/// Stands for `compacted + 0`, likewise.
+/// Means `compacted`. Numbers around it mean numbers around `compacted`.
 pub(super) const COMPACTED: i64 = 1 << 41;
 
-/// How far from its centre a number still counts as relative.
+/// The largest distance from `CURRENT` or `COMPACTED` at which a number is relative.
 const WINDOW: u64 = 1 << 20;
 
-/// As an alarm's member: whichever alarm is first on the list now.
+/// As the member of an alarm, means the first active alarm.
 pub(super) const FIRST_ALARM: u64 = u64::MAX;
 
-/// The state that a request meets; its relative parts are resolved against it.
+/// The state before a request, against which relative numbers are resolved.
 #[derive(Clone, Copy, Debug)]
 pub struct Present {
     pub current: i64,
@@ -35,7 +35,7 @@ impl Present {
     }
 }
 
-/// The request with its relative parts made real. A request without any comes back as it is.
+/// Returns the request with its relative numbers resolved.
 pub fn resolve(request: &Request, present: &Present) -> Request {
     let mut request = request.clone();
     match &mut request {
@@ -86,10 +86,10 @@ fn resolve_txn(txn: &mut TxnRequest, present: &Present) {
     }
 }
 
-/// The request itself, unless what the wire can say and the crate cannot decides whether it is too large: then without that.
+/// Returns the request, or a plain form of it if only bytes that the crate cannot represent decide whether it is too large.
 ///
-/// The crate takes an operand for its target's own kind or for none, and knows one number for all unknown enums (R-TXN-11), so
-/// it cannot count the bytes of the others.
+/// The crate takes an operand only of its target's own kind, and knows one number for all unknown enums (R-TXN-11). So it
+/// cannot count the bytes of other operands and numbers.
 pub fn without_doubtful_size(request: Request, max_request_bytes: usize) -> Request {
     let Request::Txn(txn) = &request else { return request };
     let plain = plain(txn);

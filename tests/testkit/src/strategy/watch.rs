@@ -1,4 +1,4 @@
-//! Watches: a few streams of a few watchers, most of them with room for little, and consumers of which some are slow.
+//! Requests about watches: a few streams with a few watchers each, mostly of small capacity, and some slow receivers.
 
 use proptest::prelude::*;
 
@@ -6,10 +6,10 @@ use super::super::wire::{Request, WatchCreate};
 use super::relative::{COMPACTED, CURRENT};
 use super::{key, range_end, revision};
 
-/// The streams. The first is received from often, the last hardly ever.
+/// The streams. The first is received from often, the last rarely.
 pub const STREAMS: [u32; 3] = [0, 1, 2];
 
-/// One request of any kind to any stream.
+/// Returns one request of any kind to any stream.
 pub(super) fn request() -> BoxedStrategy<Request> {
     prop_oneof![
         24 => create().prop_map(Request::WatchCreate),
@@ -22,7 +22,7 @@ pub(super) fn request() -> BoxedStrategy<Request> {
     .boxed()
 }
 
-/// Mostly about as long as one step of time; and a real server's.
+/// Returns a progress interval: mostly about as long as one advance, sometimes a real server's.
 pub(super) fn progress_interval() -> BoxedStrategy<u64> {
     const MILLIS: u64 = 1_000_000;
     prop_oneof![
@@ -66,7 +66,7 @@ fn create() -> BoxedStrategy<WatchCreate> {
         .boxed()
 }
 
-/// Everything in both its forms, or one key, the smallest in two forms, or a range, some of them empty.
+/// Returns an interval: all keys in both forms, one key, the smallest key in two forms, or a range, which can be empty.
 fn place() -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
     prop_oneof![
         4 => prop::sample::select(vec![(vec![], vec![0]), (vec![0], vec![0])]),
@@ -81,12 +81,12 @@ fn stream() -> BoxedStrategy<u32> {
     prop::sample::select(STREAMS.as_slice()).boxed()
 }
 
-/// Mostly one that is given automatically and one after the other.
+/// Returns a watch id, mostly one that is chosen automatically.
 fn id() -> BoxedStrategy<i64> {
     prop_oneof![10 => 0..10_i64, 1 => Just(-1), 2 => Just(-7), 2 => Just(100), 1 => Just(50)].boxed()
 }
 
-/// A revision a little or very far ahead.
+/// Returns a revision a little or very far ahead.
 fn future() -> BoxedStrategy<i64> {
     prop_oneof![8 => (1..5_i64).prop_map(|ahead| CURRENT + ahead), 1 => Just(i64::MAX), 1 => Just(i64::MIN)]
         .boxed()

@@ -1,10 +1,10 @@
-//! What can be wrong with a trace file.
+//! The errors of a trace file.
 
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// A file that is no trace, with the line that says so (0: the file as a whole).
+/// An invalid trace file, with the line of the error (0 for the file as a whole).
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}:{line}: {problem}", file.display())]
 pub struct TraceError {
@@ -13,35 +13,35 @@ pub struct TraceError {
     pub problem: Problem,
 }
 
-/// Field names are paths from the top of the line, such as `req.compare[0].key`.
+/// An error in a trace. Field names are paths from the top of the line, such as `req.compare[0].key`.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Problem {
     #[error("cannot be read: {0}")]
     Unreadable(String),
     #[error("not JSON: {0}")]
     NotJson(String),
-    #[error("there are no steps")]
+    #[error("the trace has no steps")]
     Empty,
-    #[error("format {0} is not known, only 1 is")]
+    #[error("format {0} is unknown; the only format is 1")]
     UnknownFormat(i64),
-    #[error("step {found} where step {wanted} comes next")]
+    #[error("step {found} instead of step {wanted}")]
     WrongNumber { wanted: usize, found: i64 },
-    #[error("there is no operation {0}")]
+    #[error("operation {0} is unknown")]
     UnknownOperation(String),
-    #[error("{0} is not a field")]
+    #[error("field {0} is unknown")]
     UnknownField(String),
-    #[error("{0} is left out")]
+    #[error("field {0} is missing")]
     MissingField(String),
-    #[error("`{0}` stands where it cannot, or is left out where it must be")]
+    #[error("`{0}` is not allowed here, or is missing")]
     Misplaced(&'static str),
-    #[error("{0} has more than one of what it may have one of")]
+    #[error("{0} has more than one member")]
     TooMany(String),
-    #[error("a step has one of resp, err and async")]
+    #[error("a step must have one of resp, err and async")]
     NotOneOutcome,
     #[error("no call was started under the handle {0}")]
     UnknownHandle(String),
     #[error("{field} is not {wanted}: {found}")]
     NotA { field: String, wanted: &'static str, found: String },
-    #[error("{field} names {symbol}, which no answer has introduced")]
+    #[error("{field} contains {symbol}, which no earlier answer contains")]
     UnboundSymbol { field: String, symbol: String },
 }

@@ -1,11 +1,11 @@
-//! Reading the fields of a JSON object, each with its default, and refusing those that nobody asked for.
+//! Reads the fields of a JSON object, each with its default, and refuses unknown fields.
 
 use serde_json::{Map, Value as Json};
 
 use super::error::Problem;
 use super::values::{self, Symbols};
 
-/// An object being read. [`Fields::finish`] is the last call.
+/// An object that is being read. [`Fields::finish`] must be called last.
 pub struct Fields<'a> {
     path: String,
     map: &'a Map<String, Json>,
@@ -19,7 +19,7 @@ impl<'a> Fields<'a> {
         Ok(Self { path: path.to_owned(), map, symbols, read: Vec::new() })
     }
 
-    /// The field as it stands, if it is there.
+    /// Returns the field's JSON, if the field is present.
     pub fn any(&mut self, name: &'static str) -> Option<&'a Json> {
         self.read.push(name);
         self.map.get(name)
@@ -29,7 +29,7 @@ impl<'a> Fields<'a> {
         self.map.contains_key(name)
     }
 
-    /// The field's full name.
+    /// Returns the field's full name.
     pub fn path(&self, name: &str) -> String {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
@@ -38,7 +38,7 @@ impl<'a> Fields<'a> {
         self.any(name).map_or(Ok(0), |json| values::integer(&self.path(name), json))
     }
 
-    /// A lease id, in numbers or by name.
+    /// Returns a lease id, which is a number or a name.
     pub fn id(&mut self, name: &'static str) -> Result<i64, Problem> {
         self.any(name).map_or(Ok(0), |json| self.symbols.id(&self.path(name), json))
     }
@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
         self.any(name).map_or(Ok(Vec::new()), |json| self.symbols.bytes(&self.path(name), json))
     }
 
-    /// The number of the name among `names`; the first is the default.
+    /// Returns the index of the field's name among `names`. The default is the first.
     pub fn one_of(&mut self, name: &'static str, names: &[&str]) -> Result<i32, Problem> {
         let Some(json) = self.any(name) else { return Ok(0) };
         let place = json.as_str().and_then(|found| names.iter().position(|name| *name == found));
@@ -73,7 +73,7 @@ impl<'a> Fields<'a> {
         json.as_array().map(Vec::as_slice).ok_or_else(|| values::not_a(&self.path(name), "a list", json))
     }
 
-    /// The elements of a list, each as an object.
+    /// Returns the elements of a list, each as an object.
     pub fn children(&mut self, name: &'static str) -> Result<Vec<Self>, Problem> {
         let path = self.path(name);
         let elements = self.list(name)?.iter().enumerate();
@@ -85,7 +85,7 @@ impl<'a> Fields<'a> {
         self.any(name).map(|json| Self::new(&path, json, self.symbols)).transpose()
     }
 
-    /// The one member of an object that may have one, with its name.
+    /// Returns the only member of an object with its name, or `None` for an empty object.
     pub fn only_child(&self) -> Result<Option<(&'a str, Self)>, Problem> {
         if self.map.len() > 1 {
             return Err(Problem::TooMany(self.path.clone()));
@@ -94,7 +94,7 @@ impl<'a> Fields<'a> {
         Ok(Some((name, Self::new(&self.path(name), json, self.symbols)?)))
     }
 
-    /// Refuses a field that was not asked for.
+    /// Returns an error if the object has a field that was not read.
     pub fn finish(self) -> Result<(), Problem> {
         match self.map.keys().find(|key| !self.read.contains(&key.as_str())) {
             Some(key) => Err(Problem::UnknownField(self.path(key))),

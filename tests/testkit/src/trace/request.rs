@@ -1,4 +1,4 @@
-//! The requests of a trace, as the wire has them.
+//! The requests of a trace as wire messages.
 
 use serde_json::Value as Json;
 
@@ -12,7 +12,7 @@ const SORT_TARGETS: [&str; 5] = ["KEY", "VERSION", "CREATE", "MOD", "VALUE"];
 const COMPARE_RESULTS: [&str; 4] = ["EQUAL", "GREATER", "LESS", "NOT_EQUAL"];
 const COMPARE_TARGETS: [&str; 5] = ["VERSION", "CREATE", "MOD", "VALUE", "LEASE"];
 
-/// The request of the operation `op`. Symbols stand for what `symbols` says.
+/// Builds the request of the operation `op`. `symbols` has the values of its symbols.
 pub fn build(op: &str, json: &Json, symbols: &Symbols) -> Result<Request, Problem> {
     let mut fields = Fields::new("req", json, symbols)?;
     let request = match op {
@@ -115,7 +115,7 @@ fn compare(mut fields: Fields<'_>) -> Result<Compare, Problem> {
     Ok(compare)
 }
 
-/// One of the operations of a transaction, or none.
+/// Returns an operation of a transaction, or `Unset` for an empty object.
 fn op(fields: Fields<'_>) -> Result<Op, Problem> {
     let Some((name, mut inner)) = fields.only_child()? else { return Ok(Op::Unset) };
     let op = match name {

@@ -1,4 +1,4 @@
-//! What a trace asks of the lock and election services.
+//! The requests of a trace to the lock and election services.
 
 use serde_json::Value as Json;
 
@@ -7,7 +7,7 @@ use super::fields::Fields;
 use super::values::Symbols;
 use crate::wire::{LeaderKey, ServiceRequest};
 
-/// The request of the operation `op`.
+/// Builds the request of the operation `op`.
 pub fn build(op: &str, json: &Json, symbols: &Symbols) -> Result<ServiceRequest, Problem> {
     let mut fields = Fields::new("req", json, symbols)?;
     let request = match op {

@@ -1,4 +1,4 @@
-//! The values that a trace writes in a form of its own: bytes, integers, and lease ids that the server chose.
+//! Values with a special form in a trace: bytes, integers, and lease ids that the server chose.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 
 use super::error::Problem;
 
-/// What each symbolic id (`$lease1`, …) stands for.
+/// The values of the symbolic ids (`$lease1`, …).
 #[derive(Clone, Debug, Default)]
 pub struct Symbols {
     ids: BTreeMap<String, i64>,
@@ -15,12 +15,12 @@ pub struct Symbols {
 /// A piece of a template.
 enum Piece<'a> {
     Text(&'a str),
-    /// A symbol, in hexadecimal in the bytes.
+    /// A symbol, which is in hexadecimal in the bytes.
     Symbol(&'a str),
 }
 
 impl Symbols {
-    /// The id that is written as a number or by name.
+    /// Returns an id that is written as a number or as a symbol.
     pub fn id(&self, field: &str, json: &Json) -> Result<i64, Problem> {
         match json {
             Json::String(symbol) => self.ids.get(symbol).copied().ok_or_else(|| unbound(field, symbol)),
@@ -28,7 +28,7 @@ impl Symbols {
         }
     }
 
-    /// The bytes in any of their forms.
+    /// Returns bytes in any of their forms.
     pub fn bytes(&self, field: &str, json: &Json) -> Result<Vec<u8>, Problem> {
         let wrong = || not_a(field, "bytes", json);
         if let Json::String(text) = json {
@@ -55,12 +55,12 @@ impl Symbols {
         }
     }
 
-    /// The name of an id that the server chose.
+    /// Returns the symbol of an id that the server chose.
     pub fn name(&self, id: i64) -> Option<&str> {
         self.ids.iter().find(|(_, bound)| **bound == id).map(|(symbol, _)| symbol.as_str())
     }
 
-    /// Whether `id` is what `json` stands for. A symbol that stands for nothing yet takes it, if a server may choose it.
+    /// Returns whether `id` is the value of `json`. An unbound symbol is bound to an id that a server can choose.
     pub fn accepts_id(&mut self, json: &Json, id: i64) -> bool {
         match json {
             Json::String(symbol) if is_symbol(symbol) => match self.ids.get(symbol) {
@@ -71,7 +71,7 @@ impl Symbols {
         }
     }
 
-    /// Whether `bytes` are what `json` stands for. A template binds the symbols in it that stand for nothing yet.
+    /// Returns whether `bytes` are the value of `json`. A template binds its unbound symbols.
     pub fn accepts_bytes(&mut self, json: &Json, bytes: &[u8]) -> bool {
         if let Some(("tmpl", Json::String(template))) = only_member(json) {
             self.bind_template(template, bytes);
@@ -79,7 +79,7 @@ impl Symbols {
         self.bytes("", json).is_ok_and(|wanted| wanted == bytes)
     }
 
-    /// Gives every symbol in an answer a stand-in, so that the lines after it can be read before any replay.
+    /// Binds every symbol in an answer to a placeholder, so the lines after it can be read before a replay.
     pub fn declare(&mut self, answer: &Json) {
         match answer {
             Json::String(text) if is_symbol(text) => self.declare_symbol(text),
@@ -110,7 +110,7 @@ impl Symbols {
         id > 0
     }
 
-    /// Binds what the bytes give an id for. Whether they fit as a whole is for the caller to see.
+    /// Binds the symbols of a template to the ids in the bytes. The caller checks whether the bytes match as a whole.
     fn bind_template(&mut self, template: &str, mut bytes: &[u8]) {
         for piece in pieces(template) {
             let taken = match piece {
@@ -151,7 +151,7 @@ fn is_symbol(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Name and value of the only member of an object.
+/// Returns the name and value of the only member of an object.
 fn only_member(json: &Json) -> Option<(&str, &Json)> {
     let mut members = json.as_object()?.iter();
     let (name, value) = members.next()?;
@@ -167,11 +167,11 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
 fn repeated(json: &Json) -> Option<Vec<u8>> {
     let count = usize::try_from(json.get("count")?.as_u64()?).ok()?;
     let unit = json.get("hex")?.as_str().and_then(from_hex)?;
-    // A count that no request could hold is a mistake in the trace, and would take the memory of the machine.
+    // A larger count is a mistake in the trace, and its bytes could exhaust the memory.
     (unit.len().checked_mul(count)? <= 1 << 26).then(|| unit.repeat(count))
 }
 
-/// Splits a template at its `<$lease1>`.
+/// Splits a template at its symbols, such as `<$lease1>`.
 fn pieces(template: &str) -> Vec<Piece<'_>> {
     let mut found = Vec::new();
     let mut rest = template;

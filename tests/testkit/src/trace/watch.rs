@@ -1,4 +1,4 @@
-//! What a trace does with watches.
+//! The watch operations of a trace.
 
 use serde_json::Value as Json;
 
@@ -7,16 +7,16 @@ use super::fields::Fields;
 use super::values::{self, Symbols};
 use crate::wire::{Request, WatchCreate};
 
-/// What a step means.
+/// The operation of a step.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WatchStep {
-    /// A request, of which the answer comes on the stream.
+    /// A request whose answer comes on the stream.
     Ask(Request),
-    /// A look at what a watcher has received.
+    /// A comparison with the responses that a watcher has received.
     Expect { id: i64 },
 }
 
-/// The step of the operation `op` on the stream of this number.
+/// Builds the step of the operation `op` on stream `stream`.
 pub fn build(op: &str, stream: u32, json: &Json, symbols: &Symbols) -> Result<WatchStep, Problem> {
     let mut fields = Fields::new("req", json, symbols)?;
     let step = match op {

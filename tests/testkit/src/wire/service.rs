@@ -1,4 +1,4 @@
-//! Locks and elections: the messages of etcd's two services, and calls of them that wait.
+//! The messages of the lock and election services, and the trait for their pending calls.
 
 use super::{Failure, Kv};
 
@@ -21,7 +21,7 @@ pub enum ServiceRequest {
     Observe { name: Vec<u8> },
 }
 
-/// `revision` is always that of the header. `Observe` has no answer.
+/// A response of a service. `revision` is always the header's. `Observe` has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ServiceResponse {
     Lock { revision: i64, key: Vec<u8> },
@@ -32,20 +32,20 @@ pub enum ServiceResponse {
     Resign { revision: i64 },
 }
 
-/// Whoever offers the two services. A call is known by a handle until its answer is taken.
+/// The two services of a subject. A call is identified by a handle until its answer is taken.
 pub trait Services {
     /// Starts a call, which runs as far as it can.
     fn start(&mut self, handle: &str, request: &ServiceRequest);
 
-    /// Lets all calls run as far as they can, in the order in which they were started.
+    /// Lets all calls run as far as they can, in the order of their starts.
     fn settle(&mut self);
 
-    /// Takes the answer of a call; `None` if it still waits.
+    /// Takes the answer of a call, or returns `None` if the call is pending.
     fn take(&mut self, handle: &str) -> Option<Result<ServiceResponse, Failure>>;
 
-    /// Gives a call up.
+    /// Drops a call.
     fn cancel(&mut self, handle: &str);
 
-    /// Takes what an observer has received, and tells whether its stream has ended.
+    /// Takes what an observer has received, and returns whether its stream has ended.
     fn observed(&mut self, handle: &str) -> (Vec<(i64, Kv)>, bool);
 }

@@ -1,9 +1,11 @@
-//! Watches. A stream is named by a number: it comes to be by the first create that names it, and anew after a close.
+//! Watch messages. A stream has a number. The first creation with that number opens it, again after a close.
 
 use super::Kv;
 
-/// `WatchCreateRequest`. The two filters are flags, and `capacity` is beside the wire: how many responses with events wait
-/// for the watcher at most (0: the default, [`WatchCreate::DEFAULT_CAPACITY`]).
+/// `WatchCreateRequest`, with flags for the two filters.
+///
+/// `capacity` is not on the wire: the largest number of queued responses with events of the watcher (0 means
+/// [`WatchCreate::DEFAULT_CAPACITY`]).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchCreate {
     pub stream: u32,
@@ -23,7 +25,7 @@ impl WatchCreate {
     pub const DEFAULT_CAPACITY: usize = 128;
 }
 
-/// `WatchResponse`. `revision` is that of the header.
+/// `WatchResponse`. `revision` is the header's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchResponse {
     pub revision: i64,
@@ -36,8 +38,9 @@ pub struct WatchResponse {
     pub events: Vec<WatchEvent>,
 }
 
-/// `mvccpb.Event`: a change, and the pair before it if the watcher asked for it and it exists. `prev_kv_compacted` is beside
-/// the wire: whether the state before is compacted.
+/// `mvccpb.Event`: a change, and the previous pair if the watcher requested it and it exists.
+///
+/// `prev_kv_compacted` is not on the wire: whether the state before the change is compacted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WatchEvent {
     pub delete: bool,

@@ -1,4 +1,4 @@
-//! How events come into the queues.
+//! The delivery of events into the queues.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,22 +11,24 @@ use super::{Incident, Place, Watcher, fragment};
 const REVISIONS_MAX: usize = 1_000;
 
 impl Model {
-    /// Tells all watchers of the revisions that were committed since the last time. One after the other, so that every
-    /// response of a revision comes before those of the next (R-WCH-15).
+    /// Delivers the revisions that were committed since the last call to all watchers.
+    ///
+    /// Revisions are delivered one after the other, so all responses of a revision come before the next (R-WCH-15).
     pub(in super::super) fn publish(&mut self) {
         while self.published < self.state.current {
             self.published += 1;
             let names: Vec<u32> = self.streams.iter().map(|stream| stream.name).collect();
             for name in names {
+                // The map iterates in the order of watch ids (R-WCH-15).
                 for watcher in self.stream(name).watchers.clone().into_values() {
-                    self.tell(name, watcher, self.published);
+                    self.deliver(name, watcher, self.published);
                 }
             }
         }
     }
 
-    /// R-WCH-9, R-WCH-14: what a watcher is told of a new revision. If enough waits for it already, it falls behind.
-    fn tell(&mut self, name: u32, mut watcher: Watcher, revision: i64) {
+    /// R-WCH-9, R-WCH-14: delivers a new revision to a watcher. A watcher whose share of the queue is full becomes unsynced.
+    fn deliver(&mut self, name: u32, mut watcher: Watcher, revision: i64) {
         let changes = self.state.records.iter().filter(|record| record.main == revision);
         let matching: Vec<Record> =
             changes.filter(|record| is_in_range(&watcher.request, record)).cloned().collect();
@@ -52,8 +54,10 @@ impl Model {
         self.stream(name).watchers.insert(id, watcher);
     }
 
-    /// Reads for a watcher that is behind what history has for it, and says whether that was all of it; not if a part is
-    /// compacted (R-CMP-4, R-WCH-12). Nothing is said if there was nothing.
+    /// Reads the history of an unsynced watcher. Returns true if all of it was read, and false if a part is compacted (R-CMP-4,
+    /// R-WCH-12).
+    ///
+    /// Returns `None` if the watcher is not unsynced or the history has no matching event.
     pub(super) fn catch_up(&mut self, name: u32, id: i64) -> Option<bool> {
         let mut watcher = self.stream(name).watchers.get(&id)?.clone();
         let Place::Lagging { next } = watcher.place else { return None };
@@ -76,8 +80,8 @@ impl Model {
         outcome
     }
 
-    /// R-WCH-10: the matching events from a revision on, in responses of whole revisions; R-CMP-2 says what there is of the
-    /// compacted revision.
+    /// R-WCH-10: returns the matching events from a revision on, in responses of whole revisions. R-CMP-2 defines which events of
+    /// the compacted revision are kept.
     fn history_for(&mut self, request: &WatchCreate, next: i64) -> Vec<Vec<WatchEvent>> {
         let retained = self.state.retained().into_iter().filter(|record| record.main >= next);
         let matching: Vec<Record> = retained.filter(|record| is_in_range(request, record)).cloned().collect();
@@ -89,7 +93,7 @@ impl Model {
         revisions.chunks(REVISIONS_MAX).map(<[_]>::concat).collect()
     }
 
-    /// R-WCH-16, R-WCH-17: the changes as a watcher wants them.
+    /// R-WCH-16, R-WCH-17: returns the changes with the watcher's filters and previous pairs applied.
     fn events_of(&mut self, request: &WatchCreate, records: &[Record]) -> Vec<WatchEvent> {
         let mut events = Vec::new();
         for record in records.iter().filter(|record| passes(request, record)) {
@@ -97,7 +101,7 @@ impl Model {
             let prev_kv = if request.prev_kv { self.state.before(record) } else { None };
             if request.prev_kv && self.state.existed_before(record) {
                 self.incidents.push(match prev_kv {
-                    Some(_) => Incident::PrevKvGiven,
+                    Some(_) => Incident::PrevKvSent,
                     None => Incident::PrevKvCompacted,
                 });
             }
@@ -108,7 +112,7 @@ impl Model {
         events
     }
 
-    /// Queues one response with events, in pieces if it has to be (R-WCH-18).
+    /// Queues one response with events, in fragments if necessary (R-WCH-18).
     fn queue_events(&mut self, name: u32, watcher: &mut Watcher, revision: i64, events: Vec<WatchEvent>) {
         const ENVELOPE: usize = 512 * 1024;
         let changed: BTreeSet<_> =
@@ -146,12 +150,12 @@ impl State {
         self.at(record.main - 1).get(record.key.as_slice()).copied().cloned()
     }
 
-    /// R-CMP-5: whether the state before the record's transaction is compacted.
+    /// R-CMP-5: returns whether the state before the record's transaction is compacted.
     fn is_before_compacted(&self, record: &Record) -> bool {
         record.main - 1 < self.compacted
     }
 
-    /// Whether there would be a pair before the change if nothing were ever compacted.
+    /// Returns whether a pair existed before the change, compacted or not.
     fn existed_before(&self, record: &Record) -> bool {
         !is_create(record) && self.at(record.main - 1).contains_key(record.key.as_slice())
     }

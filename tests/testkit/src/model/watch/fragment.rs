@@ -1,10 +1,11 @@
-//! Long responses in pieces (R-WCH-18).
+//! Fragments of long responses (R-WCH-18).
 
 use super::super::super::wire::WatchResponse;
 use super::super::proto;
 
-/// The pieces of a response; itself, if it is short enough or cannot be divided. (A header has a few bytes more than the one
-/// that is counted here, so only what is well beside the limit can be told.)
+/// Returns the fragments of a response, or the response itself if it is short enough or has one event.
+///
+/// etcd's header has a few bytes more than the one counted here. So lengths close to the limit can be split differently.
 pub(super) fn pieces(response: WatchResponse, limit: usize) -> Vec<WatchResponse> {
     let is_too_long = |response: &WatchResponse| proto::watch_response(response).len() >= limit;
     if response.events.len() < 2 || !is_too_long(&response) {
@@ -15,6 +16,7 @@ pub(super) fn pieces(response: WatchResponse, limit: usize) -> Vec<WatchResponse
     for event in response.events {
         let last = pieces.len() - 1;
         pieces[last].events.push(event);
+        // An event that exceeds the limit alone has a fragment of its own.
         if pieces[last].events.len() > 1 && is_too_long(&pieces[last]) {
             let moved = pieces[last].events.pop();
             pieces.push(WatchResponse { events: moved.into_iter().collect(), ..empty.clone() });

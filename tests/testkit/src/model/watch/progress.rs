@@ -1,10 +1,10 @@
-//! Progress: asked for, and told from time to time.
+//! Progress, on request and periodic.
 
 use super::super::super::wire::{Response, WatchResponse};
 use super::super::Model;
 use super::{Incident, NO_ID, Place, Watcher};
 
-/// Once so many answers to requests for progress are queued, a further one replaces the last delivery if that is one.
+/// The number of queued progress responses from which on a further one replaces the last, if that is one.
 const ANSWERS_MAX: usize = 128;
 
 impl Model {
@@ -17,7 +17,7 @@ impl Model {
         let is_lagging = any(|watcher, _| matches!(watcher.place, Place::Lagging { .. }));
         let is_early = any(|watcher, current| current < watcher.request.start_revision);
         let incident = if watchers.is_empty() {
-            Incident::ProgressOfNobody
+            Incident::ProgressWithoutWatchers
         } else if is_dead {
             Incident::ProgressWhileDead
         } else if is_lagging {
@@ -38,12 +38,12 @@ impl Model {
         Response::Watch
     }
 
-    /// The instant of the next tick of any stream.
+    /// Returns the instant of the next tick of any stream.
     pub(in super::super) fn next_tick(&self) -> Option<u128> {
         self.streams.iter().map(|stream| stream.next_tick).min()
     }
 
-    /// R-WCH-20, without the random part: every stream whose tick is due now, in the order in which they were opened.
+    /// R-WCH-20, without the random part: ticks every stream that is due now, in the order in which they were opened.
     pub(in super::super) fn tick(&mut self) {
         let now = self.state.now;
         let due = self.streams.iter().filter(|stream| stream.next_tick == now);
@@ -71,9 +71,9 @@ impl Model {
             Place::Lagging { .. } => Incident::NoTickWhileLagging,
             Place::Live if current < watcher.request.start_revision => Incident::NoTickBeforeStart,
             Place::Live if was_busy => Incident::NoTickAfterEvents,
-            Place::Live if watcher.queued > 0 || watcher.is_told => Incident::NoTickWhileQueued,
+            Place::Live if watcher.queued > 0 || watcher.is_notified => Incident::NoTickWhileQueued,
             Place::Live => {
-                watcher.is_told = true;
+                watcher.is_notified = true;
                 self.queue(name, progress(id, current));
                 Incident::Tick
             }
