@@ -1,5 +1,5 @@
-//! Requests, pairs and events in one line, for logs. Keys, values and lists are shortened, so a line is never long. The text may
-//! change in any release.
+//! `Display` of requests, pairs and events: one line for logs. Keys, values and lists are shortened, so that a line stays short.
+//! The text may change in any release.
 
 use std::fmt;
 
@@ -9,13 +9,13 @@ use crate::api::{
     WatchId, WatchRequest,
 };
 
-/// How many bytes of a key or a value are shown.
+/// The maximum number of bytes of a key or a value that are shown.
 const BYTES_MAX: usize = 48;
 
-/// How many elements of a list are shown.
+/// The maximum number of elements of a list that are shown.
 const LIST_MAX: usize = 4;
 
-/// Bytes as quoted text, with their length if they are cut.
+/// Formats bytes as quoted text, with their length if they are cut.
 struct Text<'a>(&'a [u8]);
 
 impl fmt::Display for Text<'_> {
@@ -29,7 +29,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// A list in brackets, with the number of elements that are left out.
+/// Formats a list in brackets, with the number of omitted elements.
 struct List<'a, T>(&'a [T]);
 
 impl<T: fmt::Display> fmt::Display for List<'_, T> {
@@ -51,19 +51,22 @@ fn options<const N: usize>(f: &mut fmt::Formatter<'_>, options: [(bool, &str); N
     options.into_iter().filter(|(is_set, _)| *is_set).try_for_each(|(_, name)| write!(f, " {name}"))
 }
 
-/// Writes numbers, each with its name, but for those that are 0.
+/// Writes the numbers that are not 0, each with its name.
 fn numbers<const N: usize>(f: &mut fmt::Formatter<'_>, numbers: [(&str, i64); N]) -> fmt::Result {
     numbers.into_iter().filter(|(_, number)| *number != 0).try_for_each(|(name, n)| write!(f, " {name} {n}"))
 }
 
+/// Writes a lease id in hexadecimal, as etcd's lock keys do, unless it is [`LeaseId::NONE`].
 fn lease(f: &mut fmt::Formatter<'_>, id: LeaseId) -> fmt::Result {
     if id == LeaseId::NONE { Ok(()) } else { write!(f, " lease {id:x}") }
 }
 
-/// `"a"` for one key, `"a"*` for a prefix, `"a".."c"` for an interval, `"a"..` for all keys from one on, `*` for all.
+/// Formats one key as `"a"`, a prefix as `"a"*`, an interval as `"a".."c"`, a range without an upper end as `"a"..`, and all
+/// keys as `*`.
 impl fmt::Display for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (start, end) = (Text(self.start()), Text(self.range_end()));
+        // Special cases first: `*` has no upper end either, and a prefix is an interval too.
         if self.is_single() {
             write!(f, "{start}")
         } else if *self == Self::all() {
@@ -78,7 +81,7 @@ impl fmt::Display for KeyRange {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Get {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "get {}", self.range)?;
@@ -94,7 +97,7 @@ impl fmt::Display for Get {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Put {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "put {} = {}", Text(&self.key), Text(&self.value))?;
@@ -104,7 +107,7 @@ impl fmt::Display for Put {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Delete {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "delete {}", self.range)?;
@@ -112,7 +115,7 @@ impl fmt::Display for Delete {
     }
 }
 
-/// The operator, `?` if it is not recognized.
+/// Formats the operator, for example as `==`. [`Unrecognized`](Self::Unrecognized) is `?`.
 impl fmt::Display for CompareOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -125,7 +128,7 @@ impl fmt::Display for CompareOp {
     }
 }
 
-/// As `create_revision("leader") == 0`.
+/// Formats the compare, for example as `create_revision("leader") == 0`.
 impl fmt::Display for Compare {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { range, op, operand } = self;
@@ -140,7 +143,7 @@ impl fmt::Display for Compare {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Txn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (compare, success, failure) = (List(&self.compare), List(&self.success), List(&self.failure));
@@ -148,7 +151,7 @@ impl fmt::Display for Txn {
     }
 }
 
-/// The operation; of a nested txn the lengths of its lists only.
+/// Formats the operation in one line, for logs. A nested txn shows only the lengths of its lists.
 impl fmt::Display for TxnOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -156,6 +159,7 @@ impl fmt::Display for TxnOp {
             Self::Put(put) => put.fmt(f),
             Self::Delete(delete) => delete.fmt(f),
             Self::Txn(txn) => {
+                // Without its operations, which may nest up to `Txn::MAX_DEPTH` levels.
                 let (success, failure) = (txn.success.len(), txn.failure.len());
                 write!(f, "txn of {} compares, {success} + {failure} operations", txn.compare.len())
             }
@@ -164,7 +168,7 @@ impl fmt::Display for TxnOp {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Compact {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "compact {}", self.revision)?;
@@ -172,7 +176,7 @@ impl fmt::Display for Compact {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "grant {:?}", self.ttl)?;
@@ -181,7 +185,7 @@ impl fmt::Display for Grant {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for AlarmRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.action {
@@ -198,7 +202,7 @@ impl fmt::Display for AlarmRequest {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Page {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "page {} limit {}", self.range, self.limit)?;
@@ -207,7 +211,7 @@ impl fmt::Display for Page {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "watch {}", self.range)?;
@@ -220,7 +224,7 @@ impl fmt::Display for Watch {
     }
 }
 
-/// One line, for logs.
+/// Formats the request in one line, for logs.
 impl fmt::Display for WatchRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -232,7 +236,7 @@ impl fmt::Display for WatchRequest {
     }
 }
 
-/// As `"config/mode" = "blue" (revision 7)`.
+/// Formats the pair, for example as `"config/mode" = "blue" (revision 7)`.
 impl fmt::Display for KeyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} = {} (revision {}", Text(self.key()), Text(self.value()), self.mod_revision())?;
@@ -241,7 +245,7 @@ impl fmt::Display for KeyValue {
     }
 }
 
-/// As `PUT "config/mode" = "blue" (revision 7)`, or `DELETE "config/mode" (revision 8)`.
+/// Formats the event, for example as `PUT "config/mode" = "blue" (revision 7)` or `DELETE "config/mode" (revision 8)`.
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.event_type() {
@@ -254,7 +258,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// etcd's name: `PUT` or `DELETE`.
+/// Formats etcd's name of the kind: `PUT` or `DELETE`.
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,12 +1,13 @@
-//! How long a request is in its protobuf encoding, which is what etcd limits (SEMANTICS.md, section 15).
+//! The length of requests in their protobuf encoding, which etcd limits (SEMANTICS.md, section 15).
 
 use crate::api::{
     Compact, Compare, CompareOp, CompareOperand, Delete, Event, EventType, Get, Grant, KeyValue, Put,
     ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, WatchId, WatchResponse,
 };
 
-/// The tag of a field numbered 1 to 15, and of one numbered 16 and above.
+/// The length of the tag of a field with a number from 1 to 15.
 const TAG: usize = 1;
+/// The length of the tag of a field with a number from 16 on.
 const LONG_TAG: usize = 2;
 
 impl Put {
@@ -40,6 +41,7 @@ impl Grant {
 impl Get {
     fn encoded_len(&self) -> usize {
         let revision = self.revision.map_or(0, |revision| revision.get());
+        // An enum of one byte is encoded as a flag is: with a tag and one byte, and only if it is not 0.
         let enums = [self.sort_order != SortOrder::None, self.sort_target != SortTarget::Key];
         bytes(self.range.start())
             + bytes(self.range.range_end())
@@ -51,18 +53,18 @@ impl Get {
     }
 }
 
-/// A bound of what the encoding of an operation or a compare adds to its keys and values: 12 fields at most, of 11 bytes each, in
-/// two messages.
+/// An upper bound of the bytes that the encoding of an operation or a compare adds to its keys and values: at most 12 fields of
+/// 11 bytes each, in two messages.
 const OVERHEAD: usize = 160;
 
 impl Txn {
     /// Returns whether the encoding has at most `limit` bytes.
     pub(crate) fn fits(&self, limit: usize) -> bool {
-        // The bound costs a small part of the encoding's exact length, and decides for nearly every txn.
+        // The bound is much cheaper to compute than the exact length, and decides for nearly every txn.
         self.len_bound() <= limit || self.encoded_len() <= limit
     }
 
-    /// Returns a length that the encoding does not exceed.
+    /// Returns an upper bound of the encoding's length.
     fn len_bound(&self) -> usize {
         let compares = self.compare.iter().map(Compare::payload_len);
         let operations = self.success.iter().chain(&self.failure).map(TxnOp::payload_len);
@@ -77,6 +79,7 @@ impl Txn {
 }
 
 impl TxnOp {
+    /// Returns the length of the operation's keys and values.
     fn payload_len(&self) -> usize {
         match self {
             Self::Get(get) => get.range.start().len() + get.range.range_end().len(),
@@ -99,13 +102,15 @@ impl TxnOp {
 }
 
 impl Compare {
+    /// Returns the length of the compare's keys and value.
     fn payload_len(&self) -> usize {
         let operand = if let CompareOperand::Value(value) = &self.operand { value.len() } else { 0 };
         self.range.start().len() + self.range.range_end().len() + operand
     }
 
-    /// The operand is a member of a oneof, so it is encoded even when it is 0 or empty.
+    /// Returns the length of the encoding. The operand is a member of a oneof, so it is encoded even if it is 0 or empty.
     fn encoded_len(&self) -> usize {
+        // `target` is VERSION by default, and only another target is encoded.
         let (target, operand) = match &self.operand {
             CompareOperand::Version(number) => (false, TAG + varint(*number)),
             CompareOperand::CreateRevision(revision) | CompareOperand::ModRevision(revision) => {
@@ -116,13 +121,14 @@ impl Compare {
             CompareOperand::Unrecognized => (true, 0),
         };
         let range_end = self.range.range_end();
+        // `range_end` has the field number 64, so its tag is a long one.
         let range_end = if range_end.is_empty() { 0 } else { LONG_TAG - TAG + message(range_end.len()) };
         flags([self.op != CompareOp::Equal, target]) + bytes(self.range.start()) + operand + range_end
     }
 }
 
 impl Event {
-    /// As a member of a response's list.
+    /// Returns the length of the event as an element of a response's list.
     pub(crate) fn encoded_len(&self) -> usize {
         let prev_kv = self.prev_kv().map_or(0, |kv| message(kv.encoded_len()));
         message(flags([self.event_type() == EventType::Delete]) + message(self.kv.encoded_len()) + prev_kv)
@@ -130,7 +136,7 @@ impl Event {
 }
 
 impl WatchResponse {
-    /// That of a response without its events.
+    /// Returns the length of a response without its events.
     pub(crate) fn envelope_len(watch_id: WatchId, header: &ResponseHeader) -> usize {
         let ids = [header.cluster_id, header.member_id, header.raft_term].map(u64::cast_signed).map(number);
         let header = ids.into_iter().sum::<usize>() + number(header.revision.get());
@@ -149,27 +155,27 @@ impl KeyValue {
     }
 }
 
-/// A field of bytes, left out when empty.
+/// Returns the length of a field of bytes, which is omitted if it is empty.
 fn bytes(value: &[u8]) -> usize {
     if value.is_empty() { 0 } else { message(value.len()) }
 }
 
-/// A message, or bytes that are always there.
+/// Returns the length of a field that is a message, or bytes that are never omitted.
 fn message(len: usize) -> usize {
     TAG + varint(i64::try_from(len).unwrap_or(i64::MAX)) + len
 }
 
-/// A number, left out when 0.
+/// Returns the length of a field that is a number, which is omitted if it is 0.
 fn number(value: i64) -> usize {
     if value == 0 { 0 } else { TAG + varint(value) }
 }
 
-/// Booleans, and enums of one byte: those that are not the default.
+/// Returns the length of the fields of a tag and one byte that are set: booleans, and enums that are not the default.
 fn flags<const N: usize>(set: [bool; N]) -> usize {
     set.into_iter().filter(|&set| set).count() * 2
 }
 
-/// Seven bits a byte; a negative number takes all ten.
+/// Returns the length of a varint. A byte holds seven bits, and a negative number takes all ten bytes.
 fn varint(value: i64) -> usize {
     let bits = 64 - (value.cast_unsigned() | 1).leading_zeros() as usize;
     bits.div_ceil(7)

@@ -5,12 +5,17 @@ use crate::api::{IntoBytes, KeyRange, KeyValue, ResponseHeader, Revision};
 /// Reads keys: etcd's `RangeRequest`.
 ///
 /// ```
-/// use leasehold::{Get, SortOrder, SortTarget};
+/// use leasehold::{Get, SortOrder, SortTarget, Store};
 ///
-/// let newest_three = Get::prefix("jobs/").sort(SortTarget::ModRevision, SortOrder::Descend).limit(3);
-/// let as_it_was = Get::key("jobs/nightly").at(12);
-/// let how_many = Get::prefix("jobs/").count_only();
-/// # let _ = (newest_three, as_it_was, how_many);
+/// let store = Store::new();
+/// let first = store.put(("jobs/1", "queued"))?.header().revision();
+/// store.put(("jobs/2", "queued"))?;
+/// store.put(("jobs/1", "done"))?;
+/// let newest = Get::prefix("jobs/").sort(SortTarget::ModRevision, SortOrder::Descend).limit(1);
+/// assert_eq!(store.get(newest)?.kvs()[0].key(), b"jobs/1");
+/// assert_eq!(store.get(Get::key("jobs/1").at(first))?.kvs()[0].value(), b"queued");
+/// assert_eq!(store.get(Get::prefix("jobs/").count_only())?.count(), 2);
+/// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Get {
@@ -29,7 +34,7 @@ pub struct Get {
 }
 
 impl Get {
-    /// Reads the keys of a range, in key order.
+    /// Reads the keys of a range, in ascending key order.
     pub fn range(range: impl Into<KeyRange>) -> Self {
         Self {
             range: range.into(),
@@ -62,73 +67,86 @@ impl Get {
         Self::range(KeyRange::all())
     }
 
-    /// Gives at most `limit` pairs; 0, the default, and negative numbers mean all.
+    /// Limits the number of pairs. 0, the default, and negative numbers mean no limit.
+    ///
+    /// ```
+    /// use leasehold::{Get, Store};
+    ///
+    /// let store = Store::new();
+    /// for key in ["a", "b", "c"] {
+    ///     store.put((key, ""))?;
+    /// }
+    /// let read = store.get(Get::all().limit(2))?;
+    /// assert_eq!((read.kvs().len(), read.more(), read.count()), (2, true, 3));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn limit(self, limit: i64) -> Self {
         Self { limit, ..self }
     }
 
-    /// Reads the state as of a revision rather than the latest. A revision that is compacted or in the future is an
-    /// error. 0 means the latest; so do negative numbers, except inside a txn, where they are taken literally (R-REV-8,
-    /// R-REV-9).
+    /// Reads the state at a revision instead of the latest state. The read fails if the revision is compacted or in the future.
+    ///
+    /// 0 means the latest state, and so does a negative number outside of a txn. Inside a txn, a negative number fails if it is
+    /// below the compacted revision, which counts as -1 before the first compaction (R-REV-8, R-REV-9).
     #[must_use]
     pub fn at(self, revision: impl Into<Revision>) -> Self {
         Self { revision: Some(revision.into()), ..self }
     }
 
-    /// Sorts the pairs; those that tie stay in ascending key order, whichever the direction (R-RNG-8).
+    /// Sorts the pairs. Pairs that compare equal stay in ascending key order, in both directions (R-RNG-8).
     ///
-    /// A target other than the key together with [`SortOrder::None`] and a limit sorts only the first `limit + 1`
-    /// pairs in key order, as etcd does (R-RNG-5).
+    /// With [`SortOrder::None`], a target other than the key and a limit, only the first `limit + 1` pairs in key order are
+    /// sorted, as in etcd (R-RNG-5).
     #[must_use]
     pub fn sort(self, target: SortTarget, order: SortOrder) -> Self {
         Self { sort_target: target, sort_order: order, ..self }
     }
 
-    /// Leaves the values out of the pairs.
+    /// Omits the values of the pairs.
     #[must_use]
     pub fn keys_only(self) -> Self {
         Self { keys_only: true, ..self }
     }
 
-    /// Gives only the count, ignoring limit, filters and sort.
+    /// Requests only the count, which ignores limit, filters and sort.
     #[must_use]
     pub fn count_only(self) -> Self {
         Self { count_only: true, ..self }
     }
 
-    /// Allows an answer from a member that lags. There is none here: it changes nothing (R-0-1).
+    /// Allows a response from a member that lags behind. A store has one member, so the option has no effect (R-0-1).
     #[must_use]
     pub fn serializable(self) -> Self {
         Self { serializable: true, ..self }
     }
 
-    /// Leaves out pairs with a lower `mod_revision`; 0 is no bound.
+    /// Omits pairs with a lower `mod_revision`. 0 means no bound.
     #[must_use]
     pub fn min_mod_revision(self, revision: impl Into<Revision>) -> Self {
         Self { min_mod_revision: revision.into().get(), ..self }
     }
 
-    /// Leaves out pairs with a higher `mod_revision`; 0 is no bound, a negative one leaves out all.
+    /// Omits pairs with a higher `mod_revision`. 0 means no bound, and a negative number omits all pairs.
     #[must_use]
     pub fn max_mod_revision(self, revision: impl Into<Revision>) -> Self {
         Self { max_mod_revision: revision.into().get(), ..self }
     }
 
-    /// Leaves out pairs with a lower `create_revision`; 0 is no bound.
+    /// Omits pairs with a lower `create_revision`. 0 means no bound.
     #[must_use]
     pub fn min_create_revision(self, revision: impl Into<Revision>) -> Self {
         Self { min_create_revision: revision.into().get(), ..self }
     }
 
-    /// Leaves out pairs with a higher `create_revision`; 0 is no bound, a negative one leaves out all.
+    /// Omits pairs with a higher `create_revision`. 0 means no bound, and a negative number omits all pairs.
     #[must_use]
     pub fn max_create_revision(self, revision: impl Into<Revision>) -> Self {
         Self { max_create_revision: revision.into().get(), ..self }
     }
 }
 
-/// One key, or whatever a [`KeyRange`] is made from.
+/// Reads the keys of a range. A key converts into the range of this key.
 impl<K: Into<KeyRange>> From<K> for Get {
     fn from(range: K) -> Self {
         Self::range(range)
@@ -139,19 +157,19 @@ impl<K: Into<KeyRange>> From<K> for Get {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SortOrder {
-    /// As read; with a target other than the key, ascending.
+    /// No requested direction: the pairs are in ascending order of the target.
     #[default]
     None,
-    /// Lowest first.
+    /// Ascending order.
     Ascend,
-    /// Highest first.
+    /// Descending order.
     Descend,
-    /// A number that etcd gives no meaning: the request fails with [`Error::InvalidSort`](crate::Error).
+    /// An unknown number of etcd's wire: the request fails with [`Error::InvalidSort`](crate::Error::InvalidSort).
     Unrecognized,
 }
 
 impl SortOrder {
-    /// The order of that number on etcd's wire.
+    /// Returns the order with this number on etcd's wire.
     pub const fn from_wire(number: i32) -> Self {
         match number {
             0 => Self::None,
@@ -162,7 +180,20 @@ impl SortOrder {
     }
 }
 
-/// What to sort by: etcd's `SortTarget`.
+/// The field to sort by: etcd's `SortTarget`.
+///
+/// ```
+/// use leasehold::{Get, SortOrder, SortTarget, Store};
+///
+/// let store = Store::new();
+/// for (key, value) in [("a", "3"), ("b", "1"), ("c", "2")] {
+///     store.put((key, value))?;
+/// }
+/// let sorted = store.get(Get::all().sort(SortTarget::Value, SortOrder::Ascend))?;
+/// let keys: Vec<&[u8]> = sorted.kvs().iter().map(|kv| kv.key()).collect();
+/// assert_eq!(keys, [b"b", b"c", b"a"]);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SortTarget {
@@ -177,12 +208,12 @@ pub enum SortTarget {
     ModRevision,
     /// The value.
     Value,
-    /// A number that etcd gives no meaning: the request fails with [`Error::InvalidSort`](crate::Error).
+    /// An unknown number of etcd's wire: the request fails with [`Error::InvalidSort`](crate::Error::InvalidSort).
     Unrecognized,
 }
 
 impl SortTarget {
-    /// The target of that number on etcd's wire.
+    /// Returns the target with this number on etcd's wire.
     pub const fn from_wire(number: i32) -> Self {
         match number {
             0 => Self::Key,
@@ -196,13 +227,13 @@ impl SortTarget {
 }
 
 impl Get {
-    /// The bounds of both revisions, each 0 if it is none.
+    /// Returns the bounds of the mod revision and of the create revision. A bound of 0 means no bound.
     pub(crate) fn revision_bounds(&self) -> [i64; 4] {
         [self.min_mod_revision, self.max_mod_revision, self.min_create_revision, self.max_create_revision]
     }
 }
 
-/// The answer to a [`Get`]: etcd's `RangeResponse`.
+/// The response to a [`Get`]: etcd's `RangeResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GetResponse {
     pub(crate) header: ResponseHeader,
@@ -212,7 +243,7 @@ pub struct GetResponse {
 }
 
 impl GetResponse {
-    /// The header; its revision is the store's, not the one read at.
+    /// Returns the header. Its revision is the store's current revision, not the revision that was read.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -222,7 +253,7 @@ impl GetResponse {
         self.kvs.as_slice()
     }
 
-    /// Returns the first pair, which is the only one of a read of one key. `None` if no key was found.
+    /// Returns the first pair, or `None` if no key was found. A read of one key has at most one pair.
     ///
     /// ```
     /// use leasehold::Store;
@@ -238,7 +269,7 @@ impl GetResponse {
         self.kvs().first()
     }
 
-    /// Returns the pairs as a list of their own, without a copy of any key or value.
+    /// Returns the pairs as an owned list, without copying keys or values.
     pub fn into_kvs(self) -> Vec<KeyValue> {
         match self.kvs {
             KeyValues::Single(kv) => kv.into_iter().collect(),
@@ -246,18 +277,18 @@ impl GetResponse {
         }
     }
 
-    /// Whether the limit cut off pairs that the filters let through.
+    /// Returns whether the limit cut off pairs that match the filters.
     pub fn more(&self) -> bool {
         self.more
     }
 
-    /// How many keys of the range there are, whatever limit and filters say (R-RNG-6).
+    /// Returns the number of keys in the range, regardless of limit and filters (R-RNG-6).
     pub fn count(&self) -> i64 {
         self.count
     }
 }
 
-/// The pairs of a response; reading a single key takes no list. Which of the two it is shows nowhere.
+/// The pairs of a response. A read of a single key needs no list. The variants compare and print alike.
 #[derive(Clone)]
 pub(crate) enum KeyValues {
     Single(Option<KeyValue>),
@@ -294,7 +325,7 @@ impl Get {
         &self.range
     }
 
-    /// Returns the limit; 0 and negative numbers mean no limit.
+    /// Returns the limit. 0 and negative numbers mean no limit.
     pub fn get_limit(&self) -> i64 {
         self.limit
     }
@@ -314,7 +345,7 @@ impl Get {
         self.sort_target
     }
 
-    /// Returns whether the values are left out.
+    /// Returns whether the values are omitted.
     pub fn get_keys_only(&self) -> bool {
         self.keys_only
     }
@@ -324,34 +355,34 @@ impl Get {
         self.count_only
     }
 
-    /// Returns whether a member that lags may answer.
+    /// Returns whether a member that lags behind may send the response.
     pub fn get_serializable(&self) -> bool {
         self.serializable
     }
 
-    /// Returns the lower bound of `mod_revision`; 0 means no bound.
+    /// Returns the lower bound of `mod_revision`. 0 means no bound.
     pub fn get_min_mod_revision(&self) -> Revision {
         Revision::new(self.min_mod_revision)
     }
 
-    /// Returns the upper bound of `mod_revision`; 0 means no bound.
+    /// Returns the upper bound of `mod_revision`. 0 means no bound.
     pub fn get_max_mod_revision(&self) -> Revision {
         Revision::new(self.max_mod_revision)
     }
 
-    /// Returns the lower bound of `create_revision`; 0 means no bound.
+    /// Returns the lower bound of `create_revision`. 0 means no bound.
     pub fn get_min_create_revision(&self) -> Revision {
         Revision::new(self.min_create_revision)
     }
 
-    /// Returns the upper bound of `create_revision`; 0 means no bound.
+    /// Returns the upper bound of `create_revision`. 0 means no bound.
     pub fn get_max_create_revision(&self) -> Revision {
         Revision::new(self.max_create_revision)
     }
 }
 
 impl SortOrder {
-    /// Returns the number on etcd's wire; -1, which etcd does not know either, for [`Unrecognized`](Self::Unrecognized).
+    /// Returns the order's number on etcd's wire. [`Unrecognized`](Self::Unrecognized) is -1, which etcd does not know either.
     pub const fn to_wire(self) -> i32 {
         match self {
             Self::None => 0,
@@ -363,7 +394,7 @@ impl SortOrder {
 }
 
 impl SortTarget {
-    /// Returns the number on etcd's wire; -1, which etcd does not know either, for [`Unrecognized`](Self::Unrecognized).
+    /// Returns the target's number on etcd's wire. [`Unrecognized`](Self::Unrecognized) is -1, which etcd does not know either.
     pub const fn to_wire(self) -> i32 {
         match self {
             Self::Key => 0,
@@ -377,16 +408,16 @@ impl SortTarget {
 }
 
 impl GetResponse {
-    /// Creates a response of a backend. The header has the store's revision, not the one that was read (R-REV-7); `count` ignores
-    /// limit and filters (R-RNG-6).
+    /// Creates a response, for a backend. The header has the store's current revision, not the revision that was read (R-REV-7).
+    /// `count` ignores limit and filters (R-RNG-6).
     pub fn new(header: ResponseHeader, kvs: Vec<KeyValue>, more: bool, count: i64) -> Self {
         Self { header, kvs: KeyValues::Many(kvs), more, count }
     }
 }
 
-/// Reads a part of a long range: up to `limit` pairs in key order, all of one revision (R-RNG-12).
+/// Reads one page of a long range: up to `limit` pairs in key order, at one revision (R-RNG-12).
 ///
-/// Unlike a [`Get`] with a limit it counts nothing, so its cost depends on the page and not on the range.
+/// Unlike a [`Get`] with a limit, a page does not count the keys of the range, so its cost depends only on the page.
 /// [`after`](Self::after) returns the request for the next page.
 ///
 /// ```
@@ -416,27 +447,39 @@ pub struct Page {
 }
 
 impl Page {
-    /// Reads up to `limit` pairs of a range at the latest revision. A limit of 0 counts as 1.
+    /// Reads up to `limit` pairs of a range at the latest revision. A limit of 0 is raised to 1.
     pub fn new(range: impl Into<KeyRange>, limit: usize) -> Self {
         Self { range: range.into(), limit: limit.max(1), revision: None, keys_only: false }
     }
 
-    /// Reads the state as of a revision; 0 and negative numbers mean the latest.
+    /// Reads the state at a revision. 0 and negative numbers mean the latest.
+    ///
+    /// ```
+    /// use leasehold::{KeyRange, Page, Store};
+    ///
+    /// let store = Store::new();
+    /// let first = store.put(("job/1", "queued"))?.header().revision();
+    /// store.put(("job/2", "queued"))?;
+    /// let page = store.page(Page::new(KeyRange::prefix("job/"), 10).at(first).keys_only())?;
+    /// assert_eq!((page.revision(), page.kvs().len(), page.kvs()[0].value()), (first, 1, &b""[..]));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn at(self, revision: impl Into<Revision>) -> Self {
         Self { revision: Some(revision.into()), ..self }
     }
 
-    /// Leaves the values out of the pairs.
+    /// Omits the values of the pairs.
     #[must_use]
     pub fn keys_only(self) -> Self {
         Self { keys_only: true, ..self }
     }
 
-    /// Returns the request for the page after the one that `response` answered this request with, at the same revision. `None`
-    /// if that was the last page.
+    /// Returns the request for the next page, at the revision of `response`, which must be the response to this request. Returns
+    /// `None` if `response` is the last page.
     pub fn after(&self, response: &PageResponse) -> Option<Self> {
         let last = response.kvs.last().filter(|_| response.more)?;
+        // No key is between `last` and `last` with a zero byte appended.
         let after_last = [last.key(), b"\0"].concat();
         let range = KeyRange::from_wire(after_last, self.range.shared_end());
         Some(Self { range, revision: Some(response.revision), ..self.clone() })
@@ -457,13 +500,13 @@ impl Page {
         self.revision
     }
 
-    /// Returns whether the values are left out.
+    /// Returns whether the values are omitted.
     pub fn get_keys_only(&self) -> bool {
         self.keys_only
     }
 }
 
-/// The answer to a [`Page`].
+/// The response to a [`Page`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageResponse {
     pub(crate) header: ResponseHeader,
@@ -473,7 +516,7 @@ pub struct PageResponse {
 }
 
 impl PageResponse {
-    /// Creates a response of a backend: the revision that was read, the pairs in key order, and whether the range has more.
+    /// Creates a response, for a backend: the revision that was read, the pairs in key order, and whether the range has more.
     pub fn new(
         header: ResponseHeader,
         revision: impl Into<Revision>,
@@ -483,7 +526,7 @@ impl PageResponse {
         Self { header, revision: revision.into(), kvs, more }
     }
 
-    /// Returns the header; its revision is the store's, which may be later than the revision of the page.
+    /// Returns the header. Its revision is the store's current revision, which may be later than the revision of the page.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }

@@ -6,30 +6,32 @@ use std::time::Duration;
 
 /// The store-wide number of a transaction: etcd's main revision.
 ///
-/// A fresh store is at revision 1; each transaction that changes something is one higher (R-REV-1, R-REV-2).
-/// Any `i64` can be said, as on etcd's wire: see [`Get::at`](crate::Get::at).
+/// A new store has revision 1, and each transaction that changes a key increments it by one (R-REV-1, R-REV-2). Any `i64` is
+/// accepted, as on etcd's wire. [`Get::at`](crate::Get::at) explains 0 and negative numbers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(i64);
 
 impl Revision {
-    /// The revision of that number.
+    /// Creates the revision with this number.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// What the number in a request's revision field asks for: `None`, the latest, for 0, and else that revision.
+    /// Returns the revision that a request's revision field means: `None`, the latest, for 0, and otherwise the revision with
+    /// this number.
     pub const fn from_wire(number: i64) -> Option<Self> {
         if number == 0 { None } else { Some(Self(number)) }
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> i64 {
         self.0
     }
 
-    /// The revision after this one.
+    /// Returns the revision after this one.
     #[must_use]
     pub const fn next(self) -> Self {
+        // A caller may pass any `i64`, so the maximum must not overflow.
         Self(self.0.saturating_add(1))
     }
 }
@@ -74,20 +76,20 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The id of a lease: any `i64` but 0, negative ones included (R-LSE-2).
+/// The id of a lease: any `i64` except 0, including negative numbers (R-LSE-2).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(i64);
 
 impl LeaseId {
-    /// The id 0: no lease, and in a [`Grant`](crate::Grant), an id of the store's choice.
+    /// The id 0, which means no lease. In a [`Grant`](crate::Grant), it lets the store choose the id.
     pub const NONE: Self = Self(0);
 
-    /// The id of that number.
+    /// Creates the id with this number.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> i64 {
         self.0
     }
@@ -120,7 +122,8 @@ impl fmt::Debug for LeaseId {
     }
 }
 
-/// The number; `{:x}` gives the lower-case hexadecimal of etcd's lock keys, a negative id with its sign (R-LCK-1).
+/// Formats the decimal number. `{:x}` formats the lower-case hexadecimal of etcd's lock keys, with the sign of a negative id
+/// (R-LCK-1).
 impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)
@@ -129,6 +132,7 @@ impl fmt::Display for LeaseId {
 
 impl fmt::LowerHex for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `{:x}` of an `i64` is two's complement, but etcd writes sign and magnitude.
         if self.0 < 0 {
             f.write_str("-")?;
         }
@@ -136,28 +140,28 @@ impl fmt::LowerHex for LeaseId {
     }
 }
 
-/// The id of a watcher among those of its stream (R-WCH-3).
+/// The id of a watcher in its watch stream (R-WCH-3).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct WatchId(i64);
 
 impl WatchId {
-    /// The id 0 in a request: one of the store's choice. Each stream counts from 0, skips ids in use, and assigns no id twice
-    /// (R-WCH-3).
+    /// The id 0. In a request, it lets the store choose the id: each stream counts from 0, skips ids in use, and never chooses an
+    /// id twice (R-WCH-3).
     pub const AUTO: Self = Self(0);
 
-    /// The id -1: of a watcher that was refused, and of all watchers of a stream in the answer to a progress request (R-WCH-4,
-    /// R-WCH-21).
+    /// The id -1. It is the id of refused watchers, and of the response to a progress request, which is for all watchers of a
+    /// stream (R-WCH-4, R-WCH-21).
     ///
-    /// A watcher may ask for it too, as in every etcd; do not. A progress notification with this id may then be the watcher's
-    /// own, which promises nothing for the other watchers of the stream, and nothing in the response shows which it is.
+    /// A request may choose this id too, as in etcd, but should not. A progress notification with the id may then be for this
+    /// watcher alone, and the response does not show whether it is also for the other watchers of the stream.
     pub const INVALID: Self = Self(-1);
 
-    /// The id of that number.
+    /// Creates the id with this number.
     pub const fn new(number: i64) -> Self {
         Self(number)
     }
 
-    /// The number.
+    /// Returns the number.
     pub const fn get(self) -> i64 {
         self.0
     }
@@ -187,23 +191,27 @@ impl fmt::Display for WatchId {
     }
 }
 
-/// Names a watch stream of an engine: see [`Engine::open_stream`](crate::engine::Engine::open_stream).
+/// The id of a watch stream of an engine, returned by [`Engine::open_stream`](crate::engine::Engine::open_stream).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StreamId(u64);
 
 impl StreamId {
-    /// A stream's slot is its own while it is open; the generation tells it from those that had the slot before.
+    /// Creates an id. The slot belongs to one open stream at a time, and the generation distinguishes the streams that used the
+    /// slot one after another.
     pub(crate) const fn new(generation: u32, slot: u32) -> Self {
         Self((generation as u64) << 32 | slot as u64)
     }
 
+    /// Returns the slot of the stream in the engine's table.
     pub(crate) const fn slot(self) -> usize {
+        // The lower half is the slot.
         self.0 as u32 as usize
     }
 }
 
 impl Revision {
-    /// Returns the number of a request's revision field, the inverse of [`from_wire`](Self::from_wire): 0 for `None`, the latest.
+    /// Returns the number in a request's revision field: 0 for `None`, the latest. It is the inverse of
+    /// [`from_wire`](Self::from_wire).
     pub const fn to_wire(revision: Option<Self>) -> i64 {
         match revision {
             Some(revision) => revision.get(),
@@ -214,29 +222,39 @@ impl Revision {
 
 /// An instant of a store's time: nanoseconds since its clock's origin.
 ///
-/// It comes from a [`Clock`](crate::clock::Clock) and is monotonic; it says nothing of the time of day. Arithmetic stops
-/// at the last instant, 584 years after the origin.
+/// A [`Clock`](crate::clock::Clock) returns it. It is monotonic and unrelated to the time of day. Arithmetic saturates at
+/// [`MAX`](Self::MAX), 584 years after the origin.
+///
+/// ```
+/// use leasehold::Timestamp;
+/// use std::time::Duration;
+///
+/// let start = Timestamp::ORIGIN + Duration::from_secs(2);
+/// let end = start + Duration::from_millis(500);
+/// assert_eq!((end - start, start - end), (Duration::from_millis(500), Duration::ZERO));
+/// assert_eq!(end.to_string(), "2.5s");
+/// ```
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(u64);
 
 impl Timestamp {
-    /// The clock's origin.
+    /// The origin of the clock.
     pub const ORIGIN: Self = Self(0);
 
-    /// The last instant, at which arithmetic stops.
+    /// The last instant, at which arithmetic saturates.
     pub const MAX: Self = Self(u64::MAX);
 
-    /// The instant so many nanoseconds after the origin.
+    /// Creates the instant that is `nanos` nanoseconds after the origin.
     pub const fn from_nanos(nanos: u64) -> Self {
         Self(nanos)
     }
 
-    /// Nanoseconds since the origin.
+    /// Returns the number of nanoseconds since the origin.
     pub const fn as_nanos(self) -> u64 {
         self.0
     }
 
-    /// The time that has passed since `earlier`, zero if it is later.
+    /// Returns the time from `earlier` to this instant, or zero if `earlier` is later.
     pub const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
@@ -251,13 +269,7 @@ impl Add<Duration> for Timestamp {
     }
 }
 
-impl AddAssign<Duration> for Timestamp {
-    fn add_assign(&mut self, duration: Duration) {
-        *self = *self + duration;
-    }
-}
-
-/// The time from the second instant to the first, zero if that is negative: [`since`](Timestamp::since).
+/// Returns the time from the second instant to the first, or zero if it is negative, as [`since`](Timestamp::since) does.
 impl Sub for Timestamp {
     type Output = Duration;
 
@@ -266,7 +278,7 @@ impl Sub for Timestamp {
     }
 }
 
-/// The time since the clock's origin, as `Duration` is shown in `Debug`: `1.5s`.
+/// Formats the time since the clock's origin as the `Debug` of `Duration` does, for example as `1.5s`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&Duration::from_nanos(self.0), f)

@@ -3,9 +3,9 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 use bytes::Bytes;
 
-/// Which keys a request is about: one key, or all from a start to an end (R-RNG-1).
+/// A range of keys: one key, or all keys from a start to an end (R-RNG-1).
 ///
-/// The constructors cannot be wrong; [`from_wire`](Self::from_wire) takes whatever etcd's wire can say.
+/// A key converts into the range of this key, and `"a".."c"` into [`between`](Self::between).
 ///
 /// ```
 /// use leasehold::KeyRange;
@@ -22,21 +22,25 @@ pub struct KeyRange {
     range_end: Bytes,
 }
 
-/// The range end that stands for "every key from the start on".
+/// etcd's `range_end` of a range without an upper end.
 const FROM_KEY: &[u8] = b"\0";
 
 impl KeyRange {
-    /// The one key.
+    /// Creates the range of one key.
+    ///
+    /// A request with an empty key fails with [`Error::EmptyKey`](crate::Error::EmptyKey), except a
+    /// [`Watch`](crate::Watch::key).
     pub fn key(key: impl IntoBytes) -> Self {
         Self { key: key.into_bytes(), range_end: Bytes::new() }
     }
 
-    /// Every key that begins with `prefix`; every key, if that is empty (R-RNG-2).
+    /// Creates the range of all keys that begin with `prefix`, or of all keys if `prefix` is empty (R-RNG-2).
     pub fn prefix(prefix: impl IntoBytes) -> Self {
         let key = prefix.into_bytes();
         if key.is_empty() {
             return Self::all();
         }
+        // Increment the last byte that can be incremented, and cut after it.
         let range_end = match key.iter().rposition(|&byte| byte < 0xff) {
             Some(last) => {
                 let mut end = key[..=last].to_vec();
@@ -48,17 +52,17 @@ impl KeyRange {
         Self { key, range_end }
     }
 
-    /// Every key from `key` on; every key, if that is empty.
+    /// Creates the range of all keys that are not below `key`. An empty `key` makes the range of all keys.
     pub fn from_key(key: impl IntoBytes) -> Self {
         let key = key.into_bytes();
         let key = if key.is_empty() { Bytes::from_static(FROM_KEY) } else { key };
         Self { key, range_end: Bytes::from_static(FROM_KEY) }
     }
 
-    /// Every key from `start` up to but not including `end`; no key if the start is not below the end.
+    /// Creates the range of all keys from `start` up to, but not including, `end`. It is empty if `start` is not below `end`.
     ///
-    /// An empty `start` counts as the first key, `"\0"`, as in [`from_key`](Self::from_key). No key is below an `end`
-    /// that is empty or `"\0"`, so the range is then empty; its range end is `"\0\0"`.
+    /// An empty `start` means the first key, `"\0"`, as in [`from_key`](Self::from_key). No key is below an `end` that is empty
+    /// or `"\0"`, so the range is then empty and its range end is `"\0\0"`.
     ///
     /// ```
     /// use leasehold::KeyRange;
@@ -77,29 +81,31 @@ impl KeyRange {
         Self { key, range_end }
     }
 
-    /// Every key.
+    /// Creates the range of all keys.
     pub fn all() -> Self {
         Self { key: Bytes::from_static(FROM_KEY), range_end: Bytes::from_static(FROM_KEY) }
     }
 
-    /// The range that etcd's two fields mean. Anything can be said: an empty `key` makes the request fail with
-    /// [`Error::EmptyKey`](crate::Error), and an end that is not above the key gives an empty range.
+    /// Creates the range of etcd's `key` and `range_end` fields, without a check.
+    ///
+    /// An empty `range_end` means the single key, and `"\0"` means no upper end. Any other end that is not above the key makes
+    /// an empty range. A request with an empty `key` fails with [`Error::EmptyKey`](crate::Error::EmptyKey), except a watch.
     pub fn from_wire(key: impl IntoBytes, range_end: impl IntoBytes) -> Self {
         Self { key: key.into_bytes(), range_end: range_end.into_bytes() }
     }
 
-    /// The first key of the range: etcd's `key`.
+    /// Returns the first key of the range: etcd's `key`.
     pub fn start(&self) -> &[u8] {
         &self.key
     }
 
-    /// etcd's `range_end`: empty for a single key, `"\0"` for all keys from the start on, else the first key that is
-    /// no longer in the range.
+    /// Returns etcd's `range_end`: empty for a single key, `"\0"` for a range without an upper end, and otherwise the first key
+    /// above the range.
     pub fn range_end(&self) -> &[u8] {
         &self.range_end
     }
 
-    /// Whether `key` is in the range.
+    /// Returns whether `key` is in the range.
     pub fn contains(&self, key: &[u8]) -> bool {
         if self.is_single() {
             return key == self.key;
@@ -107,39 +113,40 @@ impl KeyRange {
         key >= &self.key[..] && (self.is_from_key() || key < &self.range_end[..])
     }
 
-    /// Whether the range is one key rather than an interval.
+    /// Returns whether the range is a single key rather than an interval.
     pub(crate) fn is_single(&self) -> bool {
         self.range_end.is_empty()
     }
 
-    /// Whether the range is an interval that ends at or before its start.
+    /// Returns whether the range is an interval that ends at or before its start.
     pub(crate) fn is_empty(&self) -> bool {
         !self.is_single() && !self.is_from_key() && self.key >= self.range_end
     }
 
-    /// The first key, shared.
+    /// Returns the first key without copying it.
     pub(crate) fn shared_start(&self) -> Bytes {
         self.key.clone()
     }
 
-    /// etcd's `range_end`, shared.
+    /// Returns etcd's `range_end` without copying it.
     pub(crate) fn shared_end(&self) -> Bytes {
         self.range_end.clone()
     }
 
-    /// Whether the range has no upper end.
+    /// Returns whether the range has no upper end.
     pub(crate) fn is_from_key(&self) -> bool {
         self.range_end == FROM_KEY
     }
 }
 
+/// Creates the range of one key.
 impl<K: IntoBytes> From<K> for KeyRange {
     fn from(key: K) -> Self {
         Self::key(key)
     }
 }
 
-/// The range from a key up to, and without, another: see [`KeyRange::between`].
+/// Creates the range from a key up to, but not including, another key, as [`KeyRange::between`] does.
 ///
 /// ```
 /// use leasehold::{Get, KeyRange};
@@ -152,30 +159,9 @@ impl<K: IntoBytes> From<Range<K>> for KeyRange {
     }
 }
 
-/// The range of a key and all keys after it: see [`KeyRange::from_key`].
-impl<K: IntoBytes> From<RangeFrom<K>> for KeyRange {
-    fn from(range: RangeFrom<K>) -> Self {
-        Self::from_key(range.start)
-    }
-}
-
-/// The range of all keys before a key.
-impl<K: IntoBytes> From<RangeTo<K>> for KeyRange {
-    fn from(range: RangeTo<K>) -> Self {
-        Self::between("", range.end)
-    }
-}
-
-/// The range of every key: see [`KeyRange::all`].
-impl From<RangeFull> for KeyRange {
-    fn from(_: RangeFull) -> Self {
-        Self::all()
-    }
-}
-
-/// A key or a value, in any type that text and bytes come in.
+/// Converts text or bytes into a key or a value.
 ///
-/// `Bytes`, `Vec<u8>` and `String` are taken as they are; what is only borrowed is copied.
+/// `Bytes`, `Vec<u8>`, `String` and boxes are converted without a copy. Borrowed text, borrowed bytes and arrays are copied.
 ///
 /// ```
 /// use leasehold::Store;
@@ -190,11 +176,11 @@ impl From<RangeFull> for KeyRange {
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is neither text nor bytes, so it is no key and no value",
+    message = "`{Self}` is neither text nor bytes, so it cannot be a key or a value",
     note = "format a number as text, or take its `to_be_bytes()`, which keeps the order of unsigned numbers"
 )]
 pub trait IntoBytes {
-    /// The same as `Bytes`.
+    /// Converts the text or bytes into `Bytes`.
     fn into_bytes(self) -> Bytes;
 }
 

@@ -5,28 +5,43 @@ use std::sync::Arc;
 
 use crate::api::{LeaseId, Revision};
 
-/// A key with one of its values and what the store knows of it: etcd's `mvccpb.KeyValue`.
+/// A key-value pair with its revisions, version and lease: etcd's `mvccpb.KeyValue`.
 ///
-/// It is a handle to the store's own record, shared by the key's history and every reader: a clone costs one
-/// reference count, and nothing of it ever changes.
+/// A `KeyValue` is an immutable handle to the store's own record, which the key's history and all readers share. A clone
+/// only increments a reference count.
+///
+/// ```
+/// use leasehold::Store;
+///
+/// let store = Store::new();
+/// store.put(("config/mode", "blue"))?;
+/// store.put(("config/mode", "green"))?;
+/// let found = store.get("config/mode")?;
+/// let kv = found.kv().expect("the key exists");
+/// assert_eq!((kv.key_str(), kv.value_str()), (Ok("config/mode"), Ok("green")));
+/// assert_eq!((kv.create_revision().get(), kv.mod_revision().get(), kv.version()), (2, 3, 2));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone)]
 pub struct KeyValue {
-    /// The fixed fields, little endian, in the order of [`Fields`]; then the key; then the value. One allocation.
+    /// One allocation: the fields of [`Fields`] in their order, the length of the key, the key, and the value. Numbers are little
+    /// endian.
     record: Arc<[u8]>,
 }
 
-/// The fixed fields of a record.
+/// The fields of a record that have a fixed size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {
     pub(crate) create_revision: Revision,
     pub(crate) mod_revision: Revision,
-    /// 0 in a tombstone, and only there.
+    /// 0 if and only if the record is a tombstone.
     pub(crate) version: i64,
     pub(crate) lease: LeaseId,
-    /// The position inside the transaction `mod_revision`.
+    /// The position of the change in the transaction of revision `mod_revision`.
     pub(crate) sub: u32,
 }
 
+// Offsets of the fields in a record.
 const CREATE: usize = 0;
 const MOD: usize = 8;
 const VERSION: usize = 16;
@@ -36,24 +51,25 @@ const KEY_LEN: usize = 36;
 const KEY: usize = 40;
 
 impl KeyValue {
-    /// Bytes that a record needs beyond its key and its value: the fixed fields and the two reference counts.
+    /// The number of bytes that a record takes besides its key and value: the fixed fields and two reference counts.
     pub(crate) const OVERHEAD: u64 = KEY as u64 + 16;
 
-    /// A record whose fixed fields are still to be filled in, which takes no memory any more.
+    /// Creates a record with fixed fields of 0. [`with_fields`](Self::with_fields) sets these without an allocation.
     pub(crate) fn draft(key: &[u8], value: &[u8]) -> Self {
         let key_len = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
         let value_at = KEY + key.len();
+        // `repeat_n` has an exact length, so `collect` allocates the slice in place, without a vector first.
         let mut record: Arc<[u8]> = std::iter::repeat_n(0, value_at + value.len()).collect();
-        let bytes = Arc::get_mut(&mut record).expect("nobody else has a handle to a new record");
+        let bytes = Arc::get_mut(&mut record).expect("a new record has one handle");
         bytes[KEY_LEN..KEY].copy_from_slice(&key_len.to_le_bytes());
         bytes[KEY..value_at].copy_from_slice(key);
         bytes[value_at..].copy_from_slice(value);
         Self { record }
     }
 
-    /// Fills in the fixed fields of a draft.
+    /// Sets the fixed fields of a draft.
     pub(crate) fn with_fields(mut self, fields: Fields) -> Self {
-        let bytes = Arc::get_mut(&mut self.record).expect("a draft is not shared");
+        let bytes = Arc::get_mut(&mut self.record).expect("a draft has one handle");
         bytes[CREATE..MOD].copy_from_slice(&fields.create_revision.get().to_le_bytes());
         bytes[MOD..VERSION].copy_from_slice(&fields.mod_revision.get().to_le_bytes());
         bytes[VERSION..LEASE].copy_from_slice(&fields.version.to_le_bytes());
@@ -62,12 +78,12 @@ impl KeyValue {
         self
     }
 
-    /// The same record without its value, as `keys_only` asks for (R-RNG-9).
+    /// Returns a copy of the record without its value, for `keys_only` (R-RNG-9).
     pub(crate) fn without_value(&self) -> Self {
         Self::draft(self.key(), &[]).with_fields(self.fields())
     }
 
-    /// The same record with a shorter key, as a namespace shows it.
+    /// Returns a copy of the record without the first `len` bytes of its key, for a namespace.
     pub(crate) fn without_prefix(&self, len: usize) -> Self {
         Self::draft(&self.key()[len..], self.value()).with_fields(self.fields())
     }
@@ -83,98 +99,102 @@ impl KeyValue {
         }
     }
 
-    /// The key.
+    /// Returns the key.
     pub fn key(&self) -> &[u8] {
         &self.record[KEY..self.value_at()]
     }
 
-    /// The value; an empty one is a value like others.
+    /// Returns the value. An empty value is legal.
     pub fn value(&self) -> &[u8] {
         &self.record[self.value_at()..]
     }
 
-    /// The key as text.
+    /// Returns the key as text.
     ///
     /// # Errors
     ///
-    /// If it is not UTF-8.
+    /// [`Utf8Error`] if the key is not UTF-8.
     pub fn key_str(&self) -> Result<&str, Utf8Error> {
         str::from_utf8(self.key())
     }
 
-    /// The value as text.
+    /// Returns the value as text.
     ///
     /// # Errors
     ///
-    /// If it is not UTF-8.
+    /// [`Utf8Error`] if the value is not UTF-8.
     pub fn value_str(&self) -> Result<&str, Utf8Error> {
         str::from_utf8(self.value())
     }
 
-    /// The revision at which the key was created, after being absent.
+    /// Returns the revision that created the key. A key that was deleted and put again has a new create revision.
     pub fn create_revision(&self) -> Revision {
         Revision::new(self.number(CREATE))
     }
 
-    /// The revision of this value.
+    /// Returns the revision that stored this value. In the event of a delete, it is the revision of the delete.
     pub fn mod_revision(&self) -> Revision {
         Revision::new(self.number(MOD))
     }
 
-    /// How many values the key had since it was created, this one included: 1 for the first.
+    /// Returns the number of puts of the key since it was created, including the put of this value: 1 for the first put.
     pub fn version(&self) -> i64 {
         self.number(VERSION)
     }
 
-    /// The lease that this value was attached to, [`LeaseId::NONE`] if none. An old value keeps showing it when the
-    /// lease is gone (R-LSE-4).
+    /// Returns the lease that this value was attached to, or [`LeaseId::NONE`]. An old value keeps its lease id after the
+    /// lease has ended (R-LSE-4).
     pub fn lease(&self) -> LeaseId {
         LeaseId::new(self.number(LEASE))
     }
 
-    /// Whether this record says that the key was deleted.
+    /// Returns whether this record is a tombstone, which records that the key was deleted.
     pub(crate) fn is_tombstone(&self) -> bool {
         self.version() == 0
     }
 
-    /// What kind of event this record is.
+    /// Returns the kind of the event that this record represents.
     pub(crate) fn event_type(&self) -> EventType {
         if self.is_tombstone() { EventType::Delete } else { EventType::Put }
     }
 
-    /// The position inside the transaction.
+    /// Returns the position of the change in its transaction.
     pub(crate) fn sub(&self) -> u32 {
         self.short(SUB)
     }
 
-    /// What this record counts for in the bytes that a store holds.
+    /// Returns the length of the key and the value together.
     pub(crate) fn payload_len(&self) -> u64 {
         (self.record.len() - KEY) as u64
     }
 
-    /// Whether both are handles to the same record, not merely equal.
+    /// Returns whether both handles share one record. Equal records may be two allocations.
     pub(crate) fn same_record(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.record, &other.record)
     }
 
+    /// Returns the offset of the value in the record.
     fn value_at(&self) -> usize {
         KEY + self.short(KEY_LEN) as usize
     }
 
+    /// Reads the 64-bit field at an offset.
     fn number(&self, at: usize) -> i64 {
         let bytes = self.record[at..at + 8].try_into().expect("a record begins with its fixed fields");
         i64::from_le_bytes(bytes)
     }
 
+    /// Reads the 32-bit field at an offset.
     fn short(&self, at: usize) -> u32 {
         let bytes = self.record[at..at + 4].try_into().expect("a record begins with its fixed fields");
         u32::from_le_bytes(bytes)
     }
 }
 
-/// By what it shows; the position inside its transaction does not count.
+/// Compares all public fields. The position of the change in its transaction is not compared.
 impl PartialEq for KeyValue {
     fn eq(&self, other: &Self) -> bool {
+        // Skip the bytes of `sub`, which only the engine uses.
         self.same_record(other)
             || self.record[..SUB] == other.record[..SUB] && self.record[KEY_LEN..] == other.record[KEY_LEN..]
     }
@@ -184,7 +204,7 @@ impl Eq for KeyValue {}
 
 impl Hash for KeyValue {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The position inside the transaction is left out, as by `PartialEq`.
+        // Like `eq`, the hash ignores `sub`: equal pairs must have equal hashes.
         (self.key(), self.value(), self.create_revision(), self.mod_revision()).hash(state);
         (self.version(), self.lease()).hash(state);
     }
@@ -203,19 +223,31 @@ impl fmt::Debug for KeyValue {
     }
 }
 
-/// A change of a key at a revision: etcd's `mvccpb.Event`.
+/// A put or a delete of one key at a revision: etcd's `mvccpb.Event`.
+///
+/// ```
+/// use leasehold::{EventType, Store};
+///
+/// let store = Store::new();
+/// store.put(("config/mode", "blue"))?;
+/// let deleted = store.delete("config/mode")?.header().revision();
+/// let event = &store.events(deleted)?[0];
+/// assert_eq!((event.event_type(), event.kv().key()), (EventType::Delete, &b"config/mode"[..]));
+/// assert_eq!(event.kv().mod_revision(), deleted);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Event {
     pub(crate) kv: KeyValue,
     pub(crate) prev_kv: PrevKv,
 }
 
-/// The pair before a change, as an event has it.
+/// The previous pair of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PrevKv {
-    /// The watcher did not ask for it, or the key did not exist.
+    /// The watcher did not request it, or the key did not exist.
     None,
-    /// The watcher asked for it, and the state before the change is compacted (R-CMP-5).
+    /// The watcher requested it, but the state before the change is compacted (R-CMP-5).
     Compacted,
     Pair(KeyValue),
 }
@@ -237,18 +269,18 @@ impl Event {
         self.kv.event_type()
     }
 
-    /// Returns the pair as the put stored it. For a delete only `key` and `mod_revision`, the revision of the delete, are
-    /// set.
+    /// Returns the pair that the put stored. The pair of a delete has only the key and, as `mod_revision`, the revision of the
+    /// delete.
     pub fn kv(&self) -> &KeyValue {
         &self.kv
     }
 
-    /// Returns the pair as it was before the whole transaction, if the watcher asked for it with
+    /// Returns the pair as it was before the whole transaction, if the watcher requested it with
     /// [`Watch::prev_kv`](crate::Watch::prev_kv).
     ///
-    /// It is `None` for a put that created the key, for a delete of a key that the same transaction had created, and where
-    /// the state before the transaction is compacted (R-WCH-17). The last case is reported by
-    /// [`is_prev_kv_compacted`](Self::is_prev_kv_compacted).
+    /// It is `None` for a put that created the key, and for a delete of a key that the same transaction had created. It is also
+    /// `None` if the state before the transaction is compacted (R-WCH-17), which
+    /// [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) reports.
     pub fn prev_kv(&self) -> Option<&KeyValue> {
         match &self.prev_kv {
             PrevKv::Pair(kv) => Some(kv),
@@ -256,12 +288,14 @@ impl Event {
         }
     }
 
-    /// Returns whether [`prev_kv`](Self::prev_kv) is missing because of a compaction: the watcher asked for it, the event is not
-    /// a create, and the state before its transaction is compacted (R-CMP-5). etcd does not report this case.
+    /// Returns whether [`prev_kv`](Self::prev_kv) is missing because of a compaction (R-CMP-5). etcd does not report this case.
     ///
-    /// If it returns `false` to a watcher that asked for previous pairs, then an event without one is of a key that did not
-    /// exist. Only events of the compacted revision itself can return `true`. A delete of that revision does so even if the
-    /// same transaction had created the key: the compaction has dropped that put.
+    /// It returns `true` if the watcher requested the previous pair, the event is not a create, and the state before its
+    /// transaction is compacted. Only events of the compacted revision itself can return `true`. A delete of that revision
+    /// returns `true` even if its transaction had created the key, because the compaction dropped that put.
+    ///
+    /// If a watcher requested previous pairs and this method returns `false`, an event without a previous pair is of a key that
+    /// did not exist before.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -281,7 +315,7 @@ impl Event {
         matches!(self.prev_kv, PrevKv::Compacted)
     }
 
-    /// Returns whether the key was put after being absent.
+    /// Returns whether the event is a put of a key that was absent.
     pub fn is_create(&self) -> bool {
         self.event_type() == EventType::Put && self.kv.create_revision() == self.kv.mod_revision()
     }
@@ -290,15 +324,15 @@ impl Event {
 /// The kind of an [`Event`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EventType {
-    /// The key was created or got a new value.
+    /// A put created or changed the key.
     Put,
-    /// The key was deleted, by a request or with its lease.
+    /// The key was deleted, by a request or because its lease ended.
     Delete,
 }
 
 impl KeyValue {
-    /// Creates a pair of a backend, with etcd's fields. The version counts from 1; 0 makes a
-    /// [deleted key](Self::tombstone) of it.
+    /// Creates a pair from etcd's fields, for a backend. An existing key has a version of at least 1; version 0 makes a
+    /// [tombstone](Self::tombstone).
     ///
     /// ```
     /// use leasehold::{KeyValue, LeaseId};
@@ -309,7 +343,7 @@ impl KeyValue {
     ///
     /// # Panics
     ///
-    /// If the key is 4 GiB or longer.
+    /// Panics if the key is 4 GiB or longer.
     pub fn new(
         key: impl AsRef<[u8]>,
         value: impl AsRef<[u8]>,
@@ -323,19 +357,21 @@ impl KeyValue {
         Self::draft(key.as_ref(), value.as_ref()).with_fields(fields)
     }
 
-    /// Creates the pair of a deletion, which has a key and the revision of the deletion only.
+    /// Creates the pair of a delete event, which has only a key and the revision of the delete.
     ///
     /// # Panics
     ///
-    /// If the key is 4 GiB or longer.
+    /// Panics if the key is 4 GiB or longer.
     pub fn tombstone(key: impl AsRef<[u8]>, mod_revision: impl Into<Revision>) -> Self {
         Self::new(key, [], 0, mod_revision, 0, LeaseId::NONE)
     }
 }
 
 impl Event {
-    /// Creates an event of a backend: a deletion if the version of `kv` is 0, and else a put. R-WCH-17 defines which events have a
-    /// previous pair. [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) returns `false`, since etcd's wire does not carry that.
+    /// Creates an event, for a backend: a delete if the version of `kv` is 0, and a put otherwise.
+    ///
+    /// R-WCH-17 defines which events have a previous pair. [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) returns `false`,
+    /// because etcd's wire does not carry this fact.
     ///
     /// ```
     /// use leasehold::{Event, EventType, KeyValue};

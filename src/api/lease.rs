@@ -2,16 +2,21 @@ use std::time::Duration;
 
 use crate::api::{LeaseId, ResponseHeader};
 
-/// Asks for a lease: etcd's `LeaseGrantRequest`.
+/// Grants a lease: etcd's `LeaseGrantRequest`.
+///
+/// A `Duration` converts into a grant with this TTL.
 ///
 /// ```
-/// use leasehold::Grant;
+/// use leasehold::{Grant, ManualClock, Put, Store};
 /// use std::time::Duration;
 ///
-/// let short = Grant::new(Duration::from_secs(5));
-/// let of_my_choice = Grant::new(Duration::from_secs(60)).id(7);
-/// let kept_alive = Grant::new(Duration::from_secs(10)).standing();
-/// # let _ = (short, of_my_choice, kept_alive);
+/// let clock = ManualClock::new();
+/// let store = Store::builder().clock(clock.clone()).build();
+/// let lease = store.grant(Grant::new(Duration::from_secs(5)))?.id();
+/// store.put(Put::new("worker", "alive").lease(lease))?;
+/// clock.advance(Duration::from_secs(5)); // without a renewal, the lease expires
+/// assert_eq!(store.get("worker")?.count(), 0);
+/// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Grant {
@@ -21,41 +26,78 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// A lease that ends `ttl` after it was granted or last kept alive, under an id of the store's choice.
+    /// Grants a lease that expires `ttl` after it was granted or last renewed. The store chooses the id.
     ///
-    /// A TTL below [`Limits::min_lease_ttl`](crate::Limits) is raised to it, one above
-    /// [`Limits::max_lease_ttl`](crate::Limits) is an error.
+    /// A TTL below [`Limits::min_lease_ttl`](crate::Limits::min_lease_ttl) is raised to it. A TTL above
+    /// [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl) is an error.
+    ///
+    /// ```
+    /// use leasehold::{Grant, Store};
+    /// use std::time::Duration;
+    ///
+    /// let granted = Store::new().grant(Grant::new(Duration::from_millis(1)))?;
+    /// assert_eq!(granted.ttl(), Duration::from_secs(2)); // the default minimum
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub const fn new(ttl: Duration) -> Self {
         Self { ttl, id: LeaseId::NONE, standing: false }
     }
 
-    /// The lease that etcd's two fields ask for: whole seconds, where 0 and below mean the shortest TTL; and an id,
-    /// where 0 means one of the store's choice.
+    /// Creates the grant of etcd's `TTL` and `ID` fields. The TTL is in whole seconds, and 0 or less means the minimum TTL. With
+    /// the id 0, the store chooses the id.
     pub fn from_wire(ttl: i64, id: i64) -> Self {
         Self::new(Duration::from_secs(u64::try_from(ttl).unwrap_or(0))).id(id)
     }
 
-    /// Chooses the id.
+    /// Sets the id of the lease. With [`LeaseId::NONE`], the default, the store chooses the id.
+    ///
+    /// ```
+    /// use leasehold::{Error, Grant, LeaseId, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let grant = Grant::new(Duration::from_secs(60)).id(7);
+    /// assert_eq!(store.grant(grant)?.id(), LeaseId::new(7));
+    /// assert_eq!(store.grant(grant), Err(Error::LeaseExists));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn id(self, id: impl Into<LeaseId>) -> Self {
         Self { id: id.into(), ..self }
     }
 
-    /// Keeps the lease alive until that is [paused](crate::Store::pause_keep_alive): as if a client renewed it every third
-    /// of its TTL from now on, but without any work.
+    /// Keeps the lease alive without requests, until [`Store::pause_keep_alive`](crate::Store::pause_keep_alive) is called.
+    ///
+    /// The effect is as if a client renewed the lease every third of its TTL, but no work is done.
+    ///
+    /// ```
+    /// use leasehold::{Grant, ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let lease = store.grant(Grant::new(Duration::from_secs(10)).standing())?.id();
+    /// clock.advance(Duration::from_secs(3600));
+    /// assert_eq!(store.leases()?.leases(), [lease]);
+    /// store.pause_keep_alive(lease)?; // the client hangs
+    /// clock.advance(Duration::from_secs(10));
+    /// assert!(store.leases()?.leases().is_empty());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub const fn standing(self) -> Self {
         Self { standing: true, ..self }
     }
 }
 
+/// Grants a lease with this TTL.
 impl From<Duration> for Grant {
     fn from(ttl: Duration) -> Self {
         Self::new(ttl)
     }
 }
 
-/// The answer to a [`Grant`].
+/// The response to a [`Grant`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GrantResponse {
     pub(crate) header: ResponseHeader,
@@ -64,36 +106,37 @@ pub struct GrantResponse {
 }
 
 impl GrantResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The lease's id.
+    /// Returns the id of the lease.
     pub fn id(&self) -> LeaseId {
         self.id
     }
 
-    /// The TTL in force, after raising it to the minimum.
+    /// Returns the effective TTL, which is at least the store's minimum.
     pub fn ttl(&self) -> Duration {
         self.ttl
     }
 }
 
-/// The answer to a revocation, and to an expiry by hand.
+/// The response to [`Store::revoke`](crate::Store::revoke) and [`Store::expire`](crate::Store::expire).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RevokeResponse {
     pub(crate) header: ResponseHeader,
 }
 
 impl RevokeResponse {
-    /// The header; its revision is that at which the lease's keys were deleted, if it had any.
+    /// Returns the header. Its revision is the revision that deleted the keys of the lease, or the store's current revision if
+    /// the lease had no keys.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 }
 
-/// The answer to a renewal: etcd's `LeaseKeepAliveResponse`.
+/// The response to a renewal: etcd's `LeaseKeepAliveResponse`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeepAliveResponse {
     pub(crate) header: ResponseHeader,
@@ -102,23 +145,23 @@ pub struct KeepAliveResponse {
 }
 
 impl KeepAliveResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The id asked about.
+    /// Returns the requested id.
     pub fn id(&self) -> LeaseId {
         self.id
     }
 
-    /// How long the lease lives from now on; `None`, which etcd's wire shows as 0, if there is no such lease.
+    /// Returns the TTL that the lease now has left. `None`, which is 0 on etcd's wire, means that no such lease exists.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
 }
 
-/// What is known of a lease: etcd's `LeaseTimeToLiveResponse`.
+/// The remaining time, the TTL and the keys of a lease: etcd's `LeaseTimeToLiveResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimeToLiveResponse {
     pub(crate) header: ResponseHeader,
@@ -129,34 +172,34 @@ pub struct TimeToLiveResponse {
 }
 
 impl TimeToLiveResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The id asked about.
+    /// Returns the requested id.
     pub fn id(&self) -> LeaseId {
         self.id
     }
 
-    /// How long the lease still lives; `None`, which etcd's wire shows as -1, if there is no such lease. etcd cuts
-    /// it to whole seconds (R-LSE-10).
+    /// Returns the remaining time of the lease. `None`, which is -1 on etcd's wire, means that no such lease exists. etcd
+    /// truncates the time to whole seconds (R-LSE-10).
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
 
-    /// The TTL that each renewal gives; `None`, which etcd's wire shows as 0, if there is no such lease.
+    /// Returns the TTL that the lease has after each renewal. `None`, which is 0 on etcd's wire, means that no such lease exists.
     pub fn granted_ttl(&self) -> Option<Duration> {
         self.granted_ttl
     }
 
-    /// The keys attached to the lease in ascending order, if they were asked for.
+    /// Returns the keys attached to the lease in ascending order, if they were requested.
     pub fn keys(&self) -> &[Vec<u8>] {
         &self.keys
     }
 }
 
-/// All leases: etcd's `LeaseLeasesResponse`.
+/// The ids of all leases: etcd's `LeaseLeasesResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeasesResponse {
     pub(crate) header: ResponseHeader,
@@ -164,12 +207,13 @@ pub struct LeasesResponse {
 }
 
 impl LeasesResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The ids: the lease with the least time left first, among equals the one granted first (R-LSE-11).
+    /// Returns the ids in ascending order of the remaining time. Leases with equal remaining times are in the order in which they
+    /// were granted (R-LSE-11).
     pub fn leases(&self) -> &[LeaseId] {
         &self.leases
     }
@@ -182,19 +226,19 @@ impl Grant {
         self.ttl
     }
 
-    /// Returns the requested id; [`LeaseId::NONE`] leaves the choice to the store.
+    /// Returns the requested id. With [`LeaseId::NONE`], the store chooses the id.
     pub const fn get_id(&self) -> LeaseId {
         self.id
     }
 
-    /// Returns whether the lease is kept alive. In a request that a backend receives, it is not: the client
-    /// [renews](crate::backend::Backend::renew) the lease when it receives the answer.
+    /// Returns whether the lease is kept alive without requests. In a request that a backend receives, it is `false`: the client
+    /// calls [`renew`](crate::backend::Backend::renew) when it receives the response.
     pub const fn get_standing(&self) -> bool {
         self.standing
     }
 
-    /// Returns the TTL and the id of etcd's request. The TTL is in whole seconds, rounded up so that the lease does not end
-    /// before its TTL.
+    /// Returns the `TTL` and `ID` fields of etcd's request. The TTL is in whole seconds, rounded up so that the lease does not
+    /// expire before its TTL.
     ///
     /// ```
     /// use leasehold::Grant;
@@ -209,29 +253,29 @@ impl Grant {
 }
 
 impl GrantResponse {
-    /// Creates a response of a backend: the id and the TTL in force (R-LSE-2).
+    /// Creates a response, for a backend, with the id and the effective TTL (R-LSE-2).
     pub fn new(header: ResponseHeader, id: impl Into<LeaseId>, ttl: Duration) -> Self {
         Self { header, id: id.into(), ttl }
     }
 }
 
 impl RevokeResponse {
-    /// Creates a response of a backend.
+    /// Creates a response, for a backend.
     pub fn new(header: ResponseHeader) -> Self {
         Self { header }
     }
 }
 
 impl KeepAliveResponse {
-    /// Creates a response of a backend. A TTL of `None`, etcd's 0, means that there is no such lease (R-LSE-7).
+    /// Creates a response, for a backend. A TTL of `None`, etcd's 0, means that no such lease exists (R-LSE-7).
     pub fn new(header: ResponseHeader, id: impl Into<LeaseId>, ttl: Option<Duration>) -> Self {
         Self { header, id: id.into(), ttl }
     }
 }
 
 impl TimeToLiveResponse {
-    /// Creates a response of a backend. Both TTLs are `None` if there is no such lease; `keys` are in ascending order, or empty if
-    /// they were not requested (R-LSE-10).
+    /// Creates a response, for a backend. Both TTLs are `None` if no such lease exists. `keys` is in ascending order, or empty if
+    /// the keys were not requested (R-LSE-10).
     pub fn new(
         header: ResponseHeader,
         id: impl Into<LeaseId>,
@@ -244,7 +288,7 @@ impl TimeToLiveResponse {
 }
 
 impl LeasesResponse {
-    /// Creates a response of a backend. The lease with the least time left comes first (R-LSE-11).
+    /// Creates a response, for a backend. `leases` is in ascending order of the remaining time (R-LSE-11).
     pub fn new(header: ResponseHeader, leases: Vec<LeaseId>) -> Self {
         Self { header, leases }
     }

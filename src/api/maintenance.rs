@@ -6,15 +6,17 @@ use crate::api::Revision;
 
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
 ///
-/// A test with it does not warn of one fault: where the revision deleted a key and put it again, etcd 3.5.16 and later stop when
-/// the key is read ([`which_etcd`](crate::manual::which_etcd)).
+/// One fault of etcd does not show in a test with this crate: if the compacted revision deleted a key and put it again, etcd
+/// 3.5.16 and later crash when the key is read ([`which_etcd`](crate::manual::which_etcd)).
 ///
 /// ```
 /// use leasehold::{Compact, Store};
 ///
 /// let store = Store::new();
-/// let latest = store.put(("config/mode", "blue"))?.header().revision();
+/// store.put(("config/mode", "blue"))?;
+/// let latest = store.put(("config/mode", "green"))?.header().revision();
 /// store.compact(Compact::new(latest).physical())?;
+/// assert_eq!(store.status()?.versions(), 1);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,38 +31,39 @@ impl Compact {
         Self { revision: revision.into(), physical: false }
     }
 
-    /// Asks a [`Store`](crate::Store) to answer only when the memory was given back; others can use it meanwhile. To
-    /// an [`Engine`](crate::engine::Engine) it means nothing.
+    /// Makes [`Store::compact`](crate::Store::compact) return only after the memory is reclaimed. Other threads can use the store
+    /// concurrently. An [`Engine`](crate::engine::Engine) ignores the option.
     #[must_use]
     pub fn physical(self) -> Self {
         Self { physical: true, ..self }
     }
 }
 
+/// Compacts to a revision.
 impl<R: Into<Revision>> From<R> for Compact {
     fn from(revision: R) -> Self {
         Self::new(revision)
     }
 }
 
-/// The answer to a [`Compact`].
+/// The response to a [`Compact`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CompactResponse {
     pub(crate) header: ResponseHeader,
 }
 
 impl CompactResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 }
 
-/// The history that a store keeps when it compacts by itself (R-CMP-7, R-CMP-8).
+/// The amount of history that automatic compaction keeps (R-CMP-7, R-CMP-8).
 ///
-/// A periodic compaction goes to the oldest sample of the revision, which is about one period old. So the first compaction, one
-/// period after the store was built, goes to the revision that the store was built with, and history is kept for one to two
-/// periods:
+/// A periodic compaction compacts to the oldest sample of the store's revision, which is about one period old. The first
+/// compaction runs one period after the store was built, and compacts to the revision at which the store was built. So history
+/// is kept for one to two periods:
 ///
 /// ```
 /// use leasehold::{AutoCompaction, ManualClock, Store};
@@ -81,15 +84,29 @@ impl CompactResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AutoCompaction {
-    /// Keeps the history of this long: a sample of the revision every tenth of the period (of an hour, if that is
-    /// shorter), a compaction to the oldest sample every period (every hour, if that is shorter). Ten milliseconds at
-    /// the least, to which shorter periods are raised; zero is off, as in etcd.
+    /// Keeps the history of this period. Zero turns automatic compaction off, as in etcd.
+    ///
+    /// The store samples its revision every tenth of the period and compacts to the oldest sample once per period. With a period
+    /// above one hour, it samples every 6 minutes and compacts every hour. A period below 10 ms is raised to 10 ms.
     Periodic(Duration),
-    /// Keeps so many revisions: a compaction every five minutes. Zero is off, as in etcd.
+    /// Keeps this number of revisions. The store compacts every five minutes. Zero turns automatic compaction off, as in etcd.
     Revision(u64),
 }
 
-/// The answer to a hash of the key space: etcd's `HashKVResponse`.
+/// The response to [`Store::hash_kv`](crate::Store::hash_kv): etcd's `HashKVResponse`.
+///
+/// ```
+/// use leasehold::Store;
+///
+/// let (one, other) = (Store::new(), Store::new());
+/// for store in [&one, &other] {
+///     store.put(("config/mode", "blue"))?;
+/// }
+/// let (one, other) = (one.hash_kv(0)?, other.hash_kv(0)?);
+/// assert_eq!(one.hash(), other.hash()); // equal histories have equal hashes
+/// assert_eq!((one.hash_revision().get(), one.compact_revision()), (2, None));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HashKvResponse {
     pub(crate) header: ResponseHeader,
@@ -99,28 +116,42 @@ pub struct HashKvResponse {
 }
 
 impl HashKvResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// etcd's hash of what is held up to [`hash_revision`](Self::hash_revision): CRC-32C (R-MNT-2).
+    /// Returns etcd's hash of the retained versions up to [`hash_revision`](Self::hash_revision): a CRC-32C (R-MNT-2).
     pub fn hash(&self) -> u32 {
         self.hash
     }
 
-    /// The compacted revision; `None`, which etcd's wire shows as -1, if nothing was compacted yet.
+    /// Returns the compacted revision. `None`, which is -1 on etcd's wire, means that nothing was compacted yet.
     pub fn compact_revision(&self) -> Option<Revision> {
         self.compact_revision
     }
 
-    /// The revision up to which the hash was taken.
+    /// Returns the revision up to which versions are hashed.
     pub fn hash_revision(&self) -> Revision {
         self.hash_revision
     }
 }
 
-/// What a store holds.
+/// The revisions, counts and size of a store.
+///
+/// ```
+/// use leasehold::{Compact, Store};
+///
+/// let store = Store::new();
+/// store.put(("config/mode", "blue"))?;
+/// store.put(("config/mode", "green"))?;
+/// let deleted = store.delete("config/mode")?.header().revision();
+/// assert_eq!((store.status()?.keys(), store.status()?.versions()), (0, 3)); // two puts and a delete
+///
+/// store.compact(Compact::new(deleted).physical())?;
+/// assert_eq!((store.status()?.compact_revision(), store.status()?.versions()), (Some(deleted), 1));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status {
     pub(crate) header: ResponseHeader,
@@ -132,43 +163,45 @@ pub struct Status {
 }
 
 impl Status {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The compacted revision, the oldest that can be read; `None` if nothing was compacted yet.
+    /// Returns the compacted revision, which is the oldest readable one. `None` if nothing was compacted yet.
     pub fn compact_revision(&self) -> Option<Revision> {
         self.compact_revision
     }
 
-    /// Keys that exist now.
+    /// Returns the number of keys that exist.
     pub fn keys(&self) -> u64 {
         self.keys
     }
 
-    /// Versions of keys that are held, tombstones included, and those that a compaction has yet to reclaim.
+    /// Returns the number of versions of keys in memory, including tombstones and compacted versions that are not reclaimed yet.
     pub fn versions(&self) -> u64 {
         self.versions
     }
 
-    /// Leases that exist now.
+    /// Returns the number of leases that exist.
     pub fn leases(&self) -> u64 {
         self.leases
     }
 
-    /// About how many bytes of memory all that takes: for each version 96 and its key and value, for each key of
-    /// which a version is held 112 and the key, for each lease 96.
+    /// Returns an estimate of the memory that keys, versions and leases take, in bytes.
+    ///
+    /// Each version counts 96 bytes plus its key and value, each key with a version in memory 112 bytes plus the key, and each
+    /// lease 96 bytes.
     pub fn bytes_held(&self) -> u64 {
         self.bytes_held
     }
 }
 
-/// Why a member raises an alarm: etcd's `AlarmType`.
+/// The reason for an alarm: etcd's `AlarmType`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum AlarmType {
-    /// None; in a request, all.
+    /// No reason. A request that lists alarms uses it to list alarms of all types.
     None,
     /// The quota was reached: puts, grants and txns that cost space fail.
     NoSpace,
@@ -176,35 +209,48 @@ pub enum AlarmType {
     Corrupt,
 }
 
-/// An alarm that a member has raised: etcd's `AlarmMember`.
+/// An alarm that a member raised: etcd's `AlarmMember`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Alarm {
-    /// The member that raised it.
+    /// The member that raised the alarm.
     pub member_id: u64,
-    /// What it is about.
+    /// The type of the alarm.
     pub alarm: AlarmType,
 }
 
-/// What to do with alarms.
+/// The action of an [`AlarmRequest`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum AlarmAction {
-    /// List those of a type.
+    /// Lists the alarms of a type.
     Get,
-    /// Raise one.
+    /// Raises an alarm.
     Activate,
-    /// End one, of exactly that member and type. Nothing else ends an alarm.
+    /// Ends the alarm of exactly this member and type. A store never ends an alarm by itself.
     Deactivate,
 }
 
 /// Lists, raises or ends alarms: etcd's `AlarmRequest` (R-MNT-7).
+///
+/// ```
+/// use leasehold::{Error, Store};
+/// use leasehold::maintenance::{Alarm, AlarmRequest, AlarmType};
+///
+/// let store = Store::new();
+/// let full = Alarm { member_id: 1, alarm: AlarmType::NoSpace };
+/// store.alarm(AlarmRequest::activate(full))?;
+/// assert_eq!(store.put(("config/mode", "blue")), Err(Error::NoSpace));
+/// store.alarm(AlarmRequest::deactivate(full))?;
+/// store.put(("config/mode", "blue"))?;
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlarmRequest {
-    /// What to do.
+    /// The action.
     pub action: AlarmAction,
-    /// The member whose alarm it is; not looked at when listing.
+    /// The member of the alarm. A request that lists alarms ignores it.
     pub member_id: u64,
-    /// Which type. [`AlarmType::None`] lists all, and raises or ends none.
+    /// The type of the alarm. With [`AlarmType::None`], a request lists alarms of all types, and raises or ends no alarm.
     pub alarm: AlarmType,
 }
 
@@ -219,13 +265,13 @@ impl AlarmRequest {
         Self { action: AlarmAction::Activate, member_id: alarm.member_id, alarm: alarm.alarm }
     }
 
-    /// Ends an alarm, as [`list`](Self::list) gave it.
+    /// Ends an alarm, for example one from the response to [`list`](Self::list).
     pub const fn deactivate(alarm: Alarm) -> Self {
         Self { action: AlarmAction::Deactivate, member_id: alarm.member_id, alarm: alarm.alarm }
     }
 }
 
-/// The answer to an [`AlarmRequest`].
+/// The response to an [`AlarmRequest`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AlarmResponse {
     pub(crate) header: ResponseHeader,
@@ -233,12 +279,12 @@ pub struct AlarmResponse {
 }
 
 impl AlarmResponse {
-    /// The header.
+    /// Returns the header.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The alarms listed, raised or ended.
+    /// Returns the alarms that the request listed, raised or ended.
     pub fn alarms(&self) -> &[Alarm] {
         &self.alarms
     }
@@ -251,21 +297,21 @@ impl Compact {
         self.revision
     }
 
-    /// Returns whether the answer waits until memory is released.
+    /// Returns whether the response waits until memory is reclaimed.
     pub fn get_physical(&self) -> bool {
         self.physical
     }
 }
 
 impl CompactResponse {
-    /// Creates a response of a backend.
+    /// Creates a response, for a backend.
     pub fn new(header: ResponseHeader) -> Self {
         Self { header }
     }
 }
 
 impl HashKvResponse {
-    /// Creates a response of a backend. A compacted revision of `None`, etcd's -1, means that nothing was compacted (R-MNT-1).
+    /// Creates a response, for a backend. A `compact_revision` of `None`, etcd's -1, means that nothing was compacted (R-MNT-3).
     pub fn new(
         header: ResponseHeader,
         hash: u32,
@@ -277,7 +323,7 @@ impl HashKvResponse {
 }
 
 impl Status {
-    /// Creates a response of a backend. A backend that does not know one of the counts uses 0.
+    /// Creates a response, for a backend. A backend that does not know a count passes 0.
     pub fn new(
         header: ResponseHeader,
         compact_revision: Option<Revision>,
@@ -291,13 +337,13 @@ impl Status {
 }
 
 impl AlarmResponse {
-    /// Creates a response of a backend, with the alarms that were listed, raised or ended (R-MNT-7).
+    /// Creates a response, for a backend, with the alarms that were listed, raised or ended (R-MNT-7).
     pub fn new(header: ResponseHeader, alarms: Vec<Alarm>) -> Self {
         Self { header, alarms }
     }
 }
 
-/// A copy of a whole store as bytes: the answer to [`Client::snapshot`](crate::Client::snapshot).
+/// A copy of a whole store as bytes: the response to [`Client::snapshot`](crate::Client::snapshot).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SnapshotResponse {
     pub(crate) header: ResponseHeader,
@@ -305,26 +351,26 @@ pub struct SnapshotResponse {
 }
 
 impl SnapshotResponse {
-    /// Creates a response of a backend. The header has the revision of the copied state.
+    /// Creates a response, for a backend. The header has the revision of the copied state.
     pub fn new(header: ResponseHeader, blob: impl Into<Bytes>) -> Self {
         Self { header, blob: blob.into() }
     }
 
-    /// Returns the header; its revision is the current one of the copied state.
+    /// Returns the header. Its revision is the current revision of the copied state.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// Returns the bytes, in the format of the backend. [`StoreBuilder::load`](crate::StoreBuilder::load) reads those of a
+    /// Returns the bytes, in the format of the backend. [`StoreBuilder::load`](crate::StoreBuilder::load) reads the format of a
     /// [`Store`](crate::Store).
     pub fn blob(&self) -> &Bytes {
         &self.blob
     }
 }
 
-/// What every response begins with: etcd's `ResponseHeader`.
+/// The header of every response: etcd's `ResponseHeader`.
 ///
-/// Inside a txn's responses only the revision is set, as etcd leaves it (R-REV-7).
+/// In the responses to a txn's operations only the revision is set, as in etcd (R-REV-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHeader {
     pub(crate) cluster_id: u64,
@@ -334,41 +380,43 @@ pub struct ResponseHeader {
 }
 
 impl ResponseHeader {
-    /// That of an operation inside a txn.
+    /// Creates the header of the response to an operation inside a txn.
     pub(crate) const fn of_operation(revision: Revision) -> Self {
         Self { cluster_id: 0, member_id: 0, revision, raft_term: 0 }
     }
 
-    /// The cluster that answered: a constant of the store.
+    /// Returns the id of the cluster that sent the response. It is a constant of a store.
     pub const fn cluster_id(&self) -> u64 {
         self.cluster_id
     }
 
-    /// The member that answered: a constant of the store.
+    /// Returns the id of the member that sent the response. It is a constant of a store.
     pub const fn member_id(&self) -> u64 {
         self.member_id
     }
 
-    /// The store's revision when the request was answered; R-REV-7 says which for each kind of request.
+    /// Returns the store's revision when the request was executed. R-REV-7 defines it for each kind of request.
     pub const fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The raft term: always 1, for nothing is ever elected here.
+    /// Returns the raft term. A store, which has no raft, always returns 1.
     pub const fn raft_term(&self) -> u64 {
         self.raft_term
     }
 }
 
 impl ResponseHeader {
-    /// Creates the header of a response of a backend. In a txn's responses all but the revision are 0 (R-REV-7).
+    /// Creates a header, for a backend. In the responses to a txn's operations all numbers but the revision are 0 (R-REV-7).
     pub fn new(cluster_id: u64, member_id: u64, revision: impl Into<Revision>, raft_term: u64) -> Self {
         Self { cluster_id, member_id, revision: revision.into(), raft_term }
     }
 }
 
-/// The limits of a store; the defaults are those of etcd's server (SEMANTICS.md, section 15), but for the quota, which
-/// is off.
+/// The limits of a store.
+///
+/// The defaults are the limits of etcd's server (section 15 of [`semantics`](crate::manual::semantics)), except that no quota is
+/// set.
 ///
 /// ```
 /// use leasehold::{Limits, Store};
@@ -376,24 +424,29 @@ impl ResponseHeader {
 ///
 /// let limits = Limits { min_lease_ttl: Duration::from_millis(1), ..Limits::default() };
 /// let store = Store::builder().limits(limits).build();
-/// # let _ = store;
+/// let short = Duration::from_millis(5); // the default minimum would raise it to 2 s
+/// assert_eq!(store.grant(short)?.ttl(), short);
+/// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The longest writing request, in bytes of its protobuf encoding: 1.5 MiB; at most 4 GiB - 1. Above it:
-    /// [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
+    /// The maximum size of a writing request in its protobuf encoding: 1.5 MiB by default, and never more than 4 GiB - 1 byte. A
+    /// larger request fails with [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
     pub max_request_bytes: usize,
-    /// The longest list of a txn, shared down the nesting (R-TXN-3): 128. Above it:
-    /// [`Error::TooManyOps`](crate::Error::TooManyOps). Nesting is limited to [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH)
-    /// levels in any case.
+    /// The maximum length of a list of a txn, shared down the nesting (R-TXN-3): 128 by default. A txn with a longer list fails
+    /// with [`Error::TooManyOps`](crate::Error::TooManyOps). Nesting is always limited to
+    /// [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH) levels.
     pub max_txn_ops: usize,
-    /// The shortest TTL of a lease, to which shorter ones are raised: 2 s. At least a nanosecond.
+    /// The minimum TTL of a lease: 2 s by default, and at least 1 ns. A shorter TTL is raised to it.
     pub min_lease_ttl: Duration,
-    /// The longest TTL of a lease: 9,000,000,000 s. Above it: [`Error::LeaseTtlTooLarge`](crate::Error::LeaseTtlTooLarge).
+    /// The maximum TTL of a lease: 9,000,000,000 s by default. A longer TTL fails with
+    /// [`Error::LeaseTtlTooLarge`](crate::Error::LeaseTtlTooLarge).
     pub max_lease_ttl: Duration,
-    /// How many bytes the store may hold, counted as [`Status::bytes_held`](crate::maintenance::Status::bytes_held), but without
-    /// tombstones; `None`, the default, for any number. At it, writes fail with [`Error::NoSpace`](crate::Error::NoSpace)
-    /// and the NOSPACE alarm is raised (R-MNT-9). The way back is etcd's: delete, compact, then end the alarm.
+    /// The quota of bytes in memory. `None`, the default, sets no quota.
+    ///
+    /// The bytes are counted as in [`Status::bytes_held`](crate::maintenance::Status::bytes_held), but without tombstones. A put,
+    /// grant or txn that would reach the quota fails with [`Error::NoSpace`](crate::Error::NoSpace) and raises the NOSPACE alarm
+    /// (R-MNT-9). To write again, delete keys, compact and end the alarm, as in etcd:
     ///
     /// ```
     /// use leasehold::{Compact, Delete, Error, Limits, Store};

@@ -1,4 +1,4 @@
-//! The vocabulary: requests, responses and records, with etcd's names. No behaviour beyond construction.
+//! Requests, responses and records, with etcd's names. The types only construct and return data; the engine acts on it.
 
 mod display;
 mod encoded_len;

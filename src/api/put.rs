@@ -2,14 +2,16 @@ use bytes::Bytes;
 
 use crate::api::{IntoBytes, KeyRange, KeyValue, LeaseId, ResponseHeader};
 
-/// Gives a key a value: etcd's `PutRequest`.
+/// Sets the value of a key: etcd's `PutRequest`.
 ///
 /// ```
-/// use leasehold::Put;
+/// use leasehold::{Put, Store};
 ///
-/// let plain = Put::new("config/mode", "blue");
-/// let leased = Put::new("workers/7", "here").lease(12).prev_kv();
-/// # let _ = (plain, leased);
+/// let store = Store::new();
+/// store.put(("config/mode", "blue"))?; // as `Put::new("config/mode", "blue")`
+/// let response = store.put(Put::new("config/mode", "green").prev_kv())?;
+/// assert_eq!(response.prev_kv().map(|kv| kv.value()), Some(&b"blue"[..]));
+/// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Put {
@@ -34,38 +36,64 @@ impl Put {
         }
     }
 
-    /// Attaches the key to a lease, and to that alone: the key is deleted when the lease ends (R-PUT-5).
+    /// Attaches the key to a lease, instead of the key's earlier lease (R-PUT-5). The key is deleted when the lease ends.
     #[must_use]
     pub fn lease(self, lease: impl Into<LeaseId>) -> Self {
         Self { lease: lease.into(), ..self }
     }
 
-    /// Asks for the pair as it was before.
+    /// Requests the pair as it was before the put.
     #[must_use]
     pub fn prev_kv(self) -> Self {
         Self { prev_kv: true, ..self }
     }
 
-    /// Keeps the value that the key has; the one given here must be empty, and the key must exist.
+    /// Keeps the current value of the key. The put must have an empty value, and the key must exist.
+    ///
+    /// ```
+    /// use leasehold::{Put, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// store.put(("worker", "alive"))?;
+    /// let lease = store.grant(Duration::from_secs(10))?.id();
+    /// store.put(Put::new("worker", "").ignore_value().lease(lease))?; // only attaches the key to the lease
+    /// let kv = store.get("worker")?.kvs()[0].clone();
+    /// assert_eq!((kv.value(), kv.lease()), (&b"alive"[..], lease));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn ignore_value(self) -> Self {
         Self { ignore_value: true, ..self }
     }
 
-    /// Keeps the lease that the key has; none may be given here, and the key must exist.
+    /// Keeps the current lease of the key. The put must have no lease, and the key must exist.
+    ///
+    /// ```
+    /// use leasehold::{Put, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let lease = store.grant(Duration::from_secs(10))?.id();
+    /// store.put(Put::new("worker", "idle").lease(lease))?;
+    /// store.put(Put::new("worker", "busy").ignore_lease())?; // a put without this option detaches the key
+    /// assert_eq!(store.get("worker")?.kvs()[0].lease(), lease);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn ignore_lease(self) -> Self {
         Self { ignore_lease: true, ..self }
     }
 }
 
+/// Puts a value under a key, attached to no lease.
 impl<K: IntoBytes, V: IntoBytes> From<(K, V)> for Put {
     fn from((key, value): (K, V)) -> Self {
         Self::new(key, value)
     }
 }
 
-/// The answer to a [`Put`].
+/// The response to a [`Put`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PutResponse {
     pub(crate) header: ResponseHeader,
@@ -73,12 +101,12 @@ pub struct PutResponse {
 }
 
 impl PutResponse {
-    /// The header; its revision is that of this put.
+    /// Returns the header. Its revision is the revision of this put.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// The pair as it was before, if that was asked for and the key existed.
+    /// Returns the pair as it was before the put, if it was requested and the key existed.
     pub fn prev_kv(&self) -> Option<&KeyValue> {
         self.prev_kv.as_ref()
     }
@@ -118,13 +146,26 @@ impl Put {
 }
 
 impl PutResponse {
-    /// Creates a response of a backend, with the previous pair if it was requested and the key existed.
+    /// Creates a response, for a backend. It has the previous pair if it was requested and the key existed.
     pub fn new(header: ResponseHeader, prev_kv: Option<KeyValue>) -> Self {
         Self { header, prev_kv }
     }
 }
 
 /// Deletes keys: etcd's `DeleteRangeRequest`.
+///
+/// ```
+/// use leasehold::{Delete, Store};
+///
+/// let store = Store::new();
+/// for key in ["jobs/1", "jobs/2", "config/mode"] {
+///     store.put((key, ""))?;
+/// }
+/// let response = store.delete(Delete::prefix("jobs/").prev_kv())?;
+/// assert_eq!((response.deleted(), response.prev_kvs()[0].key()), (2, &b"jobs/1"[..]));
+/// assert_eq!(store.get("config/mode")?.count(), 1);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delete {
     pub(crate) range: KeyRange,
@@ -152,21 +193,21 @@ impl Delete {
         Self::range(KeyRange::all())
     }
 
-    /// Asks for the deleted pairs.
+    /// Requests the deleted pairs.
     #[must_use]
     pub fn prev_kv(self) -> Self {
         Self { prev_kv: true, ..self }
     }
 }
 
-/// One key, or whatever a [`KeyRange`] is made from.
+/// Deletes the keys of a range. A key converts into the range of this key.
 impl<K: Into<KeyRange>> From<K> for Delete {
     fn from(range: K) -> Self {
         Self::range(range)
     }
 }
 
-/// The answer to a [`Delete`].
+/// The response to a [`Delete`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteResponse {
     pub(crate) header: ResponseHeader,
@@ -175,17 +216,18 @@ pub struct DeleteResponse {
 }
 
 impl DeleteResponse {
-    /// The header; its revision is that of this delete if it deleted anything, and the store's otherwise.
+    /// Returns the header. Its revision is the revision of this delete if a key was deleted, and otherwise the store's current
+    /// revision.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// How many keys were deleted.
+    /// Returns the number of deleted keys.
     pub fn deleted(&self) -> i64 {
         self.deleted
     }
 
-    /// The deleted pairs in ascending key order, if they were asked for.
+    /// Returns the deleted pairs in ascending key order, if they were requested.
     pub fn prev_kvs(&self) -> &[KeyValue] {
         &self.prev_kvs
     }
@@ -205,7 +247,7 @@ impl Delete {
 }
 
 impl DeleteResponse {
-    /// Creates a response of a backend. `prev_kvs` are the deleted pairs in ascending key order, or empty if they were not
+    /// Creates a response, for a backend. `prev_kvs` has the deleted pairs in ascending key order, or is empty if they were not
     /// requested.
     pub fn new(header: ResponseHeader, deleted: i64, prev_kvs: Vec<KeyValue>) -> Self {
         Self { header, deleted, prev_kvs }

@@ -5,13 +5,16 @@ use crate::api::{
     Revision,
 };
 
-/// Compares, and the operations for either outcome, as one transaction: etcd's `TxnRequest`.
+/// Compares keys and runs one of two lists of operations, as one transaction: etcd's `TxnRequest`.
 ///
-/// All compares of the tree, nested txns included, see the state before the txn; the operations run in order and see
-/// each other's effects (R-TXN-12, R-TXN-13). Whatever it changes has one revision.
+/// If all compares hold, the operations of [`and_then`](Self::and_then) run, and otherwise the operations of
+/// [`or_else`](Self::or_else). All changes of a txn have one revision.
+///
+/// All compares, including the compares of nested txns, read the state before the txn (R-TXN-13). The operations run in order,
+/// and each operation sees the effects of earlier ones (R-TXN-12).
 ///
 /// Txns nest up to [`MAX_DEPTH`](Self::MAX_DEPTH) levels, and [`Limits::max_txn_ops`](crate::Limits) may allow fewer.
-/// A deeper txn is refused with [`Error::TooManyOps`](crate::Error::TooManyOps).
+/// A deeper txn fails with [`Error::TooManyOps`](crate::Error::TooManyOps).
 ///
 /// ```
 /// use leasehold::{Compare, Store, Txn, TxnOp};
@@ -31,16 +34,16 @@ pub struct Txn {
     pub(crate) compare: Vec<Compare>,
     pub(crate) success: Vec<TxnOp>,
     pub(crate) failure: Vec<TxnOp>,
-    /// The levels of nested txns. `MAX_DEPTH` means that a part was too deep and was dropped.
+    /// The number of levels of nested txns. `MAX_DEPTH` means that a nested txn was too deep and was dropped.
     pub(crate) levels_inside: usize,
 }
 
 impl Txn {
-    /// The largest number of levels of a txn, itself included. It holds for any [`Limits::max_txn_ops`](crate::Limits).
+    /// The maximum number of levels of a txn, including itself, for any value of [`Limits::max_txn_ops`](crate::Limits).
     ///
-    /// Txns are processed recursively, so the limit bounds the stack that any use of a `Txn` needs: 1 MiB suffices in builds that
-    /// are not optimized. A txn that is built deeper drops the nested txn that would exceed the limit, and every store refuses it
-    /// with [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
+    /// Txns are processed recursively, so the maximum bounds the required stack: 1 MiB suffices in unoptimized builds. If a txn
+    /// is built deeper, the nested txn that exceeds the maximum is dropped. Every store then refuses the outer txn with
+    /// [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
     ///
     /// ```
     /// use leasehold::{Error, Store, Txn, TxnOp};
@@ -53,12 +56,12 @@ impl Txn {
     /// ```
     pub const MAX_DEPTH: usize = 256;
 
-    /// A txn without compares, which hold, and without operations.
+    /// Creates a txn without compares and operations. A txn without compares succeeds.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds compares; the txn succeeds if all hold.
+    /// Adds compares. The txn succeeds if all compares hold.
     #[must_use]
     pub fn when(mut self, compares: impl IntoIterator<Item = Compare>) -> Self {
         self.compare.extend(compares);
@@ -81,7 +84,18 @@ impl Txn {
         self
     }
 
-    /// Adds operations to run if some compare does not hold.
+    /// Adds operations to run if a compare does not hold.
+    ///
+    /// ```
+    /// use leasehold::{Compare, Store, Txn, TxnOp};
+    ///
+    /// let store = Store::new();
+    /// store.put(("leader", "node-1"))?;
+    /// let take = Txn::new().when([Compare::absent("leader")]).and_then([TxnOp::put("leader", "node-2")]);
+    /// let response = store.txn(take.or_else([TxnOp::get("leader")]))?;
+    /// assert_eq!((response.succeeded(), response.responses().len()), (false, 1)); // the response of the read
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn or_else(mut self, operations: impl IntoIterator<Item: Into<TxnOp>>) -> Self {
         add_operations(&mut self.failure, &mut self.levels_inside, operations);
@@ -94,7 +108,7 @@ impl Txn {
     }
 }
 
-/// Adds operations to a list of a txn with `levels_inside` levels inside. Drops nested txns that are too deep.
+/// Adds operations to a list of a txn, and raises its `levels_inside`. Drops nested txns that are too deep.
 fn add_operations(
     list: &mut Vec<TxnOp>,
     levels_inside: &mut usize,
@@ -115,8 +129,21 @@ fn add_operations(
 
 /// A condition on the keys of a range: etcd's `Compare`.
 ///
-/// It holds if it holds for each key found. Where none is found, a compare of values does not hold, and any other is
-/// made once with 0 (R-TXN-8): `create_revision == 0` says that the key is absent.
+/// A compare holds if it holds for every existing key of its range (R-TXN-7). If no key exists, a compare of values does not
+/// hold, and any other compare is made once with 0 (R-TXN-8). So `create_revision == 0` holds if the key is absent.
+///
+/// ```
+/// use leasehold::{Compare, CompareOp, Store, Txn};
+///
+/// let store = Store::new();
+/// store.put(("config/mode", "blue"))?;
+/// let holds = |compare| store.txn(Txn::new().when([compare])).map(|response| response.succeeded());
+/// assert!(holds(Compare::value("config/mode", CompareOp::Equal, "blue"))?);
+/// assert!(holds(Compare::version("config/mode", CompareOp::Greater, 0))?);
+/// assert!(!holds(Compare::absent("config/mode"))?);
+/// assert!(!holds(Compare::value("config/color", CompareOp::NotEqual, "red"))?); // no key exists
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Compare {
     pub(crate) range: KeyRange,
@@ -138,49 +165,130 @@ pub enum CompareOperand {
     Value(Bytes),
     /// Compares the id of the lease.
     Lease(LeaseId),
-    /// A number that is no target of etcd: every stored key compares as equal (R-TXN-11).
+    /// An unknown target number of etcd's wire: every stored key compares as equal (R-TXN-11).
     Unrecognized,
 }
 
 impl Compare {
     /// Holds if no key of the range exists: etcd's `create_revision == 0` (R-TXN-8).
+    ///
+    /// ```
+    /// use leasehold::{Compare, Store, Txn, TxnOp};
+    ///
+    /// let store = Store::new();
+    /// let create = Txn::new().when([Compare::absent("leader")]).and_then([TxnOp::put("leader", "me")]);
+    /// assert!(store.txn(create.clone())?.succeeded());
+    /// assert!(!store.txn(create)?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn absent(range: impl Into<KeyRange>) -> Self {
         Self::create_revision(range, CompareOp::Equal, 0)
     }
 
-    /// Holds if a key exists: etcd's `create_revision > 0`. It holds for a range if at least one key exists.
+    /// Holds if at least one key of the range exists: etcd's `create_revision > 0`.
+    ///
+    /// ```
+    /// use leasehold::{Compare, KeyRange, Store, Txn};
+    ///
+    /// let store = Store::new();
+    /// let any_worker = Txn::new().when([Compare::present(KeyRange::prefix("workers/"))]);
+    /// assert!(!store.txn(any_worker.clone())?.succeeded());
+    /// store.put(("workers/7", "alive"))?;
+    /// assert!(store.txn(any_worker)?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn present(range: impl Into<KeyRange>) -> Self {
         Self::create_revision(range, CompareOp::Greater, 0)
     }
 
-    /// Compares the key's version with a number.
+    /// Compares the key's version: the number of puts since the key was created, or 0 if it is absent.
+    ///
+    /// ```
+    /// use leasehold::{Compare, CompareOp, Store, Txn};
+    ///
+    /// let store = Store::new();
+    /// store.put(("job", "queued"))?;
+    /// store.put(("job", "started"))?;
+    /// let is_unchanged = Compare::version("job", CompareOp::Equal, 1);
+    /// assert!(!store.txn(Txn::new().when([is_unchanged]))?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn version(range: impl Into<KeyRange>, op: CompareOp, version: i64) -> Self {
         Self { range: range.into(), op, operand: CompareOperand::Version(version) }
     }
 
-    /// Compares the key's create revision.
+    /// Compares the key's create revision, which detects a key that was deleted and put again.
+    ///
+    /// ```
+    /// use leasehold::{Compare, CompareOp, Store, Txn};
+    ///
+    /// let store = Store::new();
+    /// let created = store.put(("owner", "me"))?.header().revision();
+    /// store.delete("owner")?;
+    /// store.put(("owner", "me"))?;
+    /// let is_same_key = Compare::create_revision("owner", CompareOp::Equal, created);
+    /// assert!(!store.txn(Txn::new().when([is_same_key]))?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn create_revision(range: impl Into<KeyRange>, op: CompareOp, revision: impl Into<Revision>) -> Self {
         Self { range: range.into(), op, operand: CompareOperand::CreateRevision(revision.into()) }
     }
 
-    /// Compares the key's mod revision.
+    /// Compares the key's mod revision, which detects any change since a read.
+    ///
+    /// ```
+    /// use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
+    ///
+    /// let store = Store::new();
+    /// let read = store.put(("counter", "1"))?.header().revision();
+    /// store.put(("counter", "5"))?; // another client
+    /// let is_unchanged = Compare::mod_revision("counter", CompareOp::Equal, read);
+    /// let update = Txn::new().when([is_unchanged]).and_then([TxnOp::put("counter", "2")]);
+    /// assert!(!store.txn(update)?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn mod_revision(range: impl Into<KeyRange>, op: CompareOp, revision: impl Into<Revision>) -> Self {
         Self { range: range.into(), op, operand: CompareOperand::ModRevision(revision.into()) }
     }
 
-    /// Compares the key's value, byte by byte.
+    /// Compares the key's value, byte by byte. It does not hold if the key is absent, whatever the operator (R-TXN-8).
+    ///
+    /// ```
+    /// use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
+    ///
+    /// let store = Store::new();
+    /// store.put(("mode", "blue"))?;
+    /// let is_blue = Compare::value("mode", CompareOp::Equal, "blue");
+    /// let swap = Txn::new().when([is_blue]).and_then([TxnOp::put("mode", "green")]);
+    /// assert!(store.txn(swap.clone())?.succeeded());
+    /// assert!(!store.txn(swap)?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn value(range: impl Into<KeyRange>, op: CompareOp, value: impl IntoBytes) -> Self {
         Self { range: range.into(), op, operand: CompareOperand::Value(value.into_bytes()) }
     }
 
     /// Compares the id of the lease that the key is attached to.
+    ///
+    /// ```
+    /// use leasehold::{Compare, CompareOp, Delete, Put, Store, Txn};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let (mine, other) = (store.grant(Duration::from_secs(9))?.id(), store.grant(Duration::from_secs(9))?.id());
+    /// store.put(Put::new("worker", "alive").lease(other))?;
+    /// let is_mine = Compare::lease("worker", CompareOp::Equal, mine);
+    /// assert!(!store.txn(Txn::new().when([is_mine]).and_then([Delete::key("worker")]))?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn lease(range: impl Into<KeyRange>, op: CompareOp, lease: impl Into<LeaseId>) -> Self {
         Self { range: range.into(), op, operand: CompareOperand::Lease(lease.into()) }
     }
 
-    /// The compare of etcd's target numbered `target` (VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4): `number` is the
-    /// operand of the numeric targets and `value` that of VALUE. What was sent for another target than the one named
-    /// counts as 0 or empty, so give 0 or an empty value for it; with an unknown target everything stored counts as
+    /// Creates the compare of etcd's numbers `result` and `target` (VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4).
+    ///
+    /// `number` is the operand of the numeric targets, and `value` is the operand of VALUE. etcd treats an operand that was sent
+    /// for another target as 0 or empty, so pass 0 or an empty value for it. With an unknown target, every stored key compares as
     /// equal (R-TXN-11).
     pub fn from_wire(range: KeyRange, result: i32, target: i32, number: i64, value: impl IntoBytes) -> Self {
         let operand = match target {
@@ -195,24 +303,24 @@ impl Compare {
     }
 }
 
-/// How what is stored relates to the operand: etcd's `CompareResult`.
+/// The relation of the stored field to the operand of a [`Compare`]: etcd's `CompareResult`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CompareOp {
-    /// It is equal.
+    /// The stored field is equal to the operand.
     Equal,
-    /// It is greater.
+    /// The stored field is greater than the operand.
     Greater,
-    /// It is less.
+    /// The stored field is less than the operand.
     Less,
-    /// It is not equal.
+    /// The stored field is not equal to the operand.
     NotEqual,
-    /// A number that etcd gives no meaning: the compare holds (R-TXN-11).
+    /// An unknown operator number of etcd's wire: the compare holds (R-TXN-11).
     Unrecognized,
 }
 
 impl CompareOp {
-    /// The operator of that number on etcd's wire.
+    /// Returns the operator with this number on etcd's wire.
     pub const fn from_wire(number: i32) -> Self {
         match number {
             0 => Self::Equal,
@@ -225,6 +333,16 @@ impl CompareOp {
 }
 
 /// An operation of a [`Txn`]: etcd's `RequestOp`.
+///
+/// ```
+/// use leasehold::{Delete, Store, Txn, TxnOp};
+///
+/// let store = Store::new();
+/// let operations = [TxnOp::put("jobs/1", "done"), Delete::prefix("claims/").into(), TxnOp::get("jobs/1")];
+/// let response = store.txn(Txn::new().and_then(operations))?;
+/// assert_eq!(response.responses().len(), 3);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TxnOp {
@@ -234,10 +352,11 @@ pub enum TxnOp {
     Put(Put),
     /// Deletes keys.
     Delete(Delete),
-    /// Runs a txn inside this one. Its compares see the state before the outermost txn. The whole tree has at most
+    /// Runs a nested txn. Its compares read the state before the outermost txn. The whole tree has at most
     /// [`Txn::MAX_DEPTH`] levels.
     Txn(Txn),
-    /// The wire's operation that is none: the txn fails with [`Error::KeyNotFound`](crate::Error).
+    /// An operation without a request, which etcd's wire allows: the txn fails with
+    /// [`Error::KeyNotFound`](crate::Error::KeyNotFound).
     Unset,
 }
 
@@ -282,7 +401,7 @@ impl From<Txn> for TxnOp {
     }
 }
 
-/// The answer to a [`Txn`].
+/// The response to a [`Txn`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TxnResponse {
     pub(crate) header: ResponseHeader,
@@ -291,34 +410,46 @@ pub struct TxnResponse {
 }
 
 impl TxnResponse {
-    /// The header; its revision is that of this txn if it changed anything, and the store's otherwise. That of a
-    /// nested txn is 0, as etcd leaves it (R-TXN-14).
+    /// Returns the header. Its revision is the revision of this txn if it changed a key, and otherwise the store's current
+    /// revision. A nested txn has revision 0, as in etcd (R-TXN-14).
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// Whether all compares held.
+    /// Returns whether all compares held.
     pub fn succeeded(&self) -> bool {
         self.succeeded
     }
 
-    /// The answers of the operations that ran, in their order.
+    /// Returns the responses of the operations that ran, in their order.
     pub fn responses(&self) -> &[TxnOpResponse] {
         &self.responses
     }
 }
 
-/// The answer to an operation of a [`Txn`]: etcd's `ResponseOp`.
+/// The response to an operation of a [`Txn`]: etcd's `ResponseOp`.
+///
+/// ```
+/// use leasehold::response::TxnOpResponse;
+/// use leasehold::{Store, Txn, TxnOp};
+///
+/// let response = Store::new().txn(Txn::new().and_then([TxnOp::put("mode", "blue"), TxnOp::get("mode")]))?;
+/// let [TxnOpResponse::Put(_), TxnOpResponse::Get(read)] = response.responses() else {
+///     panic!("a txn has one response for each operation, in their order");
+/// };
+/// assert_eq!(read.kvs()[0].value(), b"blue");
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TxnOpResponse {
-    /// To [`TxnOp::Get`].
+    /// The response to [`TxnOp::Get`].
     Get(GetResponse),
-    /// To [`TxnOp::Put`].
+    /// The response to [`TxnOp::Put`].
     Put(PutResponse),
-    /// To [`TxnOp::Delete`].
+    /// The response to [`TxnOp::Delete`].
     Delete(DeleteResponse),
-    /// To [`TxnOp::Txn`].
+    /// The response to [`TxnOp::Txn`].
     Txn(TxnResponse),
 }
 
@@ -334,7 +465,7 @@ impl Txn {
         &self.success
     }
 
-    /// Returns the operations to run if some compare does not hold.
+    /// Returns the operations to run if a compare does not hold.
     pub fn get_failure(&self) -> &[TxnOp] {
         &self.failure
     }
@@ -357,8 +488,8 @@ impl Compare {
         &self.operand
     }
 
-    /// Returns the arguments of [`from_wire`](Self::from_wire) that make this compare: range, result, target, number and value.
-    /// The number or the value that the target does not use is 0 or empty. An unrecognized operator or target is -1.
+    /// Returns the arguments of [`from_wire`](Self::from_wire) that create this compare: range, result, target, number and value.
+    /// An operand that the target does not use is 0 or empty. An unrecognized operator or target is -1.
     ///
     /// ```
     /// use leasehold::{Compare, CompareOp};
@@ -382,7 +513,7 @@ impl Compare {
 }
 
 impl CompareOp {
-    /// Returns the number on etcd's wire; -1, which etcd does not know either, for [`Unrecognized`](Self::Unrecognized).
+    /// Returns the operator's number on etcd's wire. [`Unrecognized`](Self::Unrecognized) is -1, which etcd does not know either.
     pub const fn to_wire(self) -> i32 {
         match self {
             Self::Equal => 0,
@@ -395,8 +526,8 @@ impl CompareOp {
 }
 
 impl TxnResponse {
-    /// Creates a response of a backend, with one response for each operation that ran. The headers of these have the revision
-    /// only, and the header of a nested txn has nothing (R-REV-7, R-TXN-14).
+    /// Creates a response, for a backend, with one response for each operation that ran. The headers of these responses have only
+    /// a revision, and the header of a nested txn is all 0 (R-REV-7, R-TXN-14).
     pub fn new(header: ResponseHeader, succeeded: bool, responses: Vec<TxnOpResponse>) -> Self {
         Self { header, succeeded, responses }
     }

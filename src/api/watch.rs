@@ -12,10 +12,10 @@ use crate::{Code, Error};
 /// ```
 /// use leasehold::Watch;
 ///
-/// let whatever_comes = Watch::key("config/mode");
-/// let since_then = Watch::prefix("jobs/").start_revision(12).prev_kv();
+/// let from_now_on = Watch::key("config/mode");
+/// let from_revision_12 = Watch::prefix("jobs/").start_revision(12).prev_kv();
 /// let only_deletes = Watch::all().no_put();
-/// # let _ = (whatever_comes, since_then, only_deletes);
+/// # let _ = (from_now_on, from_revision_12, only_deletes);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Watch {
@@ -33,14 +33,15 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// The [capacity](Self::capacity) of a watch that sets none, in a store that sets none either.
+    /// The default [capacity](Self::capacity) of a watch. A store can have
+    /// [another default](crate::StoreBuilder::watch_capacity).
     pub const DEFAULT_CAPACITY: usize = 128;
 
     /// Watches the keys of a range. A range that ends at or before its start is refused (R-WCH-2).
     ///
-    /// An empty start key is not refused, unlike in a read: etcd replaces it by `"\0"`, the first key that can exist. So
-    /// `KeyRange::key("")`, which the `From` conversion makes of `""`, watches the single key `"\0"`, and
-    /// [`KeyRange::prefix`] of `""` watches every key.
+    /// An empty start key is accepted, unlike in a read: etcd replaces it by `"\0"`, the first key that can exist. So
+    /// `KeyRange::key("")`, to which `""` converts, watches the single key `"\0"`. [`KeyRange::prefix`] of `""` watches every
+    /// key.
     pub fn range(range: impl Into<KeyRange>) -> Self {
         Self {
             range: range.into(),
@@ -58,8 +59,7 @@ impl Watch {
 
     /// Watches one key.
     ///
-    /// An empty key is accepted, as by etcd, and means the key `"\0"` (R-WCH-2). No event of another key is delivered;
-    /// [`Watch::all`] watches every key.
+    /// An empty key is accepted, as by etcd, and means the single key `"\0"` (R-WCH-2). [`Watch::all`] watches every key.
     ///
     /// ```
     /// use leasehold::{Error, Store, Watch};
@@ -75,7 +75,7 @@ impl Watch {
         Self::range(KeyRange::key(key))
     }
 
-    /// Watches every key that begins with `prefix`; every key, if `prefix` is empty.
+    /// Watches every key that begins with `prefix`, or every key if `prefix` is empty.
     pub fn prefix(prefix: impl IntoBytes) -> Self {
         Self::range(KeyRange::prefix(prefix))
     }
@@ -85,106 +85,125 @@ impl Watch {
         Self::range(KeyRange::all())
     }
 
-    /// The first revision whose events are wanted: etcd's `start_revision`. One of the past, the current one included, is
-    /// served from history, and if that is compacted, the watch ends with the compacted revision; until one of the
-    /// future, nothing is sent. 0, the default, means whatever happens from now on; a negative one is refused (R-WCH-6).
+    /// Sets the first revision to receive events of: etcd's `start_revision` (R-WCH-6).
+    ///
+    /// Events from a revision up to the current one are read from history. If they are compacted, the watch ends with the
+    /// compacted revision. With a future revision, no event is delivered before the store reaches it. 0, the default, means all
+    /// events from now on, and a negative revision is refused.
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// let read = store.get("config/mode")?.header().revision();
+    /// store.put(("config/mode", "blue"))?; // between the read and the watch
+    /// let mut watcher = store.watch(Watch::key("config/mode").start_revision(read.next()))?;
+    /// assert!(watcher.try_recv()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn start_revision(self, revision: impl Into<Revision>) -> Self {
         Self { start: revision.into(), ..self }
     }
 
-    /// Asks for the pair as it was before each change (R-WCH-17). [`Event::is_prev_kv_compacted`] reports where it is missing
+    /// Requests the pair as it was before each change (R-WCH-17). [`Event::is_prev_kv_compacted`] reports whether it is missing
     /// because of a compaction.
     #[must_use]
     pub fn prev_kv(self) -> Self {
         Self { prev_kv: true, ..self }
     }
 
-    /// Leaves out puts: etcd's filter `NOPUT`.
+    /// Omits puts: etcd's filter `NOPUT`.
     #[must_use]
     pub fn no_put(self) -> Self {
         Self { no_put: true, ..self }
     }
 
-    /// Leaves out deletes: etcd's filter `NODELETE`.
+    /// Omits deletes: etcd's filter `NODELETE`.
     #[must_use]
     pub fn no_delete(self) -> Self {
         Self { no_delete: true, ..self }
     }
 
-    /// Asks to be told from time to time how far the store has come, when nothing else was sent (R-WCH-20).
+    /// Requests periodic progress notifications, which are sent while there are no events (R-WCH-20).
+    /// [`StoreBuilder::progress_interval`](crate::StoreBuilder::progress_interval) sets the interval.
     #[must_use]
     pub fn progress_notify(self) -> Self {
         Self { progress_notify: true, ..self }
     }
 
-    /// Allows a response that is longer than requests may be, by 512 KiB or more, to come in pieces (R-WCH-18).
+    /// Allows the store to split a response of at least [`Limits::max_request_bytes`](crate::Limits::max_request_bytes) plus
+    /// 512 KiB (R-WCH-18).
     #[must_use]
     pub fn fragment(self) -> Self {
         Self { fragment: true, ..self }
     }
 
-    /// Chooses the id among the watchers of its stream; [`WatchId::AUTO`], the default, leaves that to the store (R-WCH-3).
+    /// Sets the id of the watcher in its stream. With [`WatchId::AUTO`], the default, the store chooses the id (R-WCH-3).
     #[must_use]
     pub fn id(self, id: impl Into<WatchId>) -> Self {
         Self { id: id.into(), ..self }
     }
 
-    /// How many responses with events the store keeps for the watcher until they are received:
-    /// [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity) unless set, and at least one. What comes on top of
-    /// that is read from history later, so nothing is lost that is not compacted meanwhile. What a receiver was handed and has
-    /// not looked at yet, as many again at the most, does not count.
+    /// Sets the number of responses with events that the store queues for the watcher. It is at least 1, and the default is
+    /// [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity).
+    ///
+    /// Further events are read from history when the watcher receives. They are lost only if they are compacted before that.
+    /// Responses that the receiver took from the queue and has not returned yet do not count; there are at most as many again.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: Some(responses), ..self }
     }
 
-    /// Labels the watch with a key, for `Engine::labels`. The label changes nothing else.
+    /// Labels the watch with a key, for `Engine::labels`. The label has no other effect.
     #[must_use]
     pub(crate) fn label(self, label: Bytes) -> Self {
         Self { label: Some(label), ..self }
     }
 }
 
-/// Watches one key, or the range that a [`KeyRange`] is made from. An empty key means the key `"\0"`, as in [`Watch::key`].
+/// Watches the keys of a range. A key converts into the range of this key, and an empty key means the key `"\0"`, as in
+/// [`Watch::key`].
 impl<K: Into<KeyRange>> From<K> for Watch {
     fn from(range: K) -> Self {
         Self::range(range)
     }
 }
 
-/// What can be asked of a watch stream: etcd's `WatchRequest` (R-WCH-1), and to be told of a lease's end.
+/// A request to a watch stream: etcd's `WatchRequest` (R-WCH-1), and a request for notification of a lease's end.
 ///
-/// Answers are queued until they are received. Each creation and each cancellation has its own answer, so a caller that
-/// keeps making requests must receive.
+/// Responses are queued until they are received. Each creation and each cancellation queues a response, so a caller that makes
+/// many requests must also receive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchRequest {
-    /// Adds a watcher. The answer is [created](WatchResponse::new_created) or [refused](WatchResponse::new_refused), and answers
-    /// come in the order of the creations.
+    /// Creates a watcher. The response is [created](WatchResponse::new_created) or [refused](WatchResponse::new_refused).
+    /// Responses come in the order of the creations.
     Create(Watch),
-    /// Ends a watcher. The answer is [cancelled](WatchResponse::new_canceled), without a reason. There is none if the stream has no
-    /// such watcher (R-WCH-22).
+    /// Cancels a watcher. The response is [cancelled](WatchResponse::new_canceled), without a reason. There is no response if the
+    /// stream has no such watcher (R-WCH-22).
     Cancel(WatchId),
-    /// Asks how far all watchers of the stream have come. The answer is [progress](WatchResponse::new_progress) of
-    /// [`WatchId::INVALID`], and there is none unless all have caught up (R-WCH-21).
+    /// Requests the progress of all watchers of the stream. The response is [progress](WatchResponse::new_progress) for
+    /// [`WatchId::INVALID`]. There is no response unless all watchers are synced (R-WCH-21).
     ///
-    /// Once 128 answers were queued and not received, an answer replaces the last delivery in the queue if that is such an answer
-    /// too.
+    /// After 128 progress responses were queued and not received, a new one replaces the last delivery in the queue if that is a
+    /// progress response too.
     Progress,
-    /// Asks to be told when a lease has ended: once, by [`Delivery::LeaseEnded`], at once if there is no such lease. A client of
-    /// etcd learns it from the answers to its keep-alives (R-LSE-7), of which a standing keep-alive has none.
+    /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if there is no such lease.
     ///
-    /// A repeated request has no answer of its own while the lease exists, or while the answer to the one before is the
+    /// A client of etcd learns of the end from the responses to its keep-alives (R-LSE-7), but a standing keep-alive has no
+    /// responses.
+    ///
+    /// A repeated request has no response of its own while the lease exists, or while the response to the earlier request is the
     /// last delivery in the queue.
     Lease(LeaseId),
 }
 
-/// What a watch stream is sent: etcd's `WatchResponse`.
+/// A response of a watch stream: etcd's `WatchResponse`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WatchResponse {
     pub(crate) watch_id: WatchId,
-    /// All but the id, which all watchers that are sent the same share.
+    /// Everything but the id. Watchers with equal responses share it.
     pub(crate) body: Arc<WatchResponseBody>,
 }
 
@@ -202,7 +221,7 @@ impl WatchResponseBody {
     }
 }
 
-/// What a response says.
+/// The kind of a response, with its contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WatchResponseKind {
     Events {
@@ -212,12 +231,12 @@ pub(crate) enum WatchResponseKind {
     Created,
     Refused(WatchRefusal),
     Canceled,
-    /// With the compacted revision.
+    /// The next events of the watcher are compacted. Holds the compacted revision.
     Compacted(Revision),
     Progress,
 }
 
-/// The events of a response; a single one, as most are, takes no list.
+/// The events of a response. A single event, the usual case, needs no list.
 #[derive(Clone, Debug)]
 pub(crate) enum Events {
     Single(Event),
@@ -233,7 +252,7 @@ impl Events {
     }
 }
 
-/// Which of the two it is shows nowhere.
+/// Compares the events only: the variants compare alike.
 impl PartialEq for Events {
     fn eq(&self, other: &Self) -> bool {
         self.as_slice() == other.as_slice()
@@ -242,14 +261,14 @@ impl PartialEq for Events {
 
 impl Eq for Events {}
 
-/// Why a watcher was not created.
+/// The reason why a watcher was not created.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WatchRefusal {
     EmptyRange,
     DuplicateId,
-    /// With the revision asked for.
+    /// Holds the requested revision.
     NegativeStart(Revision),
-    /// With the reason of another backend.
+    /// Holds the reason of another backend.
     Foreign(Box<str>),
 }
 
@@ -273,7 +292,7 @@ impl WatchResponse {
         Self { watch_id, body: Arc::new(WatchResponseBody::new(header, kind)) }
     }
 
-    /// Makes a response that shares its body with the delivery before it, if that is a response with an equal one.
+    /// Creates a response. It shares its body with the delivery before it, if that is a response with an equal body.
     pub(crate) fn new_after(
         last: Option<&Delivery>,
         watch_id: WatchId,
@@ -288,9 +307,13 @@ impl WatchResponse {
         }
     }
 
-    /// The header. Its revision is that of the events, if the watcher keeps up, and the store's when the response was
-    /// made otherwise; of a [progress notification](Self::is_progress_notify), a promise that all until then was sent. A
-    /// watch that ended by a compaction shows 0 (R-WCH-9, R-WCH-10, R-WCH-12).
+    /// Returns the header. Its revision depends on the response (R-WCH-9, R-WCH-10, R-WCH-12):
+    ///
+    /// - events to a synced watcher: the revision of the events;
+    /// - events to an unsynced watcher: the store's revision when the response was created;
+    /// - a [progress notification](Self::is_progress_notify): a revision up to which all events were delivered;
+    /// - the end of a watch by a compaction: 0;
+    /// - any other response: the store's revision.
     pub fn header(&self) -> &ResponseHeader {
         &self.body.header
     }
@@ -301,18 +324,18 @@ impl WatchResponse {
         self.watch_id
     }
 
-    /// Whether this answers a request to create a watcher, be it refused.
+    /// Returns whether this is the response to a request that creates a watcher. It is `true` for a refused watcher too.
     pub fn created(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Created | WatchResponseKind::Refused(_))
     }
 
-    /// Whether the watcher has ended, or was refused.
+    /// Returns whether the watcher has ended or was refused.
     pub fn canceled(&self) -> bool {
         use WatchResponseKind::{Canceled, Compacted, Refused};
         matches!(self.body.kind, Canceled | Compacted(_) | Refused(_))
     }
 
-    /// The compacted revision, if the watcher ended because it had still to be sent earlier ones.
+    /// Returns the compacted revision if the watcher ended because its next events are compacted.
     pub fn compact_revision(&self) -> Option<Revision> {
         match self.body.kind {
             WatchResponseKind::Compacted(revision) => Some(revision),
@@ -320,8 +343,10 @@ impl WatchResponse {
         }
     }
 
-    /// Returns the reason why the watcher was refused, or why a backend ended it; else the empty text. A store's reasons are
-    /// etcd's, and it ends no watcher for another reason than a compaction.
+    /// Returns the reason why the watcher was refused or why a backend ended it, or the empty text if there is none.
+    ///
+    /// A store refuses watchers with etcd's reasons. It ends a watcher by itself only because of a compaction, which has no
+    /// reason text.
     pub fn cancel_reason(&self) -> &str {
         match &self.body.kind {
             WatchResponseKind::Refused(refusal) => refusal.reason(),
@@ -329,7 +354,7 @@ impl WatchResponse {
         }
     }
 
-    /// Returns the error of a request to create a watcher that was refused.
+    /// Returns the error of a refused watcher.
     pub(crate) fn refusal(&self) -> Option<Error> {
         let WatchResponseKind::Refused(refusal) = &self.body.kind else {
             return None;
@@ -344,12 +369,12 @@ impl WatchResponse {
         })
     }
 
-    /// Whether more pieces of the same response follow.
+    /// Returns whether more pieces of this response follow.
     pub fn fragment(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Events { fragment: true, .. })
     }
 
-    /// The events, by revision, and those of one revision in the order in which it made them (R-WCH-8).
+    /// Returns the events in ascending order of revision. Events of one revision are in the order of execution (R-WCH-8).
     pub fn events(&self) -> &[Event] {
         match &self.body.kind {
             WatchResponseKind::Events { events, .. } => events.as_slice(),
@@ -357,12 +382,13 @@ impl WatchResponse {
         }
     }
 
-    /// Returns the events as a list of their own. Each is a handle: no key or value is copied.
+    /// Returns the events as an owned list. An event is a handle, so no key or value is copied.
     pub fn into_events(self) -> Vec<Event> {
+        // Other watchers may share the body, so the events cannot be moved out of it.
         self.events().to_vec()
     }
 
-    /// Returns whether this is a progress notification: it has no events, and every earlier change was delivered (R-WCH-19).
+    /// Returns whether this is a progress notification: all events up to the header's revision were delivered (R-WCH-19).
     pub fn is_progress_notify(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Progress)
     }
@@ -383,19 +409,21 @@ impl fmt::Debug for WatchResponse {
     }
 }
 
-/// What a stream is handed, in the order in which the store decided it.
+/// An item that a watch stream delivers. Deliveries are in the order in which the store decided them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// Something about a watcher.
+    /// A response about one watcher or all watchers.
     Watch(WatchResponse),
-    /// The stream's timer has come to this instant, which it was set to.
+    /// The stream's timer fired. Holds the instant to which the timer was set.
     Timer(Timestamp),
-    /// A lease that was asked about has ended, and its keys are deleted: what its end did to keys comes before it.
+    /// A lease of a [`WatchRequest::Lease`] has ended, and its keys are deleted. A synced watcher of the stream receives these
+    /// deletes before this delivery.
     LeaseEnded(LeaseId),
 }
 
-/// The revision of the first event for a watcher among what a stream was sent: not for an earlier one that had its id.
+/// Returns the revision of the first event among the deliveries in `sent` to the watcher with this id. Events to an earlier
+/// watcher with this id do not count.
 pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: WatchId) -> Option<Revision> {
     let responses = sent.filter_map(|delivery| match delivery {
         Delivery::Watch(response) if response.watch_id == id => Some(response),
@@ -404,23 +432,37 @@ pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: Wat
     responses.fold(None, |first, response| {
         let event = response.events().first().map(|event| event.kv.mod_revision());
         // A refusal has the id -1, which a watcher may have too (R-WCH-4).
+        // Events before the creation are for an earlier watcher.
         let is_new = response.created() && !response.canceled();
         if is_new { None } else { first.or(event) }
     })
 }
 
-/// How far a watcher is behind the store.
+/// The distance of a watcher from the store's current revision, returned by [`Watcher::lag`](crate::Watcher::lag).
+///
+/// ```
+/// use leasehold::{Store, Watch};
+///
+/// let store = Store::new();
+/// let mut watcher = store.watch(Watch::key("config/mode"))?;
+/// store.put(("config/mode", "blue"))?;
+/// store.put(("config/mode", "green"))?;
+/// assert_eq!(watcher.lag().map(|lag| lag.revisions), Some(2));
+/// while watcher.try_recv()?.is_some() {}
+/// assert_eq!(watcher.lag().map(|lag| (lag.revisions, lag.since)), Some((0, None)));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
     /// The store's revision.
     pub current: Revision,
-    /// How many revisions, from the first that it has still to receive or to be looked through for it: 0 if it has
-    /// received all there was.
+    /// The number of revisions from the first one that the watcher has not received, or that the store has not searched for its
+    /// events, up to the current one. 0 if the watcher has received all events.
     pub revisions: u64,
-    /// The time from which it has not received all there was; `None` if it has received all. Of a stream with several watchers,
-    /// it may be the time of another one.
+    /// The time since which events for the watcher are pending. `None` if the watcher has received all events.
     ///
-    /// It is also `None` if the time is unknown: a [`Layer`](crate::backend::Layer) may notify a receiver without a time.
+    /// In a stream with several watchers, it may be the time of another watcher. It is also `None` if the time is unknown: a
+    /// [`Layer`](crate::backend::Layer) may notify a receiver without a time.
     pub since: Option<Timestamp>,
 }
 
@@ -436,13 +478,13 @@ impl Watch {
         self.start
     }
 
-    /// Returns the requested id; [`WatchId::AUTO`] leaves the choice to the store.
+    /// Returns the requested id. With [`WatchId::AUTO`], the store chooses the id.
     pub fn get_id(&self) -> WatchId {
         self.id
     }
 
-    /// Returns the number of responses with events that are kept for the watcher; `None` means the store's default. It is not a
-    /// part of etcd's request.
+    /// Returns the number of responses with events that are queued for the watcher. `None` means the store's default. etcd's
+    /// request has no such field.
     pub fn get_capacity(&self) -> Option<usize> {
         self.capacity
     }
@@ -452,12 +494,12 @@ impl Watch {
         self.prev_kv
     }
 
-    /// Returns whether puts are left out: etcd's filter `NOPUT`.
+    /// Returns whether puts are omitted: etcd's filter `NOPUT`.
     pub fn get_no_put(&self) -> bool {
         self.no_put
     }
 
-    /// Returns whether deletes are left out: etcd's filter `NODELETE`.
+    /// Returns whether deletes are omitted: etcd's filter `NODELETE`.
     pub fn get_no_delete(&self) -> bool {
         self.no_delete
     }
@@ -467,25 +509,30 @@ impl Watch {
         self.progress_notify
     }
 
-    /// Returns whether long responses may come in pieces.
+    /// Returns whether the store may split long responses.
     pub fn get_fragment(&self) -> bool {
         self.fragment
     }
 }
 
-/// Constructors, for a backend. In etcd's message, `created` and `canceled` together make a refusal; `canceled` alone is a
-/// compaction if `compact_revision` is not 0, and else an end; a message with none of them and without events is a progress
-/// notification.
+/// Constructors, for a backend. The flags `created` and `canceled` of etcd's message select the constructor:
+///
+/// - both flags: [`new_refused`](Self::new_refused);
+/// - only `created`: [`new_created`](Self::new_created);
+/// - only `canceled`: [`new_compacted`](Self::new_compacted) if `compact_revision` is not 0, and otherwise
+///   [`new_canceled`](Self::new_canceled);
+/// - no flag: [`new_events`](Self::new_events) if there are events, and otherwise [`new_progress`](Self::new_progress).
 impl WatchResponse {
-    /// Creates the response to a request that created a watcher. It precedes the watcher's events, and its revision is the
-    /// one from which a watcher without a start revision watches (R-WCH-5).
+    /// Creates the response to a request that created a watcher. It precedes the watcher's events. A watcher without a start
+    /// revision receives the events after the header's revision (R-WCH-5).
     pub fn new_created(watch_id: impl Into<WatchId>, header: ResponseHeader) -> Self {
         Self::new(watch_id.into(), header, WatchResponseKind::Created)
     }
 
-    /// Creates the response to a request to create a watcher that was refused. etcd's own reasons (R-WCH-2, R-WCH-3, R-WCH-6)
-    /// reach a [`Watcher`](crate::Watcher) as the errors that they are; in an [`Error::Compacted`] the requested revision is then
-    /// 0, since the message does not carry it.
+    /// Creates the response to a request that was refused.
+    ///
+    /// A [`Watcher`](crate::Watcher) reports etcd's own reasons (R-WCH-2, R-WCH-3, R-WCH-6) as the matching variant of [`Error`].
+    /// Such an [`Error::Compacted`] has the requested revision 0, because the message does not carry it.
     pub fn new_refused(header: ResponseHeader, reason: &str) -> Self {
         let refusal = match reason {
             WatchRefusal::EMPTY_RANGE => WatchRefusal::EmptyRange,
@@ -496,8 +543,8 @@ impl WatchResponse {
         Self::new(WatchId::INVALID, header, WatchResponseKind::Refused(refusal))
     }
 
-    /// Creates a response with events, at least one. All events of a revision are in one response (R-WCH-7), unless the
-    /// response is a piece of a longer one: then `fragment` is set in all pieces but the last (R-WCH-18).
+    /// Creates a response with at least one event. All events of a revision must be in one response (R-WCH-7), unless the
+    /// response is split: then `fragment` is set in all pieces but the last (R-WCH-18).
     pub fn new_events(
         watch_id: impl Into<WatchId>,
         header: ResponseHeader,
@@ -508,14 +555,14 @@ impl WatchResponse {
         Self::new(watch_id.into(), header, kind)
     }
 
-    /// Creates a progress notification: all events up to the header's revision were sent, to the watcher or, for
-    /// [`WatchId::INVALID`], to all watchers of the stream (R-WCH-19).
+    /// Creates a progress notification. It states that all events up to the header's revision were delivered to the watcher, or
+    /// for [`WatchId::INVALID`] to all watchers of the stream (R-WCH-19).
     pub fn new_progress(watch_id: impl Into<WatchId>, header: ResponseHeader) -> Self {
         Self::new(watch_id.into(), header, WatchResponseKind::Progress)
     }
 
-    /// Creates the end of a watcher, by a request or by the backend. The reason is empty if the watcher was cancelled by
-    /// a request (R-WCH-22).
+    /// Creates the response that reports the end of a watcher, by a request or by the backend. The reason is empty if a request
+    /// cancelled the watcher (R-WCH-22).
     ///
     /// ```
     /// use leasehold::response::{ResponseHeader, WatchResponse};
@@ -530,7 +577,7 @@ impl WatchResponse {
         Self { watch_id: watch_id.into(), body: Arc::new(WatchResponseBody { reason, ..body }) }
     }
 
-    /// Creates the end of a watcher whose next events are compacted (R-WCH-12).
+    /// Creates the response that reports the end of a watcher because its next events are compacted (R-WCH-12).
     pub fn new_compacted(
         watch_id: impl Into<WatchId>,
         header: ResponseHeader,
