@@ -1,16 +1,19 @@
-//! One error enum, in etcd's words.
+//! The error type of the crate, with etcd's messages and gRPC codes.
 
 use std::fmt;
 
 use crate::api::Revision;
 
-/// A `Result` whose error is [`Error`].
+/// A `Result` with an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// Why a request was refused. A refused request has changed nothing, except that one which the quota refuses raises the
-/// NOSPACE alarm (R-MNT-9).
+/// The error of a request that failed.
 ///
-/// `Display` is etcd's exact message, [`code`](Self::code) its gRPC code (SEMANTICS.md, section 14).
+/// A request that a store refuses changes nothing, with one exception: a request that exceeds the quota raises the NOSPACE alarm
+/// (R-MNT-9). A request that failed in front of the store may still have been executed: see [`is_ambiguous`](Self::is_ambiguous).
+///
+/// `Display` writes etcd's exact message, and [`code`](Self::code) returns etcd's gRPC code (section 14 of
+/// [`semantics`](crate::manual::semantics)).
 ///
 /// ```
 /// use leasehold::{Code, Error, Put, Store};
@@ -23,114 +26,117 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A request, an operation of a txn, or a compare has an empty key. `etcdserver: key is not provided`
+    /// The key of a request, an operation of a txn, or a compare is empty. Message: `etcdserver: key is not provided`
     #[error("etcdserver: key is not provided")]
     EmptyKey,
-    /// `ignore_value` or `ignore_lease` on an absent key, or an operation of a txn that is none.
+    /// `ignore_value` or `ignore_lease` is set for an absent key, or an operation of a txn has no request. Message:
     /// `etcdserver: key not found`
     #[error("etcdserver: key not found")]
     KeyNotFound,
-    /// `ignore_value` together with a value. `etcdserver: value is provided`
+    /// `ignore_value` is set together with a value. Message: `etcdserver: value is provided`
     #[error("etcdserver: value is provided")]
     ValueProvided,
-    /// `ignore_lease` together with a lease. `etcdserver: lease is provided`
+    /// `ignore_lease` is set together with a lease. Message: `etcdserver: lease is provided`
     #[error("etcdserver: lease is provided")]
     LeaseProvided,
-    /// A list of a txn is longer than the txn may have operations (R-TXN-3).
-    /// `etcdserver: too many operations in txn request`
+    /// A list of a txn is longer than [`Limits::max_txn_ops`](crate::Limits::max_txn_ops) allows, or the txn nests too deep
+    /// (R-TXN-3). Message: `etcdserver: too many operations in txn request`
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
-    /// A txn changes one key twice (R-TXN-16). `etcdserver: duplicate key given in txn request`
+    /// A txn changes one key twice (R-TXN-16). Message: `etcdserver: duplicate key given in txn request`
     #[error("etcdserver: duplicate key given in txn request")]
     DuplicateKey,
-    /// A sort order or target that etcd does not know. `etcdserver: invalid sort option`
+    /// etcd does not know the sort order or target. Message: `etcdserver: invalid sort option`
     #[error("etcdserver: invalid sort option")]
     InvalidSort,
-    /// A writing request is longer than [`Limits::max_request_bytes`](crate::Limits).
+    /// A writing request is larger than [`Limits::max_request_bytes`](crate::Limits::max_request_bytes). Message:
     /// `etcdserver: request is too large`
     #[error("etcdserver: request is too large")]
     RequestTooLarge,
-    /// The revision asked for is no longer held.
-    /// `etcdserver: mvcc: required revision has been compacted`
+    /// The requested revision is compacted. Message: `etcdserver: mvcc: required revision has been compacted`
     #[error("etcdserver: mvcc: required revision has been compacted")]
     Compacted {
-        /// The revision asked for.
+        /// The requested revision.
         requested: Revision,
-        /// The compacted revision, the oldest that can still be read. `None` if nothing was compacted yet: a negative
-        /// revision, inside a txn or of a compaction, is refused even then.
+        /// The compacted revision, which is the oldest readable one. `None` if nothing was compacted yet: some requests refuse a
+        /// negative revision even then.
         compacted: Option<Revision>,
     },
-    /// The revision asked for does not exist yet. `etcdserver: mvcc: required revision is a future revision`
+    /// The requested revision is above the store's current revision. Message:
+    /// `etcdserver: mvcc: required revision is a future revision`
     #[error("etcdserver: mvcc: required revision is a future revision")]
     FutureRevision {
-        /// The revision asked for.
+        /// The requested revision.
         requested: Revision,
-        /// The store's revision.
+        /// The store's current revision.
         current: Revision,
     },
-    /// A lease's TTL is above [`Limits::max_lease_ttl`](crate::Limits). `etcdserver: too large lease TTL`
+    /// The TTL of a grant is above [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl). Message:
+    /// `etcdserver: too large lease TTL`
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
-    /// There is no such lease. `etcdserver: requested lease not found`
+    /// The lease does not exist. Message: `etcdserver: requested lease not found`
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
-    /// The id asked for is in use. `etcdserver: lease already exists`
+    /// The requested id of a grant is in use. Message: `etcdserver: lease already exists`
     #[error("etcdserver: lease already exists")]
     LeaseExists,
-    /// The byte quota is used up, or the NOSPACE alarm is active (R-MNT-8, R-MNT-9).
+    /// The request would reach the byte quota, or the NOSPACE alarm is active (R-MNT-8, R-MNT-9). Message:
     /// `etcdserver: mvcc: database space exceeded`
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
-    /// The CORRUPT alarm is active (R-MNT-8). `etcdserver: corrupt cluster`
+    /// The CORRUPT alarm is active (R-MNT-8). Message: `etcdserver: corrupt cluster`
     #[error("etcdserver: corrupt cluster")]
     Corrupt,
-    /// A watch's range ends at or before its start (R-WCH-2). `mvcc: watcher range is empty`
+    /// The range of a watch ends at or before its start (R-WCH-2). Message: `mvcc: watcher range is empty`
     #[error("mvcc: watcher range is empty")]
     WatchRangeEmpty,
-    /// Another watcher of the stream has the id (R-WCH-3).
+    /// Another watcher of the stream has the requested id (R-WCH-3). Message:
     /// `mvcc: duplicate watch ID provided on the WatchStream`
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,
-    /// The backend ended a watch that its receiver did not cancel, and not by a compaction: a connection that was lost, say. The
-    /// message is this crate's.
+    /// The backend ended a watch for another reason than a compaction, for example because it lost a connection. etcd has no such
+    /// message.
     #[error("watch was canceled by the backend")]
     WatchCanceled,
-    /// The backend ended the watch that a lock or a campaign of the services waits by. `lost watcher waiting for delete`
+    /// The backend ended the watch on which a lock or a campaign of the services waits. Message:
+    /// `lost watcher waiting for delete`
     #[error("lost watcher waiting for delete")]
     WatcherLost,
-    /// The key of a lock is gone: its lease has ended, or somebody deleted it (R-LCK-5). `mutex: session is expired`
+    /// The key of a lock was deleted, by a request or because its lease ended (R-LCK-5). Message: `mutex: session is expired`
     #[error("mutex: session is expired")]
     SessionExpired,
-    /// A fencing token is older than one that was seen: its holder has lost the lock. The message is this crate's.
+    /// A fencing token is older than the newest one seen: its owner has lost the lock. etcd has no such message.
     #[error("fencing token {token} is stale: {newest} was seen")]
     StaleToken {
-        /// The token.
+        /// The rejected token.
         token: Revision,
-        /// The newest that was seen.
+        /// The newest token seen.
         newest: Revision,
     },
-    /// Nobody leads (R-ELC-10). `election: no leader`
+    /// The election has no leader (R-ELC-10). Message: `election: no leader`
     #[error("election: no leader")]
     NoLeader,
-    /// The candidacy is over (R-ELC-7). `election: not leader`
+    /// The candidacy has ended (R-ELC-7). Message: `election: not leader`
     #[error("election: not leader")]
     NotLeader,
-    /// A request of the election service without its leader (R-ELC-7). `"leader" field must be provided`
+    /// A request to the election service has no `leader` field (R-ELC-7). Message: `"leader" field must be provided`
     #[error("\"leader\" field must be provided")]
     LeaderMissing,
-    /// What the lock and election services pass on: etcd's lose its code (R-LCK-8). The message is its own.
+    /// An error that the lock or election service passes on. As in etcd, its code becomes [`Code::Unknown`] (R-LCK-8), and its
+    /// message is unchanged.
     #[error(transparent)]
     Unknown(Box<Self>),
-    /// The store was closed, and the request was not executed. `etcdserver: server stopped`
+    /// The store is closed, and the request was not executed. Message: `etcdserver: server stopped`
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// The backend could not reach the store, or received no answer from it. The message is this crate's.
+    /// The backend could not reach the store, or received no response from it. etcd has no such message.
     #[error("the store is unavailable{}", if *.maybe_applied { "; the request may have been executed" } else { "" })]
     Unavailable {
-        /// Whether the request may have been executed, or may still be.
+        /// `true` if the request may have been executed, or may still be executed.
         maybe_applied: bool,
     },
-    /// An error of a backend that is none of the others: its message and gRPC code.
+    /// An error of a backend that has no variant of its own.
     #[error("{message}")]
     Foreign {
         /// The gRPC code.
@@ -138,22 +144,22 @@ pub enum Error {
         /// The message.
         message: Box<str>,
     },
-    /// Reading in pages, like etcd's range stream, is in key order only (R-RNG-12).
+    /// A read in pages is sorted other than by ascending key, which etcd's range stream does not support (R-RNG-12). Message:
     /// `RangeStream does not support custom sort orders`
     #[error("RangeStream does not support custom sort orders")]
     PagesUnsorted,
-    /// Reading in pages, like etcd's range stream, takes no revision filters (R-RNG-12).
+    /// A read in pages has a revision filter, which etcd's range stream does not support (R-RNG-12). Message:
     /// `RangeStream does not support revision filters`
     #[error("RangeStream does not support revision filters")]
     PagesUnfiltered,
 }
 
 impl Error {
-    /// Returns the error with this gRPC code and message, as received over a network: the variant whose message it is, if that
-    /// needs nothing more, or [`Foreign`](Self::Foreign).
+    /// Returns the error with this gRPC code and message, as received over a network.
     ///
-    /// [`Compacted`](Self::Compacted) and [`FutureRevision`](Self::FutureRevision) carry revisions that the wire does not, so a
-    /// backend makes them itself from its request.
+    /// The result is the variant without fields that has this code and message, or [`Foreign`](Self::Foreign) if there is none.
+    /// [`Compacted`](Self::Compacted) and [`FutureRevision`](Self::FutureRevision) have revisions that the wire does not carry,
+    /// so a backend creates them itself from its request.
     ///
     /// ```
     /// use leasehold::{Code, Error};
@@ -164,6 +170,7 @@ impl Error {
     /// assert_eq!((foreign.code(), foreign.to_string()), (Code::PermissionDenied, "etcdserver: permission denied".into()));
     /// ```
     pub fn from_wire(code: Code, message: &str) -> Self {
+        // The variants of etcd's messages that need no fields.
         let known = [
             Self::EmptyKey,
             Self::KeyNotFound,
@@ -193,11 +200,20 @@ impl Error {
         found.unwrap_or_else(|| Self::Foreign { code, message: message.into() })
     }
 
-    /// Returns whether the request may have been executed although it failed. A caller then reads before it retries, or retries
-    /// only what is safe to execute twice.
+    /// Returns whether the request may have been executed although it failed.
+    ///
+    /// After such an error, a caller must read before it retries, or retry only requests that are safe to execute twice.
+    ///
+    /// ```
+    /// use leasehold::Error;
+    ///
+    /// assert!(Error::Unavailable { maybe_applied: true }.is_ambiguous());
+    /// assert!(!Error::LeaseNotFound.is_ambiguous());
+    /// ```
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Unavailable { maybe_applied } => *maybe_applied,
+            // gRPC reports these codes for requests with an unknown outcome too.
             Self::Foreign { code, .. } => {
                 matches!(code, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Unavailable)
             }
@@ -206,7 +222,7 @@ impl Error {
         }
     }
 
-    /// The gRPC code that etcd answers this error with.
+    /// Returns the gRPC code that etcd sends with this error.
     pub fn code(&self) -> Code {
         match self {
             Self::EmptyKey
@@ -219,6 +235,7 @@ impl Error {
             | Self::RequestTooLarge => Code::InvalidArgument,
             Self::Compacted { .. } | Self::FutureRevision { .. } | Self::LeaseTtlTooLarge => Code::OutOfRange,
             Self::LeaseNotFound => Code::NotFound,
+            // etcd's lock and election services return plain errors, to which gRPC assigns this code.
             Self::SessionExpired
             | Self::NoLeader
             | Self::NotLeader
@@ -239,25 +256,25 @@ impl Error {
     }
 }
 
-/// The gRPC status codes of errors. `Display` is the code's name, `as i32` its number.
+/// The gRPC status code of an error. `Display` writes the code's name, and `as i32` returns its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Code {
     /// The caller cancelled the request.
     Cancelled = 1,
-    /// Unknown.
+    /// The error has no more specific code.
     Unknown = 2,
-    /// The request is wrong in any state of the store.
+    /// The request is invalid in every state of the store.
     InvalidArgument = 3,
     /// The time limit of the request has passed.
     DeadlineExceeded = 4,
     /// The requested object does not exist.
     NotFound = 5,
-    /// The object to create exists already.
+    /// The object to create already exists.
     AlreadyExists = 6,
-    /// The caller may not make the request.
+    /// The caller lacks the permission for the request.
     PermissionDenied = 7,
-    /// A limit of memory is reached.
+    /// A quota is exhausted.
     ResourceExhausted = 8,
     /// The state does not allow the request.
     FailedPrecondition = 9,
@@ -267,9 +284,9 @@ pub enum Code {
     OutOfRange = 11,
     /// The combination of options is not supported.
     Unimplemented = 12,
-    /// An invariant of the backend is broken.
+    /// The backend violated an invariant.
     Internal = 13,
-    /// The store does not serve requests.
+    /// The store does not execute requests.
     Unavailable = 14,
     /// The data cannot be trusted.
     DataLoss = 15,
@@ -297,7 +314,7 @@ impl Code {
         Self::Unauthenticated,
     ];
 
-    /// Returns the error code with this gRPC number; [`Unknown`](Self::Unknown) for any other number.
+    /// Returns the code with this gRPC number, or [`Unknown`](Self::Unknown) for any other number.
     pub fn from_wire(number: i32) -> Self {
         Self::ALL.into_iter().find(|code| *code as i32 == number).unwrap_or(Self::Unknown)
     }
