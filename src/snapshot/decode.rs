@@ -1,4 +1,4 @@
-//! Reading a save; Memory for a length is allocated only as the bytes arrive.
+//! Reads saves. Memory is allocated only as bytes arrive, so that a corrupt length does not exhaust it.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -9,9 +9,10 @@ use crate::engine::{Crc32c, EngineConfig, Heading, Restore, SavedLease, SavedRen
 
 type Result<T> = std::result::Result<T, LoadError>;
 
-/// Reads to the end of the save and no further.
+/// Reads a save to its end and no further.
 pub(crate) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restore> {
     let (mut chunks, format) = Chunks::begin(from)?;
+    // The newest version of a save in format 1 has the current revision.
     let current = if format == 1 { None } else { Some(Revision::new(chunks.signed()?)) };
     let heading = Heading {
         compacted: Some(Revision::new(chunks.signed()?)).filter(|&revision| revision != Revision::new(-1)),
@@ -77,6 +78,7 @@ fn read_version(restore: &mut Restore, text: &mut Vec<u8>, chunks: &mut Chunks<'
     };
     let (key_len, value_len) = (chunks.short()? as usize, chunks.short()? as usize);
     text.clear();
+    // Free the memory of a large value, which the remaining versions may not need.
     text.shrink_to(CHUNK_MAX);
     chunks.take(key_len, text)?;
     chunks.take(value_len, text)?;
@@ -84,19 +86,20 @@ fn read_version(restore: &mut Restore, text: &mut Vec<u8>, chunks: &mut Chunks<'
     Ok(restore.version(key, value, fields)?)
 }
 
-/// Reads the bytes of chunks. Returns bytes only after the checksum of their chunk matched.
+/// Reads the bytes of chunks, and returns them only after the checksum of their chunk matched.
 struct Chunks<'a> {
     from: &'a mut dyn Read,
     crc: Crc32c,
     chunk: Vec<u8>,
-    /// The number of bytes of the chunk that were read.
+    /// The number of bytes of the chunk that were returned.
     given: usize,
 }
 
 impl<'a> Chunks<'a> {
-    /// Reads the preamble. Also returns the format, which is a known one.
+    /// Reads the preamble, and also returns its format, which is a known one.
     fn begin(from: &'a mut dyn Read) -> Result<(Self, u32)> {
         let mut magic = Vec::new();
+        // Not `read_exact`: a short input may be a truncated save, or no save.
         (&mut *from).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
         if !MAGIC.starts_with(&magic) {
             return Err(LoadError::NotASave);
@@ -129,7 +132,7 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Replaces the chunk, which is read whole, by the next one.
+    /// Reads the next chunk, after all bytes of the current chunk were returned.
     fn next_chunk(&mut self) -> Result<()> {
         let length = self.raw()?;
         self.crc.write(&length);
@@ -151,14 +154,14 @@ impl<'a> Chunks<'a> {
         }
         let left = &self.chunk[self.given..];
         if left.is_empty() {
-            return Err(LoadError::Corrupt { what: "it ends before its last version" });
+            return Err(LoadError::Corrupt { what: "the input ends before the last version" });
         }
         let next = &left[..most.min(left.len())];
         self.given += next.len();
         Ok(next)
     }
 
-    /// Appends the next `length` bytes.
+    /// Appends the next `length` bytes to `into`.
     fn take(&mut self, mut length: usize, into: &mut Vec<u8>) -> Result<()> {
         while length > 0 {
             let next = self.next(length)?;
@@ -203,7 +206,7 @@ impl<'a> Chunks<'a> {
         if self.chunk.is_empty() {
             Ok(())
         } else {
-            Err(LoadError::Corrupt { what: "it goes on after its last version" })
+            Err(LoadError::Corrupt { what: "the input continues after the last version" })
         }
     }
 }

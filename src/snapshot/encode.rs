@@ -1,4 +1,4 @@
-//! Writing a save.
+//! Writes saves.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::engine::{Crc32c, SavedLease, SavedRenewal, Snapshot};
 
 /// Writes a snapshot in pieces of at most [`CHUNK_MAX`] bytes plus length and checksum.
 pub(crate) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<Saved> {
+    // Versions ascend in a save, and the index returns the old versions in no order.
     snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
     let mut chunks = Chunks::begin(into)?;
     chunks.write(&snapshot.current.get().to_le_bytes())?;
@@ -73,7 +74,7 @@ fn write_version(kv: &KeyValue, chunks: &mut Chunks<'_>) -> io::Result<()> {
     chunks.write(kv.value())
 }
 
-/// Cuts the written bytes into chunks.
+/// Splits the written bytes into chunks.
 struct Chunks<'a> {
     into: &'a mut dyn Write,
     crc: Crc32c,
@@ -83,6 +84,7 @@ struct Chunks<'a> {
     written: u64,
 }
 
+/// The number of bytes of a chunk's length.
 const LENGTH: usize = 4;
 
 impl<'a> Chunks<'a> {
@@ -111,6 +113,7 @@ impl<'a> Chunks<'a> {
     fn write_chunk(&mut self) -> io::Result<()> {
         let length = (self.chunk.len() - LENGTH) as u32;
         self.chunk[..LENGTH].copy_from_slice(&length.to_le_bytes());
+        // The running checksum leaves out the checksums of all chunks.
         self.crc.write(&self.chunk);
         self.chunk.extend_from_slice(&self.crc.finish().to_le_bytes());
         self.into.write_all(&self.chunk)?;

@@ -1,10 +1,9 @@
-//! Saves: the state of a store as bytes, and what can go wrong when one is written or read.
+//! Saves: the state of a store as bytes, and the errors of writing and reading it.
 //!
 //! [`Store::save`](crate::Store::save) writes a save and [`StoreBuilder::load`](crate::StoreBuilder::load) reads it. [`save`] and
-//! [`load`] do the same for a bare [`Engine`].
+//! [`load`] write and read the state of a bare [`Engine`].
 
 // The format.
-//
 //
 // A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
 // Chunks follow, each with its length, its bytes and a checksum; the last chunk is empty. A checksum is the CRC-32C of
@@ -14,7 +13,8 @@
 //
 // | record | fields |
 // |---|---|
-// | heading | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted; how many leases, alarms and versions follow |
+// | heading | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted |
+// | counts | numbers of the leases, alarms and versions that follow |
 // | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
 // | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
 // | version | create revision, mod revision, version, lease, position in its revision, lengths of key and value; both |
@@ -40,22 +40,23 @@ pub(crate) use encode::write_snapshot;
 /// Like PNG's signature: the first byte is not text, and CR LF reveals a conversion of line ends.
 const MAGIC: [u8; 12] = *b"\x89leasehold\r\n";
 
-/// The format that is written, and the newest that can be read.
+/// The format of new saves, and the newest format that can be read.
 const FORMAT: u32 = 2;
 
-/// The longest chunk that is written or accepted.
+/// The maximum length of a chunk that is written or accepted.
 const CHUNK_MAX: usize = 64 * 1024;
 
-/// The kinds of a lease.
+/// The kinds of a lease in a save.
 const BY_HAND: u8 = 0;
 const STANDING: u8 = 1;
 
-/// The kinds of an alarm.
+/// The kinds of an alarm in a save.
 const NO_SPACE: u8 = 1;
 const CORRUPT: u8 = 2;
 
-/// Writes the state of an engine, as [`Store::save`](crate::Store::save) does, and returns a summary. A lease is saved with the
-/// time that remains at the time of the engine's last [`advance`](Engine::advance).
+/// Writes the state of an engine, as [`Store::save`](crate::Store::save) does, and returns a summary.
+///
+/// A lease is saved with its remaining time at the engine's last [`advance`](Engine::advance).
 ///
 /// ```
 /// use leasehold::snapshot::{LoadOptions, load, save};
@@ -75,17 +76,19 @@ const CORRUPT: u8 = 2;
 ///
 /// # Errors
 ///
-/// Returns the writer's error.
+/// The error of the writer, if it fails.
 pub fn save(engine: &Engine, mut into: impl Write) -> io::Result<Saved> {
     write_snapshot(engine.snapshot(), &mut into)
 }
 
-/// Makes an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) makes a store. Its time begins at `now`.
+/// Creates an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) creates a store. Its time starts at `now`.
 ///
 /// # Errors
 ///
-/// [`LoadError`] if the input is not a complete and valid save in a known format, if the reader fails, or if a bump is
-/// out of range.
+/// - [`LoadError::Io`] if the reader fails.
+/// - [`LoadError::NotASave`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid save.
+/// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
+/// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
 pub fn load(
     config: EngineConfig,
     options: LoadOptions,
@@ -99,6 +102,19 @@ pub fn load(
 ///
 /// It describes the saved state, which may be older than the store's state when [`Store::save`](crate::Store::save)
 /// returns.
+///
+/// ```
+/// use leasehold::Store;
+///
+/// let store = Store::new();
+/// store.put(("config/mode", "blue"))?;
+/// store.put(("config/mode", "green"))?;
+/// let mut bytes = Vec::new();
+/// let saved = store.save(&mut bytes)?;
+/// assert_eq!((saved.revision(), saved.keys(), saved.versions()), (store.revision()?, 1, 2));
+/// assert_eq!((saved.bytes(), saved.checksum().to_le_bytes()), (bytes.len() as u64, bytes[bytes.len() - 4..].try_into()?));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Saved {
     revision: Revision,
@@ -111,37 +127,38 @@ pub struct Saved {
 }
 
 impl Saved {
-    /// The current revision of the saved state.
+    /// Returns the current revision of the saved state.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
-    /// The compacted revision; `None` if the store was never compacted.
+    /// Returns the compacted revision, or `None` if the store was never compacted.
     pub fn compact_revision(&self) -> Option<Revision> {
         self.compact_revision
     }
 
-    /// The number of keys that exist.
+    /// Returns the number of keys that exist.
     pub fn keys(&self) -> u64 {
         self.keys
     }
 
-    /// The number of versions written, tombstones included.
+    /// Returns the number of versions written, including tombstones.
     pub fn versions(&self) -> u64 {
         self.versions
     }
 
-    /// The number of leases.
+    /// Returns the number of leases.
     pub fn leases(&self) -> u64 {
         self.leases
     }
 
-    /// The number of bytes written.
+    /// Returns the number of bytes written.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The checksum: CRC-32C, also the last four bytes of the save in little endian. Equal states have equal checksums.
+    /// Returns the checksum of the save, a CRC-32C. It is also the last four bytes of the save, in little endian. Equal states
+    /// have equal checksums.
     pub fn checksum(&self) -> u32 {
         self.checksum
     }
@@ -154,19 +171,19 @@ pub enum SaveError {
     /// The writer failed; its output is incomplete.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The store failed: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
+    /// The store refused the save: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
     #[error(transparent)]
     Store(#[from] Error),
 }
 
-/// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`load`]. Nothing was loaded.
+/// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`load`].
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum LoadError {
     /// The reader failed.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The input does not begin as a save does.
+    /// The input does not start with the signature of saves.
     #[error("not a save of a store")]
     NotASave,
     /// The save has a format that only a newer version of this crate can read.

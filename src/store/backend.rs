@@ -1,4 +1,4 @@
-//! The store behind the seam.
+//! [`Store`] as a [`Backend`] of clients.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,28 +10,28 @@ use crate::api::{Grant, Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 use crate::client::{Backend, Call, Client, Inbox, Request, Response, wake};
 use crate::sync::Mutex;
 
-/// The store's client.
+/// Creates a client of the store.
 impl From<&Store> for Client {
     fn from(store: &Store) -> Self {
         store.client()
     }
 }
 
-/// The store's client.
+/// Creates a client of the store.
 impl From<&Arc<Store>> for Client {
     fn from(store: &Arc<Store>) -> Self {
         store.client()
     }
 }
 
-/// The store's client.
+/// Creates a client of the store.
 impl From<Store> for Client {
     fn from(store: Store) -> Self {
         Self::new(store)
     }
 }
 
-/// Every call is answered when it returns, so most detached tasks complete at their first poll.
+/// Each call has its response when it returns, so most detached tasks complete at their first poll.
 impl Backend for Store {
     fn call(&self, request: Request) -> Call<Response> {
         Call::ready(self.answer(request))
@@ -47,7 +47,7 @@ impl Backend for Store {
 
     fn renew(&self, lease: LeaseId, is_on: bool) {
         let renewed = if is_on { self.resume_keep_alive(lease) } else { self.pause_keep_alive(lease) };
-        // A lease that has ended, or a store that is closed, needs no renewal.
+        // A lease that has ended and a closed store need no renewal, so ignore the error.
         renewed.unwrap_or_default();
     }
 
@@ -56,7 +56,7 @@ impl Backend for Store {
     }
 
     fn cancel(&self, inbox: &Inbox) {
-        // A store that is closed has ended the stream.
+        // A closed store has already ended the stream, so ignore `Stopped`.
         self.shell().cancel(inbox).unwrap_or_default();
     }
 
@@ -74,6 +74,7 @@ impl Backend for Store {
 }
 
 impl Store {
+    /// Executes a request and returns its response.
     fn answer(&self, request: Request) -> Result<Response> {
         Ok(match request {
             Request::Get(get) => Response::Get(self.get(get)?),
@@ -81,6 +82,7 @@ impl Store {
             Request::Delete(delete) => Response::Delete(self.delete(delete)?),
             Request::Txn(txn) => Response::Txn(self.txn(txn)?),
             Request::Compact(compact) => Response::Compact(self.compact(compact)?),
+            // A keep-alive starts with `renew`, so a lost response leaves no lease that is kept alive for ever.
             Request::Grant(grant) => Response::Grant(self.grant(Grant { standing: false, ..grant })?),
             Request::Revoke(id) => Response::Revoke(self.revoke(id)?),
             Request::KeepAlive(id) => Response::KeepAlive(self.keep_alive(id)?),
@@ -94,7 +96,8 @@ impl Store {
         })
     }
 
-    /// Closes the inbox if its request failed: the store is closed, or the inbox was cancelled or belongs to another store.
+    /// Closes the inbox and wakes its receiver if a request failed. The request fails if the store is closed, or if the inbox was
+    /// cancelled or belongs to another store.
     fn unless_closed(&self, inbox: &Inbox, done: Result<()>) {
         if done.is_err()
             && let Some(waker) = inbox.close()
@@ -104,17 +107,18 @@ impl Store {
     }
 }
 
-/// A detached future. It has no thread of its own: the thread that wakes it polls it, with no lock of the store held.
+/// A detached future without a thread: each thread that wakes the future polls it, with no lock of the store held.
 ///
-/// Its only owner is its waker, which it leaves with whatever it waits for. So it ends with the store at the latest.
+/// Only wakers own the future, and the inboxes that it waits for hold the wakers. So the future is dropped with the store at the
+/// latest.
 pub(super) struct Task {
     state: Mutex<State>,
 }
 
 struct State {
-    /// `None` while a thread polls it, and once it has completed.
+    /// `None` while a thread polls the future, and after it has completed.
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Woken since the poll began: the thread that polls it then polls it again.
+    /// Whether the future was woken during a poll. The polling thread then polls again.
     is_woken: bool,
 }
 
@@ -131,6 +135,7 @@ impl Wake for Task {
         let mut future = {
             let mut state = self.state.lock();
             state.is_woken = true;
+            // Another thread polls the future, and finds `is_woken` when its poll returns.
             let Some(future) = state.future.take() else {
                 return;
             };
@@ -138,6 +143,7 @@ impl Wake for Task {
         };
         let waker = Waker::from(Arc::clone(&self));
         loop {
+            // Clear the mark before the poll, so that a wake-up during the poll is not lost.
             self.state.lock().is_woken = false;
             if future.as_mut().poll(&mut Context::from_waker(&waker)).is_ready() {
                 return;

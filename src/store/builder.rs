@@ -36,38 +36,98 @@ impl StoreBuilder {
         Self { clock: None, config: EngineConfig::default(), load_options: LoadOptions::new() }
     }
 
-    /// Sets the clock; the default is a new [`SystemClock`].
+    /// Sets the clock. The default is a new [`SystemClock`].
+    ///
+    /// ```
+    /// use leasehold::{ManualClock, Store, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// clock.advance(Duration::from_secs(60)); // no thread has to sleep
+    /// assert_eq!(store.now(), Timestamp::ORIGIN + Duration::from_secs(60));
+    /// ```
     pub fn clock(self, clock: impl Clock) -> Self {
         Self { clock: Some(Arc::new(clock)), ..self }
     }
 
-    /// Sets the limits; the defaults are the limits of etcd's server.
+    /// Sets the limits. The defaults are the limits of etcd's server.
+    ///
+    /// ```
+    /// use leasehold::{Error, Limits, Store, Txn, TxnOp};
+    ///
+    /// let limits = Limits { max_txn_ops: 1, ..Limits::default() };
+    /// let store = Store::builder().limits(limits).build();
+    /// let two_puts = Txn::new().and_then([TxnOp::put("a", "1"), TxnOp::put("b", "2")]);
+    /// assert_eq!(store.txn(two_puts), Err(Error::TooManyOps));
+    /// ```
     pub fn limits(mut self, limits: Limits) -> Self {
         self.config.limits = limits;
         self
     }
 
-    /// Sets the cluster id in headers; the default is 1.
+    /// Sets the cluster id in headers. The default is 1.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let store = Store::builder().cluster_id(7).member_id(2).build();
+    /// let response = store.get("config/mode")?;
+    /// assert_eq!((response.header().cluster_id(), response.header().member_id()), (7, 2));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn cluster_id(mut self, id: u64) -> Self {
         self.config.cluster_id = id;
         self
     }
 
-    /// Sets the member id in headers and alarms; the default is 1.
+    /// Sets the member id in headers and alarms. The default is 1.
     pub fn member_id(mut self, id: u64) -> Self {
         self.config.member_id = id;
         self
     }
 
-    /// Sets the automatic compaction; the default is none. With one, the store starts the timer thread of a
-    /// [`SystemClock`] at once.
+    /// Sets the automatic compaction. By default, the store does not compact by itself.
+    ///
+    /// With automatic compaction, the store starts the timer thread of a [`SystemClock`] when it is built.
+    ///
+    /// ```
+    /// use leasehold::{AutoCompaction, ManualClock, Revision, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let keep_two = AutoCompaction::Revision(2);
+    /// let store = Store::builder().clock(clock.clone()).auto_compaction(keep_two).build();
+    /// for value in ["1", "2", "3", "4"] {
+    ///     store.put(("counter", value))?;
+    /// }
+    /// clock.advance(Duration::from_secs(5 * 60)); // the interval of this mode
+    /// assert_eq!(store.revision()?, Revision::new(5));
+    /// assert_eq!(store.status()?.compact_revision(), Some(Revision::new(3)));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn auto_compaction(mut self, auto_compaction: AutoCompaction) -> Self {
         self.config.auto_compaction = Some(auto_compaction);
         self
     }
 
-    /// Sets the interval of progress responses to watchers that requested them and have received nothing else (R-WCH-20).
-    /// The default is 10 minutes, the minimum 100 ms.
+    /// Sets the interval of progress notifications to watchers that requested them and receive no events (R-WCH-20). The default
+    /// is 10 minutes, and the minimum is 100 ms.
+    ///
+    /// ```
+    /// use leasehold::{ManualClock, Store, Watch};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let second = Duration::from_secs(1);
+    /// let store = Store::builder().clock(clock.clone()).progress_interval(second).build();
+    /// let mut watcher = store.watch(Watch::key("config/mode").progress_notify())?;
+    /// store.put(("jobs/1", "queued"))?; // no event of the watcher
+    /// clock.advance(second);
+    /// let progress = watcher.try_recv()?.expect("a notification is due");
+    /// assert!(progress.is_progress_notify() && progress.header().revision() == store.revision()?);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn progress_interval(mut self, interval: Duration) -> Self {
         self.config.progress_interval = interval;
         self
@@ -76,7 +136,7 @@ impl StoreBuilder {
     /// Sets the [capacity](crate::Watch::capacity) of watches that set none. The default is
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY).
     ///
-    /// A capacity of 1 brings a slow watcher to its limit at once, so a test can let a compaction overtake it:
+    /// With a capacity of 1, a slow watcher is unsynced after two changes, so a test can compact its next events:
     ///
     /// ```
     /// use leasehold::{Error, Store, Watch};
@@ -97,20 +157,41 @@ impl StoreBuilder {
     }
 
     /// Sets the options for [`load`](Self::load). [`build`](Self::build) ignores them.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::snapshot::LoadOptions;
+    ///
+    /// let mut saved = Vec::new();
+    /// Store::new().save(&mut saved)?;
+    /// let options = LoadOptions::new().bump_revision(1000); // revisions after the save may have been seen
+    /// let store = Store::builder().load_options(options).load(&saved[..])?;
+    /// assert_eq!(store.revision()?.get(), 1001);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn load_options(mut self, options: LoadOptions) -> Self {
         self.load_options = options;
         self
     }
 
     /// Builds an empty store.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let store = Store::builder().build(); // as `Store::new()`
+    /// assert_eq!((store.revision()?.get(), store.status()?.keys()), (1, 0));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn build(self) -> Store {
         let (config, clock, _) = self.into_parts();
         let engine = Engine::new(config, clock.now());
         open(engine, clock)
     }
 
-    /// Loads a store from a save that [`Store::save`] wrote. Reads to the end of the save and no further, in pieces of at
-    /// most 64 KiB.
+    /// Loads a store from a save that [`Store::save`] wrote.
+    ///
+    /// The reader is read to the end of the save and no further, in pieces of at most 64 KiB.
     ///
     /// The store continues from the saved state with this builder's clock and configuration. Automatic compaction takes new
     /// samples.
@@ -118,9 +199,9 @@ impl StoreBuilder {
     /// Changes after the save are lost, and their revisions and fencing tokens are assigned again. If something outside the
     /// store may have seen one of them, load with [`LoadOptions::bump_revision`] or [`LoadOptions::bump_revision_above`].
     ///
-    /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load (R-LSE-12). A
-    /// standing keep-alive ends, so the locks of a process that does not return are released when its lease expires. A
-    /// process that returns keeps its lease with
+    /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load (R-LSE-12).
+    /// Standing keep-alives end, so the locks of a process that does not restart are released when its lease expires. A
+    /// process that restarts keeps its lease with
     /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease).
     /// [`LoadOptions::keep_standing`] restores standing keep-alives instead.
     ///
@@ -142,8 +223,11 @@ impl StoreBuilder {
     ///
     /// # Errors
     ///
-    /// [`LoadError`] if the input is not a complete and valid save in a known format, if the reader fails, or if a bump is
-    /// out of range.
+    /// - [`LoadError::Io`] if the reader fails.
+    /// - [`LoadError::NotASave`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid
+    ///   save.
+    /// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
+    /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
         let (config, clock, options) = self.into_parts();
         let engine = read_snapshot(config, &mut from)?.start(&options, clock.now())?;
@@ -157,13 +241,14 @@ impl StoreBuilder {
     }
 }
 
-/// Makes a store and attaches its clock.
+/// Creates a store and attaches it to its clock.
 fn open(engine: Engine, clock: Arc<dyn Clock>) -> Store {
     let shell = Shell::new(engine, {
         let clock = Arc::clone(&clock);
         move || clock.now()
     });
     let store = Store::from_shell(Arc::new(shell));
+    // The clock holds a weak handle, so it does not keep the store alive.
     if let Some(timer) = clock.attach(store.downgrade()) {
         store.shell().set_timer_of_clock(move |deadline| timer.arm(deadline));
     }
@@ -178,13 +263,15 @@ impl fmt::Debug for StoreBuilder {
 }
 
 impl Store {
-    /// An empty store at revision 1, with real time, etcd's limits, and no thread until something is to happen by the clock:
-    /// a lease, a wait for a time, an automatic compaction.
+    /// Creates an empty store at revision 1, with real time and etcd's limits.
+    ///
+    /// The store starts a timer thread when it first has a deadline: the end of a lease, a timed wait, or an automatic
+    /// compaction.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// Makes a store with a clock or limits of your choice.
+    /// Returns a builder that configures the clock, limits and other options of a store.
     pub fn builder() -> StoreBuilder {
         StoreBuilder::new()
     }

@@ -1,4 +1,4 @@
-//! The thread-safe shell: one engine behind one lock, with a clock.
+//! The thread-safe store: one engine behind one lock, with a clock.
 
 mod backend;
 mod builder;

@@ -4,16 +4,16 @@ use super::handle::Store;
 use crate::api::{Get, KeyRange, KeyValue, Page, Revision, SortOrder, SortTarget};
 use crate::{Error, Result};
 
-/// The pages of a long read, as [`Store::range_pages`] gives them.
+/// An iterator over the pages of a long read, returned by [`Store::range_pages`].
 ///
-/// All are of one revision. If that is compacted before the last page was read, the next one is the error
-/// [`Error::Compacted`], and the last.
+/// All pages are read at one revision. If this revision is compacted before the last page is read, the next item is
+/// [`Error::Compacted`], and the iterator ends.
 #[derive(Debug)]
 pub struct RangePages {
     store: Store,
     revision: Revision,
     page_size: usize,
-    /// How many pairs the limit still lets through.
+    /// The number of pairs that the limit still allows.
     left: usize,
     /// The request for the next page.
     next: Option<Page>,
@@ -21,6 +21,7 @@ pub struct RangePages {
 
 impl RangePages {
     pub(super) fn new(store: Store, get: Get, page_size: usize) -> Result<Self> {
+        // A read that counts one key checks the request as `get` does, and returns the current revision.
         let start = KeyRange::key(get.range.start());
         let first = store.get(Get { count_only: true, range: start, ..get })?;
         if get.sort_target != SortTarget::Key || get.sort_order == SortOrder::Descend {
@@ -40,7 +41,7 @@ impl RangePages {
         })
     }
 
-    /// The revision that all pages are of.
+    /// Returns the revision at which all pages are read.
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -53,6 +54,7 @@ impl Iterator for RangePages {
         let page = Page { limit: self.page_size.min(self.left), ..self.next.take()? };
         let response = match self.store.page(page.clone()) {
             Ok(response) => response,
+            // `next` is empty now, so the iterator ends after the error.
             Err(error) => return Some(Err(error)),
         };
         self.left -= response.kvs.len();
@@ -66,10 +68,13 @@ impl Iterator for RangePages {
 impl FusedIterator for RangePages {}
 
 impl Store {
-    /// Reads a long range a page of up to `page_size` pairs at a time, each page in one call, all of one revision:
-    /// that of the read, or the latest as of now. So writers wait for a page at the most, and memory is needed for one.
+    /// Returns an iterator that reads a long range in pages of up to `page_size` pairs.
     ///
-    /// A page size of 0 counts as 1. A limit bounds all pages together; of a `count_only` there are none.
+    /// All pages are read at one revision: the revision of `get`, or the current one at this call. Each page is a separate read,
+    /// so a writer waits for at most one page, and only one page is in memory.
+    ///
+    /// A page size of 0 is raised to 1. The limit of `get` bounds the pairs of all pages together. A `count_only` read has no
+    /// pages.
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -86,8 +91,13 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get), [`Error::PagesUnsorted`] for a sort that is not by
-    /// ascending key, and [`Error::PagesUnfiltered`] for a revision filter (R-RNG-12).
+    /// - [`Error::EmptyKey`] if the start of the range is empty.
+    /// - [`Error::InvalidSort`] if etcd does not know the sort order or target.
+    /// - [`Error::FutureRevision`] or [`Error::Compacted`] if the requested revision is above the current one or below the
+    ///   compacted one.
+    /// - [`Error::PagesUnsorted`] if the sort is not by ascending key, and [`Error::PagesUnfiltered`] if there is a revision
+    ///   filter (R-RNG-12).
+    /// - [`Error::Stopped`] if the store is closed.
     pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
         RangePages::new(self.clone(), get.into(), page_size)
     }

@@ -1,4 +1,4 @@
-//! The lock: its one place for writing and its one for reading.
+//! The store's lock, which one function takes for writes and one for reads.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
@@ -10,28 +10,28 @@ use crate::engine::{Diagnostics, Engine, EngineConfig};
 use crate::sync::RwLock;
 use crate::{Error, Result};
 
-/// What the handles of a store share.
+/// The state that the handles of a store share.
 pub(super) struct Shell {
     state: RwLock<State>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Arms the clock's timer. Set once the clock is attached, if it has a timer.
+    /// Arms the clock's timer. It is set after the clock is attached, if the clock has a timer.
     timer: OnceLock<Box<dyn Fn(Timestamp) + Send + Sync>>,
 }
 
 struct State {
     engine: Engine,
-    /// Whom to tell about which stream, by its slot.
+    /// The inbox of each stream, by the stream's slot.
     inboxes: Vec<Option<(StreamId, Weak<Inbox>)>>,
     closed: bool,
 }
 
-/// What is freed once the lock is released.
+/// Memory to free after the lock is released: reclaimed records, and the undelivered queues of closed streams.
 type Garbage = (Vec<KeyValue>, Vec<VecDeque<Delivery>>);
 
 impl State {
     /// Notifies inboxes while the lock is held, so a receiver that polls after a command returns sees its effects. The
-    /// wakers are returned in `woken` and called after unlock. The time of a notification is the engine's: an overdue deadline
-    /// has its own time, however late it is processed.
+    /// wakers are returned in `woken` and called after unlock. The time of a notification is the engine's time, which is the
+    /// deadline of overdue work, however late the work is done.
     fn gather(&mut self, woken: &mut WakeList) -> Garbage {
         let now = self.engine.now();
         let mut unreceived = Vec::new();
@@ -53,8 +53,8 @@ impl State {
         (self.engine.take_garbage(), unreceived)
     }
 
-    /// Returns whether `stream` is open, and `inbox` is the one it was opened for. An inbox of another store has a stream
-    /// id of that store, which may be in use here for a stranger.
+    /// Returns whether `stream` is open and was opened for `inbox`. An inbox of another store has a stream id of that store,
+    /// which another inbox may use in this store.
     fn owns(&self, stream: StreamId, inbox: &Inbox) -> bool {
         let place = self.inboxes.get(stream.slot()).and_then(Option::as_ref);
         place.is_some_and(|(id, owner)| *id == stream && std::ptr::eq(owner.as_ptr(), inbox))
@@ -66,6 +66,7 @@ impl State {
         while inboxes.last().is_some_and(Option::is_none) {
             inboxes.pop();
         }
+        // Shrink only a table that is less than a quarter full, to half full: then not every change reallocates.
         if inboxes.capacity() > 64 && inboxes.capacity() / 4 > inboxes.len() {
             inboxes.shrink_to(inboxes.len() * 2);
         }
@@ -74,9 +75,9 @@ impl State {
 
 /// Wakers collected under a lock, to be called in order after it is released.
 ///
-/// Every waker is called, even if another one panics or the holder of the list unwinds first. A panic stays with its waker:
-/// the panic hook has reported it, and the caller that made the change is not involved. The inboxes are kept until then
-/// because dropping one may drop a waker, which runs user code too.
+/// Every waker is called, even if another waker panics or the owner of the list unwinds. The panic of a waker is contained: the
+/// panic hook reports it, and it must not reach the caller that made the change. The list keeps the inboxes too, because dropping
+/// an inbox may drop a waker, which runs user code.
 #[derive(Debug, Default)]
 struct WakeList {
     wakers: Vec<Waker>,
@@ -100,11 +101,11 @@ impl Drop for WakeList {
 /// How a command advances time before it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Time {
-    /// Always: the answer depends on the time.
+    /// Always, because the result depends on the time.
     Matters,
-    /// If a deadline may have passed, an inbox may be notified, or the engine needs the time.
+    /// Only if a deadline may have passed, an inbox may be notified, or the engine needs the time.
     IsNoMatter,
-    /// Never, and due work is not run.
+    /// Never. Due work is not run.
     IsLeftAlone,
 }
 
@@ -114,7 +115,7 @@ impl Shell {
         Self { state, now: Box::new(now), timer: OnceLock::new() }
     }
 
-    /// Arms a timer for the next deadline, now and whenever that becomes earlier.
+    /// Sets the clock's timer and arms it for the next deadline. Commands that make the deadline earlier arm it again.
     pub(super) fn set_timer_of_clock(&self, arm: impl Fn(Timestamp) + Send + Sync + 'static) {
         let arm = self.timer.get_or_init(|| Box::new(arm));
         if let Ok(Some(deadline)) = self.read(|engine| Ok(engine.next_deadline())) {
@@ -127,11 +128,12 @@ impl Shell {
         (self.now)()
     }
 
-    /// Runs a query under the lock shared with other readers.
+    /// Runs a query under the read lock, without running due work.
     pub(super) fn read<T>(&self, query: impl FnOnce(&Engine) -> Result<T>) -> Result<T> {
         self.read_state(|state| query(&state.engine))
     }
 
+    /// Takes the lock for reading.
     fn read_state<T>(&self, query: impl FnOnce(&State) -> Result<T>) -> Result<T> {
         let state = self.state.read();
         if state.closed {
@@ -140,21 +142,22 @@ impl Shell {
         query(&state)
     }
 
-    /// Runs a query whose answer depends on the time, after whatever was due by then.
+    /// Runs due work, and then a query that depends on the time.
     pub(super) fn read_now<T>(&self, query: impl FnOnce(&Engine) -> T) -> Result<T> {
         self.command(Time::Matters, |_| Ok(()))?;
         self.read(|engine| Ok(query(engine)))
     }
 
-    /// Runs a command under the lock, after whatever was due by then.
+    /// Runs due work, as far as `time` requires it, and then a command.
     pub(super) fn command<T>(&self, time: Time, command: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
         self.write(time, |state| command(&mut state.engine))
     }
 
-    /// Takes the lock for writing. Due work runs first, one deadline at a time, and the lock is released between two.
+    /// Takes the lock for writing. Due work runs first, one deadline at a time, and the lock is released between two deadlines.
     /// Freed memory is dropped, and the timer and the wakers are called, after the lock is released.
     fn write<T>(&self, time: Time, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        // Dropped last on every path, also when a user's clock or timer panics: each waker in it is called then.
+        // Declared first and so dropped last, without the lock, even if a user's clock or timer panics. The drop calls the
+        // wakers.
         let mut woken = WakeList::default();
         loop {
             let mut state = self.state.write();
@@ -179,6 +182,7 @@ impl Shell {
             }
             let answer = change(&mut state);
             let engine = &mut state.engine;
+            // After a compaction, the timer must tick at once to reclaim memory.
             let next = if engine.is_reclaiming() && !was_reclaiming {
                 Some(engine.now())
             } else {
@@ -192,19 +196,21 @@ impl Shell {
         }
     }
 
+    /// Arms the clock's timer, if both exist. The timer is user code, so no lock may be held.
     fn arm(&self, deadline: Option<Timestamp>) {
         if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
             timer(deadline);
         }
     }
 
+    /// Counts the internal objects of the engine, and the slots for inboxes.
     pub(super) fn diagnostics(&self) -> Result<Diagnostics> {
         self.write(Time::IsLeftAlone, |State { engine, inboxes, .. }| {
             Ok(Diagnostics { inbox_slots: inboxes.capacity(), ..engine.diagnostics() })
         })
     }
 
-    /// Does what is due, and gives back all memory that a compaction freed, the lock released between two pieces.
+    /// Runs due work and reclaims all memory of a compaction. The lock is released between two pieces.
     pub(super) fn tick(&self) -> Result<()> {
         self.command(Time::Matters, |_| Ok(()))?;
         while self.read(|engine| Ok(engine.is_reclaiming()))? {
@@ -213,18 +219,19 @@ impl Shell {
         Ok(())
     }
 
-    /// Makes requests of an inbox's stream, which is opened first if it is not yet.
+    /// Sends requests to the stream of an inbox. The first call opens the stream.
     pub(super) fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) -> Result<()> {
         self.with_stream(inbox, |engine, stream| {
             requests.iter().for_each(|request| engine.watch(stream, request))
         })
     }
 
-    /// Sets the timer of an inbox.
+    /// Sets the timer of an inbox's stream. The first call opens the stream.
     pub(super) fn set_timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) -> Result<()> {
         self.with_stream(inbox, |engine, stream| engine.set_timer(stream, at))
     }
 
+    /// Runs a command on the stream of an inbox. The first call opens the stream.
     fn with_stream(&self, inbox: &Arc<Inbox>, command: impl FnOnce(&mut Engine, StreamId)) -> Result<()> {
         self.write(Time::Matters, |state| {
             let State { engine, inboxes, .. } = state;
@@ -245,7 +252,7 @@ impl Shell {
         })
     }
 
-    /// Moves what there is for an inbox into it.
+    /// Moves deliveries from the queue of an inbox's stream into the inbox.
     pub(super) fn pull(&self, inbox: &Inbox) {
         let Some(&stream) = inbox.stream().get() else {
             return;
@@ -254,12 +261,12 @@ impl Shell {
             let has_more = self.write(Time::IsNoMatter, |state| {
                 Ok(state.owns(stream, inbox) && state.engine.receive(stream, queue))
             });
-            // A closed store has nothing more: `close` ended the inbox.
+            // A closed store has no more deliveries: `close` ended the inbox.
             has_more.unwrap_or(false)
         });
     }
 
-    /// Ends an inbox's stream. What it had not received is dropped after the lock is released.
+    /// Closes the stream of an inbox. Its undelivered queue is dropped after the lock is released.
     pub(super) fn cancel(&self, inbox: &Inbox) -> Result<()> {
         let Some(&stream) = inbox.stream().get() else {
             return Ok(());
@@ -275,16 +282,18 @@ impl Shell {
         Ok(())
     }
 
+    /// Returns how far a watcher of an inbox's stream is behind, or `None` if there is no such watcher.
     pub(super) fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
         let stream = *inbox.stream().get()?;
         self.read_state(|state| Ok(state.engine.lag(stream, id).filter(|_| state.owns(stream, inbox))))
             .ok()?
     }
 
-    /// Makes every later command and query fail, frees what is held, and tells all who wait.
+    /// Closes the store: later commands and queries fail, its memory is freed, and every inbox is closed and woken.
     pub(super) fn close(&self) -> Result<()> {
         let (held, inboxes) = self.write(Time::IsNoMatter, |state| {
             state.closed = true;
+            // Move the contents out, to drop them after the lock is released.
             let empty = Engine::new(EngineConfig::default(), state.engine.now());
             let held = std::mem::replace(&mut state.engine, empty);
             Ok((held, std::mem::take(&mut state.inboxes)))

@@ -1,4 +1,4 @@
-//! Time in a test's hands.
+//! The clock for tests.
 
 use std::fmt;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::api::Timestamp;
 use crate::store::handle::{Store, WeakStore};
 use crate::sync::Mutex;
 
-/// A clock that stands still until it is moved. It starts no thread.
+/// A clock for tests, which only [`advance`](Self::advance) moves.
 ///
-/// Handles to it are cheap to clone, and one may serve several stores.
+/// It starts no thread. Handles are cheap to clone, and one clock may serve several stores.
 ///
 /// ```
 /// use leasehold::{Grant, ManualClock, Put, Store};
@@ -27,7 +27,8 @@ use crate::sync::Mutex;
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 ///
-/// To test a thread that waits for a time, see first that it does: what it waits until is a deadline of the store.
+/// A test of a thread that waits for a time must advance the clock only after the wait has started. The wait is then a deadline
+/// of the store:
 ///
 /// ```
 /// use leasehold::{ManualClock, Store, Watch};
@@ -50,36 +51,54 @@ pub struct ManualClock {
     face: Arc<Mutex<Face>>,
 }
 
+/// The state that the handles of a clock share.
 #[derive(Default)]
 struct Face {
     now: Timestamp,
-    /// Where the calls of `advance` that are under way are going.
+    /// The time at which the pending calls of `advance` end.
     target: Timestamp,
     stores: Vec<WeakStore>,
 }
 
 impl ManualClock {
-    /// A clock at the origin of time.
+    /// Creates a clock at [`Timestamp::ORIGIN`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         self.face.lock().now
     }
 
-    /// Lets time pass: through every deadline of the attached stores in order, each lease ending at its own instant
-    /// and revision. When it returns, all that was due has happened.
+    /// Advances the time through every deadline of the attached stores, in order. All work that is due is done when it returns.
     ///
-    /// Called by several threads at once, each adds its duration.
+    /// Each lease expires at its own instant and revision. If several threads call it concurrently, their durations add up.
+    ///
+    /// ```
+    /// use leasehold::{ManualClock, Put, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// for (key, seconds) in [("late", 20), ("early", 10)] {
+    ///     let lease = store.grant(Duration::from_secs(seconds))?.id();
+    ///     store.put(Put::new(key, "").lease(lease))?;
+    /// }
+    /// let next = store.revision()?.next();
+    /// clock.advance(Duration::from_secs(60)); // over both deadlines
+    /// let deletes = store.events(next)?;
+    /// assert_eq!((deletes[0].kv().key(), deletes[1].kv().key()), (&b"early"[..], &b"late"[..]));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn advance(&self, duration: Duration) {
         let target = {
             let mut face = self.face.lock();
             face.target += duration;
             face.target
         };
-        // Stores on which a tick had no effect, as on one whose clock lags behind this one: they are left alone.
+        // Stores with a deadline that a tick did not change, for example because their own clock lags behind this one. Skip
+        // these stores, or the loop would not end.
         let mut idle: Vec<Store> = Vec::new();
         loop {
             let stores = self.stores();
@@ -91,6 +110,7 @@ impl ManualClock {
                 .min_by_key(|(deadline, _)| *deadline);
             let Some((deadline, store)) = due else {
                 self.move_to(target);
+                // Also reclaims the memory that a compaction left, which has no deadline.
                 stores.iter().for_each(Store::tick);
                 return;
             };
@@ -104,10 +124,11 @@ impl ManualClock {
 
     fn move_to(&self, instant: Timestamp) {
         let mut face = self.face.lock();
+        // A concurrent `advance` may have moved the time further.
         face.now = face.now.max(instant);
     }
 
-    /// The attached stores that are left, in the order in which they were built.
+    /// Returns the attached stores that still exist, in the order in which they were built. Forgets the others.
     fn stores(&self) -> Vec<Store> {
         let mut stores = Vec::new();
         self.face.lock().stores.retain(|weak| {
@@ -127,6 +148,7 @@ impl Clock for ManualClock {
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
         let stores = &mut self.face.lock().stores;
+        // Forget dropped stores only before the list grows, which takes amortized constant time.
         if stores.len() == stores.capacity() {
             stores.retain(WeakStore::is_left);
         }

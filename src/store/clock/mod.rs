@@ -1,4 +1,4 @@
-//! Where time comes from.
+//! Clocks, the sources of a store's time.
 
 mod manual;
 mod system;
@@ -13,9 +13,9 @@ pub use system::SystemClock;
 
 /// A store's source of time.
 ///
-/// [`SystemClock`] is real time, [`ManualClock`] a test's. A simulator of your own implements `now`, and calls
-/// [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline); a runtime with timers of its own
-/// also implements `attach`, to be told when the next tick is due.
+/// [`SystemClock`] is real time, and [`ManualClock`] is moved by a test. A simulator implements `now`, and calls
+/// [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline). A runtime with its own timers
+/// also implements `attach`, and returns a [`Timer`] that the store arms for its next deadline.
 ///
 /// ```
 /// use leasehold::{Grant, Put, Store};
@@ -24,7 +24,7 @@ pub use system::SystemClock;
 /// use std::sync::atomic::{AtomicU64, Ordering};
 /// use std::time::Duration;
 ///
-/// /// Nanoseconds, counted by a simulation.
+/// /// The nanoseconds of a simulation.
 /// struct Simulated(AtomicU64);
 ///
 /// impl Clock for Simulated {
@@ -45,13 +45,16 @@ pub use system::SystemClock;
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 pub trait Clock: Send + Sync + 'static {
-    /// The time. It should never go back; a time before one that the store was told already counts as that one.
+    /// Returns the current time.
     ///
-    /// Called with the store's lock held: it must neither call a store nor wait.
+    /// The time should be monotonic. The store clamps an earlier time to the latest time that it has seen. The store calls this
+    /// method while it holds its lock, so an implementation must neither call a store nor block.
     fn now(&self) -> Timestamp;
 
-    /// Called once when a store is built on this clock. What it gives is told when the store's next tick is due. The
-    /// default gives nothing, for clocks whose owner calls [`Store::tick`](crate::Store::tick).
+    /// Attaches a store, and returns the timer that the store arms for its next deadline.
+    ///
+    /// The builder of a store calls it once. The default returns no timer, for a clock with an owner that calls
+    /// [`Store::tick`](crate::Store::tick). [`Timer`] has an example.
     fn attach(&self, _store: WeakStore) -> Option<Box<dyn Timer>> {
         None
     }
@@ -67,13 +70,48 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// Ticks a store in time. It is dropped with the store, and must then let go of its thread or task without waiting for
-/// it: that may be the one dropping it.
+/// Calls [`Store::tick`](crate::Store::tick) in time, on a thread or task of its clock.
+///
+/// The store drops its timer when the store is dropped. The `Drop` of a timer must stop its thread or task without joining it,
+/// because that thread may be the one that drops the store.
+///
+/// ```
+/// use leasehold::clock::{Clock, Timer, WeakStore};
+/// use leasehold::{Store, Timestamp};
+/// use std::sync::mpsc::{Sender, channel};
+/// use std::time::Duration;
+///
+/// /// Sends deadlines to an event loop, which ticks the store.
+/// struct EventLoop(Sender<(Timestamp, WeakStore)>);
+/// struct LoopTimer(Sender<(Timestamp, WeakStore)>, WeakStore);
+///
+/// impl Clock for EventLoop {
+///     fn now(&self) -> Timestamp {
+///         Timestamp::ORIGIN // the time of the event loop
+///     }
+///     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
+///         Some(Box::new(LoopTimer(self.0.clone(), store)))
+///     }
+/// }
+/// impl Timer for LoopTimer {
+///     fn arm(&self, deadline: Timestamp) {
+///         self.0.send((deadline, self.1.clone())).unwrap_or_default();
+///     }
+/// }
+///
+/// let (sender, deadlines) = channel();
+/// let store = Store::builder().clock(EventLoop(sender)).build();
+/// store.grant(Duration::from_secs(5))?;
+/// let (deadline, weak) = deadlines.try_recv().expect("a lease has a deadline");
+/// assert_eq!(deadline, Timestamp::ORIGIN + Duration::from_secs(5));
+/// weak.upgrade().expect("the store exists").tick(); // at the deadline
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 pub trait Timer: Send + Sync {
-    /// [`Store::tick`](crate::Store::tick) is to be called at `deadline`, or soon after. After a tick, ask
-    /// [`Store::next_deadline`](crate::Store::next_deadline).
+    /// Requests a call of [`Store::tick`](crate::Store::tick) at `deadline` or soon after.
     ///
-    /// Called with no lock held, when a call has made the next tick due earlier than it was, or has left memory to give
-    /// back. The deadlines told need not descend.
+    /// The store calls it without a lock when a request makes its next deadline earlier, or leaves memory to reclaim. A later
+    /// call may have a later deadline, and replaces no earlier one. After a tick, the timer must read
+    /// [`Store::next_deadline`](crate::Store::next_deadline) itself.
     fn arm(&self, deadline: Timestamp);
 }

@@ -1,4 +1,4 @@
-//! Real time, and the thread that ends leases by it: the only file that asks the operating system for either.
+//! Real time and the timer thread. No other file reads the operating system's clock or starts a thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -10,24 +10,35 @@ use crate::api::Timestamp;
 use crate::store::handle::WeakStore;
 use crate::sync::{Condvar, Mutex};
 
-/// How long the timer thread waits after a tick that panicked.
+/// The time after which the timer thread retries a tick that panicked.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The operating system's monotonic clock; its origin is when it was made.
+/// The operating system's monotonic clock. Its origin is the time at which it was created.
 ///
-/// A store on it has one timer thread: started when something is first to happen by the clock, be it the end of a lease, a
-/// compaction, or the end of a wait; parked until something is due, and gone when the store is.
+/// A store with this clock has one timer thread. The thread starts when the store first has a deadline: the end of a lease, a
+/// compaction, or the end of a timed wait. It sleeps between deadlines, and ends when the store is dropped or closed.
+///
+/// ```
+/// use leasehold::{Store, Timestamp};
+/// use std::time::Duration;
+///
+/// let store = Store::new(); // as `Store::builder().clock(SystemClock::new()).build()`
+/// let pause = Duration::from_millis(1);
+/// store.client().sleep(pause).wait()?; // the timer thread wakes this thread
+/// assert!(store.now() >= Timestamp::ORIGIN + pause);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 ///
 /// # Panics
 ///
-/// The call that starts the thread panics if the operating system cannot.
+/// The call that starts the thread panics if the operating system cannot start a thread.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Instant,
 }
 
 impl SystemClock {
-    /// A clock whose origin is now.
+    /// Creates a clock with its origin at the current time.
     pub fn new() -> Self {
         Self { origin: instant_now() }
     }
@@ -54,14 +65,14 @@ fn instant_now() -> Instant {
     Instant::now()
 }
 
-/// The store's end of its timer thread.
+/// The store's handle to its timer thread.
 struct TimerThread {
     alarm: Arc<Alarm>,
     clock: SystemClock,
     store: WeakStore,
 }
 
-/// What the timer thread waits for.
+/// The state that the store and its timer thread share.
 #[derive(Default)]
 struct Alarm {
     setting: Mutex<Setting>,
@@ -70,6 +81,7 @@ struct Alarm {
 
 #[derive(Default)]
 struct Setting {
+    /// The earliest deadline that was armed and not processed.
     deadline: Option<Timestamp>,
     is_started: bool,
     is_stopped: bool,
@@ -80,6 +92,7 @@ impl Timer for TimerThread {
         let must_start = {
             let mut setting = self.alarm.setting.lock();
             setting.advance_to(deadline);
+            // Of concurrent calls, exactly one starts the thread.
             !std::mem::replace(&mut setting.is_started, true)
         };
         self.alarm.changed.notify_one();
@@ -87,15 +100,16 @@ impl Timer for TimerThread {
             let (alarm, clock, store) = (Arc::clone(&self.alarm), self.clock, self.store.clone());
             let thread = thread::Builder::new().name("leasehold-timer".into());
             if let Err(error) = thread.spawn(move || alarm.run(clock, &store)) {
+                // The next call tries again.
                 self.alarm.setting.lock().is_started = false;
-                panic!("the operating system can start a thread: {error}");
+                panic!("the operating system cannot start the timer thread: {error}");
             }
         }
     }
 }
 
 impl Drop for TimerThread {
-    /// Tells the thread to end. It is not waited for: it may be the one that drops the store.
+    /// Stops the thread without joining it, because the thread may be the one that drops the store.
     fn drop(&mut self) {
         self.alarm.setting.lock().is_stopped = true;
         self.alarm.changed.notify_one();
@@ -103,22 +117,25 @@ impl Drop for TimerThread {
 }
 
 impl Setting {
+    /// Adds a deadline, and keeps the earliest one.
     fn advance_to(&mut self, deadline: Timestamp) {
         self.deadline = Some(self.deadline.map_or(deadline, |set| set.min(deadline)));
     }
 }
 
 impl Alarm {
+    /// Ticks the store at its deadlines, until the store is dropped or closed.
     fn run(&self, clock: SystemClock, store: &WeakStore) {
         while self.wait(clock) {
+            // The handle lives for one tick, so a waiting thread does not keep the store alive.
             let Some(store) = store.upgrade() else {
                 return;
             };
             let next = match catch_unwind(AssertUnwindSafe(|| store.try_tick())) {
                 Ok(Ok(())) => store.next_deadline(),
                 Ok(Err(_)) => return,
-                // Wakers' panics do not come this far, so an invariant of ours is broken. Without this thread every later
-                // deadline would be missed, so it stays, and tries again.
+                // Panics of wakers are contained, so this one is a bug of the store. Without this thread the store would miss
+                // every later deadline, so retry.
                 Err(_) => Some(clock.now() + RETRY),
             };
             if let Some(deadline) = next {
@@ -127,7 +144,8 @@ impl Alarm {
         }
     }
 
-    /// Waits until the deadline that is set, which may change meanwhile, and unsets it. Gives false if told to stop.
+    /// Waits until the deadline, which may become earlier during the wait, and clears it. Returns `false` if the thread must
+    /// stop.
     fn wait(&self, clock: SystemClock) -> bool {
         let mut setting = self.setting.lock();
         loop {

@@ -138,15 +138,15 @@ fn chunks_out_of_place_are_refused() {
     assert_eq!(corrupt(&swapped), "a checksum");
     assert_eq!(
         corrupt(&framed(FORMAT, &payload[..payload.len() - 1], 64)),
-        "it ends before its last version"
+        "the input ends before the last version"
     );
     assert_eq!(
         corrupt(&framed(FORMAT, &[&payload[..], b"x"].concat(), 64)),
-        "it goes on after its last version"
+        "the input continues after the last version"
     );
     assert_eq!(
         corrupt(&framed(FORMAT, &[&payload[..], b"x"].concat(), payload.len())),
-        "it goes on after its last version"
+        "the input continues after the last version"
     );
     let mut long = save.clone();
     long[20..24].copy_from_slice(&65_537_u32.to_le_bytes());
