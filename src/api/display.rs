@@ -61,8 +61,8 @@ fn lease(f: &mut fmt::Formatter<'_>, id: LeaseId) -> fmt::Result {
     if id == LeaseId::NONE { Ok(()) } else { write!(f, " lease {id:x}") }
 }
 
-/// Formats one key as `"a"`, a prefix as `"a"*`, an interval as `"a".."c"`, a range without an upper end as `"a"..`, and all
-/// keys as `*`.
+/// Formats one key as `"a"`, a prefix as `"a"*`, and all keys as `*`. An interval is `"a".."c"`, or `"a"..` without an upper
+/// end.
 impl fmt::Display for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (start, end) = (Text(self.start()), Text(self.range_end()));

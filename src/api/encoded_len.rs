@@ -53,8 +53,8 @@ impl Get {
     }
 }
 
-/// An upper bound of the bytes that the encoding of an operation or a compare adds to its keys and values: at most 12 fields of
-/// 11 bytes each, in two messages.
+/// An upper bound of the bytes that the encoding of an operation or a compare adds to its keys and values. It adds at most 12
+/// fields of 11 bytes each, in two messages.
 const OVERHEAD: usize = 160;
 
 impl Txn {

@@ -96,8 +96,8 @@ impl Get {
 
     /// Sorts the pairs. Pairs that compare equal stay in ascending key order, in both directions (R-RNG-8).
     ///
-    /// With [`SortOrder::None`], a target other than the key and a limit, only the first `limit + 1` pairs in key order are
-    /// sorted, as in etcd (R-RNG-5).
+    /// A target other than the key with [`SortOrder::None`] and a limit sorts only the first `limit + 1` pairs in key order, as
+    /// in etcd (R-RNG-5).
     #[must_use]
     pub fn sort(self, target: SortTarget, order: SortOrder) -> Self {
         Self { sort_target: target, sort_order: order, ..self }

@@ -145,15 +145,15 @@ impl fmt::LowerHex for LeaseId {
 pub struct WatchId(i64);
 
 impl WatchId {
-    /// The id 0. In a request, it lets the store choose the id: each stream counts from 0, skips ids in use, and never chooses an
-    /// id twice (R-WCH-3).
+    /// The id 0. In a request, it lets the store choose the id (R-WCH-3). Each stream counts from 0, skips ids in use, and never
+    /// chooses an id twice.
     pub const AUTO: Self = Self(0);
 
     /// The id -1. It is the id of refused watchers, and of the response to a progress request, which is for all watchers of a
     /// stream (R-WCH-4, R-WCH-21).
     ///
     /// A request may choose this id too, as in etcd, but should not. A progress notification with the id may then be for this
-    /// watcher alone, and the response does not show whether it is also for the other watchers of the stream.
+    /// watcher alone. The response does not show whether it is for all watchers of the stream.
     pub const INVALID: Self = Self(-1);
 
     /// Creates the id with this number.
@@ -226,7 +226,7 @@ impl Revision {
 /// [`MAX`](Self::MAX), 584 years after the origin.
 ///
 /// ```
-/// use leasehold::Timestamp;
+/// use leasehold::clock::Timestamp;
 /// use std::time::Duration;
 ///
 /// let start = Timestamp::ORIGIN + Duration::from_secs(2);
@@ -266,6 +266,12 @@ impl Add<Duration> for Timestamp {
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
+    }
+}
+
+impl AddAssign<Duration> for Timestamp {
+    fn add_assign(&mut self, duration: Duration) {
+        *self = *self + duration;
     }
 }
 

@@ -159,6 +159,27 @@ impl<K: IntoBytes> From<Range<K>> for KeyRange {
     }
 }
 
+/// Converts to the range of a key and all keys after it: see [`KeyRange::from_key`].
+impl<K: IntoBytes> From<RangeFrom<K>> for KeyRange {
+    fn from(range: RangeFrom<K>) -> Self {
+        Self::from_key(range.start)
+    }
+}
+
+/// Converts to the range of all keys before a key.
+impl<K: IntoBytes> From<RangeTo<K>> for KeyRange {
+    fn from(range: RangeTo<K>) -> Self {
+        Self::between("", range.end)
+    }
+}
+
+/// Converts to the range of every key: see [`KeyRange::all`].
+impl From<RangeFull> for KeyRange {
+    fn from(_: RangeFull) -> Self {
+        Self::all()
+    }
+}
+
 /// Converts text or bytes into a key or a value.
 ///
 /// `Bytes`, `Vec<u8>`, `String` and boxes are converted without a copy. Borrowed text, borrowed bytes and arrays are copied.

@@ -294,8 +294,7 @@ impl Event {
     /// transaction is compacted. Only events of the compacted revision itself can return `true`. A delete of that revision
     /// returns `true` even if its transaction had created the key, because the compaction dropped that put.
     ///
-    /// If a watcher requested previous pairs and this method returns `false`, an event without a previous pair is of a key that
-    /// did not exist before.
+    /// For a watcher that requested previous pairs, `false` means that an event without one is of a key that did not exist.
     ///
     /// ```
     /// use leasehold::{Store, Watch};

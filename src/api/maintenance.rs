@@ -6,8 +6,8 @@ use crate::api::Revision;
 
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
 ///
-/// One fault of etcd does not show in a test with this crate: if the compacted revision deleted a key and put it again, etcd
-/// 3.5.16 and later crash when the key is read ([`which_etcd`](crate::manual::which_etcd)).
+/// A test with this crate does not show one fault of etcd ([`which_etcd`](crate::manual::which_etcd)). If the compacted revision
+/// deleted a key and put it again, etcd 3.5.16 and later crash when the key is read.
 ///
 /// ```
 /// use leasehold::{Compact, Store};
@@ -190,8 +190,8 @@ impl Status {
 
     /// Returns an estimate of the memory that keys, versions and leases take, in bytes.
     ///
-    /// Each version counts 96 bytes plus its key and value, each key with a version in memory 112 bytes plus the key, and each
-    /// lease 96 bytes.
+    /// A version counts 96 bytes plus its key and value. A key with a version in memory counts 112 bytes plus the key, and a
+    /// lease counts 96 bytes.
     pub fn bytes_held(&self) -> u64 {
         self.bytes_held
     }

@@ -287,8 +287,8 @@ impl Compare {
 
     /// Creates the compare of etcd's numbers `result` and `target` (VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4).
     ///
-    /// `number` is the operand of the numeric targets, and `value` is the operand of VALUE. etcd treats an operand that was sent
-    /// for another target as 0 or empty, so pass 0 or an empty value for it. With an unknown target, every stored key compares as
+    /// The argument `number` is the operand of the numeric targets, and `value` is the operand of VALUE. An operand that was sent
+    /// for another target must be passed as 0 or empty, as etcd treats it. With an unknown target, every stored key compares as
     /// equal (R-TXN-11).
     pub fn from_wire(range: KeyRange, result: i32, target: i32, number: i64, value: impl IntoBytes) -> Self {
         let operand = match target {

@@ -186,16 +186,16 @@ pub enum WatchRequest {
     /// Requests the progress of all watchers of the stream. The response is [progress](WatchResponse::new_progress) for
     /// [`WatchId::INVALID`]. There is no response unless all watchers are synced (R-WCH-21).
     ///
-    /// After 128 progress responses were queued and not received, a new one replaces the last delivery in the queue if that is a
-    /// progress response too.
+    /// After 128 unreceived progress responses, a new one replaces the last delivery in the queue if that is a progress response
+    /// too.
     Progress,
     /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if there is no such lease.
     ///
     /// A client of etcd learns of the end from the responses to its keep-alives (R-LSE-7), but a standing keep-alive has no
     /// responses.
     ///
-    /// A repeated request has no response of its own while the lease exists, or while the response to the earlier request is the
-    /// last delivery in the queue.
+    /// A repeated request has no response of its own while the lease exists. It also has none while the response to the earlier
+    /// request is the last delivery in the queue.
     Lease(LeaseId),
 }
 
@@ -456,8 +456,9 @@ pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: Wat
 pub struct Lag {
     /// The store's revision.
     pub current: Revision,
-    /// The number of revisions from the first one that the watcher has not received, or that the store has not searched for its
-    /// events, up to the current one. 0 if the watcher has received all events.
+    /// The number of revisions from the first pending one up to the current one. 0 if the watcher has received all events.
+    ///
+    /// The first pending revision has events that the watcher has not received, or the store has not searched it for events yet.
     pub revisions: u64,
     /// The time since which events for the watcher are pending. `None` if the watcher has received all events.
     ///
@@ -543,8 +544,10 @@ impl WatchResponse {
         Self::new(WatchId::INVALID, header, WatchResponseKind::Refused(refusal))
     }
 
-    /// Creates a response with at least one event. All events of a revision must be in one response (R-WCH-7), unless the
-    /// response is split: then `fragment` is set in all pieces but the last (R-WCH-18).
+    /// Creates a response with at least one event.
+    ///
+    /// All events of a revision must be in one response (R-WCH-7), which may be split into pieces. The flag `fragment` is set in
+    /// all pieces but the last (R-WCH-18).
     pub fn new_events(
         watch_id: impl Into<WatchId>,
         header: ResponseHeader,

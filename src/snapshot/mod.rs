@@ -7,7 +7,7 @@
 //
 // A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
 // Chunks follow, each with its length, its bytes and a checksum; the last chunk is empty. A checksum is the CRC-32C of
-// all preceding bytes except other checksums, so a chunk cannot be omitted, moved or replaced by one from another save.
+// all preceding bytes except other checksums. So no chunk can be omitted, moved or replaced by one from another save.
 //
 // The bytes of the chunks, concatenated, are these records. Numbers are little endian.
 //

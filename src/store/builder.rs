@@ -39,7 +39,8 @@ impl StoreBuilder {
     /// Sets the clock. The default is a new [`SystemClock`].
     ///
     /// ```
-    /// use leasehold::{ManualClock, Store, Timestamp};
+    /// use leasehold::{ManualClock, Store};
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let clock = ManualClock::new();

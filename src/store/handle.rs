@@ -662,8 +662,8 @@ impl Store {
     /// [`leases`](Self::leases). Other reads do not: they return the state after the last due work that was run.
     ///
     /// ```
-    /// use leasehold::clock::Clock;
-    /// use leasehold::{Put, Store, Timestamp};
+    /// use leasehold::{Put, Store};
+    /// use leasehold::clock::{Clock, Timestamp};
     /// use std::sync::Arc;
     /// use std::sync::atomic::{AtomicU64, Ordering};
     /// use std::time::Duration;
@@ -705,7 +705,8 @@ impl Store {
     /// Scheduled work is the end of a lease, an automatic compaction, a progress notification or the end of a timed wait.
     ///
     /// ```
-    /// use leasehold::{ManualClock, Store, Timestamp};
+    /// use leasehold::{ManualClock, Store};
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let store = Store::builder().clock(ManualClock::new()).build();
@@ -723,8 +724,8 @@ impl Store {
     /// A save contains the keys with their history from the compacted revision on, leases with their remaining time, and
     /// alarms. It contains neither the clock, the configuration nor the samples of automatic compaction.
     ///
-    /// The store collects the state under the read lock, without copying keys or values. It writes in pieces of 64 KiB without a
-    /// lock, so the writer may be slow and may call the store, and flushes the writer at the end. A save has checksums, but a
+    /// The store collects the state under the read lock, without copying keys or values. It writes pieces of 64 KiB without a
+    /// lock, so the writer may be slow and may call the store. At the end, it flushes the writer. A save has checksums, but a
     /// file needs more to survive a crash: see the example `save`.
     ///
     /// Changes after the save are lost to a store that loads it, and their revisions and fencing tokens are assigned again.

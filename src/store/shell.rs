@@ -169,7 +169,7 @@ impl Shell {
             let is_timed = before.is_some() || engine.needs_time() || engine.has_streams();
             if time == Time::Matters || time == Time::IsNoMatter && is_timed {
                 // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
-                // of order; the engine's time never goes back.
+                // of order, but the engine's time must not decrease.
                 let now = self.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));

@@ -76,8 +76,8 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 /// because that thread may be the one that drops the store.
 ///
 /// ```
-/// use leasehold::clock::{Clock, Timer, WeakStore};
-/// use leasehold::{Store, Timestamp};
+/// use leasehold::Store;
+/// use leasehold::clock::{Clock, Timer, Timestamp, WeakStore};
 /// use std::sync::mpsc::{Sender, channel};
 /// use std::time::Duration;
 ///

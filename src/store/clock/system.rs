@@ -19,7 +19,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// compaction, or the end of a timed wait. It sleeps between deadlines, and ends when the store is dropped or closed.
 ///
 /// ```
-/// use leasehold::{Store, Timestamp};
+/// use leasehold::Store;
+/// use leasehold::clock::Timestamp;
 /// use std::time::Duration;
 ///
 /// let store = Store::new(); // as `Store::builder().clock(SystemClock::new()).build()`
