@@ -1,4 +1,4 @@
-//! The checks that a request passes before it changes anything: its own form, the operations of a transaction against each other,
+//! The checks of a request before it changes anything: its fields, the operations of a transaction against each other,
 //! its size, the byte quota and the alarms.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,14 +10,15 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// No request is longer, whatever the limit: the length of a key must fit into its record.
+/// The upper bound of `Limits::max_request_bytes`. The length of a key must fit into its record.
 const REQUEST_BYTES_MAX: usize = u32::MAX as usize;
 
-/// What a put counts for besides its key and value, and a grant altogether, when the quota is checked (R-MNT-9).
+/// The cost of a put besides its key and value, and the cost of a grant, in the quota check (R-MNT-9).
 const PUT_COST: u64 = 256;
 const GRANT_COST: u64 = 64;
 
-/// What a request adds to what the store holds, as the quota counts it. It is not what the store then holds.
+/// The cost of a request in the quota check. It is etcd's estimate and differs from the bytes that the store then
+/// holds.
 pub(super) trait Cost {
     fn cost(&self) -> u64;
 }
@@ -35,7 +36,7 @@ impl Cost for Grant {
 }
 
 impl Cost for Txn {
-    /// That of the dearer branch, whichever is taken.
+    /// Returns the cost of the more expensive branch, regardless of which one runs.
     fn cost(&self) -> u64 {
         let branch = |operations: &[TxnOp]| operations.iter().map(Cost::cost).sum::<u64>();
         branch(&self.success).max(branch(&self.failure))
@@ -59,7 +60,7 @@ pub(super) struct Alarms {
 }
 
 impl Alarms {
-    /// Refuses a request that would reach the quota, and raises the alarm of that.
+    /// Returns an error and activates the NOSPACE alarm if a request would reach the quota (R-MNT-9).
     pub(super) fn check_quota(
         &mut self,
         held: u64,
@@ -71,6 +72,7 @@ impl Alarms {
             return Ok(());
         };
         let cost = request.cost();
+        // Reaching the quota exactly is an error too, as in etcd. A request without cost always passes.
         if cost > 0 && held.saturating_add(cost) >= quota {
             self.active.insert(Alarm { member_id, alarm: AlarmType::NoSpace });
             return Err(Error::NoSpace);
@@ -78,8 +80,8 @@ impl Alarms {
         Ok(())
     }
 
-    /// Refuses a request that writes while the data cannot be trusted, and one that costs space while there is none
-    /// (R-MNT-8).
+    /// Returns an error if an active alarm blocks a request: CORRUPT blocks writes, NOSPACE blocks requests with a cost
+    /// (R-MNT-8). Evaluates the arguments only if an alarm is active.
     pub(super) fn check(&self, writes: impl Fn() -> bool, costs_space: impl Fn() -> bool) -> Result<()> {
         if self.active.is_empty() {
             return Ok(());
@@ -97,22 +99,24 @@ impl Alarms {
         self.active.iter().any(|active| active.alarm == alarm)
     }
 
-    /// Lists, raises or ends alarms (R-MNT-7). Gives those that it listed, raised or ended.
+    /// Lists, activates or deactivates alarms, and returns the alarms concerned (R-MNT-7).
     pub(super) fn request(&mut self, request: &AlarmRequest) -> Vec<Alarm> {
         let named = Alarm { member_id: request.member_id, alarm: request.alarm };
         let all = request.alarm == AlarmType::None;
         match request.action {
             AlarmAction::Get => self.iter().filter(|active| all || active.alarm == request.alarm).collect(),
+            // `AlarmType::None` selects all alarms in a listing, and no alarm in the other actions.
             _ if all => Vec::new(),
             AlarmAction::Activate => {
                 self.active.insert(named);
                 vec![named]
             }
+            // Deactivating needs the exact member id, as in etcd.
             AlarmAction::Deactivate => self.active.take(&named).into_iter().collect(),
         }
     }
 
-    /// Takes over a saved alarm.
+    /// Adds an alarm from a save.
     pub(super) fn restore(&mut self, alarm: Alarm) {
         self.active.insert(alarm);
     }
@@ -122,23 +126,23 @@ impl Alarms {
     }
 }
 
-/// What a list of operations changes.
+/// The keys that a list of operations changes.
 #[derive(Default)]
 struct Changes<'a> {
     puts: BTreeSet<&'a [u8]>,
     deletes: Deleted<'a>,
 }
 
-/// The keys that deletes cover. Looking one up does not take longer the more deletes there are by the same measure: a
-/// txn may have tens of thousands of operations, nested, and all others wait for it.
+/// The keys that deletes cover, as sets with logarithmic lookup. A list would make the check quadratic: a txn may have
+/// tens of thousands of nested operations, and all other requests wait for it.
 #[derive(Default)]
 struct Deleted<'a> {
     keys: BTreeSet<&'a [u8]>,
-    /// Intervals by their start, with their end; no two of them touch.
+    /// The end of each interval, by its start. Intervals neither overlap nor touch.
     intervals: BTreeMap<&'a [u8], &'a [u8]>,
 }
 
-/// Checks that no branch changes a key twice, as far as the requests show it (R-TXN-16 to R-TXN-22).
+/// Checks that no branch changes a key twice, judged from the request alone (R-TXN-16 to R-TXN-22).
 pub(super) fn check_overlap(txn: &Txn) -> Result<()> {
     for branch in [&txn.success, &txn.failure] {
         if !is_plain(branch) {
@@ -148,15 +152,16 @@ pub(super) fn check_overlap(txn: &Txn) -> Result<()> {
     Ok(())
 }
 
-/// Whether the list surely changes no key twice, which most do not: it has at most one change, and no nested txn.
+/// Returns whether the list needs no check, as most lists do not: it has at most one change and no nested txn.
 fn is_plain(operations: &[TxnOp]) -> bool {
     let nested = operations.iter().any(|op| matches!(op, TxnOp::Txn(_)));
     let changes = operations.iter().filter(|op| matches!(op, TxnOp::Put(_) | TxnOp::Delete(_)));
     !nested && changes.count() <= 1
 }
 
-/// R-TXN-17 to the letter: own deletes, then nested txns in order, then own puts.
+/// Returns the keys that a list changes, or an error if it changes a key twice (R-TXN-17).
 fn changes_of(operations: &[TxnOp]) -> Result<Changes<'_>> {
+    // The order of R-TXN-17, on which the asymmetry of R-TXN-19 depends: the list's deletes, nested txns, the list's puts.
     let mut changes = Changes::default();
     for op in operations {
         if let TxnOp::Delete(delete) = op {
@@ -184,8 +189,11 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Adds what either branch of a nested txn changes. Of the two, both may put a key, or one put and one delete it.
+    /// Adds the changes of both branches of a nested txn. Only one of the branches runs, so both may put a key, or one
+    /// may put it and the other delete it.
     fn add_nested(&mut self, success: Self, failure: Self) -> Result<()> {
+        // The deletes are merged last, so that they conflict neither with the puts of the other branch nor with earlier
+        // puts (R-TXN-19).
         for key in &success.puts {
             self.add_put(key)?;
         }
@@ -199,7 +207,8 @@ impl<'a> Changes<'a> {
 }
 
 impl<'a> Deleted<'a> {
-    /// Adds what a delete covers. One without an upper end counts as covering nothing (R-TXN-20).
+    /// Adds the keys that a delete covers. A delete without an upper end counts as covering no key, as in etcd
+    /// (R-TXN-20).
     fn add(&mut self, range: &'a KeyRange) {
         if range.is_single() {
             self.keys.insert(range.start());
@@ -208,16 +217,20 @@ impl<'a> Deleted<'a> {
         }
     }
 
-    /// Adds an interval, united with those that it touches.
+    /// Adds an interval and merges it with the intervals that it overlaps or touches.
     fn add_interval(&mut self, mut start: &'a [u8], mut end: &'a [u8]) {
+        // An inverted interval deletes nothing (R-DEL-1), and `BTreeMap::range` panics on one.
         if start >= end {
             return;
         }
+        // At most one interval that starts earlier reaches `start`, because the intervals are disjoint.
         if let Some((&before, &reach)) =
             self.intervals.range(..=start).next_back().filter(|(_, reach)| **reach >= start)
         {
             (start, end) = (before, end.max(reach));
         }
+        // Absorb every interval that starts inside. `end` grows with each, so the next one is searched for in the grown
+        // interval.
         while let Some((&within, &reach)) = self.intervals.range(start..=end).next() {
             end = end.max(reach);
             self.intervals.remove(within);
@@ -252,7 +265,7 @@ impl Engine {
         self.limits.max_request_bytes.min(REQUEST_BYTES_MAX)
     }
 
-    /// R-PUT-2.
+    /// Checks a put against the present state: its lease first, then its key (R-PUT-2).
     pub(super) fn check_put_on_state(&self, put: &Put) -> Result<()> {
         if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
             return Err(Error::LeaseNotFound);
@@ -264,7 +277,7 @@ impl Engine {
     }
 }
 
-/// What must hold of a read whatever the state, in this order (R-RNG-3).
+/// Checks the fields of a read: its key before its sort (R-RNG-3).
 pub(super) fn check_get(get: &Get) -> Result<()> {
     if get.range.start().is_empty() {
         return Err(Error::EmptyKey);
@@ -275,7 +288,7 @@ pub(super) fn check_get(get: &Get) -> Result<()> {
     Ok(())
 }
 
-/// What must hold of a put whatever the state, in this order (R-PUT-1).
+/// Checks the fields of a put: its key, then its value, then its lease (R-PUT-1).
 pub(super) fn check_put(put: &Put) -> Result<()> {
     if put.key.is_empty() {
         return Err(Error::EmptyKey);
@@ -289,13 +302,13 @@ pub(super) fn check_put(put: &Put) -> Result<()> {
     Ok(())
 }
 
-/// What must hold of a delete whatever the state.
+/// Checks the fields of a delete.
 pub(super) fn check_delete(delete: &Delete) -> Result<()> {
     if delete.range.start().is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
-/// What must hold of a txn whatever the state: both branches, taken or not (R-TXN-2). A nested txn has what its
-/// parent's longest list leaves of the budget (R-TXN-3).
+/// Checks the fields of a txn, in both branches and all nested txns (R-TXN-2). The longest list of a txn is subtracted
+/// from the budget of operations, and each nested txn may use the remainder (R-TXN-3).
 pub(super) fn check_txn(txn: &Txn, budget: usize) -> Result<()> {
     let longest = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
     let left = budget.checked_sub(longest).ok_or(Error::TooManyOps)?;
@@ -308,13 +321,14 @@ pub(super) fn check_txn(txn: &Txn, budget: usize) -> Result<()> {
             TxnOp::Put(put) => check_put(put)?,
             TxnOp::Delete(delete) => check_delete(delete)?,
             TxnOp::Txn(nested) => check_txn(nested, left)?,
+            // etcd's text for an operation of no kind (R-TXN-2).
             TxnOp::Unset => return Err(Error::KeyNotFound),
         }
     }
     Ok(())
 }
 
-/// Whether a txn is more than a list of reads, as etcd judges it: one with a nested txn is, even if that only reads.
+/// Returns whether etcd treats a txn as a write. A nested txn makes it one, even if the nested txn only reads.
 pub(super) fn is_writing(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| !matches!(op, TxnOp::Get(_)))
 }

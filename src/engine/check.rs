@@ -1,4 +1,4 @@
-//! The invariants of an engine, recounted from scratch.
+//! The invariants of an engine, checked by recomputing all derived state.
 
 use std::collections::BTreeMap;
 
@@ -8,30 +8,41 @@ use super::keys::key_index::SlotId;
 use crate::api::{LeaseId, Revision, Timestamp};
 
 impl Engine {
-    /// Recounts everything that is kept twice or promised, for tests: the cost is proportional to all that is held.
+    /// Checks the invariants by recomputing all derived state, for tests. Visits every version, key, lease and watcher.
     ///
-    /// 1. Both indexes name each key with its slot.
+    /// 1. Both indexes map each key to its slot.
     /// 2. The versions of a key ascend by revision, and each continues its generation or begins one.
-    /// 3. History ascends. It has no gaps, except in a revision from which a compaction dropped changes before a save. Above the
-    ///    compacted revision, history and the versions of keys are the same records. The current revision is the newest in history
-    ///    or the compacted one.
+    /// 3. History ascends. It has no gaps, except in a revision from which a compaction dropped changes before a save.
+    ///    Above the compacted revision, history and the versions of keys are the same records. The current revision is
+    ///    the newest in history or the compacted one.
     /// 4. The counts of keys, versions and bytes equal a recount.
     /// 5. Between calls no transaction is open.
-    /// 6. A key that exists and has a lease is among that lease's keys, once, at the place that it stores. A lease has no other
-    ///    keys.
+    /// 6. A key that exists and has a lease is in the lease's list of keys, once, at the position that the key stores.
+    ///    A lease has no other keys.
     /// 7. The deadlines of the lease table are the deadlines of the leases that have one.
     /// 8. No lease outlives its deadline.
-    /// 9. A synced watcher is in the index, and the index has no other watchers. A stream counts its unsynced watchers.
-    /// 10. No more responses with events are queued for a watcher than its capacity.
-    /// 11. A stream whose receiver waits has nothing to receive. A stream that is ready is in the list of ready streams once.
-    /// 12. The timers, ticks and pending starts are those of the streams that have one. A stream counts its watchers that requested
-    ///     progress notifications.
+    /// 9. A synced watcher is in the index, and the index has no other watchers. A stream lists its unsynced watchers.
+    /// 10. The number of queued responses with events of a watcher is at most its capacity.
+    /// 11. A stream whose receiver waits has nothing to receive. A stream that is ready is in the list of ready streams
+    ///     once.
+    /// 12. The timers, ticks and pending starts are those of the streams that have one. A stream counts its watchers
+    ///     that requested progress notifications.
     /// 13. A create order has the keys of its range that exist.
     /// 14. The streams to notify of a lease's end are the streams that requested it.
     ///
+    /// ```
+    /// use leasehold::Timestamp;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.put(&("config/mode", "blue").into())?;
+    /// engine.check_invariants();
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
     /// # Panics
     ///
-    /// If an invariant does not hold. The message names its number.
+    /// If an invariant does not hold. The message contains its number.
     pub fn check_invariants(&self) {
         self.check_index();
         self.check_create_orders();
@@ -44,17 +55,14 @@ impl Engine {
     }
 
     fn check_index(&self) {
-        assert!(self.keys.index.is_consistent(), "invariant 1: both indexes name each key with its slot");
+        assert!(self.keys.index.is_consistent(), "invariant 1: both indexes map each key to its slot");
     }
 
     fn check_create_orders(&self) {
         for (range, kept) in self.keys.created.iter() {
             let live = self.keys.index.range(range).filter_map(|slot| self.keys.slot(slot).live());
             let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
-            assert_eq!(
-                *kept, keys,
-                "invariant 13: an order of creation has the keys of its range that exist"
-            );
+            assert_eq!(*kept, keys, "invariant 13: a create order has the keys of its range that exist");
         }
     }
 
@@ -71,15 +79,15 @@ impl Engine {
                 );
             }
             for kv in versions {
-                assert_eq!(kv.key(), key, "invariant 2: a version is of its key");
+                assert_eq!(kv.key(), key, "invariant 2: a version has the key of its slot");
                 assert!(
                     kv.mod_revision() <= self.keys.current(),
-                    "invariant 2: no version is from the future"
+                    "invariant 2: no version is above the current revision"
                 );
                 let created = kv.create_revision() == kv.mod_revision();
                 assert!(
                     kv.is_tombstone() || created == (kv.version() == 1),
-                    "invariant 2: the first version is the created one"
+                    "invariant 2: version 1 is the version at the create revision"
                 );
             }
         }
@@ -93,9 +101,11 @@ impl Engine {
         for kv in history.iter_from(history.start()) {
             let at = (kv.mod_revision(), kv.sub());
             let follows = match before {
-                // A compacted revision that a bump made has no change.
+                // The oldest change. A bump compacts to a revision without a change, and then history starts right
+                // after it.
                 None => at.0 <= compacted || at == (compacted.max(Revision::new(1)).next(), 0),
-                // A save omits the changes that a compaction dropped from its own revision.
+                // A save omits the changes that a compaction dropped from its own revision, so positions in a revision
+                // may be skipped.
                 Some((revision, sub)) if at.0 <= compacted => {
                     at.0 == revision && at.1 > sub || at.0 == revision.next()
                 }
@@ -122,6 +132,8 @@ impl Engine {
         );
         for (_, slot) in self.keys.index.iter() {
             for kv in self.keys.slot(slot).versions().filter(|kv| kv.mod_revision() > compacted) {
+                // Above the compacted revision no change is missing, so `sub` is the offset from the first change of
+                // the revision.
                 let position = history.position_of(kv.mod_revision()) + u64::from(kv.sub());
                 let found = history.get(position).is_some_and(|change| change.same_record(kv));
                 assert!(found, "invariant 3: each version above the compacted revision is in history");
@@ -135,7 +147,7 @@ impl Engine {
         assert_eq!(
             self.keys.seen(),
             self.keys.current(),
-            "invariant 5: no transaction is under way between calls"
+            "invariant 5: no transaction is open between calls"
         );
     }
 
@@ -150,21 +162,22 @@ impl Engine {
             let named = keys.is_some_and(|keys| keys.get(place) == Some(&slot));
             assert!(
                 named,
-                "invariant 6: a key with a lease is among its lease's keys, at the place it knows"
+                "invariant 6: a key with a lease is in the lease's list at the position that the key stores"
             );
             attached.entry(kv.lease()).or_default().push(slot);
         }
         for lease in self.lessor.iter() {
             let count = attached.get(&lease.id).map_or(0, Vec::len);
-            assert_eq!(lease.keys().len(), count, "invariant 6: a lease has no other keys");
+            assert_eq!(lease.keys().len(), count, "invariant 6: a lease lists only the keys attached to it");
         }
     }
 
     fn check_leases(&self) {
         assert!(
             self.lessor.is_consistent(),
-            "invariant 7: the deadlines are those of the leases that have one"
+            "invariant 7: the table of deadlines has the deadline of each lease that has one, and no other"
         );
+        // A deadline at the end of time was clamped, so the lease may outlive it.
         let is_overdue = |deadline| deadline <= self.now && deadline != Timestamp::MAX;
         let overdue = self.lessor.next_deadline().is_some_and(is_overdue);
         assert!(!overdue, "invariant 8: no lease outlives its deadline");

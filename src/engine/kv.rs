@@ -1,4 +1,4 @@
-//! Reads and writes of keys, and transactions.
+//! Engine commands that read and write keys, and transactions.
 
 use super::Engine;
 use super::admission::{Cost, check_delete, check_get, check_overlap, check_put, check_txn, is_writing};
@@ -11,23 +11,54 @@ use crate::{Error, Result};
 impl Engine {
     /// Reads keys (R-RNG-1 to R-RNG-11).
     ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Get, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let blue = engine.put(&Put::new("mode", "blue"))?.header().revision();
+    /// engine.put(&Put::new("mode", "green"))?;
+    /// let read = engine.get(&Get::key("mode").at(blue))?;
+    /// assert_eq!(read.kvs()[0].value(), b"blue");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// In this order: [`EmptyKey`](crate::Error::EmptyKey), [`InvalidSort`](crate::Error::InvalidSort),
-    /// [`FutureRevision`](crate::Error::FutureRevision), [`Compacted`](crate::Error::Compacted).
+    /// In this order:
+    ///
+    /// - [`EmptyKey`](crate::Error::EmptyKey) if the range starts with an empty key.
+    /// - [`InvalidSort`](crate::Error::InvalidSort) if the sort order or target is unknown.
+    /// - [`FutureRevision`](crate::Error::FutureRevision) if the revision is above the current one.
+    /// - [`Compacted`](crate::Error::Compacted) if the revision is below the compacted one.
     pub fn get(&self, get: &Get) -> Result<GetResponse> {
         check_get(get)?;
         let at = self.keys.resolve(get.revision)?;
         Ok(self.keys.read(get, at, self.header()))
     }
 
-    /// Reads a page of a range in key order at one revision. Unlike [`get`](Self::get) it counts nothing, so its cost depends on
-    /// the page only.
+    /// Reads a page of a range, in key order and at one revision. Unlike [`get`](Self::get) it does not count the
+    /// range, so its cost depends only on the size of the page.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{KeyRange, Page, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.put(&Put::new("jobs/1", ""))?;
+    /// engine.put(&Put::new("jobs/2", ""))?;
+    /// let page = engine.page(&Page::new(KeyRange::prefix("jobs/"), 1))?;
+    /// assert_eq!((page.kvs().len(), page.more()), (1, true));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// In this order: [`EmptyKey`](Error::EmptyKey), [`FutureRevision`](Error::FutureRevision),
-    /// [`Compacted`](Error::Compacted).
+    /// In this order:
+    ///
+    /// - [`EmptyKey`](Error::EmptyKey) if the range starts with an empty key.
+    /// - [`FutureRevision`](Error::FutureRevision) if the revision is above the current one.
+    /// - [`Compacted`](Error::Compacted) if the revision is below the compacted one.
     pub fn page(&self, page: &Page) -> Result<PageResponse> {
         if page.range.start().is_empty() {
             return Err(Error::EmptyKey);
@@ -40,29 +71,59 @@ impl Engine {
         Ok(PageResponse { header: self.header(), revision, kvs, more })
     }
 
-    /// What happened to keys from a revision on, in order: by revision, then as executed. It is empty if `from` is in
-    /// the future.
+    /// Returns the changes from revision `from` on, in the order in which they were made. Returns no change if `from`
+    /// is in the future.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{EventType, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let first = engine.put(&Put::new("mode", "blue"))?.header().revision();
+    /// engine.delete(&"mode".into())?;
+    /// let types: Vec<_> = engine.events(first)?.map(|event| event.event_type()).collect();
+    /// assert_eq!(types, [EventType::Put, EventType::Delete]);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Compacted`](crate::Error::Compacted), if some of it is no longer held.
+    /// [`Compacted`](crate::Error::Compacted) if `from` is below the compacted revision.
     pub fn events(&self, from: Revision) -> Result<impl Iterator<Item = Event>> {
         self.keys.events(from)
     }
 
-    /// Gives a key a value (R-PUT-1 to R-PUT-7).
+    /// Puts a key (R-PUT-1 to R-PUT-7).
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// let replaced = engine.put(&Put::new("mode", "green").prev_kv())?;
+    /// assert_eq!(replaced.prev_kv().expect("the key existed").value(), b"blue");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// In this order: [`NoSpace`](Error::NoSpace) by the quota, [`EmptyKey`](Error::EmptyKey),
-    /// [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided),
-    /// [`RequestTooLarge`](Error::RequestTooLarge), [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
-    /// alarm, [`LeaseNotFound`](Error::LeaseNotFound), [`KeyNotFound`](Error::KeyNotFound).
+    /// In this order:
+    ///
+    /// - [`NoSpace`](Error::NoSpace) if the put would reach the quota.
+    /// - [`EmptyKey`](Error::EmptyKey) if the key is empty.
+    /// - [`ValueProvided`](Error::ValueProvided) if the put has a value and keeps the present one.
+    /// - [`LeaseProvided`](Error::LeaseProvided) if the put has a lease and keeps the present one.
+    /// - [`RequestTooLarge`](Error::RequestTooLarge) if the put is larger than
+    ///   [`Limits::max_request_bytes`](crate::Limits).
+    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm is active.
+    /// - [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
+    /// - [`KeyNotFound`](Error::KeyNotFound) if the put keeps the value or lease of a key that does not exist.
     pub fn put(&mut self, put: &Put) -> Result<PutResponse> {
         self.put_draft(put, None)
     }
 
-    /// The same with the put's record perhaps made before: by the store, before it takes the lock.
+    /// Puts a key like [`put`](Self::put). The store passes the record as `draft`, copied before it takes the lock.
     pub(crate) fn put_draft(&mut self, put: &Put, draft: Option<KeyValue>) -> Result<PutResponse> {
         self.check_quota(put)?;
         check_put(put)?;
@@ -81,10 +142,24 @@ impl Engine {
 
     /// Deletes the keys of a range (R-DEL-1 to R-DEL-3).
     ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Delete, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.put(&Put::new("jobs/1", ""))?;
+    /// assert_eq!(engine.delete(&Delete::prefix("jobs/"))?.deleted(), 1);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
-    /// In this order: [`EmptyKey`](Error::EmptyKey), [`RequestTooLarge`](Error::RequestTooLarge),
-    /// [`Corrupt`](Error::Corrupt).
+    /// In this order:
+    ///
+    /// - [`EmptyKey`](Error::EmptyKey) if the range starts with an empty key.
+    /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
+    ///   [`Limits::max_request_bytes`](crate::Limits).
+    /// - [`Corrupt`](Error::Corrupt) if the alarm is active.
     pub fn delete(&mut self, delete: &Delete) -> Result<DeleteResponse> {
         check_delete(delete)?;
         self.check_size(delete.encoded_len())?;
@@ -95,19 +170,41 @@ impl Engine {
         Ok(DeleteResponse { header: self.header(), deleted, prev_kvs })
     }
 
-    /// Runs a transaction (R-TXN-1 to R-TXN-22): all of it, or nothing if it is refused.
+    /// Runs a transaction, as one revision (R-TXN-1 to R-TXN-22). A transaction that fails changes nothing.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Compare, Timestamp, Txn, TxnOp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let create = Txn::new().when([Compare::absent("mode")]).and_then([TxnOp::put("mode", "blue")]);
+    /// assert!(engine.txn(&create)?.succeeded());
+    /// assert!(!engine.txn(&create)?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// In this order: [`TooManyOps`](Error::TooManyOps) for more than [`Txn::MAX_DEPTH`] levels;
-    /// [`NoSpace`](Error::NoSpace) by the quota; what any of its operations violates by itself, and
-    /// [`TooManyOps`](Error::TooManyOps) by [`Limits::max_txn_ops`](crate::Limits); [`DuplicateKey`](Error::DuplicateKey);
-    /// [`RequestTooLarge`](Error::RequestTooLarge); [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an
-    /// alarm; and what the operations that would run violate in the present state.
+    /// In this order:
+    ///
+    /// - [`TooManyOps`](Error::TooManyOps) if the transaction has more than [`Txn::MAX_DEPTH`] levels.
+    /// - [`NoSpace`](Error::NoSpace) if the transaction would reach the quota.
+    /// - [`TooManyOps`](Error::TooManyOps) if a list is longer than [`Limits::max_txn_ops`](crate::Limits) permits, and
+    ///   the errors in the fields of any operation: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
+    ///   [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided), and
+    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset).
+    /// - [`DuplicateKey`](Error::DuplicateKey) if a branch changes a key twice.
+    /// - [`RequestTooLarge`](Error::RequestTooLarge) if the transaction writes and is larger than
+    ///   [`Limits::max_request_bytes`](crate::Limits).
+    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm is active.
+    /// - Of the operations that would run: [`FutureRevision`](Error::FutureRevision), [`Compacted`](Error::Compacted),
+    ///   [`LeaseNotFound`](Error::LeaseNotFound), and [`KeyNotFound`](Error::KeyNotFound).
     pub fn txn(&mut self, txn: &Txn) -> Result<TxnResponse> {
+        // Before everything else: the checks below are recursive, and a deeper txn could exhaust the stack (R-TXN-3).
         if txn.is_too_deep() {
             return Err(Error::TooManyOps);
         }
+        // The order of R-TXN-1, which decides the error of a txn with several faults.
         self.check_quota(txn)?;
         check_txn(txn, self.limits.max_txn_ops)?;
         check_overlap(txn)?;
@@ -116,6 +213,8 @@ impl Engine {
             return Err(Error::RequestTooLarge);
         }
         self.alarms.check(|| writing, || txn.cost() > 0)?;
+        // Two phases: all compares and checks of the path read the state before the txn, and then the operations run.
+        // An error while they run is possible only by R-TXN-21, and is rolled back (R-TXN-5).
         let path = self.keys.choose_path(txn);
         self.check_path(txn, &path)?;
         let mut response = self.run(txn, &path).inspect_err(|_| self.roll_back())?;
@@ -126,10 +225,11 @@ impl Engine {
         Ok(response)
     }
 
-    /// Puts a key in the transaction under way, and attaches it to its lease alone (R-PUT-5). Gives the pair as it was,
-    /// if that was asked for.
+    /// Puts a key in the open transaction and moves it to the put's lease (R-PUT-5). Returns the previous pair if the
+    /// put requests it.
     pub(super) fn put_key(&mut self, put: &Put, draft: KeyValue) -> Result<Option<KeyValue>> {
         let written = self.keys.put(put, draft)?;
+        // A put with the same lease keeps the key's position in the lease's list.
         if written.lease != written.lease_before {
             self.detach(written.lease_before, self.keys.slot(written.slot).attachment());
             self.attach(written.lease, written.slot);
@@ -137,9 +237,10 @@ impl Engine {
         Ok(written.prev_kv)
     }
 
-    /// Deletes keys in the transaction under way, in ascending order (R-DEL-3). Gives how many, and the pairs as they
-    /// were, if they were asked for.
+    /// Deletes keys in the open transaction, in ascending order (R-DEL-3). Returns the number of deleted keys, and the
+    /// previous pairs if the delete requests them.
     pub(super) fn delete_keys(&mut self, delete: &Delete) -> (i64, Vec<KeyValue>) {
+        // Collect the slots first: the iterator over the range borrows the index that deleting changes.
         let slots = self.keys.live_slots(&delete.range);
         let mut prev_kvs = Vec::with_capacity(if delete.prev_kv { slots.len() } else { 0 });
         let deleted = slots.len() as i64;

@@ -1,4 +1,4 @@
-//! Leases: the table of them, and the commands that grant, renew and end them.
+//! The table of leases, and the commands that grant, renew and end leases.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// What a lease counts for in the bytes held.
+/// The size of a lease in the count of bytes held.
 pub(super) const LEASE_BYTES: u64 = 96;
 
 #[derive(Clone, Debug)]
@@ -22,7 +22,7 @@ pub(super) struct Lessor {
     hasher: KeyHasher,
     points: HashIndex<()>,
     leases: Slab<Lease>,
-    /// When leases end, soonest first. One with a standing keep-alive is not here.
+    /// The slots of leases that have a deadline, soonest first. A lease with a standing keep-alive has none.
     deadlines: BTreeMap<(Timestamp, LeaseId), u32>,
     next_id: i64,
     next_sequence: u64,
@@ -32,30 +32,31 @@ pub(super) struct Lessor {
 pub(super) struct Lease {
     pub(super) id: LeaseId,
     pub(super) ttl: Duration,
-    /// Which grant of the store this lease is.
+    /// The number of leases granted before this one: the tie-breaker of R-LSE-11.
     pub(super) sequence: u64,
     pub(super) renewal: Renewal,
-    /// The keys attached, in no order; each key knows its place here.
+    /// The attached keys, in no order. Each key stores its position in this list.
     keys: Vec<SlotId>,
 }
 
-/// How a lease is kept alive.
+/// The way in which a lease is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// By its client, or not: it ends at the deadline.
+    /// By its client. The lease expires at the deadline unless a client renews it.
     ByHand { deadline: Timestamp },
-    /// As if a client renewed it every third of the TTL: it does not end. At this instant, the last renewal was so long
-    /// ago: not at all, unless the store was loaded then.
+    /// By the engine, every third of the TTL, so the lease does not expire. At the instant `since`, the last renewal
+    /// was `elapsed` ago. `elapsed` is zero unless the lease was loaded from a save at `since`.
     Standing { since: Timestamp, elapsed: Duration },
 }
 
-/// How often a standing keep-alive renews a lease.
+/// Returns the interval at which a standing keep-alive renews a lease. It is positive, because [`Lease::since_renewal`]
+/// divides by it.
 pub(super) fn renewal_interval(ttl: Duration) -> Duration {
     (ttl / 3).max(Duration::from_nanos(1))
 }
 
 impl Renewal {
-    /// A standing keep-alive that begins with a renewal.
+    /// Returns a standing keep-alive whose first renewal is now.
     pub(super) const fn standing(now: Timestamp) -> Self {
         Self::Standing { since: now, elapsed: Duration::ZERO }
     }
@@ -91,12 +92,12 @@ impl Lessor {
         Some(slot)
     }
 
-    /// The next instant at which a lease ends.
+    /// Returns the earliest deadline of a lease.
     pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first_key_value().map(|(&(deadline, _), _)| deadline)
     }
 
-    /// Adds a lease (R-LSE-2). Gives its id and the TTL in force.
+    /// Adds a lease, and returns its id and effective TTL (R-LSE-2).
     pub(super) fn grant(
         &mut self,
         grant: &Grant,
@@ -110,6 +111,7 @@ impl Lessor {
             return Err(Error::LeaseExists);
         }
         let id = if grant.id == LeaseId::NONE { self.choose_id() } else { grant.id };
+        // At least a nanosecond: a lease that is due at the instant of its grant would break invariant 8.
         let ttl = grant.ttl.max(limits.min_lease_ttl).max(Duration::from_nanos(1));
         let renewal =
             if grant.standing { Renewal::standing(now) } else { Renewal::ByHand { deadline: now + ttl } };
@@ -128,18 +130,18 @@ impl Lessor {
         }
     }
 
-    /// Takes over a saved lease whose id nobody has, still without keys.
+    /// Adds a saved lease without keys. No other lease has its id.
     pub(super) fn restore(&mut self, id: LeaseId, ttl: Duration, sequence: u64, renewal: Renewal) {
         self.insert(Lease { id, ttl, sequence, renewal, keys: Vec::new() });
     }
 
-    /// Takes over the saved counters.
+    /// Restores the counters of a save.
     pub(super) fn restore_counters(&mut self, next_id: i64, next_sequence: u64) {
         self.next_id = next_id;
         self.next_sequence = next_sequence;
     }
 
-    /// The next number of the counter that no lease has.
+    /// Returns the next number of the counter that is not the id of a lease.
     fn choose_id(&mut self) -> LeaseId {
         loop {
             let id = LeaseId::new(self.next_id);
@@ -150,7 +152,7 @@ impl Lessor {
         }
     }
 
-    /// Renews a lease (R-LSE-7). Gives its TTL, or `None` if there is no such lease.
+    /// Renews a lease, and returns its TTL, or `None` if the lease does not exist (R-LSE-7).
     pub(super) fn keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Option<Duration> {
         let slot = self.find(id)?;
         let lease = self.leases.at(slot);
@@ -163,7 +165,8 @@ impl Lessor {
         Some(ttl)
     }
 
-    /// Ends the standing keep-alive: the lease lives one TTL from its last renewal. Does nothing without one.
+    /// Ends the standing keep-alive of a lease. The lease expires one TTL after its last renewal. Does nothing to a
+    /// lease without a standing keep-alive.
     pub(super) fn pause_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
         let deadline = self.leases.at(slot).deadline(now);
@@ -171,7 +174,7 @@ impl Lessor {
         Ok(())
     }
 
-    /// Begins a standing keep-alive with a renewal. Does nothing to one that stands.
+    /// Starts a standing keep-alive with a renewal. Does nothing to a lease that has one.
     pub(super) fn resume_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
         if let Renewal::ByHand { .. } = self.leases.at(slot).renewal {
@@ -184,6 +187,7 @@ impl Lessor {
         let lease = self.leases.at_mut(slot);
         let id = lease.id;
         let before = std::mem::replace(&mut lease.renewal, renewal);
+        // The table of deadlines has the entry already.
         if before == renewal {
             return;
         }
@@ -195,14 +199,14 @@ impl Lessor {
         }
     }
 
-    /// Removes a lease and gives the keys to delete, in no order.
+    /// Removes a lease and returns the keys to delete, in no order.
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Vec<SlotId>> {
         let slot = self.find(id)?;
         Some(self.remove_slot(slot))
     }
 
-    /// Removes the lease that ends first, if it does so by `now`: among those due at one instant, the lowest id
-    /// (R-LSE-6). Gives its keys too, in no order.
+    /// Removes the lease with the earliest deadline if that is at or before `now`, the lowest id first at one deadline
+    /// (R-LSE-6). Returns its id and keys, in no order.
     pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<(LeaseId, Vec<SlotId>)> {
         let (&(deadline, id), &slot) = self.deadlines.first_key_value()?;
         (deadline <= now).then(|| (id, self.remove_slot(slot)))
@@ -217,7 +221,7 @@ impl Lessor {
         lease.keys
     }
 
-    /// Attaches a key to a lease that exists. Gives the key's place there.
+    /// Attaches a key to a lease that exists. Returns the position of the key in the lease's list.
     pub(super) fn attach(&mut self, id: LeaseId, key: SlotId) -> u32 {
         let slot = self.find(id).expect("a key is attached only to a lease that was found to exist");
         let keys = &mut self.leases.at_mut(slot).keys;
@@ -225,40 +229,42 @@ impl Lessor {
         u32::try_from(keys.len() - 1).expect("fewer than 2^32 keys fit into memory")
     }
 
-    /// Detaches the key at a place of a lease. Gives the key that has the place now, if another moved there.
+    /// Detaches the key at a position of a lease's list. Returns the key that moved to this position, if any.
     pub(super) fn detach(&mut self, id: LeaseId, place: u32) -> Option<SlotId> {
         let slot = self.find(id).expect("the lease of a key that exists, exists");
         let keys = &mut self.leases.at_mut(slot).keys;
+        // The last key moves to the vacant position, so that detaching takes constant time.
         keys.swap_remove(place as usize);
         shrink(keys);
         keys.get(place as usize).copied()
     }
 
-    /// All leases, in no particular order.
+    /// Returns all leases, in no particular order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Lease> {
         self.leases.iter().map(|(_, lease)| lease)
     }
 
-    /// The ids, the lease with the least time left first, among equals the one granted first (R-LSE-11).
+    /// Returns the ids of all leases by remaining time, and by the order of their grants at equal times (R-LSE-11).
     pub(super) fn by_remaining(&self, now: Timestamp) -> Vec<LeaseId> {
         let mut leases: Vec<&Lease> = self.iter().collect();
         leases.sort_by_key(|lease| (lease.deadline(now), lease.sequence));
         leases.into_iter().map(|lease| lease.id).collect()
     }
 
-    /// What the ids to come depend on.
+    /// Returns the next lease id to try and the number of leases granted. Both decide later ids and the order of
+    /// leases.
     pub(super) fn counters(&self) -> (i64, u64) {
         (self.next_id, self.next_sequence)
     }
 
-    /// Adds the counts of the leases' tables.
+    /// Adds the counts of the lease tables.
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.lease_slots = self.leases.slots();
         diagnostics.list_slots += self.iter().map(|lease| lease.keys.capacity()).sum::<usize>();
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
     }
 
-    /// Whether the tables agree; for tests.
+    /// Returns whether the tables agree, for tests.
     pub(super) fn is_consistent(&self) -> bool {
         let due = self.leases.iter().filter_map(|(slot, lease)| match lease.renewal {
             Renewal::ByHand { deadline } => Some(((deadline, lease.id), slot)),
@@ -271,7 +277,7 @@ impl Lessor {
 }
 
 impl Lease {
-    /// When the lease ends, or would end if its standing keep-alive were paused now.
+    /// Returns the deadline of the lease. For a standing keep-alive, it is the deadline that pausing it now would set.
     pub(super) fn deadline(&self, now: Timestamp) -> Timestamp {
         match self.renewal {
             Renewal::ByHand { deadline } => deadline,
@@ -281,26 +287,44 @@ impl Lease {
         }
     }
 
-    /// How long ago the last renewal of a standing keep-alive was: less than the interval between two, and so than the TTL.
+    /// Returns the time since the last renewal of a standing keep-alive, which is less than the renewal interval and so
+    /// than the TTL.
     pub(super) fn since_renewal(&self, since: Timestamp, elapsed: Duration, now: Timestamp) -> Duration {
+        // Renewals fall on multiples of the interval after the start, so the remainder is the time since the last one.
         let nanos = (elapsed + now.since(since)).as_nanos() % renewal_interval(self.ttl).as_nanos();
         Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
     }
 
-    /// The keys attached, in no order.
+    /// Returns the attached keys, in no order.
     pub(super) fn keys(&self) -> &[SlotId] {
         &self.keys
     }
 }
 
 impl Engine {
-    /// Grants a lease, from the time told last on (R-LSE-2, R-LSE-3).
+    /// Grants a lease whose TTL starts at [`now`](Self::now) (R-LSE-2, R-LSE-3).
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Grant, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let granted = engine.grant(&Grant::new(Duration::from_secs(1)))?;
+    /// assert_eq!(granted.ttl(), Duration::from_secs(2), "the shortest TTL is 2 seconds by default");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// In this order: [`NoSpace`](Error::NoSpace) by the quota, [`RequestTooLarge`](Error::RequestTooLarge),
-    /// [`Corrupt`](Error::Corrupt) and [`NoSpace`](Error::NoSpace) by an alarm, [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge),
-    /// [`LeaseExists`](Error::LeaseExists).
+    /// In this order:
+    ///
+    /// - [`NoSpace`](Error::NoSpace) if the lease would reach the quota.
+    /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
+    ///   [`Limits::max_request_bytes`](crate::Limits).
+    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm is active.
+    /// - [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above [`Limits::max_lease_ttl`](crate::Limits).
+    /// - [`LeaseExists`](Error::LeaseExists) if a lease has the requested id.
     pub fn grant(&mut self, grant: &Grant) -> Result<GrantResponse> {
         self.check_quota(grant)?;
         self.check_size(grant.encoded_len())?;
@@ -310,21 +334,36 @@ impl Engine {
         Ok(GrantResponse { header: self.header(), id, ttl })
     }
 
-    /// Ends a lease and deletes its keys, as one revision (R-LSE-5).
+    /// Revokes a lease and deletes its keys, as one revision (R-LSE-5).
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Grant, Put, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)))?.id();
+    /// engine.put(&Put::new("worker", "alive").lease(lease))?;
+    /// engine.revoke(lease)?;
+    /// assert_eq!(engine.get(&"worker".into())?.count(), 0);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`Corrupt`](Error::Corrupt), [`LeaseNotFound`](Error::LeaseNotFound).
+    /// - [`Corrupt`](Error::Corrupt) if the alarm is active.
+    /// - [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
     pub fn revoke(&mut self, id: LeaseId) -> Result<RevokeResponse> {
         self.alarms.check(|| true, || false)?;
         self.expire(id)
     }
 
-    /// Ends a lease as if its deadline were now, kept alive or not; no alarm stops that, as none stops time.
+    /// Expires a lease now, even if it has a standing keep-alive. Unlike [`revoke`](Self::revoke), it works while the
+    /// CORRUPT alarm is active, as the passing of a deadline does.
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound).
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
     pub fn expire(&mut self, id: LeaseId) -> Result<RevokeResponse> {
         let keys = self.lessor.remove(id).ok_or(Error::LeaseNotFound)?;
         self.delete_ended(id, keys);
@@ -332,40 +371,64 @@ impl Engine {
         Ok(RevokeResponse { header: self.header() })
     }
 
-    /// Renews a lease: it lives its TTL from the time told last on (R-LSE-7). That there is no such lease is an
-    /// answer, not an error.
+    /// Renews a lease: its new deadline is its TTL after [`now`](Self::now) (R-LSE-7). If the lease does not exist, the
+    /// response has no TTL.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::Timestamp;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// assert_eq!(engine.keep_alive(7.into()).ttl(), None);
+    /// ```
     pub fn keep_alive(&mut self, id: LeaseId) -> KeepAliveResponse {
         let ttl = self.lessor.keep_alive(id, self.now);
         self.reclaim_some();
         KeepAliveResponse { header: self.header(), id, ttl }
     }
 
-    /// Ends a lease's standing keep-alive, as when its client hangs: it lives its TTL from the last renewal that would
-    /// have been made, one due at this very instant included. Does nothing to a lease without one.
+    /// Ends the standing keep-alive of a lease, as if its client hangs. The lease expires one TTL after the last
+    /// renewal, which may be at this very instant. Does nothing to a lease without a standing keep-alive.
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound).
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
     pub fn pause_keep_alive(&mut self, id: LeaseId) -> Result<()> {
         self.lessor.pause_keep_alive(id, self.now)?;
         self.reclaim_some();
         Ok(())
     }
 
-    /// Begins a standing keep-alive with a renewal: the lease has no deadline until that is paused. Does nothing to a
-    /// lease that has one.
+    /// Starts a standing keep-alive with a renewal. The lease has no deadline until the keep-alive is paused. Does
+    /// nothing to a lease that has a standing keep-alive.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Grant, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)))?.id();
+    /// engine.resume_keep_alive(lease)?;
+    /// assert_eq!(engine.next_deadline(), None);
+    /// engine.pause_keep_alive(lease)?;
+    /// assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + Duration::from_secs(5)));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`LeaseNotFound`](Error::LeaseNotFound).
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
     pub fn resume_keep_alive(&mut self, id: LeaseId) -> Result<()> {
         self.lessor.resume_keep_alive(id, self.now)?;
         self.reclaim_some();
         Ok(())
     }
 
-    /// Deletes the keys of a lease that has ended, in ascending order and as one revision (R-LSE-5), and tells who asked.
+    /// Deletes the keys of an ended lease, in ascending order and as one revision (R-LSE-5). Then notifies the streams
+    /// that requested the end of the lease.
     pub(super) fn delete_ended(&mut self, id: LeaseId, keys: Vec<SlotId>) {
+        // The lease's list is unordered. Events of one revision must ascend by key.
         let mut keyed: Vec<_> =
             keys.into_iter().map(|slot| (self.keys.slot(slot).newest().key(), slot)).collect();
         keyed.sort_unstable_by_key(|&(key, _)| key);
@@ -374,10 +437,11 @@ impl Engine {
             self.keys.delete(slot);
         }
         self.commit();
+        // After the commit: a receiver of this notification has the events of the deleted keys before it.
         self.hub.lease_ended(id);
     }
 
-    /// Attaches a key to a lease, if it is one.
+    /// Attaches a key to a lease. Does nothing for [`LeaseId::NONE`].
     pub(super) fn attach(&mut self, lease: LeaseId, slot: SlotId) {
         if lease != LeaseId::NONE {
             let place = self.lessor.attach(lease, slot);
@@ -385,17 +449,30 @@ impl Engine {
         }
     }
 
-    /// Detaches the key at a place of a lease, if it is one.
+    /// Detaches the key at a position of a lease's list. Does nothing for [`LeaseId::NONE`].
     pub(super) fn detach(&mut self, lease: LeaseId, place: u32) {
         if lease != LeaseId::NONE
             && let Some(moved) = self.lessor.detach(lease, place)
         {
+            // Another key moved to this position. Each key stores its own position.
             self.keys.index.set_attachment(moved, place);
         }
     }
 
-    /// How long a lease still lives at the time told last, and which keys it has (R-LSE-10). That there is no such
-    /// lease is an answer, not an error.
+    /// Returns the remaining time of a lease at [`now`](Self::now), and its keys if `keys` is set (R-LSE-10). If the
+    /// lease does not exist, the response has no TTL.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Grant, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)))?.id();
+    /// engine.advance(Timestamp::ORIGIN + Duration::from_secs(3));
+    /// assert_eq!(engine.time_to_live(lease, false).ttl(), Some(Duration::from_secs(2)));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn time_to_live(&self, id: LeaseId, keys: bool) -> TimeToLiveResponse {
         let lease = self.lessor.get(id);
         let attached = lease.filter(|_| keys).map_or(&[][..], |lease| lease.keys());
@@ -411,7 +488,7 @@ impl Engine {
         }
     }
 
-    /// All leases, the one with the least time left at the time told last first (R-LSE-11).
+    /// Returns all leases by their remaining time at [`now`](Self::now), the shortest first (R-LSE-11).
     pub fn leases(&self) -> LeasesResponse {
         LeasesResponse { header: self.header(), leases: self.lessor.by_remaining(self.now) }
     }

@@ -1,4 +1,4 @@
-//! Compaction, alarms, and the numbers that describe an engine.
+//! Engine commands for compaction and alarms, and figures that describe an engine.
 
 use super::Engine;
 use super::lease::LEASE_BYTES;
@@ -9,12 +9,26 @@ use crate::api::{
 use crate::{Error, Result};
 
 impl Engine {
-    /// etcd's hash of what is held up to a revision; 0 and below mean the current one (R-MNT-1, R-MNT-2).
+    /// Returns etcd's hash of the retained records up to a revision; 0 and below mean the current one (R-MNT-1,
+    /// R-MNT-2).
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Revision, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let mut other = engine.clone();
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// other.put(&Put::new("mode", "blue"))?;
+    /// let current = Revision::new(0);
+    /// assert_eq!(engine.hash_kv(current)?.hash(), other.hash_kv(current)?.hash());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// [`FutureRevision`](crate::Error::FutureRevision), and [`Compacted`](crate::Error::Compacted) for the compacted
-    /// revision and those before it, if it is asked for by its number.
+    /// - [`FutureRevision`](crate::Error::FutureRevision) if the revision is above the current one.
+    /// - [`Compacted`](crate::Error::Compacted) if the revision is positive and at or below the compacted one.
     pub fn hash_kv(&self, revision: Revision) -> Result<HashKvResponse> {
         let (hash, hash_revision) = self.keys.hash_kv(revision)?;
         let compact_revision = self.keys.compacted();
@@ -26,7 +40,18 @@ impl Engine {
         self.hub.labels()
     }
 
-    /// What is held.
+    /// Returns counts of what the engine holds, and its revisions.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// engine.put(&Put::new("mode", "green"))?;
+    /// assert_eq!((engine.status().keys(), engine.status().versions()), (1, 2));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn status(&self) -> Status {
         Status {
             header: self.header(),
@@ -42,20 +67,40 @@ impl Engine {
         self.keys.bytes_held() + self.lessor.len() as u64 * LEASE_BYTES
     }
 
-    /// What of it the quota counts.
+    /// Returns the bytes held that count for the quota, which tombstones do not.
     pub(super) fn bytes_held_for_quota(&self) -> u64 {
         self.keys.bytes_for_quota() + self.lessor.len() as u64 * LEASE_BYTES
     }
 
-    /// Makes the history before `revision` unreadable (R-CMP-1 to R-CMP-6): at once, while its memory is given back
-    /// a piece with each later command. A command that deletes thousands of keys makes more to reclaim than one gives back:
-    /// where such are frequent and no [`Store`](crate::Store) with a timer does it, call [`reclaim`](Self::reclaim) while
-    /// [`is_reclaiming`](Self::is_reclaiming).
+    /// Compacts the history before a revision (R-CMP-1 to R-CMP-6).
+    ///
+    /// The history is unreadable at once. Each later command frees a bounded piece of its memory. A command that
+    /// deletes thousands of keys leaves more to reclaim than one command frees. Where such commands are frequent and no
+    /// [`Store`](crate::Store) with a timer reclaims, call [`reclaim`](Self::reclaim) while
+    /// [`is_reclaiming`](Self::is_reclaiming) returns true.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Compact, Error, Get, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let blue = engine.put(&Put::new("mode", "blue"))?.header().revision();
+    /// let green = engine.put(&Put::new("mode", "green"))?.header().revision();
+    /// engine.compact(&Compact::new(green))?;
+    /// assert!(matches!(engine.get(&Get::key("mode").at(blue)), Err(Error::Compacted { .. })));
+    /// assert_eq!(engine.get(&Get::key("mode").at(green))?.count(), 1);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// In this order: [`RequestTooLarge`](Error::RequestTooLarge), [`Corrupt`](Error::Corrupt),
-    /// [`Compacted`](Error::Compacted), [`FutureRevision`](Error::FutureRevision).
+    /// In this order:
+    ///
+    /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
+    ///   [`Limits::max_request_bytes`](crate::Limits).
+    /// - [`Corrupt`](Error::Corrupt) if the alarm is active.
+    /// - [`Compacted`](Error::Compacted) if the revision is at or below the compacted one.
+    /// - [`FutureRevision`](Error::FutureRevision) if the revision is above the current one.
     pub fn compact(&mut self, compact: &Compact) -> Result<CompactResponse> {
         self.check_size(compact.encoded_len())?;
         self.alarms.check(|| true, || false)?;
@@ -64,54 +109,85 @@ impl Engine {
         Ok(CompactResponse { header: self.header() })
     }
 
-    /// Lists, raises or ends alarms (R-MNT-7, R-MNT-8).
+    /// Lists, activates or deactivates alarms (R-MNT-7, R-MNT-8).
+    ///
+    /// ```
+    /// use leasehold::Timestamp;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let raise = AlarmRequest { action: AlarmAction::Activate, member_id: 1, alarm: AlarmType::NoSpace };
+    /// assert_eq!(engine.alarm(&raise).alarms().len(), 1);
+    /// assert_eq!(engine.put(&("mode", "blue").into()), Err(leasehold::Error::NoSpace));
+    /// ```
     pub fn alarm(&mut self, request: &AlarmRequest) -> AlarmResponse {
         let alarms = self.alarms.request(request);
         self.reclaim_some();
         AlarmResponse { header: self.header(), alarms }
     }
 
-    /// Does a bounded piece of reclaiming what a compaction made unreadable, and gives the number of versions reclaimed:
-    /// 256 at the most, and 0 where the piece had none. Each command that succeeds does the same, so calling it while
-    /// [`is_reclaiming`](Self::is_reclaiming) is for those who want the memory back sooner.
+    /// Reclaims a bounded number of compacted versions, and returns how many: 256 at most, and 0 if this piece had
+    /// none.
+    ///
+    /// Each command that succeeds reclaims a piece too. Call this method while [`is_reclaiming`](Self::is_reclaiming)
+    /// returns true to free the memory sooner.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Compact, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// for _ in 0..1000 {
+    ///     engine.put(&Put::new("mode", "blue"))?;
+    /// }
+    /// engine.compact(&Compact::new(engine.status().header().revision()))?;
+    /// while engine.is_reclaiming() {
+    ///     engine.reclaim();
+    /// }
+    /// assert_eq!(engine.status().versions(), 1);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn reclaim(&mut self) -> usize {
         self.garbage.clear();
         self.keys.reclaim(&mut self.garbage)
     }
 
-    /// Whether a compaction may have left something to reclaim.
+    /// Returns whether a compaction may have left versions to reclaim.
     #[must_use]
     pub fn is_reclaiming(&self) -> bool {
         self.keys.reclaiming
     }
 
-    /// The records that the last call reclaimed, to be dropped where that disturbs nobody: outside of a lock. What is
-    /// not taken is dropped by the next call that reclaims.
+    /// Returns the records that the last call reclaimed, so that the caller can drop them outside of a lock. The next
+    /// call that reclaims drops the records that were not taken.
     #[must_use]
     pub fn take_garbage(&mut self) -> Vec<KeyValue> {
         std::mem::take(&mut self.garbage)
     }
 
-    /// Does the part of a compaction's reclaiming that falls to each command.
+    /// Reclaims a piece on behalf of a command.
     pub(super) fn reclaim_some(&mut self) {
         if self.keys.reclaiming {
             self.reclaim();
         }
     }
 
-    /// Returns the next deadline of the compactor. A command may change it.
+    /// Returns the next deadline of the compactor. A command may change it. An active CORRUPT alarm blocks compaction,
+    /// so there is no deadline.
     pub(super) fn next_auto_compaction(&self) -> Option<Timestamp> {
         let compactor = self.auto_compactor.as_ref()?;
         compactor.next_compaction(self.keys.current()).filter(|_| !self.is_corrupt())
     }
 
-    /// Does what is due at a tick of the compactor.
+    /// Runs a tick of the compactor: compacts if a compaction is due, then samples the revision.
     pub(super) fn auto_compact(&mut self) {
         let (now, current, is_corrupt) = (self.now, self.keys.current(), self.is_corrupt());
         let Some(compactor) = &mut self.auto_compactor else {
             return;
         };
         if let Some(revision) = compactor.due(current, now).filter(|_| !is_corrupt)
+            // A manual compaction may have passed the revision: that counts as success (R-CMP-7, R-CMP-8).
             && !matches!(self.keys.compact(revision), Err(Error::FutureRevision { .. }))
         {
             compactor.compacted(revision, now);
@@ -119,7 +195,7 @@ impl Engine {
         compactor.sample_until(current, now);
     }
 
-    /// Takes the samples of the compactor's ticks up to `until`. None of these ticks compacts.
+    /// Samples the revision at the compactor's ticks up to `until`. None of these ticks compacts.
     pub(super) fn pass_idle_ticks(&mut self, until: Timestamp) {
         let current = self.keys.current();
         if let Some(compactor) = &mut self.auto_compactor {

@@ -1,4 +1,4 @@
-//! The deterministic core: one state machine, without clock, thread, lock, I/O or chance.
+//! The deterministic core: a state machine without clock, threads, locks, I/O or randomness.
 
 mod admission;
 mod check;
@@ -30,39 +30,48 @@ pub(crate) use maintenance::Diagnostics;
 pub(crate) use keys::hash_kv::Crc32c;
 pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenewal, Snapshot};
 
-/// etcd's store as a pure state machine: the answer to a command depends on the commands before it and on the time
-/// that was told, and on nothing else.
+/// etcd's store as a pure state machine. The result of a command depends only on the earlier commands and on the times
+/// passed to [`advance`](Self::advance).
 ///
-/// [`Store`](crate::Store) is this behind a lock with a clock. Use the engine itself where you have both: in a
-/// simulation, a model checker, or a replay.
+/// [`Store`](crate::Store) is an engine behind a lock, with a clock. Use the engine itself where the caller provides
+/// both: in a simulation, a model checker, or a replay.
 ///
 /// # Methods
 ///
-/// - **Input** from the world, of which there is one: [`advance`](Self::advance) tells the time. It ends the leases
-///   that are due and compacts by itself.
-/// - **Commands** change the state and answer: [`put`](Self::put), [`delete`](Self::delete), [`txn`](Self::txn),
-///   [`compact`](Self::compact), [`grant`](Self::grant), [`revoke`](Self::revoke), [`expire`](Self::expire),
-///   [`keep_alive`](Self::keep_alive), [`pause_keep_alive`](Self::pause_keep_alive),
-///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). One that is refused changes nothing. Those on
-///   watch streams are answered by deliveries: [`open_stream`](Self::open_stream), [`watch`](Self::watch),
-///   [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream).
-/// - **Outputs** say what the caller is to do: [`next_deadline`](Self::next_deadline), when to advance at the latest;
-///   [`take_woken`](Self::take_woken), which streams have something for those who wait, and [`receive`](Self::receive), what
-///   that is; [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage), memory to free when it suits.
+/// - **Input**: [`advance`](Self::advance) sets the time. It expires the leases that are due, compacts automatically,
+///   and fires the timers of streams.
+/// - **Commands** change the state and return a response: [`put`](Self::put), [`delete`](Self::delete),
+///   [`txn`](Self::txn), [`compact`](Self::compact), [`grant`](Self::grant), [`revoke`](Self::revoke),
+///   [`expire`](Self::expire), [`keep_alive`](Self::keep_alive), [`pause_keep_alive`](Self::pause_keep_alive),
+///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). A command that fails changes nothing, but
+///   the quota may raise an alarm.
+/// - **Commands on watch streams** are answered by deliveries: [`open_stream`](Self::open_stream),
+///   [`watch`](Self::watch), [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream).
+/// - **Outputs** are for the caller to act on:
+///   - [`next_deadline`](Self::next_deadline) returns the latest time of the next `advance`.
+///   - [`take_woken`](Self::take_woken) returns the streams whose receivers must be woken, and
+///     [`receive`](Self::receive) their deliveries.
+///   - [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage) free memory at a time of the caller's
+///     choice.
 /// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`events`](Self::events), [`lag`](Self::lag),
-///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv), [`status`](Self::status),
-///   [`now`](Self::now), [`state_hash`](Self::state_hash), [`diagnostics`](Self::diagnostics),
-///   [`check_invariants`](Self::check_invariants).
-/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and [`snapshot::load`](crate::snapshot::load)
-///   makes an engine of it.
+///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv),
+///   [`status`](Self::status), [`now`](Self::now), [`state_hash`](Self::state_hash),
+///   [`diagnostics`](Self::diagnostics), [`check_invariants`](Self::check_invariants).
+/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and
+///   [`snapshot::load`](crate::snapshot::load) builds an engine from it.
 ///
 /// # Calling order
 ///
-/// Call [`advance`](Self::advance) with the time before each command and each [`receive`](Self::receive). Time never runs
-/// backwards. The call may be left out before a command that is not about leases if
-/// [`next_deadline`](Self::next_deadline) is later than now, the engine does not compact by itself, and no watcher asked
-/// for [progress notifications](crate::Watch::progress_notify). After each call, `next_deadline` may have changed, and
-/// [`take_woken`](Self::take_woken) may name streams. Nothing else is required: each call leaves the engine complete.
+/// Call [`advance`](Self::advance) with the current time before each command and before each
+/// [`receive`](Self::receive). Time must not run backwards. After each call, `next_deadline` may have changed, and
+/// [`take_woken`](Self::take_woken) may return streams. The engine is in a consistent state after each call, so no
+/// other order is required.
+///
+/// The call to `advance` may be left out before a command that does not concern leases if all of these hold:
+///
+/// - [`next_deadline`](Self::next_deadline) is later than the current time.
+/// - The engine does not compact automatically.
+/// - No watcher requested [progress notifications](crate::Watch::progress_notify).
 ///
 /// ```
 /// use leasehold::{Grant, Put};
@@ -74,7 +83,7 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)))?.id();
 /// engine.put(&Put::new("worker", "alive").lease(lease))?;
 ///
-/// let deadline = engine.next_deadline().expect("a lease has one");
+/// let deadline = engine.next_deadline().expect("a lease has a deadline");
 /// engine.advance(deadline);
 /// assert_eq!(engine.get(&"worker".into())?.count(), 0);
 /// # Ok::<(), leasehold::Error>(())
@@ -90,8 +99,10 @@ pub struct Engine {
     cluster_id: u64,
     member_id: u64,
     now: Timestamp,
-    /// Set while a lease expires: at one instant, leases expire before ticks and timers.
+    /// Set while a lease expires. At one instant, leases expire before ticks and timers.
     is_expiring: bool,
+    /// The records reclaimed by the last call that reclaimed any, until [`take_garbage`](Self::take_garbage) takes
+    /// them.
     garbage: Vec<KeyValue>,
 }
 
@@ -100,22 +111,21 @@ pub struct Engine {
 /// Two default configurations differ in their `hash_seed`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// The limits.
+    /// The limits of requests, leases and bytes held.
     pub limits: Limits,
     /// The cluster id in headers; 1 by default.
     pub cluster_id: u64,
     /// The member id in headers and alarms; 1 by default.
     pub member_id: u64,
-    /// Which history to compact without being asked; none by default.
+    /// The history that the engine compacts automatically; none by default.
     pub auto_compaction: Option<AutoCompaction>,
-    /// Seeds the hash of point lookups; random by default.
+    /// The seed of the hash for point lookups; random by default.
     ///
-    /// A client that knows the seed can choose keys that collide, and then every lookup visits all of them. No answer
-    /// depends on the seed, and neither do deliveries, saves or [`state_hash`](Engine::state_hash). Set it to
-    /// repeat a run with the same costs.
+    /// A client that knows the seed can choose keys that collide, and then every lookup visits all of them. The seed
+    /// changes no response, delivery, save or [`state_hash`](Engine::state_hash). Set it to repeat a run at equal cost.
     pub hash_seed: u64,
-    /// The interval of progress notifications to a watcher that requests them and receives nothing else (R-WCH-20): 10 minutes
-    /// by default, and at least 100 ms.
+    /// The interval of progress notifications (R-WCH-20): 10 minutes by default, and at least 100 ms. They are sent to
+    /// a watcher that requested them and had no events since the last tick.
     pub progress_interval: Duration,
     /// The [capacity](crate::Watch::capacity) of a watch that sets none:
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY) by default.
@@ -129,7 +139,7 @@ impl Default for EngineConfig {
             cluster_id: 1,
             member_id: 1,
             auto_compaction: None,
-            // The standard library's only source of random numbers.
+            // `RandomState` is the standard library's only source of random numbers.
             hash_seed: RandomState::new().hash_one(0),
             progress_interval: Duration::from_secs(600),
             watch_capacity: Watch::DEFAULT_CAPACITY,
@@ -137,11 +147,20 @@ impl Default for EngineConfig {
     }
 }
 
-/// etcd tells no sooner.
+/// The shortest interval between progress notifications, as in etcd.
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// A fresh store at revision 1, without keys or leases (R-REV-1), whose time begins at `now`.
+    /// Creates an engine at revision 1, without keys and leases (R-REV-1). Its time starts at `now`.
+    ///
+    /// ```
+    /// use leasehold::Timestamp;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    ///
+    /// let engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// assert_eq!(engine.status().header().revision().get(), 1);
+    /// assert_eq!(engine.now(), Timestamp::ORIGIN);
+    /// ```
     pub fn new(config: EngineConfig, now: Timestamp) -> Self {
         let hasher = KeyHasher::new(config.hash_seed);
         let keys = KeySpace::new(hasher.clone());
@@ -165,21 +184,41 @@ impl Engine {
         }
     }
 
-    /// Tells the time. Whatever is due by `now` happens, deadline by deadline in their order, each lease at its own
-    /// instant and revision, the lowest id first among those due together (R-LSE-6). At one instant leases end first; then
-    /// the store compacts, watchers are told how far it has come, and the timers of streams go off.
+    /// Sets the time to `now` and runs everything that is due until then.
+    ///
+    /// Deadlines run in order, one at a time. Each lease expires at its own deadline and revision, the lowest id first
+    /// among leases due together (R-LSE-6). At one instant, leases expire first. Then the engine compacts, sends
+    /// progress notifications, and fires the timers of streams, in this order.
+    ///
+    /// ```
+    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.grant(&Grant::new(Duration::from_secs(5)))?;
+    /// engine.advance(Timestamp::ORIGIN + Duration::from_secs(4));
+    /// assert_eq!(engine.leases().leases().len(), 1);
+    /// engine.advance(Timestamp::ORIGIN + Duration::from_secs(5));
+    /// assert_eq!(engine.leases().leases().len(), 0);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     ///
     /// # Panics
     ///
-    /// If `now` is before the time told last: time never runs backwards.
+    /// If `now` is before the time of the last call.
     pub fn advance(&mut self, now: Timestamp) {
-        assert!(now >= self.now, "time never runs backwards: {now:?} was told after {:?}", self.now);
+        assert!(now >= self.now, "time never runs backwards: {now:?} follows {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
-            // Leases expire before a compactor tick of the same instant, so that tick is left for later.
+            // Sample only the ticks before this deadline. A tick at the deadline must see the revision after the leases
+            // expire.
             if let Some(before) = deadline.as_nanos().checked_sub(1) {
                 self.pass_idle_ticks(Timestamp::from_nanos(before));
             }
+            // Set the time to each deadline in turn: `Lag::since` and the numbers of progress ticks depend on it.
             self.now = deadline;
+            // One lease per iteration, so that each lease has its own revision (R-LSE-6). The order of the branches is
+            // the order of deadlines at one instant: leases, then compaction, then ticks and timers.
             if let Some((id, keys)) = self.lessor.remove_due(deadline) {
                 self.is_expiring = true;
                 self.delete_ended(id, keys);
@@ -194,25 +233,37 @@ impl Engine {
         self.now = now;
     }
 
-    /// The time told last.
+    /// Returns the time of the last call to [`advance`](Self::advance), or the start time.
     pub fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// Returns the next instant at which something happens by itself: a lease ends, the store compacts, progress
-    /// notifications are due, or the timer of a stream fires. A later command or [`receive`](Self::receive) may bring it
-    /// forward.
+    /// Returns the next instant at which [`advance`](Self::advance) has something to do, or `None` if nothing is
+    /// scheduled.
     ///
-    /// The compactor's ticks that only sample the revision are no deadlines, nor are ticks of streams at which no watcher
-    /// can be notified.
+    /// A deadline is the end of a lease, an automatic compaction, a progress notification, or the timer of a stream. A
+    /// later command or [`receive`](Self::receive) may bring it forward. Two kinds of ticks are no deadlines: those of
+    /// the compactor that only sample the revision, and those of streams without a watcher to notify.
+    ///
+    /// ```
+    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// assert_eq!(engine.next_deadline(), None);
+    /// engine.grant(&Grant::new(Duration::from_secs(5)))?;
+    /// assert_eq!(engine.next_deadline(), Some(Timestamp::ORIGIN + Duration::from_secs(5)));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let deadlines = [self.lessor.next_deadline(), self.next_auto_compaction(), self.hub.next_deadline()];
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns whether the effect of a command depends on the time even if no deadline has passed. The automatic compactor
-    /// and progress notifications depend on the ticks between which a command runs.
+    /// Returns whether the effect of a command depends on the time even if no deadline has passed. The automatic
+    /// compactor and progress notifications depend on the ticks between which a command runs.
     pub(crate) fn needs_time(&self) -> bool {
         self.auto_compactor.is_some() || self.hub.has_progress_watchers()
     }
@@ -226,18 +277,21 @@ impl Engine {
         }
     }
 
-    /// Ends the transaction under way, and tells the watchers.
+    /// Commits the open transaction and publishes its changes to the watchers.
     pub(super) fn commit(&mut self) {
         let changes = self.keys.commit();
         if changes > 0 {
             let (hub, view) = self.hub_and_view();
+            // Publish after the commit, so that a reader that has an event also sees its revision as the current one
+            // (R-0-3).
             hub.publish(changes, &view);
         }
     }
 
-    /// Takes back the transaction under way, newest change first (R-TXN-5).
+    /// Rolls back the open transaction, newest change first (R-TXN-5).
     fn roll_back(&mut self) {
         while let Some(undone) = self.keys.undo() {
+            // The reverse of `put_key`: leave the lease of the undone put, then rejoin the lease before it.
             if let Some((lease, place)) = undone.attached {
                 self.detach(lease, place);
             }

@@ -1,4 +1,4 @@
-//! A copy of an engine's state for a save, and an engine made of one.
+//! Snapshots of an engine's state for a save, and engines restored from a save.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use super::tables::hash_index::KeyHasher;
 use super::{Engine, EngineConfig};
 use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
 
-/// An engine's state at its latest time, without its configuration and the samples of its automatic compactor. Keys and
-/// values are shared with the engine.
+/// The state of an engine at its current time, without its configuration and the samples of its automatic compactor.
+/// Keys and values are shared with the engine.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) current: Revision,
@@ -38,6 +38,7 @@ pub(crate) struct Heading {
     pub(crate) next_lease_sequence: u64,
 }
 
+/// A lease in a save.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SavedLease {
     pub(crate) id: LeaseId,
@@ -46,7 +47,7 @@ pub(crate) struct SavedLease {
     pub(crate) renewal: SavedRenewal,
 }
 
-/// How a lease is kept alive, without an instant of the saved clock.
+/// The renewal of a lease, without an instant of the saved clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SavedRenewal {
     /// The lease expires after `remaining`, which is at most the TTL.
@@ -56,7 +57,7 @@ pub(crate) enum SavedRenewal {
 }
 
 impl Engine {
-    /// Takes a snapshot. Visits every version.
+    /// Returns a snapshot of the state. Visits every version.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let (next_lease_id, next_lease_sequence) = self.lessor.counters();
         let heading = Heading { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
@@ -89,8 +90,8 @@ impl Lease {
 }
 
 impl KeySpace {
-    /// Returns the retained versions that history does not have: one for each key that existed at the compacted
-    /// revision and was last changed before it.
+    /// Returns the retained versions that history does not have: of each key that existed at the compacted revision and
+    /// was last changed before it, the version at that revision.
     fn old_versions(&self) -> Vec<KeyValue> {
         let Some(floor) = self.compacted() else {
             return Vec::new();
@@ -112,10 +113,10 @@ const COUNT_END: u64 = 1 << 62;
 /// The number of lease ids that a bump skips: more than a lost timeline can have granted.
 const LEASE_IDS_SKIPPED: u64 = 1 << 32;
 
-/// The reason why a save is not restored.
+/// The reason for which a save is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestoreError {
-    /// The named part is one that no engine can reach.
+    /// The named part is in a state that no engine can reach.
     Inconsistent(&'static str),
     /// A bump leaves the range of revisions or lease ids.
     BumpOutOfRange,
@@ -127,7 +128,7 @@ pub(crate) enum RestoreError {
 #[derive(Debug)]
 pub(crate) struct Restore {
     config: EngineConfig,
-    /// The current revision. `None` in format 1, where the newest version has it.
+    /// The current revision. `None` in format 1, where it is the revision of the newest version.
     current: Option<Revision>,
     heading: Heading,
     leases: Vec<SavedLease>,
@@ -182,12 +183,13 @@ impl Restore {
         check(!key.is_empty(), "a key")?;
         let found = self.keys.index.find(key);
         let before = found.map(|slot| self.keys.slot(slot).newest());
+        // Compaction leaves at most one version of a key at or below the compacted revision (R-CMP-2).
         let is_old = fields.mod_revision <= self.keys.floor();
         check(!is_old || before.is_none(), "a version that was compacted")?;
         if fields.version == 0 {
             let is_empty = fields.create_revision == Revision::new(0) && fields.lease == LeaseId::NONE;
             check(is_empty && value.is_empty(), "a tombstone")?;
-            // At the compacted revision, a tombstone is retained without the version that it superseded.
+            // A tombstone at the compacted revision is retained without the version that it superseded (R-CMP-2).
             let is_first = fields.mod_revision == self.keys.floor();
             let is_placed = before.map_or(is_first, |before| follows(before, &fields));
             check(is_placed, "a tombstone of nothing")?;
@@ -219,12 +221,13 @@ impl Restore {
         } else {
             place > self.last
         };
-        // The first revision has no changes. The last position has none, so that counting does not overflow.
+        // The first revision has no changes. The last position of a revision has none, so that counting does not
+        // overflow.
         let is_possible = fields.mod_revision > Revision::new(1) && fields.sub < u32::MAX;
         check(follows && is_possible, "the order of versions")
     }
 
-    /// Takes over the current revision. It is the newest version's or the compacted one, as invariant 3 says.
+    /// Sets the current revision. It is the revision of the newest version or the compacted one (invariant 3).
     fn restore_current(&mut self) -> Result<(), RestoreError> {
         let newest = self.keys.current();
         let latest = newest.max(self.keys.floor());
@@ -236,7 +239,7 @@ impl Restore {
         Ok(())
     }
 
-    /// Checks that each id below the counter was granted, and each lease with another id.
+    /// Checks that the number of granted leases covers each id below the counter and each lease with another id.
     fn check_lease_ids(&self) -> Result<(), RestoreError> {
         let passed = 1..self.heading.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
@@ -244,7 +247,7 @@ impl Restore {
         check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")
     }
 
-    /// Raises the current revision, compacts to it and skips lease ids, if `options` say so.
+    /// Raises the current revision, compacts to it and skips lease ids, if `options` request a bump.
     fn bump(&mut self, options: &LoadOptions) -> Result<(), RestoreError> {
         let Some(bumped) = options.bumped(self.keys.current())? else {
             return Ok(());
@@ -267,7 +270,7 @@ impl Restore {
         Ok(())
     }
 
-    /// Returns the engine, whose time begins at `now`.
+    /// Returns the engine. Its time starts at `now`.
     pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, RestoreError> {
         self.restore_current()?;
         self.check_lease_ids()?;
@@ -301,32 +304,35 @@ fn attached(keys: &KeySpace) -> Vec<(LeaseId, SlotId)> {
     slots.filter(|&(lease, _)| lease != LeaseId::NONE).collect()
 }
 
+/// Returns the renewal of a saved lease in an engine that starts at `now`.
 fn resumed(lease: &SavedLease, options: &LoadOptions, now: Timestamp) -> Renewal {
     match lease.renewal {
         SavedRenewal::ByHand { remaining } => Renewal::ByHand { deadline: now + remaining },
         SavedRenewal::Standing { elapsed } if options.keep_standing => {
             Renewal::Standing { since: now, elapsed }
         }
-        // The owner of the keep-alive may be gone: the lease expires unless a client renews it.
+        // The owner of the keep-alive may no longer exist, so the lease expires unless a client renews it (R-LSE-12).
         SavedRenewal::Standing { elapsed } => Renewal::ByHand { deadline: now + (lease.ttl - elapsed) },
     }
 }
 
-/// Returns whether a generation can have such a version, when each of its versions has a different revision.
+/// Returns whether a generation can have such a version, if each version of a generation has its own revision.
 fn is_in_generation(fields: &Fields) -> bool {
     let since_created = fields.mod_revision.get().saturating_sub(fields.create_revision.get());
     begins(fields)
         || fields.version > 1
             && fields.create_revision > Revision::new(1)
+            // Each version after the first needs one revision of its own since the creation.
             && fields.version - 1 <= since_created
 }
 
+/// Returns [`RestoreError::Inconsistent`] with the part's name if the condition does not hold.
 fn check(holds: bool, what: &'static str) -> Result<(), RestoreError> {
     if holds { Ok(()) } else { Err(RestoreError::Inconsistent(what)) }
 }
 
-/// The highest revision or number of leases that a bump may reach. Restoring rejects 2^62, so a bumped store can count 2^61
-/// further and its saves can still be loaded.
+/// The highest revision or number of leases that a bump may reach. Restoring rejects 2^62, so a bumped store can count
+/// 2^61 further and its saves can still be loaded.
 const BUMPED_MAX: u64 = 1 << 61;
 
 /// Options for loading a save: [`StoreBuilder::load_options`](crate::StoreBuilder::load_options) and
@@ -335,18 +341,19 @@ const BUMPED_MAX: u64 = 1 << 61;
 /// # Loading an older save
 ///
 /// Changes after a save are lost when the save is loaded, and their revisions are assigned again. A fencing token, a
-/// `mod_revision` or a watch position from a lost revision then looks valid to the loaded store. A bump prevents that, as
-/// `--bump-revision` with `--mark-compacted` does in etcd. It raises the current revision beyond the lost revisions and
-/// compacts the store to the raised revision:
+/// `mod_revision` or a watch position from a lost revision then appears valid to the loaded store. A bump prevents
+/// that, as `--bump-revision` with `--mark-compacted` does in etcd. It raises the current revision beyond the lost
+/// revisions and compacts the store to the raised revision:
 ///
 /// - New revisions, and with them fencing tokens, are higher than each lost one.
-/// - Reads at a lost revision fail with [`Compacted`](crate::Error::Compacted), and watches that resume at one end with it.
+/// - Reads at a lost revision fail with [`Compacted`](crate::Error::Compacted), and watches that resume at one end with
+///   it.
 /// - Compares for equality with a lost `mod_revision` or `create_revision` fail.
 /// - History before the bump is dropped.
 /// - 2^32 lease ids are skipped, so a lease id that was granted after the save is not granted again.
 ///
-/// A bump is not needed if no change was lost, or if no client, cache or [`Fence`](crate::concurrency::Fence) that still
-/// exists has seen a lost revision.
+/// A bump is not needed if no change was lost, or if no client, cache or [`Fence`](crate::concurrency::Fence) that
+/// still exists has seen a lost revision.
 ///
 /// ```
 /// use leasehold::{Error, Get, Store};
@@ -423,6 +430,7 @@ impl LoadOptions {
             Bump::None | Bump::By(0) => return Ok(None),
             Bump::Above(revision) if revision < current => return Ok(None),
             Bump::By(by) => current.get().checked_add_unsigned(by),
+            // Two above: a watch that resumes at `revision + 1` must be below the compacted revision to end.
             Bump::Above(revision) => revision.get().checked_add(2),
         };
         let is_possible = |&bumped: &i64| bumped.unsigned_abs() <= BUMPED_MAX;

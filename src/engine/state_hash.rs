@@ -1,16 +1,32 @@
-//! One number for everything that an engine's answers can depend on.
+//! A hash of all state that a response can depend on.
 
 use super::Engine;
 use super::lease::Renewal;
 
 impl Engine {
-    /// A hash of the state: time, revisions, every version that can be read, leases, alarms, watch streams with what they have
-    /// not received, and what is to come by itself. Equal in two engines that were given the same commands, whatever their hash
-    /// seeds and however much of a compaction either has reclaimed; a refused command leaves it unchanged. Not so with a quota:
-    /// what is held then decides answers, so what is yet to be reclaimed counts, and a command that the quota refuses raises its
-    /// alarm.
+    /// Returns a hash of the state, to compare engines within one version of this crate. Visits everything that is
+    /// held.
     ///
-    /// For comparing within one version of this crate; it visits all that is held.
+    /// The hash covers time, revisions, all readable versions, leases, alarms, watch streams with their unreceived
+    /// deliveries, and pending deadlines. It is equal in two engines that ran the same commands, regardless of their
+    /// hash seeds and of how much of a compaction each has reclaimed. A command that fails leaves it unchanged.
+    ///
+    /// With a quota, unreclaimed bytes affect results, so they are hashed too. A command that the quota rejects
+    /// activates the NOSPACE alarm, and so changes the hash.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let mut other = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// assert_eq!(engine.state_hash(), other.state_hash());
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// assert_ne!(engine.state_hash(), other.state_hash());
+    /// other.put(&Put::new("mode", "blue"))?;
+    /// assert_eq!(engine.state_hash(), other.state_hash());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn state_hash(&self) -> u64 {
         let mut hash = Fnv1a::new();
         hash.number(self.now.as_nanos());
@@ -34,6 +50,7 @@ impl Engine {
 
     fn hash_keys(&self, hash: &mut Fnv1a) {
         for (key, slot) in self.keys.index.iter() {
+            // Only versions that the compaction retains: how much of the rest is reclaimed must not matter.
             for kv in self.keys.slot(slot).retained(self.keys.floor()) {
                 hash.bytes(key);
                 hash.bytes(kv.value());
@@ -50,6 +67,7 @@ impl Engine {
         let (next_id, next_sequence) = self.lessor.counters();
         hash.number(next_id.cast_unsigned());
         hash.number(next_sequence);
+        // The slots of leases depend on earlier leases, so sort by id.
         let mut leases: Vec<_> = self.lessor.iter().collect();
         leases.sort_by_key(|lease| lease.id);
         for lease in leases {
@@ -58,6 +76,8 @@ impl Engine {
             hash.number(lease.sequence);
             let (kind, at) = match lease.renewal {
                 Renewal::ByHand { deadline } => (0, deadline),
+                // `since` and `elapsed` differ after a save and a load, but the deadline that pausing would set does
+                // not.
                 Renewal::Standing { .. } => (1, lease.deadline(self.now)),
             };
             hash.number(kind);
@@ -66,7 +86,7 @@ impl Engine {
     }
 }
 
-/// The 64-bit FNV-1a hash: the same everywhere, and good enough to tell two states apart.
+/// The 64-bit FNV-1a hash. Unlike std's hasher, it is equal in every process.
 struct Fnv1a(u64);
 
 impl Fnv1a {
@@ -79,6 +99,7 @@ impl Fnv1a {
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
+        // The length separates adjacent fields: "ab" and "c" must not hash like "a" and "bc".
         self.number(bytes.len() as u64);
         self.raw(bytes);
     }

@@ -1,4 +1,4 @@
-//! The execution of transactions: which branches are taken, and what their operations do (R-TXN-4 to R-TXN-15).
+//! The execution of transactions: which branches run, and the effects of their operations (R-TXN-4 to R-TXN-15).
 
 use std::cmp::Ordering;
 
@@ -11,15 +11,15 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// Which branch each txn of a tree takes: the outermost, and those inside in the order in which the branches are walked,
-/// so that a txn without others inside, as most are, needs no list.
+/// The outcomes of the compares of a txn and of the nested txns in the branches that run. Nested outcomes are in the
+/// order in which `run_branch` visits them. Most txns have no nested txn, and then `nested` allocates nothing.
 pub(super) struct Path {
     succeeded: bool,
     nested: Vec<bool>,
 }
 
 impl KeySpace {
-    /// Evaluates all compares on the path taken, before anything is changed (R-TXN-13).
+    /// Evaluates the compares of all txns on the path, before any operation runs (R-TXN-13).
     pub(super) fn choose_path(&self, txn: &Txn) -> Path {
         let succeeded = self.all_hold(&txn.compare);
         let mut path = Path { succeeded, nested: Vec::new() };
@@ -30,6 +30,7 @@ impl KeySpace {
     fn choose_nested(&self, txn: &Txn, succeeded: bool, chosen: &mut Vec<bool>) {
         for op in taken(txn, succeeded) {
             if let TxnOp::Txn(nested) = op {
+                // Preorder: `check_branch` and `run_branch` consume the outcomes in this order.
                 let succeeded = self.all_hold(&nested.compare);
                 chosen.push(succeeded);
                 self.choose_nested(nested, succeeded, chosen);
@@ -41,8 +42,9 @@ impl KeySpace {
         compares.iter().all(|compare| self.holds(compare))
     }
 
-    /// R-TXN-7 and R-TXN-8.
+    /// Returns whether a compare holds for every key of its range (R-TXN-7, R-TXN-8).
     fn holds(&self, compare: &Compare) -> bool {
+        // A compare on a lock queue would visit all keys of the queue. Its create order has the revisions at hand.
         if let CompareOperand::CreateRevision(operand) = compare.operand
             && !self.created.is_empty()
             && let Some(holds) = self
@@ -55,12 +57,13 @@ impl KeySpace {
         if live.peek().is_some() {
             return live.all(|kv| holds_for(compare, Some(kv)));
         }
+        // No key exists. A value compare fails for every operator; the other targets compare with 0 (R-TXN-8).
         let of_value = matches!(compare.operand, CompareOperand::Value(_));
         !of_value && holds_for(compare, None)
     }
 }
 
-/// Whether the compare holds for a pair, or for the zeros that stand for an absent one.
+/// Returns whether a compare holds for a pair. An absent key has 0 in every number.
 fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
     let number = |field: fn(&KeyValue) -> i64| kv.map_or(0, field);
     let order = match &compare.operand {
@@ -71,6 +74,7 @@ fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
         CompareOperand::ModRevision(operand) => number(|kv| kv.mod_revision().get()).cmp(&operand.get()),
         CompareOperand::Lease(operand) => number(|kv| kv.lease().get()).cmp(&operand.get()),
         CompareOperand::Value(operand) => kv.map_or(&[][..], KeyValue::value).cmp(operand),
+        // An unknown target means "stored equals operand" in etcd (R-TXN-11).
         CompareOperand::Unrecognized => Ordering::Equal,
     };
     compares(compare.op, order)
@@ -82,6 +86,7 @@ fn compares(op: CompareOp, order: Ordering) -> bool {
         CompareOp::NotEqual => order.is_ne(),
         CompareOp::Greater => order.is_gt(),
         CompareOp::Less => order.is_lt(),
+        // An unknown operator always holds in etcd (R-TXN-11).
         CompareOp::Unrecognized => true,
     }
 }
@@ -91,8 +96,7 @@ fn taken(txn: &Txn, succeeded: bool) -> &[TxnOp] {
 }
 
 impl Engine {
-    /// What must hold of the branches taken, given the state before the txn, in the order of the operations
-    /// (R-TXN-4).
+    /// Checks the operations on the path against the state before the txn, in their order (R-TXN-4).
     pub(super) fn check_path(&self, txn: &Txn, path: &Path) -> Result<()> {
         self.check_branch(txn, path.succeeded, &mut path.nested.iter())
     }
@@ -119,9 +123,10 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs the path taken. On an error some of it may have been done, and is to be taken back.
+    /// Runs the path. On an error, some operations have run, and the caller rolls them back.
     pub(super) fn run(&mut self, txn: &Txn, path: &Path) -> Result<TxnResponse> {
         let responses = self.run_branch(txn, path.succeeded, &mut path.nested.iter())?;
+        // `Engine::txn` sets the header after the commit.
         let header = ResponseHeader::of_operation(Revision::new(0));
         Ok(TxnResponse { header, succeeded: path.succeeded, responses })
     }
@@ -141,6 +146,7 @@ impl Engine {
                 TxnOp::Txn(txn) => {
                     let succeeded = *nested.next().expect("each nested txn on the path was decided");
                     let responses = self.run_branch(txn, succeeded, nested)?;
+                    // The header of a nested txn has revision 0 in etcd (R-REV-7).
                     let header = ResponseHeader::of_operation(Revision::new(0));
                     TxnOpResponse::Txn(TxnResponse { header, succeeded, responses })
                 }
@@ -165,7 +171,8 @@ impl Engine {
         DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
     }
 
-    /// Keeps the order of ranges that a txn reads from one end, or compares by create revision: likely queues, read so often.
+    /// Indexes ranges by create revision. A range that a txn reads by first or last created key, or compares by create
+    /// revision, is likely a lock queue, and the next hand-over reads it again.
     pub(super) fn keep_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
             txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));

@@ -1,9 +1,9 @@
-//! Compaction: taking effect at once, and giving back the memory of what became unreadable, a bounded piece at a time.
+//! Compaction. It takes effect at once, and memory is reclaimed later in bounded pieces.
 //!
-//! The history is walked in the order in which it happened. At each change up to the compacted revision, the version
-//! that it superseded goes; a tombstone below the compacted revision goes itself, and its key with it if nothing came
-//! after; and changes below the compacted revision leave the history (R-CMP-2). So the work is proportional to what
-//! was written since the last compaction, not to how many keys there are.
+//! Reclaiming walks history in order. At each change up to the compacted revision, it drops the version that the change
+//! superseded. A tombstone below the compacted revision is dropped too, and its key with it unless a later version
+//! exists. Changes below the compacted revision leave history (R-CMP-2). The work is therefore proportional to the
+//! writes since the last compaction, and independent of the number of keys.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::key_space::KeySpace;
 use crate::Result;
 use crate::api::{AutoCompaction, KeyValue, Revision, Timestamp};
 
-/// No call reclaims more versions than this.
+/// The maximum number of versions that one call reclaims.
 pub(in crate::engine) const RECLAIM_MAX: usize = 256;
 
 impl KeySpace {
-    /// Makes `revision` the compacted one. Only what can be read changes here; memory is reclaimed later (R-CMP-1).
+    /// Sets the compacted revision. Only reads are affected here; memory is reclaimed later (R-CMP-1).
     pub(in crate::engine) fn compact(&mut self, revision: Revision) -> Result<()> {
         if revision <= self.floor() {
             return Err(self.compacted_error(revision));
@@ -27,38 +27,42 @@ impl KeySpace {
         Ok(())
     }
 
-    /// Reclaims up to [`RECLAIM_MAX`] versions. What is freed goes into `garbage`, to be dropped by the caller when it
-    /// likes; so does the history's handle to it. Gives the number of versions.
+    /// Reclaims up to [`RECLAIM_MAX`] versions, and returns how many. Moves the records and history's references to
+    /// them into `garbage`, so that the caller decides when they are dropped.
     pub(in crate::engine) fn reclaim(&mut self, garbage: &mut Vec<KeyValue>) -> usize {
         let Some(compacted) = self.compacted().filter(|_| self.reclaiming) else {
             return 0;
         };
         let before = self.versions();
         let mut walked = 0;
+        // Each step drops two versions at most: the superseded one and a tombstone.
         while walked < RECLAIM_MAX / 2 && self.reclaim_next(compacted, garbage) {
             walked += 1;
         }
+        // A step that found nothing ended the loop early, and then nothing is left.
         self.reclaiming = walked == RECLAIM_MAX / 2;
         let reclaimed = (before - self.versions()) as usize;
         assert!(
             reclaimed <= RECLAIM_MAX,
-            "a change supersedes one version of its key, so two go at the most"
+            "a step reclaims two versions at most: a superseded version and a tombstone"
         );
         reclaimed
     }
 
-    /// Walks over one change. Gives false when there is none left.
+    /// Processes one change. Returns false if none is left.
     fn reclaim_next(&mut self, compacted: Revision, garbage: &mut Vec<KeyValue>) -> bool {
         let start = self.history.start();
-        debug_assert!(
-            self.reclaimed >= start,
-            "a change leaves history only after what it superseded is reclaimed"
-        );
+        debug_assert!(self.reclaimed >= start, "`reclaimed` is at or after the start of history");
+        // Two positions advance through history. `start` is the oldest change held, and leaves history below the
+        // compacted revision. `reclaimed` is the first change whose superseded version is still held, and runs ahead of
+        // `start`: the changes of the compacted revision itself stay in history.
         let below = self.history.get(start).is_some_and(|kv| kv.mod_revision() < compacted);
         let position = if below { start } else { self.reclaimed };
         let Some(kv) = self.history.get(position).filter(|kv| kv.mod_revision() <= compacted).cloned() else {
             return false;
         };
+        // The first pass over this change. A change that stayed in history through an earlier compaction had its first
+        // pass then.
         if position == self.reclaimed {
             self.reclaim_superseded(&kv, garbage);
             self.reclaimed += 1;
@@ -70,16 +74,17 @@ impl KeySpace {
         true
     }
 
-    /// Drops the versions of the change's key that came before it.
+    /// Drops the versions of the change's key before the change.
     fn reclaim_superseded(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
-        let slot = self.index.find(kv.key()).expect("a change not yet reclaimed is among its key's versions");
+        let slot =
+            self.index.find(kv.key()).expect("a change at or after `reclaimed` is a version of its key");
         while let Some(version) = self.index.pop_oldest(slot, |oldest| !oldest.same_record(kv)) {
             self.uncount_version(&version);
             garbage.push(version);
         }
     }
 
-    /// Drops the change from its key's versions if it is a tombstone, of which it is then the first.
+    /// Drops the change from its key's versions if it is a tombstone. It is then the oldest version of the key.
     fn reclaim_tombstone(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
         if !kv.is_tombstone() {
             return;
@@ -87,6 +92,7 @@ impl KeySpace {
         let Some(slot) = self.index.find(kv.key()) else {
             return;
         };
+        // No later version exists, so the whole key is dropped.
         if self.slot(slot).newest().same_record(kv) {
             self.uncount_version(kv);
             garbage.push(self.purge(slot));
@@ -97,12 +103,12 @@ impl KeySpace {
     }
 }
 
-/// With shorter ones, ticks would come faster than a busy machine can make them.
+/// The shortest period. A busy machine could not run the ticks of a shorter one in time.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Decides when a store compacts by itself, and to which revision (R-CMP-7, R-CMP-8).
+/// Decides when an engine compacts automatically, and to which revision (R-CMP-7, R-CMP-8).
 ///
 /// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
 /// ticks only sample. While the revision is unchanged, their samples are known in advance, so only the next tick that
@@ -110,18 +116,18 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct AutoCompactor {
     mode: Mode,
-    /// The nanoseconds between two ticks.
+    /// The interval between ticks, in nanoseconds.
     step: u64,
-    /// None once time has come to its end.
+    /// The next tick; `None` at the end of time.
     next_tick: Option<Timestamp>,
-    /// The revision last compacted from here.
+    /// The revision of the last compaction by this compactor.
     compacted: Revision,
 }
 
 #[derive(Clone, Debug)]
 enum Mode {
     Periodic {
-        /// Between compactions, once the first has been made.
+        /// The interval between compactions after the first one.
         interval: Duration,
         samples: Samples,
         next_compaction: Timestamp,
@@ -141,7 +147,7 @@ struct Samples {
 }
 
 impl AutoCompactor {
-    /// `current` is the revision now. Nothing comes of a mode that is off.
+    /// Returns a compactor that starts at `now`, when the revision is `current`. Returns `None` if the mode is off.
     pub(in crate::engine) fn new(mode: AutoCompaction, current: Revision, now: Timestamp) -> Option<Self> {
         let (mode, step) = match mode {
             AutoCompaction::Periodic(Duration::ZERO) | AutoCompaction::Revision(0) => return None,
@@ -149,9 +155,10 @@ impl AutoCompactor {
                 let period = period.max(PERIOD_MIN);
                 let interval = period.min(HOUR);
                 let step = interval / 10;
+                // One sample more than the period has steps: the oldest is then a whole period old (R-CMP-8).
                 let len_max = period.as_nanos() / step.as_nanos() + 1;
-                let len_max =
-                    u64::try_from(len_max).expect("a period has fewer than 2^64 steps of a millisecond");
+                let len_max = u64::try_from(len_max)
+                    .expect("a period has fewer than 2^64 steps of at least a millisecond");
                 let mut samples = Samples { runs: VecDeque::new(), len: 0, len_max };
                 samples.push(current, 1);
                 (Mode::Periodic { interval, samples, next_compaction: now + period }, step)
@@ -169,6 +176,7 @@ impl AutoCompactor {
         let next = self.next_tick?;
         let ticks = match &self.mode {
             Mode::Periodic { samples, next_compaction, .. } => {
+                // Rounded up to a tick. The oldest sample must also differ from the last compacted revision.
                 let until_due =
                     next_compaction.as_nanos().saturating_sub(next.as_nanos()).div_ceil(self.step);
                 until_due.max(samples.pushes_until_oldest_is_not(self.compacted, current)?)
@@ -178,7 +186,7 @@ impl AutoCompactor {
         self.tick_after(ticks)
     }
 
-    /// What to compact now, at a tick.
+    /// Returns the revision to compact at a tick, if a compaction is due.
     pub(in crate::engine) fn due(&self, current: Revision, now: Timestamp) -> Option<Revision> {
         let revision = match &self.mode {
             Mode::Periodic { samples, next_compaction, .. } => {
@@ -189,7 +197,7 @@ impl AutoCompactor {
         Some(revision).filter(|revision| revision.get() > 0 && *revision != self.compacted)
     }
 
-    /// Notes that the revision that was due is compacted.
+    /// Records a compaction of the revision that was due.
     pub(in crate::engine) fn compacted(&mut self, revision: Revision, now: Timestamp) {
         self.compacted = revision;
         if let Mode::Periodic { interval, next_compaction, .. } = &mut self.mode {
@@ -197,7 +205,7 @@ impl AutoCompactor {
         }
     }
 
-    /// Takes the samples of the ticks up to `now`.
+    /// Samples the revision at the ticks up to `now`.
     pub(in crate::engine) fn sample_until(&mut self, current: Revision, now: Timestamp) {
         let Some(next) = self.next_tick.filter(|&next| next <= now) else {
             return;
@@ -224,6 +232,7 @@ impl Samples {
 
     /// Adds `count` samples of a revision that is not below the newest, and drops the oldest above `len_max`.
     fn push(&mut self, revision: Revision, count: u64) {
+        // More samples than the window holds would only push each other out.
         let count = count.min(self.len_max);
         match self.runs.back_mut().filter(|(newest, _)| *newest == revision) {
             Some((_, run)) => *run += count,
@@ -242,14 +251,15 @@ impl Samples {
         }
     }
 
-    /// Returns how many samples of `current` must be added until the oldest sample is not `revision`; `None` if no number
-    /// suffices.
+    /// Returns how many samples of `current` must be added until the oldest sample is not `revision`; `None` if no
+    /// number suffices.
     fn pushes_until_oldest_is_not(&self, revision: Revision, current: Revision) -> Option<u64> {
         let &(oldest, run) = self.runs.front()?;
         if oldest != revision {
             return Some(0);
         }
         let is_last = self.runs.len() == 1 && current == revision;
+        // Fill the window, then push out the oldest run.
         (!is_last).then(|| self.len_max - self.len + run)
     }
 }

@@ -1,10 +1,10 @@
-//! The keys of a range by their creation, for those ranges that are asked for their oldest and newest key: the queues of locks
-//! and elections.
+//! Indexes by create revision, for ranges that are read by their first or last created key: the queues of locks and
+//! elections.
 //!
-//! Without it, each such read would go through all keys of the range, those that are gone and not yet compacted included: so a
-//! queue of n waiters, and one that n were in before, would cost n at each hand-over. A range gets its order when a transaction
-//! reads its oldest or newest keys up to a limit, or compares its create revisions, and it has many keys; it loses it when a
-//! compaction has left it few, and none that exists.
+//! Without an index, such a read visits all keys of the range, including deleted keys that are not compacted yet. A
+//! hand-over in a queue of n waiters would cost O(n). A range is indexed when it has many keys and a transaction either
+//! reads its first or last created keys with a limit, or compares its create revisions. The index is dropped when
+//! compaction leaves few keys and none of them live.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -14,10 +14,11 @@ use crate::api::{Get, KeyRange, Revision, SortOrder, SortTarget};
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::engine::tables::interval_tree::IntervalTree;
 
-/// A range with fewer keys, those that are gone included, is gone through as fast.
+/// The number of keys, deleted ones included, from which on a range is indexed. Scanning a smaller range is as fast.
 pub(in crate::engine) const KEYS_MIN: usize = 64;
 
-/// No more ranges than this have an order: each costs every creation and deletion in it.
+/// The maximum number of indexed ranges. Each creation and deletion of a key updates all indexed ranges that contain
+/// it.
 const RANGES_MAX: usize = 1024;
 
 #[derive(Clone, Debug)]
@@ -25,25 +26,27 @@ pub(in crate::engine) struct CreateOrder {
     ranges: IntervalTree<Kept>,
 }
 
+/// An indexed range. `range` is `None` only in the tree's default value.
 #[derive(Clone, Debug, Default)]
 struct Kept {
     range: Option<KeyRange>,
     keys: Keys,
 }
 
-/// Keys by the revision of their creation.
+/// Keys by create revision.
 pub(in crate::engine) type Keys = BTreeSet<(Revision, Box<[u8]>)>;
 
-/// What a read of the oldest or the newest key of a range finds.
+/// The result of a read of the first or last created key.
 pub(in crate::engine) struct Found<'a> {
     pub(in crate::engine) key: Option<&'a [u8]>,
-    /// Whether the read lets through more than that one.
+    /// Whether more keys pass the filters of the read.
     pub(in crate::engine) more: bool,
-    /// How many keys there are in the range.
+    /// The number of keys in the range.
     pub(in crate::engine) count: i64,
 }
 
-/// Returns whether a read asks for the oldest or newest keys, up to a limit, created up to a revision perhaps.
+/// Returns whether a read requests the first or last created keys up to a limit, with no filter except a maximum create
+/// revision.
 pub(in crate::engine) fn is_of_an_end(get: &Get) -> bool {
     let [min_mod, max_mod, min_create, _] = get.revision_bounds();
     get.sort_target == SortTarget::CreateRevision
@@ -55,11 +58,12 @@ pub(in crate::engine) fn is_of_an_end(get: &Get) -> bool {
         && !get.range.is_single()
 }
 
-/// The end of the keys that a read of the oldest or newest keys lets through.
+/// Returns the end of the keys that pass the maximum create revision of a read.
 fn end_of(get: &Get) -> Bound<(Revision, Box<[u8]>)> {
     let [.., max_create] = get.revision_bounds();
     match max_create {
         0 => Bound::Unbounded,
+        // The bound is inclusive, and no key is empty: exclude from the empty key of the next revision on.
         bound => Bound::Excluded((Revision::new(bound).next(), Box::default())),
     }
 }
@@ -73,32 +77,35 @@ impl CreateOrder {
         self.ranges.len() == 0
     }
 
-    /// Whether a range may get its order.
+    /// Returns whether a range can be indexed and is not indexed yet.
     pub(in crate::engine) fn has_room_for(&self, range: &KeyRange) -> bool {
         self.ranges.len() < RANGES_MAX && self.ranges.find(range).is_none()
     }
 
-    /// Gives a range its order.
+    /// Indexes a range. `keys` are its live keys.
     pub(in crate::engine) fn keep(&mut self, range: &KeyRange, keys: Keys) {
-        // A copy, which holds on to nothing of the caller's.
+        // A copy, so that the index does not keep the caller's buffer alive.
         let range = KeyRange::from_wire(range.start(), range.range_end());
         let node = self.ranges.find_or_insert(&range);
         *self.ranges.at_mut(node) = Kept { range: Some(range), keys };
     }
 
+    /// Adds a created key to the indexes of all ranges that contain it.
     pub(in crate::engine) fn created(&mut self, key: &[u8], at: Revision) {
         for range in self.containing(key) {
             self.ranges.at_mut(range).keys.insert((at, key.into()));
         }
     }
 
+    /// Removes a deleted key from the indexes of all ranges that contain it.
     pub(in crate::engine) fn deleted(&mut self, key: &[u8], created: Revision) {
         for range in self.containing(key) {
             self.ranges.at_mut(range).keys.remove(&(created, key.into()));
         }
     }
 
-    /// Lets go of the orders of those ranges with a key that have no other, and few that are gone, as `has_few` says.
+    /// Drops the indexes of ranges that contain a purged key, have no live key, and have few keys according to
+    /// `has_few`.
     pub(in crate::engine) fn purged(&mut self, key: &[u8], has_few: impl Fn(&KeyRange) -> bool) {
         for id in self.containing(key) {
             let kept = self.ranges.at(id);
@@ -108,8 +115,8 @@ impl CreateOrder {
         }
     }
 
-    /// Whether the create revision of every key of a range compares so, if the range has its order. The zeros that stand for an
-    /// absent key are what an empty range has (R-TXN-7).
+    /// Returns whether `holds` is true of the create revision of every key in a range, or `None` if the range is not
+    /// indexed. An empty range compares once with 0 (R-TXN-8).
     pub(in crate::engine) fn all_compare(
         &self,
         range: &KeyRange,
@@ -122,19 +129,21 @@ impl CreateOrder {
         Some(keys.iter().all(|&(created, _)| holds(created)))
     }
 
+    /// Returns the nodes of all indexed ranges that contain a key.
     fn containing(&self, key: &[u8]) -> Vec<u32> {
         let mut found = Vec::new();
         self.ranges.containing(key, &mut |range| found.push(range));
         found
     }
 
-    /// Answers a read of the oldest or newest key, if the range has its order. Of several keys created at one revision the first
-    /// in key order counts (R-RNG-8).
+    /// Returns the result of a read of the first or last created key, or `None` if the range is not indexed. Among keys
+    /// of one create revision, the lowest key is returned in both directions (R-RNG-8).
     pub(in crate::engine) fn find(&self, get: &Get) -> Option<Found<'_>> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
         let mut passing = keys.range((Bound::Unbounded, end_of(get)));
         let found = if get.sort_order == SortOrder::Descend {
             let newest = passing.next_back();
+            // The last entry has the highest key of the newest revision. The read returns the lowest one.
             newest.and_then(|(revision, _)| keys.range((*revision, Box::default())..).next())
         } else {
             passing.next()
@@ -143,14 +152,15 @@ impl CreateOrder {
         Some(Found { key, more: passing.next().is_some(), count: keys.len() as i64 })
     }
 
-    /// Returns the keys that a read of the oldest or newest keys lets through, in its order, and how many keys the range has, if
-    /// the range has its order. Each key that is taken costs the logarithm of the range's length.
+    /// Returns the keys that pass a read of the first or last created keys, in the order of the read, and the number of
+    /// keys in the range. Returns `None` if the range is not indexed. Each key costs O(log n) to take.
     pub(in crate::engine) fn find_several(&self, get: &Get) -> Option<(impl Iterator<Item = &[u8]>, i64)> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
         let is_descending = get.sort_order == SortOrder::Descend;
         let oldest =
             (!is_descending).then(|| keys.range((Bound::Unbounded, end_of(get)))).into_iter().flatten();
-        // Keys of one revision ascend in both directions (R-RNG-8).
+        // Descending: step down revision by revision, because the keys of one revision ascend in both directions
+        // (R-RNG-8).
         let before = |end| keys.range((Bound::Unbounded, end)).next_back().map(|(revision, _)| *revision);
         let last = if is_descending { before(end_of(get)) } else { None };
         let revisions = iter::successors(last, move |at| before(Bound::Excluded((*at, Box::default()))));
@@ -158,7 +168,7 @@ impl CreateOrder {
         Some((oldest.chain(newest).map(|(_, key)| &**key), keys.len() as i64))
     }
 
-    /// All ranges with their keys; for tests.
+    /// Returns all indexed ranges with their keys, for tests.
     pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (&KeyRange, &Keys)> {
         self.ranges.values().filter_map(|kept| Some((kept.range.as_ref()?, &kept.keys)))
     }

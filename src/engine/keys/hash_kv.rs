@@ -1,12 +1,12 @@
-//! etcd's hash of the key space (R-MNT-2): CRC-32C over its records in the encoding that etcd stores them in.
+//! etcd's hash of the key space (R-MNT-2): CRC-32C over the records as etcd encodes them on disk.
 
 use super::key_space::KeySpace;
 use crate::Result;
 use crate::api::{KeyValue, Revision};
 
 impl KeySpace {
-    /// The hash of what is held up to `revision`, and that revision. 0 and below mean the current one, and that can be
-    /// hashed even when it is compacted (R-MNT-1).
+    /// Returns the hash of the retained records up to `revision`, and that revision. 0 and below mean the current
+    /// revision, which can be hashed even if it is compacted (R-MNT-1).
     pub(in crate::engine) fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision)> {
         self.check_not_future(revision)?;
         if revision.get() > 0 && revision <= self.floor() {
@@ -15,6 +15,8 @@ impl KeySpace {
         let revision = if revision.get() > 0 { revision } else { self.current() };
         let floor = self.floor();
         let mut records = Vec::new();
+        // etcd's oddity: old versions are skipped only if some key is alive at `revision`. If none is, all are hashed
+        // (R-MNT-2).
         let mut keeps_any = false;
         for (_, slot) in self.index.iter() {
             let slot = self.slot(slot);
@@ -24,9 +26,12 @@ impl KeySpace {
             records.extend(held.filter_map(|kv| {
                 let old = kv.mod_revision() <= floor;
                 let is_kept = kept.is_some_and(|kept| kept.same_record(kv));
+                // A tombstone at the compacted revision is never hashed (R-MNT-2). The flag marks a version that a
+                // later one superseded.
                 (!old || !kv.is_tombstone()).then_some((kv, old && !is_kept))
             }));
         }
+        // Collected key by key, and hashed in the order of changes.
         records.sort_by_key(|(kv, _)| (kv.mod_revision(), kv.sub()));
         let mut crc = Crc32c::new();
         crc.write(b"key");
@@ -42,7 +47,7 @@ impl KeySpace {
     }
 }
 
-/// The record's revision, as etcd's key of it, and the pair in protobuf.
+/// Appends a record: etcd's key of it, which is its revision, and the pair in protobuf.
 fn encode_record(kv: &KeyValue, into: &mut Vec<u8>) {
     into.extend_from_slice(&kv.mod_revision().get().to_be_bytes());
     into.push(b'_');
@@ -60,6 +65,7 @@ fn encode_record(kv: &KeyValue, into: &mut Vec<u8>) {
     encode_number(6, kv.lease().get(), into);
 }
 
+/// Appends a field of bytes. Protobuf omits empty fields.
 fn encode_bytes(field: u8, bytes: &[u8], into: &mut Vec<u8>) {
     if !bytes.is_empty() {
         into.push(field << 3 | 2);
@@ -68,6 +74,7 @@ fn encode_bytes(field: u8, bytes: &[u8], into: &mut Vec<u8>) {
     }
 }
 
+/// Appends a field with a number. Protobuf omits zeros.
 fn encode_number(field: u8, number: i64, into: &mut Vec<u8>) {
     if number != 0 {
         into.push(field << 3);
@@ -83,10 +90,11 @@ fn encode_varint(mut number: u64, into: &mut Vec<u8>) {
     into.push(number as u8);
 }
 
-/// The checksum of the bytes written so far: CRC-32 with the Castagnoli polynomial, reflected, of HashKV and of saves.
+/// A CRC-32C (Castagnoli, reflected) of the bytes written so far. HashKV and saves use it.
 #[derive(Debug)]
 pub(crate) struct Crc32c(u32);
 
+/// The CRC of each byte, with the reflected polynomial `0x82f63b78`.
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

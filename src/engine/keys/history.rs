@@ -1,8 +1,7 @@
-//! Every change in the order in which it happened, from the compacted revision on.
+//! All changes in the order in which they were made, from the compacted revision on.
 //!
-//! Positions count changes from the store's beginning. The changes lie in fixed segments, each covering the
-//! positions of one multiple of its size, so that growing moves the first segment at the most, and dropping old changes
-//! none.
+//! A position is the number of changes before it since the store was created or loaded. Each segment holds the positions of one
+//! multiple of its size. So growth moves the first segment at most, and dropping old changes moves nothing.
 
 use std::collections::VecDeque;
 
@@ -11,6 +10,7 @@ use crate::engine::tables::slab::SEGMENT;
 
 #[derive(Clone, Debug, Default)]
 pub(in crate::engine) struct History {
+    /// Only the first segment may lack changes at its front, and only the last one at its back.
     segments: VecDeque<VecDeque<KeyValue>>,
     /// The position of the oldest change held.
     start: u64,
@@ -28,15 +28,17 @@ impl History {
     }
 
     pub(in crate::engine) fn push(&mut self, kv: KeyValue) {
+        // The next position starts a segment, or history is empty in the middle of one.
         if self.end.is_multiple_of(SEGMENT as u64) || self.segments.is_empty() {
+            // The first segment grows like a `Vec`, so that a small store stays small.
             let capacity = if self.end < SEGMENT as u64 { 0 } else { SEGMENT };
             self.segments.push_back(VecDeque::with_capacity(capacity));
         }
-        self.segments.back_mut().expect("a segment was just seen to").push_back(kv);
+        self.segments.back_mut().expect("history has a segment for its end").push_back(kv);
         self.end += 1;
     }
 
-    /// Takes back the newest change.
+    /// Removes and returns the newest change.
     pub(in crate::engine) fn pop_back(&mut self) -> Option<KeyValue> {
         let kv = self.segments.back_mut()?.pop_back()?;
         self.end -= 1;
@@ -44,7 +46,7 @@ impl History {
         Some(kv)
     }
 
-    /// Lets go of the oldest change.
+    /// Removes and returns the oldest change.
     pub(in crate::engine) fn pop_front(&mut self) -> Option<KeyValue> {
         let kv = self.segments.front_mut()?.pop_front()?;
         self.start += 1;
@@ -52,34 +54,35 @@ impl History {
         Some(kv)
     }
 
-    /// The change at a position that is held.
+    /// Returns the change at a position, if history holds it.
     pub(in crate::engine) fn get(&self, position: u64) -> Option<&KeyValue> {
         if position < self.start || position >= self.end {
             return None;
         }
+        // The first segment begins at `start`, the others at a multiple of `SEGMENT`.
         let first = self.start / SEGMENT as u64;
         let segment = position / SEGMENT as u64 - first;
         let begins = (position - position % SEGMENT as u64).max(self.start);
         self.segments.get(segment as usize)?.get((position - begins) as usize)
     }
 
-    /// The position of the first change at `revision` or later.
+    /// Returns the position of the first change at `revision` or later.
     pub(in crate::engine) fn position_of(&self, revision: Revision) -> u64 {
         let (mut low, mut high) = (self.start, self.end);
         while low < high {
             let middle = low + (high - low) / 2;
-            let kv = self.get(middle).expect("a position between the first and the last is held");
+            let kv = self.get(middle).expect("history holds each position from `start` to `end`");
             if kv.mod_revision() < revision { low = middle + 1 } else { high = middle }
         }
         low
     }
 
-    /// The changes from a position on.
+    /// Returns the changes from a position on.
     pub(in crate::engine) fn iter_from(&self, position: u64) -> impl Iterator<Item = &KeyValue> {
         (position..self.end).filter_map(|position| self.get(position))
     }
 
-    /// Segments never stay empty, whichever end they were emptied from.
+    /// Drops a segment that became empty at either end. `push` and `get` rely on the absence of empty segments.
     fn drop_empty(&mut self) {
         if self.segments.front().is_some_and(VecDeque::is_empty) {
             self.segments.pop_front();
@@ -90,8 +93,8 @@ impl History {
     }
 }
 
-/// Returns whether a version may come directly after `before` among the versions of its key (R-REV-4, R-REV-5). The invariants
-/// check this order, and a restore demands it.
+/// Returns whether a version may follow `before` directly among the versions of its key (R-REV-4, R-REV-5). The
+/// invariants and restoring check it.
 pub(in crate::engine) fn follows(before: &KeyValue, next: &Fields) -> bool {
     match (before.is_tombstone(), next.version == 0) {
         (true, true) => false,
@@ -106,7 +109,8 @@ pub(in crate::engine) fn begins(fields: &Fields) -> bool {
     fields.version == 1 && fields.create_revision == fields.mod_revision
 }
 
-/// Returns whether a version is the one after `before` in its generation. A transaction puts a key once (R-TXN-16).
+/// Returns whether a version is the next one after `before` in its generation. Its revision is higher, because a
+/// transaction puts a key once (R-TXN-16).
 fn continues(before: &KeyValue, next: &Fields) -> bool {
     next.create_revision == before.create_revision()
         && next.version == before.version() + 1

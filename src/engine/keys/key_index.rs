@@ -1,4 +1,4 @@
-//! Where each key's versions are: a hash index for points, an ordered one for ranges, and the histories themselves.
+//! The versions of each key, with a hash index for point lookups and an ordered index for ranges.
 
 use std::collections::{BTreeMap, VecDeque, btree_map};
 use std::ops::Bound;
@@ -7,7 +7,8 @@ use crate::api::{KeyRange, KeyValue, Revision};
 use crate::engine::tables::hash_index::{HashIndex, KeyHasher};
 use crate::engine::tables::slab::Slab;
 
-/// Names a key, from its creation until nothing of it is retained: `hash` finds its entry among the points, `id` its past.
+/// The identity of a key, from its creation until its last retained version is dropped. `hash` and `id` find its entry
+/// in the hash index, and `id` its past.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct SlotId {
     hash: u32,
@@ -17,10 +18,10 @@ pub(in crate::engine) struct SlotId {
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct KeyIndex {
     hasher: KeyHasher,
-    /// The newest version of each key: reading the latest looks nowhere else.
+    /// The newest version of each key, so that reading the latest state accesses only this table.
     points: HashIndex<KeyValue>,
     order: BTreeMap<Box<[u8]>, SlotId>,
-    /// What else is known of each key.
+    /// The older versions of each key, and its position in its lease.
     past: Slab<Past>,
 }
 
@@ -28,11 +29,11 @@ pub(in crate::engine) struct KeyIndex {
 struct Past {
     /// The versions before the newest, oldest first.
     older: VecDeque<Older>,
-    /// The place of this key among the keys of its lease; meaningless without one.
+    /// The position of this key in its lease's list of keys. Meaningless without a lease.
     attachment: u32,
 }
 
-/// A version with its revision, so that a search need not touch the records.
+/// A version with a copy of its revision, so that a search does not follow pointers to the records.
 #[derive(Clone, Debug)]
 struct Older {
     mod_revision: Revision,
@@ -60,6 +61,7 @@ impl KeyIndex {
         self.find_hashed(self.hash(key), key)
     }
 
+    /// Returns the slot of a key whose hash is known.
     pub(in crate::engine) fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<SlotId> {
         let (id, _) = self.points.find(hash, |_, newest| newest.key() == key)?;
         Some(SlotId { hash, id })
@@ -69,12 +71,12 @@ impl KeyIndex {
         KeySlot { newest: self.newest(id), index: self, id }
     }
 
-    /// The newest version of a key, be it a tombstone.
+    /// Returns the newest version of a key, which may be a tombstone.
     pub(in crate::engine) fn newest(&self, id: SlotId) -> &KeyValue {
         self.points.at(id.hash, id.id)
     }
 
-    /// Adds a key that is not there yet, with its first version.
+    /// Adds a key that is not in the index, with its first version.
     pub(in crate::engine) fn insert(&mut self, hash: u32, kv: KeyValue) -> SlotId {
         let slot = SlotId { hash, id: self.past.insert(Past::default()) };
         self.order.insert(kv.key().into(), slot);
@@ -82,7 +84,7 @@ impl KeyIndex {
         slot
     }
 
-    /// Forgets a key of which nothing is retained any more. Gives its last version.
+    /// Removes a key whose only version is no longer retained. Returns this version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
         self.past.remove(slot.id);
         let kv = self.points.remove(slot.hash, slot.id);
@@ -95,19 +97,19 @@ impl KeyIndex {
         let kv = std::mem::replace(self.points.at_mut(slot.hash, slot.id), kv);
         let older = &mut self.past.at_mut(slot.id).older;
         if older.len() == older.capacity() {
-            // A quarter more rather than twice as much: history is most of a store's memory.
+            // Grow by a quarter rather than double: history is most of a store's memory.
             older.reserve_exact((older.len() / 4).max(4));
         }
         older.push_back(Older { mod_revision: kv.mod_revision(), kv });
     }
 
-    /// Takes back the newest version; `None`, and nothing is done, if it is the only one.
+    /// Removes and returns the newest version. Returns `None` and does nothing if it is the only version.
     pub(in crate::engine) fn pop(&mut self, slot: SlotId) -> Option<KeyValue> {
         let before = self.past.at_mut(slot.id).older.pop_back()?;
         Some(std::mem::replace(self.points.at_mut(slot.hash, slot.id), before.kv))
     }
 
-    /// Lets go of the oldest version but the newest, if there is one that is to go.
+    /// Removes and returns the oldest version before the newest, if `is_to_go` accepts it.
     pub(in crate::engine) fn pop_oldest(
         &mut self,
         slot: SlotId,
@@ -122,49 +124,50 @@ impl KeyIndex {
         Some(oldest.kv)
     }
 
-    /// Notes the key's place among the keys of its lease.
+    /// Sets the position of a key in its lease's list of keys.
     pub(in crate::engine) fn set_attachment(&mut self, slot: SlotId, place: u32) {
         self.past.at_mut(slot.id).attachment = place;
     }
 
-    /// The keys of a range in ascending order, whether they exist now or did once.
+    /// Returns the keys of a range in ascending order, deleted keys included.
     pub(in crate::engine) fn range(&self, range: &KeyRange) -> Slots<'_> {
         let start = range.start();
         if range.is_single() {
             return Slots { single: self.find(start), interval: None };
         }
         let end = if range.is_from_key() { Bound::Unbounded } else { Bound::Excluded(range.range_end()) };
+        // An inverted range is empty (R-RNG-1), but `BTreeMap::range` panics on one.
         let is_empty = !range.is_from_key() && start >= range.range_end();
         let interval = (!is_empty).then(|| self.order.range::<[u8], _>((Bound::Included(start), end)));
         Slots { single: None, interval }
     }
 
-    /// Returns how many keys there are, deleted ones that are still retained included.
+    /// Returns the number of keys, deleted ones that are still retained included.
     pub(in crate::engine) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Whether a range has fewer keys than so many, those that are gone included.
+    /// Returns whether a range has fewer than `keys` keys, deleted ones included. Visits no more keys than that.
     pub(in crate::engine) fn has_fewer(&self, range: &KeyRange, keys: usize) -> bool {
         self.range(range).take(keys).count() < keys
     }
 
-    /// All keys in ascending order, with their slots.
+    /// Returns all keys in ascending order, with their slots.
     pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (&[u8], SlotId)> {
         self.order.iter().map(|(key, &slot)| (&**key, slot))
     }
 
-    /// Returns how many keys the allocated slots have room for.
+    /// Returns the number of keys that the allocated slots have room for.
     pub(in crate::engine) fn slots(&self) -> usize {
         self.past.slots()
     }
 
-    /// Returns how many places the longest search for a key visits.
+    /// Returns the number of places that the longest search for a key visits.
     pub(in crate::engine) fn longest_probe(&self) -> usize {
         self.points.longest_probe()
     }
 
-    /// Whether all tables name the same keys; for tests.
+    /// Returns whether all tables have the same keys, for tests.
     pub(in crate::engine) fn is_consistent(&self) -> bool {
         self.points.len() == self.order.len()
             && self.past.len() == self.order.len()
@@ -175,7 +178,7 @@ impl KeyIndex {
     }
 }
 
-/// The keys of a range, one after the other.
+/// An iterator over the keys of a range.
 pub(in crate::engine) struct Slots<'a> {
     single: Option<SlotId>,
     interval: Option<btree_map::Range<'a, Box<[u8]>, SlotId>>,
@@ -193,17 +196,17 @@ impl Iterator for Slots<'_> {
 }
 
 impl<'a> KeySlot<'a> {
-    /// The newest version, be it a tombstone.
+    /// Returns the newest version, which may be a tombstone.
     pub(in crate::engine) fn newest(self) -> &'a KeyValue {
         self.newest
     }
 
-    /// The newest version, unless it is a tombstone.
+    /// Returns the newest version, unless it is a tombstone.
     pub(in crate::engine) fn live(self) -> Option<&'a KeyValue> {
         Some(self.newest).filter(|kv| !kv.is_tombstone())
     }
 
-    /// The newest version at `revision`, be it a tombstone.
+    /// Returns the newest version at `revision`, which may be a tombstone.
     pub(in crate::engine) fn version_at(self, revision: Revision) -> Option<&'a KeyValue> {
         if self.newest.mod_revision() <= revision {
             return Some(self.newest);
@@ -213,17 +216,18 @@ impl<'a> KeySlot<'a> {
         Some(&older[last].kv)
     }
 
-    /// The pair as it was at `revision`, if the key existed.
+    /// Returns the pair at `revision`, if the key existed.
     pub(in crate::engine) fn live_at(self, revision: Revision) -> Option<&'a KeyValue> {
         self.version_at(revision).filter(|kv| !kv.is_tombstone())
     }
 
-    /// The retained versions, oldest first.
+    /// Returns the retained versions, oldest first.
     pub(in crate::engine) fn versions(self) -> impl Iterator<Item = &'a KeyValue> {
         self.past().older.iter().map(|older| &older.kv).chain([self.newest])
     }
 
-    /// Those of them that a compaction to `floor` retains (R-CMP-2), whether or not it has reclaimed the others yet.
+    /// Returns the versions that a compaction to `floor` retains (R-CMP-2), regardless of how many others are reclaimed
+    /// already.
     pub(in crate::engine) fn retained(self, floor: Revision) -> impl Iterator<Item = &'a KeyValue> {
         let survivor = self.version_at(floor);
         self.versions().filter(move |kv| {
@@ -232,7 +236,7 @@ impl<'a> KeySlot<'a> {
         })
     }
 
-    /// The place of the key among the keys of its lease; meaningless without one.
+    /// Returns the position of the key in its lease's list of keys. Meaningless without a lease.
     pub(in crate::engine) fn attachment(self) -> u32 {
         self.past().attachment
     }
@@ -242,18 +246,21 @@ impl<'a> KeySlot<'a> {
     }
 }
 
-/// How many of the versions older than `newest` are of `revision` or before, which is before the newest one's.
+/// Returns the number of versions before `newest` that are at or before `revision`. `newest` itself is after
+/// `revision`.
 ///
-/// The place is guessed as if all versions had come at the intervals of the newest generation, and searched for from there
-/// in steps that double. Mostly that looks at one or two places in memory, where halving looks at one for each step.
+/// The search starts at a guess and doubles its steps from there, then bisects. The guess assumes that all versions
+/// came at the average interval of the newest generation. Most searches read one or two places in memory, while
+/// bisection from the ends reads one for each step.
 fn count_until(older: &VecDeque<Older>, newest: &KeyValue, revision: Revision) -> usize {
     let is_until = |place: usize| older[place].mod_revision <= revision;
     let distance = |earlier: Revision| newest.mod_revision().get().abs_diff(earlier.get());
+    // `back` is the estimated number of versions after `revision`: the distance times the versions per revision.
     let span = distance(newest.create_revision()).max(1);
     let back = distance(revision).saturating_mul(newest.version().unsigned_abs()) / span;
     let back = usize::try_from(back).unwrap_or(usize::MAX);
     let guess = older.len().saturating_sub(back.saturating_add(1));
-    // All before `low` are; none from `high` on is.
+    // Versions before `low` are at or before `revision`; versions from `high` on are after it.
     let mut step = 1;
     let (mut low, mut high) = if guess < older.len() && is_until(guess) {
         let mut low = guess + 1;

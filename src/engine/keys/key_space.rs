@@ -1,7 +1,7 @@
-//! The keys, their versions and their history; which revision is current, and which is compacted.
+//! The keys, their versions and history, and the current and compacted revisions.
 //!
-//! Changes belong to the transaction under way, whose revision is one above the current one, until they are committed
-//! or taken back. Attaching keys to leases is not done here: what a change means for leases is handed back.
+//! A change belongs to the open transaction until that is committed or rolled back. Its revision is one above the
+//! current one. Leases are not updated here: results contain what a change means for them.
 
 use super::create_order::{CreateOrder, KEYS_MIN};
 use super::history::History;
@@ -11,12 +11,12 @@ use crate::engine::Diagnostics;
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::{Error, Result};
 
-/// What a version counts for in the bytes held, beyond its key and value: the record's fixed fields, its place in
+/// The size of a version in the count of bytes held, besides its key and value: the record's fixed fields, its place in
 /// history (16) and its place among the versions of its key (24).
 const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
 
-/// What a key counts for, beyond its bytes: its entry among the points (32, free places included), its entry in key order
-/// (40, likewise) and its past (40).
+/// The size of a key besides its bytes: its entry in the hash index (32, free places included), its entry in the
+/// ordered index (40, free places included) and its past (40).
 const KEY_BYTES: u64 = 112;
 
 #[derive(Clone, Debug)]
@@ -26,16 +26,16 @@ pub(in crate::engine) struct KeySpace {
     pub(in crate::engine) created: CreateOrder,
     current: Revision,
     pub(in crate::engine) compacted: Option<Revision>,
-    /// Changes of the transaction under way.
+    /// The number of changes of the open transaction.
     changes: u32,
     live_keys: u64,
     versions: u64,
     bytes_held: u64,
-    /// The part of it that tombstones are.
+    /// The part of `bytes_held` that belongs to tombstones.
     tombstone_bytes: u64,
-    /// Up to this position of history, superseded versions are reclaimed. Never behind its start.
+    /// Superseded versions are reclaimed up to this position of history. It is never before the start of history.
     pub(in crate::engine) reclaimed: u64,
-    /// Whether a compaction may have left something to reclaim.
+    /// Set if a compaction may have left something to reclaim.
     pub(in crate::engine) reclaiming: bool,
 }
 
@@ -47,7 +47,7 @@ fn tombstone_bytes(kv: &KeyValue) -> u64 {
     if kv.is_tombstone() { version_bytes(kv) } else { 0 }
 }
 
-/// What a put did.
+/// The effect of a put.
 pub(in crate::engine) struct Written {
     pub(in crate::engine) slot: SlotId,
     pub(in crate::engine) lease_before: LeaseId,
@@ -55,13 +55,13 @@ pub(in crate::engine) struct Written {
     pub(in crate::engine) prev_kv: Option<KeyValue>,
 }
 
-/// A change that was taken back.
+/// An undone change.
 pub(in crate::engine) struct Undone {
-    /// `None` if the key is gone, for it was created by the change.
+    /// `None` if the change had created the key, which no longer exists.
     pub(in crate::engine) slot: Option<SlotId>,
-    /// The attachment that the change had made, if it was a put with a lease.
+    /// The lease and position of the undone attachment, if the change was a put with a lease.
     pub(in crate::engine) attached: Option<(LeaseId, u32)>,
-    /// The lease that the key belongs to again.
+    /// The lease to attach the key to again.
     pub(in crate::engine) lease: LeaseId,
 }
 
@@ -91,7 +91,7 @@ impl KeySpace {
         self.compacted
     }
 
-    /// The compacted revision as a number to compare with: -1 before the first compaction.
+    /// Returns the compacted revision as a number for comparisons: -1 before the first compaction (R-REV-1).
     pub(in crate::engine) fn floor(&self) -> Revision {
         self.compacted.unwrap_or(Revision::new(-1))
     }
@@ -108,13 +108,13 @@ impl KeySpace {
         self.bytes_held
     }
 
-    /// What the quota counts: tombstones are left out, so that deleting helps at once, and a compaction to the latest
-    /// revision, which keeps the tombstones of that, can be followed by a write.
+    /// Returns the bytes that the quota counts: all but tombstones. So a delete frees space at once, and a write can
+    /// follow a compaction to the current revision, which keeps that revision's tombstones.
     pub(in crate::engine) fn bytes_for_quota(&self) -> u64 {
         self.bytes_held - self.tombstone_bytes
     }
 
-    /// The revision that a reader inside the transaction under way sees (R-REV-7).
+    /// Returns the revision in the header of an operation in the open transaction (R-REV-7).
     pub(in crate::engine) fn seen(&self) -> Revision {
         if self.changes > 0 { self.current.next() } else { self.current }
     }
@@ -123,21 +123,22 @@ impl KeySpace {
         self.index.slot(slot)
     }
 
-    /// The pair under `key` now, changes of the transaction under way included.
+    /// Returns the pair of a key, changes of the open transaction included.
     pub(in crate::engine) fn live(&self, key: &[u8]) -> Option<&KeyValue> {
         self.index.slot(self.index.find(key)?).live()
     }
 
-    /// The slots of the keys of a range that exist now, in ascending key order.
+    /// Returns the slots of the keys in a range that exist, in ascending key order.
     pub(in crate::engine) fn live_slots(&self, range: &KeyRange) -> Vec<SlotId> {
         self.index.range(range).filter(|&slot| self.slot(slot).live().is_some()).collect()
     }
 
-    /// Changes a key, as of R-REV-4 and R-REV-5. Fails without effect if the put keeps something of a key that does
-    /// not exist. The draft is of the put's key and value.
+    /// Puts a key (R-REV-4, R-REV-5). `draft` has the put's key and value. Fails without effect if the put keeps the
+    /// value or lease of a key that does not exist.
     pub(in crate::engine) fn put(&mut self, put: &Put, draft: KeyValue) -> Result<Written> {
         let hash = self.index.hash(&put.key);
         let found = self.index.find_hashed(hash, &put.key);
+        // A tombstone counts as absent, so a put after a delete starts a generation, even in one transaction (R-REV-5).
         let before = found.and_then(|slot| self.index.slot(slot).live());
         if before.is_none() && (put.ignore_value || put.ignore_lease) {
             return Err(Error::KeyNotFound);
@@ -151,6 +152,7 @@ impl KeySpace {
             fields.create_revision = before.create_revision();
             fields.version = before.version() + 1;
         }
+        // The draft has the put's value, which is empty if the put keeps the present one.
         let kept = before.filter(|_| put.ignore_value);
         let draft = kept.map_or(draft, |kept| KeyValue::draft(&put.key, kept.value()));
         let kv = draft.with_fields(fields);
@@ -165,10 +167,10 @@ impl KeySpace {
         Ok(Written { slot, lease_before, lease, prev_kv })
     }
 
-    /// Deletes a key that exists. Gives the pair as it was.
+    /// Deletes a key that exists, and returns its previous pair.
     pub(in crate::engine) fn delete(&mut self, slot: SlotId) -> KeyValue {
         let before = self.index.slot(slot).newest().clone();
-        debug_assert!(!before.is_tombstone(), "only a key that exists is deleted");
+        debug_assert!(!before.is_tombstone(), "a key to delete exists");
         let fields = Fields {
             create_revision: Revision::new(0),
             mod_revision: self.current.next(),
@@ -185,15 +187,15 @@ impl KeySpace {
         before
     }
 
-    /// Adds a version to the history and to its key. The hash matters only to a key that is new.
+    /// Adds a version to history and to its key. `hash` is used only for a new key.
     fn record(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.history.push(kv.clone());
         self.changes += 1;
         self.hold(hash, found, kv)
     }
 
-    /// Takes over a saved version, after all of those that came before it. Its revision is the current one then; from the
-    /// compacted revision on, it is in history.
+    /// Adds a version of a save, after all earlier versions. Its revision becomes the current one. A version at or
+    /// above the compacted revision is added to history.
     pub(in crate::engine) fn restore(&mut self, found: Option<SlotId>, kv: KeyValue) {
         let was_live = found.is_some_and(|slot| self.slot(slot).live().is_some());
         self.live_keys -= u64::from(was_live);
@@ -207,11 +209,11 @@ impl KeySpace {
 
     /// Raises the current revision without a change. The caller compacts to it if no version has it.
     pub(in crate::engine) fn raise_current(&mut self, current: Revision) {
-        assert!(current >= self.current, "the current revision does not fall");
+        assert!(current >= self.current, "the current revision never decreases");
         self.current = current;
     }
 
-    /// Adds a version to its key. The hash matters only to a key that is new.
+    /// Adds a version to its key. `hash` is used only for a new key.
     fn hold(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.count_version(&kv);
         match found {
@@ -226,8 +228,8 @@ impl KeySpace {
         }
     }
 
-    /// Ends the transaction under way: what it changed, if anything, has one revision from now on (R-REV-2). Gives how
-    /// many changes it made.
+    /// Commits the open transaction: its changes, if any, get one new revision (R-REV-2). Returns the number of
+    /// changes.
     pub(in crate::engine) fn commit(&mut self) -> u32 {
         if self.changes > 0 {
             self.current = self.current.next();
@@ -235,7 +237,7 @@ impl KeySpace {
         std::mem::take(&mut self.changes)
     }
 
-    /// Takes back the newest change of the transaction under way, if it has any left.
+    /// Undoes the newest change of the open transaction. Returns `None` if no change is left.
     pub(in crate::engine) fn undo(&mut self) -> Option<Undone> {
         self.changes = self.changes.checked_sub(1)?;
         let kv = self.history.pop_back().expect("each change of the transaction is in history");
@@ -243,9 +245,11 @@ impl KeySpace {
         let slot = self.index.find(kv.key()).expect("a key with a version in history has a slot");
         let attached =
             (kv.lease() != LeaseId::NONE).then(|| (kv.lease(), self.index.slot(slot).attachment()));
+        // `pop` keeps the only version of a key, which is then the put that created the key.
         let created = self.index.pop(slot).is_none();
         let restored = if created { None } else { self.index.slot(slot).live() };
         let lease = restored.map_or(LeaseId::NONE, KeyValue::lease);
+        // The counter and the create orders change only if the undone change created or deleted the key.
         match (kv.is_tombstone(), restored.is_some()) {
             (true, true) => {
                 self.live_keys += 1;
@@ -264,7 +268,7 @@ impl KeySpace {
         Some(Undone { slot: Some(slot).filter(|_| !created), attached, lease })
     }
 
-    /// Forgets a key of which no version counts any more.
+    /// Removes a key whose last version is no longer counted. Returns this version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
         let kv = self.index.purge(slot);
         if !self.created.is_empty() {
@@ -286,7 +290,7 @@ impl KeySpace {
         self.tombstone_bytes -= tombstone_bytes(kv);
     }
 
-    /// The counters, and what a recount makes of them; for tests.
+    /// Returns the counters and a recount of them, for tests.
     pub(in crate::engine) fn recount(&self) -> ([u64; 4], [u64; 4]) {
         let mut recounted = [0; 4];
         for (key, slot) in self.index.iter() {
@@ -299,7 +303,7 @@ impl KeySpace {
         ([self.live_keys, self.versions, self.bytes_held, self.tombstone_bytes], recounted)
     }
 
-    /// Adds the counts of the keys' tables.
+    /// Adds the counts of the key tables.
     pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.create_orders = self.created.iter().count();
         diagnostics.create_order_keys = self.created.iter().map(|(_, keys)| keys.len()).sum();
@@ -307,7 +311,7 @@ impl KeySpace {
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.index.longest_probe());
     }
 
-    /// The revision at which a plain read asks to read: `None` for the latest (R-REV-8).
+    /// Returns the revision of a plain read; `None` for the latest (R-REV-8).
     pub(in crate::engine) fn resolve(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
         let Some(revision) = revision.filter(|revision| revision.get() > 0) else {
             return Ok(None);
@@ -317,8 +321,10 @@ impl KeySpace {
         Ok(Some(revision))
     }
 
-    /// The same inside a txn, where the number is taken literally, against the state before the txn (R-REV-9).
+    /// Returns the revision of a read inside a txn; `None` for the latest (R-REV-9).
     pub(in crate::engine) fn resolve_in_txn(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
+        // etcd checks the number literally, before it takes a negative one for the latest: -2 always fails, and -1
+        // fails once anything was compacted.
         let Some(revision) = revision.filter(|revision| revision.get() != 0) else {
             return Ok(None);
         };
@@ -342,15 +348,15 @@ impl KeySpace {
         Error::Compacted { requested, compacted: self.compacted }
     }
 
-    /// The changes from `revision` on, in the order in which they happened.
+    /// Returns the changes from `revision` on, in the order in which they were made.
     pub(in crate::engine) fn events(&self, revision: Revision) -> Result<impl Iterator<Item = Event>> {
         self.check_not_compacted(revision)?;
         let changes = self.history.iter_from(self.history.position_of(revision));
         Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone(), prev_kv: PrevKv::None }))
     }
 
-    /// Whether a change in history is still a version of its key: of several to one key at the compacted revision, only
-    /// the last is (R-CMP-2). Earlier ones are not asked about.
+    /// Returns whether a change in history is still a version of its key. Of several changes of one key at the
+    /// compacted revision, only the last is (R-CMP-2). The change must not be below the compacted revision.
     pub(in crate::engine) fn survives(&self, kv: &KeyValue) -> bool {
         kv.mod_revision() > self.floor() || {
             let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
@@ -358,7 +364,7 @@ impl KeySpace {
         }
     }
 
-    /// Returns the pair of a change's key as it was before the whole transaction (R-WCH-17). It is `None` if the change created
+    /// Returns the pair of a change's key before the whole transaction (R-WCH-17). Returns `None` if the change created
     /// the key, and `Compacted` if the state before the transaction is compacted (R-CMP-5).
     pub(in crate::engine) fn prev_kv(&self, kv: &KeyValue) -> PrevKv {
         let before = Revision::new(kv.mod_revision().get() - 1);
@@ -366,7 +372,8 @@ impl KeySpace {
         if is_created {
             return PrevKv::None;
         }
-        // Also for a key that the transaction created and deleted: compaction drops the put (R-CMP-2), and a save forgets it.
+        // This also covers a key that the transaction created and deleted: compaction drops the put (R-CMP-2), and a
+        // save omits it.
         if before < self.floor() {
             return PrevKv::Compacted;
         }

@@ -1,4 +1,4 @@
-//! What is stored: keys with their versions, and the history of changes.
+//! Keys with their versions, and the history of changes.
 
 pub(super) mod compaction;
 pub(super) mod create_order;

@@ -1,4 +1,4 @@
-//! Reading ranges: the algorithm of R-RNG-4, edge cases included.
+//! Range reads: the algorithm of R-RNG-4, edge cases included.
 
 use std::cmp::Ordering;
 
@@ -9,11 +9,11 @@ use crate::api::{
     Get, GetResponse, KeyRange, KeyValue, KeyValues, ResponseHeader, Revision, SortOrder, SortTarget,
 };
 
-/// How many keys of a range are looked up together.
+/// The number of keys of a range that are looked up together.
 const BATCH: usize = 32;
 
 impl KeySpace {
-    /// Answers a read at a revision that was found readable, `None` for the latest.
+    /// Returns the response of a read at a revision that is readable, or at the latest one for `None`.
     pub(in crate::engine) fn read(
         &self,
         get: &Get,
@@ -23,6 +23,7 @@ impl KeySpace {
         if get.range.is_single() {
             return self.read_single(get, at, header);
         }
+        // Create orders index the latest state only.
         if at.is_none() && is_of_an_end(get) {
             if get.limit > 1 {
                 if let Some((keys, count)) = self.created.find_several(get) {
@@ -37,8 +38,11 @@ impl KeySpace {
         }
         let has_filter = has_filter(get);
         let limit = usize::try_from(get.limit).unwrap_or(0);
+        // R-RNG-4, step 5. With a target but no order, only the first `limit + 1` keys are sorted: etcd's oddity
+        // (R-RNG-5).
         let cap =
             if in_key_order(get) && !has_filter && limit > 0 { limit.saturating_add(1) } else { usize::MAX };
+        // The count ignores limit and filters (R-RNG-6).
         let (mut kvs, count) = self.scan(get, at, cap);
         if get.count_only {
             return GetResponse { header, kvs: KeyValues::Many(Vec::new()), more: false, count };
@@ -51,12 +55,14 @@ impl KeySpace {
         if more {
             kvs.truncate(limit);
         }
+        // Last, because a sort by value needs the values.
         if get.keys_only {
             kvs = kvs.iter().map(KeyValue::without_value).collect();
         }
         GetResponse { header, kvs: KeyValues::Many(kvs), more, count }
     }
 
+    /// Returns the response of a read of one key.
     fn read_single(&self, get: &Get, at: Option<Revision>, header: ResponseHeader) -> GetResponse {
         let slot = self.index.find(get.range.start()).map(|slot| self.slot(slot));
         let found = slot.and_then(|slot| at.map_or_else(|| slot.live(), |revision| slot.live_at(revision)));
@@ -66,13 +72,15 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: false, count }
     }
 
+    /// Returns the response of a read of the first or last created key, found in a create order.
     fn read_one_end(&self, get: &Get, found: &Found<'_>, header: ResponseHeader) -> GetResponse {
         let kv = found.key.and_then(|key| self.live(key));
         let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
         GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
     }
 
-    /// Answers from the keys that the read lets through, in its order.
+    /// Returns the response of a read of the first or last created keys. `keys` are the keys that pass the filters, in
+    /// the order of the read.
     fn read_several<'a>(
         &self,
         get: &Get,
@@ -90,7 +98,7 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Many(kvs), more: keys.next().is_some(), count }
     }
 
-    /// Finds the key that was created first or last in one pass, without a list of all.
+    /// Returns the response of a read of the first or last created key from one scan, without a list of all keys.
     fn scan_for_one_end(&self, get: &Get, header: ResponseHeader) -> GetResponse {
         let descend = get.sort_order == SortOrder::Descend;
         let (mut found, mut passing, mut count): (Option<&KeyValue>, _, _) = (None, 0, 0);
@@ -98,7 +106,7 @@ impl KeySpace {
             count += 1;
             if passes(get, kv) {
                 passing += 1;
-                // Strictly, so that of one create revision the first in key order is found (R-RNG-8).
+                // Strict, so that the lowest key wins among keys of one create revision (R-RNG-8).
                 let is_before = |other: &KeyValue| match kv.create_revision().cmp(&other.create_revision()) {
                     Ordering::Less => !descend,
                     Ordering::Equal => false,
@@ -111,9 +119,9 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: passing > 1, count }
     }
 
-    /// Gives a range its order of creation, if it has many keys, those that are gone included.
+    /// Indexes a range by create revision if it has many keys, deleted ones included.
     pub(in crate::engine) fn keep_create_order(&mut self, range: &KeyRange) {
-        // The first is cheap, and true of most stores that are used for a lock or two.
+        // The first check is cheap, and true in most stores that have only a lock or two.
         let has_few = self.index.len() < KEYS_MIN || self.index.has_fewer(range, KEYS_MIN);
         if has_few || !self.created.has_room_for(range) {
             return;
@@ -123,7 +131,7 @@ impl KeySpace {
         self.created.keep(range, keys);
     }
 
-    /// The first `cap` pairs of the range in key order, and how many keys it has.
+    /// Returns the first `cap` pairs of a range in key order, and the number of keys in the range.
     fn scan(&self, get: &Get, at: Option<Revision>, cap: usize) -> (Vec<KeyValue>, i64) {
         let mut found = Scanned { kvs: Vec::new(), count: 0, cap: if get.count_only { 0 } else { cap } };
         let slots = self.index.range(&get.range);
@@ -136,12 +144,13 @@ impl KeySpace {
         (found.kvs, found.count)
     }
 
-    /// Keys are taken in batches: where their newest versions are is looked up for all before the first is looked at, so
-    /// that the processor waits for memory once for many rather than once for each.
+    /// Scans the latest state in batches. The newest versions of a batch are all looked up before the first one is
+    /// read, so that the processor's waits for memory overlap.
     fn scan_latest(&self, get: &Get, mut slots: Slots<'_>, found: &mut Scanned) {
         let is_counted = covers_everything(&get.range);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
+            // The count of all keys is known, so the scan can stop at the cap.
             if is_counted && found.kvs.len() >= found.cap {
                 found.count = self.live_keys().cast_signed();
                 return;
@@ -156,7 +165,7 @@ impl KeySpace {
         }
     }
 
-    /// The next page of a range read in key order at a pinned revision: up to `limit` pairs, and whether there are more.
+    /// Returns the next page of a range in key order at a revision: up to `limit` pairs, and whether there are more.
     pub(in crate::engine) fn page(
         &self,
         range: &KeyRange,
@@ -171,7 +180,7 @@ impl KeySpace {
     }
 }
 
-/// What a scan finds: the first pairs, up to a number of them, and how many there are.
+/// The result of a scan: the first `cap` pairs, and the number of all.
 struct Scanned {
     kvs: Vec<KeyValue>,
     count: i64,
@@ -187,7 +196,7 @@ impl Scanned {
     }
 }
 
-/// Whether the range surely has every key: any key is at or above `"\0"`, but for the empty one, which cannot exist.
+/// Returns whether the range certainly contains every key. Every key is at or above `"\0"`, because no key is empty.
 fn covers_everything(range: &KeyRange) -> bool {
     range.is_from_key() && range.start() == b"\0"
 }
@@ -204,7 +213,7 @@ fn has_filter(get: &Get) -> bool {
     get.revision_bounds() != [0; 4]
 }
 
-/// The bounds are inclusive, and 0 is none (R-RNG-4, step 6).
+/// Returns whether a pair passes the revision bounds. Bounds are inclusive, and 0 means no bound (R-RNG-4, step 6).
 fn passes(get: &Get, kv: &KeyValue) -> bool {
     let (modified, created) = (kv.mod_revision().get(), kv.create_revision().get());
     let above = |bound: i64, number: i64| bound != 0 && number > bound;
@@ -215,7 +224,8 @@ fn passes(get: &Get, kv: &KeyValue) -> bool {
         && !below(get.min_create_revision, created)
 }
 
-/// Ties stay in ascending key order in both directions (R-RNG-8): the sort is stable over pairs in key order.
+/// Sorts pairs that are in key order. The sort is stable, so ties keep ascending key order in both directions
+/// (R-RNG-8).
 fn sort(get: &Get, kvs: &mut [KeyValue]) {
     let descend = get.sort_order == SortOrder::Descend;
     if get.sort_target == SortTarget::Key && !descend {
@@ -227,6 +237,7 @@ fn sort(get: &Get, kvs: &mut [KeyValue]) {
         SortTarget::CreateRevision => a.create_revision().cmp(&b.create_revision()),
         SortTarget::ModRevision => a.mod_revision().cmp(&b.mod_revision()),
         SortTarget::Value => a.value().cmp(b.value()),
+        // `check_get` rejects an unknown target.
         SortTarget::Unrecognized => Ordering::Equal,
     };
     if descend {

@@ -1,9 +1,9 @@
-//! Point lookups: from the hash of a key to its number, and to what is wanted first of it.
+//! A hash index from a key to its id and a value.
 //!
-//! The caller compares keys where they are. The order of the entries depends on the seed of the hash and is never
-//! observed: there is no way to iterate.
+//! The caller stores the keys and compares them. The order of entries depends on the seed of the hash, so the index has
+//! no iterator.
 
-/// Cut into this many tables, each growing alone, so that no insert pays for moving all entries at once.
+/// The number of tables. Each grows alone, so that no insert moves all entries at once.
 const TABLES: usize = 64;
 const TABLE_BITS: u32 = TABLES.trailing_zeros();
 
@@ -19,7 +19,7 @@ struct Table<T> {
     used: usize,
 }
 
-/// The value lies in the entry itself, so that finding it is one look into memory.
+/// An entry with its value inline, so that a lookup follows no pointer.
 #[derive(Clone, Debug)]
 struct Entry<T> {
     hash: u32,
@@ -34,29 +34,32 @@ impl<T: Clone> HashIndex<T> {
 }
 
 impl<T> HashIndex<T> {
-    /// The id and value under `hash` of which `is_it` says that they are those meant.
+    /// Returns the id and value under `hash` that `is_it` accepts.
     pub(in crate::engine) fn find(&self, hash: u32, is_it: impl Fn(u32, &T) -> bool) -> Option<(u32, &T)> {
         let table = &self.tables[table_of(hash)];
         let entry = table.entries[table.find(hash, is_it)?].as_ref()?;
         Some((entry.id, &entry.value))
     }
 
-    /// The value of an id that is there.
+    /// Returns the value of an id that is in the index.
     pub(in crate::engine) fn at(&self, hash: u32, id: u32) -> &T {
-        let (_, value) = self.find(hash, |found, _| found == id).expect("an id is found under its hash");
+        let (_, value) =
+            self.find(hash, |found, _| found == id).expect("an id in the index has an entry under its hash");
         value
     }
 
-    /// The value of an id that is there.
+    /// Returns the value of an id that is in the index.
     pub(in crate::engine) fn at_mut(&mut self, hash: u32, id: u32) -> &mut T {
         let table = &mut self.tables[table_of(hash)];
-        let at = table.find(hash, |found, _| found == id).expect("an id is found under its hash");
-        &mut table.entries[at].as_mut().expect("an entry was just found there").value
+        let at =
+            table.find(hash, |found, _| found == id).expect("an id in the index has an entry under its hash");
+        &mut table.entries[at].as_mut().expect("`find` returns the place of an entry").value
     }
 
-    /// Adds an id that is not there yet.
+    /// Adds an id that is not in the index.
     pub(in crate::engine) fn insert(&mut self, hash: u32, id: u32, value: T) {
         let table = &mut self.tables[table_of(hash)];
+        // At most 4/5 full: linear probing ends at a vacant place, and its runs grow quickly beyond that.
         if (table.used + 1) * 5 > table.entries.len() * 4 {
             table.resize((table.entries.len() * 2).max(8));
         }
@@ -64,26 +67,26 @@ impl<T> HashIndex<T> {
         table.used += 1;
     }
 
-    /// Removes an id that is there.
+    /// Removes an id that is in the index, and returns its value.
     pub(in crate::engine) fn remove(&mut self, hash: u32, id: u32) -> T {
         let table = &mut self.tables[table_of(hash)];
-        let at = table
-            .find(hash, |found, _| found == id)
-            .expect("an id is removed under the hash it was added with");
+        let at =
+            table.find(hash, |found, _| found == id).expect("an id in the index has an entry under its hash");
         table.used -= 1;
         let value = table.remove(at);
+        // Far below the limit for growth, so that inserting and removing in turn does not resize each time.
         if table.used * 8 < table.entries.len() {
             table.resize(table.entries.len() / 2);
         }
         value
     }
 
-    /// How many ids there are.
+    /// Returns the number of ids.
     pub(in crate::engine) fn len(&self) -> usize {
         self.tables.iter().map(|table| table.used).sum()
     }
 
-    /// Returns how many places the longest search for an entry visits.
+    /// Returns the number of places that the longest search for an entry visits.
     pub(in crate::engine) fn longest_probe(&self) -> usize {
         self.tables.iter().map(Table::longest_probe).max().unwrap_or(0)
     }
@@ -91,6 +94,7 @@ impl<T> HashIndex<T> {
 
 impl<T> Table<T> {
     fn find(&self, hash: u32, is_it: impl Fn(u32, &T) -> bool) -> Option<usize> {
+        // The capacity is a power of two, so `& mask` is the remainder. An empty table has no place to search.
         let mask = self.entries.len().checked_sub(1)?;
         let mut at = hash as usize & mask;
         while let Some(entry) = &self.entries[at] {
@@ -106,10 +110,11 @@ impl<T> Table<T> {
         let mask = self.entries.len().wrapping_sub(1);
         let places = self.entries.iter().enumerate();
         let entries = places.filter_map(|(at, entry)| Some((at, entry.as_ref()?)));
+        // The distance from an entry's first place, around the end of the table.
         entries.map(|(at, entry)| (at.wrapping_sub(entry.hash as usize) & mask) + 1).max().unwrap_or(0)
     }
 
-    /// Makes room for as many entries, a power of two, or none if there are none.
+    /// Rebuilds the table with a capacity that is a power of two, or 0 for an empty table.
     fn resize(&mut self, capacity: usize) {
         let places = std::iter::repeat_with(|| None).take(capacity).collect();
         for entry in std::mem::replace(&mut self.entries, places).into_iter().flatten() {
@@ -126,14 +131,16 @@ impl<T> Table<T> {
         self.entries[at] = Some(entry);
     }
 
-    /// Takes out the entry at a place. Entries behind it move up, unless that would put them before the place where
-    /// their search begins.
+    /// Removes the entry at a place and returns its value. Moves later entries of the run into the hole, unless that
+    /// would put an entry before the first place of its search.
     fn remove(&mut self, at: usize) -> T {
         let mask = self.entries.len() - 1;
-        let removed = self.entries[at].take().expect("an entry was just found there");
+        let removed = self.entries[at].take().expect("`find` returns the place of an entry");
         let (mut hole, mut next) = (at, (at + 1) & mask);
         while let Some(entry) = &self.entries[next] {
             let home = entry.hash as usize & mask;
+            // The entry may move if it is at least as far from its first place as from the hole. Distances wrap around
+            // the end.
             if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
                 self.entries.swap(hole, next);
                 hole = next;
@@ -144,17 +151,17 @@ impl<T> Table<T> {
     }
 }
 
-/// The table takes the upper bits, the place inside it the lower ones.
+/// Returns the table of a hash. The upper bits choose the table, and the lower bits the place in it.
 fn table_of(hash: u32) -> usize {
     (hash >> (32 - TABLE_BITS)) as usize
 }
 
-/// Hashes keys and lease ids under one seed, for point lookups.
+/// Hashes keys and lease ids with one seed, for point lookups.
 ///
 /// Two 64-bit words at a time are mixed with secrets derived from the seed, multiplied to 128 bits, and folded. No keys
-/// are known that collide under most seeds. Nothing more is promised: the hash is not cryptographic, its 32 bits collide
-/// by chance, and a client that knows the seed, or finds it by timing lookups, can compute keys that collide. std's
-/// hasher resists that, but costs several times as much for the short keys of a coordination store.
+/// are known that collide under most seeds. The hash is not cryptographic and its 32 bits collide by chance. A client
+/// that knows the seed, or finds it by timing lookups, can compute keys that collide. std's hasher resists that, but
+/// costs several times as much for the short keys of a coordination store.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct KeyHasher {
     secrets: [u64; 3],
@@ -175,6 +182,7 @@ impl KeyHasher {
         }
         let tail = chunks.remainder();
         if !tail.is_empty() {
+            // Zero padding makes tails of different lengths equal; the length is mixed in below.
             let (low, high) = if tail.len() > 8 { tail.split_at(8) } else { (tail, &[][..]) };
             state = fold(state ^ left ^ padded(low), right ^ padded(high));
         }
@@ -190,24 +198,25 @@ impl KeyHasher {
     }
 }
 
+/// Multiplies to 128 bits and combines both halves.
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64
 }
 
-/// The first eight bytes, of at least as many.
+/// Returns the first eight bytes as a number.
 fn word(bytes: &[u8]) -> u64 {
-    u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes were taken"))
+    u64::from_le_bytes(bytes[..8].try_into().expect("a word has eight bytes"))
 }
 
-/// Up to eight bytes, filled up with zeros.
+/// Returns up to eight bytes as a number, padded with zeros.
 fn padded(bytes: &[u8]) -> u64 {
     let mut filled = [0; 8];
     filled[..bytes.len()].copy_from_slice(bytes);
     u64::from_le_bytes(filled)
 }
 
-/// SplitMix64, Steele, Lea and Flood 2014: spreads a seed into independent words.
+/// Returns the next word of SplitMix64 (Steele, Lea and Flood, 2014), which spreads a seed into independent words.
 fn split_mix(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *state;

@@ -1,8 +1,8 @@
-//! Intervals of keys, and which of them a key is in: a treap in the order of the starts, of which each node knows the
-//! furthest end below it.
+//! A treap of key intervals, ordered by start and end. It finds the intervals that contain a key.
 //!
-//! A node's priority is drawn from its own number under the engine's hash seed: so nobody can choose intervals that make a
-//! chain of it, and the shape shows nowhere.
+//! Each node stores the furthest end in its subtree, so that a search skips subtrees that end before the key.
+//! Priorities are hashes of insertion numbers under the engine's seed, so a client cannot choose intervals that degrade
+//! the tree to a list. No result depends on the shape.
 
 use std::cmp::Ordering;
 
@@ -16,6 +16,7 @@ use crate::api::KeyRange;
 pub(in crate::engine) struct IntervalTree<T> {
     nodes: Slab<Node<T>>,
     root: Link,
+    /// The number of nodes ever inserted, from which priorities are drawn.
     inserted: i64,
     hasher: KeyHasher,
 }
@@ -26,7 +27,7 @@ type Link = Option<u32>;
 struct Node<T> {
     start: Bytes,
     end: End,
-    /// The furthest end among this node and those below it.
+    /// The furthest end in the subtree of this node.
     furthest: End,
     priority: u32,
     left: Link,
@@ -34,7 +35,7 @@ struct Node<T> {
     value: T,
 }
 
-/// Where an interval ends: before a key, or never.
+/// The end of an interval: before a key, or never. `Never` is the last variant because it sorts after every key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Before(Bytes),
@@ -63,7 +64,7 @@ impl<T: Default> IntervalTree<T> {
         self.nodes.len()
     }
 
-    /// Returns how many intervals the allocated slots have room for.
+    /// Returns the number of intervals that the allocated slots have room for.
     pub(in crate::engine) fn slots(&self) -> usize {
         self.nodes.slots()
     }
@@ -76,12 +77,12 @@ impl<T: Default> IntervalTree<T> {
         &mut self.nodes.at_mut(node).value
     }
 
-    /// The values, in no particular order.
+    /// Returns the values, in no particular order.
     pub(in crate::engine) fn values(&self) -> impl Iterator<Item = &T> {
         self.nodes.iter().map(|(_, node)| &node.value)
     }
 
-    /// The node of a range; made with a default value, if there is none.
+    /// Returns the node of a range, and inserts one with a default value if there is none.
     pub(in crate::engine) fn find_or_insert(&mut self, range: &KeyRange) -> u32 {
         if let Some(found) = self.find(range) {
             return found;
@@ -102,7 +103,7 @@ impl<T: Default> IntervalTree<T> {
         new
     }
 
-    /// The node of a range, if it is there.
+    /// Returns the node of a range, if there is one.
     pub(in crate::engine) fn find(&self, range: &KeyRange) -> Option<u32> {
         let end = End::of(range);
         let mut link = self.root;
@@ -117,13 +118,13 @@ impl<T: Default> IntervalTree<T> {
         None
     }
 
-    /// Removes a node that is there.
+    /// Removes a node that is in the tree.
     pub(in crate::engine) fn remove(&mut self, node: u32) {
         self.root = self.remove_below(self.root, node);
         self.nodes.remove(node);
     }
 
-    /// Calls `found` with each node whose interval has the key, in the order of their starts.
+    /// Calls `found` with each node whose interval contains the key, in order.
     pub(in crate::engine) fn containing(&self, key: &[u8], found: &mut impl FnMut(u32)) {
         self.containing_below(self.root, key, found);
     }
@@ -133,10 +134,12 @@ impl<T: Default> IntervalTree<T> {
             return;
         };
         let node = self.nodes.at(at);
+        // Every interval below ends before the key.
         if !node.furthest.is_after(key) {
             return;
         }
         self.containing_below(node.left, key, found);
+        // Otherwise all intervals on the right start after the key too.
         if &node.start[..] <= key {
             if node.end.is_after(key) {
                 found(at);
@@ -145,15 +148,18 @@ impl<T: Default> IntervalTree<T> {
         }
     }
 
+    /// Compares two nodes by start, then by end. No two nodes are equal.
     fn order(&self, a: u32, b: u32) -> Ordering {
         let (a, b) = (self.nodes.at(a), self.nodes.at(b));
         a.start.cmp(&b.start).then_with(|| a.end.cmp(&b.end))
     }
 
+    /// Inserts a node below `link`, and returns the new root of the subtree.
     fn insert(&mut self, link: Link, new: u32) -> u32 {
         let Some(at) = link else {
             return new;
         };
+        // The new node becomes the root of this subtree, with the rest split around it.
         if self.nodes.at(new).priority > self.nodes.at(at).priority {
             let (left, right) = self.split(link, new);
             let node = self.nodes.at_mut(new);
@@ -172,7 +178,7 @@ impl<T: Default> IntervalTree<T> {
         at
     }
 
-    /// Cuts a subtree into the nodes before another node and those after it.
+    /// Splits a subtree into the nodes before a node and the nodes after it.
     fn split(&mut self, link: Link, by: u32) -> (Link, Link) {
         let Some(at) = link else {
             return (None, None);
@@ -190,8 +196,9 @@ impl<T: Default> IntervalTree<T> {
         }
     }
 
+    /// Removes a node below `link`, and returns the new root of the subtree.
     fn remove_below(&mut self, link: Link, node: u32) -> Link {
-        let at = link.expect("a node that was found is below the root");
+        let at = link.expect("a node of the tree is below the root");
         if at == node {
             let (left, right) = (self.nodes.at(at).left, self.nodes.at(at).right);
             return self.merge(left, right);
@@ -207,11 +214,12 @@ impl<T: Default> IntervalTree<T> {
         Some(at)
     }
 
-    /// Joins two subtrees of which all of the first comes before all of the second.
+    /// Merges two subtrees. Every node of the first comes before every node of the second.
     fn merge(&mut self, left: Link, right: Link) -> Link {
         let (Some(first), Some(second)) = (left, right) else {
             return left.or(right);
         };
+        // The root with the higher priority stays the root, which keeps the heap order.
         if self.nodes.at(first).priority > self.nodes.at(second).priority {
             let below = self.merge(self.nodes.at(first).right, right);
             self.nodes.at_mut(first).right = below;
@@ -225,15 +233,15 @@ impl<T: Default> IntervalTree<T> {
         }
     }
 
-    /// Finds a node's furthest end anew, after what is below it has changed.
+    /// Recomputes the furthest end of a node after a change below it.
     fn update(&mut self, at: u32) {
         let node = self.nodes.at(at);
         let below = [node.left, node.right].into_iter().flatten().map(|child| &self.nodes.at(child).furthest);
-        let furthest = below.chain([&node.end]).max().expect("a node has an end").clone();
+        let furthest = below.chain([&node.end]).max().expect("a node has its own end").clone();
         self.nodes.at_mut(at).furthest = furthest;
     }
 
-    /// Whether the order, the priorities and the furthest ends are as they should be; for tests.
+    /// Returns whether the order, the priorities and the furthest ends are valid, for tests.
     pub(in crate::engine) fn is_consistent(&self) -> bool {
         let all = self.nodes.iter().all(|(at, node)| {
             let children = [node.left, node.right].into_iter().flatten().map(|child| self.nodes.at(child));

@@ -1,4 +1,4 @@
-//! Tables that many entries fit into: large ones grow by a segment at a time, and none depends on the order of a hash.
+//! Tables for many entries. Growth moves one segment at most, and no result depends on the order of a hash.
 
 pub(super) mod hash_index;
 pub(super) mod interval_tree;
@@ -12,6 +12,7 @@ const KEPT: usize = 64;
 /// Frees most of a list's capacity if less than a quarter is used.
 pub(super) fn shrink<T>(list: &mut Vec<T>) {
     if is_wasteful(list.capacity(), list.len()) {
+        // Twice the length, so that the next pushes do not reallocate.
         list.shrink_to(list.len() * 2);
     }
 }

@@ -1,9 +1,9 @@
-//! A table of values under small numbers, in fixed segments, so that growing it moves one segment at the most.
+//! A table of values with small numbers as ids, in fixed segments. Growth moves one segment at most.
 //!
 //! A new value is stored in the lowest segment with a vacancy. Segments without values are freed, except one, so that
-//! values that come and go at the edge of a segment do not allocate each time.
+//! inserting and removing at the edge of a segment does not allocate each time.
 
-/// Entries of a segment. The first segment grows like a `Vec`, so that a small store stays small.
+/// The number of entries in a segment. The first segment grows like a `Vec`, so that a small store stays small.
 pub(in crate::engine) const SEGMENT: usize = 4096;
 
 /// The largest capacity that a table without values keeps.
@@ -45,23 +45,25 @@ impl<T> Slab<T> {
         Self { segments: Vec::new(), open: Vec::new(), len: 0, spare: None }
     }
 
-    /// How many values there are.
+    /// Returns the number of values.
     pub(in crate::engine) fn len(&self) -> usize {
         self.len
     }
 
-    /// Returns how many values the allocated segments have room for.
+    /// Returns the number of values that the allocated segments have room for.
     pub(in crate::engine) fn slots(&self) -> usize {
         self.segments.iter().map(|segment| segment.entries.capacity()).sum()
     }
 
     pub(in crate::engine) fn insert(&mut self, value: T) -> u32 {
+        // `open` is sorted with the lowest segment last, so low segments fill first and high ones can become vacant.
         let at = self.open.last().copied().unwrap_or_else(|| self.add_segment());
         let segment = &mut self.segments[at as usize];
         let offset = if let Some(offset) = segment.vacant.pop() {
             segment.entries[usize::from(offset)] = Some(value);
             usize::from(offset)
         } else {
+            // Allocate a whole segment at once, so that it never moves. The first segment grows instead.
             if at > 0 && segment.entries.capacity() == 0 {
                 segment.entries.reserve_exact(SEGMENT);
             }
@@ -69,41 +71,43 @@ impl<T> Slab<T> {
             segment.entries.len() - 1
         };
         self.len += 1;
+        // A segment with a value is no longer the spare one.
         self.spare.take_if(|spare| *spare == at);
         if segment.is_full() {
             self.open.pop();
         }
+        // `add_segment` bounds `at`, so this does not overflow.
         at * SEGMENT as u32 + offset as u32
     }
 
-    /// Adds a segment. All others are full.
+    /// Adds a segment and returns its index. All other segments are full.
     fn add_segment(&mut self) -> u32 {
         let at = self.segments.len();
-        assert!(at < u32::MAX as usize / SEGMENT, "fewer than 2^32 entries fit into memory");
+        assert!(at < u32::MAX as usize / SEGMENT, "a table has fewer than 2^32 entries");
         self.segments.push(Segment::new());
         self.open.push(at as u32);
         at as u32
     }
 
-    /// The value under `id`, if there is one.
+    /// Returns the value of an id, if there is one.
     pub(in crate::engine) fn get(&self, id: u32) -> Option<&T> {
         let (segment, offset) = split(id);
         self.segments.get(segment)?.entries.get(offset)?.as_ref()
     }
 
-    /// The value under an id that is in use.
+    /// Returns the value of an id that is in use.
     pub(in crate::engine) fn at(&self, id: u32) -> &T {
         let (segment, offset) = split(id);
         self.segments[segment].entries[offset].as_ref().expect("an id in an index names a value that exists")
     }
 
-    /// The value under an id that is in use.
+    /// Returns the value of an id that is in use.
     pub(in crate::engine) fn at_mut(&mut self, id: u32) -> &mut T {
         let (segment, offset) = split(id);
         self.segments[segment].entries[offset].as_mut().expect("an id in an index names a value that exists")
     }
 
-    /// Takes out the value under an id that is in use; the id may be given to another value.
+    /// Removes the value of an id that is in use, and returns it. A later insert may return the id again.
     pub(in crate::engine) fn remove(&mut self, id: u32) -> T {
         let (at, offset) = split(id);
         let segment = &mut self.segments[at];
@@ -112,6 +116,7 @@ impl<T> Slab<T> {
         segment.vacant.push(offset as u16);
         let is_vacant = segment.is_vacant();
         self.len -= 1;
+        // A full segment is not in `open`. Insert it where the descending order puts it.
         if was_full {
             let place = self.open.partition_point(|&open| open > at as u32);
             self.open.insert(place, at as u32);
@@ -146,14 +151,16 @@ impl<T> Slab<T> {
         self.spare = None;
     }
 
-    /// The values with their ids, in the order of the ids.
+    /// Returns the ids and values in ascending order of ids.
     pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        // Segment `n` has the ids from `n * SEGMENT` on, also while it is freed and has no entries.
         let segments = self.segments.iter().zip((0..).step_by(SEGMENT));
         let entries = segments.flat_map(|(segment, first)| segment.entries.iter().zip(first..));
         entries.filter_map(|(value, id)| Some((id, value.as_ref()?)))
     }
 }
 
+/// Returns the segment and the offset of an id.
 fn split(id: u32) -> (usize, usize) {
     (id as usize / SEGMENT, id as usize % SEGMENT)
 }
