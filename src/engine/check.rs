@@ -25,8 +25,8 @@ impl Engine {
     /// 10. The number of queued responses with events of a watcher is at most its capacity.
     /// 11. A stream whose receiver waits has nothing to receive. A stream that is ready is in the list of ready streams
     ///     once.
-    /// 12. The timers, ticks and pending starts are those of the streams that have one. A stream counts its watchers
-    ///     that requested progress notifications.
+    /// 12. The pending timers, ticks and starts are the timers, ticks and starts of streams. A stream counts its
+    ///     watchers that requested progress notifications.
     /// 13. A create order has the keys of its range that exist.
     /// 14. The streams to notify of a lease's end are the streams that requested it.
     ///

@@ -361,6 +361,18 @@ impl Engine {
     /// Expires a lease now, even if it has a standing keep-alive. Unlike [`revoke`](Self::revoke), it works while the
     /// CORRUPT alarm is active, as the passing of a deadline does.
     ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Error, Grant, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)).standing())?.id();
+    /// engine.expire(lease)?;
+    /// assert_eq!(engine.expire(lease), Err(Error::LeaseNotFound));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
@@ -489,6 +501,18 @@ impl Engine {
     }
 
     /// Returns all leases by their remaining time at [`now`](Self::now), the shortest first (R-LSE-11).
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Grant, Timestamp};
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.grant(&Grant::new(Duration::from_secs(9)).id(1))?;
+    /// engine.grant(&Grant::new(Duration::from_secs(5)).id(2))?;
+    /// assert_eq!(engine.leases().leases(), [2.into(), 1.into()]);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn leases(&self) -> LeasesResponse {
         LeasesResponse { header: self.header(), leases: self.lessor.by_remaining(self.now) }
     }

@@ -161,6 +161,19 @@ impl Engine {
 
     /// Returns the records that the last call reclaimed, so that the caller can drop them outside of a lock. The next
     /// call that reclaims drops the records that were not taken.
+    ///
+    /// ```
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Compact, Put, Timestamp};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// let green = engine.put(&Put::new("mode", "green"))?.header().revision();
+    /// engine.compact(&Compact::new(green))?;
+    /// assert!(!engine.take_garbage().is_empty());
+    /// assert!(engine.take_garbage().is_empty());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn take_garbage(&mut self) -> Vec<KeyValue> {
         std::mem::take(&mut self.garbage)

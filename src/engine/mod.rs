@@ -242,8 +242,8 @@ impl Engine {
     /// scheduled.
     ///
     /// A deadline is the end of a lease, an automatic compaction, a progress notification, or the timer of a stream. A
-    /// later command or [`receive`](Self::receive) may bring it forward. Two kinds of ticks are no deadlines: those of
-    /// the compactor that only sample the revision, and those of streams without a watcher to notify.
+    /// later command or [`receive`](Self::receive) may bring it forward. Two kinds of ticks are no deadlines: a
+    /// compactor's tick that only samples the revision, and a progress tick of a stream without a watcher to notify.
     ///
     /// ```
     /// use leasehold::{Grant, Timestamp};

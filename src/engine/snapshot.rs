@@ -414,7 +414,7 @@ impl LoadOptions {
     /// Restores standing keep-alives, so the loaded store continues exactly as the saved one would.
     ///
     /// By default, a lease with a standing keep-alive becomes an ordinary lease with its remaining time, because its
-    /// owner may be gone. A process that returns keeps the lease with
+    /// owner may no longer exist. A process that returns keeps the lease with
     /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease).
     ///
     /// A restored keep-alive has no owner and never ends by itself. Use this option only where every owner of such a

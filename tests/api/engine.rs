@@ -30,7 +30,7 @@ fn advance_to_an_earlier_time_panics() {
     engine.advance(origin_plus(11));
     let refused = catch_unwind(AssertUnwindSafe(|| engine.advance(origin_plus(11 - 1)))).unwrap_err();
     let message = refused.downcast_ref::<String>().unwrap();
-    assert_eq!(message, "time never runs backwards: T10s was told after T11s");
+    assert_eq!(message, "time never runs backwards: T10s follows T11s");
     assert_eq!(engine.now(), origin_plus(11));
 }
 

@@ -1,4 +1,5 @@
-//! Unsynced watchers: they read history from their start, or from where their share of the queue was full.
+//! Unsynced watchers. They read history from their start revision, or from the revision at which their share of the
+//! queue was full.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -9,19 +10,21 @@ use crate::api::{
     first_unread,
 };
 
-/// A piece of catching up looks at no more changes than this, but for the rest of the last one's revision.
+/// The maximum number of changes that one piece of catching up visits, not counting the rest of the last revision.
 const SCAN_MAX: usize = 4096;
 
-/// A response has events of no more revisions than this (R-WCH-10).
+/// The maximum number of revisions in one response (R-WCH-10).
 const REVISIONS_MAX: usize = 1000;
 
 impl WatchHub {
-    /// Lets those of a stream's watchers that lag, by their ids, do a piece of catching up: together no more than one alone would.
+    /// Catches up the unsynced watchers of a stream by ascending id. They share one budget of `SCAN_MAX` changes, which
+    /// only the last watcher can exceed.
     pub(super) fn catch_up_all(&mut self, slot: u32, view: &View<'_>) {
         let mut budget = SCAN_MAX;
         let mut after = None;
         while budget > 0 {
             let stream = self.streams.at(slot);
+            // Search again from the last id: catching up may have removed the watcher from the set.
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let Some(&id) = stream.lagging.range((from, Bound::Unbounded)).next() else {
                 return;
@@ -29,14 +32,15 @@ impl WatchHub {
             after = Some(id);
             let watcher = stream.watchers[&id];
             let record = self.watchers.at(watcher);
+            // A watcher with a full share of the queue waits for the next receive.
             if record.queued(stream) < record.capacity {
                 budget = budget.saturating_sub(self.catch_up(watcher, view));
             }
         }
     }
 
-    /// Does a piece of catching up: one response at the most. At the end of history the watcher is synced; if what it has
-    /// to read next is compacted, that ends it (R-CMP-4). Gives how many changes it has looked at.
+    /// Catches up an unsynced watcher by one response at most, and returns the number of changes visited. At the end of
+    /// history, the watcher becomes synced. If the next revision to read is compacted, the watcher ends (R-CMP-4).
     pub(super) fn catch_up(&mut self, watcher: u32, view: &View<'_>) -> usize {
         let record = self.watchers.at(watcher);
         let (slot, id) = (record.stream, record.id);
@@ -45,10 +49,12 @@ impl WatchHub {
         };
         if next < view.keys.floor() {
             let kind = WatchResponseKind::Compacted(view.keys.floor());
+            // The response to a compaction has revision 0 in etcd (R-WCH-12).
             let header = ResponseHeader { revision: Revision::new(0), ..view.header };
             self.respond(slot, id, kind, &View { header, ..*view });
             self.leave(watcher);
             self.stop_progress(watcher);
+            // The record stays, because the id is in use until it is cancelled (R-WCH-13).
             self.watchers.at_mut(watcher).state = State::Compacted;
             return 0;
         }
@@ -67,7 +73,7 @@ impl WatchHub {
         looked_at
     }
 
-    /// How far a watcher is behind; `None` if there is none.
+    /// Returns how far a watcher is behind, or `None` if there is no such watcher.
     pub(in crate::engine) fn lag(&self, stream: StreamId, id: WatchId, current: Revision) -> Option<Lag> {
         let stream = self.streams.at(self.find(stream)?);
         let watcher = self.watchers.at(*stream.watchers.get(&id)?);
@@ -75,14 +81,15 @@ impl WatchHub {
             State::Lagging { next } => Some(next),
             State::Synced(_) | State::Compacted => None,
         };
+        // Queued events are older than the events that the watcher has yet to read from history.
         let next = first_unread(stream.queue.iter(), id).or(unread);
         let revisions = next.map_or(0, |next| current.next().get().abs_diff(next.get()));
         Some(Lag { current, revisions, since: (revisions > 0).then_some(watcher.behind_since) })
     }
 }
 
-/// What a watcher is to be sent of a piece of history, whole revisions always; the first revision after the piece; and how many
-/// changes were looked at.
+/// Returns the events of a piece of history for a watcher, in whole revisions. Also returns the first revision after
+/// the piece, and the number of changes visited.
 fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revision, usize) {
     let history = &view.keys.history;
     let start = history.position_of(from);
@@ -90,11 +97,13 @@ fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revi
     let (mut revisions, mut last) = (0, from);
     for (looked_at, kv) in history.iter_from(start).enumerate() {
         let revision = kv.mod_revision();
+        // Stop only between revisions: a reader must not see a part of one (R-0-2).
         if revision != last && looked_at >= SCAN_MAX {
             return (events, revision, looked_at);
         }
         last = revision;
         let is_wanted = watcher.range.contains(kv.key()) && !watcher.options.filter_out(kv.event_type());
+        // A compaction may have dropped a change that history still holds (R-CMP-2).
         if !is_wanted || !view.keys.survives(kv) {
             continue;
         }

@@ -1,13 +1,15 @@
-//! The hub's part of the invariants, and of the state.
+//! The hub's part of `Engine::check_invariants`, `Engine::state_hash` and `Engine::diagnostics`.
 
 use super::{Progress, State, Stream, WatchHub, Watcher};
 use crate::api::{LeaseId, Timestamp};
 use crate::engine::Diagnostics;
 
 impl WatchHub {
+    /// Checks the invariants of watchers.
+    ///
     /// # Panics
     ///
-    /// If an invariant of watchers does not hold, with its number in `Engine::check_invariants`.
+    /// If an invariant does not hold. The message contains its number in `Engine::check_invariants`.
     pub(in crate::engine) fn check(&self) {
         let mut synced = 0;
         for (slot, stream) in self.streams.iter() {
@@ -16,57 +18,67 @@ impl WatchHub {
             for (id, watcher, record) in watchers {
                 assert!(
                     record.stream == slot && record.id == id,
-                    "invariant 9: a watcher is of its stream, under its id"
+                    "invariant 9: a watcher stores its stream and its id"
                 );
                 if let State::Synced(topic) = record.state {
                     synced += 1;
                     let member = ((stream.id, id), watcher);
                     assert!(
                         self.topics.members(topic).binary_search(&member).is_ok(),
-                        "invariant 9: a watcher that is synced is in its topic"
+                        "invariant 9: a synced watcher is in its topic"
                     );
                 }
                 assert!(
                     record.queued(stream) <= record.capacity,
-                    "invariant 10: no more is queued for a watcher than it has room for"
+                    "invariant 10: the number of queued responses of a watcher is at most its capacity"
                 );
             }
             let lags = |watcher: &u32| matches!(self.watchers.at(*watcher).state, State::Lagging { .. });
             let lagging = stream.watchers.iter().filter(|(_, watcher)| lags(watcher)).map(|(id, _)| id);
-            assert!(
-                lagging.eq(&stream.lagging),
-                "invariant 9: a stream knows those of its watchers that lag"
-            );
+            assert!(lagging.eq(&stream.lagging), "invariant 9: a stream lists its unsynced watchers");
             assert!(
                 !stream.is_awaited || stream.queue.is_empty(),
-                "invariant 11: a stream that has something was woken"
+                "invariant 11: the queue of a stream whose receiver waits is empty"
             );
             let is_named = stream.woken_at.is_some_and(|place| self.woken.get(place) == Some(&stream.id));
             assert!(
                 stream.woken_at.is_none() || is_named && !stream.is_awaited,
-                "invariant 11: a stream is woken once, and not while it is awaited"
+                "invariant 11: a ready stream is listed once, and its receiver does not wait"
             );
             let is_due = |at| self.timers.contains(&(at, stream.id));
-            assert!(stream.timer.is_none_or(is_due), "invariant 12: timers and streams name each other");
+            assert!(stream.timer.is_none_or(is_due), "invariant 12: the timer of a stream is pending");
             let is_due = |at| self.ticks.contains(&(at, stream.id));
-            assert!(stream.tick.is_none_or(is_due), "invariant 12: ticks and streams name each other");
+            assert!(stream.tick.is_none_or(is_due), "invariant 12: the tick of a stream is pending");
             let is_awaited = |&lease: &LeaseId| self.lease_ends.contains(&(lease, stream.id));
             assert!(
                 stream.leases.iter().all(is_awaited),
-                "invariant 14: streams and the leases they ask about name each other"
+                "invariant 14: a stream that requested a lease's end is listed under the lease"
             );
         }
         let of_streams: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
-        assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher is of a stream");
-        assert_eq!(self.topics.recount(), Some(synced), "invariant 9: topics have no other watchers");
+        assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher belongs to a stream");
+        assert_eq!(self.topics.recount(), Some(synced), "invariant 9: topics have only synced watchers");
         let set = |timer: fn(&Stream) -> bool| self.streams.iter().filter(|(_, s)| timer(s)).count();
-        assert_eq!(self.timers.len(), set(|stream| stream.timer.is_some()), "invariant 12: no other timers");
-        assert_eq!(self.ticks.len(), set(|stream| stream.tick.is_some()), "invariant 12: no other ticks");
+        assert_eq!(
+            self.timers.len(),
+            set(|stream| stream.timer.is_some()),
+            "invariant 12: a timer has a stream"
+        );
+        assert_eq!(
+            self.ticks.len(),
+            set(|stream| stream.tick.is_some()),
+            "invariant 12: a tick has a stream"
+        );
         self.check_progress();
         let asked: usize = self.streams.iter().map(|(_, stream)| stream.leases.len()).sum();
-        assert_eq!(self.lease_ends.len(), asked, "invariant 14: nobody else is told of a lease's end");
+        assert_eq!(
+            self.lease_ends.len(),
+            asked,
+            "invariant 14: a stream listed under a lease requested its end"
+        );
     }
 
+    /// Checks the counts of watchers with progress notifications, and the awaited starts.
     fn check_progress(&self) {
         let mut awaited = 0;
         for (_, stream) in self.streams.iter() {
@@ -76,17 +88,17 @@ impl WatchHub {
                 .count();
             assert_eq!(
                 stream.progress_watchers, wanting,
-                "invariant 12: a stream counts the watchers that want progress notifications"
+                "invariant 12: a stream counts the watchers that requested progress notifications"
             );
             if let Some(start) = stream.awaited_start {
                 awaited += 1;
                 assert!(
                     stream.tick.is_none() && self.awaited_starts.contains(&(start, stream.id)),
-                    "invariant 12: starts that are awaited and streams name each other"
+                    "invariant 12: the awaited start of a stream is pending, and the stream has no tick"
                 );
             }
         }
-        assert_eq!(self.awaited_starts.len(), awaited, "invariant 12: no other starts are awaited");
+        assert_eq!(self.awaited_starts.len(), awaited, "invariant 12: an awaited start has a stream");
         let with_progress = self.streams.iter().filter(|(_, stream)| stream.progress_watchers > 0).count();
         assert_eq!(
             self.progress_streams, with_progress,
@@ -110,7 +122,8 @@ impl WatchHub {
         self.topics.diagnose(diagnostics);
     }
 
-    /// Calls `text` with all that the deliveries to come depend on. Fields are named one by one, so that none is forgotten.
+    /// Calls `text` with all state that later deliveries depend on, for the state hash. The patterns name every field,
+    /// so that a reader can check that none is forgotten.
     pub(in crate::engine) fn describe(&self, now: Timestamp, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
             let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
@@ -130,6 +143,7 @@ impl WatchHub {
                     State::Lagging { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
+                // Hash the comparisons and not the numbers: only their results decide later deliveries.
                 let ticks = now.since(*opened_at).as_nanos() as u64 / self.progress_interval;
                 let progress = progress.as_deref().map(|Progress { sent_after, notified_in }| {
                     (*sent_after == Some(ticks), *notified_in == Some(stream.epoch))

@@ -1,4 +1,4 @@
-//! Which watchers a change of a key concerns. Those that watch the same keys share a topic.
+//! The index from a key to the synced watchers of ranges that contain it. Watchers of one range share a topic.
 
 use crate::api::{KeyRange, StreamId, WatchId};
 use crate::engine::Diagnostics;
@@ -10,7 +10,7 @@ use crate::engine::tables::slab::Slab;
 #[derive(Clone, Debug)]
 pub(super) struct WatchIndex {
     hasher: KeyHasher,
-    /// The topics of one key each.
+    /// The topics with a single key, by the hash of the key.
     points: HashIndex<()>,
     singles: Slab<Single>,
     intervals: IntervalTree<Members>,
@@ -22,10 +22,10 @@ struct Single {
     members: Members,
 }
 
-/// The watchers of a topic, in the order in which they are served.
+/// The watchers of a topic, in the order of delivery.
 type Members = Vec<(Member, u32)>;
 
-/// The order in which watchers are served: by stream, and within it by id (R-WCH-15).
+/// The order of delivery: by stream, and within a stream by watcher id (R-WCH-15).
 pub(super) type Member = (StreamId, WatchId);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,8 +48,9 @@ impl WatchIndex {
         self.singles.len() + self.intervals.len() == 0
     }
 
-    /// Calls `found` with each topic that a key is in.
+    /// Calls `found` with each topic whose range contains a key.
     pub(super) fn of_key(&self, key: &[u8], mut found: impl FnMut(TopicId)) {
+        // Without single keys, spare the hash of the key.
         if self.singles.len() > 0
             && let Some(single) = self.find_single(self.hasher.bytes(key), key)
         {
@@ -70,7 +71,7 @@ impl WatchIndex {
         Some(single)
     }
 
-    /// Adds a watcher of a range.
+    /// Adds a watcher to the topic of a range, and returns the topic.
     pub(super) fn join(&mut self, range: &KeyRange, member: Member, watcher: u32) -> TopicId {
         let topic = if range.is_single() {
             let hash = self.hasher.bytes(range.start());
@@ -81,7 +82,7 @@ impl WatchIndex {
         };
         let members = self.members_mut(topic);
         if members.is_empty() {
-            // Most topics have one member.
+            // Most topics have one member, and `Vec` would reserve room for four.
             members.reserve_exact(1);
         }
         let at = members.partition_point(|(earlier, _)| *earlier < member);
@@ -95,16 +96,16 @@ impl WatchIndex {
         single
     }
 
-    /// Removes a watcher, and its topic if it was the last.
+    /// Removes a watcher, and its topic if that is then empty.
     pub(super) fn leave(&mut self, topic: TopicId, member: Member) {
         let members = self.members_mut(topic);
         let at = members.binary_search_by_key(&member, |(member, _)| *member);
-        members.remove(at.expect("a watcher that is synced is in its topic"));
+        members.remove(at.expect("a synced watcher is in its topic"));
         shrink(members);
         self.remove_if_empty(topic);
     }
 
-    /// Removes several, which are in order, at once.
+    /// Removes several watchers in one pass. `leaving` must be in order.
     pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[Member]) {
         let members = self.members_mut(topic);
         members.retain(|(member, _)| leaving.binary_search(member).is_err());
@@ -142,7 +143,7 @@ impl WatchIndex {
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
     }
 
-    /// How many watchers are in topics, if the tables agree; for tests.
+    /// Returns the number of watchers in topics, or `None` if the tables disagree, for tests.
     pub(super) fn recount(&self) -> Option<usize> {
         let singles: usize = self.singles.iter().map(|(_, single)| single.members.len()).sum();
         let intervals: usize = self.intervals.values().map(Vec::len).sum();

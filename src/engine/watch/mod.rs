@@ -1,8 +1,8 @@
-//! The watch hub: who watches what, and what each stream has still to receive.
+//! The watch hub: watchers, and the deliveries that each stream has not received yet.
 //!
-//! A watcher that keeps up is in a topic, where each commit finds it (`publish.rs`). One that does not, because it starts
-//! in the past or because its share of its stream's queue is full, is in none: it reads history when its stream is
-//! received from (`catch_up.rs`), and joins its topic once it has come to the end.
+//! A synced watcher is in a topic, where each commit finds it (`publish.rs`). A watcher is unsynced if it starts in the
+//! past or if its share of its stream's queue is full. An unsynced watcher is in no topic and reads history when its
+//! stream is received from (`catch_up.rs`). It joins its topic at the end of history.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -31,19 +31,20 @@ pub(super) struct WatchHub {
     streams: Slab<Stream>,
     watchers: Slab<Watcher>,
     topics: WatchIndex,
-    /// When the timers of streams go off, soonest first.
+    /// The pending timers of streams, soonest first.
     timers: BTreeSet<(Timestamp, StreamId)>,
-    /// When watchers are told how far the store has come, for the streams that have such watchers.
+    /// The pending progress ticks of streams, soonest first.
     ticks: BTreeSet<(Timestamp, StreamId)>,
-    /// Who is to be told of which lease's end.
+    /// The streams to notify when a lease ends, by lease.
     lease_ends: BTreeSet<(LeaseId, StreamId)>,
-    /// The streams that found nothing when last received from and have something now, in the order in which they got it.
+    /// The streams that are ready: empty at the last receive, and with deliveries now. In the order in which they
+    /// became ready.
     woken: Vec<StreamId>,
-    /// How many of them have been served or closed since.
+    /// The number of stale entries in `woken`: streams that were received from or closed since.
     stale: usize,
-    /// How many streams were opened.
+    /// The number of streams ever opened: the generation of the next stream's id.
     opened: u32,
-    /// In nanoseconds.
+    /// The interval between progress ticks, in nanoseconds.
     progress_interval: u64,
     /// The capacity of a watcher whose request sets none.
     capacity: usize,
@@ -51,28 +52,29 @@ pub(super) struct WatchHub {
     progress_streams: usize,
     /// Streams whose next tick is scheduled when the store reaches a revision, by that revision.
     awaited_starts: BTreeSet<(Revision, StreamId)>,
-    /// Emptied after each transaction, and kept for their memory.
+    /// Lists that each transaction uses and empties. Kept to reuse their memory.
     recipients: Vec<publish::Recipient>,
     overflowed: Vec<u32>,
 }
 
-/// An ordered sequence of deliveries, about any number of watchers.
+/// A sequence of deliveries for any number of watchers, and a timer.
 #[derive(Clone, Debug)]
 struct Stream {
     id: StreamId,
     watchers: BTreeMap<WatchId, u32>,
-    /// The next id to be chosen, unless it is in use.
+    /// The next id for a watcher that requests none, unless it is in use.
     next_watch_id: i64,
     queue: VecDeque<Delivery>,
-    /// How often it was received from: what a watcher counted as queued in an earlier epoch is gone.
+    /// The number of receives. A count of queued responses from an earlier epoch is out of date, because a receive
+    /// empties the queue.
     epoch: u64,
-    /// Whether nothing was left when it was last received from, and nothing has come since.
+    /// Set if the last receive left nothing and nothing was queued since: the next delivery makes the stream ready.
     is_awaited: bool,
-    /// Its place among those that were woken.
+    /// The position of the stream in `WatchHub::woken`.
     woken_at: Option<usize>,
-    /// Whether its timer went off, and that is in the queue.
+    /// Set while a fired timer is in the queue.
     has_timer_queued: bool,
-    /// Those of the watchers that read history.
+    /// The unsynced watchers.
     lagging: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
@@ -83,7 +85,7 @@ struct Stream {
     progress_watchers: usize,
     /// The lowest start revision among watchers with a start in the future, if the next tick waits for it.
     awaited_start: Option<Revision>,
-    /// The leases of whose end it is to be told.
+    /// The leases whose end the stream is notified of.
     leases: BTreeSet<LeaseId>,
     /// Answers to requests for progress queued since the last receive.
     progress_answers: u32,
@@ -93,9 +95,9 @@ struct Stream {
 struct Watcher {
     stream: u32,
     id: WatchId,
-    /// Apart, for it is looked at only while the watcher is not in its topic.
+    /// Boxed, because publishing does not read it: the topic of a synced watcher has the range.
     range: Box<KeyRange>,
-    /// The revision asked for: until then nothing is sent, and no progress reported.
+    /// The requested start revision. Before it, the watcher gets neither events nor progress notifications.
     start: Revision,
     state: State,
     capacity: u32,
@@ -106,7 +108,7 @@ struct Watcher {
     /// Responses with events in the stream's queue, as counted in `epoch`.
     queued: u32,
     epoch: u64,
-    /// Since when it has not received all there was; out of date if it has.
+    /// The time since which the watcher has had unreceived events. Out of date if it has none.
     behind_since: Timestamp,
     /// The label of the watch request, if it has one.
     label: Option<Box<[u8]>>,
@@ -115,23 +117,23 @@ struct Watcher {
 /// State that decides whether a tick notifies a watcher.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// The number of the last tick before events were last sent.
+    /// The number of the last tick before the last events were sent.
     sent_after: Option<u64>,
-    /// The epoch in which a notification was queued last.
+    /// The epoch in which the last notification was queued.
     notified_in: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In a topic: it has been sent all events there were.
+    /// In a topic, and sent all events so far.
     Synced(TopicId),
-    /// It reads history, from this revision on.
+    /// Unsynced. The watcher reads history from this revision on.
     Lagging { next: Revision },
-    /// Ended by a compaction; its id is in use until it is cancelled (R-WCH-13).
+    /// Ended by a compaction. The id is in use until the watcher is cancelled (R-WCH-13).
     Compacted,
 }
 
-/// What of an event a watcher wants to see. Those of a topic that want the same share it.
+/// The parts of events that a watcher requests. Watchers of a topic with equal options share responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Options {
     prev_kv: bool,
@@ -140,7 +142,7 @@ struct Options {
 }
 
 impl Options {
-    /// How many there are.
+    /// The number of different options.
     const COUNT: usize = 8;
 
     fn index(self) -> usize {
@@ -177,6 +179,7 @@ impl WatchHub {
     }
 
     pub(super) fn open(&mut self, now: Timestamp) -> StreamId {
+        // Slots are reused. The generation in the id keeps the id of a closed stream from naming a later one.
         let generation = self.opened;
         self.opened = self.opened.wrapping_add(1);
         let slot = self.streams.insert(Stream {
@@ -202,7 +205,7 @@ impl WatchHub {
         id
     }
 
-    /// The slot of a stream that is open.
+    /// Returns the slot of a stream, if the stream is open.
     fn find(&self, id: StreamId) -> Option<u32> {
         let slot = id.slot() as u32;
         self.streams.get(slot).filter(|stream| stream.id == id).map(|_| slot)
@@ -212,13 +215,14 @@ impl WatchHub {
         self.streams.len() > 0
     }
 
-    /// Ends a stream with its watchers and its timer. Gives what it has not received.
+    /// Closes a stream with its watchers and timer. Returns the deliveries that were not received.
     pub(super) fn close(&mut self, id: StreamId) -> VecDeque<Delivery> {
         let Some(slot) = self.find(id) else {
             return VecDeque::new();
         };
         self.set_timer(id, None, Timestamp::ORIGIN);
-        // Those with the highest ids are at the ends of their topics, where leaving moves nobody.
+        // Remove the highest ids first: they are the stream's last ones in each topic, so each removal moves few
+        // others.
         let watchers = std::mem::take(&mut self.streams.at_mut(slot).watchers);
         for watcher in watchers.into_values().rev() {
             self.leave(watcher);
@@ -231,14 +235,15 @@ impl WatchHub {
             self.lease_ends.remove(&(lease, id));
         }
         self.give_up(stream.woken_at);
+        // Without synced watchers nothing is published, so the list's memory is not needed.
         if self.topics.is_empty() {
             self.recipients = Vec::new();
         }
         stream.queue
     }
 
-    /// Appends what is queued to `into`, and a piece of what lagging watchers have still to read. Gives whether there is
-    /// more; if there is not, the stream is woken once something comes.
+    /// Appends the queue to `into`, and a bounded part of the history that unsynced watchers have to read. Returns
+    /// whether there may be more. If not, the stream becomes ready when something is queued.
     pub(super) fn receive(&mut self, id: StreamId, into: &mut VecDeque<Delivery>, view: &View<'_>) -> bool {
         let Some(slot) = self.find(id) else {
             return false;
@@ -248,21 +253,24 @@ impl WatchHub {
             self.catch_up_all(slot, view);
             self.take_queue(slot, into);
         }
+        // The receive may leave a watcher that the next tick can notify (R-WCH-20).
         self.schedule_tick(slot, view);
         let stream = self.streams.at_mut(slot);
         stream.is_awaited = stream.lagging.is_empty();
         let (is_awaited, place) = (stream.is_awaited, stream.woken_at.take());
-        // It has been served, before anybody was told that it could be.
+        // The stream is received from before `take_woken` returned it, so its entry is stale.
         self.give_up(place);
         !is_awaited
     }
 
+    /// Appends the queue to `into`, and starts a new epoch.
     fn take_queue(&mut self, slot: u32, into: &mut VecDeque<Delivery>) {
         let stream = self.streams.at_mut(slot);
         stream.epoch += 1;
         stream.has_timer_queued = false;
         stream.progress_answers = 0;
         let taken = stream.queue.len();
+        // Swap the buffers rather than copy, which leaves the caller's buffer to the stream.
         if into.is_empty() {
             std::mem::swap(&mut stream.queue, into);
         } else {
@@ -271,19 +279,20 @@ impl WatchHub {
         free_room(&mut stream.queue, taken);
     }
 
-    /// Queues a delivery, and notes whom that wakes.
+    /// Queues a delivery, and marks the stream as ready if its receiver waits.
     fn push(&mut self, slot: u32, delivery: Delivery) {
         self.streams.at_mut(slot).push(delivery, &mut self.woken);
     }
 
     /// Queues a response about a watcher.
     fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &View<'_>) {
+        // A response may share the body of the one before it, so that equal responses in a row take little memory.
         let last = self.streams.at(slot).queue.back();
         let response = WatchResponse::new_after(last, watch_id, view.header, kind);
         self.push(slot, Delivery::Watch(response));
     }
 
-    /// Takes a watcher out of its topic, or out of those that lag.
+    /// Removes a watcher from its topic or from the unsynced ones.
     fn leave(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         let stream = self.streams.at_mut(record.stream);
@@ -296,14 +305,14 @@ impl WatchHub {
         }
     }
 
-    /// Makes a watcher that is in no topic read history.
+    /// Makes a watcher unsynced, with history to read from `next` on. The watcher must not be in a topic.
     fn fall_behind(&mut self, watcher: u32, next: Revision) {
         let record = self.watchers.at_mut(watcher);
         record.state = State::Lagging { next };
         self.streams.at_mut(record.stream).lagging.insert(record.id);
     }
 
-    /// Puts a watcher that is in no topic into its own.
+    /// Adds an unsynced watcher to its topic, so that it is synced.
     fn join(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         let stream = self.streams.at_mut(record.stream);
@@ -325,13 +334,13 @@ impl Stream {
 }
 
 impl Watcher {
-    /// How many responses with events its stream holds for it.
+    /// Returns the number of responses with events in the stream's queue.
     fn queued(&self, stream: &Stream) -> u32 {
         if self.epoch == stream.epoch { self.queued } else { 0 }
     }
 }
 
-/// What the hub sees of the engine around it.
+/// The parts of the engine that the hub reads.
 pub(super) struct View<'a> {
     pub(super) keys: &'a KeySpace,
     pub(super) lessor: &'a Lessor,
@@ -341,68 +350,183 @@ pub(super) struct View<'a> {
     pub(super) is_expiring: bool,
     /// The interval between progress ticks, in nanoseconds.
     pub(super) progress_interval: u64,
-    /// The size of a response at which it is sent in fragments.
+    /// The size from which on a response is sent in fragments.
     pub(super) fragment_bytes: usize,
 }
 
 impl View<'_> {
-    /// Returns how many ticks a stream opened at `opened_at` has had. A tick at this instant counts unless a lease expires.
+    /// Returns how many ticks a stream opened at `opened_at` has had. A tick at this instant counts unless a lease
+    /// expires.
     fn ticks_passed(&self, opened_at: Timestamp) -> u64 {
         let passed = self.now.as_nanos().saturating_sub(opened_at.as_nanos());
+        // Leases expire before ticks of the same instant.
         let passed = if self.is_expiring { passed.saturating_sub(1) } else { passed };
         passed / self.progress_interval
     }
 
-    /// The event as a watcher with these options is to see it.
+    /// Returns the event for watchers with these options.
     fn event(&self, kv: &KeyValue, options: Options) -> Event {
         let prev_kv = if options.prev_kv { self.keys.prev_kv(kv) } else { PrevKv::None };
         Event { kv: kv.clone(), prev_kv }
     }
 }
 
-/// What a fragmented response may be longer than a request (R-WCH-18).
+/// Responses are fragmented above the request limit plus this size (R-WCH-18).
 const FRAGMENT_OVERHEAD: usize = 512 * 1024;
 
 impl Engine {
-    /// Opens a watch stream: any number of watchers whose responses are one sequence (R-WCH-1), and a timer.
+    /// Opens a watch stream: a sequence of deliveries for any number of watchers, with a timer (R-WCH-1).
+    ///
+    /// ```
+    /// use leasehold::Timestamp;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let stream = engine.open_stream();
+    /// assert_eq!(engine.diagnostics().streams, 1);
+    /// assert!(engine.close_stream(stream).is_empty());
+    /// assert_eq!(engine.diagnostics().streams, 0);
+    /// ```
     pub fn open_stream(&mut self) -> StreamId {
         self.hub.open(self.now)
     }
 
-    /// Does what is asked of a stream; the answers, if there are any, are to be [received](Self::receive) from it. What
-    /// concerns a watcher from then on, from this very revision, is too (R-WCH-5). Does nothing to a stream that is closed.
+    /// Runs a request on a watch stream. [`receive`](Self::receive) returns its response, if it has one, and then the
+    /// events of a new watcher, from the present revision on (R-WCH-5). Does nothing to a closed stream.
+    ///
+    /// ```
+    /// use leasehold::backend::{Delivery, WatchRequest};
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp, Watch};
+    /// use std::collections::VecDeque;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let stream = engine.open_stream();
+    /// engine.watch(stream, &WatchRequest::Create(Watch::prefix("jobs/")));
+    /// engine.put(&Put::new("jobs/1", "queued"))?;
+    ///
+    /// let mut deliveries = VecDeque::new();
+    /// engine.receive(stream, &mut deliveries);
+    /// let Some(Delivery::Watch(created)) = deliveries.pop_front() else { panic!("the watch is created") };
+    /// assert!(created.created());
+    /// let Some(Delivery::Watch(response)) = deliveries.pop_front() else { panic!("an event is delivered") };
+    /// assert_eq!(response.events()[0].kv().key(), b"jobs/1");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn watch(&mut self, stream: StreamId, request: &WatchRequest) {
         let (hub, view) = self.hub_and_view();
         hub.request(stream, request, &view);
     }
 
-    /// Sets the timer of a stream, which has one: [`Delivery::Timer`] is sent at that instant, after what else happens then;
-    /// at once, if that is now or was before. `None` unsets it.
+    /// Sets the timer of a stream, in place of an earlier one. `None` unsets it.
+    ///
+    /// At the instant `at`, the stream gets [`Delivery::Timer`], after everything else that happens at that instant. If
+    /// `at` is not after [`now`](Self::now), the stream gets it at once.
+    ///
+    /// ```
+    /// use leasehold::backend::Delivery;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::Timestamp;
+    /// use std::collections::VecDeque;
+    /// use std::time::Duration;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let stream = engine.open_stream();
+    /// let at = Timestamp::ORIGIN + Duration::from_secs(1);
+    /// engine.set_timer(stream, Some(at));
+    /// assert_eq!(engine.next_deadline(), Some(at));
+    ///
+    /// engine.advance(at);
+    /// let mut deliveries = VecDeque::new();
+    /// engine.receive(stream, &mut deliveries);
+    /// assert_eq!(deliveries, [Delivery::Timer(at)]);
+    /// ```
     pub fn set_timer(&mut self, stream: StreamId, at: Option<Timestamp>) {
         self.hub.set_timer(stream, at, self.now);
     }
 
-    /// Appends to `into` what a stream was sent, in order, and a bounded piece of the history that watchers have still to
-    /// read. Gives whether there is more: then call it again; else [`take_woken`](Self::take_woken) names the stream once
-    /// there is something.
+    /// Appends the deliveries of a stream to `into`, in order, and returns whether there may be more.
+    ///
+    /// If watchers have history to read, one call reads a bounded part of it. Call `receive` again while it returns
+    /// true. After it returns false, [`take_woken`](Self::take_woken) returns the stream as soon as it has a delivery.
+    ///
+    /// ```
+    /// use leasehold::backend::WatchRequest;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp, Watch};
+    /// use std::collections::VecDeque;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// for _ in 0..3 {
+    ///     engine.put(&Put::new("mode", "blue"))?;
+    /// }
+    /// let stream = engine.open_stream();
+    /// engine.watch(stream, &WatchRequest::Create(Watch::key("mode").start_revision(2)));
+    /// let mut deliveries = VecDeque::new();
+    /// while engine.receive(stream, &mut deliveries) {}
+    /// assert_eq!(deliveries.len(), 2, "the response that the watch is created, and one with three events");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn receive(&mut self, stream: StreamId, into: &mut VecDeque<Delivery>) -> bool {
         let (hub, view) = self.hub_and_view();
         hub.receive(stream, into, &view)
     }
 
-    /// How far a watcher is behind what there is to [receive](Self::receive); `None` if there is no such watcher.
+    /// Returns how far a watcher is behind the current revision, or `None` if the watcher does not exist.
+    ///
+    /// ```
+    /// use leasehold::backend::WatchRequest;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp, Watch, WatchId};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let stream = engine.open_stream();
+    /// engine.watch(stream, &WatchRequest::Create(Watch::key("mode").id(1)));
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// let lag = engine.lag(stream, WatchId::new(1)).expect("the watcher exists");
+    /// assert_eq!(lag.revisions, 1);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn lag(&self, stream: StreamId, id: WatchId) -> Option<Lag> {
         self.hub.lag(stream, id, self.keys.current())
     }
 
-    /// Ends a stream with its watchers and its timer; there is no response (R-WCH-22). Gives what it has not received, so
-    /// that it is dropped where that disturbs nobody.
+    /// Closes a stream with its watchers and timer, without a response (R-WCH-22). Returns the deliveries that were not
+    /// received, so that the caller can drop them outside of a lock.
+    ///
+    /// ```
+    /// use leasehold::backend::{Delivery, WatchRequest};
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Timestamp, Watch};
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let stream = engine.open_stream();
+    /// engine.watch(stream, &WatchRequest::Create(Watch::key("mode")));
+    /// let unreceived = engine.close_stream(stream);
+    /// assert!(matches!(&unreceived[0], Delivery::Watch(response) if response.created()));
+    /// ```
     pub fn close_stream(&mut self, stream: StreamId) -> VecDeque<Delivery> {
         self.hub.close(stream)
     }
 
-    /// The streams that have something to receive since [`receive`](Self::receive) found nothing more, in the order in
-    /// which they got it; each is named once.
+    /// Returns the streams that became ready: their last [`receive`](Self::receive) returned false, and they have
+    /// deliveries now. Each stream is listed once, in the order in which the streams became ready.
+    ///
+    /// ```
+    /// use leasehold::backend::WatchRequest;
+    /// use leasehold::engine::{Engine, EngineConfig};
+    /// use leasehold::{Put, Timestamp, Watch};
+    /// use std::collections::VecDeque;
+    ///
+    /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
+    /// let stream = engine.open_stream();
+    /// engine.watch(stream, &WatchRequest::Create(Watch::key("mode")));
+    /// while engine.receive(stream, &mut VecDeque::new()) {}
+    /// assert!(engine.take_woken().is_empty());
+    /// engine.put(&Put::new("mode", "blue"))?;
+    /// assert_eq!(engine.take_woken(), [stream]);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[must_use]
     pub fn take_woken(&mut self) -> Vec<StreamId> {
         self.hub.take_woken()
@@ -413,12 +537,12 @@ impl Engine {
         self.hub.has_streams()
     }
 
-    /// Whether there are any.
+    /// Returns whether any stream is ready.
     pub(crate) fn has_woken(&self) -> bool {
         self.hub.has_woken()
     }
 
-    /// Does what is due on streams now.
+    /// Fires the ticks and timers of streams that are due.
     pub(super) fn fire(&mut self) {
         let (hub, view) = self.hub_and_view();
         hub.fire(&view);

@@ -1,4 +1,4 @@
-//! Telling synced watchers what a transaction changed, as it is committed.
+//! Delivery of a transaction's changes to synced watchers, at its commit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use crate::api::{
 };
 use crate::engine::tables::shrink;
 
-/// A watcher of a topic that a transaction concerns, and which of the batches it gets.
+/// A watcher to notify of a transaction, and the index of its batch.
 pub(super) type Recipient = (u32, u32);
 
-/// The changes of a transaction to the keys of a topic, and the responses about them: each made once for all watchers that
-/// want the same.
+/// The changes of a transaction in one topic, with a response for each set of options. Watchers with equal options
+/// share the response.
 struct Batch<'a> {
     changes: Vec<&'a KeyValue>,
     made: [Option<Arc<WatchResponseBody>>; Options::COUNT],
@@ -26,7 +26,7 @@ impl<'a> Batch<'a> {
         Self { changes, made: [const { None }; Options::COUNT] }
     }
 
-    /// What watchers with these options are sent; nothing, if all is filtered out.
+    /// Returns the response for watchers with these options, or `None` if all events are filtered out (R-WCH-16).
     fn body(&mut self, options: Options, view: &View<'_>) -> Option<&Arc<WatchResponseBody>> {
         let made = &mut self.made[options.index()];
         if made.is_none() {
@@ -47,29 +47,35 @@ impl<'a> Batch<'a> {
 }
 
 impl WatchHub {
-    /// Queues what the last `changes` changes of history, which are one transaction's, mean for each watcher (R-WCH-9).
+    /// Queues the last `changes` changes of history, which are one transaction, for each synced watcher (R-WCH-9).
     pub(in crate::engine) fn publish(&mut self, changes: u32, view: &View<'_>) {
         if self.topics.is_empty() {
             return;
         }
+        // Before the events: a watcher whose start the store has reached gets progress notifications from now on
+        // (R-WCH-20).
         self.start_ticks(view);
         let history = &view.keys.history;
+        // The changes of the transaction are the newest in history.
         let first = history.end() - u64::from(changes);
+        // Take the list out of `self`, which `serve` borrows mutably. It is put back below for its memory.
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
         let mut batches = Vec::new();
         if changes == 1 {
-            let kv = history.get(first).expect("what was just committed is in history");
+            let kv = history.get(first).expect("history holds the changes of the last commit");
             let mut topics = 0;
             self.topics.of_key(kv.key(), |topic| {
                 topics += 1;
                 self.invite(topic, 0, &mut recipients);
             });
+            // The members of one topic are in order already.
             if topics > 1 {
                 self.put_in_order(&mut recipients);
             }
             batches.extend((topics > 0).then(|| Batch::of(vec![kv])));
         } else {
+            // A watcher is in one topic, so it gets all changes of the transaction in one response.
             let mut concerned: BTreeMap<TopicId, Vec<&KeyValue>> = BTreeMap::new();
             for kv in history.iter_from(first) {
                 self.topics.of_key(kv.key(), |topic| concerned.entry(topic).or_default().push(kv));
@@ -86,11 +92,12 @@ impl WatchHub {
         shrink(&mut recipients);
         self.recipients = recipients;
         if !self.overflowed.is_empty() {
+            // After all deliveries, because it removes members from the topics that are iterated above.
             self.overflow(view.header.revision);
         }
     }
 
-    /// Those of one topic are in the order in which they are served; those of several are put into it.
+    /// Sorts the members of several topics in the order of delivery (R-WCH-15).
     fn put_in_order(&self, recipients: &mut [Recipient]) {
         recipients.sort_by_cached_key(|&(watcher, _)| {
             let record = self.watchers.at(watcher);
@@ -98,15 +105,18 @@ impl WatchHub {
         });
     }
 
+    /// Adds the members of a topic to the recipients.
     fn invite(&self, topic: TopicId, batch: usize, recipients: &mut Vec<Recipient>) {
-        let batch = u32::try_from(batch).expect("fewer than 2^32 topics fit into memory");
+        let batch = u32::try_from(batch).expect("a transaction concerns fewer than 2^32 topics");
         recipients.extend(self.topics.members(topic).iter().map(|&(_, watcher)| (watcher, batch)));
     }
 
-    /// Sends a watcher what it wants of a transaction; if its share of the queue is full, it is to read history.
+    /// Queues the response for a watcher. If the watcher's share of the queue is full, it becomes unsynced at the end
+    /// of `publish`.
     fn serve(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &View<'_>) {
         let record = self.watchers.at_mut(watcher);
         let revision = view.header.revision;
+        // A start in the future: no earlier event is delivered.
         if revision < record.start {
             return;
         }
@@ -121,7 +131,7 @@ impl WatchHub {
         }
     }
 
-    /// Makes those whose share of the queue was full read history. The members of a topic are gone through once for all.
+    /// Makes the watchers whose share of the queue was full unsynced. Visits the members of each topic once.
     fn overflow(&mut self, revision: Revision) {
         let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();
         for watcher in std::mem::take(&mut self.overflowed) {
@@ -139,7 +149,7 @@ impl WatchHub {
 }
 
 impl Watcher {
-    /// Queues a response with events, in pieces if it is too long for one and pieces are wanted (R-WCH-18).
+    /// Queues a response with events, in fragments if it is too large and the watcher requested fragments (R-WCH-18).
     #[inline]
     pub(super) fn send(
         &mut self,
@@ -149,6 +159,7 @@ impl Watcher {
         woken: &mut Vec<StreamId>,
     ) {
         let queued = self.queued(stream);
+        // An unsynced watcher has lagged since an earlier event.
         if queued == 0 && matches!(self.state, State::Synced(_)) {
             self.behind_since = view.now;
         }
@@ -166,11 +177,12 @@ impl Watcher {
         stream.push(Delivery::Watch(response), woken);
     }
 
-    /// What a response to it takes beside its events.
+    /// Returns the encoded length of a response without its events.
     fn envelope_len(&self, view: &View<'_>) -> usize {
         WatchResponse::envelope_len(self.id, &view.header)
     }
 
+    /// Queues a response in fragments. The last one is not marked as a fragment.
     fn send_in_pieces(
         &self,
         stream: &mut Stream,
@@ -178,7 +190,8 @@ impl Watcher {
         view: &View<'_>,
         woken: &mut Vec<StreamId>,
     ) {
-        // Each is measured as if pieces followed, which takes a field.
+        // The `fragment` field takes two bytes. Reserve them in each piece, also in the last one, which does not have
+        // the field.
         let envelope = self.envelope_len(view) + 2;
         while !rest.is_empty() {
             let room = view.fragment_bytes.saturating_sub(envelope);
@@ -192,11 +205,12 @@ impl Watcher {
     }
 }
 
+/// Returns the encoded length of events.
 fn encoded_len(events: &[Event]) -> usize {
     events.iter().map(Event::encoded_len).sum()
 }
 
-/// How many of the events go into the next piece: one at least, and as many as stay below the limit.
+/// Returns the number of events in the next fragment: at least one, and as many as stay below the limit.
 fn piece_len(events: &[Event], limit: usize) -> usize {
     let mut len = 0;
     let fits = events.iter().take_while(|event| {

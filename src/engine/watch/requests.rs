@@ -1,4 +1,4 @@
-//! Requests of a stream: watchers created and cancelled, and the ends of leases.
+//! Requests on a stream: creating and cancelling watchers, progress, and the ends of leases.
 
 use super::{Options, State, View, WatchHub, Watcher};
 use crate::api::{
@@ -7,7 +7,7 @@ use crate::api::{
 };
 
 impl WatchHub {
-    /// Does what is asked; the answer, if there is one, is queued.
+    /// Runs a request and queues its response, if it has one.
     pub(in crate::engine) fn request(&mut self, stream: StreamId, request: &WatchRequest, view: &View<'_>) {
         let Some(slot) = self.find(stream) else {
             return;
@@ -20,7 +20,7 @@ impl WatchHub {
         }
     }
 
-    /// Adds a watcher, of which the answer comes before its first event (R-WCH-2 to R-WCH-6).
+    /// Creates a watcher. The response comes before its first event (R-WCH-2 to R-WCH-6).
     fn create(&mut self, slot: u32, watch: &Watch, view: &View<'_>) {
         let range = normalize(&watch.range);
         let id = match self.choose_id(slot, watch, &range) {
@@ -51,6 +51,7 @@ impl WatchHub {
             self.start_progress(slot, view);
         }
         self.respond(slot, id, WatchResponseKind::Created, view);
+        // Without a start in the past, there is no history to read. Start 0 means only future events (R-WCH-6).
         if watch.start == Revision::new(0) || watch.start > view.keys.current() {
             self.join(watcher);
         } else {
@@ -59,7 +60,8 @@ impl WatchHub {
         }
     }
 
-    /// The id of a watcher that may be made (R-WCH-3): any but one in use, -1 too (R-WCH-4). A refusal uses up none.
+    /// Returns the id of a new watcher, or the reason to refuse it (R-WCH-3). Any unused id is accepted, also -1
+    /// (R-WCH-4). A refused request uses up no id.
     fn choose_id(&mut self, slot: u32, watch: &Watch, range: &KeyRange) -> Result<WatchId, WatchRefusal> {
         let stream = self.streams.at_mut(slot);
         if watch.start < Revision::new(0) {
@@ -72,6 +74,8 @@ impl WatchHub {
             let is_taken = stream.watchers.contains_key(&watch.id);
             return if is_taken { Err(WatchRefusal::DuplicateId) } else { Ok(watch.id) };
         }
+        // Skip ids that were requested explicitly. The counter moves only forward, so ids of cancelled watchers are not
+        // reused.
         while stream.watchers.contains_key(&WatchId::new(stream.next_watch_id)) {
             stream.next_watch_id += 1;
         }
@@ -79,7 +83,7 @@ impl WatchHub {
         Ok(WatchId::new(stream.next_watch_id - 1))
     }
 
-    /// Ends a watcher, or forgets one that a compaction has ended; an id that nobody has is ignored (R-WCH-13, R-WCH-22).
+    /// Cancels a watcher, also one that a compaction ended. Ignores an unknown id (R-WCH-13, R-WCH-22).
     fn cancel(&mut self, slot: u32, id: WatchId, view: &View<'_>) {
         let Some(watcher) = self.streams.at_mut(slot).watchers.remove(&id) else {
             return;
@@ -90,8 +94,8 @@ impl WatchHub {
         self.respond(slot, id, WatchResponseKind::Canceled, view);
     }
 
-    /// Notifies a stream when a lease ends: at once if there is no such lease. A repeated request has no answer of its own
-    /// while the first is pending, or while its answer is the last delivery in the queue.
+    /// Notifies a stream when a lease ends, at once if the lease does not exist. A repeated request gets no second
+    /// notification while the first one is pending, or while it is the last delivery in the queue.
     pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &View<'_>) {
         if !view.lessor.exists(lease) {
             let answer = Delivery::LeaseEnded(lease);
@@ -105,12 +109,14 @@ impl WatchHub {
         self.lease_ends.insert((lease, stream.id));
     }
 
-    /// Tells of a lease's end, once its keys are deleted and that is published.
+    /// Notifies the streams that requested the end of a lease. Called after the lease's keys are deleted and the events
+    /// are queued.
     pub(in crate::engine) fn lease_ended(&mut self, lease: LeaseId) {
+        // The lowest stream id, so that the range starts at the first stream of the lease.
         let first = (lease, StreamId::new(0, 0));
         while let Some(&(_, id)) = self.lease_ends.range(first..).next().filter(|(of, _)| *of == lease) {
             self.lease_ends.remove(&(lease, id));
-            let slot = self.find(id).expect("a stream that is closed awaits nothing");
+            let slot = self.find(id).expect("a stream in `lease_ends` is open");
             self.streams.at_mut(slot).leases.remove(&lease);
             self.push(slot, Delivery::LeaseEnded(lease));
         }
@@ -124,7 +130,8 @@ impl WatchHub {
     }
 }
 
-/// A copy of the range that holds on to nothing of the caller's, the empty key replaced as etcd does (R-WCH-2).
+/// Returns a copy of a range that does not keep the caller's buffer alive. An empty key becomes `"\0"`, as in etcd
+/// (R-WCH-2).
 fn normalize(range: &KeyRange) -> KeyRange {
     let key = if range.start().is_empty() { b"\0" } else { range.start() };
     KeyRange::from_wire(key, range.range_end())

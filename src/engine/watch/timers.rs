@@ -1,44 +1,46 @@
-//! What is due to streams: their timers, progress notifications, and the list of streams that are ready to be received from.
+//! Timers and progress notifications of streams, and the list of streams that are ready to be received from.
 
 use super::{State, View, WatchHub, Watcher};
 use crate::api::{Delivery, StreamId, Timestamp, WatchId, WatchResponseKind};
 use crate::engine::tables::shrink;
 
-/// The number of unreceived answers from which on an answer may replace the one before.
+/// The number of unreceived responses to progress requests from which on a response may replace the one before.
 const ANSWERS_MAX: u32 = 128;
 
 impl WatchHub {
-    /// When something happens to a stream by itself next.
+    /// Returns the earliest timer or progress tick.
     pub(in crate::engine) fn next_deadline(&self) -> Option<Timestamp> {
         self.timers.first().into_iter().chain(self.ticks.first()).map(|&(at, _)| at).min()
     }
 
-    /// Does what is due by `view.now`: ticks, then timers.
+    /// Fires the ticks and then the timers that are due at `view.now`.
     pub(in crate::engine) fn fire(&mut self, view: &View<'_>) {
         while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
-            let slot = self.find(id).expect("a stream that is closed has no tick");
+            let slot = self.find(id).expect("a stream in `ticks` is open");
+            // Remove the tick first: `tick` schedules the next one only if none is scheduled.
             self.unschedule_tick(slot);
             self.tick(slot, at, view);
         }
         while let Some(&(at, id)) = self.timers.first().filter(|&&(at, _)| at <= view.now) {
             self.timers.remove(&(at, id));
-            let slot = self.find(id).expect("a stream that is closed has no timer");
+            let slot = self.find(id).expect("a stream in `timers` is open");
             self.streams.at_mut(slot).timer = None;
             self.go_off(slot, at);
         }
     }
 
-    /// Sets the timer of a stream, in place of the one that is set; one that is due goes off at once.
+    /// Sets the timer of a stream, in place of an earlier one. A timer that is already due fires at once.
     pub(in crate::engine) fn set_timer(&mut self, id: StreamId, at: Option<Timestamp>, now: Timestamp) {
         let Some(slot) = self.find(id) else {
             return;
         };
         let stream = self.streams.at_mut(slot);
         if std::mem::take(&mut stream.has_timer_queued) {
-            // It was unset after it had gone off.
+            // The earlier timer has fired, and the caller no longer waits for it.
             stream.queue.retain(|delivery| !matches!(delivery, Delivery::Timer(_)));
         }
         let due = at.filter(|&at| at <= now);
+        // A timer at the end of time never fires.
         let waiting = at.filter(|&at| at > now && at != Timestamp::MAX);
         let before = std::mem::replace(&mut self.streams.at_mut(slot).timer, waiting);
         if let Some(before) = before {
@@ -52,15 +54,17 @@ impl WatchHub {
         }
     }
 
+    /// Queues the delivery of a fired timer.
     fn go_off(&mut self, slot: u32, at: Timestamp) {
         self.streams.at_mut(slot).has_timer_queued = true;
         self.push(slot, Delivery::Timer(at));
     }
 
-    /// Answers once for all watchers of a stream, after all that was queued. Does not answer if one of them is unsynced or has not
-    /// reached its start, or if the stream has none (R-WCH-21). A watcher that a compaction ended is unsynced until it is cancelled
-    /// (R-WCH-13).
+    /// Queues one response for all watchers of a stream, after everything that is already queued (R-WCH-21). Queues
+    /// none if a watcher is unsynced or has not reached its start, or if the stream has no watcher. A watcher that a
+    /// compaction ended counts as unsynced until it is cancelled (R-WCH-13).
     pub(super) fn request_progress(&mut self, slot: u32, view: &View<'_>) {
+        // A watcher may be unsynced only because its history was not read yet: read a piece before judging.
         self.catch_up_all(slot, view);
         self.schedule_tick(slot, view);
         let stream = self.streams.at(slot);
@@ -73,8 +77,8 @@ impl WatchHub {
         }
     }
 
-    /// Queues an answer to a request for progress. Above `ANSWERS_MAX` unreceived answers, it replaces the last delivery if
-    /// that is an answer too, so that a caller that never receives holds a bounded amount of memory.
+    /// Queues the response to a progress request. From `ANSWERS_MAX` unreceived responses on, it replaces the last
+    /// delivery if that is such a response too, so that the queue of a caller that never receives is bounded.
     fn answer_progress(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at_mut(slot);
         let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
@@ -86,7 +90,7 @@ impl WatchHub {
         self.respond(slot, WatchId::INVALID, WatchResponseKind::Progress, view);
     }
 
-    /// Returns whether any watcher wants progress notifications.
+    /// Returns whether any watcher requested progress notifications.
     pub(in crate::engine) fn has_progress_watchers(&self) -> bool {
         self.progress_streams > 0
     }
@@ -96,7 +100,7 @@ impl WatchHub {
         self.progress_interval
     }
 
-    /// Counts a new watcher that wants progress notifications, and schedules a tick.
+    /// Counts a new watcher that requested progress notifications, and schedules a tick.
     pub(super) fn start_progress(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at_mut(slot);
         stream.progress_watchers += 1;
@@ -107,6 +111,7 @@ impl WatchHub {
     /// Uncounts a watcher that is about to end.
     pub(super) fn stop_progress(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
+        // A watcher that a compaction ended is uncounted already.
         if !record.wants_progress() {
             return;
         }
@@ -119,12 +124,13 @@ impl WatchHub {
         }
     }
 
-    /// Notifies each watcher that wants it, unless it was sent events since the last tick, is unsynced, has a start in the
-    /// future, or has unreceived deliveries (R-WCH-20). Schedules the next tick only if a watcher can be notified then
-    /// without a receive in between.
+    /// Notifies each watcher that requested progress notifications. Skips a watcher that was sent events since the last
+    /// tick, is unsynced, has a start in the future, or has unreceived deliveries (R-WCH-20). Schedules the next tick
+    /// only if a watcher can be notified then without a receive in between.
     pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &View<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
+        // The number of the tick before this one. Ticks are numbered from 1, and number 0 is the opening of the stream.
         let before = at.since(stream.opened_at).as_nanos() as u64 / self.progress_interval - 1;
         let (mut can_be_notified, mut awaited_start) = (false, None);
         let watchers: Vec<u32> = stream.watchers.values().copied().collect();
@@ -162,19 +168,20 @@ impl WatchHub {
         while let Some(&(_, id)) =
             self.awaited_starts.first().filter(|&&(start, _)| start <= view.header.revision)
         {
-            let slot = self.find(id).expect("a stream that is closed awaits no start");
+            let slot = self.find(id).expect("a stream in `awaited_starts` is open");
             self.schedule_tick(slot, view);
         }
     }
 
-    /// Schedules a stream's next tick, a whole number of intervals after the stream was opened. Does nothing if a tick is
-    /// scheduled, or if no watcher wants one.
+    /// Schedules the next tick of a stream, at a whole number of intervals after it was opened. Does nothing if a tick
+    /// is scheduled, or if no watcher requested progress notifications.
     pub(super) fn schedule_tick(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at(slot);
         if stream.progress_watchers == 0 || stream.tick.is_some() {
             return;
         }
         let next = view.ticks_passed(stream.opened_at) + 1;
+        // A tick beyond the end of time is not scheduled.
         let passed = next.checked_mul(self.progress_interval);
         let nanos = passed.and_then(|passed| passed.checked_add(stream.opened_at.as_nanos()));
         self.unschedule_tick(slot);
@@ -186,7 +193,7 @@ impl WatchHub {
         self.ticks.insert((at, stream.id));
     }
 
-    /// Removes a stream's scheduled tick and its awaited start.
+    /// Removes the scheduled tick and the awaited start of a stream.
     pub(super) fn unschedule_tick(&mut self, slot: u32) {
         let stream = self.streams.at_mut(slot);
         if let Some(at) = stream.tick.take() {
@@ -197,10 +204,10 @@ impl WatchHub {
         }
     }
 
-    /// Returns the streams that found nothing when last received from and have something now, in the order in which they got it.
+    /// Returns the streams that became ready, in the order in which they did, and empties the list.
     ///
-    /// A stream is in the list at most once, and knows its place. A stream that is served or closed before the list is taken
-    /// leaves its place stale, and the list is tidied when half of it is stale.
+    /// A stream is in the list at most once and stores its position. If it is received from or closed before the list
+    /// is taken, its entry becomes stale. The list is compacted when half of its entries are stale.
     pub(in crate::engine) fn take_woken(&mut self) -> Vec<StreamId> {
         let mut woken = std::mem::take(&mut self.woken);
         let mut place = 0;
@@ -210,32 +217,34 @@ impl WatchHub {
             is_left
         });
         for &id in &woken {
-            let slot = self.find(id).expect("a stream that is woken is open");
+            let slot = self.find(id).expect("a stream with an entry in `woken` is open");
             self.streams.at_mut(slot).woken_at = None;
         }
         self.stale = 0;
         woken
     }
 
+    /// Returns whether the list has an entry that is not stale.
     pub(in crate::engine) fn has_woken(&self) -> bool {
         self.woken.len() > self.stale
     }
 
-    /// Whether the stream is open and the place in the list is its own.
+    /// Returns whether the entry at `place` belongs to an open stream and is not stale.
     pub(super) fn is_woken_at(&self, id: StreamId, place: usize) -> bool {
         self.find(id).is_some_and(|slot| self.streams.at(slot).woken_at == Some(place))
     }
 
-    /// Gives up the place in the list that a stream had.
+    /// Marks the entry at `place`, if any, as stale, and compacts the list if half of it is stale.
     pub(super) fn give_up(&mut self, place: Option<usize>) {
         self.stale += usize::from(place.is_some());
+        // Compacting visits the whole list. With half of it stale, that is constant time for each entry on average.
         if self.stale < 32 || self.stale * 2 < self.woken.len() {
             return;
         }
         let mut left = self.take_woken();
         shrink(&mut left);
         for (place, &id) in left.iter().enumerate() {
-            let slot = self.find(id).expect("a stream that is woken is open");
+            let slot = self.find(id).expect("a stream with an entry in `woken` is open");
             self.streams.at_mut(slot).woken_at = Some(place);
         }
         self.woken = left;
@@ -243,7 +252,7 @@ impl WatchHub {
 }
 
 impl Watcher {
-    /// Returns whether the watcher may be notified of progress, now or later.
+    /// Returns whether the watcher can be notified of progress, now or later.
     fn wants_progress(&self) -> bool {
         self.progress.is_some() && self.state != State::Compacted
     }
