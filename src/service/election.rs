@@ -16,8 +16,8 @@ use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
 use crate::concurrency::{Predecessors, Turn, queue_of};
 use crate::{Error, Result};
 
-/// etcd's election service, `v3electionpb.Election`: for code that speaks etcd's messages. It does what etcd does, oddities
-/// included (R-ELC-1 to R-ELC-13).
+/// etcd's election service, `v3electionpb.Election`, for code that uses etcd's messages. It behaves like etcd, oddities
+/// included (R-ELC-1 to R-ELC-13). All errors except cancellation have the code Unknown (R-ELC-13).
 ///
 /// ```
 /// use leasehold::Store;
@@ -31,31 +31,73 @@ use crate::{Error, Result};
 /// elections.resign(ResignRequest { leader: Some(won.leader) }).wait()?;
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-///
-/// All errors but those of cancellation have the code Unknown (R-ELC-13).
 #[derive(Clone, Debug)]
 pub struct ElectionService {
     client: Client,
 }
 
 impl ElectionService {
-    /// The service in front of a store or another backend.
+    /// Creates the service for a store or another backend.
     pub fn new(client: impl Into<Client>) -> Self {
         Self { client: client.into() }
     }
 
-    /// Stands for election, and waits for victory: first come, first served. Dropping the ticket withdraws the candidacy.
+    /// Becomes a candidate and waits to be leader, first come, first served. Dropping the ticket withdraws the
+    /// candidacy.
     ///
-    /// The ticket's errors: what granting, putting, reading and watching were refused with. That the candidacy is over when
-    /// its turn comes is not one (R-ELC-5).
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::service::{CampaignRequest, ElectionService, ResignRequest};
+    ///
+    /// let elections = ElectionService::new(Store::new().client());
+    /// let candidacy = |value: &'static str| CampaignRequest {
+    ///     name: "db".into(),
+    ///     value: value.into(),
+    ///     ..CampaignRequest::default()
+    /// };
+    /// let first = elections.campaign(candidacy("node-1")).wait()?;
+    /// let mut second = elections.campaign(candidacy("node-2"));
+    /// assert!(second.try_wait()?.is_none());
+    /// elections.resign(ResignRequest { leader: Some(first.leader) }).wait()?;
+    /// assert!(second.try_wait()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The ticket reports:
+    ///
+    /// - [`NotLeader`](Error::NotLeader) if the candidate's key existed with another value and was deleted before the
+    ///   requested value was put (R-ELC-2).
+    /// - [`Unknown`](Error::Unknown) with the error of a grant, put, read or watch that failed (R-LCK-8).
+    ///
+    /// A candidate whose key no longer exists when its turn comes gets a response and no error (R-ELC-5).
     pub fn campaign(&self, request: CampaignRequest) -> Ticket<CampaignResponse> {
         Ticket::new(&self.client, Campaigning::new(&self.client, request))
     }
 
-    /// Changes the value of a leader, or of a candidate that waits (R-ELC-7, R-ELC-8).
+    /// Changes the value of a leader, or of a waiting candidate (R-ELC-7, R-ELC-8).
     ///
-    /// The call's errors: [`LeaderMissing`](Error::LeaderMissing), [`NotLeader`](Error::NotLeader) if the candidacy is over,
-    /// and what granting and putting were refused with.
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::service::{CampaignRequest, ElectionService, LeaderRequest, ProclaimRequest};
+    ///
+    /// let elections = ElectionService::new(Store::new().client());
+    /// let request = CampaignRequest { name: "db".into(), value: "starting".into(), ..CampaignRequest::default() };
+    /// let leader = Some(elections.campaign(request).wait()?.leader);
+    /// elections.proclaim(ProclaimRequest { leader, value: "ready".into() }).wait()?;
+    /// let leader = elections.leader(LeaderRequest { name: "db".into() }).wait()?;
+    /// assert_eq!(leader.kv.value(), b"ready");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call reports:
+    ///
+    /// - [`LeaderMissing`](Error::LeaderMissing) if the request has no leader.
+    /// - [`NotLeader`](Error::NotLeader) if the candidate's key no longer exists or has another create revision.
+    /// - [`Unknown`](Error::Unknown) with the error of the grant or put, if it failed.
     pub fn proclaim(&self, request: ProclaimRequest) -> Call<ProclaimResponse> {
         let ProclaimRequest { leader, value } = request;
         self.with_leader(
@@ -67,9 +109,27 @@ impl ElectionService {
         )
     }
 
-    /// Gives a candidacy up, won or not; nothing happens if it is over (R-ELC-9).
+    /// Resigns a leader or withdraws a waiting candidate. Does nothing if the candidate's key no longer exists
+    /// (R-ELC-9).
     ///
-    /// The call's errors: [`LeaderMissing`](Error::LeaderMissing), and what granting and deleting were refused with.
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::service::{CampaignRequest, ElectionService, ResignRequest};
+    ///
+    /// let elections = ElectionService::new(Store::new().client());
+    /// let request = CampaignRequest { name: "db".into(), value: "node-1".into(), ..CampaignRequest::default() };
+    /// let leader = Some(elections.campaign(request).wait()?.leader);
+    /// elections.resign(ResignRequest { leader: leader.clone() }).wait()?;
+    /// elections.resign(ResignRequest { leader }).wait()?; // no error
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call reports:
+    ///
+    /// - [`LeaderMissing`](Error::LeaderMissing) if the request has no leader.
+    /// - [`Unknown`](Error::Unknown) with the error of the grant or delete, if it failed.
     pub fn resign(&self, request: ResignRequest) -> Call<ResignResponse> {
         self.with_leader(
             request.leader,
@@ -78,7 +138,8 @@ impl ElectionService {
         )
     }
 
-    /// Runs a txn about a leader's key; one without a lease is given one of 60 s first, needed or not (R-ELC-8, R-ELC-9).
+    /// Runs a transaction on a candidate's key. A key without a lease first gets a lease of 60 s, even if the
+    /// transaction then does not need it, as in etcd (R-ELC-8, R-ELC-9).
     fn with_leader<T: Send + 'static>(
         &self,
         leader: Option<LeaderKey>,
@@ -103,9 +164,23 @@ impl ElectionService {
         })
     }
 
-    /// Tells who leads (R-ELC-10).
+    /// Returns the leader of an election (R-ELC-10).
     ///
-    /// The call's errors: [`NoLeader`](Error::NoLeader), and what reading was refused with.
+    /// ```
+    /// use leasehold::service::{ElectionService, LeaderRequest};
+    /// use leasehold::{Error, Store};
+    ///
+    /// let elections = ElectionService::new(Store::new().client());
+    /// let leader = elections.leader(LeaderRequest { name: "db".into() }).wait();
+    /// assert_eq!(leader, Err(Error::NoLeader));
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call reports:
+    ///
+    /// - [`NoLeader`](Error::NoLeader) if the election has no candidate.
+    /// - [`Unknown`](Error::Unknown) with the error of the read, if it failed.
     pub fn leader(&self, request: LeaderRequest) -> Call<LeaderResponse> {
         self.client.map(self.client.get(get_leader(&request.name)), |found| {
             let found = found.map_err(degrade)?;
@@ -114,14 +189,14 @@ impl ElectionService {
         })
     }
 
-    /// Follows who leads: the leader there is, and each that comes after, with each value that it proclaims (R-ELC-11,
-    /// R-ELC-12).
+    /// Follows the leaders of an election: the present leader, each later one, and each new value of the leader
+    /// (R-ELC-11, R-ELC-12).
     pub fn observe(&self, request: ObserveRequest) -> Observer {
         Observer::new(&self.client, request.name)
     }
 }
 
-/// A candidacy on its way.
+/// State machine that campaigns in an election.
 pub(super) struct Campaigning {
     client: Client,
     name: Bytes,
@@ -137,17 +212,17 @@ enum Phase {
         lease: LeaseId,
         call: Call<TxnResponse>,
     },
-    /// The key was there with another value, and gets the new one.
+    /// The key existed with another value, and is put with the requested one.
     Proclaiming {
         candidacy: CampaignResponse,
         call: Call<TxnResponse>,
     },
-    /// The key is there, and waits for its turn.
+    /// The key exists and waits for the deletion of the keys before it.
     Waiting {
         candidacy: CampaignResponse,
         turn: Turn,
     },
-    /// The election is won, and nobody has been told.
+    /// The election is won, and the response is not taken yet.
     Won {
         candidacy: CampaignResponse,
     },
@@ -165,7 +240,7 @@ impl Campaigning {
         campaign
     }
 
-    /// R-ELC-2.
+    /// Sends the transaction that puts the candidate's key, or reads it if it exists (R-ELC-2).
     fn enter(&self, lease: LeaseId) -> Phase {
         let key = key_of(&self.name, lease);
         let txn = Txn::new()
@@ -175,13 +250,14 @@ impl Campaigning {
         Phase::Entering { key, lease, call: self.client.txn(txn) }
     }
 
-    /// Goes on from the txn: to the wait, or by way of a proclamation.
+    /// Continues after the transaction: waits, or first proclaims the requested value.
     fn entered(&self, key: Bytes, lease: LeaseId, entered: &TxnResponse) -> Phase {
         let header = *entered.header();
         let there = match entered.responses().first() {
             Some(TxnOpResponse::Get(found)) => found.kvs().first(),
             _ => None,
         };
+        // The create revision decides the order in the queue, also of a key that existed before (R-ELC-2).
         let rev = there.map_or_else(|| header.revision(), |kv| kv.create_revision());
         let leader = LeaderKey { name: self.name.clone(), key, rev, lease };
         let candidacy = CampaignResponse { header, leader };
@@ -192,12 +268,14 @@ impl Campaigning {
         self.wait(candidacy)
     }
 
+    /// Waits for the deletion of every earlier key of the queue.
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
         let before = Predecessors::all(queue_of(&self.name));
         let turn = Turn::new(&self.client, before, candidacy.leader.key.clone(), candidacy.leader.rev);
         Phase::Waiting { candidacy, turn }
     }
 
+    /// Runs one phase. Returns the response after the last phase.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Stepped {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
@@ -212,6 +290,7 @@ impl Campaigning {
                 Err(error) => return self.fail(error),
             },
             Phase::Proclaiming { candidacy, call } => match ready!(mailbox.poll_call(call, waker)) {
+                // The response keeps the header of the first transaction (R-ELC-3).
                 Ok(done) if done.succeeded() => {
                     let candidacy = candidacy.clone();
                     self.wait(candidacy)
@@ -231,10 +310,10 @@ impl Campaigning {
                     self.phase = Phase::Won { candidacy: candidacy.clone() };
                     return Poll::Ready(Ok(Some(candidacy)));
                 }
-                // The candidacy stays (R-ELH-2).
+                // The candidate's key is kept (R-ELH-2).
                 Err(error) => return self.fail(error),
             },
-            Phase::Won { .. } | Phase::Over => panic!("a ticket is taken once"),
+            Phase::Won { .. } | Phase::Over => panic!("the result of a ticket is taken once"),
         };
         self.phase = next;
         Poll::Ready(Ok(None))
@@ -245,12 +324,13 @@ impl Campaigning {
         Poll::Ready(Err(degrade(error)))
     }
 
-    /// Gives the candidacy up, if its key is still the one that was put or found (R-ELC-6).
+    /// Deletes the candidate's key if its create revision is still the put or found one (R-ELC-6).
     fn withdraw(&mut self) {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Granting(_) | Phase::Over => {}
             Phase::Entering { key, lease, call } => {
+                // The put may still be pending: its response has the create revision to compare.
                 let created = |entered: &TxnResponse| match entered.responses().first() {
                     Some(TxnOpResponse::Get(found)) => found.kvs().first().map(|kv| kv.create_revision()),
                     _ => Some(entered.header().revision()),
@@ -282,7 +362,7 @@ impl Waiting<CampaignResponse> for Campaigning {
         }
     }
 
-    /// The key was put, and no caller knows of it.
+    /// Returns true: until the response is taken, no caller can resign with the key.
     fn withdraws(&self) -> bool {
         true
     }

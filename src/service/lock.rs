@@ -8,7 +8,7 @@ use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
 use crate::concurrency::{Entry, Predecessors, Turn, places, queue_of};
 use crate::{Error, Result};
 
-/// etcd's lock service, `v3lockpb.Lock`: for code that speaks etcd's messages. It does what etcd does, oddities included
+/// etcd's lock service, `v3lockpb.Lock`, for code that uses etcd's messages. It behaves like etcd, oddities included
 /// (R-LCK-1 to R-LCK-14).
 ///
 /// ```
@@ -18,7 +18,7 @@ use crate::{Error, Result};
 /// let store = Store::new();
 /// let locks = LockService::new(store.client());
 /// let held = locks.lock(LockRequest { name: "backup".into(), ..LockRequest::default() }).wait()?;
-/// assert_eq!(held.key, "backup/1", "the name, and the lease in hexadecimal");
+/// assert_eq!(held.key, "backup/1", "the name and the lease in hexadecimal");
 /// locks.unlock(UnlockRequest { key: held.key }).wait()?;
 /// # Ok::<(), leasehold::Error>(())
 /// ```
@@ -28,15 +28,34 @@ pub struct LockService {
 }
 
 impl LockService {
-    /// The service in front of a store or another backend.
+    /// Creates the service for a store or another backend.
     pub fn new(client: impl Into<Client>) -> Self {
         Self { client: client.into() }
     }
 
-    /// Asks for a lock: first come, first served. Dropping the ticket gives the place up, and deletes the key of it.
+    /// Acquires a lock, first come, first served. Dropping the ticket leaves the queue and deletes its key.
     ///
-    /// The ticket's errors, all with the code Unknown: [`SessionExpired`](Error::SessionExpired) if the key is gone when its
-    /// turn comes, which is noticed no sooner (R-LCK-7); and what granting, putting, reading and watching were refused with.
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::service::{LockRequest, LockService, UnlockRequest};
+    ///
+    /// let locks = LockService::new(Store::new().client());
+    /// let request = LockRequest { name: "backup".into(), ..LockRequest::default() };
+    /// let held = locks.lock(request.clone()).wait()?;
+    /// let mut queued = locks.lock(request);
+    /// assert!(queued.try_wait()?.is_none());
+    /// locks.unlock(UnlockRequest { key: held.key }).wait()?;
+    /// assert!(queued.try_wait()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The ticket reports, with the code Unknown:
+    ///
+    /// - [`SessionExpired`](Error::SessionExpired) if the key no longer exists when every earlier key is deleted. A key
+    ///   that is deleted earlier is not noticed earlier (R-LCK-7).
+    /// - [`Unknown`](Error::Unknown) with the error of a grant, put, read or watch that failed (R-LCK-8).
     pub fn lock(&self, request: LockRequest) -> Ticket<LockResponse> {
         let LockRequest { name, lease } = request;
         let phase = if lease == LeaseId::NONE {
@@ -48,9 +67,21 @@ impl LockService {
         Ticket::new(&self.client, lock)
     }
 
-    /// Deletes a key, whosever it is (R-LCK-12).
+    /// Releases a lock by deleting its key. Any key is deleted, also one of another client (R-LCK-12).
     ///
-    /// The call's error: [`EmptyKey`](Error::EmptyKey), with the code Unknown.
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::service::{LockService, UnlockRequest};
+    ///
+    /// let locks = LockService::new(Store::new().client());
+    /// locks.unlock(UnlockRequest { key: "backup/1".into() }).wait()?; // a missing key is no error
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The call reports [`Unknown`](Error::Unknown) with [`EmptyKey`](Error::EmptyKey) if the key is empty, or with
+    /// another error of the delete.
     pub fn unlock(&self, request: UnlockRequest) -> Call<UnlockResponse> {
         self.client.map(self.client.delete(request.key), |deleted| match deleted {
             Ok(deleted) => Ok(UnlockResponse { header: *deleted.header() }),
@@ -59,7 +90,7 @@ impl LockService {
     }
 }
 
-/// A lock on its way.
+/// State machine that acquires a lock.
 struct Locking {
     client: Client,
     name: Bytes,
@@ -73,29 +104,29 @@ enum Phase {
         key: Bytes,
         call: Call<TxnResponse>,
     },
-    /// The key is there, and waits for its turn.
+    /// The key exists and waits for the deletion of the keys before it.
     Waiting {
         key: Bytes,
         turn: Turn,
     },
-    /// It is its turn, if the key is still there.
+    /// Every earlier key is deleted. Reads whether the key still exists.
     Checking {
         key: Bytes,
         call: Call<GetResponse>,
     },
-    /// The lock is held, and nobody has been told.
+    /// The lock is held, and the response is not taken yet.
     Got {
         key: Bytes,
     },
     Over,
 }
 
-/// R-LCK-4: every earlier key of the lock.
+/// Returns the keys that a lock waits for: every earlier key of its queue (R-LCK-4).
 fn before(name: &[u8]) -> Predecessors {
     Predecessors::all(queue_of(name))
 }
 
-/// R-LCK-3.
+/// Sends the transaction that puts the key and reads the oldest key of the queue (R-LCK-3).
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
     let entry = Entry { before: before(name), key: key.clone(), value: Bytes::new(), lease };
@@ -103,7 +134,7 @@ fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
 }
 
 impl Locking {
-    /// Goes through one phase. Returns the response after the last one.
+    /// Runs one phase. Returns the response after the last phase.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LockResponse>>> {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
@@ -113,6 +144,7 @@ impl Locking {
             Phase::Entering { key, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(entered) => {
                     let (own, (oldest, _)) = places(&entered);
+                    // The oldest key holds the lock. The response has the header of this transaction (R-LCK-3).
                     if own == oldest {
                         let (header, key) = (*entered.header(), key.clone());
                         return self.done(header, key);
@@ -125,6 +157,7 @@ impl Locking {
                 Err(error) => return self.fail(error),
             },
             Phase::Waiting { key, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
+                // Only existence is checked: a key that a third party deleted and created again counts (R-LCK-5).
                 Ok(()) => Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) },
                 Err(error) => {
                     self.withdraw();
@@ -142,7 +175,7 @@ impl Locking {
                     return self.fail(error);
                 }
             },
-            Phase::Got { .. } | Phase::Over => panic!("a ticket is taken once"),
+            Phase::Got { .. } | Phase::Over => panic!("the result of a ticket is taken once"),
         };
         self.phase = next;
         Poll::Ready(Ok(None))
@@ -158,12 +191,13 @@ impl Locking {
         Poll::Ready(Err(degrade(error)))
     }
 
-    /// Deletes the key that was waited with, whoever made it (R-LCK-9).
+    /// Deletes the key unconditionally, even if another client created it again (R-LCK-9).
     fn withdraw(&mut self) {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Granting(_) | Phase::Over => {}
             Phase::Entering { key, call } => self.client.detach(async move {
+                // The put may still be pending: deleting before its response could delete nothing.
                 if call.await.is_ok() {
                     drop(client.delete(key).await);
                 }
@@ -184,7 +218,7 @@ impl Waiting<LockResponse> for Locking {
         }
     }
 
-    /// The key was put, and no caller knows of it.
+    /// Returns true: until the response is taken, no caller can release the key.
     fn withdraws(&self) -> bool {
         true
     }

@@ -1,4 +1,5 @@
-//! etcd's lock and election services, message for message, with what etcd was observed to do where that is odd (R-0-5).
+//! etcd's lock and election services, with etcd's messages. They behave as etcd was observed to behave, oddities
+//! included (R-0-5).
 
 mod election;
 mod lock;
@@ -20,98 +21,98 @@ pub use election::ElectionService;
 pub use lock::LockService;
 pub use observe::Observer;
 
-/// Asks for a lock: etcd's `v3lockpb.LockRequest`.
+/// A request for a lock: etcd's `v3lockpb.LockRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LockRequest {
-    /// The lock's name.
+    /// The name of the lock.
     pub name: Bytes,
-    /// The lease that the lock goes with; [`LeaseId::NONE`] for a new one of 60 s, which nobody renews (R-LCK-2).
+    /// The lease of the lock's key. [`LeaseId::NONE`] requests a new lease of 60 s, which is not renewed (R-LCK-2).
     pub lease: LeaseId,
 }
 
-/// The lock is held: etcd's `v3lockpb.LockResponse`.
+/// The response to an acquired lock: etcd's `v3lockpb.LockResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockResponse {
-    /// The header: of the moment when the lock was got.
+    /// The header of the moment when the lock was acquired.
     pub header: ResponseHeader,
     /// The key that exists as long as the lock is held.
     pub key: Bytes,
 }
 
-/// Gives a lock back: etcd's `v3lockpb.UnlockRequest`.
+/// A request to release a lock: etcd's `v3lockpb.UnlockRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnlockRequest {
-    /// The key that [`LockResponse`] named. Any key is deleted, whosever it is (R-LCK-12).
+    /// The key of the [`LockResponse`]. Any key is deleted, also one of another client (R-LCK-12).
     pub key: Bytes,
 }
 
-/// The key is gone: etcd's `v3lockpb.UnlockResponse`.
+/// The response to a released lock: etcd's `v3lockpb.UnlockResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnlockResponse {
     /// The header.
     pub header: ResponseHeader,
 }
 
-/// Who leads: etcd's `v3electionpb.LeaderKey`.
+/// The key of a candidate: etcd's `v3electionpb.LeaderKey`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaderKey {
-    /// The election's name.
+    /// The name of the election.
     pub name: Bytes,
     /// The key that exists as long as the candidate does not resign.
     pub key: Bytes,
     /// The revision at which the key was created.
     pub rev: Revision,
-    /// The lease that the key goes with.
+    /// The lease of the key.
     pub lease: LeaseId,
 }
 
-/// Stands for election: etcd's `v3electionpb.CampaignRequest`.
+/// A request to become leader: etcd's `v3electionpb.CampaignRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CampaignRequest {
-    /// The election's name.
+    /// The name of the election.
     pub name: Bytes,
-    /// The lease that the candidacy goes with; [`LeaseId::NONE`] for a new one of 60 s, which nobody renews.
+    /// The lease of the candidate's key. [`LeaseId::NONE`] requests a new lease of 60 s, which is not renewed.
     pub lease: LeaseId,
-    /// What the leader proclaims first.
+    /// The first value of the leader.
     pub value: Bytes,
 }
 
-/// The election is won: etcd's `v3electionpb.CampaignResponse`.
+/// The response to a won election: etcd's `v3electionpb.CampaignResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CampaignResponse {
-    /// The header: of the beginning of the candidacy, not of the victory (R-ELC-3).
+    /// The header of the moment when the candidate's key was put, and not of the victory (R-ELC-3).
     pub header: ResponseHeader,
-    /// What the leader proclaims and resigns with.
+    /// The leader's key, for [`ProclaimRequest`] and [`ResignRequest`].
     pub leader: LeaderKey,
 }
 
-/// Changes a leader's value: etcd's `v3electionpb.ProclaimRequest`.
+/// A request to change a leader's value: etcd's `v3electionpb.ProclaimRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProclaimRequest {
-    /// What [`CampaignResponse`] gave. It must be there.
+    /// The key of the [`CampaignResponse`]. Required: `None` is an error.
     pub leader: Option<LeaderKey>,
     /// The new value.
     pub value: Bytes,
 }
 
-/// The value is proclaimed: etcd's `v3electionpb.ProclaimResponse`.
+/// The response to a changed value: etcd's `v3electionpb.ProclaimResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProclaimResponse {
     /// The header.
     pub header: ResponseHeader,
 }
 
-/// Asks who leads: etcd's `v3electionpb.LeaderRequest`.
+/// A request for the leader: etcd's `v3electionpb.LeaderRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LeaderRequest {
-    /// The election's name.
+    /// The name of the election.
     pub name: Bytes,
 }
 
-/// Follows who leads: a `v3electionpb.LeaderRequest` to `Observe`.
+/// A request to observe an election: etcd's `v3electionpb.LeaderRequest` to `Observe`.
 pub type ObserveRequest = LeaderRequest;
 
-/// Who leads, and what with: etcd's `v3electionpb.LeaderResponse`.
+/// The leader of an election and its value: etcd's `v3electionpb.LeaderResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderResponse {
     /// The header.
@@ -120,34 +121,34 @@ pub struct LeaderResponse {
     pub kv: KeyValue,
 }
 
-/// Gives a candidacy up: etcd's `v3electionpb.ResignRequest`.
+/// A request to resign: etcd's `v3electionpb.ResignRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResignRequest {
-    /// What [`CampaignResponse`] gave. It must be there.
+    /// The key of the [`CampaignResponse`]. Required: `None` is an error.
     pub leader: Option<LeaderKey>,
 }
 
-/// The candidacy is over: etcd's `v3electionpb.ResignResponse`.
+/// The response to a resignation: etcd's `v3electionpb.ResignResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResignResponse {
     /// The header.
     pub header: ResponseHeader,
 }
 
-/// The lease of those who bring none (R-LCK-2).
+/// The TTL of a lease that a service grants for a request without one (R-LCK-2).
 const TTL: Duration = Duration::from_secs(60);
 
-/// The key of a lease in the queue of that name (R-LCK-1).
+/// Returns the key of a lease in the queue of a name (R-LCK-1).
 fn key_of(name: &[u8], lease: LeaseId) -> Bytes {
     [name, format!("/{lease:x}").as_bytes()].concat().into()
 }
 
-/// Asks for a lease of 60 s.
+/// Grants a lease of 60 s.
 fn grant(client: &Client) -> Call<GrantResponse> {
     client.grant(Grant::new(TTL))
 }
 
-/// The services lose the code of what they pass on (R-LCK-8).
+/// Replaces the code of an error by Unknown, as etcd's services do with the errors of their requests (R-LCK-8).
 fn degrade(error: Error) -> Error {
     match error.code() {
         Code::Unknown | Code::Unavailable => error,
@@ -155,22 +156,22 @@ fn degrade(error: Error) -> Error {
     }
 }
 
-/// Reads the oldest key of an election, which is its leader's.
+/// Returns a read of the oldest key of an election, which is the leader's.
 fn get_leader(name: &[u8]) -> Get {
     oldest(&queue_of(name))
 }
 
-/// That the candidacy is still the one meant.
+/// Returns a compare that holds while the candidate's key has its create revision.
 fn is_of(leader: &LeaderKey) -> Compare {
     Compare::create_revision(leader.key.clone(), CompareOp::Equal, leader.rev)
 }
 
-/// Gives a key up, if it is still the one meant (R-ELC-9).
+/// Returns a transaction that deletes a candidate's key if its create revision is unchanged (R-ELC-9).
 fn resign_txn(leader: &LeaderKey) -> Txn {
     Txn::new().when([is_of(leader)]).and_then([TxnOp::delete(leader.key.clone())])
 }
 
-/// Gives a key another value, if it is still the one meant (R-ELC-7).
+/// Returns a transaction that changes the value of a candidate's key if its create revision is unchanged (R-ELC-7).
 fn proclaim_txn(leader: &LeaderKey, value: Bytes) -> Txn {
     let put = Put::new(leader.key.clone(), value).lease(leader.lease);
     Txn::new().when([is_of(leader)]).and_then([TxnOp::Put(put)])

@@ -12,11 +12,29 @@ use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
 use crate::concurrency::queue_of;
 use crate::{Error, Result};
 
-/// Who leads an election, and each value that the leader proclaims: what etcd's `Observe` streams (R-ELC-11).
+/// A stream of an election's leaders and their values, as etcd's `Observe` sends (R-ELC-11).
 ///
-/// Nothing is sent while nobody leads, and of a leader that came and went meanwhile perhaps nothing. It ends, without an
-/// error, if what it had still to see was compacted; it is received from as a [`Watcher`](crate::Watcher) is. Dropping it
-/// ends it.
+/// The first item is the present leader, or the first candidate if there is no leader yet. Each later item is a new
+/// value of the leader, or a new leader with its current value. The stream has no item for a time without a leader, and
+/// may skip a leader that resigned soon (R-ELC-12). It ends without an error if events that it had yet to read were
+/// compacted.
+///
+/// An observer is received from like a [`Watcher`](crate::Watcher). Dropping it ends the stream.
+///
+/// ```
+/// use leasehold::Store;
+/// use leasehold::service::{CampaignRequest, ElectionService, LeaderRequest};
+///
+/// let elections = ElectionService::new(Store::new().client());
+/// let mut observer = elections.observe(LeaderRequest { name: "db".into() });
+/// assert!(observer.try_recv()?.is_none());
+///
+/// let request = CampaignRequest { name: "db".into(), value: "node-1".into(), ..CampaignRequest::default() };
+/// elections.campaign(request).wait()?;
+/// let leader = observer.recv()?.expect("the observer has not ended");
+/// assert_eq!(leader.kv.value(), b"node-1");
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[must_use = "dropping an observer ends it"]
 pub struct Observer {
     receiver: Receiver<LeaderResponse>,
@@ -24,20 +42,20 @@ pub struct Observer {
 
 receives!(Observer, LeaderResponse);
 
-/// How far the stream has come.
+/// State machine that follows the leaders of an election.
 struct Following {
     client: Client,
     name: Bytes,
     phase: Phase,
-    /// How many watches were made: the id of the newest.
+    /// The number of watches created, which is the id of the newest one.
     watches: i64,
     ready: VecDeque<Result<LeaderResponse>>,
 }
 
 enum Phase {
-    /// Reads who leads.
+    /// Reads the leader.
     Reading(Call<GetResponse>),
-    /// Nobody leads: waits for the first candidate.
+    /// There is no leader. Watches the queue for the first candidate.
     Awaiting,
     /// Watches the leader's key.
     Following,
@@ -109,7 +127,8 @@ impl Following {
         match found.kvs().first() {
             Some(kv) => self.follow(mailbox, header, kv.clone()),
             None => {
-                // From the read's own revision on: a candidate that came and went in it counts.
+                // From the read's revision on, inclusive: etcd emits a candidate that came and went within that
+                // revision (R-ELC-11).
                 self.watch(
                     mailbox,
                     Watch::range(queue_of(&self.name)).start_revision(header.revision()).no_delete(),
@@ -119,14 +138,14 @@ impl Following {
         }
     }
 
-    /// Shows a leader, and watches its key from there on.
+    /// Emits a leader and watches its key from the next revision on.
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
         self.watch(mailbox, Watch::key(kv.key()).start_revision(header.revision().next()));
         self.ready.push_back(Ok(LeaderResponse { header, kv }));
         self.phase = Phase::Following;
     }
 
-    /// Replaces the watch that there is.
+    /// Replaces the present watch.
     fn watch(&mut self, mailbox: &Mailbox, watch: Watch) {
         let before = WatchId::new(self.watches);
         self.watches += 1;
@@ -139,11 +158,12 @@ impl Following {
     }
 
     fn see(&mut self, mailbox: &Mailbox, response: &WatchResponse) {
+        // Ignore responses of the replaced watch. A refusal has no watcher id, so it cannot be ignored.
         let is_refused = response.refusal().is_some();
         if !is_refused && response.watch_id().get() != self.watches {
             return;
         }
-        // etcd's stream ends without an error, however its watch ended.
+        // etcd's stream ends without an error, regardless of how its watch ended.
         if response.canceled() {
             self.phase = Phase::Ended;
             return;
@@ -151,9 +171,12 @@ impl Following {
         for event in response.events() {
             if let Phase::Awaiting = self.phase {
                 let mut header = *response.header();
+                // etcd's header has the candidate's mod revision here, and the watch of its key starts after it
+                // (R-ELC-11).
                 header.revision = event.kv().mod_revision();
                 return self.follow(mailbox, header, event.kv().clone());
             }
+            // Later events of this response are dropped: the read finds a key that was put again (R-ELC-11).
             if event.event_type() == EventType::Delete {
                 self.phase = Phase::Reading(self.client.get(get_leader(&self.name)));
                 return;
