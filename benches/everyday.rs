@@ -1,8 +1,8 @@
-//! Criterion's view of the workloads, for everyday work: `cargo bench --bench everyday -- points/put`.
+//! The workloads under criterion, for everyday work: `cargo bench --bench everyday -- points/put`.
 //!
-//! It measures one side after the other, so on a busy machine compare with what criterion kept from the last run, and
-//! take ratios from `cargo bench --bench targets`.
-#![expect(missing_docs, reason = "criterion's macros make a function of their own")]
+//! Criterion measures one side after the other. On a busy machine, compare with criterion's figures of the last run,
+//! and take ratios from `cargo bench --bench targets`.
+#![expect(missing_docs, reason = "criterion's macros generate a function")]
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn ranges(criterion: &mut Criterion) {
 
 fn leases(criterion: &mut Criterion) {
     measure(criterion, "leases/grant put expire", "put delete", leases::against_put_and_delete);
-    measure(criterion, "leases/grant put expire, and the map", "put delete", leases::against_the_map);
+    measure(criterion, "leases/grant put expire, against the map", "put delete", leases::against_the_map);
     measure(criterion, "leases/a second with 10k sessions", "without leases", || {
         leases::sessions_kept_alive(10_000)
     });
@@ -57,7 +57,7 @@ fn seam(criterion: &mut Criterion) {
     measure(criterion, "seam/lock and unlock", "txns", locks::lock_and_unlock);
 }
 
-/// Measures both sides. A workload that keeps history grows with the iterations, as it would in use.
+/// Measures both sides. A workload that keeps history grows with the iterations, as in use.
 fn measure(criterion: &mut Criterion, workload: &str, rival: &str, make: impl Fn() -> Duel) {
     let mut group = criterion.benchmark_group(workload);
     let mut duel = None;

@@ -1,7 +1,7 @@
 //! The memory that a store takes, counted by the allocator: `cargo bench --bench memory`.
 //!
-//! Bytes are those that were asked for. Keys and values are handed in as exact allocations and are counted where the
-//! store keeps them.
+//! Bytes are requested bytes. Keys and values are passed as exact allocations and are counted where the store keeps
+//! them.
 
 use std::alloc::System;
 
@@ -31,7 +31,7 @@ fn main() {
     println!("{table}");
 }
 
-/// Adds the bytes per key with one version, or per version after the first.
+/// Adds the bytes for each key with one version, or for each version after the first.
 fn add(table: &mut Table, target: Target, keys: usize, versions: usize) {
     let before = held();
     let store = Store::builder().clock(ManualClock::new()).build();
@@ -48,7 +48,7 @@ fn add(table: &mut Table, target: Target, keys: usize, versions: usize) {
     drop(store);
 }
 
-/// Puts every key once, in an order that is not theirs.
+/// Puts every key once, not in key order.
 fn put_all(store: &Store, keys: usize) {
     for number in 0..keys as u64 {
         let key = format!("{:0KEY_LEN$}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15));

@@ -1,8 +1,8 @@
-//! A read cache that follows the store by a watch: `cargo run --example cache`.
+//! A read cache that follows the store with a watch: `cargo run --example cache`.
 //!
-//! It reads all keys of a prefix once, and from the next revision on takes in what is watched. That it may be too slow for
-//! the writers is no concern of its own: what its queue has no room for, the watcher reads from history. Only when that has
-//! been compacted meanwhile is something lost, the watcher says so, and the cache reads everything anew.
+//! The cache reads all keys of a prefix once, and applies watch events from the next revision on. It never blocks
+//! writers: the watcher reads from history what its queue has no room for. Events are lost only if they are compacted
+//! before they are received. The watcher then reports an error, and the cache reads all keys again.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -11,15 +11,15 @@ use leasehold::{Error, EventType, Get, KeyValue, Result, Revision, Store, Watch,
 
 type Pairs = BTreeMap<Vec<u8>, KeyValue>;
 
-/// Keys of one prefix with their values, as of a revision.
+/// The keys of a prefix with their values at a revision.
 struct Cache {
     store: Store,
     prefix: &'static str,
     pairs: Pairs,
-    /// The revision of the last change that the pairs show, or that they were read at.
+    /// The revision of the last applied change, or of the read.
     revision: Revision,
     watcher: Watcher,
-    /// How often everything was read.
+    /// The number of reads of all keys.
     loads: usize,
 }
 
@@ -29,7 +29,7 @@ impl Cache {
         Ok(Self { store: store.clone(), prefix, pairs, revision, watcher, loads: 1 })
     }
 
-    /// Takes in whatever has happened since the last time.
+    /// Applies all changes since the last call.
     fn catch_up(&mut self) -> Result<()> {
         loop {
             match self.watcher.try_recv() {
@@ -44,7 +44,7 @@ impl Cache {
                     }
                 }
                 Ok(None) => return Ok(()),
-                // What was next is lost. Reading anew is the only honest way on.
+                // Events are lost, so read all keys again.
                 Err(Error::Compacted { .. }) => {
                     (self.pairs, self.revision, self.watcher) = load(&self.store, self.prefix)?;
                     self.loads += 1;
@@ -59,12 +59,12 @@ impl Cache {
     }
 }
 
-/// Reads everything at one revision, and watches from the next one on: no change falls in between.
+/// Reads all keys at one revision and watches from the next one on, so that no change is missed in between.
 fn load(store: &Store, prefix: &str) -> Result<(Pairs, Revision, Watcher)> {
     let found = store.get(Get::prefix(prefix))?;
     let revision = found.header().revision();
     let pairs = found.kvs().iter().map(|kv| (kv.key().to_vec(), kv.clone())).collect();
-    // Two responses are enough room here, to show what happens when there is not enough.
+    // A capacity of two responses makes the queue overflow below.
     let watcher = store.watch(Watch::prefix(prefix).start_revision(revision.next()).capacity(2))?;
     Ok((pairs, revision, watcher))
 }
@@ -75,7 +75,7 @@ fn main() -> Result<()> {
     let mut cache = Cache::new(&store, "config/")?;
     assert_eq!(cache.get("config/mode").map(KeyValue::value), Some(&b"blue"[..]));
 
-    // More than the queue holds, while nobody reads: nothing is lost.
+    // More changes than the queue holds, before any is received: none is lost.
     for n in 0..1000 {
         store.put((format!("config/{}", n % 10), n.to_string()))?;
     }
@@ -83,18 +83,19 @@ fn main() -> Result<()> {
     cache.catch_up()?;
     assert_eq!(cache.get("config/9").map(KeyValue::value), Some(&b"999"[..]));
     assert!(cache.get("config/mode").is_none());
-    println!("after an overflow: at revision {}, read everything {} time(s)", cache.revision, cache.loads);
+    println!("after an overflow: revision {}, all keys read {} time(s)", cache.revision, cache.loads);
 
-    // The same, and compacted before it was read: that is said, and the cache starts anew.
+    // More changes than the queue holds, and compacted before they are received: the watcher reports it, and the cache
+    // reads all keys again.
     for n in 0..1000 {
         store.put((format!("config/{}", n % 10), (1000 + n).to_string()))?;
     }
     store.compact(store.status()?.header().revision())?;
     cache.catch_up()?;
     assert_eq!(cache.get("config/9").map(KeyValue::value), Some(&b"1999"[..]));
-    println!("after a compaction: at revision {}, read everything {} time(s)", cache.revision, cache.loads);
+    println!("after a compaction: revision {}, all keys read {} time(s)", cache.revision, cache.loads);
 
-    // Beside writers, and with compactions at any moment.
+    // Concurrent writers, and compactions at any moment.
     thread::scope(|scope| {
         for writer in 0..4 {
             let store = &store;
@@ -106,7 +107,7 @@ fn main() -> Result<()> {
                         match store.compact(put.header().revision()) {
                             // Another writer may have compacted a later one.
                             Ok(_) | Err(Error::Compacted { .. }) => {}
-                            Err(other) => panic!("the store compacts: {other}"),
+                            Err(other) => panic!("a revision of a put can be compacted: {other}"),
                         }
                     }
                 }
@@ -116,7 +117,7 @@ fn main() -> Result<()> {
     })?;
     cache.catch_up()?;
     let found = store.get(Get::prefix("config/"))?;
-    assert!(found.kvs().iter().eq(cache.pairs.values()), "the cache shows what the store has");
-    println!("beside writers: at revision {}, read everything {} time(s)", cache.revision, cache.loads);
+    assert!(found.kvs().iter().eq(cache.pairs.values()), "the cache equals the store");
+    println!("after concurrent writes: revision {}, all keys read {} time(s)", cache.revision, cache.loads);
     Ok(())
 }

@@ -1,7 +1,8 @@
 //! A nightly job that exactly one of many workers runs: `cargo run --example job_lock`.
 //!
-//! Each worker queues for the lock for a moment. Whoever gets it does the job, and writes that down in a transaction that is
-//! refused if the lock was lost meanwhile, or if it was done before. The others find it done, or find out who is at it.
+//! Each worker waits for the lock for up to five seconds. The owner runs the job and records it in a transaction, which
+//! fails if the lock was lost or the job was recorded before. The other workers find the record, or print the queue of
+//! the lock.
 
 use std::thread;
 use std::time::Duration;
@@ -25,12 +26,12 @@ fn main() -> Result<()> {
         let outcomes = workers.into_iter().map(|worker| worker.join().expect("no worker panics"));
         outcomes.collect::<Result<Vec<bool>>>()
     })?;
-    assert_eq!(ran.iter().filter(|&&ran| ran).count(), 1, "one has done it");
+    assert_eq!(ran.iter().filter(|&&ran| ran).count(), 1, "exactly one worker runs the job");
     println!("{}", store.get("jobs/nightly/done")?.kvs()[0].value().escape_ascii());
     Ok(())
 }
 
-/// Whether this worker has done the job.
+/// Returns whether this worker ran the job.
 fn work(store: &Store, worker: usize) -> Result<bool> {
     let session = Session::open(store, Duration::from_secs(10)).wait()?;
     let mutex = Mutex::new(&session, "jobs/nightly/lock");
@@ -39,7 +40,7 @@ fn work(store: &Store, worker: usize) -> Result<bool> {
         return Ok(false);
     };
     let is_new = Compare::version("jobs/nightly/done", CompareOp::Equal, 0);
-    let done = TxnOp::put("jobs/nightly/done", format!("the job of {NIGHT} was done by worker {worker}"));
+    let done = TxnOp::put("jobs/nightly/done", format!("worker {worker} ran the job of {NIGHT}"));
     let written = guard.txn().when([is_new]).and_then([done]).commit().wait()?;
     guard.unlock().wait()?;
     Ok(written.succeeded())

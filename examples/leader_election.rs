@@ -1,7 +1,8 @@
-//! Three workers elect a leader; it hangs, another takes over, and what the old one does too late is refused:
-//! `cargo run --example leader_election`.
+//! Three workers elect a leader. It hangs, another worker takes over, and late writes of the first leader fail: `cargo
+//! run --example leader_election`.
 //!
-//! Each worker is a thread with a session of its own. Time is moved by hand, so a TTL of ten seconds takes none.
+//! Each worker is a thread with its own session. The clock is moved by hand, so a TTL of ten seconds takes no real
+//! time.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
@@ -27,47 +28,50 @@ fn main() -> Result<()> {
         drop(elected);
         fail_over(&store, &clock, &leaderships)
     })?;
-    println!("what an observer has seen:");
+    println!("an observer received:");
     while let Some(event) = leaders.try_recv()? {
         match event {
             LeaderEvent::Elected { kv, .. } => {
-                println!("  {} leads, with token {}", kv.value().escape_ascii(), kv.create_revision());
+                println!("  {} leads with token {}", kv.value().escape_ascii(), kv.create_revision());
             }
-            LeaderEvent::NoLeader { .. } => println!("  nobody leads"),
+            LeaderEvent::NoLeader { .. } => println!("  there is no leader"),
             other => println!("  {other:?}"),
         }
     }
     Ok(())
 }
 
-/// Waits to be elected, and hands the leadership on.
+/// Waits for the election and sends the leadership to the main thread.
 fn work(store: &Store, n: usize, elected: &Sender<Elected>) -> Result<()> {
     let session = Session::open(store, TTL).wait()?;
     let leadership = Election::new(&session, "scheduler").campaign(format!("worker {n}")).wait()?;
-    elected.send((session, leadership)).expect("somebody listens");
+    elected.send((session, leadership)).expect("the main thread receives");
     Ok(())
 }
 
 fn fail_over(store: &Store, clock: &ManualClock, leaderships: &Receiver<Elected>) -> Result<()> {
     let printer = Fence::new();
-    let (session, first) = leaderships.recv().expect("somebody is elected");
-    first.txn().and_then([TxnOp::put("plan", "of the first")]).commit().wait()?;
+    let (session, first) = leaderships.recv().expect("a worker is elected");
+    first.txn().and_then([TxnOp::put("plan", "by the first leader")]).commit().wait()?;
     printer.admit(first.token())?;
 
-    println!("the leader hangs: nobody renews its lease");
+    println!("the leader hangs, and its lease is not renewed");
     session.pause().wait()?;
     clock.advance(TTL);
-    let (_session, second) = leaderships.recv().expect("another one is elected");
+    let (_session, second) = leaderships.recv().expect("another worker is elected");
     printer.admit(second.token())?;
 
-    println!("it wakes up, and does not know:");
+    println!("it wakes up, and its late requests fail:");
     let late = first.txn().and_then([TxnOp::put("plan", "too late")]).commit().wait();
-    println!("  it writes:    {}", late.expect_err("the store refuses it"));
-    println!("  it proclaims: {}", first.proclaim("still here").wait().expect_err("the store refuses it"));
-    println!("  it prints:    {}", printer.admit(first.token()).expect_err("the fence refuses it"));
-    assert_eq!(store.get("plan")?.kvs()[0].value(), b"of the first");
+    println!("  write:    {}", late.expect_err("the store rejects a former leader"));
+    println!(
+        "  proclaim: {}",
+        first.proclaim("still here").wait().expect_err("the store rejects a former leader")
+    );
+    println!("  print:    {}", printer.admit(first.token()).expect_err("the fence rejects an older token"));
+    assert_eq!(store.get("plan")?.kvs()[0].value(), b"by the first leader");
 
     second.resign().wait()?;
-    let (_session, last) = leaderships.recv().expect("the last one is elected");
+    let (_session, last) = leaderships.recv().expect("the last worker is elected");
     last.check().wait()
 }

@@ -1,13 +1,13 @@
-//! Replays recorded conversations with a real etcd, and tells whether the store behind a client answers as etcd did: a
-//! `ClientSubject` over any other backend judges that one.
+//! Replays recorded conversations with a real etcd, and reports whether the store behind a client responds like etcd. A
+//! `ClientSubject` of another backend checks that backend.
 //!
 //! ```text
 //! cargo run --release --example replay -- tests/conformance
 //! ```
 //!
-//! The arguments are trace files, or folders in which every `.jsonl` file is one. `tests/conformance/README.md` says
-//! what a trace is. The last line is always `N passed, M failed, K skipped`; the exit code is 1 if anything failed,
-//! if a file is no trace, or if there was nothing to replay.
+//! The arguments are trace files, or folders whose `.jsonl` files are traces. `tests/conformance/README.md` describes
+//! traces. The last line is always `N passed, M failed, K skipped`. The exit code is 1 if a trace failed, if a file is
+//! no trace, or if there was no trace.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -33,15 +33,12 @@ fn main() -> ExitCode {
     if report.failed > 0 || report.files == 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the summary sets the virtual time against the time that it took"
-)]
+#[expect(clippy::disallowed_methods, reason = "the summary compares virtual time with wall time")]
 fn now() -> Instant {
     Instant::now()
 }
 
-/// What all replays so far came to.
+/// The results of all replays.
 #[derive(Default)]
 struct Report {
     files: usize,
@@ -86,14 +83,14 @@ impl Report {
     fn print(&self, wall_time: Duration) {
         let Self { passed, failed, steps, events, virtual_time, .. } = self;
         if self.files == 0 {
-            println!("nothing to replay: name trace files, or folders with .jsonl files in them");
+            println!("nothing to replay: pass trace files, or folders with .jsonl files");
         }
         println!(
-            "{steps} steps replayed and every field of their answers compared, {events} key-value pairs among them \
+            "replayed {steps} steps and compared every field of their responses, {events} key-value pairs among them \
              (in the cases that passed)"
         );
         println!(
-            "{virtual_time:?} of virtual time in {wall_time:.1?} of wall time, reading the files included"
+            "{virtual_time:?} of virtual time in {wall_time:.1?} of wall time, including reading the files"
         );
         for (needs, names) in &self.skipped {
             let needs: Vec<_> = needs.iter().map(|feature| feature.name()).collect();

@@ -1,4 +1,5 @@
-//! Saving a store to a file that survives a crash at any moment, and loading it again: `cargo run --example save`.
+//! Saves a store to a file so that a crash at any moment leaves a complete file, and loads it again: `cargo run
+//! --example save`.
 
 use std::error::Error;
 use std::fs::{self, File};
@@ -30,17 +31,17 @@ fn show(path: &Path) -> Result<(), Box<dyn Error>> {
 
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).load(File::open(path)?)?;
-    println!("Loaded: the history is there, and a lease has the time that it had left.");
+    println!("Loaded: history is complete, and the lease has its remaining time.");
     let mode =
         |get: Get| Ok::<_, leasehold::Error>(store.get(get)?.kvs()[0].value().escape_ascii().to_string());
     println!(
-        "  the mode is {}, and was {}",
+        "  the mode is {}, and was {} before",
         mode(Get::key("config/mode"))?,
         mode(Get::key("config/mode").at(blue))?
     );
     println!("  the lease has {:?} left", store.time_to_live(lease, false)?.ttl());
     clock.advance(Duration::from_secs(6));
-    println!("  then there are {} workers", store.get("workers/7")?.count());
+    println!("  after this time there are {} workers", store.get("workers/7")?.count());
 
     File::options().write(true).open(path)?.set_len(saved.bytes() - 1)?;
     if let Err(refused) = Store::builder().load(File::open(path)?) {
@@ -58,7 +59,7 @@ fn save(store: &Store, path: &Path) -> Result<Saved, Box<dyn Error>> {
     // Sync the contents before the rename makes them visible.
     file.sync_all()?;
     fs::rename(&unfinished, path)?;
-    // Sync the rename. Systems that cannot open a folder do this without being asked.
+    // Sync the rename. A system on which a folder cannot be opened syncs it automatically.
     if let Some(Ok(folder)) = path.parent().map(File::open) {
         folder.sync_all()?;
     }

@@ -1,7 +1,7 @@
-//! A small deterministic simulation on the pure engine: `cargo run --example simulation -- 7`.
+//! A small deterministic simulation on the engine: `cargo run --example simulation -- 7`.
 //!
-//! Workers hold leases, renew them or hang, and take over each other's jobs. Time jumps from deadline to deadline, and
-//! the seed decides everything: the same seed prints the same lines, in any process.
+//! Workers hold leases, renew them or hang, and take over each other's jobs. Time jumps from deadline to deadline. The
+//! seed is the only input: equal seeds print equal lines, in any process.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -28,12 +28,12 @@ fn main() -> Result<()> {
         let worker = 1 + (random(&mut seed) % WORKERS as u64) as i64;
         if random(&mut seed).is_multiple_of(3) {
             println!("{:?}: worker {worker} hangs", engine.now());
-            // Its lease may be over already.
+            // The lease may have expired already.
             let _ = engine.pause_keep_alive(worker.into());
         } else if take_job(&mut engine, worker)? {
             println!("{:?}: worker {worker} takes the job", engine.now());
         }
-        // A second passes, or whatever is due happens first.
+        // Advance by a second, or to the next deadline if that is earlier.
         let next = engine.now() + Duration::from_secs(1);
         engine.advance(engine.next_deadline().map_or(next, |deadline| deadline.min(next)));
         while engine.receive(stream, &mut received) {}
@@ -49,7 +49,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Whether the worker got the job, under its lease: a new one, if the old is over.
+/// Returns whether the worker took the job. The job's key has the worker's lease, which is granted again if it has
+/// expired.
 fn take_job(engine: &mut Engine, worker: i64) -> Result<bool> {
     if engine.time_to_live(LeaseId::new(worker), false).ttl().is_none() {
         engine.grant(&Grant::new(TTL).id(worker).standing())?;
@@ -59,7 +60,7 @@ fn take_job(engine: &mut Engine, worker: i64) -> Result<bool> {
     Ok(engine.txn(&Txn::new().when([free]).and_then([take]))?.succeeded())
 }
 
-/// Xorshift: any source of numbers will do, as long as the seed is its only input.
+/// Returns the next number of a Xorshift generator. Any generator would do whose only input is the seed.
 fn random(state: &mut u64) -> u64 {
     *state ^= *state << 13;
     *state ^= *state >> 7;

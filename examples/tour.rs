@@ -1,4 +1,4 @@
-//! Keys, a transaction, history, watches and leases, one after the other: `cargo run --example tour`.
+//! Keys, transactions, history, watches and leases: `cargo run --example tour`.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ fn main() -> leasehold::Result<()> {
     store.put(("config/size", "12"))?;
     show(store.get(Get::prefix("config/"))?.kvs());
 
-    println!("A transaction: swap the mode if nobody has touched it since we looked.");
+    println!("A transaction: swap the mode if it has not changed since it was read.");
     let seen = store.get("config/mode")?.kvs()[0].mod_revision();
     let swap = || {
         Txn::new()
@@ -22,10 +22,10 @@ fn main() -> leasehold::Result<()> {
             .and_then([TxnOp::put("config/mode", "red"), TxnOp::delete("config/size")])
             .or_else([TxnOp::get("config/mode")])
     };
-    println!("  first try: {}", store.txn(swap())?.succeeded());
-    println!("  again: {}", store.txn(swap())?.succeeded());
+    println!("  first attempt: {}", store.txn(swap())?.succeeded());
+    println!("  second attempt: {}", store.txn(swap())?.succeeded());
 
-    println!("History: every old state can be read, and every change listed, until it is compacted.");
+    println!("History: each old state can be read, and each change listed, until it is compacted.");
     println!("  at revision {blue}:");
     show(store.get(Get::prefix("config/").at(blue))?.kvs());
     for event in store.events(blue)? {
@@ -37,10 +37,10 @@ fn main() -> leasehold::Result<()> {
         println!("  after compacting: {error}");
     }
 
-    println!("Watches: what happens from here on, once and in order, however late it is received.");
+    println!("Watches: later changes, each once and in order, no matter how late they are received.");
     let mut watcher = store.watch(Watch::prefix("workers/").prev_kv())?;
 
-    println!("Leases: a key goes when its lease ends, and time passes when we say so.");
+    println!("Leases: a key is deleted when its lease expires, here under a clock that is moved by hand.");
     let lease = store.grant(Grant::new(Duration::from_secs(10)))?.id();
     store.put(Put::new("workers/7", "alive").lease(lease))?;
     for _ in 0..3 {

@@ -1,4 +1,4 @@
-//! Elections: won and resigned, and followed by many.
+//! Elections: campaigns, and their observers.
 
 use std::time::Duration;
 
@@ -69,7 +69,7 @@ fn observe(store: &Store) -> Observer {
     ElectionService::new(store.client()).observe(LeaderRequest { name: "db".into() })
 }
 
-/// Nanoseconds per proclamation and observer, the proclamation included.
+/// Returns the nanoseconds for each proclamation and observer, the proclamation included.
 fn fan_out<O>(observe: impl Fn(&Store) -> O, receive: impl Fn(&mut O) -> usize) -> Spread {
     let store = Store::new();
     let session = Session::open(&store, TTL).wait().expect("a lease is granted");
@@ -80,11 +80,11 @@ fn fan_out<O>(observe: impl Fn(&Store) -> O, receive: impl Fn(&mut O) -> usize) 
         let mut seen = 0;
         let time = timed(|| {
             for _ in 0..PROCLAMATIONS / 50 {
-                (0..50).for_each(|_| leader.proclaim("node").wait().expect("it leads"));
+                (0..50).for_each(|_| leader.proclaim("node").wait().expect("the leadership is held"));
                 seen += observers.iter_mut().map(&receive).sum::<usize>();
             }
         });
-        assert!(seen >= OBSERVERS * PROCLAMATIONS, "all of it is seen");
+        assert!(seen >= OBSERVERS * PROCLAMATIONS, "each observer receives every proclamation");
         nanos(time) / (OBSERVERS * PROCLAMATIONS) as f64
     };
     round();

@@ -1,4 +1,4 @@
-//! Puts that many watchers see, and how long it takes them to.
+//! Puts that many watchers receive.
 
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use workloads::subjects::{Subject, loaded};
 use workloads::table::{Spread, Table, Target};
 use workloads::timed;
 
-/// A store whose every change so many watchers see, and one that nobody watches.
+/// A store with watchers of every key, and an unwatched store.
 pub(crate) struct FanOut {
     watched: Store,
     watchers: Vec<Watcher>,
@@ -20,26 +20,27 @@ pub(crate) struct FanOut {
     stock: Stock,
 }
 
-/// How puts come to be received.
+/// The order of puts and receives.
 #[derive(Clone, Copy)]
 pub(crate) enum How {
-    /// So many puts, then all watchers receive all of them.
+    /// A number of puts, then all watchers receive all of them.
     AtATime(usize),
-    /// Each watcher waits before each put, and is woken by it.
+    /// One put at a time. Each watcher waits before it and is woken by it.
     EachWaiting,
-    /// Txns of so many puts, each received by all watchers before the next.
+    /// Txns with a number of puts. All watchers receive each txn before the next.
     InTxns(usize),
 }
 
-/// What so many puts took.
+/// The times of a number of puts.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Times {
-    /// The puts, unwatched and watched.
+    /// Puts to the unwatched store.
     pub(crate) unwatched: Duration,
+    /// Puts to the watched store.
     pub(crate) puts: Duration,
-    /// Receiving all events, by one thread.
+    /// Receives of all events, in one thread.
     pub(crate) receiving: Duration,
-    /// The puts to the watched store, and what was received of them.
+    /// The number of puts to the watched store, and of the events received.
     pub(crate) made: usize,
     pub(crate) events: usize,
 }
@@ -54,7 +55,7 @@ impl FanOut {
         Self { watchers, watched, unwatched: loaded(Store::new(), for_unwatched), stock }
     }
 
-    /// Makes so many puts to either store.
+    /// Makes `calls` puts to each store.
     pub(crate) fn round(&mut self, calls: usize, how: How) -> Times {
         let at_a_time = match how {
             How::AtATime(puts) | How::InTxns(puts) => puts,
@@ -72,14 +73,14 @@ impl FanOut {
             times.puts += timed(|| made += put_all(&self.watched, puts, how));
             let mut events = 0;
             times.receiving += timed(|| events += self.receive());
-            assert_eq!(events, made * self.watchers.len(), "each sees all");
+            assert_eq!(events, made * self.watchers.len(), "each watcher receives every event");
             times.made += made;
             times.events += events;
         }
         times
     }
 
-    /// Has each watcher find nothing, and leave a waker.
+    /// Polls each watcher, which is pending and registers a waker.
     fn wait(&mut self) {
         for watcher in &mut self.watchers {
             assert!(matches!(watcher.poll_recv(&mut Context::from_waker(Waker::noop())), Poll::Pending));
@@ -89,7 +90,7 @@ impl FanOut {
     fn receive(&mut self) -> usize {
         let mut events = 0;
         for watcher in &mut self.watchers {
-            while let Some(response) = watcher.try_recv().expect("the watch goes on") {
+            while let Some(response) = watcher.try_recv().expect("the watcher is not cancelled") {
                 events += response.events().len();
             }
         }
@@ -97,10 +98,10 @@ impl FanOut {
     }
 }
 
-/// Makes the puts, and gives how many.
+/// Makes the puts and returns their number.
 fn put_all(store: &Store, mut puts: Vec<(Bytes, Bytes)>, how: How) -> usize {
     if matches!(how, How::InTxns(_)) {
-        // The keys are drawn at random, and a txn puts each once at the most.
+        // The keys are random, and a txn puts a key once at most.
         puts.sort_unstable();
         puts.dedup_by(|later, earlier| later.0 == earlier.0);
         let count = puts.len();
@@ -121,18 +122,18 @@ pub(crate) fn figures(table: &mut Table, keys: usize, rounds: usize) {
         (0..rounds).map(|_| fan_out.round(puts, how)).collect()
     };
     let in_turn = measure(How::AtATime(WATCHERS), PUTS);
-    add_put(table, "put, 100 watchers of everything that have room", Some(3.0), &in_turn);
+    add_put(table, "put, 100 watchers of all keys with room in their queues", Some(3.0), &in_turn);
     add_event(table, "an event queued (100M/s: 10 ns)", None, &in_turn, |times| times.puts);
-    add_event(table, "an event received, by one thread", None, &in_turn, |times| times.receiving);
+    add_event(table, "an event received, in one thread", None, &in_turn, |times| times.receiving);
     let both = |times: &Times| times.puts + times.receiving;
-    add_event(table, "an event, all in: 100 puts, then received", Some((50.0, 10.0)), &in_turn, both);
+    add_event(table, "an event in total: 100 puts, then received", Some((50.0, 10.0)), &in_turn, both);
 
     let waiting = measure(How::EachWaiting, PUTS / 10);
-    add_put(table, "put, 100 watchers of everything that all wait", None, &waiting);
-    add_event(table, "an event, all in: each put received before the next", None, &waiting, both);
+    add_put(table, "put, 100 waiting watchers of all keys", None, &waiting);
+    add_event(table, "an event in total: each put received before the next", None, &waiting, both);
 
     let in_txns = measure(How::InTxns(64), PUTS);
-    add_event(table, "an event, all in: txns of 64 puts", None, &in_txns, both);
+    add_event(table, "an event in total: txns of 64 puts", None, &in_txns, both);
 }
 
 fn add_put(table: &mut Table, workload: &'static str, must: Option<f64>, rounds: &[Times]) {
@@ -145,7 +146,7 @@ fn add_put(table: &mut Table, workload: &'static str, must: Option<f64>, rounds:
     table.add(target, Spread::of(ratios.collect()), &detail);
 }
 
-/// What it takes of `time` to bring one event to one watcher.
+/// Adds the part of `time` for one event to one watcher.
 fn add_event(
     table: &mut Table,
     workload: &'static str,

@@ -1,4 +1,4 @@
-//! Handing a lock from one thread to another, which sleeps until then.
+//! Hand-overs of a lock from one thread to another, which sleeps until then.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Barrier, OnceLock};
@@ -16,36 +16,36 @@ use workloads::table::{Table, Target};
 const ROUNDS: usize = 15;
 const HAND_OVERS: usize = 10_000;
 
-/// Both threads on one core, and on two.
+/// Adds the figures with both threads on one core, and on two cores.
 pub(crate) fn figures(table: &mut Table) {
     let cores = core_affinity::get_core_ids().unwrap_or_default();
     let target = |workload, must, aim| Target { name: "T15", workload, unit: "x", must, aim };
     let mut add = |target, cores, part| compare(table, target, ROUNDS, HAND_OVERS, duel(cores, part));
     let Some(&core) = cores.last() else {
-        return eprintln!("T15 is left out: nobody says which cores there are");
+        return eprintln!("T15 is left out: the system does not report its cores");
     };
     let judged = target("hand-over of a lock / unpark, one core", Some(2.0), Some(1.2));
     add(judged, [core, core], Part::HandOver);
     add(target("the whole turn / unpark, one core", None, None), [core, core], Part::All);
     let [core, .., other] = cores[..] else {
-        return eprintln!("T15 on two cores is left out: there is one");
+        return eprintln!("T15 on two cores is left out: the machine has one core");
     };
     let judged = target("hand-over of a lock / unpark, two cores", Some(2.0), Some(0.5));
     add(judged, [core, other], Part::HandOver);
     add(target("the whole turn / unpark, two cores", None, None), [core, other], Part::All);
 }
 
-/// What is measured of a turn.
+/// The measured part of a turn.
 #[derive(Clone, Copy)]
 enum Part {
-    /// From before one gives it to when the other has it.
+    /// From before the release by one thread until the other holds the lock.
     HandOver,
-    /// Queueing for the next one too.
+    /// The whole turn, queueing for the next one included.
     All,
 }
 
-/// Two threads that have a lock in turns; against two that unpark each other. Whoever has the lock queues again before giving it
-/// back: so each release hands it over, and each turn is waited for.
+/// Two threads that hold a lock in turn, compared with two threads that unpark each other. The owner queues again
+/// before it releases the lock, so each release hands the lock over, and each turn is waited for.
 fn duel(cores: [CoreId; 2], part: Part) -> Duel {
     let store = Store::new();
     let mutexes = [(); 2].map(|()| {
@@ -60,14 +60,14 @@ fn duel(cores: [CoreId; 2], part: Part) -> Duel {
     }
 }
 
-/// What two threads share.
+/// The state that both threads share.
 struct Pair {
     start: Barrier,
     threads: [OnceLock<Thread>; 2],
     turn: AtomicUsize,
     part: Part,
     origin: Instant,
-    /// Since when the time runs, and what has passed, in nanoseconds.
+    /// The start of the running measurement, and the measured total, in nanoseconds.
     since: AtomicU64,
     passed: AtomicU64,
 }
@@ -76,7 +76,7 @@ struct Pair {
 fn by_two(cores: [CoreId; 2], part: Part, work: impl Fn(usize, &Pair) + Sync) -> Duration {
     let pair = Pair::new(part);
     let run = |me: usize| {
-        assert!(core_affinity::set_for_current(cores[me]), "a thread may choose its core");
+        assert!(core_affinity::set_for_current(cores[me]), "a thread can be bound to its core");
         pair.threads[me].get_or_init(thread::current);
         work(me, &pair);
     };
@@ -97,7 +97,7 @@ fn take_in_turns(mutex: &Mutex, me: usize, pair: &Pair, times: usize) {
     }
     pair.start.wait();
     for _ in 0..times / 2 {
-        let held = place.wait().expect("the session lives");
+        let held = place.wait().expect("the session is alive");
         pair.got();
         place = mutex.lock();
         pair.gives();
@@ -107,7 +107,7 @@ fn take_in_turns(mutex: &Mutex, me: usize, pair: &Pair, times: usize) {
 
 fn unpark_in_turns(me: usize, pair: &Pair, times: usize) {
     pair.start.wait();
-    let other = pair.threads[1 - me].get().expect("both are there");
+    let other = pair.threads[1 - me].get().expect("both threads are registered before the start");
     for _ in 0..times / 2 {
         while pair.turn.load(Ordering::Acquire) != me {
             thread::park();
@@ -119,7 +119,8 @@ fn unpark_in_turns(me: usize, pair: &Pair, times: usize) {
     }
 }
 
-/// One thread at a time has the turn, and with it the clock: giving the turn orders what they do here.
+/// One thread at a time has the turn, and with it the clock. Passing the turn on orders the accesses to the clock, so
+/// they can be relaxed.
 impl Pair {
     #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
     fn new(part: Part) -> Self {
@@ -142,7 +143,7 @@ impl Pair {
 
     fn got(&self) {
         let now = self.now();
-        // Nothing passed before the first turn.
+        // `since` is `u64::MAX` before the first turn, so nothing is counted for it.
         let passed = now.saturating_sub(self.since.swap(now, Ordering::Relaxed));
         self.passed.fetch_add(passed, Ordering::Relaxed);
     }

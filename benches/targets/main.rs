@@ -1,8 +1,8 @@
-//! The figures that the store answers for, in one run: `cargo bench --bench targets`.
+//! The figures with targets: `cargo bench --bench targets`.
 //!
-//! A figure is a ratio of two times taken in turn in the same process, or an absolute one where its unit says so. Name
-//! targets to run only those: `cargo bench --bench targets -- T1 T5`. Memory is `cargo bench --bench memory`, and other
-//! stores are in `benches/peers`.
+//! A figure is a ratio of two times, measured in turn in one process, unless its unit is one of time. Name targets to
+//! run only those: `cargo bench --bench targets -- T1 T5`. `cargo bench --bench memory` measures memory, and
+//! `benches/peers` compares with other stores.
 
 mod elections;
 mod fan_out;
@@ -20,7 +20,7 @@ use workloads::{Duel, leases, lifecycle, locks, points, ranges, seam, watching};
 
 const KEYS: usize = 100_000;
 const ROUNDS: usize = 15;
-/// Calls in a round on one key each, and of ranges.
+/// The number of calls in a round, for calls on one key, and for ranges.
 const CALLS: usize = 50_000;
 const RANGES: usize = 2_000;
 
@@ -84,50 +84,56 @@ fn ratios() -> Vec<Ratio> {
             points::mixed_by_two(KEYS)
         }),
         (
-            ratio("T12", "lease, key, expiry / own put + delete", 2.0, 1.0),
+            ratio("T12", "lease, key, expiry / put + delete in the store", 2.0, 1.0),
             7,
             KEYS,
             leases::against_put_and_delete,
         ),
-        (told("T12", "lease, key, expiry / map's put + delete", "x"), 7, KEYS, leases::against_the_map),
         (
-            Target { aim: None, ..ratio("T13", "an hour with 10k sessions, a put a second", 1.1, 1.0) },
+            reported("T12", "lease, key, expiry / put + delete in the map", "x"),
+            7,
+            KEYS,
+            leases::against_the_map,
+        ),
+        (
+            Target { aim: None, ..ratio("T13", "an hour with 10k sessions, one put per second", 1.1, 1.0) },
             ROUNDS * 4,
             3_600,
             || leases::sessions_kept_alive(10_000),
         ),
         (ratio("T14", "lock + unlock / two txns", 2.0, 1.2), ROUNDS, CALLS, locks::lock_and_unlock),
-        (told("seam", "client.get / store.get, 1k keys", "x"), ROUNDS, CALLS * 4, || seam::get(1_000)),
-        (told("seam", "client.txn / store.txn, 1k keys", "x"), ROUNDS, CALLS, || seam::txn(1_000)),
+        (reported("seam", "client.get / store.get, 1k keys", "x"), ROUNDS, CALLS * 4, || seam::get(1_000)),
+        (reported("seam", "client.txn / store.txn, 1k keys", "x"), ROUNDS, CALLS, || seam::txn(1_000)),
     ]
 }
 
-/// Against a store that nobody watches.
+/// Puts to a watched store, compared with an unwatched one.
 fn ratios_of_watches() -> Vec<Ratio> {
     vec![
-        (ratio("T9", "put, 10k keys besides watched", 1.3, 1.1), ROUNDS, CALLS, || {
+        (ratio("T9", "put, 10k other keys watched", 1.3, 1.1), ROUNDS, CALLS, || {
             watching::put_beside_keys(KEYS, 10_000)
         }),
-        (ratio("T9", "put, 100k keys besides watched", 3.0, 1.5), ROUNDS, CALLS, || {
+        (ratio("T9", "put, 100k other keys watched", 3.0, 1.5), ROUNDS, CALLS, || {
             watching::put_beside_keys(KEYS, 100_000)
         }),
-        (told("T9", "put, one key besides watched", "x"), ROUNDS, CALLS, || {
+        (reported("T9", "put, one other key watched", "x"), ROUNDS, CALLS, || {
             watching::put_beside_keys(KEYS, 1)
         }),
-        (told("seam", "put of a watched key, and received", "x"), ROUNDS, CALLS, || {
+        (reported("seam", "put of a watched key, with its receive", "x"), ROUNDS, CALLS, || {
             watching::put_and_receive(KEYS)
         }),
     ]
 }
 
-/// By how much longer a put takes while ranges are watched in which its key is not.
+/// The additional time of a put while ranges are watched that do not contain its key.
 fn excesses() -> Vec<Ratio> {
-    let extra = |workload| Target { must: Some(2_000.0), aim: Some(1_000.0), ..told("T10", workload, "ns") };
+    let extra =
+        |workload| Target { must: Some(2_000.0), aim: Some(1_000.0), ..reported("T10", workload, "ns") };
     vec![
-        (told("T10", "extra per put, 1 range", "ns"), ROUNDS, CALLS, || {
+        (reported("T10", "extra per put, 1 range", "ns"), ROUNDS, CALLS, || {
             watching::put_beside_prefixes(KEYS, "p/", 1, true)
         }),
-        (told("T10", "extra per put, 1k ranges", "ns"), ROUNDS, CALLS, || {
+        (reported("T10", "extra per put, 1k ranges", "ns"), ROUNDS, CALLS, || {
             watching::put_beside_prefixes(KEYS, "p/", 1_000, true)
         }),
         (extra("extra per put, 10k ranges, keys anywhere"), ROUNDS, CALLS, || {
@@ -146,8 +152,8 @@ fn ratio(name: &'static str, workload: &'static str, must: f64, aim: f64) -> Tar
     Target { name, workload, unit: "x", must: Some(must), aim: Some(aim) }
 }
 
-/// A figure that is told and not judged.
-fn told(name: &'static str, workload: &'static str, unit: &'static str) -> Target {
+/// A figure that is reported without a target.
+fn reported(name: &'static str, workload: &'static str, unit: &'static str) -> Target {
     Target { name, workload, unit, must: None, aim: None }
 }
 
@@ -161,19 +167,19 @@ fn stall_figures(table: &mut Table) {
     let target =
         millis("T17", "p99.99 of a call while 1M versions are reclaimed by puts", Some(1.0), Some(0.2));
     table.add(target, per_run(&runs, p9999), &format!("{} puts and gets a run, 3 runs", runs[0].len()));
-    table.add(millis("T17", "the longest of these", None, None), per_run(&runs, max), "");
+    table.add(millis("T17", "the longest call while puts reclaim", None, None), per_run(&runs, max), "");
 
     let runs: Vec<_> = (0..3).map(|_| stalls::while_the_timer_reclaims(10_000, 100, 50_000)).collect();
     let target = millis("T17", "p99.99 of a put while the timer reclaims too", Some(1.0), Some(0.2));
     table.add(target, per_run(&runs, p9999), "50000 puts a run, 3 runs");
-    table.add(millis("T17", "the longest of these", None, None), per_run(&runs, max), "");
+    table.add(millis("T17", "the longest put while the timer reclaims", None, None), per_run(&runs, max), "");
 }
 
 fn per_run(runs: &[Vec<Duration>], pick: fn(&[Duration]) -> Duration) -> Spread {
     Spread::of(runs.iter().map(|times| in_millis(pick(times))).collect())
 }
 
-/// Of times in ascending order.
+/// Returns the 99.99th percentile of times in ascending order.
 fn p9999(times: &[Duration]) -> Duration {
     times[times.len() - 1 - times.len() / 10_000]
 }
@@ -193,7 +199,7 @@ fn lifecycle_figures(table: &mut Table) {
     let mut micros = || nanos((duel.store)(TIMES)) / TIMES as f64 / 1e3;
     micros();
     let runs = (0..ROUNDS).map(|_| micros()).collect();
-    // Fewer are possible: those of stores measured before may just have ended.
+    // Fewer threads are possible: the threads of earlier stores may have just ended.
     assert!(threads_of_this_process() <= threads, "a store without leases starts no thread");
     let target = Target {
         name: "T18",
@@ -205,7 +211,7 @@ fn lifecycle_figures(table: &mut Table) {
     table.add(target, Spread::of(runs), "");
 }
 
-/// How many there are, where the operating system says so.
+/// Returns the number of threads of this process, if the operating system reports it.
 fn threads_of_this_process() -> Option<usize> {
     Some(std::fs::read_dir("/proc/self/task").ok()?.count())
 }

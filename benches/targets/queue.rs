@@ -1,4 +1,4 @@
-//! Handing a lock on, with many in the queue.
+//! Hand-overs of a lock with many waiters in the queue.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use workloads::timed;
 const TTL: Duration = Duration::from_secs(600);
 const TIMES: usize = 200;
 
-/// How many wait, and what a release and its taking by the next may take, in microseconds.
+/// The number of waiters, the labels, and the limit in microseconds for a release with the next acquisition.
 const QUEUES: [(usize, [&str; 2], Option<f64>); 4] = [
     (1, ["service's hand-over, 1 in the queue", "guard's hand-over, 1 in the queue"], None),
     (100, ["service's hand-over, 100 in the queue", "guard's hand-over, 100 in the queue"], None),
@@ -21,7 +21,7 @@ const QUEUES: [(usize, [&str; 2], Option<f64>); 4] = [
     (10_000, ["service's hand-over, 10k in the queue", "guard's hand-over, 10k in the queue"], Some(50.0)),
 ];
 
-/// Those of the lock service, and those of guards.
+/// Adds the figures of the lock service and of guards.
 pub(crate) fn figures(table: &mut Table) {
     let mut add = |workload, must, times: Vec<Duration>| {
         let target = Target { name: "queue", workload, unit: "us", must, aim: None };
@@ -43,7 +43,7 @@ fn of_the_service(waiters: usize) -> Vec<Duration> {
         locks.lock(LockRequest { name: "queue".into(), lease })
     };
     hand_overs(waiters, lock, |held| {
-        locks.unlock(UnlockRequest { key: held.key.clone() }).wait().expect("the key is there");
+        locks.unlock(UnlockRequest { key: held.key.clone() }).wait().expect("the store is open");
     })
 }
 
@@ -52,7 +52,7 @@ fn of_guards(waiters: usize) -> Vec<Duration> {
     of_guards_of(&store, waiters)
 }
 
-/// Where so many sessions had the lock before, of whose keys nothing was compacted.
+/// Returns the times after `sessions` earlier sessions held the lock. Their deleted keys are not compacted.
 fn of_guards_after(sessions: usize, waiters: usize) -> Vec<Duration> {
     let store = Store::new();
     for _ in 0..sessions {
@@ -76,19 +76,19 @@ fn of_guards_of(store: &Store, waiters: usize) -> Vec<Duration> {
     hand_overs(waiters, lock, |held| held.unlock().wait().expect("the store is open"))
 }
 
-/// Each release, and the next waiter's finding out. Who had the lock queues again, each time with a lease of his own, which is not
-/// counted.
+/// Returns the times of releases, each with the acquisition by the next waiter. The former owner queues again with a
+/// new lease, which is not timed.
 fn hand_overs<T>(waiters: usize, lock: impl Fn() -> Ticket<T>, unlock: impl Fn(&T)) -> Vec<Duration> {
     let mut held = lock().wait().expect("the lock is free");
     let mut queue: VecDeque<Ticket<T>> = (0..waiters).map(|_| lock()).collect();
     let hand_over = |_| {
-        let mut next = queue.pop_front().expect("somebody waits");
+        let mut next = queue.pop_front().expect("the queue has a waiter");
         let mut taken = None;
         let time = timed(|| {
             unlock(&held);
-            taken = next.try_wait().expect("its lease lives");
+            taken = next.try_wait().expect("the waiter has a lease");
         });
-        held = taken.expect("it is its turn");
+        held = taken.expect("the first waiter acquires the released lock");
         queue.push_back(lock());
         time
     };

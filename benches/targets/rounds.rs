@@ -1,16 +1,17 @@
-//! Measuring two sides in turn, so that whatever else the machine does falls on both.
+//! Measures two sides in turn, so that other work of the machine affects both.
 
 use std::time::Duration;
 
 use workloads::table::{Spread, Table, Target};
 use workloads::{Duel, Side};
 
-/// Runs both sides in rounds of `calls` calls, every other round the rival first, and adds the ratio of their times.
+/// Runs both sides in rounds of `calls` calls, and adds the ratio of their times. The rival runs first in every other
+/// round.
 pub(crate) fn compare(table: &mut Table, target: Target, rounds: usize, calls: usize, duel: Duel) {
     add(table, target, rounds, calls, duel, |store, rival| store / rival);
 }
 
-/// The same, but adds by how many nanoseconds per call the store takes longer.
+/// Runs both sides in rounds of `calls` calls, and adds the difference of their times in nanoseconds for each call.
 pub(crate) fn excess(table: &mut Table, target: Target, rounds: usize, calls: usize, duel: Duel) {
     add(table, target, rounds, calls, duel, |store, rival| store - rival);
 }

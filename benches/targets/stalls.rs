@@ -1,4 +1,4 @@
-//! How long a single call takes at worst, in time of its own thread, so that what else the machine does is left out.
+//! The longest single calls, in CPU time of the calling thread, so that other work of the machine does not count.
 
 use std::time::Duration;
 
@@ -8,18 +8,18 @@ use leasehold::{ManualClock, Store};
 
 use workloads::keys::Stock;
 
-/// Versions that one call may reclaim.
+/// The number of versions that one call may reclaim.
 const RECLAIMED_MAX: u64 = 256;
 
-/// The longest put while so many keys are created.
+/// Returns the longest put while `keys` keys are created.
 pub(crate) fn worst_put_while_loading(keys: usize) -> Duration {
     let pairs = Stock::new(keys).pairs();
     let store = Store::new();
     pairs.into_iter().map(|(key, value)| cpu_timed(|| put(&store, key, value))).max().unwrap_or_default()
 }
 
-/// The times of puts and gets, in turn, from a compaction until its memory is given back. Time stands still, so that
-/// all of that falls on the puts; each is seen to reclaim no more than it may.
+/// Returns the times of alternating puts and gets from a compaction until its memory is reclaimed. The clock is manual,
+/// so the puts do all the reclaiming. Asserts that no put reclaims more than it may.
 pub(crate) fn while_reclaiming(keys: usize, versions: usize) -> Vec<Duration> {
     let mut stock = Stock::new(keys);
     let store = Store::builder().clock(ManualClock::new()).build();
@@ -41,7 +41,7 @@ pub(crate) fn while_reclaiming(keys: usize, versions: usize) -> Vec<Duration> {
     times
 }
 
-/// The same with a timer thread that reclaims too: the times of puts from then on.
+/// Returns the times of puts after a compaction that the timer thread reclaims too.
 pub(crate) fn while_the_timer_reclaims(keys: usize, versions: usize, puts: usize) -> Vec<Duration> {
     let mut stock = Stock::new(keys);
     let store = Store::new();

@@ -1,4 +1,4 @@
-//! Keys and values out of a fixed seed.
+//! Keys and values from a fixed seed.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use bytes::Bytes;
 const VALUE_LEN: usize = 64;
 const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
 
-/// SplitMix64.
+/// The random number generator SplitMix64.
 #[derive(Clone)]
 pub struct Rng(u64);
 
@@ -24,7 +24,7 @@ impl Rng {
         mixed ^ (mixed >> 31)
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
         ((u128::from(self.word()) * end as u128) >> 64) as usize
     }
@@ -36,16 +36,16 @@ impl Rng {
     }
 }
 
-/// The keys of a workload, and a source of calls about them.
+/// The keys of a workload, and a source of arguments for its calls.
 #[derive(Clone)]
 pub struct Stock {
-    /// In random order, no two alike.
+    /// Distinct keys in random order.
     keys: Arc<[Vec<u8>]>,
     rng: Rng,
 }
 
 impl Stock {
-    /// Keys of 8 to 32 bytes.
+    /// Creates keys of 8 to 32 bytes.
     pub fn new(count: usize) -> Self {
         Self::build(count, |rng, key| {
             for _ in 0..8 + rng.below(25) {
@@ -54,7 +54,7 @@ impl Stock {
         })
     }
 
-    /// The same behind `/registry/pods/namespace-NNN/`.
+    /// Creates keys of `/registry/pods/namespace-NNN/` and 8 to 32 bytes.
     pub fn with_common_prefix(count: usize) -> Self {
         Self::build(count, |rng, key| {
             key.extend_from_slice(format!("/registry/pods/namespace-{:03}/", rng.below(1000)).as_bytes());
@@ -64,7 +64,7 @@ impl Stock {
         })
     }
 
-    /// Between the prefixes `{stem}00000/`, `{stem}00001/` and so on, so many of them, and under none.
+    /// Creates keys that lie between the prefixes `{stem}00000/`, `{stem}00001/` and so on, and under none of them.
     pub fn between_prefixes(count: usize, stem: &str, prefixes: usize) -> Self {
         Self::build(count, |rng, key| {
             key.extend_from_slice(format!("{stem}{:05}.", rng.below(prefixes)).as_bytes());
@@ -77,6 +77,7 @@ impl Stock {
     fn build(count: usize, extend: impl Fn(&mut Rng, &mut Vec<u8>)) -> Self {
         let mut rng = Rng::new(1);
         let mut keys = Vec::with_capacity(count);
+        // Removing duplicates may leave too few keys. Then add the missing ones.
         while keys.len() < count {
             for _ in keys.len()..count {
                 let mut key = Vec::new();
@@ -90,7 +91,7 @@ impl Stock {
         Self { keys: keys.into(), rng }
     }
 
-    /// Takes so many of the keys away.
+    /// Removes `count` keys and returns them.
     pub fn split_off(&mut self, count: usize) -> Vec<Bytes> {
         let (taken, left) = self.keys.split_at(count);
         let taken = taken.iter().map(|key| Bytes::copy_from_slice(key)).collect();
@@ -98,24 +99,24 @@ impl Stock {
         taken
     }
 
-    /// Every key once, in random order.
+    /// Returns every key once, in random order.
     pub fn all(&self) -> Vec<Bytes> {
         self.keys.iter().map(|key| Bytes::copy_from_slice(key)).collect()
     }
 
-    /// Every key in ascending order.
+    /// Returns every key in ascending order.
     pub fn sorted(&self) -> Vec<Bytes> {
         let mut keys = self.all();
         keys.sort_unstable();
         keys
     }
 
-    /// Every key once, in random order, with a value.
+    /// Returns every key once, in random order, with a value.
     pub fn pairs(&mut self) -> Vec<(Bytes, Bytes)> {
         self.all().into_iter().map(|key| (key, self.value())).collect()
     }
 
-    /// A random key.
+    /// Returns a random key.
     pub fn key(&mut self) -> Bytes {
         Bytes::copy_from_slice(&self.keys[self.rng.below(self.keys.len())])
     }
@@ -128,17 +129,17 @@ impl Stock {
         Bytes::copy_from_slice(&value)
     }
 
-    /// Calls about random keys, each with a value.
+    /// Returns random keys with values.
     pub fn puts(&mut self, calls: usize) -> Vec<(Bytes, Bytes)> {
         (0..calls).map(|_| (self.key(), self.value())).collect()
     }
 
-    /// Calls about random keys.
+    /// Returns random keys.
     pub fn gets(&mut self, calls: usize) -> Vec<Bytes> {
         (0..calls).map(|_| self.key()).collect()
     }
 
-    /// Calls about random keys, of which one in ten has a value to put.
+    /// Returns random keys. One in ten has a value to put.
     pub fn mixed(&mut self, calls: usize) -> Vec<(Bytes, Option<Bytes>)> {
         (0..calls).map(|_| (self.key(), (self.rng.below(10) == 0).then(|| self.value()))).collect()
     }

@@ -1,4 +1,4 @@
-//! The life of a lease.
+//! Leases from grant to expiry.
 
 use std::time::Duration;
 
@@ -9,19 +9,19 @@ use super::keys::{Rng, Stock};
 use super::subjects::{LockedMap, Subject, loaded};
 use super::{Duel, Side, in_pieces, timed};
 
-/// So many leases granted, each with one key, and all ended by time; against keys put and deleted without a lease in
-/// the same store.
+/// Grants leases with one key each and expires them all. Compared with keys that are put and deleted without a lease in
+/// a store.
 pub fn against_put_and_delete() -> Duel {
     Duel { store: lease_side(), rival: put_and_delete_side(manual_store) }
 }
 
-/// The same against the baseline.
+/// Grants leases with one key each and expires them all. Compared with keys that are put and deleted in the baseline.
 pub fn against_the_map() -> Duel {
     Duel { store: lease_side(), rival: put_and_delete_side(LockedMap::default) }
 }
 
-/// A put a second for so many seconds of virtual time, while that many sessions are kept alive, each with a key; against
-/// the same with keys that have no lease.
+/// Puts a key every second of virtual time, while `sessions` sessions are kept alive, each with a key. Compared with
+/// keys without a lease.
 pub fn sessions_kept_alive(sessions: usize) -> Duel {
     Duel { store: seconds_side(sessions, true), rival: seconds_side(sessions, false) }
 }
@@ -40,7 +40,7 @@ fn seconds_side(sessions: usize, with_leases: bool) -> Side {
     }
     let store = loaded(store, stock.pairs());
     Box::new(move |seconds| {
-        assert_eq!(store.next_deadline(), None, "sessions that are kept alive make no work");
+        assert_eq!(store.next_deadline(), None, "a lease with a standing keep-alive has no deadline");
         let time = in_pieces(
             seconds,
             |piece| stock.puts(piece),

@@ -1,7 +1,7 @@
-//! What is measured: each workload once, run by the store and by what it is measured against.
+//! The workloads of the benchmarks. The store and its rival run each of them.
 //!
-//! Both sides of a [`Duel`] do equal work: the same calls in the same order, from the same seed. Each call is handed a
-//! key and a value of its own, allocated before the clock starts, and what it answers is used and dropped.
+//! Both sides of a [`Duel`] do equal work: the same calls in the same order, from the same seed. Each call gets a key
+//! and a value of its own, allocated before the clock starts, and its response is used and dropped.
 
 #![expect(missing_docs, missing_debug_implementations, reason = "no other package depends on this one")]
 
@@ -19,7 +19,7 @@ pub mod watching;
 
 pub use pieces::{Side, in_pieces, timed};
 
-/// A workload, ready to be run on either side.
+/// A workload, ready to run on either side.
 pub struct Duel {
     pub store: Side,
     pub rival: Side,

@@ -1,4 +1,4 @@
-//! The life of a store.
+//! Stores from creation to drop.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 
 use super::{Duel, timed};
 
-/// A store made, asked for a key, and dropped; against an empty map.
+/// Creates a store, gets a key, and drops the store. Compared with an empty map.
 pub fn new_get_drop() -> Duel {
     Duel {
         store: Box::new(|times| {

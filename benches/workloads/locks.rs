@@ -1,4 +1,4 @@
-//! Locks that nobody contends for.
+//! Locks without contention.
 
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use leasehold::{Compare, CompareOp, Put, Store, Txn, TxnOp};
 
 use super::{Duel, timed};
 
-/// A lock taken and given back; against the two txns that it takes by hand: a put if the key is not there, and a delete if it
-/// still is the same.
+/// Acquires and releases a lock. Compared with the two txns that do so by hand: a put if the key is absent, and a
+/// delete if its create revision is unchanged.
 pub fn lock_and_unlock() -> Duel {
     let store = Store::new();
     let session = Session::open(&store, Duration::from_secs(60)).wait().expect("a lease is granted");

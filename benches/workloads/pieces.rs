@@ -1,21 +1,22 @@
-//! Timing calls a few at a time.
+//! Timing of calls in small batches.
 
 use std::time::{Duration, Instant};
 
-/// A workload under way on one side: does so many operations, and gives the time that they took.
+/// A running workload of one side: makes a number of calls and returns their time.
 pub type Side = Box<dyn FnMut(usize) -> Duration>;
 
-/// Calls made ready at a time: few, so that what they are handed stays in the cache, and what they free is used again,
-/// as in a program that makes its keys when it needs them.
+/// The number of calls in a batch. It is small, so that prepared arguments stay in the cache and freed memory is
+/// reused, as in a program that creates its keys when it needs them.
 const AT_A_TIME: usize = 256;
 
-/// How long so many calls take; `prepare` makes some ready, which is not counted, and `work` makes them.
+/// Returns the time of `calls` calls. `prepare` creates the arguments of a batch, which is not timed, and `work` makes
+/// a call.
 pub fn in_pieces<C>(calls: usize, mut prepare: impl FnMut(usize) -> Vec<C>, work: impl Fn(C)) -> Duration {
     let pieces = (0..calls).step_by(AT_A_TIME).map(|done| AT_A_TIME.min(calls - done));
     pieces.map(&mut prepare).map(|ready| timed(|| ready.into_iter().for_each(&work))).sum()
 }
 
-/// How long `work` takes.
+/// Returns the time that `work` takes. Its result is dropped after the clock stops.
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 pub fn timed<T>(work: impl FnOnce() -> T) -> Duration {
     let start = Instant::now();

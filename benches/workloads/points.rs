@@ -1,4 +1,4 @@
-//! One key at a time.
+//! Calls on one key each.
 
 use std::sync::Barrier;
 use std::time::Duration;
@@ -9,27 +9,27 @@ use super::keys::Stock;
 use super::subjects::{LockedMap, Subject, loaded};
 use super::{Duel, Side, in_pieces, timed};
 
-/// A put to a key that exists.
+/// Puts keys that exist.
 pub fn put(keys: usize) -> Duel {
     on_both(keys, put_side, put_side)
 }
 
-/// A get of the latest value.
+/// Gets the latest value.
 pub fn get(keys: usize) -> Duel {
     on_both(keys, get_side, get_side)
 }
 
-/// The same by two threads; the time is that of both together.
+/// Gets the latest value in two threads. The time is that until both are done.
 pub fn get_by_two(keys: usize) -> Duel {
     on_both(keys, get_by_two_side, get_by_two_side)
 }
 
-/// A get, then a txn that puts if the key has not changed.
+/// Gets a key, then puts it in a txn if it has not changed.
 pub fn compare_and_put(keys: usize) -> Duel {
     on_both(keys, compare_and_put_side, compare_and_put_side)
 }
 
-/// Nine gets to a put, by two threads.
+/// Makes nine gets for each put, in two threads.
 pub fn mixed_by_two(keys: usize) -> Duel {
     on_both(keys, mixed_by_two_side, mixed_by_two_side)
 }
@@ -83,7 +83,7 @@ fn mixed_by_two_side(subject: impl Subject + 'static, mut stock: Stock) -> Side 
     })
 }
 
-/// The time from when both threads are ready until both are done.
+/// Returns the time from the moment when both threads are ready until both are done.
 fn by_two<T: Send>(halves: [T; 2], work: impl Fn(T) + Sync) -> Duration {
     let ready = Barrier::new(2);
     let [first, second] = halves;

@@ -1,4 +1,4 @@
-//! Many keys at a time.
+//! Range reads.
 
 use bytes::Bytes;
 use leasehold::Store;
@@ -7,7 +7,7 @@ use super::keys::{Rng, Stock};
 use super::subjects::{LockedMap, Subject, loaded};
 use super::{Duel, Side, in_pieces};
 
-/// A range of 100 keys of many, keys and values.
+/// Reads ranges of 100 keys with their values.
 pub fn hundred(mut stock: Stock) -> Duel {
     let (for_store, for_rival) = (stock.pairs(), stock.pairs());
     Duel {
@@ -25,6 +25,7 @@ fn range_side(subject: impl Subject + 'static, stock: &Stock) -> Side {
     Box::new(move |calls| in_pieces(calls, &mut ready, |(start, end)| subject.range(start, end)))
 }
 
+/// Returns a copy, so that every call has its own allocation.
 fn copied(key: &Bytes) -> Bytes {
     Bytes::copy_from_slice(key)
 }

@@ -1,4 +1,4 @@
-//! What it costs to call the store through a client, as code does that is to run elsewhere too.
+//! The cost of calling the store through a client.
 
 use std::hint::black_box;
 
@@ -9,7 +9,7 @@ use super::keys::Stock;
 use super::subjects::loaded;
 use super::{Duel, in_pieces};
 
-/// A get through the client; against the store's own.
+/// Gets through the client, compared with the store's own.
 pub fn get(keys: usize) -> Duel {
     let (store, mut stock) = store_of(keys);
     let (client, mut again) = (store.client(), stock.clone());
@@ -37,7 +37,7 @@ pub fn get(keys: usize) -> Duel {
     }
 }
 
-/// A txn of a compare and a put through the client; against the store's own.
+/// Txns of a compare and a put through the client, compared with the store's own.
 pub fn txn(keys: usize) -> Duel {
     let (store, mut stock) = store_of(keys);
     let (client, mut again) = (store.client(), stock.clone());

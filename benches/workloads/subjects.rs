@@ -1,4 +1,4 @@
-//! What runs a workload: the store, and the map that a program would use instead.
+//! The subjects that run a workload: the store, and the map that a program would use instead.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -7,13 +7,13 @@ use bytes::Bytes;
 use leasehold::{Compare, CompareOp, Get, KeyRange, Store, Txn, TxnOp};
 use parking_lot::RwLock;
 
-/// The calls that workloads are made of.
+/// The calls of workloads.
 pub trait Subject: Sync {
     fn put(&self, key: Bytes, value: Bytes);
     fn get(&self, key: Bytes);
-    /// Reads the pairs from `start` up to but not including `end`, keys and values.
+    /// Reads the pairs from `start` up to but not including `end`.
     fn range(&self, start: Bytes, end: Bytes);
-    /// Reads a key, and puts a value if it has not changed since.
+    /// Reads a key, and puts a value if the key has not changed since.
     fn compare_and_put(&self, key: Bytes, value: Bytes);
     fn delete(&self, key: Bytes);
 }
@@ -45,7 +45,7 @@ impl Subject for Store {
     }
 }
 
-/// The baseline: it keeps no history, has no leases, and checks no limits.
+/// The baseline, without history, leases or limits.
 #[derive(Default)]
 pub struct LockedMap {
     map: RwLock<BTreeMap<Bytes, Bytes>>,
@@ -57,7 +57,7 @@ impl Subject for LockedMap {
     }
 
     fn get(&self, key: Bytes) {
-        let value = self.map.read().get(&key).cloned().expect("the key is there");
+        let value = self.map.read().get(&key).cloned().expect("the key exists");
         black_box(&*value);
     }
 
@@ -69,9 +69,9 @@ impl Subject for LockedMap {
     }
 
     fn compare_and_put(&self, key: Bytes, value: Bytes) {
-        let seen = self.map.read().get(&key).cloned().expect("the key is there");
+        let seen = self.map.read().get(&key).cloned().expect("the key exists");
         let mut map = self.map.write();
-        let held = map.get_mut(&key).expect("the key is there");
+        let held = map.get_mut(&key).expect("the key exists");
         assert!(*held == seen);
         black_box(std::mem::replace(held, value));
     }
@@ -81,8 +81,8 @@ impl Subject for LockedMap {
     }
 }
 
-/// Puts all pairs, each cloned once before as by a program that keeps its keys: a `Bytes` that was never cloned is
-/// cheaper to keep, and the first to clone it pays.
+/// Puts all pairs into a subject and returns it. Each pair is cloned once first, as in a program that keeps its keys: a
+/// `Bytes` that was never cloned is cheaper to store, and the first clone pays for that.
 pub fn loaded<S: Subject>(subject: S, pairs: Vec<(Bytes, Bytes)>) -> S {
     for (key, value) in pairs {
         let kept = (key.clone(), value.clone());

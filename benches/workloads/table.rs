@@ -1,19 +1,19 @@
-//! The figures beside what they must be.
+//! A table of measured figures and their targets.
 
 use std::fmt;
 
-/// What is measured, and how low it must be and should be.
+/// A figure and its limits: the highest value that is acceptable, and the one aimed at.
 #[derive(Clone, Copy)]
 pub struct Target {
     pub name: &'static str,
     pub workload: &'static str,
     pub unit: &'static str,
-    /// None: the figure is told and not judged.
+    /// `None` if the figure is only reported.
     pub must: Option<f64>,
     pub aim: Option<f64>,
 }
 
-/// The median of what the rounds gave, with the lowest and the highest.
+/// The median, the lowest and the highest figure of the rounds.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -28,14 +28,14 @@ impl Spread {
     }
 }
 
-/// The lines so far.
+/// The lines of the table.
 #[derive(Default)]
 pub struct Table {
     lines: Vec<String>,
 }
 
 impl Table {
-    /// Adds a line, and shows it at once. `detail` says what the figure was made from.
+    /// Adds a line and prints it at once. `detail` shows the numbers behind the figure.
     pub fn add(&mut self, target: Target, measured: Spread, detail: &str) {
         let Target { name, workload, unit, must, aim } = target;
         let met = match (must, aim) {

@@ -1,4 +1,4 @@
-//! Puts while somebody watches; against the same puts to a store that nobody watches.
+//! Puts to a watched store, compared with the same puts to an unwatched store.
 
 use bytes::Bytes;
 use leasehold::{Store, Watch, Watcher};
@@ -7,15 +7,15 @@ use super::keys::Stock;
 use super::subjects::{Subject, loaded};
 use super::{Duel, Side, in_pieces};
 
-/// Puts to keys of so many, while other keys are watched, each by one.
+/// Puts to `keys` keys while `watchers` other keys have a watcher each.
 pub fn put_beside_keys(keys: usize, watchers: usize) -> Duel {
     let mut stock = Stock::new(keys + watchers);
     let watched = stock.split_off(watchers);
     put_beside(stock, watched.into_iter().map(Watch::key))
 }
 
-/// Puts to keys of so many, none of which is under one of the prefixes `{stem}00000/` to `{stem}99999/`, while so many of
-/// these are watched, each by one; `is_between` says that the keys lie between those prefixes, and else anywhere.
+/// Puts to `keys` keys while `watchers` of the prefixes `{stem}00000/` to `{stem}99999/` have a watcher each. No key is
+/// under a prefix. If `is_between` is set, the keys lie between the prefixes, and otherwise anywhere.
 pub fn put_beside_prefixes(keys: usize, stem: &str, watchers: usize, is_between: bool) -> Duel {
     const PREFIXES: usize = 100_000;
     let stock = if is_between { Stock::between_prefixes(keys, stem, PREFIXES) } else { Stock::new(keys) };
@@ -33,13 +33,14 @@ fn put_beside(mut stock: Stock, watches: impl Iterator<Item = Watch>) -> Duel {
     }
 }
 
-/// The watchers, none of which is to see anything, live as long as the side.
+/// Returns a side with watchers that stay open as long as the side and receive no event.
 fn put_side(store: Store, mut stock: Stock, mut watchers: Vec<Watcher>) -> Side {
     Box::new(move |calls| {
         let time =
             in_pieces(calls, |piece| stock.puts(piece), |(key, value)| Subject::put(&store, key, value));
-        let seen = watchers.iter_mut().map(|watcher| watcher.try_recv().expect("the watch goes on"));
-        assert_eq!(seen.flatten().count(), 0, "nobody watches a key that was put");
+        let seen =
+            watchers.iter_mut().map(|watcher| watcher.try_recv().expect("the watcher is not cancelled"));
+        assert_eq!(seen.flatten().count(), 0, "no watched key is put");
         time
     })
 }
@@ -48,8 +49,8 @@ fn watcher_of(store: &Store, watch: Watch) -> Watcher {
     store.watch(watch).expect("a watch is accepted")
 }
 
-/// Puts to one key of many, each received by a watcher of that key before the next; against puts to one key that nobody
-/// watches.
+/// Puts to one key of many, each received by a watcher of that key before the next. Compared with puts to an unwatched
+/// key.
 pub fn put_and_receive(keys: usize) -> Duel {
     let mut stock = Stock::new(keys);
     let (for_store, for_rival) = (stock.pairs(), stock.pairs());
@@ -70,8 +71,8 @@ fn put_and_receive_side(store: Store, mut stock: Stock, key: Bytes, watcher: Opt
         in_pieces(calls, to_that_key, |(key, value)| {
             Subject::put(&store, key, value);
             if let Some(watcher) = &mut *watcher.borrow_mut() {
-                let response = watcher.try_recv().expect("the watch goes on");
-                assert_eq!(response.expect("the put is seen").events().len(), 1);
+                let response = watcher.try_recv().expect("the watcher is not cancelled");
+                assert_eq!(response.expect("the put is delivered").events().len(), 1);
             }
         })
     })

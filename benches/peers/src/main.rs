@@ -1,17 +1,17 @@
-//! Leasehold beside other stores that a program could embed: `cargo run --release`, in this folder.
+//! Leasehold compared with other stores that a program could embed: `cargo run --release`, in this folder.
 //!
-//! A crate of its own, so that nobody who builds or tests Leasehold builds these too. The calls and the way of measuring
-//! are those of `../workloads` and `../support`: both sides in turn, the same keys and values, the median of the ratios
-//! of the rounds. Here a ratio is how many times as long the peer takes, so higher is better, and what "must" be met is
-//! a lower bound.
+//! This is a separate crate, so that building or testing Leasehold does not build the other stores. It uses the
+//! workloads of `../workloads` and measures like `../targets`: both sides in turn, with equal keys and values, and the
+//! median of the rounds' ratios. A ratio here is the peer's time divided by Leasehold's, so higher is better and "must"
+//! is a lower bound.
 //!
-//! - `surrealmx`, the newest release: puts, gets, ranges and compare-and-put of the latest values. It has no public read
-//!   at an old version.
-//! - `surrealmx` 0.18, the last with such a read: gets at an old version, with an hour of history kept. A Leasehold get
-//!   is one call; there it is a read transaction made, asked and cancelled. The time with one transaction kept for all
-//!   reads is told too.
+//! - `surrealmx`, the newest release: puts, gets, ranges and compare-and-put of the latest values. It has no public
+//!   read at an old version.
+//! - `surrealmx` 0.18, the last release with such a read: gets at an old version, with an hour of history. A Leasehold
+//!   get is one call. In `surrealmx`, it is a read transaction that is opened, read and cancelled. The time with one
+//!   transaction for all reads is reported too.
 //!
-//! Both peers run with their background threads on, as they come.
+//! Both peers run with their background threads, as by default.
 
 mod old_revisions;
 mod surreal;

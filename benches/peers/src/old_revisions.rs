@@ -1,4 +1,4 @@
-//! Gets at an old revision, against `surrealmx` 0.18 keeping history.
+//! Gets at an old revision, compared with `surrealmx` 0.18 with history.
 
 use std::hint::black_box;
 use std::rc::Rc;
@@ -29,7 +29,7 @@ pub(crate) fn compare_all() {
     let by_itself = gets(Rc::clone(&database), versions.clone(), |database, key, version| {
         let mut transaction = database.transaction(false);
         let value = transaction.get_at_version(key, version).expect("the version is held");
-        black_box(&*value.expect("the key is there"));
+        black_box(&*value.expect("the key exists"));
         transaction.cancel().expect("the transaction is open");
     });
     compare("T4 get at an old revision, surrealmx 0.18", 4.0, CALLS, (leasehold(), by_itself));
@@ -37,12 +37,12 @@ pub(crate) fn compare_all() {
     let transaction = database.transaction(false);
     let in_one = gets(Rc::new(transaction), versions, |transaction, key, version| {
         let value = transaction.get_at_version(key, version).expect("the version is held");
-        black_box(&*value.expect("the key is there"));
+        black_box(&*value.expect("the key exists"));
     });
-    compare("the same, one transaction for all reads", 1.0, CALLS, (leasehold(), in_one));
+    compare("get in one transaction for all reads, surrealmx 0.18", 1.0, CALLS, (leasehold(), in_one));
 }
 
-/// Random keys at random moments.
+/// Gets random keys at random revisions.
 fn gets<T: 'static, M: Copy + 'static>(
     subject: Rc<T>,
     moments: Vec<M>,
@@ -55,7 +55,7 @@ fn gets<T: 'static, M: Copy + 'static>(
     Box::new(move |calls| in_pieces(calls, &mut ready, |(key, moment)| get(&subject, key, moment)))
 }
 
-/// Each key with so many versions, and the revision after each sweep over the keys but the last.
+/// Returns a store with `VERSIONS` versions of each key, and the revision after each round of puts except the last.
 fn stored() -> (Store, Vec<Revision>) {
     let (store, mut stock, mut revisions) = (Store::new(), Stock::new(KEYS), Vec::new());
     for _ in 0..VERSIONS {
@@ -75,7 +75,7 @@ fn surreal() -> (Database, Vec<u64>) {
         for (key, value) in stock.pairs() {
             let mut transaction = database.transaction(true);
             transaction.set(key, value).expect("a set is accepted");
-            transaction.commit().expect("nobody else writes");
+            transaction.commit().expect("no other transaction writes");
         }
         versions.push(database.transaction(false).version());
     }

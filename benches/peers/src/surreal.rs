@@ -1,4 +1,4 @@
-//! The newest `surrealmx`, by its shortest ways.
+//! The newest `surrealmx`, with its shortest calls.
 
 use std::hint::black_box;
 
@@ -23,7 +23,7 @@ impl Subject for Surreal {
     }
 
     fn get(&self, key: Bytes) {
-        let value = self.database.get(key).expect("a get is accepted").expect("the key is there");
+        let value = self.database.get(key).expect("a get is accepted").expect("the key exists");
         black_box(&*value);
     }
 

@@ -1,4 +1,4 @@
-//! Measuring two sides in turn.
+//! Measures two sides in turn.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use workloads::pieces::Side;
 
 const ROUNDS: usize = 11;
 
-/// Prints how many times as long the second side takes, which must be at least `must`.
+/// Prints the ratio of the peer's time to the store's, which must be at least `must`.
 pub(crate) fn compare(workload: &str, must: f64, calls: usize, (mut store, mut peer): (Side, Side)) {
     store(calls);
     peer(calls);
