@@ -1,19 +1,19 @@
-//! Runs a target without the fuzzer: over files, and over random inputs that follow from a seed.
+//! Runs a target without the fuzzer, on files and on random inputs from a seed.
 //!
 //! ```text
 //! cargo run --release --example rerun -- commands corpus/commands --random 10000 --seed 7
 //! cargo run --release --example rerun -- shrink artifacts/commands/crash-…
 //! ```
 //!
-//! Arguments that are folders stand for the files in them. `--write DIR` keeps the random inputs. `shrink` is no target: it prints the commands that a failing
-//! input of `commands` cannot do without.
+//! A folder as an argument means the files in it. `--write DIR` keeps the random inputs. `shrink` is not a target: it
+//! prints the commands that a failing input of `commands` needs to fail.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use leasehold_fuzz::{TARGETS, Target, commands};
 
-/// Of a random input, in bytes.
+/// The maximum length of a random input, in bytes.
 const LENGTH_MAX: u64 = 400;
 
 fn main() {
@@ -21,10 +21,10 @@ fn main() {
     let name = arguments.next().expect("the first argument is a target, or `shrink`");
     let (mut paths, mut random, mut seed, mut folder) = (Vec::new(), 0, 1, None);
     while let Some(argument) = arguments.next() {
-        let mut value = || arguments.next().expect("a value follows");
+        let mut value = || arguments.next().expect("an option has a value");
         match &*argument {
-            "--random" => random = value().parse().expect("a number follows"),
-            "--seed" => seed = value().parse().expect("a number follows"),
+            "--random" => random = value().parse().expect("the value of the option is a number"),
+            "--seed" => seed = value().parse().expect("the value of the option is a number"),
             "--write" => folder = Some(PathBuf::from(value())),
             _ => paths.push(PathBuf::from(argument)),
         }
@@ -48,7 +48,7 @@ fn run_random(target: Target, inputs: u64, seed: u64, folder: Option<&Path>) {
         let length = random.next() % LENGTH_MAX;
         let input: Vec<u8> = (0..length).map(|_| random.next() as u8).collect();
         if let Some(folder) = folder {
-            fs::create_dir_all(folder).expect("the folder can be made");
+            fs::create_dir_all(folder).expect("the folder can be created");
             fs::write(folder.join(number.to_string()), &input).expect("the input can be written");
         }
         target(&input);
@@ -62,14 +62,14 @@ fn shrink(file: &Path) {
     }
 }
 
-/// The file, or those in the folder, in order.
+/// Returns the file, or the files in the folder in order.
 fn files(path: &Path) -> Vec<PathBuf> {
     if !path.is_dir() {
         return vec![path.to_owned()];
     }
     let entries = fs::read_dir(path).expect("the folder can be listed");
     let mut files: Vec<PathBuf> =
-        entries.map(|entry| entry.expect("its entries can be read").path()).collect();
+        entries.map(|entry| entry.expect("the entries of the folder can be read").path()).collect();
     files.sort();
     files
 }
@@ -78,7 +78,7 @@ fn read(file: &Path) -> Vec<u8> {
     fs::read(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
 }
 
-/// SplitMix64.
+/// The random number generator SplitMix64.
 struct Random(u64);
 
 impl Random {

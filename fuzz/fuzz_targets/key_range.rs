@@ -1,4 +1,4 @@
-//! Ranges of keys against what they are said to mean.
+//! Ranges of keys, compared with their meaning.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Loading what may be anything.
+//! Loading of arbitrary bytes.
 
 #![no_main]
 

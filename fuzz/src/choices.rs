@@ -1,9 +1,10 @@
 //! The fuzzer's bytes as choices.
 
-/// Reads one byte a choice, so that a change of a byte is a change of one choice. When the bytes are over, every choice
-/// is the first of its alternatives.
+/// Reads one byte for each choice, so that a change of a byte changes one choice. After the last byte, every choice is
+/// the first alternative.
 ///
-/// Written by hand rather than derived: the corpus keeps its meaning whatever becomes of a derive's encoding.
+/// The encoding is written by hand and not derived, so that the corpus keeps its meaning if a derive changes its
+/// encoding.
 #[derive(Debug)]
 pub struct Choices<'a> {
     bytes: &'a [u8],
@@ -24,7 +25,7 @@ impl<'a> Choices<'a> {
         first
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub fn below(&mut self, end: u8) -> u8 {
         self.byte() % end
     }
@@ -33,17 +34,17 @@ impl<'a> Choices<'a> {
         alternatives[usize::from(self.byte()) % alternatives.len()].clone()
     }
 
-    /// Eight choices at once.
+    /// Reads eight choices at once.
     pub fn flags(&mut self) -> Flags {
         Flags(self.byte())
     }
 
-    /// All that is left; a target that goes on after that makes first choices.
+    /// Reads the remaining bytes. All later choices are first alternatives.
     pub fn rest(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.bytes).to_vec()
     }
 
-    /// Up to `longest` bytes, as they are.
+    /// Reads up to `longest` bytes unchanged.
     pub fn bytes(&mut self, longest: u8) -> Vec<u8> {
         let length = usize::from(self.below(longest + 1)).min(self.bytes.len());
         let (taken, rest) = self.bytes.split_at(length);
@@ -61,12 +62,12 @@ impl Flags {
         self.0 >> bit & 1 == 1
     }
 
-    /// The number that the bits from one on make.
+    /// Returns the number in the bits from `bit` on.
     pub fn from(self, bit: u8) -> u8 {
         self.0 >> bit
     }
 
-    /// Half as likely: both bits.
+    /// Returns whether both bits are set, which is half as likely as one.
     pub fn has_both(self, bits: [u8; 2]) -> bool {
         bits.into_iter().all(|bit| self.has(bit))
     }

@@ -1,7 +1,7 @@
-//! A list of commands, made of the engine and of the naive model side by side.
+//! Lists of commands, run on the engine and on the naive model side by side.
 //!
-//! After every command the answers are equal and the engine's books are in order; after a compaction everything is
-//! reclaimed; at the end every revision that can be read is. All of that is the lockstep's of `tests/testkit`.
+//! After each command, the responses are equal and the engine's invariants hold. After a compaction, everything is
+//! reclaimed. At the end, every readable revision is read. The lockstep of `tests/testkit` checks all of this.
 
 mod decode;
 mod shrink;
@@ -17,19 +17,20 @@ use leasehold_testkit::strategy::{Present, resolve};
 use leasehold_testkit::wire::{Request, Settings};
 pub use shrink::shrink;
 
-/// More would make the model, which walks all of history for every answer, too slow for its use.
+/// The maximum number of requests. The model visits all of history for each response, so longer lists would be too
+/// slow.
 const REQUESTS_MAX: usize = 160;
 
 thread_local! {
     static TOTALS: RefCell<AtExit<Totals>> = RefCell::new(AtExit(Totals::new()));
 }
 
-/// Panics with the commands and both answers where the two disagree.
+/// Runs an input. Panics with the commands and both responses if they differ.
 pub fn run(data: &[u8]) {
     let (settings, requests) = decode(data);
     match lockstep(&settings, &requests) {
         Ok(tally) => TOTALS.with_borrow_mut(|totals| totals.0.add(tally)),
-        Err(divergence) => panic!("the engine does not answer as the model does:\n{divergence}"),
+        Err(divergence) => panic!("the engine's response differs from the model's:\n{divergence}"),
     }
 }
 
@@ -52,7 +53,7 @@ fn lockstep(settings: &Settings, requests: &[Request]) -> Result<Tally, Box<Dive
     driver.run(settings, requests)
 }
 
-/// What all inputs so far have met.
+/// The counts of all inputs so far.
 #[derive(Debug, Default)]
 struct Totals {
     inputs: u64,
@@ -79,8 +80,8 @@ impl fmt::Display for Totals {
     }
 }
 
-/// The decoder's relative revisions must be what `strategy` takes for such: otherwise they would all be in the far future,
-/// and next to nothing would be tested.
+/// Asserts that `strategy` resolves the decoder's relative revisions. Otherwise all of them would be in the far future,
+/// and almost nothing would be tested.
 fn assert_relative_revisions() {
     let present = Present { current: 30, compacted: 20, leases: 0, alarm: None };
     for (relative, real) in [(decode::CURRENT - 1, 29), (decode::COMPACTED + 1, 21)] {

@@ -1,4 +1,4 @@
-//! Ranges of keys: what `contains` says is what was meant, and what every request takes the range for.
+//! Ranges of keys: `contains` and every request must treat a range as its constructor defines it.
 
 mod meaning;
 
@@ -14,7 +14,7 @@ use super::choices::Choices;
 use super::totals::{AtExit, Counts};
 use meaning::Meaning;
 
-/// In one input; each is tried with the keys of all.
+/// The maximum numbers of ranges and keys in one input. Each range is tried with all keys.
 const RANGES_MAX: usize = 6;
 const KEYS_MAX: usize = 40;
 
@@ -22,7 +22,7 @@ thread_local! {
     static TOTALS: RefCell<AtExit<Counts>> = RefCell::default();
 }
 
-/// Panics where a range is not taken for what it means.
+/// Runs an input. Panics if a request treats a range differently from its meaning.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     let mut meanings = Vec::new();
@@ -48,16 +48,16 @@ pub fn run(data: &[u8]) {
 fn engine_with(keys: &[Vec<u8>]) -> Engine {
     let mut engine = Engine::new(EngineConfig { hash_seed: 0, ..EngineConfig::default() }, Timestamp::ORIGIN);
     for key in keys {
-        engine.put(&Put::new(key.clone(), "v")).expect("a key that is not empty can be put");
+        engine.put(&Put::new(key.clone(), "v")).expect("a put of a key that is not empty succeeds");
     }
     engine
 }
 
-/// One range with everything that takes a range.
+/// A range that is passed to everything that takes a range.
 struct Trial<'a> {
     counts: &'a mut Counts,
     engine: &'a Engine,
-    /// All keys that there are, in order.
+    /// All keys of the engine, in order.
     keys: &'a [Vec<u8>],
     meaning: &'a Meaning,
     range: KeyRange,
@@ -67,7 +67,7 @@ impl<'a> Trial<'a> {
     fn run(&mut self) {
         self.counts.add(self.meaning.name());
         let wire = KeyRange::from_wire(self.range.start().to_vec(), self.range.range_end().to_vec());
-        assert_eq!(wire, self.range, "{:?}: the wire's two fields say it all", self.meaning);
+        assert_eq!(wire, self.range, "{:?}: the wire's two fields define the range", self.meaning);
         let inside = self.inside();
         if self.range.start().is_empty() {
             self.refused();
@@ -80,7 +80,7 @@ impl<'a> Trial<'a> {
         self.overlapping();
     }
 
-    /// The keys that the range holds by its meaning; `contains` says the same of each.
+    /// Returns the keys that the range contains by its meaning, and asserts that `contains` agrees.
     fn inside(&mut self) -> Vec<&'a [u8]> {
         let mut inside = Vec::new();
         for key in self.keys {
@@ -92,7 +92,7 @@ impl<'a> Trial<'a> {
         inside
     }
 
-    /// A range that starts with no key at all is refused by all (R-RNG-3).
+    /// Asserts that every request rejects a range that starts with an empty key (R-RNG-3).
     fn refused(&mut self) {
         self.counts.add("refused");
         assert_eq!(self.get(&Get::range(self.range.clone())), Err(Error::EmptyKey));
@@ -111,7 +111,7 @@ impl<'a> Trial<'a> {
         assert_eq!((count.count(), count.kvs()), (whole.count(), &[][..]), "{:?} counts only", self.meaning);
     }
 
-    /// With every limit up to one beyond the number of keys, by both ways of reading.
+    /// Reads with every limit up to one above the number of keys, by `get` and by `page`.
     fn read_limited(&mut self, inside: &[&[u8]]) {
         let now = self.found(&Get::key("\0").count_only()).header().revision();
         for limit in 1..=inside.len().min(4) + 1 {
@@ -132,7 +132,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// A compare looks at every key of the range, and at a missing one if there is none.
+    /// Checks a compare, which visits every key of the range, or an absent key if there is none.
     fn compared(&mut self, inside: &[&[u8]]) {
         let exists = Compare::create_revision(self.range.clone(), CompareOp::Greater, 0);
         let succeeded = self.txn(&Txn::new().when([exists]));
@@ -142,7 +142,7 @@ impl<'a> Trial<'a> {
     fn deleted(&mut self, inside: &[&[u8]]) {
         self.counts.add("delete");
         let mut engine = self.engine.clone();
-        let deleted = engine.delete(&Delete::range(self.range.clone()).prev_kv()).expect("it has a start");
+        let deleted = engine.delete(&Delete::range(self.range.clone()).prev_kv()).expect("a range with a start can be deleted");
         assert_eq!(keys_of(deleted.prev_kvs()), inside, "{:?} deletes", self.meaning);
         assert_eq!(deleted.deleted(), inside.len() as i64, "{:?} counts deletes", self.meaning);
         let left = engine.get(&Get::all()).expect("all keys can be read");
@@ -152,8 +152,9 @@ impl<'a> Trial<'a> {
         engine.check_invariants();
     }
 
-    /// A transaction that deletes the range and puts a key is refused if the range holds the key, wherever the two stand,
-    /// unless the range is endless. Whether there are such keys does not matter: there are none.
+    /// Asserts that a transaction that deletes the range and puts a key in it is an error, in any position of the two.
+    /// An endless range is no error (R-TXN-20). The engine is empty, because the rule does not depend on the keys that
+    /// exist.
     fn overlapping(&mut self) {
         for key in self.keys.iter().take(8) {
             let [delete, put] = [TxnOp::delete(self.range.clone()), TxnOp::put(key.clone(), "w")];
@@ -180,7 +181,7 @@ impl<'a> Trial<'a> {
         self.get(get).expect("a range with a start can be read")
     }
 
-    /// Whether a transaction's compares held; what it changes is forgotten.
+    /// Returns whether the compares of a transaction held. Runs it on a copy of the engine.
     fn txn(&mut self, txn: &Txn) -> Result<bool> {
         self.counts.add("txn");
         self.engine.clone().txn(txn).map(|answer| answer.succeeded())

@@ -1,5 +1,4 @@
-//! What is fuzzed: one function a target, which panics where something is wrong. The fuzzer calls it, and so does
-//! `examples/rerun.rs`.
+//! The fuzz targets: functions that panic on a fault. The fuzzer and `examples/rerun.rs` call them.
 
 mod choices;
 pub mod commands;
@@ -7,9 +6,9 @@ pub mod key_range;
 pub mod load;
 mod totals;
 
-/// A target.
+/// A fuzz target.
 pub type Target = fn(&[u8]);
 
-/// Every target by its name, which is that of its binary and of its corpus.
+/// All targets by name. The binary and the corpus of a target have its name.
 pub const TARGETS: [(&str, Target); 3] =
     [("commands", commands::run), ("key_range", key_range::run), ("load", load::run)];

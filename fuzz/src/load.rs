@@ -1,4 +1,4 @@
-//! Loading what may be anything: it is refused, or it is a store in order, which can be used, saved and loaded again.
+//! Loading of arbitrary bytes: the load fails, or its result is a valid store that can be used, saved and loaded again.
 
 mod commands;
 
@@ -14,24 +14,24 @@ use super::choices::Choices;
 use super::totals::{AtExit, Counts};
 use leasehold_testkit::save_format::{CURRENT_LEN, FORMAT, framed, payload};
 
-/// Counts what is allocated, so that a length that was read and believed is noticed.
+/// Counts allocations, to notice memory that is reserved for a length that the input claims.
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// For what a store has before it has anything.
+/// The allowance for an empty store.
 const BYTES_AT_ONCE: usize = 1 << 20;
 
-/// For what keeping a byte of a save takes, growing as it comes.
+/// The allowance for each byte of a save, including growth of tables.
 const BYTES_A_BYTE: usize = 100;
 
-/// What a chunk of a save has at the most.
+/// The maximum length of a chunk of a save.
 const CHUNK_MAX: usize = 64 * 1024;
 
 thread_local! {
     static TOTALS: RefCell<AtExit<Counts>> = RefCell::default();
 }
 
-/// Panics where loading does, where it takes too much memory, or where what it gives is not a store in order.
+/// Runs an input. Panics if loading panics, allocates too much, or returns an invalid store.
 pub fn run(data: &[u8]) {
     let mut choices = Choices::new(data);
     TOTALS.with_borrow_mut(|AtExit(counts)| {
@@ -52,12 +52,12 @@ fn format(choices: &mut Choices<'_>) -> u32 {
     1 + u32::from(choices.below(FORMAT as u8))
 }
 
-/// How long chunks are: not so short that their checksums, reckoned the simple way, are all that takes time.
+/// Returns the length of chunks. They are not so short that computing their checksums takes most of the time.
 fn chunk(choices: &mut Choices<'_>) -> usize {
     16 + usize::from(choices.byte()) * 8
 }
 
-/// Saves a store, and loads that, once as it is, and once changed in places, with checksums that are right.
+/// Saves a store and loads the save, once unchanged, and once changed in places with valid checksums.
 fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
     let changes: Vec<[u8; 4]> = (0..choices.below(5)).map(|_| [0; 4].map(|_: u8| choices.byte())).collect();
     let (format, chunk) = (format(choices), chunk(choices));
@@ -67,7 +67,7 @@ fn try_changed(choices: &mut Choices<'_>, counts: &mut Counts) {
     }
     let saved = save(&engine);
     let mut payload = payload(&saved);
-    assert_eq!(framed(FORMAT, &payload, CHUNK_MAX), saved, "the format is understood");
+    assert_eq!(framed(FORMAT, &payload, CHUNK_MAX), saved, "a save equals its payload framed again");
     if format == 1 {
         payload.drain(..CURRENT_LEN);
     }
@@ -108,7 +108,7 @@ fn try_save(save: &[u8], choices: &mut Choices<'_>, counts: &mut Counts) {
         commands::step(&mut engine, choices, counts);
         engine.check_invariants();
     }
-    // Of the leases that they are about the first is none, or one that is to be named.
+    // Byte 0 names no lease, and byte 5 names lease 1.
     for byte in [0, 5] {
         commands::one_of_each(&mut engine, byte, counts);
         engine.check_invariants();
@@ -116,7 +116,7 @@ fn try_save(save: &[u8], choices: &mut Choices<'_>, counts: &mut Counts) {
     }
 }
 
-/// What is loaded, if that is not refused; then it is in order, and says of itself what it was told.
+/// Loads a save and checks the engine, or returns `None` if the save is rejected.
 fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
     let region = Region::new(ALLOCATOR);
     let loaded = leasehold::snapshot::load(
@@ -134,7 +134,7 @@ fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
         Err(LoadError::NotASave) => "refused: not a save",
         Err(LoadError::NewerVersion { .. }) => "refused: newer",
         Err(LoadError::Truncated) => "refused: truncated",
-        Err(other) => panic!("memory can be read: {other}"),
+        Err(other) => panic!("reading from memory does not fail: {other}"),
     });
     let engine = loaded.ok()?;
     engine.check_invariants();
@@ -142,7 +142,7 @@ fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
     Some(engine)
 }
 
-/// Loads a save that is valid, with a bump. The result is compacted at the bumped revision.
+/// Loads a valid save with a bump. The engine is compacted at the bumped revision.
 fn load_bumped(save: &[u8], engine: &Engine, by: u64, counts: &mut Counts) -> Option<Engine> {
     let options = LoadOptions::new().bump_revision(by);
     let bumped = match leasehold::snapshot::load(EngineConfig::default(), options, engine.now(), save) {
@@ -165,7 +165,8 @@ fn load_bumped(save: &[u8], engine: &Engine, by: u64, counts: &mut Counts) -> Op
     Some(bumped)
 }
 
-/// A store and what it saves are the same, time apart, of which a save has only what remains.
+/// Saves and loads an engine and asserts that its state hash is unchanged. Keep-alives are restored and time starts at
+/// the engine's.
 fn check_again(engine: &Engine, counts: &mut Counts) {
     counts.add("save and load");
     let options = LoadOptions::new().keep_standing();
@@ -177,11 +178,11 @@ fn check_again(engine: &Engine, counts: &mut Counts) {
     );
     let again = again.expect("a save can be loaded");
     again.check_invariants();
-    assert_eq!(again.state_hash(), engine.state_hash(), "what was loaded is what was saved");
+    assert_eq!(again.state_hash(), engine.state_hash(), "a loaded engine equals the saved one");
 }
 
 fn save(engine: &Engine) -> Vec<u8> {
     let mut saved = Vec::new();
-    leasehold::snapshot::save(&engine, &mut saved).expect("memory takes everything");
+    leasehold::snapshot::save(&engine, &mut saved).expect("writing to memory does not fail");
     saved
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// Kept in a thread's local storage, where the last thing that happens to it, as the fuzzer's `exit` ends the thread, is
-/// that it is printed.
+/// Prints its value when it is dropped. It is kept in thread-local storage, which is dropped when the fuzzer's `exit`
+/// ends the thread.
 #[derive(Debug, Default)]
 pub struct AtExit<T: fmt::Display>(pub T);
 
@@ -14,7 +14,7 @@ impl<T: fmt::Display> Drop for AtExit<T> {
     }
 }
 
-/// How often each kind of operation was done.
+/// The number of operations of each kind.
 #[derive(Debug, Default)]
 pub struct Counts {
     inputs: u64,

@@ -1,4 +1,5 @@
-//! Bytes as commands that meet each other: few keys, few leases, revisions near those that count, limits within reach.
+//! Decodes bytes into commands that interact: few keys, few leases, revisions near the current and compacted ones, and
+//! low limits.
 
 mod txn;
 mod watch;
@@ -9,19 +10,20 @@ use leasehold_testkit::wire::{
     AlarmAction, AlarmKind, DeleteRangeRequest, PutRequest, RangeRequest, Request, Settings,
 };
 
-/// Stands for the current revision when the command is made, and its neighbours for that one's: `strategy::resolve`.
+/// Marks the current revision at the time of the command, and nearby numbers mark nearby revisions: see
+/// `strategy::resolve`.
 pub(super) const CURRENT: i64 = 1 << 40;
 
-/// Stands for the compacted revision, likewise.
+/// Marks the compacted revision, and nearby numbers mark nearby revisions.
 pub(super) const COMPACTED: i64 = 1 << 41;
 
-/// As an alarm's member: that of the first alarm there is.
+/// Marks the member of the first active alarm.
 const FIRST_ALARM: u64 = u64::MAX;
 
-/// A lease that nobody grants.
+/// The id of a lease that is never granted.
 const UNKNOWN_LEASE: i64 = 777;
 
-/// The byte that makes the rare choices, most of which are refused: not 0 or 255, which fuzzers like best.
+/// The byte of rare choices, most of which are errors. It is not 0 or 255, which fuzzers prefer.
 const RARE: u8 = 0xb5;
 
 const SECOND: u64 = 1_000_000_000;
@@ -54,7 +56,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Some leases and some keys, so that what follows finds any.
+    /// Grants some leases and puts some keys, so that later commands find some.
     pub(super) fn beginning(&mut self) -> Vec<Request> {
         let (leases, keys) = (self.choices.flags(), self.choices.flags());
         let granted = (0..).zip(LEASES).filter(|&(bit, _)| leases.has(bit));
@@ -65,8 +67,8 @@ impl<'a> Decoder<'a> {
         grants.chain(puts).collect()
     }
 
-    /// The numbers left over are puts. Kinds of command to come take theirs from those, so that the corpora keep most of
-    /// their meaning.
+    /// Numbers without a command are puts. A new kind of command takes its numbers from them, so that the corpora keep
+    /// most of their meaning.
     pub(super) fn request(&mut self) -> Request {
         match self.choices.below(128) {
             20..=31 => Request::Range(self.range()),
@@ -99,7 +101,8 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Of a single key, of all from the key on, an ordinary one, often before the key, or one too long for a small limit.
+    /// Returns the end of a single key, of all keys from the start on, or an ordinary one, which is often below the
+    /// start. A rare end is too long for a small limit.
     fn range_end(&mut self) -> Vec<u8> {
         const ENDS: [&[u8]; 7] = [b"\0\0", b"a\0", b"ab\0", b"ac", b"b", b"d", b"\xff\0"];
         match self.choices.byte() {
@@ -113,7 +116,7 @@ impl<'a> Decoder<'a> {
     fn value(&mut self) -> Vec<u8> {
         const VALUES: [&[u8]; 4] = [b"", b"x", b"y", b"xy"];
         match self.choices.byte() {
-            // About as long as a small limit lets a request be.
+            // About as long as a small request limit permits.
             RARE => vec![b'v'; 560 + usize::from(self.choices.below(60))],
             byte => VALUES[usize::from(byte) % VALUES.len()].to_vec(),
         }
@@ -151,7 +154,7 @@ impl<'a> Decoder<'a> {
             ignore_value: matches!(flags.from(2) % 16, 14 | 15),
             ignore_lease: matches!(flags.from(2) % 16, 13 | 15),
         };
-        // To give a thing and to say that it is to be left alone is refused: mostly not asked for.
+        // Providing a field and keeping the present one is an error, so mostly avoid it.
         if flags.from(6) < 3 {
             if put.ignore_value {
                 put.value.clear();
@@ -186,7 +189,7 @@ impl<'a> Decoder<'a> {
         range
     }
 
-    /// A number of an enum that has `end` of them, or an unknown one.
+    /// Returns a number of an enum with `end` variants, or an unknown one.
     fn number(&mut self, end: u8) -> i32 {
         match self.choices.byte() {
             RARE => -1,
@@ -227,7 +230,7 @@ impl<'a> Decoder<'a> {
         Request::LeaseGrant { ttl, id: self.lease(), standing: byte & 16 != 0 }
     }
 
-    /// Most take back the alarm that there is: while one stands, little else is possible.
+    /// Most requests deactivate the active alarm: while one is active, little else is possible.
     fn alarm(&mut self) -> Request {
         let byte = self.choices.byte();
         let kind = [AlarmKind::NoSpace, AlarmKind::Corrupt, AlarmKind::None, AlarmKind::NoSpace]
@@ -241,7 +244,7 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// Many on the grid of whole seconds and of thirds, where leases meet their deadlines exactly.
+    /// Returns nanoseconds, mostly whole seconds and thirds, so that time stops exactly at deadlines of leases.
     fn nanos(&mut self) -> u64 {
         let byte = self.choices.byte();
         let number = u64::from(byte % 64);

@@ -1,10 +1,10 @@
-//! Ranges, each with what it is said to mean in the plainest words.
+//! Ranges with their meaning in the simplest code.
 
 use leasehold::KeyRange;
 
 use super::super::choices::Choices;
 
-/// How a range is made.
+/// The constructor of a range and its arguments.
 #[derive(Clone, Debug)]
 pub(super) enum Meaning {
     Key(Vec<u8>),
@@ -51,7 +51,7 @@ impl Meaning {
         }
     }
 
-    /// Whether the range holds a key, which is not empty.
+    /// Returns whether the range contains a key, which is not empty.
     pub(super) fn holds(&self, candidate: &[u8]) -> bool {
         match self {
             Self::Key(key) => candidate == key,
@@ -67,19 +67,19 @@ impl Meaning {
         }
     }
 
-    /// Whether the range goes on to the end of all keys, and so counts for nothing in the rule that a transaction must not
-    /// change a key twice (R-TXN-20).
+    /// Returns whether the range has no upper end. The rule that a transaction must not change a key twice ignores such
+    /// a range (R-TXN-20).
     pub(super) fn is_endless(&self) -> bool {
         match self {
             Self::All | Self::FromKey(_) => true,
-            // A prefix that nothing comes after.
+            // No key follows such a prefix.
             Self::Prefix(prefix) => prefix.iter().all(|&byte| byte == 0xff),
             Self::Wire(_, range_end) => range_end[..] == [0],
             Self::Key(_) | Self::Between(..) => false,
         }
     }
 
-    /// Keys at the edges of the range.
+    /// Returns keys at the edges of the range.
     pub(super) fn edges(&self) -> Vec<Vec<u8>> {
         let corners: &[&Vec<u8>] = match self {
             Self::Key(key) | Self::Prefix(key) | Self::FromKey(key) => &[key],
@@ -90,7 +90,8 @@ impl Meaning {
     }
 }
 
-/// A key: mostly of few bytes that matter, so that keys are prefixes and neighbours of each other; else of any.
+/// Returns a key: mostly of a few chosen bytes, so that keys are prefixes and neighbours of each other, and sometimes
+/// of any bytes.
 pub(super) fn key(choices: &mut Choices<'_>) -> Vec<u8> {
     const BYTES: [u8; 8] = [0, 1, b'a', b'b', 0x7f, 0x80, 0xfe, 0xff];
     let length = choices.byte();
@@ -100,7 +101,7 @@ pub(super) fn key(choices: &mut Choices<'_>) -> Vec<u8> {
     (0..length % 6).map(|_| choices.one_of(&BYTES)).collect()
 }
 
-/// The key, the one right after it, the next of its length, and those below the prefix.
+/// Returns the key, the key right after it, the next key of its length, and the key without its last byte.
 fn neighbours(key: &[u8]) -> [Vec<u8>; 4] {
     let mut next = key.to_vec();
     if let Some(last) = next.last_mut() {

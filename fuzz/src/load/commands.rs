@@ -1,4 +1,4 @@
-//! A few commands straight to an engine: to have something to save, and to use what was loaded.
+//! Commands on an engine, to fill one before a save and to use a loaded one.
 
 use std::time::Duration;
 
@@ -11,14 +11,14 @@ use super::super::totals::Counts;
 
 const KINDS: u8 = 12;
 
-/// Makes one command of each kind.
+/// Runs one command of each kind.
 pub(super) fn one_of_each(engine: &mut Engine, byte: u8, counts: &mut Counts) {
     for kind in 0..KINDS {
         step(engine, &mut Choices::new(&[kind, byte]), counts);
     }
 }
 
-/// Makes one command, whether it is refused or not.
+/// Runs one command. It may fail.
 pub(super) fn step(engine: &mut Engine, choices: &mut Choices<'_>, counts: &mut Counts) {
     let kind = choices.below(KINDS);
     let byte = choices.byte();
@@ -78,8 +78,8 @@ fn alarm(engine: &mut Engine, byte: u8) {
     drop(engine.alarm(&AlarmRequest { action, member_id: u64::from(byte & 2), alarm }));
 }
 
-/// The current revision.
+/// Returns the current revision.
 pub(super) fn revision(engine: &Engine) -> i64 {
-    let nothing = engine.get(&Get::key("\0").count_only()).expect("a key can be looked for");
+    let nothing = engine.get(&Get::key("\0").count_only()).expect("the latest revision can be read");
     nothing.header().revision().get()
 }

@@ -3,7 +3,7 @@
 use super::Decoder;
 use leasehold_testkit::wire::{Compare, Op, Operand, TxnRequest};
 
-/// How deep transactions may be nested, the outermost included.
+/// The maximum depth of nested transactions, the outermost included.
 const DEPTH_MAX: u8 = 4;
 
 impl Decoder<'_> {
@@ -13,7 +13,7 @@ impl Decoder<'_> {
 
     fn txn_of_depth(&mut self, depth: u8) -> TxnRequest {
         let lengths = self.choices.byte();
-        // Three short lists, or now and then some of them beyond the small limits.
+        // Three short lists, or sometimes lists beyond the small limits.
         let [compares, successes, failures] = if (192..200).contains(&lengths) {
             [0; 3].map(|_: u8| self.choices.below(10))
         } else {
@@ -41,7 +41,7 @@ impl Decoder<'_> {
         let flags = self.choices.flags();
         let key = self.key();
         let range_end = if flags.has_both([0, 1]) { self.range_end() } else { Vec::new() };
-        // Now and then the operand of another target.
+        // Sometimes the operand of another target (R-TXN-11).
         let kind = if flags.has_both([2, 3]) { self.number(6) } else { target };
         Compare { result, target, key, range_end, operand: self.operand(kind) }
     }

@@ -1,4 +1,4 @@
-//! Watches: a few streams of a few watchers, with room for little, of which some are received from seldom.
+//! Watches: a few streams of a few watchers with small capacities. Some streams are received from seldom.
 
 use super::{CURRENT, Decoder, RARE};
 use leasehold_testkit::strategy::STREAMS;
@@ -12,7 +12,7 @@ impl Decoder<'_> {
             0..=6 => Request::WatchCreate(self.watch_create(stream)),
             7 | 8 => Request::WatchCancel { stream, id: self.watch_id() },
             9 => Request::WatchProgress { stream },
-            // Once of the second for four times of the first, and hardly ever of the third.
+            // The first stream is received from four times as often as the second, and the third almost never.
             10..=14 => Request::WatchReceive { stream: STREAMS[usize::from(byte % 16 == 14)] },
             _ if byte >> 4 == 11 => Request::WatchClose { stream },
             _ => Request::WatchReceive { stream },
@@ -21,7 +21,7 @@ impl Decoder<'_> {
 
     fn watch_create(&mut self, stream: u32) -> WatchCreate {
         let flags = self.choices.flags();
-        // Everything, which is said in two ways, or else.
+        // All keys, in one of two forms, or another range.
         let (key, range_end) = if flags.has(0) {
             (if flags.has(1) { vec![0] } else { Vec::new() }, vec![0])
         } else {
@@ -42,7 +42,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// Often in the past, so that there is something to catch up with; rarely far ahead.
+    /// Returns a start revision: often in the past, so that there is history to read, and rarely far ahead.
     fn start(&mut self) -> i64 {
         match self.choices.byte() {
             RARE => i64::MAX,
@@ -52,7 +52,7 @@ impl Decoder<'_> {
         }
     }
 
-    /// Mostly one of those that are given automatically.
+    /// Returns an id of a watcher, mostly one that is assigned automatically.
     fn watch_id(&mut self) -> i64 {
         match self.choices.byte() {
             RARE => -1,
