@@ -79,6 +79,7 @@ fn fan_out<O>(observe: impl Fn(&Store) -> O, receive: impl Fn(&mut O) -> usize) 
     let mut round = || {
         let mut seen = 0;
         let time = timed(|| {
+            // Receive after every 50 proclamations, so that the queues have room.
             for _ in 0..PROCLAMATIONS / 50 {
                 (0..50).for_each(|_| leader.proclaim("node").wait().expect("the leadership is held"));
                 seen += observers.iter_mut().map(&receive).sum::<usize>();
@@ -87,6 +88,7 @@ fn fan_out<O>(observe: impl Fn(&Store) -> O, receive: impl Fn(&mut O) -> usize) 
         assert!(seen >= OBSERVERS * PROCLAMATIONS, "each observer receives every proclamation");
         nanos(time) / (OBSERVERS * PROCLAMATIONS) as f64
     };
+    // Warm up, without counting.
     round();
     Spread::of((0..ROUNDS).map(|_| round()).collect())
 }

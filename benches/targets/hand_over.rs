@@ -98,9 +98,9 @@ fn take_in_turns(mutex: &Mutex, me: usize, pair: &Pair, times: usize) {
     pair.start.wait();
     for _ in 0..times / 2 {
         let held = place.wait().expect("the session is alive");
-        pair.got();
+        pair.acquired();
         place = mutex.lock();
-        pair.gives();
+        pair.start_hand_over();
         held.unlock().wait().expect("the store is open");
     }
 }
@@ -112,8 +112,8 @@ fn unpark_in_turns(me: usize, pair: &Pair, times: usize) {
         while pair.turn.load(Ordering::Acquire) != me {
             thread::park();
         }
-        pair.got();
-        pair.gives();
+        pair.acquired();
+        pair.start_hand_over();
         pair.turn.store(1 - me, Ordering::Release);
         other.unpark();
     }
@@ -135,13 +135,13 @@ impl Pair {
         }
     }
 
-    fn gives(&self) {
+    fn start_hand_over(&self) {
         if let Part::HandOver = self.part {
             self.since.store(self.now(), Ordering::Relaxed);
         }
     }
 
-    fn got(&self) {
+    fn acquired(&self) {
         let now = self.now();
         // `since` is `u64::MAX` before the first turn, so nothing is counted for it.
         let passed = now.saturating_sub(self.since.swap(now, Ordering::Relaxed));

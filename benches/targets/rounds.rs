@@ -25,10 +25,12 @@ fn add(
     figure: fn(f64, f64) -> f64,
 ) {
     let per_call = |side: &mut Side| nanos(side(calls)) / calls as f64;
+    // Warm up caches and the allocator, without counting.
     per_call(&mut duel.store);
     per_call(&mut duel.rival);
     let (mut store, mut rival) = (Vec::new(), Vec::new());
     for round in 0..rounds {
+        // Alternate the order, so that neither side always runs on the other's caches.
         if round % 2 == 0 {
             store.push(per_call(&mut duel.store));
             rival.push(per_call(&mut duel.rival));

@@ -29,9 +29,11 @@ pub(crate) fn while_reclaiming(keys: usize, versions: usize) -> Vec<Duration> {
     store.compact(revision(&store)).expect("the revision can be compacted");
     let mut times = Vec::new();
     let mut held = held_versions(&store);
+    // The puts below add versions, so the count does not return to the number of keys.
     while held > keys as u64 * 2 {
         let (key, value, other) = (stock.key(), stock.value(), stock.key());
         times.push(cpu_timed(|| put(&store, key, value)));
+        // The put added one version.
         let reclaimed = held + 1 - held_versions(&store);
         assert!(reclaimed <= RECLAIMED_MAX, "one put reclaimed {reclaimed} versions");
         held = held_versions(&store);

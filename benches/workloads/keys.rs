@@ -26,10 +26,12 @@ impl Rng {
 
     /// Returns a number below `end`.
     pub fn below(&mut self, end: usize) -> usize {
+        // The upper half of the product, which needs no division.
         ((u128::from(self.word()) * end as u128) >> 64) as usize
     }
 
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        // Fisher-Yates.
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }

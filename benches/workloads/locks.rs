@@ -37,8 +37,8 @@ pub fn lock_and_unlock() -> Duel {
                     let taken = by_hand.txn(Txn::new().when([is_free]).and_then([put]));
                     let at = taken.expect("the store is open").header().revision();
                     let is_own = Compare::create_revision("lock/1", CompareOp::Equal, at);
-                    let given = Txn::new().when([is_own]).and_then([TxnOp::delete("lock/1")]);
-                    by_hand.txn(given).expect("the store is open");
+                    let release = Txn::new().when([is_own]).and_then([TxnOp::delete("lock/1")]);
+                    by_hand.txn(release).expect("the store is open");
                 }
             })
         }),

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 /// A running workload of one side: makes a number of calls and returns their time.
 pub type Side = Box<dyn FnMut(usize) -> Duration>;
 
-/// The number of calls in a batch. It is small, so that prepared arguments stay in the cache and freed memory is
-/// reused, as in a program that creates its keys when it needs them.
+/// The number of calls in a batch. A small batch keeps its arguments in the cache and reuses freed memory, as in a
+/// program that creates its keys when it needs them.
 const AT_A_TIME: usize = 256;
 
 /// Returns the time of `calls` calls. `prepare` creates the arguments of a batch, which is not timed, and `work` makes

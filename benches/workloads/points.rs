@@ -95,6 +95,7 @@ fn by_two<T: Send>(halves: [T; 2], work: impl Fn(T) + Sync) -> Duration {
         ready.wait();
         timed(|| {
             work(first);
+            // Inside the measured time: both threads must be done.
             other.join().expect("the other thread does not panic");
         })
     })

@@ -64,11 +64,13 @@ impl Subject for LockedMap {
     fn range(&self, start: Bytes, end: Bytes) {
         let map = self.map.read();
         let pairs: Vec<_> = map.range(start..end).map(|(key, value)| (key.clone(), value.clone())).collect();
+        // Release the lock before the pairs are used and dropped, as the store does.
         drop(map);
         black_box(&*pairs);
     }
 
     fn compare_and_put(&self, key: Bytes, value: Bytes) {
+        // Two lock acquisitions, because the store's side makes two calls.
         let seen = self.map.read().get(&key).cloned().expect("the key exists");
         let mut map = self.map.write();
         let held = map.get_mut(&key).expect("the key exists");
@@ -81,7 +83,7 @@ impl Subject for LockedMap {
     }
 }
 
-/// Puts all pairs into a subject and returns it. Each pair is cloned once first, as in a program that keeps its keys: a
+/// Puts all pairs into a subject and returns it. Each pair is cloned once first, as in a program that keeps its keys. A
 /// `Bytes` that was never cloned is cheaper to store, and the first clone pays for that.
 pub fn loaded<S: Subject>(subject: S, pairs: Vec<(Bytes, Bytes)>) -> S {
     for (key, value) in pairs {

@@ -1,5 +1,5 @@
-//! The checks of a request before it changes anything: its fields, the operations of a transaction against each other,
-//! its size, the byte quota and the alarms.
+//! The checks of a request before it changes anything. They cover its fields, the operations of a transaction against
+//! each other, its size, the byte quota and the alarms.
 
 use std::collections::{BTreeMap, BTreeSet};
 

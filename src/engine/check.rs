@@ -31,7 +31,7 @@ impl Engine {
     /// 14. The streams to notify of a lease's end are the streams that requested it.
     ///
     /// ```
-    /// use leasehold::Timestamp;
+    /// use leasehold::clock::Timestamp;
     /// use leasehold::engine::{Engine, EngineConfig};
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);

@@ -13,7 +13,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Get, Put, Timestamp};
+    /// use leasehold::{Get, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let blue = engine.put(&Put::new("mode", "blue"))?.header().revision();
@@ -42,7 +43,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{KeyRange, Page, Put, Timestamp};
+    /// use leasehold::{KeyRange, Page, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// engine.put(&Put::new("jobs/1", ""))?;
@@ -76,7 +78,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{EventType, Put, Timestamp};
+    /// use leasehold::{EventType, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let first = engine.put(&Put::new("mode", "blue"))?.header().revision();
@@ -97,7 +100,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp};
+    /// use leasehold::Put;
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// engine.put(&Put::new("mode", "blue"))?;
@@ -144,7 +148,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Delete, Put, Timestamp};
+    /// use leasehold::{Delete, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// engine.put(&Put::new("jobs/1", ""))?;
@@ -174,7 +179,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Compare, Timestamp, Txn, TxnOp};
+    /// use leasehold::{Compare, Txn, TxnOp};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let create = Txn::new().when([Compare::absent("mode")]).and_then([TxnOp::put("mode", "blue")]);
@@ -189,8 +195,8 @@ impl Engine {
     ///
     /// - [`TooManyOps`](Error::TooManyOps) if the transaction has more than [`Txn::MAX_DEPTH`] levels.
     /// - [`NoSpace`](Error::NoSpace) if the transaction would reach the quota.
-    /// - [`TooManyOps`](Error::TooManyOps) if a list is longer than [`Limits::max_txn_ops`](crate::Limits) permits, and
-    ///   the errors in the fields of any operation: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
+    /// - [`TooManyOps`](Error::TooManyOps) if a list is longer than [`Limits::max_txn_ops`](crate::Limits) permits.
+    ///   Of the fields of an operation: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
     ///   [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided), and
     ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset).
     /// - [`DuplicateKey`](Error::DuplicateKey) if a branch changes a key twice.

@@ -306,7 +306,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::Grant;
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -338,7 +339,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Grant, Put, Timestamp};
+    /// use leasehold::{Grant, Put};
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -363,7 +365,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Error, Grant, Timestamp};
+    /// use leasehold::{Error, Grant};
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -388,7 +391,7 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::Timestamp;
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// assert_eq!(engine.keep_alive(7.into()).ttl(), None);
@@ -416,7 +419,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::Grant;
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -476,7 +480,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::Grant;
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -504,7 +509,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::Grant;
+    /// use leasehold::clock::Timestamp;
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);

@@ -14,7 +14,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Revision, Timestamp};
+    /// use leasehold::{Put, Revision};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let mut other = engine.clone();
@@ -44,7 +45,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp};
+    /// use leasehold::Put;
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// engine.put(&Put::new("mode", "blue"))?;
@@ -81,7 +83,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Compact, Error, Get, Put, Timestamp};
+    /// use leasehold::{Compact, Error, Get, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let blue = engine.put(&Put::new("mode", "blue"))?.header().revision();
@@ -112,7 +115,7 @@ impl Engine {
     /// Lists, activates or deactivates alarms (R-MNT-7, R-MNT-8).
     ///
     /// ```
-    /// use leasehold::Timestamp;
+    /// use leasehold::clock::Timestamp;
     /// use leasehold::engine::{Engine, EngineConfig};
     /// use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
     ///
@@ -135,7 +138,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Compact, Put, Timestamp};
+    /// use leasehold::{Compact, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// for _ in 0..1000 {
@@ -164,7 +168,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Compact, Put, Timestamp};
+    /// use leasehold::{Compact, Put};
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// engine.put(&Put::new("mode", "blue"))?;

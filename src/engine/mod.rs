@@ -154,7 +154,7 @@ impl Engine {
     /// Creates an engine at revision 1, without keys and leases (R-REV-1). Its time starts at `now`.
     ///
     /// ```
-    /// use leasehold::Timestamp;
+    /// use leasehold::clock::Timestamp;
     /// use leasehold::engine::{Engine, EngineConfig};
     ///
     /// let engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -191,7 +191,8 @@ impl Engine {
     /// progress notifications, and fires the timers of streams, in this order.
     ///
     /// ```
-    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::Grant;
+    /// use leasehold::clock::Timestamp;
     /// use leasehold::engine::{Engine, EngineConfig};
     /// use std::time::Duration;
     ///
@@ -242,11 +243,12 @@ impl Engine {
     /// scheduled.
     ///
     /// A deadline is the end of a lease, an automatic compaction, a progress notification, or the timer of a stream. A
-    /// later command or [`receive`](Self::receive) may bring it forward. Two kinds of ticks are no deadlines: a
-    /// compactor's tick that only samples the revision, and a progress tick of a stream without a watcher to notify.
+    /// later command or [`receive`](Self::receive) may bring it forward. Two kinds of ticks are no deadlines. They are
+    /// a compactor's tick that only samples the revision, and a progress tick of a stream without a watcher to notify.
     ///
     /// ```
-    /// use leasehold::{Grant, Timestamp};
+    /// use leasehold::Grant;
+    /// use leasehold::clock::Timestamp;
     /// use leasehold::engine::{Engine, EngineConfig};
     /// use std::time::Duration;
     ///

@@ -90,8 +90,8 @@ impl Lease {
 }
 
 impl KeySpace {
-    /// Returns the retained versions that history does not have: of each key that existed at the compacted revision and
-    /// was last changed before it, the version at that revision.
+    /// Returns the retained versions that history does not have. Of each key that existed at the compacted revision and
+    /// was last changed before it, this is the version at that revision.
     fn old_versions(&self) -> Vec<KeyValue> {
         let Some(floor) = self.compacted() else {
             return Vec::new();

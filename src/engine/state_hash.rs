@@ -16,7 +16,8 @@ impl Engine {
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp};
+    /// use leasehold::Put;
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let mut other = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);

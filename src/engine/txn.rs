@@ -171,8 +171,8 @@ impl Engine {
         DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
     }
 
-    /// Indexes ranges by create revision. A range that a txn reads by first or last created key, or compares by create
-    /// revision, is likely a lock queue, and the next hand-over reads it again.
+    /// Indexes the ranges that a txn reads by first or last created key, or compares by create revision. Such a range
+    /// is likely a lock queue, and the next hand-over reads it again.
     pub(super) fn keep_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
             txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));

@@ -8,10 +8,12 @@ const ROUNDS: usize = 11;
 
 /// Prints the ratio of the peer's time to the store's, which must be at least `must`.
 pub(crate) fn compare(workload: &str, must: f64, calls: usize, (mut store, mut peer): (Side, Side)) {
+    // Warm up caches and the allocator, without counting.
     store(calls);
     peer(calls);
     let (mut store_times, mut peer_times) = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
+        // Alternate the order, so that neither side always runs on the other's caches.
         if round % 2 == 0 {
             store_times.push(store(calls));
             peer_times.push(peer(calls));

@@ -1,9 +1,10 @@
 //! Compaction. It takes effect at once, and memory is reclaimed later in bounded pieces.
 //!
 //! Reclaiming walks history in order. At each change up to the compacted revision, it drops the version that the change
-//! superseded. A tombstone below the compacted revision is dropped too, and its key with it unless a later version
-//! exists. Changes below the compacted revision leave history (R-CMP-2). The work is therefore proportional to the
-//! writes since the last compaction, and independent of the number of keys.
+//! superseded. It also drops a tombstone below the compacted revision, and its key unless a later version exists.
+//! Changes below the compacted revision leave history (R-CMP-2).
+//!
+//! The work is proportional to the writes since the last compaction, and independent of the number of keys.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -111,8 +112,10 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// Decides when an engine compacts automatically, and to which revision (R-CMP-7, R-CMP-8).
 ///
 /// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
-/// ticks only sample. While the revision is unchanged, their samples are known in advance, so only the next tick that
-/// compacts is a deadline. `Engine::advance` takes the samples of all ticks before it in one step.
+/// ticks only sample.
+///
+/// While the revision is unchanged, their samples are known in advance, so only the next tick that compacts is a
+/// deadline. `Engine::advance` takes the samples of all ticks before it in one step.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct AutoCompactor {
     mode: Mode,

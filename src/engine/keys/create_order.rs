@@ -2,9 +2,10 @@
 //! elections.
 //!
 //! Without an index, such a read visits all keys of the range, including deleted keys that are not compacted yet. A
-//! hand-over in a queue of n waiters would cost O(n). A range is indexed when it has many keys and a transaction either
-//! reads its first or last created keys with a limit, or compares its create revisions. The index is dropped when
-//! compaction leaves few keys and none of them live.
+//! hand-over in a queue of n waiters would cost O(n).
+//!
+//! A range with many keys is indexed when a transaction reads its first or last created keys with a limit, or compares
+//! its create revisions. The index is dropped when compaction leaves few keys and none of them live.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -39,7 +40,7 @@ pub(in crate::engine) type Keys = BTreeSet<(Revision, Box<[u8]>)>;
 /// The result of a read of the first or last created key.
 pub(in crate::engine) struct Found<'a> {
     pub(in crate::engine) key: Option<&'a [u8]>,
-    /// Whether more keys pass the filters of the read.
+    /// Set if more keys pass the filters of the read.
     pub(in crate::engine) more: bool,
     /// The number of keys in the range.
     pub(in crate::engine) count: i64,
@@ -152,8 +153,8 @@ impl CreateOrder {
         Some(Found { key, more: passing.next().is_some(), count: keys.len() as i64 })
     }
 
-    /// Returns the keys that pass a read of the first or last created keys, in the order of the read, and the number of
-    /// keys in the range. Returns `None` if the range is not indexed. Each key costs O(log n) to take.
+    /// Returns the keys that pass a read of the first or last created keys, in its order, and the number of keys in the
+    /// range. Returns `None` if the range is not indexed. Each key costs O(log n) to take.
     pub(in crate::engine) fn find_several(&self, get: &Get) -> Option<(impl Iterator<Item = &[u8]>, i64)> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
         let is_descending = get.sort_order == SortOrder::Descend;

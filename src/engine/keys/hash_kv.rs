@@ -5,8 +5,8 @@ use crate::Result;
 use crate::api::{KeyValue, Revision};
 
 impl KeySpace {
-    /// Returns the hash of the retained records up to `revision`, and that revision. 0 and below mean the current
-    /// revision, which can be hashed even if it is compacted (R-MNT-1).
+    /// Returns the hash of the retained records up to `revision`, and that revision. A revision of 0 or below means the
+    /// current one, which can be hashed even if it is compacted (R-MNT-1).
     pub(in crate::engine) fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision)> {
         self.check_not_future(revision)?;
         if revision.get() > 0 && revision <= self.floor() {

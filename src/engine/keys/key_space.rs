@@ -11,12 +11,12 @@ use crate::engine::Diagnostics;
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::{Error, Result};
 
-/// The size of a version in the count of bytes held, besides its key and value: the record's fixed fields, its place in
-/// history (16) and its place among the versions of its key (24).
+/// The size of a version in the count of bytes held, besides its key and value. It covers the record's fixed fields,
+/// its place in history (16), and its place among the versions of its key (24).
 const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
 
-/// The size of a key besides its bytes: its entry in the hash index (32, free places included), its entry in the
-/// ordered index (40, free places included) and its past (40).
+/// The size of a key besides its bytes. It covers the entries in the hash index (32) and the ordered index (40), free
+/// places included, and its past (40).
 const KEY_BYTES: u64 = 112;
 
 #[derive(Clone, Debug)]

@@ -378,7 +378,7 @@ impl Engine {
     /// Opens a watch stream: a sequence of deliveries for any number of watchers, with a timer (R-WCH-1).
     ///
     /// ```
-    /// use leasehold::Timestamp;
+    /// use leasehold::clock::Timestamp;
     /// use leasehold::engine::{Engine, EngineConfig};
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -397,7 +397,8 @@ impl Engine {
     /// ```
     /// use leasehold::backend::{Delivery, WatchRequest};
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp, Watch};
+    /// use leasehold::{Put, Watch};
+    /// use leasehold::clock::Timestamp;
     /// use std::collections::VecDeque;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -426,7 +427,7 @@ impl Engine {
     /// ```
     /// use leasehold::backend::Delivery;
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::Timestamp;
+    /// use leasehold::clock::Timestamp;
     /// use std::collections::VecDeque;
     /// use std::time::Duration;
     ///
@@ -453,7 +454,8 @@ impl Engine {
     /// ```
     /// use leasehold::backend::WatchRequest;
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp, Watch};
+    /// use leasehold::{Put, Watch};
+    /// use leasehold::clock::Timestamp;
     /// use std::collections::VecDeque;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
@@ -477,7 +479,9 @@ impl Engine {
     /// ```
     /// use leasehold::backend::WatchRequest;
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp, Watch, WatchId};
+    /// use leasehold::{Put, Watch};
+    /// use leasehold::clock::Timestamp;
+    /// use leasehold::watch::WatchId;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let stream = engine.open_stream();
@@ -497,7 +501,8 @@ impl Engine {
     /// ```
     /// use leasehold::backend::{Delivery, WatchRequest};
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Timestamp, Watch};
+    /// use leasehold::Watch;
+    /// use leasehold::clock::Timestamp;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
     /// let stream = engine.open_stream();
@@ -515,7 +520,8 @@ impl Engine {
     /// ```
     /// use leasehold::backend::WatchRequest;
     /// use leasehold::engine::{Engine, EngineConfig};
-    /// use leasehold::{Put, Timestamp, Watch};
+    /// use leasehold::{Put, Watch};
+    /// use leasehold::clock::Timestamp;
     /// use std::collections::VecDeque;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);

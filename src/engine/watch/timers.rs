@@ -78,7 +78,7 @@ impl WatchHub {
     }
 
     /// Queues the response to a progress request. From `ANSWERS_MAX` unreceived responses on, it replaces the last
-    /// delivery if that is such a response too, so that the queue of a caller that never receives is bounded.
+    /// delivery if that is such a response too. So the queue of a caller that never receives is bounded.
     fn answer_progress(&mut self, slot: u32, view: &View<'_>) {
         let stream = self.streams.at_mut(slot);
         let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
