@@ -1,5 +1,5 @@
-//! Trap: a store is closed, or dropped by all but those who wait, while somebody waits. All who wait are told, however they
-//! wait; and who still holds a handle keeps the store.
+//! Waiting threads and tasks of a store that is closed. Every waiter is woken and receives `Stopped`, and any client, watcher or
+//! ticket keeps the store alive.
 
 use std::sync::mpsc::channel;
 use std::task::{Context, Poll, Waker};
@@ -15,7 +15,7 @@ fn is_stopped<T>(result: Result<T>) -> bool {
     matches!(result, Err(Error::Stopped))
 }
 
-/// The ways to wait on a thread.
+/// The ways to block a thread on a store.
 const BLOCKING: [fn(&Client) -> bool; 9] = [
     |client| is_stopped(client.watch("a").recv()),
     |client| is_stopped(client.watch("a").recv_timeout(LONG)),
@@ -33,19 +33,19 @@ const BLOCKING: [fn(&Client) -> bool; 9] = [
     |client| is_stopped(client.block_on(client.sleep(LONG))),
 ];
 
-/// Whether the thread waits already or comes too late, it is told.
+/// The thread may block before or after the store is closed.
 #[test]
-fn a_thread_that_waits_is_told_that_the_store_is_closed() {
+fn blocked_thread_on_closed_store_receives_stopped() {
     for wait in BLOCKING {
         guarded(move || {
             for round in 0..30 {
                 let store = if round % 2 == 0 { manual().0 } else { Store::new() };
                 let (client, (begun, has_begun)) = (store.client(), channel());
                 let waiting = std::thread::Builder::new().spawn(move || {
-                    begun.send(()).expect("the test waits");
+                    begun.send(()).expect("the test receives");
                     wait(&client)
                 });
-                has_begun.recv().expect("it begins");
+                has_begun.recv().expect("the thread starts");
                 (0..round * 3).for_each(|_| std::thread::yield_now());
                 store.close();
                 assert!(waiting.expect("a thread can be started").join().unwrap());
@@ -115,7 +115,7 @@ const RECEIVING: [(&str, Receive); 5] = [
     }),
     ("ready", |stream| {
         loop {
-            stream.ready().recv().expect("the stream has the channel's other end");
+            stream.ready().recv().expect("the stream owns the sender");
             match stream.try_recv() {
                 Ok(None) => {}
                 received => return received,
@@ -124,10 +124,10 @@ const RECEIVING: [(&str, Receive); 5] = [
     }),
 ];
 
-/// `recv` on a stream that was never used did not return. Each state, each way to receive, both clocks, and closed before or
-/// while a thread receives.
+/// Covers each state, each receive method, both clocks, and a store closed before or during the receive. `recv` on an unused
+/// stream blocked forever once.
 #[test]
-fn stream_of_a_closed_store_reports_stopped_in_every_state_and_way() {
+fn stream_of_closed_store_in_every_state_reports_stopped() {
     for is_manual in [true, false] {
         for (state, begin) in STATES {
             for (way, receive) in RECEIVING {
@@ -155,7 +155,7 @@ fn stream_of_a_closed_store_reports_stopped_in_every_state_and_way() {
 
 /// A stream made after the store was closed.
 #[test]
-fn stream_made_after_the_closing_reports_stopped_in_every_way() {
+fn stream_made_after_close_reports_stopped() {
     for (_, receive) in RECEIVING {
         for creates in [true, false] {
             guarded(move || {
@@ -171,9 +171,9 @@ fn stream_made_after_the_closing_reports_stopped_in_every_way() {
     }
 }
 
-/// What is polled is woken, once, and then says so once.
+/// Each polled future is woken once, and then reports `Stopped` once.
 #[test]
-fn a_task_that_waits_is_woken_when_the_store_is_closed() {
+fn polled_receivers_of_closed_store_are_woken_once() {
     let (store, client) = {
         let store = manual().0;
         (store.clone(), store.client())
@@ -198,9 +198,9 @@ fn a_task_that_waits_is_woken_when_the_store_is_closed() {
     assert_eq!(poll_with(&mut nap, Waker::noop()), Poll::Ready(Err(Error::Stopped)));
 }
 
-/// Who begins to wait on a store that is closed is told at once, and the token is there.
+/// Waiting on a closed store fails immediately, and the ready token is set.
 #[test]
-fn who_comes_after_the_closing_is_told_at_once() {
+fn watch_and_sleep_on_closed_store_return_stopped() {
     let (store, clock) = manual();
     let client = store.client();
     store.close();
@@ -213,17 +213,17 @@ fn who_comes_after_the_closing_is_told_at_once() {
     assert_eq!(client.get("a").wait().map(|_| ()), Err(Error::Stopped));
     assert_eq!(client.namespace("in/").put(("a", "v")).wait().map(|_| ()), Err(Error::Stopped));
     clock.advance(secs(1));
-    assert_eq!(client.now(), clock.now(), "time goes on");
+    assert_eq!(client.now(), clock.now(), "the clock advances after the store is closed");
 }
 
-/// A watcher that had events when the store was closed still gets those that it was handed, and then the closing.
+/// Events that were handed to the watcher before the store was closed are received, then `Stopped`.
 #[test]
-fn a_closed_store_has_no_more_events() {
+fn watcher_of_closed_store_receives_pulled_events_then_stopped() {
     let store = manual().0;
     let mut watcher = store.watch("a").unwrap();
     put(&store, "a", "v");
     put(&store, "a", "w");
-    assert!(watcher.try_recv().unwrap().is_some(), "this hands over both");
+    assert!(watcher.try_recv().unwrap().is_some(), "this pulls both events");
     put(&store, "a", "x");
     store.close();
     assert_eq!(watcher.try_recv().unwrap().map(|it| it.events().len()), Some(1));
@@ -231,9 +231,9 @@ fn a_closed_store_has_no_more_events() {
     assert_eq!(watcher.try_recv(), Ok(None));
 }
 
-/// A client, a watcher, and a ticket each keep the store; real time goes on for a ticket that is all there is.
+/// A client, a watcher and a ticket each keep the store alive. A ticket alone keeps the timer thread running.
 #[test]
-fn what_waits_keeps_the_store() {
+fn client_watcher_and_ticket_keep_store_alive() {
     let (store, clock) = manual();
     let (client, mut watcher, nap) =
         (store.client(), store.watch(Watch::all()).unwrap(), store.client().sleep(secs(1)));
@@ -249,9 +249,9 @@ fn what_waits_keeps_the_store() {
     guarded(move || assert_eq!(nap.wait(), Ok(())));
 }
 
-/// What was asked for before the closing, without being waited for, has happened.
+/// Calls made before `close` are executed, although their responses are awaited later.
 #[test]
-fn a_call_that_nobody_waited_for_has_happened_before_the_closing() {
+fn unawaited_calls_before_close_are_executed() {
     let store = manual().0;
     let client = store.client();
     let put = client.put(("a", "v"));

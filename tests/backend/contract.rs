@@ -1,5 +1,5 @@
-//! Backends of one's own: one that answers from another thread, and wrappers around a store. What is built on the seam runs
-//! over all of them unchanged.
+//! Backends defined by the test: one that answers from another thread, and layers around a store. Clients, watchers, tickets and
+//! namespaces work over all of them.
 
 use std::pin::Pin;
 use std::sync::mpsc::channel;
@@ -18,13 +18,13 @@ fn remote() -> (Remote, Client) {
     (remote.clone(), Client::new(remote))
 }
 
-/// Waits until all that was asked of a remote is done, held calls apart.
+/// Waits until the remote has executed all requests, except held calls.
 fn settle(remote: &Remote) {
     remote.advance(secs(0));
 }
 
 #[test]
-fn a_call_is_pending_until_it_is_answered() {
+fn remote_call_is_pending_until_it_is_answered() {
     guarded(|| {
         let (remote, client) = remote();
         remote.hold();
@@ -37,7 +37,9 @@ fn a_call_is_pending_until_it_is_answered() {
         remote.release(false);
         settle(&remote);
         assert_eq!(woken.get(), 1);
-        let Poll::Ready(Ok(answer)) = poll_with(&mut call, Waker::noop()) else { panic!("it is answered") };
+        let Poll::Ready(Ok(answer)) = poll_with(&mut call, Waker::noop()) else {
+            panic!("the call is answered")
+        };
         assert_eq!(answer.header().revision().get(), 2);
         assert_eq!(client.get("a").wait().unwrap().kvs()[0].value(), b"1");
         assert_eq!(client.block_on(client.get("a")).unwrap().count(), 1);
@@ -45,9 +47,9 @@ fn a_call_is_pending_until_it_is_answered() {
     });
 }
 
-/// A call is under way when it returns: one that was never polled, and one that was dropped, still happen.
+/// A call starts when the method returns: an unpolled or dropped call is executed too.
 #[test]
-fn calls_that_nobody_polls_happen() {
+fn unpolled_and_dropped_calls_are_executed() {
     guarded(|| {
         let (remote, client) = remote();
         remote.hold();
@@ -62,9 +64,9 @@ fn calls_that_nobody_polls_happen() {
     });
 }
 
-/// Two calls may overtake each other, and each still gets its own answer.
+/// Calls may be executed in another order, and each returns its own response.
 #[test]
-fn calls_may_overtake_each_other() {
+fn reordered_calls_return_their_own_responses() {
     guarded(|| {
         let (remote, client) = remote();
         remote.hold();
@@ -77,9 +79,9 @@ fn calls_may_overtake_each_other() {
     });
 }
 
-/// Waiting and awaiting, in sequence and at once.
+/// Calls are awaited one after another, in the reverse of the order in which they were made.
 #[test]
-fn answers_are_awaited_in_any_order() {
+fn calls_awaited_in_reverse_order_complete() {
     guarded(|| {
         let (_, client) = remote();
         let sum = client.block_on(async {
@@ -95,12 +97,12 @@ fn answers_are_awaited_in_any_order() {
 }
 
 fn shown(received: leasehold::Result<Option<leasehold::response::WatchResponse>>) -> Vec<String> {
-    show_events(received.expect("the store is open").expect("there is something").events())
+    show_events(received.expect("the store is open").expect("a response is queued").events())
 }
 
-/// A watcher receives by all its ways what a backend pushes.
+/// Each receive method of a watcher returns the events that a backend pushes.
 #[test]
-fn events_that_are_pushed_are_received_in_every_way() {
+fn pushed_events_are_received_by_every_method() {
     guarded(|| {
         let (_, client) = remote();
         let ways: [fn(&Client, &mut Watcher) -> Vec<String>; 5] = [
@@ -121,7 +123,7 @@ fn events_that_are_pushed_are_received_in_every_way() {
             assert_eq!(way(&client, &mut watcher), [format!("put a=v 2/{}/{n}", n + 1)]);
             put.wait().unwrap();
         }
-        assert_eq!(watcher.lag(), None, "this backend cannot tell");
+        assert_eq!(watcher.lag(), None, "the remote reports no lag");
         let mut late = client.watch(Watch::key("a").start_revision(2));
         let events: usize =
             std::iter::from_fn(|| (late.recv().unwrap()).map(|it| it.events().len())).take(1).sum();
@@ -130,9 +132,9 @@ fn events_that_are_pushed_are_received_in_every_way() {
     });
 }
 
-/// Events and timers come in one order, however late they are looked at: after 10 s at once, or second by second.
+/// Events and timers are received in the store's order, whether the clock advances by 10 s at once or second by second.
 #[test]
-fn timers_that_are_pushed_are_in_order_with_events() {
+fn pushed_timers_and_events_are_received_in_order() {
     guarded(|| {
         for (ttl, timeout) in [(2, 3), (2, 2), (3, 2)] {
             for script in [vec![secs(0), secs(10)], vec![secs(1); 10]] {
@@ -141,7 +143,7 @@ fn timers_that_are_pushed_are_in_order_with_events() {
                 client.put(Put::new("leased", "v").lease(lease)).wait().unwrap();
                 let mut watcher = client.watch("leased");
                 settle(&remote);
-                assert_eq!(watcher.try_recv(), Ok(None), "the creation is not for the user");
+                assert_eq!(watcher.try_recv(), Ok(None), "a watcher does not return its creation");
                 remote.script(script);
                 let received = watcher.recv_timeout(secs(timeout)).unwrap();
                 assert_eq!(received.is_some(), ttl <= timeout, "{ttl} s against {timeout} s");
@@ -151,7 +153,7 @@ fn timers_that_are_pushed_are_in_order_with_events() {
 }
 
 #[test]
-fn tickets_run_over_a_remote() {
+fn tickets_complete_over_remote_backend() {
     guarded(|| {
         let (remote, client) = remote();
         let mut nap = client.sleep(secs(10));
@@ -172,7 +174,7 @@ fn tickets_run_over_a_remote() {
 }
 
 #[test]
-fn streams_and_namespaces_run_over_a_remote() {
+fn streams_and_namespaces_work_over_remote_backend() {
     guarded(|| {
         let (_, client) = remote();
         let inside = client.namespace("in/");
@@ -196,9 +198,9 @@ fn streams_and_namespaces_run_over_a_remote() {
     });
 }
 
-/// A detached task goes on by itself, at the far end, after each of its answers.
+/// A detached task continues on the remote's thread after each response.
 #[test]
-fn a_detached_task_runs_over_a_remote() {
+fn detached_task_runs_over_remote_backend() {
     guarded(|| {
         let (remote, client) = remote();
         let (inner, (told, tells)) = (client.clone(), channel());
@@ -206,7 +208,7 @@ fn a_detached_task_runs_over_a_remote() {
         client.detach(async move {
             let first = inner.put(("a", "1")).await.map(|answer| answer.header().revision().get());
             let second = inner.put(("a", "2")).await.map(|answer| answer.header().revision().get());
-            told.send((first, second)).expect("the test waits");
+            told.send((first, second)).expect("the test receives");
         });
         settle(&remote);
         remote.release(false);
@@ -214,9 +216,9 @@ fn a_detached_task_runs_over_a_remote() {
     });
 }
 
-/// Who waits is told that the far end is gone, by whatever they wait for.
+/// Every pending call, watcher and ticket fails with `Stopped` when the remote stops.
 #[test]
-fn a_remote_that_stops_tells_all_who_wait() {
+fn stopped_remote_fails_all_waiters() {
     guarded(|| {
         let (remote, client) = remote();
         let (mut watcher, nap) = (client.watch("a"), client.sleep(secs(1)));
@@ -232,7 +234,7 @@ fn a_remote_that_stops_tells_all_who_wait() {
     });
 }
 
-/// A store that notes what it is asked, and how threads wait on it.
+/// Records requests, and counts how often a thread is blocked on the store.
 #[derive(Clone)]
 struct Recording {
     store: Store,
@@ -246,7 +248,7 @@ impl Layer for Recording {
     }
 
     fn call(&self, request: Request) -> Call<Response> {
-        self.requests.lock().expect("nobody panicked").push(request.clone());
+        self.requests.lock().expect("no thread panicked while it held the lock").push(request.clone());
         let call = self.store.call(request);
         // Pending, so that the client maps a future.
         Call::pending(call)
@@ -258,16 +260,16 @@ impl Layer for Recording {
     }
 }
 
-/// One function sees all requests, in the backend's words, before any namespace and in the order in which they were made.
+/// `Layer::call` receives every request in the order in which it was made, with the namespace's prefix already added.
 #[test]
-fn a_wrapper_of_one_function_sees_every_request() {
+fn layer_overriding_call_sees_every_request() {
     let ((store, clock), requests, driven) = (manual(), Arc::default(), Count::default());
     let recording =
         Recording { store: store.clone(), requests: Arc::clone(&requests), driven: driven.clone() };
     let client = Client::new(recording);
     let inside = client.namespace("in/");
     let lease = client.grant(secs(5)).wait().unwrap().id();
-    assert_eq!(driven.get(), 1, "a call is waited for as its backend does");
+    assert_eq!(driven.get(), 1, "a wait for a call calls `drive`");
     inside.put(("a", "1")).wait().unwrap();
     drop(inside.get(Get::all()));
     let both = client.block_on(async { (inside.delete("a").await, client.time_to_live(lease, true).await) });
@@ -290,7 +292,7 @@ fn a_wrapper_of_one_function_sees_every_request() {
     let nap = client.sleep(secs(1));
     clock.advance(secs(1));
     assert!(nap.wait().is_ok());
-    assert!(before < between && between < driven.get(), "so are events and tickets");
+    assert!(before < between && between < driven.get(), "waits for events and tickets call `drive` too");
 }
 
 /// [`Grant::standing`] is not part of the request: the client does not send it, and the store's backend does not obey it.
@@ -304,13 +306,13 @@ fn standing_grant_reaches_backend_as_ordinary_grant() {
     let direct = Backend::call(&store, Request::Grant(Grant::new(secs(5)).id(7).standing()));
     assert!(direct.wait().is_ok());
     clock.advance(secs(5));
-    assert!(!store.leases().unwrap().leases().contains(&LeaseId::new(7)), "no client renews it");
+    assert!(!store.leases().unwrap().leases().contains(&LeaseId::new(7)), "no client renews the lease");
 }
 
-/// A backend that answers in another kind is wrong, and says how.
-struct Confused(Store);
+/// A backend that answers every request with `Response::Leases`.
+struct WrongKindBackend(Store);
 
-impl Backend for Confused {
+impl Backend for WrongKindBackend {
     fn pull(&self, _: &Inbox) {}
 
     fn renew(&self, _: LeaseId, _: bool) {}
@@ -334,6 +336,6 @@ impl Backend for Confused {
 
 #[test]
 #[should_panic(expected = "a backend answers a request in its own kind, not with Leases(")]
-fn an_answer_of_another_kind_is_refused() {
-    drop(Client::new(Confused(Store::new())).get("a").wait());
+fn response_of_another_kind_panics() {
+    drop(Client::new(WrongKindBackend(Store::new())).get("a").wait());
 }

@@ -16,11 +16,11 @@ use leasehold::response::WatchResponse;
 use leasehold::watch::{Lag, WatchId};
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no thread panics while it has the lock")
+    mutex.lock().expect("no thread panicked while it held the lock")
 }
 
-/// Holds each delivery back for a duration, by the inner backend's time, then pushes it. A detached task for each stream, the courier,
-/// receives and pushes.
+/// Holds each delivery back for a duration, by the inner backend's time, then pushes it. For each stream, a detached task (the
+/// courier) receives and pushes.
 pub(crate) struct Delaying<B> {
     inner: Arc<B>,
     delay: Duration,
@@ -159,7 +159,7 @@ impl<B: Backend> Courier<B> {
         false
     }
 
-    /// Pushes the deliveries that are held back until `now`.
+    /// Pushes the deliveries that are due at or before `now`.
     fn deliver(&mut self, now: Timestamp) {
         while self.held.front().is_some_and(|(at, _)| *at <= now)
             && let Some((_, delivery)) = self.held.pop_front()

@@ -1,19 +1,19 @@
-//! The seam is deterministic: the same commands give the same deliveries in the same order, and the same wake-ups in that
-//! order, in every store; each has a hash seed of its own.
+//! Determinism of the backend: equal commands lead to equal deliveries and equal wake-ups, in equal order, in every store. Each
+//! store has its own random hash seed.
 
 use std::task::Poll;
 
 use leasehold::watch::WatchStream;
 use leasehold::{Client, Get, Grant, Put, Store, Ticket, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{self, Random, manual, put, secs};
-use leasehold_testkit::wakers::{Notes, on_wake, poll_with, receive_with};
+use leasehold_testkit::wakers::{Log, on_wake, poll_with, receive_with};
 
 const KEYS: [&str; 6] = ["a", "ab", "abc", "b", "ba", "c"];
 
-/// All that a program may wait for, each with its number for the wakers' notes.
+/// Receivers of one run, each with the number that its wakers write to the log.
 struct Program {
     client: Client,
-    notes: Notes,
+    notes: Log,
     watchers: Vec<(usize, Watcher)>,
     streams: Vec<(usize, WatchStream)>,
     naps: Vec<(usize, Ticket<()>)>,
@@ -23,7 +23,7 @@ struct Program {
 impl Program {
     fn new(store: &Store) -> Self {
         let (watchers, streams, naps) = (Vec::new(), Vec::new(), Vec::new());
-        Self { client: store.client(), notes: Notes::default(), watchers, streams, naps, made: 0 }
+        Self { client: store.client(), notes: Log::default(), watchers, streams, naps, made: 0 }
     }
 
     fn number(&mut self) -> usize {
@@ -31,7 +31,7 @@ impl Program {
         self.made
     }
 
-    fn waker(notes: &Notes, number: usize) -> std::task::Waker {
+    fn waker(notes: &Log, number: usize) -> std::task::Waker {
         let notes = notes.clone();
         on_wake(move || notes.note(format!("wakes {number}")))
     }
@@ -60,7 +60,7 @@ impl Program {
         }
     }
 
-    /// Looks into all, in an order of chance, and notes what is there; then each is waited for.
+    /// Polls all receivers and logs the results. Receivers that are pending register their wakers.
     fn look(&mut self, random: &mut Random) {
         for (number, watcher) in &mut self.watchers {
             let waker = Self::waker(&self.notes, *number);
@@ -93,7 +93,7 @@ impl Program {
     }
 }
 
-/// A run of commands and looks; gives all that was told, in order.
+/// Runs random commands and polls. Returns the log of deliveries and wake-ups, in order.
 fn run(seed: u64) -> Vec<String> {
     let (store, clock) = manual();
     let (mut program, mut random) = (Program::new(&store), Random::new(seed));
@@ -105,7 +105,7 @@ fn run(seed: u64) -> Vec<String> {
             5 => {
                 let (one, other) = (random.pick(&KEYS[..3]), random.pick(&KEYS[3..]));
                 let txn = Txn::new().and_then([TxnOp::put(one, "t"), TxnOp::delete(other)]);
-                drop(store.txn(txn).expect("no key is named twice"));
+                drop(store.txn(txn).expect("no two operations of the txn change one key"));
             }
             6 => {
                 let lease = store.grant(Grant::new(secs(2 + random.below(6)))).expect("the id is free").id();
@@ -115,7 +115,7 @@ fn run(seed: u64) -> Vec<String> {
             7 => clock.advance(secs(random.below(7))),
             8 => {
                 let revision = helpers::revision(&store) - random.below(3) as i64;
-                // One that is compacted already is refused, in every run alike.
+                // A compacted revision is refused in every run alike.
                 drop(store.compact(revision));
             }
             9 => program.wait_for_more(&mut random),
@@ -128,33 +128,33 @@ fn run(seed: u64) -> Vec<String> {
 }
 
 #[test]
-fn the_same_commands_give_the_same_deliveries_and_wake_ups() {
+fn equal_commands_lead_to_equal_deliveries_and_wake_ups() {
     let (mut deliveries, mut wakes) = (0, 0);
     for seed in 0..40 {
         let told = run(seed);
-        assert_eq!(run(seed), told, "seed {seed}");
+        assert_eq!(run(seed), told, "seed {seed}: both runs have one log");
         wakes += told.iter().filter(|line| line.starts_with("wakes")).count();
         deliveries += told.len();
     }
     assert!(wakes > 500 && deliveries > 2 * wakes, "{wakes} of {deliveries}");
 }
 
-fn waiting(client: &Client, watch: Watch, name: &str, notes: &Notes) -> Watcher {
+fn waiting(client: &Client, watch: Watch, name: &str, notes: &Log) -> Watcher {
     let mut watcher = client.watch(watch);
     wait(&mut watcher, name, notes);
     watcher
 }
 
-fn wait(watcher: &mut Watcher, name: &str, notes: &Notes) {
+fn wait(watcher: &mut Watcher, name: &str, notes: &Log) {
     let (notes, name) = (notes.clone(), name.to_owned());
     let waker = on_wake(move || notes.note(name.clone()));
     assert_eq!(receive_with(watcher, &waker), Poll::Pending);
 }
 
-/// Of one revision, the watcher that was made first is woken first, whatever it watches and whenever it last looked.
+/// At one revision, watchers are woken in the order of their creation, independent of their ranges and of their last polls.
 #[test]
-fn those_whom_one_revision_concerns_are_woken_in_the_order_in_which_they_were_made() {
-    let (store, notes) = (manual().0, Notes::default());
+fn watchers_of_one_revision_are_woken_in_creation_order() {
+    let (store, notes) = (manual().0, Log::default());
     let client = store.client();
     let mut watchers = [
         ("prefix", waiting(&client, Watch::prefix("a"), "prefix", &notes)),
@@ -175,10 +175,10 @@ fn those_whom_one_revision_concerns_are_woken_in_the_order_in_which_they_were_ma
     assert_eq!(notes.take(), ["prefix", "key", "other", "all", "key again", "inside"]);
 }
 
-/// Of one advance, by the deadlines; at one instant leases by their ids, each with a revision of its own, and then timers.
+/// One advance wakes by deadline. At one deadline, leases expire by id, each at its own revision, before timers fire.
 #[test]
-fn those_whom_an_advance_concerns_are_woken_by_deadline_and_revision() {
-    let ((store, clock), notes) = (manual(), Notes::default());
+fn waiters_of_one_advance_are_woken_by_deadline_and_revision() {
+    let ((store, clock), notes) = (manual(), Log::default());
     let client = store.client();
     for (id, ttl, key) in [(5, 4, "e"), (4, 4, "d"), (3, 6, "c"), (9, 3, "i")] {
         store.grant(Grant::new(secs(ttl)).id(id)).unwrap();
@@ -194,9 +194,9 @@ fn those_whom_an_advance_concerns_are_woken_by_deadline_and_revision() {
     assert_eq!(notes.take(), ["i", "3 s", "d", "e", "4 s", "c", "7 s"]);
 }
 
-/// What lies ready comes in the order in which the store decided it, though it is looked at much later.
+/// Deliveries that were queued for a stream are received in the order of the store's commands.
 #[test]
-fn deliveries_of_one_stream_are_in_the_stores_order() {
+fn deliveries_of_one_stream_are_in_store_order() {
     let (store, clock) = manual();
     let mut stream = store.client().watch_stream();
     stream.create(Watch::prefix("a"));

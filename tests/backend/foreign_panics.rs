@@ -1,4 +1,5 @@
-//! User code that panics: wakers, clocks and timers. A panic stays with the code that raised it.
+//! User code that panics: wakers, clocks and timers. A panic does not reach other tasks or threads. Doc comments
+//! in the past tense describe former bugs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::sync::Arc;
@@ -20,7 +21,7 @@ fn bomb() -> Waker {
 
 /// Each operation of the store, with a waker that panics on another task's behalf.
 #[test]
-fn panicking_waker_reaches_no_operation_of_the_store() {
+fn panicking_waker_does_not_reach_store_operations() {
     type Operation = fn(&Store);
     let operations: [Operation; 8] = [
         |store| drop(store.put(("awaited", "w")).unwrap()),
@@ -45,14 +46,14 @@ fn panicking_waker_reaches_no_operation_of_the_store() {
                 assert_eq!(receive_with(watcher, waker), Poll::Pending);
             }
             operation(&store);
-            assert_eq!(others.get(), 2, "the other tasks are woken");
+            assert_eq!(others.get(), 2, "the other two tasks are woken");
         });
     }
 }
 
 /// The process aborted: the waker's panic left the guard's destructor while the thread was unwinding.
 #[test]
-fn guard_dropped_by_a_panic_is_released_though_a_waker_panics() {
+fn guard_dropped_during_unwinding_is_released_despite_panicking_waker() {
     guarded(|| {
         let store = Store::new();
         let one = session(&store, 10);
@@ -71,7 +72,7 @@ fn guard_dropped_by_a_panic_is_released_though_a_waker_panics() {
 
 /// Destructors of sessions, watchers, tickets and streams call the store too.
 #[test]
-fn destructors_are_not_reached_by_a_panicking_waker() {
+fn panicking_waker_does_not_reach_destructors() {
     guarded(|| {
         let (store, _clock) = manual();
         let one = session(&store, 10);
@@ -88,7 +89,7 @@ fn destructors_are_not_reached_by_a_panicking_waker() {
 
 /// Dropping a waker, and dropping a panic's payload, is user code as well.
 #[test]
-fn panics_of_dropped_wakers_and_payloads_are_contained() {
+fn panics_of_dropped_wakers_and_payloads_are_caught() {
     struct Payload;
     impl Drop for Payload {
         fn drop(&mut self) {
@@ -111,7 +112,7 @@ fn panics_of_dropped_wakers_and_payloads_are_contained() {
 
 /// Wakers of several threads ended the timer thread for good, so no lease expired any more.
 #[test]
-fn timer_thread_outlives_panicking_wakers() {
+fn timer_thread_survives_panicking_wakers() {
     guarded(|| {
         let limits = Limits { min_lease_ttl: millis(1), ..Limits::default() };
         let store = Store::builder().limits(limits).build();
@@ -135,7 +136,7 @@ fn timer_thread_outlives_panicking_wakers() {
     });
 }
 
-/// A clock whose next reading panics if the flag is set.
+/// A clock that panics at the next reading if the flag is set.
 struct Fragile(AtomicBool);
 
 impl Clock for Fragile {
@@ -172,9 +173,9 @@ fn panicking_clock_changes_nothing() {
     assert!(watcher.try_recv().unwrap().is_some());
 }
 
-/// A stream id says nothing of its store, so an inbox given to a second store ended a stranger's stream there.
+/// Stream ids of two stores may be equal. An inbox passed to a second store cancelled another stream there once.
 #[test]
-fn inbox_of_another_store_is_refused_and_touches_no_stream() {
+fn inbox_of_another_store_does_not_affect_streams() {
     let (one, two) = (manual().0, manual().0);
     let inbox = Arc::new(Inbox::new());
     Backend::watch(&one, &[leasehold::backend::WatchRequest::Create(Watch::key("x"))], &inbox);
@@ -194,9 +195,9 @@ fn inbox_of_another_store_is_refused_and_touches_no_stream() {
     assert_eq!(seen.collect::<Vec<_>>(), [1, 1]);
 }
 
-/// `Session` is used so that the store's own threads are not the only callers.
+/// A session uses the store after a waker panicked during an advance.
 #[test]
-fn sessions_go_on_after_a_waker_panicked() {
+fn session_continues_after_waker_panicked() {
     let (store, clock) = manual();
     let one = Session::open(&store, secs(5)).wait().unwrap();
     let mut nap = store.client().sleep(secs(1));

@@ -1,4 +1,4 @@
-//! Wakers are foreign code: to wake, to displace and to drop one may call the store, wait for it, or panic.
+//! Wakers are user code: waking, displacing and dropping a waker may call the store, wait for it, or panic.
 
 use std::sync::{Arc, Mutex};
 use std::task::{Poll, Waker};
@@ -8,10 +8,10 @@ use leasehold::response::WatchResponse;
 use leasehold::{Compact, Error, Store, Ticket, Txn, TxnOp, Watch, Watcher};
 use leasehold_testkit::helpers::{grant, manual, millis, put, put_leased, revision, secs, value};
 use leasehold_testkit::wakers::{
-    Count, Notes, guarded, on_drop, on_wake, pending_nap, poll_with, receive_with,
+    Count, Log, guarded, on_drop, on_wake, pending_nap, poll_with, receive_with,
 };
 
-/// All that can be asked of a store, from within a waker.
+/// Calls each kind of operation of a store, from within a waker.
 fn use_all(store: &Store) {
     let lease = store.grant(Duration::from_secs(5)).expect("the store is open").id();
     let first = store.put(("foreign", "v")).expect("the store is open").header().revision();
@@ -31,7 +31,7 @@ fn use_all(store: &Store) {
     store.status().expect("the store is open");
 }
 
-/// What waits in three ways, polled with a waker.
+/// A watcher, a stream and a ticket, each polled with a waker.
 struct Waiting {
     watcher: Watcher,
     stream: leasehold::watch::WatchStream,
@@ -67,16 +67,16 @@ fn calling_when_dropped(store: &Store, dropped: &Count) -> Waker {
     })
 }
 
-/// Trap: the waker that a new one displaces is dropped, and to free it may free a task that calls the store.
+/// Trap: a new waker displaces and drops the registered one, and this drop may free a task that calls the store.
 #[test]
-fn displacing_a_waker_drops_it_with_no_lock_held() {
+fn displaced_waker_is_dropped_without_locks() {
     guarded(|| {
         let (store, dropped) = (manual().0, Count::default());
         let mut waiting = Waiting::new(&store);
         for round in 1..=3 {
             let [a, b, c] = [(); 3].map(|()| calling_when_dropped(&store, &dropped));
             waiting.poll([&a, &b, &c]);
-            assert_eq!(dropped.get(), 3 * (round - 1), "only the inboxes' own are left");
+            assert_eq!(dropped.get(), 3 * (round - 1), "the inboxes still hold their wakers");
             drop((a, b, c));
             waiting.poll([Waker::noop(); 3]);
             assert_eq!(dropped.get(), 3 * round);
@@ -84,9 +84,9 @@ fn displacing_a_waker_drops_it_with_no_lock_held() {
     });
 }
 
-/// The same where dropping it needs the lock of the very inbox that it is displaced from.
+/// Trap: the drop of the displaced waker needs the lock of the inbox that it was displaced from.
 #[test]
-fn a_displaced_waker_may_tell_the_one_that_displaces_it() {
+fn displaced_waker_may_wake_its_replacement() {
     guarded(|| {
         let ((store, clock), woken) = (manual(), Count::default());
         let mut watcher = store.watch("awaited").unwrap();
@@ -97,7 +97,7 @@ fn a_displaced_waker_may_tell_the_one_that_displaces_it() {
         assert_eq!(receive_with(&mut watcher, &telling), Poll::Pending);
         drop(telling);
         assert_eq!(receive_with(&mut watcher, &woken.waker()), Poll::Pending);
-        assert_eq!(woken.get(), 1, "it was registered by then");
+        assert_eq!(woken.get(), 1, "the new waker was registered before the old one was dropped");
         assert!(watcher.try_recv().unwrap().is_some());
 
         let mut nap = store.client().sleep(secs(1));
@@ -109,9 +109,9 @@ fn a_displaced_waker_may_tell_the_one_that_displaces_it() {
     });
 }
 
-/// Trap: a watch that is cancelled, and a ticket given up, still have a waker, whose dropping may call the store.
+/// Trap: a cancelled watch and a dropped ticket still hold wakers, and dropping these may call the store.
 #[test]
-fn cancelling_a_watch_drops_its_waker_with_no_lock_held() {
+fn waker_of_cancelled_watch_is_dropped_without_locks() {
     guarded(|| {
         let (store, dropped) = (manual().0, Count::default());
         let mut waiting = Waiting::new(&store);
@@ -128,9 +128,9 @@ fn cancelling_a_watch_drops_its_waker_with_no_lock_held() {
     });
 }
 
-/// Trap: a waker that was woken is dropped by whoever woke it, and not under the lock of the write that it told of.
+/// Trap: a command calls and drops the wakers of its watchers; it must not hold the store's write lock then.
 #[test]
-fn a_woken_waker_is_dropped_with_no_lock_held() {
+fn woken_waker_is_dropped_without_locks() {
     guarded(|| {
         let ((store, clock), dropped) = (manual(), Count::default());
         let mut waiting = Waiting::new(&store);
@@ -144,9 +144,9 @@ fn a_woken_waker_is_dropped_with_no_lock_held() {
     });
 }
 
-/// Trap: a waker calls the store while the command that woke it is just ending.
+/// Trap: a waker calls the store before the command that woke it has returned.
 #[test]
-fn a_waker_may_call_the_store() {
+fn waker_may_call_the_store() {
     type Command = fn(&Store) -> leasehold::Result<()>;
     let commands: [Command; 7] = [
         |store| store.put(("awaited", "w")).map(drop),
@@ -186,11 +186,11 @@ fn a_waker_may_call_the_store() {
     }
 }
 
-/// Trap: the timers' wakers are called between two deadlines of one advance, when the clock's lock is not held either.
+/// Trap: the wakers of timers are called between two deadlines of one advance. The clock's lock must not be held then.
 #[test]
-fn a_waker_may_move_the_clock_and_set_timers() {
+fn waker_may_advance_clock_and_set_timers() {
     guarded(|| {
-        let ((store, clock), notes) = (manual(), Notes::default());
+        let ((store, clock), notes) = (manual(), Log::default());
         let mut naps: Vec<_> = [1, 2].map(|at| store.client().sleep(secs(at))).into();
         for (nap, name) in naps.iter_mut().zip(["first", "second"]) {
             let (store, clock, notes) = (store.clone(), clock.clone(), notes.clone());
@@ -210,9 +210,9 @@ fn a_waker_may_move_the_clock_and_set_timers() {
     });
 }
 
-/// Trap: what a waker wakes may end at once, and drop the very watcher and the ticket that are just being told.
+/// Trap: a woken task may end at once and drop the watcher or ticket that is being notified.
 #[test]
-fn a_waker_may_drop_what_it_waits_for() {
+fn waker_may_drop_its_own_watcher_and_ticket() {
     guarded(|| {
         let (store, clock) = manual();
         let mut watcher = store.watch("awaited").unwrap();
@@ -220,7 +220,9 @@ fn a_waker_may_drop_what_it_waits_for() {
         let kept: Arc<Mutex<Vec<Box<dyn Send>>>> = Arc::default();
         let ending = {
             let kept = Arc::clone(&kept);
-            on_wake(move || drop(std::mem::take(&mut *kept.lock().expect("nobody panicked"))))
+            on_wake(move || {
+                drop(std::mem::take(&mut *kept.lock().expect("no thread panicked while it held the lock")))
+            })
         };
         assert_eq!(receive_with(&mut watcher, &ending), Poll::Pending);
         kept.lock().unwrap().push(Box::new(watcher));
@@ -235,9 +237,9 @@ fn a_waker_may_drop_what_it_waits_for() {
     });
 }
 
-/// Trap: a waker closes the store for all, those included who are still to be woken of the same change.
+/// Trap: a waker closes the store while other watchers of one change are still to be woken.
 #[test]
-fn a_waker_may_close_the_store() {
+fn waker_may_close_the_store() {
     guarded(|| {
         let ((store, clock), woken) = (manual(), Count::default());
         let closing = {
@@ -249,8 +251,8 @@ fn a_waker_may_close_the_store() {
         assert_eq!(receive_with(&mut first, &closing), Poll::Pending);
         assert_eq!(receive_with(&mut second, &woken.waker()), Poll::Pending);
         assert_eq!(poll_with(&mut nap, &woken.waker()), Poll::Pending);
-        assert_eq!(put(&store, "awaited", "v"), 2, "the put is answered all the same");
-        assert_eq!(woken.get(), 2, "each once");
+        assert_eq!(put(&store, "awaited", "v"), 2, "the put succeeds although a waker closed the store");
+        assert_eq!(woken.get(), 2, "each waker is called once");
         let ends = [first.recv(), second.recv()];
         assert_eq!(ends, [Err(Error::Stopped), Err(Error::Stopped)]);
         clock.advance(secs(1));
@@ -258,9 +260,9 @@ fn a_waker_may_close_the_store() {
     });
 }
 
-/// Trap: one waker that drops another's watcher, or all of them, leaves none that is woken into nothing.
+/// Trap: a waker drops the watchers that are to be woken next.
 #[test]
-fn a_waker_may_drop_the_others() {
+fn waker_may_drop_other_watchers() {
     guarded(|| {
         let (store, woken) = (manual().0, Count::default());
         let others: Arc<Mutex<Vec<Watcher>>> = Arc::default();
@@ -268,7 +270,7 @@ fn a_waker_may_drop_the_others() {
         let dropping = {
             let (others, woken) = (Arc::clone(&others), woken.clone());
             on_wake(move || {
-                others.lock().expect("nobody panicked").clear();
+                others.lock().expect("no thread panicked while it held the lock").clear();
                 woken.add();
             })
         };
@@ -279,13 +281,13 @@ fn a_waker_may_drop_the_others() {
             others.lock().unwrap().push(watcher);
         }
         put(&store, "awaited", "v");
-        assert_eq!(woken.get(), 6, "whom to wake was settled before the first was woken");
+        assert_eq!(woken.get(), 6, "the wakers to call were collected before the first call");
         put(&store, "awaited", "v");
         assert_eq!(woken.get(), 6);
     });
 }
 
-fn five_that_wait(store: &Store, panicking: usize, notes: &Notes) -> Vec<Watcher> {
+fn five_that_wait(store: &Store, panicking: usize, notes: &Log) -> Vec<Watcher> {
     let watch = |n: usize| {
         let mut watcher = store.watch("awaited").expect("the store is open");
         let notes = notes.clone();
@@ -301,13 +303,13 @@ fn five_that_wait(store: &Store, panicking: usize, notes: &Notes) -> Vec<Watcher
 
 /// Trap: a panicking waker swallows the wake-ups after it, and unwinds into the writer.
 #[test]
-fn put_with_a_panicking_waker_succeeds_and_calls_the_other_wakers() {
+fn put_with_panicking_waker_succeeds_and_calls_other_wakers() {
     for panicking in 0..5 {
         guarded(move || {
-            let (store, notes) = (manual().0, Notes::default());
+            let (store, notes) = (manual().0, Log::default());
             let mut watchers = five_that_wait(&store, panicking, &notes);
             put(&store, "awaited", "v");
-            assert_eq!(notes.take(), ["0", "1", "2", "3", "4"], "each once, in order");
+            assert_eq!(notes.take(), ["0", "1", "2", "3", "4"], "each waker is called once, in order");
             assert_eq!((value(&store, "awaited").as_deref(), revision(&store)), (Some("v"), 2));
             for watcher in &mut watchers {
                 assert_eq!(watcher.try_recv().unwrap().map(|it| it.events().len()), Some(1));
@@ -317,11 +319,11 @@ fn put_with_a_panicking_waker_succeeds_and_calls_the_other_wakers() {
     }
 }
 
-/// `ManualClock::advance` and `Store::close` call wakers too.
+/// `ManualClock::advance` and `Store::close` call all wakers too.
 #[test]
-fn advance_and_close_with_a_panicking_waker_call_the_other_wakers() {
+fn advance_and_close_with_panicking_waker_call_other_wakers() {
     guarded(|| {
-        let ((store, clock), notes) = (manual(), Notes::default());
+        let ((store, clock), notes) = (manual(), Log::default());
         grant(&store, 7, secs(5));
         put_leased(&store, &["awaited"], 7);
         let mut watchers = five_that_wait(&store, 1, &notes);
@@ -339,10 +341,9 @@ fn advance_and_close_with_a_panicking_waker_call_the_other_wakers() {
     });
 }
 
-/// The same on real time: the timer thread is the one that calls the waker, and must outlive its panic, or no lease would
-/// ever end by itself again.
+/// With real time the timer thread calls the waker. It must survive the panic, since leases would not expire any more.
 #[test]
-fn a_panicking_waker_does_not_end_the_timer_thread() {
+fn timer_thread_continues_after_panicking_waker() {
     guarded(|| {
         let (store, woken) = (Store::new(), Count::default());
         let panicking = {
@@ -356,14 +357,14 @@ fn a_panicking_waker_does_not_end_the_timer_thread() {
         let (later, (told, tells)) = (store.client().sleep(time + millis(50)), std::sync::mpsc::channel());
         let waiting = std::thread::Builder::new().spawn(move || told.send(later.wait()));
         waiting.expect("a thread can be started");
-        assert_eq!(tells.recv(), Ok(Ok(())), "the timer thread is left");
+        assert_eq!(tells.recv(), Ok(Ok(())), "the timer thread still runs");
         assert_eq!((woken.get(), nap.try_wait()), (1, Ok(Some(()))));
     });
 }
 
-/// A waker that puts what wakes it is called again for that put only after it has looked, so it does not recurse.
+/// A waker that puts its watched key is not called for that put until the watcher was polled, so it does not recurse.
 #[test]
-fn a_waker_is_called_once_until_its_waiter_looks() {
+fn waker_is_called_once_until_receiver_polls() {
     guarded(|| {
         let (store, woken) = (manual().0, Count::default());
         let mut watcher = store.watch("awaited").unwrap();

@@ -1,4 +1,4 @@
-//! Layers: backends in front of another one that change a part of it and forward the rest.
+//! Layers: backends in front of another backend that override some methods and forward the rest.
 
 use std::future::poll_fn;
 use std::path::Path;
@@ -50,7 +50,7 @@ impl Layer for Counting {
     }
 }
 
-/// Uses each method of a backend. Returns what was seen.
+/// Calls each method of a backend. Returns a log of the results.
 fn use_all(store: &Store, client: &Client, advance: impl Fn(u64)) -> Vec<String> {
     let mut seen = Vec::new();
     let mut watcher = client.watch(Watch::prefix("k").capacity(1));
@@ -70,7 +70,7 @@ fn use_all(store: &Store, client: &Client, advance: impl Fn(u64)) -> Vec<String>
     advance(3);
     seen.push(format!("{:?} {:?} {:?}", nap.try_wait(), client.now(), one.is_alive().wait()));
     drop(guard); // a detached task
-    seen.push(format!("{}", waiting.try_wait().expect("the session lives").is_some()));
+    seen.push(format!("{}", waiting.try_wait().expect("the session is alive").is_some()));
     one.pause().wait().expect("the lease exists");
     advance(5);
     seen.push(format!("{:?} {:?}", leadership.check().wait(), waiting.ready().len()));
@@ -102,7 +102,7 @@ fn overridden_methods_see_every_request() {
     let seen = use_all(&store, &client.namespace("in/"), |seconds| clock.advance(secs(seconds)));
     assert!(!seen.is_empty());
     let (calls, watches) = (counts.calls.load(Ordering::Relaxed), counts.watches.load(Ordering::Relaxed));
-    // A grant, entries, releases and reads; a watcher, a follower, a wait with two watches.
+    // A grant, puts, releases and reads; a watcher, a leader watcher, and two watches of a waiting lock.
     assert!(calls >= 10 && watches >= 4, "{calls} calls, {watches} watches");
 }
 
@@ -131,9 +131,9 @@ impl Layer for Delaying {
     }
 }
 
-/// A layer that delays every answer passes the recorded conversations of real servers.
+/// The recorded conversations of real servers pass over a layer that delays every response.
 #[test]
-fn traces_pass_through_a_layer_that_delays_each_answer() {
+fn traces_pass_over_layer_that_delays_each_response() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/conformance/cases");
     let files = trace::files(&folder).expect("the traces are in the repository");
     assert!(files.len() > 100, "only {} traces were found", files.len());

@@ -1,5 +1,5 @@
-//! A layer that cuts each watch and resumes it with [`WatchResumer`]. The recorded conversations are replayed through the layer, so
-//! a cut that a receiver can notice fails.
+//! A layer that cuts each watch and resumes it with [`WatchResumer`]. The recorded conversations are replayed through the layer,
+//! so a cut that a receiver can notice fails.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ enum Moment {
     Creating,
     /// After the response to its creation is delivered.
     Created,
-    /// When its first events, or those of another watch of its stream, are in flight. The events are lost.
+    /// When its first events, or events of another watch of its stream, are in flight. The events are lost.
     Receiving,
 }
 
@@ -73,7 +73,7 @@ impl Cutting {
 
     /// Locks the state. The store is called under this lock: the replay uses one thread, and its wakers do not use the backend.
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("no test panics while it has the lock")
+        self.0.state.lock().expect("no test panicked while it held the lock")
     }
 }
 
@@ -185,7 +185,7 @@ impl Stream {
         std::mem::take(&mut self.delivered)
     }
 
-    /// Returns whether all watchers would be resumed. A cut ends a watcher whose next revision is compacted, also if no event was
+    /// Returns whether all watchers would be resumed. A cut ends a watcher with a compacted next revision, also if no event was
     /// compacted. The cut then waits for a later pull.
     fn can_be_cut(&self) -> bool {
         let compacted = self.store.status().expect("the store is open").compact_revision();

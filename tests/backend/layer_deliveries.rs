@@ -30,7 +30,7 @@ fn session(client: &Client) -> Session {
     Session::open(client, secs(5)).wait().expect("a lease is granted")
 }
 
-/// Receives all that there is, as one line for each delivery.
+/// Receives all queued deliveries, one line for each.
 fn receive(backend: &dyn Backend, inbox: &Inbox) -> Vec<String> {
     let mut received = Vec::new();
     while let Poll::Ready(next) = inbox.poll_recv(backend, &mut Context::from_waker(Waker::noop())) {
@@ -46,8 +46,8 @@ fn receive(backend: &dyn Backend, inbox: &Inbox) -> Vec<String> {
     received
 }
 
-/// Makes events, the end of a lease, a timer and an answer to a request. Returns what an inbox at the backend receives at each
-/// second.
+/// Causes events, the end of a lease, a timer and a progress response. Returns the deliveries that an inbox at the backend
+/// receives at each second.
 fn delivered(store: &Store, clock: &ManualClock, backend: &dyn Backend) -> Vec<Vec<String>> {
     let inbox = Arc::new(Inbox::new());
     grant(store, 7, secs(3));
@@ -68,7 +68,7 @@ fn delivered(store: &Store, clock: &ManualClock, backend: &dyn Backend) -> Vec<V
 }
 
 #[test]
-fn delayed_deliveries_of_each_kind_arrive_in_order_after_the_delay() {
+fn delayed_deliveries_arrive_in_order_after_delay() {
     let (store, clock) = manual();
     let direct = delivered(&store, &clock, &store);
     assert_eq!(direct[0], ["0 @1 created", "0 @2 put k1=1 2/2/1", "0 @3 put k2=v 3/3/1 #7"]);
@@ -81,7 +81,7 @@ fn delayed_deliveries_of_each_kind_arrive_in_order_after_the_delay() {
 }
 
 #[test]
-fn lock_behind_a_delaying_layer_is_acquired_after_the_delay() {
+fn lock_over_delaying_layer_is_acquired_after_delay() {
     let (_store, clock, layer) = delaying();
     let client = Client::new(layer);
     let [one, two] = [&client, &client].map(session);
@@ -90,7 +90,7 @@ fn lock_behind_a_delaying_layer_is_acquired_after_the_delay() {
     clock.advance(secs(10));
     assert_eq!(ticket.try_wait().map(|guard| guard.is_some()), Ok(false));
     guard.unlock().wait().expect("the store is open");
-    assert_eq!(ticket.try_wait().map(|guard| guard.is_some()), Ok(false), "the deletion is held back");
+    assert_eq!(ticket.try_wait().map(|guard| guard.is_some()), Ok(false), "the layer holds the DELETE back");
     clock.advance(secs(1));
     assert_eq!(ticket.try_wait().map(|guard| guard.is_some()), Ok(false));
     clock.advance(secs(1));
@@ -98,7 +98,7 @@ fn lock_behind_a_delaying_layer_is_acquired_after_the_delay() {
 }
 
 #[test]
-fn loss_behind_a_delaying_layer_is_delivered_after_the_delay() {
+fn lock_loss_over_delaying_layer_is_reported_after_delay() {
     let (_store, clock, layer) = delaying();
     let client = Client::new(layer);
     let one = session(&client);
@@ -122,7 +122,7 @@ fn leaders(watcher: &mut LeaderWatcher) -> Vec<String> {
 }
 
 #[test]
-fn leaders_behind_a_delaying_layer_are_delivered_after_the_delay() {
+fn leaders_over_delaying_layer_are_delivered_after_delay() {
     let (_store, clock, layer) = delaying();
     let client = Client::new(layer);
     let [one, two] = [&client, &client].map(session);
@@ -144,7 +144,7 @@ fn leaders_behind_a_delaying_layer_are_delivered_after_the_delay() {
     assert_eq!(taken(&mut second).check().wait(), Ok(()));
 }
 
-/// Receives in a thread, which is parked when the clock is moved.
+/// Runs `receive` in a thread, and advances the clock once that thread is parked.
 fn receive_while<T: Send>(
     (layer, clock): (&Delaying<Store>, &ManualClock),
     seconds: u64,
@@ -161,9 +161,9 @@ fn receive_while<T: Send>(
     })
 }
 
-/// A watcher's timeout is a timer, so it is held back behind the events before it.
+/// A watcher's timeout is a timer, so the layer delays it behind earlier events.
 #[test]
-fn watcher_behind_a_delaying_layer_receives_before_its_timeout() {
+fn watcher_over_delaying_layer_receives_event_before_timeout() {
     guarded(|| {
         let (store, clock, layer) = delaying();
         let mut watcher = Client::new(Arc::clone(&layer)).watch("a");
@@ -176,9 +176,9 @@ fn watcher_behind_a_delaying_layer_receives_before_its_timeout() {
     });
 }
 
-/// Each thread has registered its waker before the clock moves, so a push that does not wake leaves one parked.
+/// Each thread registers its waker before the clock advances, so a push that does not wake leaves a thread parked.
 #[test]
-fn threads_behind_a_delaying_layer_are_woken_by_its_pushes() {
+fn threads_over_delaying_layer_are_woken_by_its_pushes() {
     guarded(|| {
         let (store, clock, layer) = delaying();
         let client = Client::new(Arc::clone(&layer));
@@ -204,7 +204,7 @@ fn threads_behind_a_delaying_layer_are_woken_by_its_pushes() {
             let _leadership = Election::new(&one, "e").campaign("a").wait().expect("no client leads");
             let revision = put(&store, "a", "1");
             store.expire(three.lease()).expect("the lease exists");
-            assert_eq!(layer.parked(), 4, "all deliveries are held back");
+            assert_eq!(layer.parked(), 4, "the layer holds all deliveries back");
             clock.advance(secs(2));
             let token = locking.join().expect("the thread does not panic");
             assert!(token.is_ok_and(|token| token > guard.token()));
@@ -217,9 +217,9 @@ fn threads_behind_a_delaying_layer_are_woken_by_its_pushes() {
     });
 }
 
-/// Two layers, a writer and a receiver in a thread each: a wake-up that is lost leaves the receiver parked.
+/// Two layers, with a writing and a receiving thread: a lost wake-up leaves the receiver parked.
 #[test]
-fn receiver_behind_two_layers_receives_each_event_of_another_thread() {
+fn receiver_over_two_layers_receives_events_of_another_thread() {
     const EVENTS: i64 = 3000;
     guarded(|| {
         let (store, _clock) = manual();
@@ -245,7 +245,7 @@ fn receiver_behind_two_layers_receives_each_event_of_another_thread() {
 }
 
 #[test]
-fn dropped_events_are_missing_and_the_others_arrive_in_order() {
+fn events_over_dropping_layer_arrive_in_order() {
     let (store, _clock) = manual();
     let client = Client::new(Dropping::new(store.clone(), is_hidden));
     let mut watcher = client.watch(Watch::all());
@@ -264,7 +264,7 @@ fn dropped_events_are_missing_and_the_others_arrive_in_order() {
 
 /// The layer notifies the receiver without a time, so the time of the event that the layer has moved is unknown.
 #[test]
-fn lag_behind_a_layer_that_notifies_without_a_time_has_no_time() {
+fn lag_over_layer_that_notifies_without_time_has_no_time() {
     let (store, clock) = manual();
     let mut watcher = Client::new(Dropping::new(store.clone(), is_hidden)).watch("a");
     put(&store, "a", "1");
@@ -276,9 +276,9 @@ fn lag_behind_a_layer_that_notifies_without_a_time_has_no_time() {
     assert_eq!(watcher.lag(), Some(Lag { current: at(4), revisions: 2, since: None }));
 }
 
-/// The layer drops the events of keys that no lock or election here has.
+/// The layer drops events of keys that no lock or election here uses.
 #[test]
-fn locks_and_elections_work_behind_a_dropping_layer() {
+fn locks_and_elections_work_over_dropping_layer() {
     let (store, clock) = manual();
     let client = Client::new(Dropping::new(store.clone(), is_hidden));
     let [one, two] = [&client, &client].map(session);
@@ -295,9 +295,9 @@ fn locks_and_elections_work_behind_a_dropping_layer() {
     assert_eq!(leaders(&mut watcher), [" @3", "a @4"]);
 }
 
-/// The deliveries that the layer holds back come first. The dropping layer holds none: it pulls when its receiver does.
+/// The delaying layer delivers its held deliveries first. The dropping layer holds none, since it pulls when its receiver does.
 #[test]
-fn receivers_behind_layers_end_when_the_store_is_closed() {
+fn receivers_over_layers_report_stopped_when_store_is_closed() {
     let (store, _clock) = manual();
     let dropping = Arc::new(Dropping::new(store.clone(), is_hidden));
     let delaying = Arc::new(Delaying::new(Arc::clone(&dropping), secs(2)));
@@ -314,7 +314,7 @@ fn receivers_behind_layers_end_when_the_store_is_closed() {
 }
 
 #[test]
-fn dropped_receivers_end_the_streams_of_the_layers() {
+fn dropped_receivers_end_streams_of_layers() {
     let (store, clock) = manual();
     let layer = Arc::new(Delaying::new(Dropping::new(store.clone(), is_hidden), secs(2)));
     let client = Client::new(Arc::clone(&layer));

@@ -1,6 +1,6 @@
-//! A namespaced client in a store full of other keys, against a client of a store of its own: the same random commands get
-//! equal answers and equal events, and the other keys stay as they were. Nobody else writes meanwhile, and both stores begin
-//! at one revision, so the answers are equal to the last number.
+//! A namespaced client in a store full of other keys, against a client of a separate store. Equal random commands must return
+//! equal responses and events, and the other keys must not change. No other client writes, and both stores start at one revision,
+//! so the responses are equal in every field.
 
 use leasehold::watch::WatchStream;
 use leasehold::{
@@ -101,8 +101,8 @@ fn delete() -> BoxedStrategy<Delete> {
         .boxed()
 }
 
-/// One with an end of its own. Of a delete without, etcd does not notice that it meets a put of the same txn (R-TXN-20); in
-/// a namespace, whose end it gets, it does.
+/// A delete of a range with an end. etcd does not detect that a delete without an end overlaps a put of the txn (R-TXN-20). In a
+/// namespace, that delete gets an end, so the overlap is detected.
 fn bounded_delete() -> BoxedStrategy<Delete> {
     let has_end = |range: &KeyRange| range.range_end() != b"\0";
     range().prop_filter("an end", has_end).prop_map(|range| Delete::range(range).prev_kv()).boxed()
@@ -162,7 +162,7 @@ fn command() -> BoxedStrategy<Command> {
     .boxed()
 }
 
-/// One of the two.
+/// One of the two stores with its client and stream.
 struct Side {
     store: Store,
     clock: ManualClock,
@@ -179,7 +179,7 @@ impl Side {
         Self { store, clock, client, stream }
     }
 
-    /// A store without anything but its revisions.
+    /// A store without keys, at revision `BEFORE`.
     fn alone() -> Self {
         let (store, clock) = manual();
         for _ in 0..(BEFORE - 1) / 2 {
@@ -189,7 +189,7 @@ impl Side {
         Self::new(store, clock, b"")
     }
 
-    /// A store with keys around those that begin with the prefix.
+    /// A store with keys around the keys of the namespace.
     fn among_others(prefix: &[u8]) -> Self {
         let (store, clock) = manual();
         let others = others(prefix);
@@ -197,14 +197,14 @@ impl Side {
             store.put((key, "other")).expect("the key is not empty");
         }
         assert!(others.len() < BEFORE as usize - 3);
-        // What the revision to begin with did is still to be seen, so it is the same on both sides.
+        // The first revision can still be read, so both sides must have written the same changes at it.
         let inside = [prefix, b"a"].concat();
         store.put((&inside, "v")).expect("the key is not empty");
         store.delete(&inside).expect("the key is not empty");
         Self::new(store, clock, prefix)
     }
 
-    /// What a command is answered, and what is received after it.
+    /// Runs a command. Returns its response and the watch responses after it, one line each.
     fn run(&mut self, command: &Command) -> Vec<String> {
         let client = &self.client;
         let mut said = vec![match command.clone() {
@@ -233,7 +233,7 @@ impl Side {
     }
 }
 
-/// Keys that are not in the namespace: its neighbours, its prefix itself, and what is used inside without it.
+/// Returns keys outside the namespace: its neighbours, its prefix itself, and inner keys without the prefix.
 fn others(prefix: &[u8]) -> Vec<Vec<u8>> {
     let mut others: Vec<Vec<u8>> = KEYS.iter().chain(&PREFIXES).map(|key| key.to_vec()).collect();
     for key in [&prefix[..prefix.len() - 1], prefix] {
@@ -249,7 +249,7 @@ fn others(prefix: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_namespace_is_a_store_of_its_own() {
+fn random_commands_in_namespace_match_separate_store() {
     let cases = cases(40);
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
@@ -268,7 +268,7 @@ fn a_namespace_is_a_store_of_its_own() {
         }
         let mut after = among.kvs();
         after.retain(|kv| !kv.key().starts_with(prefix) || kv.key() == prefix);
-        prop_assert_eq!(after, before, "the others");
+        prop_assert_eq!(after, before, "the keys outside the namespace");
         Ok(())
     });
     outcome.unwrap_or_else(|error| panic!("{error}"));

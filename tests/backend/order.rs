@@ -1,5 +1,5 @@
-//! One mailbox for events and timers: what a waiter is told first was decided by the store, and not by when the waiter
-//! looked. The waiter's lateness is scripted: this backend blocks a thread by doing the next step of a script.
+//! One inbox for events and timers: the store decides the order of deliveries, not the instant at which a receiver polls.
+//! The test's backend scripts late polls: it blocks a thread by running the next step of a script.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use leasehold::{Client, Error, Grant, Limits, ManualClock, Put, Store, Watch};
 use leasehold_testkit::helpers::{manual_with, millis, secs, show_events};
 use leasehold_testkit::wakers::guarded;
 
-/// A step of a script: time passes, or a poll too many.
+/// A step of a script: time passes, or a spurious poll.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Advance(Duration),
@@ -32,8 +32,8 @@ impl Layer for Scripted {
 
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
-            let step = self.script.lock().expect("nobody panicked").pop_front();
-            match step.expect("it waits at the end of the script") {
+            let step = self.script.lock().expect("no thread panicked while it held the lock").pop_front();
+            match step.expect("the wait ends before the script") {
                 Step::Advance(duration) => self.clock.advance(duration),
                 Step::Nothing => {}
             }
@@ -69,7 +69,7 @@ impl Scene {
     }
 }
 
-/// Ten seconds in pieces, polled in vain between some.
+/// Returns scripts that advance ten seconds in parts, some with spurious polls in between.
 fn scripts() -> Vec<Vec<Step>> {
     use Step::{Advance, Nothing};
     let mut scripts = vec![vec![Advance(secs(10))], vec![Nothing, Advance(secs(10)), Nothing]];
@@ -83,22 +83,22 @@ fn scripts() -> Vec<Vec<Step>> {
     scripts
 }
 
-/// Trap: with two sources, "event at 1 s, timeout at 3 s" is a timeout or not depending on when the waiter polls.
+/// Trap: with two sources, "event at 1 s, timeout at 3 s" times out or not depending on when the receiver polls.
 #[test]
-fn an_event_before_the_timeout_is_received_however_late_the_receiver_polls() {
+fn event_before_timeout_is_received_by_late_poll() {
     for script in scripts() {
         let scene = Scene::new(secs(1), &script);
         let mut watcher = scene.client.watch("leased");
-        let received = watcher.recv_timeout(secs(3)).unwrap().expect("the event came first");
+        let received = watcher.recv_timeout(secs(3)).unwrap().expect("the event precedes the timeout");
         assert_eq!(show_events(received.events()), ["delete leased 3"], "{script:?}");
         scene.finish();
         assert_eq!((watcher.recv_timeout(Duration::ZERO), scene.store.next_deadline()), (Ok(None), None));
     }
 }
 
-/// Trap: the same the other way round; the event is there when the waiter looks, and still came too late.
+/// Trap: the event is queued when the receiver polls, although it came after the timeout.
 #[test]
-fn an_event_after_the_timeout_is_too_late_however_late_the_receiver_polls() {
+fn event_after_timeout_is_not_received_by_late_poll() {
     for script in scripts() {
         let scene = Scene::new(secs(3), &script);
         let mut watcher = scene.client.watch("leased");
@@ -108,9 +108,9 @@ fn an_event_after_the_timeout_is_too_late_however_late_the_receiver_polls() {
     }
 }
 
-/// Trap: at one instant leases end before timers fire, so what is freed at the timeout's instant is got.
+/// Trap: at one deadline leases expire before timers fire, so the receive returns an event that happens at its timeout.
 #[test]
-fn what_a_lease_frees_at_the_timeouts_instant_is_in_time() {
+fn lease_expiry_at_timeout_is_received() {
     for script in scripts() {
         let scene = Scene::new(secs(2), &script);
         let mut watcher = scene.client.watch("leased");
@@ -126,9 +126,9 @@ fn what_a_lease_frees_at_the_timeouts_instant_is_in_time() {
     }
 }
 
-/// At one instant a notification of progress, too, comes before the timer.
+/// At one deadline, a progress notification is delivered before the timer.
 #[test]
-fn a_tick_of_progress_at_the_timeouts_instant_is_in_time() {
+fn progress_notification_at_timeout_is_received() {
     for script in scripts() {
         let clock = ManualClock::new();
         let store = Store::builder().clock(clock.clone()).progress_interval(secs(2)).build();
@@ -140,9 +140,9 @@ fn a_tick_of_progress_at_the_timeouts_instant_is_in_time() {
     }
 }
 
-/// A wait that timed out leaves no timer that a later one could take for its own.
+/// A wait that timed out leaves no timer that ends a later wait.
 #[test]
-fn the_timer_of_an_earlier_wait_ends_no_later_one() {
+fn timer_of_timed_out_wait_ends_no_later_wait() {
     for script in scripts() {
         let scene = Scene::new(secs(4), &script);
         let mut watcher = scene.client.watch("leased");
@@ -157,9 +157,9 @@ fn the_timer_of_an_earlier_wait_ends_no_later_one() {
     }
 }
 
-/// The same where the earlier wait got its event and the timer had gone off all the same: it lies in the queue, and is nobody's.
+/// A timer that fired after the event of its wait is queued. A later wait ignores it.
 #[test]
-fn a_timer_that_came_after_the_event_ends_no_later_wait() {
+fn timer_of_successful_wait_ends_no_later_wait() {
     let script = [Step::Advance(secs(10)), Step::Advance(secs(2))];
     let scene = Scene::new(secs(1), &script);
     scene.store.grant(Grant::new(secs(12)).id(8)).unwrap();
@@ -171,9 +171,9 @@ fn a_timer_that_came_after_the_event_ends_no_later_wait() {
     assert_eq!((scene.store.next_deadline(), scene.clock.now().as_nanos()), (None, 12_000_000_000));
 }
 
-/// A ticket against a timeout: each at its instant, the ticket first where they meet.
+/// A ticket and its timeout: the earlier one ends the wait, and the ticket does if both are due at one instant.
 #[test]
-fn a_ticket_and_its_timeout_are_in_order_however_late_it_is_polled() {
+fn ticket_and_timeout_are_ordered_by_deadline_for_late_poll() {
     for script in scripts() {
         for (ticket, timeout, expected) in [(1, 3, Some(())), (3, 1, None), (2, 2, Some(()))] {
             let scene = Scene::new(secs(100), &script);
@@ -181,15 +181,15 @@ fn a_ticket_and_its_timeout_are_in_order_however_late_it_is_polled() {
             assert_eq!(nap.wait_timeout(secs(timeout)), Ok(expected), "{ticket}, {timeout}, {script:?}");
             scene.finish();
             if expected.is_none() {
-                assert_eq!(nap.try_wait(), Ok(Some(())), "it kept its place");
+                assert_eq!(nap.try_wait(), Ok(Some(())), "the timed-out ticket is still valid");
             }
         }
     }
 }
 
-/// The same with a real thread that waits, which the clock's owner does not wait for: 50 rounds, each as late as it gets.
+/// A real thread waits, and the clock does not wait for it. Fifty rounds.
 #[test]
-fn a_thread_that_waits_gets_the_same_answer_each_time() {
+fn blocked_thread_receives_event_or_timeout_by_deadline() {
     guarded(|| {
         for round in 0..50 {
             let (event, timeout) = if round % 2 == 0 { (1, 3) } else { (3, 1) };
@@ -199,13 +199,13 @@ fn a_thread_that_waits_gets_the_same_answer_each_time() {
             std::thread::scope(|scope| {
                 let waiting = scope.spawn(|| watcher.recv_timeout(secs(timeout)));
                 let first = Timestamp::ORIGIN + secs(1);
-                // The lease's deadline is there from the start, the timer's once the thread waits.
+                // The lease's deadline is set from the start, the timer's once the thread waits.
                 let is_set = || store.next_deadline() == Some(first);
                 while timeout == 1 && !is_set() {
                     std::thread::yield_now();
                 }
                 if timeout == 3 {
-                    // Whether the thread waits already or only now sets its timer, the event is in time.
+                    // The event is in time, whether the thread has set its timer already or not.
                     clock.advance(secs(1));
                     assert!(waiting.join().unwrap().unwrap().is_some());
                     return;
@@ -217,14 +217,14 @@ fn a_thread_that_waits_gets_the_same_answer_each_time() {
     });
 }
 
-/// What was delivered before the store was closed is received before that.
+/// Events from before `close` are received before `Stopped`.
 #[test]
-fn what_came_before_the_closing_is_received_first() {
+fn events_before_close_are_received_before_stopped() {
     let scene = Scene::new(secs(100), &[]);
     let mut watcher = scene.client.watch("leased");
     scene.store.put(("leased", "w")).unwrap();
     assert!(watcher.recv_timeout(secs(1)).unwrap().is_some());
     scene.store.close();
     assert_eq!(watcher.recv_timeout(secs(1)), Err(Error::Stopped));
-    assert_eq!(watcher.recv_timeout(secs(1)), Ok(None), "it has said so");
+    assert_eq!(watcher.recv_timeout(secs(1)), Ok(None), "`Stopped` is reported once");
 }

@@ -1,5 +1,5 @@
-//! The owner of a caller's bytes is foreign code: freeing it may call the store. So no key, value or range that was given
-//! is freed under a lock, nor kept longer than the request that it came with.
+//! The owner of a caller's bytes is user code: its destructor may call the store. The store frees no key, value or range of a
+//! request under a lock, and keeps none of them longer than the request.
 
 use std::sync::{Arc, Mutex};
 
@@ -10,7 +10,7 @@ use leasehold::{
 use leasehold_testkit::helpers::{manual, manual_with, secs};
 use leasehold_testkit::wakers::{Count, guarded, owned};
 
-/// Makes bytes whose owner writes to a store when it is freed.
+/// Makes bytes with an owner that writes to a store when it is freed.
 #[derive(Clone)]
 struct Owners {
     store: Store,
@@ -27,7 +27,7 @@ impl Owners {
         let (store, freed) = (self.store.clone(), self.freed.clone());
         self.made.add();
         owned(bytes, move || {
-            // The answer does not matter: the store may be closed by now.
+            // The response is ignored: the store may be closed by now.
             drop(store.put(("freed", "v")));
             drop(store.get("freed"));
             freed.add();
@@ -40,7 +40,7 @@ impl Owners {
 
     #[track_caller]
     fn assert_all_freed(&self) {
-        assert_eq!(self.freed.get(), self.made.get(), "of the owners that were made");
+        assert_eq!(self.freed.get(), self.made.get(), "all owners were freed");
     }
 
     fn txn(&self) -> Txn {
@@ -61,9 +61,9 @@ impl Owners {
     }
 }
 
-/// Trap: a value's owner is freed under the lock, and waits for it for ever.
+/// Trap: a value is freed under the store's lock, so its owner's destructor deadlocks.
 #[test]
-fn owners_given_to_a_store_are_freed_with_no_lock_held() {
+fn owners_in_store_requests_are_freed_without_locks() {
     guarded(|| {
         let store = manual().0;
         let owners = Owners::new(&store);
@@ -85,9 +85,9 @@ fn owners_given_to_a_store_are_freed_with_no_lock_held() {
     });
 }
 
-/// The same for requests that are refused, each at another stage.
+/// Covers a refusal at each stage of a request.
 #[test]
-fn owners_of_what_is_refused_are_freed_with_no_lock_held() {
+fn owners_in_refused_requests_are_freed_without_locks() {
     guarded(|| {
         let limits = Limits { max_request_bytes: 1000, max_txn_ops: 3, ..Limits::default() };
         let store = manual_with(limits).0;
@@ -113,9 +113,9 @@ fn owners_of_what_is_refused_are_freed_with_no_lock_held() {
     });
 }
 
-/// Trap: a watch's range outlives the request, so its owner would be freed when the watcher is, which is under the lock.
+/// Trap: a watch outlives its request, so its range would be freed with the watcher, under the lock.
 #[test]
-fn owners_of_watched_ranges_are_freed_with_no_lock_held() {
+fn owners_of_watched_ranges_are_freed_without_locks() {
     guarded(|| {
         let (store, clock) = manual();
         let owners = Owners::new(&store);
@@ -143,9 +143,9 @@ fn owners_of_watched_ranges_are_freed_with_no_lock_held() {
     });
 }
 
-/// Through a client, with a namespace whose prefix has an owner too.
+/// Requests of a client, also in a namespace with a prefix that has an owner.
 #[test]
-fn owners_given_to_a_client_are_freed_with_no_lock_held() {
+fn owners_in_client_requests_are_freed_without_locks() {
     guarded(|| {
         let store = manual().0;
         let owners = Owners::new(&store);
@@ -170,17 +170,20 @@ fn owners_given_to_a_client_are_freed_with_no_lock_held() {
     });
 }
 
-/// An owner that watches, and drops a watcher, when it is freed.
+/// The owner's destructor creates a watcher and drops another one.
 #[test]
-fn an_owner_may_watch_and_drop_a_watcher() {
+fn owner_may_create_and_drop_watchers() {
     guarded(|| {
         let store = manual().0;
         let kept = Arc::new(Mutex::new(vec![store.watch("a").unwrap()]));
         for _ in 0..3 {
             let (watching, keeper) = (store.clone(), Arc::clone(&kept));
             let value = owned("v", move || {
-                let watcher = watching.watch("a").expect("the range is good");
-                let before = std::mem::replace(&mut *keeper.lock().expect("nobody panicked"), vec![watcher]);
+                let watcher = watching.watch("a").expect("the range is valid");
+                let before = std::mem::replace(
+                    &mut *keeper.lock().expect("no thread panicked while it held the lock"),
+                    vec![watcher],
+                );
                 drop(before);
             });
             store.put(("a", value)).unwrap();

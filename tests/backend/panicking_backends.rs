@@ -1,5 +1,6 @@
-//! Clocks, timers and backends that panic once, or always, during a wait or a destructor. The panic reaches the caller, and a
-//! caller that catches it can go on: no wait becomes silent, no received event is lost, and the process does not abort.
+//! Clocks, timers and backends that panic once, or always, during a wait or a destructor. The panic reaches the caller, which may
+//! catch it and continue: each wait still ends, each received event is returned, and the process does not abort. Doc comments in
+//! the past tense describe former bugs.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,19 +28,19 @@ enum Lit {
 
 impl Fuse {
     fn panic_after(&self, uses: usize) {
-        *self.0.lock().expect("nothing panics while it is locked") = Lit::Once(uses);
+        *self.0.lock().expect("no thread panicked while it held the lock") = Lit::Once(uses);
     }
 
     fn panic_always(&self) {
-        *self.0.lock().expect("nothing panics while it is locked") = Lit::Always;
+        *self.0.lock().expect("no thread panicked while it held the lock") = Lit::Always;
     }
 
     fn put_out(&self) {
-        *self.0.lock().expect("nothing panics while it is locked") = Lit::Out;
+        *self.0.lock().expect("no thread panicked while it held the lock") = Lit::Out;
     }
 
     fn burn(&self) {
-        let mut lit = self.0.lock().expect("nothing panics while it is locked");
+        let mut lit = self.0.lock().expect("no thread panicked while it held the lock");
         let panics = match &mut *lit {
             Lit::Out => false,
             Lit::Always => true,
@@ -57,7 +58,7 @@ impl Fuse {
     }
 }
 
-/// A clock at rest, or moved by hand, that panics when it is read, or when its timer is set.
+/// A manual clock that panics when it is read or when its timer is armed.
 #[derive(Clone, Default)]
 struct FragileClock {
     now: Arc<Slot<Duration>>,
@@ -71,7 +72,7 @@ impl FragileClock {
     }
 
     fn advance(&self, by: Duration, store: &Store) {
-        *self.now.lock().expect("nothing panics while it is locked") += by;
+        *self.now.lock().expect("no thread panicked while it held the lock") += by;
         store.tick();
     }
 }
@@ -79,7 +80,7 @@ impl FragileClock {
 impl Clock for FragileClock {
     fn now(&self) -> Timestamp {
         self.read.burn();
-        Timestamp::ORIGIN + *self.now.lock().expect("nothing panics while it is locked")
+        Timestamp::ORIGIN + *self.now.lock().expect("no thread panicked while it held the lock")
     }
 
     fn attach(&self, _store: WeakStore) -> Option<Box<dyn Timer>> {
@@ -95,7 +96,7 @@ impl Timer for FragileTimer {
     }
 }
 
-/// A store behind a backend that panics in its calls.
+/// A layer over a store that panics in chosen methods.
 #[derive(Clone)]
 struct Fragile {
     store: Store,
@@ -121,12 +122,12 @@ impl Fragile {
         Client::new(self.clone())
     }
 
-    /// Ends the watches that were made last.
+    /// Cancels the watches that were created last.
     fn cut(&self) {
         let inbox = self
             .newest
             .lock()
-            .expect("nothing panics while it is locked")
+            .expect("no thread panicked while it held the lock")
             .upgrade()
             .expect("a watch was created");
         let cuts = (0..10).map(|id| WatchRequest::Cancel(id.into()));
@@ -146,7 +147,7 @@ impl Layer for Fragile {
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
         self.watch.burn();
-        *self.newest.lock().expect("nothing panics while it is locked") = Arc::downgrade(inbox);
+        *self.newest.lock().expect("no thread panicked while it held the lock") = Arc::downgrade(inbox);
         Backend::watch(&self.store, requests, inbox);
     }
 
@@ -156,14 +157,14 @@ impl Layer for Fragile {
     }
 }
 
-/// Runs what panics. Returns whether it did.
+/// Runs code that may panic. Returns whether it did.
 fn panics<T>(code: impl FnOnce() -> T) -> bool {
     catch_unwind(AssertUnwindSafe(code)).is_err()
 }
 
-/// The DELETE had been received when the clock panicked, so the ticket never took its turn.
+/// The DELETE had been received when the clock panicked, and the ticket was never granted.
 #[test]
-fn ticket_takes_its_turn_after_a_clock_panicked() {
+fn ticket_is_acquired_after_clock_panicked() {
     let mut panicked = 0;
     for uses in 0..6 {
         let clock = FragileClock::default();
@@ -183,9 +184,9 @@ fn ticket_takes_its_turn_after_a_clock_panicked() {
     assert!(panicked > 0, "the clock is read while the ticket is polled");
 }
 
-/// The same where the backend's calls, or its watches, panic. Two keys are ahead, so that the ticket reads and watches again.
+/// A call or a watch of the backend panics. Two keys are ahead, so the ticket reads and watches again.
 #[test]
-fn ticket_takes_its_turn_after_a_backend_panicked() {
+fn ticket_is_acquired_after_backend_panicked() {
     let parts: [fn(&Fragile) -> &Fuse; 2] = [|backend| &backend.call, |backend| &backend.watch];
     for part in parts {
         let backend = Fragile::new();
@@ -197,16 +198,16 @@ fn ticket_takes_its_turn_after_a_backend_panicked() {
         assert!(ticket.try_wait().unwrap().is_none());
         drop(second);
         part(&backend).panic_after(0);
-        assert!(panics(|| drop(ticket.try_wait())), "the ticket reads its predecessor again, and watches it");
+        assert!(panics(|| drop(ticket.try_wait())), "the ticket reads its predecessor again and watches it");
         assert!(ticket.try_wait().unwrap().is_none());
         drop(first);
         assert!(ticket.try_wait().unwrap().is_some());
     }
 }
 
-/// A ticket whose first watch panics is not there, and leaves no key.
+/// The ticket is not returned when its first watch panics, and its key is deleted.
 #[test]
-fn ticket_that_panics_as_it_enters_leaves_nothing() {
+fn ticket_whose_first_watch_panics_deletes_its_key() {
     let backend = Fragile::new();
     let [one, two] = [backend.store.client(), backend.client()]
         .map(|client| Session::open(client, secs(1000)).wait().unwrap());
@@ -218,9 +219,9 @@ fn ticket_that_panics_as_it_enters_leaves_nothing() {
     assert!(mutex.try_lock().wait().unwrap().is_some());
 }
 
-/// The backend has ended the watch, and panics when the ticket reads the key, or watches it, again.
+/// The backend has cancelled the watch, and panics when the ticket reads or watches the key again.
 #[test]
-fn loss_is_learned_after_a_backend_panicked() {
+fn lock_loss_is_reported_after_backend_panicked() {
     let parts: [fn(&Fragile) -> &Fuse; 2] = [|backend| &backend.call, |backend| &backend.watch];
     for part in parts {
         let backend = Fragile::new();
@@ -237,15 +238,15 @@ fn loss_is_learned_after_a_backend_panicked() {
     }
 }
 
-/// The gap was reported, and nothing after it.
+/// Only the gap was reported, and no later event.
 #[test]
-fn leaders_are_followed_after_a_backend_panicked() {
+fn leader_watcher_continues_after_backend_panicked() {
     let parts: [fn(&Fragile) -> &Fuse; 2] = [|backend| &backend.call, |backend| &backend.watch];
     for part in parts {
         let backend = Fragile::new();
         let mut leaders = LeaderWatcher::new(backend.client(), "e");
         assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::NoLeader { .. }))));
-        // More than a watcher's buffer holds, and compacted, so it reads all candidates again.
+        // More changes than a watcher's buffer holds, and compacted, so the watcher reads all candidates again.
         for n in 0..300 {
             backend.store.put(("e/1", n.to_string())).unwrap();
         }
@@ -264,9 +265,9 @@ fn leaders_are_followed_after_a_backend_panicked() {
     }
 }
 
-/// The timeout stayed when setting its timer panicked: once it had passed, nothing was received any more.
+/// The timeout stayed set when arming its timer panicked. After its deadline no event was received any more.
 #[test]
-fn timeout_ends_when_its_timer_panics() {
+fn timeout_is_unset_when_its_timer_panics() {
     let clock = FragileClock::default();
     let store = clock.store();
     let one = session(&store, 1000);
@@ -289,9 +290,9 @@ fn timeout_ends_when_its_timer_panics() {
     assert!(ticket.try_wait().unwrap().is_some());
 }
 
-/// A timer that the backend had refused counted as set, so the same timeout tried again never passed.
+/// A timer that the backend had refused counted as set, so a second wait with that timeout never ended.
 #[test]
-fn timeout_is_set_again_after_a_backend_panicked() {
+fn timeout_is_set_again_after_backend_panicked() {
     let backend = Fragile::new();
     let mut watcher = backend.client().watch("k");
     backend.timer.panic_after(0);
@@ -300,9 +301,9 @@ fn timeout_is_set_again_after_a_backend_panicked() {
     assert!(panics(|| watcher.recv_timeout(secs(1))), "the timer is set again");
 }
 
-/// The event had been taken out of the queue when taking the timeout back panicked.
+/// The event was already taken from the queue when unsetting the timeout panicked.
 #[test]
-fn what_was_received_is_returned_though_the_timeout_cannot_be_taken_back() {
+fn received_event_is_returned_when_unsetting_timeout_panics() {
     let backend = Fragile::new();
     let mut watcher = backend.client().watch("k");
     assert_eq!(watcher.try_recv(), Ok(None));
@@ -328,9 +329,9 @@ impl Layer for Putting {
     }
 }
 
-/// The destructor ended with the panic, and the lease was renewed for ever.
+/// The panic ended the destructor, and the lease was renewed forever.
 #[test]
-fn session_ends_though_the_clock_panics_once() {
+fn session_drop_revokes_lease_when_clock_panics_once() {
     let clock = FragileClock::default();
     let store = clock.store();
     let one = session(&store, 5);
@@ -343,7 +344,7 @@ fn session_ends_though_the_clock_panics_once() {
 
 /// The process aborted: destructors read the clock while the thread was unwinding.
 #[test]
-fn destructors_do_not_abort_while_a_clock_panics() {
+fn destructors_do_not_abort_while_clock_panics() {
     let clock = FragileClock::default();
     let store = clock.store();
     assert!(panics(|| {
@@ -359,7 +360,7 @@ fn destructors_do_not_abort_while_a_clock_panics() {
     put(&store, "k", "v");
 }
 
-/// A backend at the end of time, which ends each watch at once.
+/// A backend at `Timestamp::MAX` that cancels each watch at once.
 #[derive(Clone)]
 struct AtTheEnd(Store, Arc<AtomicUsize>);
 
@@ -376,15 +377,15 @@ impl Layer for AtTheEnd {
         let watches = self.1.fetch_add(1, Ordering::SeqCst);
         assert!(watches < 1000, "a wait makes watch after watch in one poll");
         Backend::watch(&self.0, requests, inbox);
-        // A wait gives its watches ascending ids, two at a time at the most.
+        // The ids of a wait's watches ascend, and a wait has at most two watches at a time.
         let cuts = (0..4 + 2 * watches as i64).map(|id| WatchRequest::Cancel(id.into()));
         Backend::watch(&self.0, &cuts.collect::<Vec<_>>(), inbox);
     }
 }
 
-/// The time of the next attempt could not be later than now, so each attempt was due at once.
+/// The next attempt could not be scheduled after `now`, so each attempt was due at once.
 #[test]
-fn cut_watches_do_not_spin_at_the_end_of_time() {
+fn cut_watches_do_not_spin_at_timestamp_max() {
     guarded(|| {
         let backend = AtTheEnd(manual().0, Arc::default());
         let client = Client::new(backend.clone());

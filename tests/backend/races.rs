@@ -1,5 +1,5 @@
-//! Races at the seam: no wake-up is lost, for any way to wait. Each test does a fixed number of rounds of a race, however long
-//! they take. A receiver whose wake-up is lost sleeps for ever, which the guard finds.
+//! Races between receivers and a backend: no way to wait loses a wake-up. Each test runs a fixed number of rounds of a race. A
+//! receiver that misses its wake-up sleeps forever, which `guarded` detects.
 
 use leasehold_testkit::cases::cases;
 use std::collections::VecDeque;
@@ -20,7 +20,7 @@ const ROUNDS: usize = 3_000;
 
 const RACES: u32 = 10_000;
 
-/// Wakes a thread, and nothing else: what woke it is for the watcher to know.
+/// Unparks a thread. The woken thread polls to find out why.
 struct Unpark(Thread);
 
 impl Wake for Unpark {
@@ -30,24 +30,24 @@ impl Wake for Unpark {
 }
 
 fn by_recv(watcher: &mut Watcher) -> usize {
-    watcher.recv().expect("the store is open").expect("the watch goes on").events().len()
+    watcher.recv().expect("the store is open").expect("the watch has not ended").events().len()
 }
 
 fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
     loop {
         if let Poll::Ready(received) = watcher.poll_recv(&mut Context::from_waker(&waker)) {
-            return received.expect("the store is open").expect("the watch goes on").events().len();
+            return received.expect("the store is open").expect("the watch has not ended").events().len();
         }
         thread::park();
     }
 }
 
-/// By the token alone: after it was taken, it looks once, as `select!` does.
+/// Waits for the ready token alone, and polls once after taking it, as `select!` does.
 fn by_token(watcher: &mut Watcher) -> usize {
     let ready = watcher.ready().clone();
     loop {
-        ready.recv().expect("the watcher has the channel's other end");
+        ready.recv().expect("the watcher owns the sender");
         if let Some(response) = watcher.try_recv().expect("the store is open") {
             return response.events().len();
         }
@@ -55,14 +55,19 @@ fn by_token(watcher: &mut Watcher) -> usize {
 }
 
 fn by_timeout(watcher: &mut Watcher) -> usize {
-    watcher.recv_timeout(LONG).expect("the store is open").expect("an event comes").events().len()
+    watcher
+        .recv_timeout(LONG)
+        .expect("the store is open")
+        .expect("an event arrives before the timeout")
+        .events()
+        .len()
 }
 
 const WAYS: [fn(&mut Watcher) -> usize; 4] = [by_recv, by_polling_and_parking, by_token, by_timeout];
 
-/// Trap: a wake-up is lost between looking and registering. Two threads answer each other, so each waits every round.
+/// Trap: a wake-up is lost between polling and registering. Two threads answer each other, so both wait in every round.
 #[test]
-fn two_threads_that_answer_each_other_never_wait_in_vain() {
+fn ping_pong_threads_lose_no_wake_up() {
     for way in WAYS {
         guarded(move || {
             let store = Store::new();
@@ -83,7 +88,7 @@ fn two_threads_that_answer_each_other_never_wait_in_vain() {
     }
 }
 
-/// A mailbox that the test itself fills.
+/// A backend that exposes its inbox to the test.
 #[derive(Clone, Default)]
 struct Mailbox(Arc<Mutex<Option<Arc<Inbox>>>>);
 
@@ -97,7 +102,7 @@ impl Backend for Mailbox {
     }
 
     fn watch(&self, _: &[WatchRequest], inbox: &Arc<Inbox>) {
-        *self.0.lock().expect("nobody panicked") = Some(Arc::clone(inbox));
+        *self.0.lock().expect("no thread panicked while it held the lock") = Some(Arc::clone(inbox));
     }
 
     fn timer(&self, _: Option<Timestamp>, _: &Arc<Inbox>) {}
@@ -116,10 +121,10 @@ fn a_delivery() -> Delivery {
     let stream = engine.open_stream();
     engine.watch(stream, &WatchRequest::Create("a".into()));
     engine.receive(stream, &mut queue);
-    queue.pop_front().expect("it was created")
+    queue.pop_front().expect("the creation was delivered")
 }
 
-/// Waits for the other thread for a moment; it may not be running at all.
+/// Spins until the other thread is done. Yields after a while, since that thread may not be running.
 fn until(is_so: impl Fn() -> bool) {
     let mut spins = 0;
     while !is_so() {
@@ -131,10 +136,10 @@ fn until(is_so: impl Fn() -> bool) {
     }
 }
 
-/// Trap: between looking and registering there is a gap, for the waker is cloned with no lock held. A poll and a push are let
-/// loose on each other, the push a little later each round; afterwards either the poll had it, or the waker was told.
+/// Trap: the waker is cloned with no lock held, so there is a gap between polling and registering. A poll races a push, which
+/// is delayed a little more each round. Either the poll returns the delivery or the push wakes the waker.
 #[test]
-fn a_push_that_races_a_poll_is_seen_by_the_one_or_tells_the_other() {
+fn push_racing_poll_is_received_or_wakes() {
     guarded(|| {
         let (mailbox, delivery) = (Mailbox::default(), a_delivery());
         let mut stream = Client::new(mailbox.clone()).watch_stream();
@@ -168,9 +173,9 @@ fn a_push_that_races_a_poll_is_seen_by_the_one_or_tells_the_other() {
     });
 }
 
-/// The same with a writer that does not wait: it writes while the receiver looks, registers, and overflows.
+/// A writer that does not wait: it writes while the receiver polls, registers and overflows.
 #[test]
-fn a_receiver_gets_all_that_a_fast_writer_writes() {
+fn receiver_of_fast_writer_receives_every_event() {
     for (way, capacity) in WAYS.into_iter().zip([1, 2, 128, 1]) {
         guarded(move || {
             let store = Store::new();
@@ -187,9 +192,9 @@ fn a_receiver_gets_all_that_a_fast_writer_writes() {
     }
 }
 
-/// Trap: a timer's wake-up is lost, which nothing would make good. Tickets are set while another thread moves the clock.
+/// Trap: a lost wake-up of a timer is never made up for. Tickets are set while another thread advances the clock.
 #[test]
-fn a_ticket_is_told_of_an_advance_that_races_its_waiting() {
+fn ticket_racing_clock_advance_completes() {
     guarded(|| {
         let (store, clock) = manual();
         let client = store.client();
@@ -208,7 +213,7 @@ fn a_ticket_is_told_of_an_advance_that_races_its_waiting() {
     });
 }
 
-/// What a thread does of everything there is.
+/// Runs random operations of every kind, and asserts that the thread's own events arrive in order.
 fn mixed(store: &Store, seed: u64, rounds: usize) {
     let client = store.client().namespace(format!("{seed}/"));
     let mut random = Random::new(seed);
@@ -218,7 +223,7 @@ fn mixed(store: &Store, seed: u64, rounds: usize) {
     let mut take = |events: &[Event]| {
         for event in events {
             let revision = Some(event.kv().mod_revision());
-            assert!(last < revision, "in order, and each once");
+            assert!(last < revision, "events arrive in order and once");
             last = revision;
             received += 1;
         }
@@ -269,10 +274,10 @@ fn mixed(store: &Store, seed: u64, rounds: usize) {
     assert_eq!(received, written as usize + 1);
 }
 
-/// Trap: lost wake-ups show only among many. Eight threads do everything at once; each sees its own part exactly, and a
-/// ninth watcher sees what history says.
+/// Trap: some lost wake-ups show only among many threads. Each of eight threads receives its own events exactly, and a ninth
+/// watcher receives the store's history.
 #[test]
-fn eight_threads_that_do_everything_lose_nothing() {
+fn eight_threads_with_random_operations_lose_no_event() {
     guarded(|| {
         let store = Store::builder().clock(SystemClock::new()).build();
         let mut all = store.watch(Watch::all().capacity(4)).unwrap();
@@ -292,9 +297,9 @@ fn eight_threads_that_do_everything_lose_nothing() {
     });
 }
 
-/// Watchers and tickets that wait come and go while others write: no watcher is left, and nobody is woken who is gone.
+/// Waiting watchers and tickets are created and dropped while other threads write. No watcher and no timer is left.
 #[test]
-fn watchers_and_tickets_may_be_dropped_while_others_write() {
+fn watchers_and_tickets_are_dropped_during_writes() {
     guarded(|| {
         let ((store, clock), done) = (manual(), AtomicBool::new(false));
         thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! A backend without a store behind it, written against the public API alone: it answers a script of requests with recorded
+//! A backend without a store, written against the public API alone: it answers a script of requests with recorded
 //! responses and pushes recorded deliveries.
 
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ const LOOK: &str = r#"txn if [] then [get "disk/"* limit 1 sort CreateRevision D
 const WATCH_BOTH: &str = r#"stream: watch "disk/1-0" from 4 id 3 no_put, watch "disk/9" from 4 id 2 no_put"#;
 const RELEASE: &str = r#"txn if [create_revision("disk/1-0") == 3] then [delete "disk/1-0"] else []"#;
 
-/// A use of the backend: the line that is expected, and what was recorded for it.
+/// A use of the backend: the expected line and the recorded result.
 struct Step(&'static str, Recorded);
 
 enum Recorded {
@@ -47,10 +47,10 @@ impl Player {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no thread panics while it has the mutex")
+        self.0.lock().expect("no thread panicked while it held the mutex")
     }
 
-    /// Takes the next step, which must be this one.
+    /// Takes the next step, and panics unless that expects the line `used`.
     fn take(&self, used: &str) -> Recorded {
         // The mutex is unlocked before the panic, since destructors may use the backend while the thread unwinds.
         let next = self.state().script.pop_front();
@@ -138,9 +138,9 @@ fn deleted(id: i64, key: &str, revision: i64) -> WatchResponse {
     WatchResponse::new_events(id, header(revision), vec![event], false)
 }
 
-/// A lock whose queue has the key `disk/9` of another client.
+/// The queue of the lock has the key `disk/9` of another client.
 #[test]
-fn lock_behind_a_recorded_key_is_acquired_when_its_deletion_is_delivered() {
+fn lock_is_acquired_when_recorded_deletion_is_delivered() {
     let other = KeyValue::new("disk/9", "other", 2, 2, 1, 9);
     let own = KeyValue::new("disk/1-0", "one", 3, 3, 1, 1);
     let ttl = Duration::from_secs(60);
@@ -204,7 +204,7 @@ fn stream_receives_the_recorded_creation_events_and_cancellation() {
     player.assert_finished();
 }
 
-/// Recorded errors reach the caller: of a call, and of a watch that the backend ends.
+/// Recorded errors of a call and of a watch that the backend ends reach the caller.
 #[test]
 fn recorded_errors_are_returned() {
     let ended = WatchResponse::new_canceled(0, header(6), "etcdserver: no leader");
@@ -227,13 +227,13 @@ fn recorded_errors_are_returned() {
 
 #[test]
 #[should_panic(expected = r#"the script expects `get "a"`, and `put "a" = "1"` was requested"#)]
-fn unexpected_request_fails_the_test_with_a_sentence() {
+fn unexpected_request_panics_with_both_requests() {
     let client = Client::new(Player::new([Step(r#"get "a""#, Recorded::Nothing)]));
     client.put(("a", "1")).wait().unwrap();
 }
 
 #[test]
 #[should_panic(expected = r#"the script has ended, and `delete "a"` was requested"#)]
-fn request_after_the_script_fails_the_test_with_a_sentence() {
+fn request_after_script_end_panics() {
     Client::new(Player::new([])).delete("a").wait().unwrap();
 }

@@ -7,7 +7,7 @@ use std::env;
 use leasehold::concurrency::{Election, LeaderWatcher, Leadership, Mutex, MutexGuard, Session};
 use leasehold::{Store, Ticket};
 use leasehold_testkit::helpers::{Random, events, manual, millis, secs};
-use leasehold_testkit::wakers::{Notes, on_wake, poll_with};
+use leasehold_testkit::wakers::{Log, on_wake, poll_with};
 
 use super::subprocess::{print_trace, run_elsewhere};
 
@@ -46,7 +46,7 @@ struct Run {
     losing: Vec<(usize, Ticket<()>)>,
     guards: Vec<MutexGuard>,
     leaderships: Vec<Leadership>,
-    notes: Notes,
+    notes: Log,
     made: usize,
 }
 
@@ -65,7 +65,7 @@ fn trace(seed: u64) -> String {
         losing: Vec::new(),
         guards: Vec::new(),
         leaderships: Vec::new(),
-        notes: Notes::default(),
+        notes: Log::default(),
         made: 0,
     };
     let mut random = Random::new(seed);
@@ -121,9 +121,9 @@ impl Run {
     }
 }
 
-/// Polls each ticket and notes its result. A pending ticket notes its wake-up.
-fn poll_tickets<T: std::fmt::Debug>(
-    notes: &Notes,
+/// Looks at each, and notes what came of it; those that wait note when they are woken.
+fn look_at<T: std::fmt::Debug>(
+    notes: &Log,
     tickets: &mut Vec<(usize, Ticket<T>)>,
     mut take: impl FnMut(usize, T),
 ) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use leasehold::clock::{SystemClock, Timestamp};
 use leasehold::{Store, Ticket};
 use leasehold_testkit::helpers::{manual, millis, put, secs};
-use leasehold_testkit::wakers::{Count, LONG, Notes, guarded, on_wake, poll_with, receive_with};
+use leasehold_testkit::wakers::{Count, LONG, Log, guarded, on_wake, poll_with, receive_with};
 
 fn origin_plus(duration: Duration) -> Option<Timestamp> {
     Some(Timestamp::ORIGIN + duration)
@@ -187,7 +187,7 @@ fn panic_drops_the_ticket() {
 #[test]
 fn tickets_with_one_deadline_wake_in_order() {
     let (store, clock) = manual();
-    let (client, notes) = (store.client(), Notes::default());
+    let (client, notes) = (store.client(), Log::default());
     let later = client.sleep(secs(5) + Duration::from_nanos(1));
     let mut naps: Vec<Ticket<()>> = (0..10).map(|_| client.sleep(secs(5))).collect();
     // A dropped ticket in the middle must not change the order of the others.

@@ -1,4 +1,4 @@
-//! A client that renews leases of a store over a network. Requests and answers wait in flight until a step delivers or loses
+//! A client that renews leases of a store over a network. Requests and responses stay in flight until a step delivers or loses
 //! them, in any order.
 
 mod model;
@@ -21,16 +21,16 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(any::<Step>(), 1..200)
 }
 
-/// What the client waits for.
+/// A response in flight to the client.
 #[derive(Clone, Copy)]
 enum Answer {
-    /// To a request of the renewer.
+    /// The response to a request of the renewer, by its number.
     Requested(usize, Option<Duration>),
-    /// To another request, sent then.
+    /// The response to another request, with the instant at which that was sent.
     Noted(LeaseId, Option<Duration>, Timestamp),
 }
 
-pub(crate) struct World {
+pub(crate) struct RenewalHarness {
     store: Store,
     clock: ManualClock,
     renewer: LeaseRenewer,
@@ -40,7 +40,7 @@ pub(crate) struct World {
     requests: Vec<LeaseRequest>,
     to_server: Vec<usize>,
     to_client: Vec<Answer>,
-    /// A revocation ends a lease before its deadline.
+    /// Leases that were revoked, so that they ended before their deadlines.
     revoked: BTreeSet<LeaseId>,
     pub(crate) tally: Tally,
 }
@@ -58,7 +58,7 @@ pub(crate) struct Tally {
     pub(crate) gone: usize,
 }
 
-impl World {
+impl RenewalHarness {
     pub(crate) fn new() -> Self {
         let (store, clock) = manual_with(Limits { min_lease_ttl: millis(1), ..Limits::default() });
         clock.advance(millis(1));
@@ -102,7 +102,7 @@ impl World {
             }
             8..=10 => self.grant(lease, b),
             11 => self.revoke(lease, b),
-            // Another client renews the lease, or this one does by itself.
+            // Another client renews the lease, or this client without the renewer.
             12 => {
                 let renewed = self.store.keep_alive(lease).expect("the store is open");
                 if b.is_multiple_of(2) {
@@ -137,7 +137,7 @@ impl World {
         }
     }
 
-    /// Delivers a request to the store, also a second time, and puts the answer in flight.
+    /// Delivers a request to the store, perhaps twice, and puts the response in flight.
     fn execute(&mut self, a: u8, b: u8) {
         let Some(place) = usize::from(a).checked_rem(self.to_server.len()) else { return };
         let number = if b > 240 { self.to_server[place] } else { self.to_server.remove(place) };
@@ -153,7 +153,7 @@ impl World {
         self.to_client.push(Answer::Requested(number, ttl));
     }
 
-    /// Delivers an answer, also a second time.
+    /// Delivers a response, perhaps twice.
     fn deliver(&mut self, a: u8, b: u8) {
         let Some(place) = usize::from(a).checked_rem(self.to_client.len()) else { return };
         let answer = if b > 240 { self.to_client[place] } else { self.to_client.remove(place) };
@@ -201,7 +201,7 @@ impl World {
         let expected = self.model.poll(now.as_nanos(), self.requests.len());
         let mut steps = Vec::new();
         while let Some(step) = self.renewer.poll(now) {
-            assert!(steps.len() < 100, "a poll ends");
+            assert!(steps.len() < 100, "a poll takes a bounded number of steps");
             steps.push(match step {
                 LeaseStep::Over { lease, inboxes } => {
                     self.tally.ends += 1;
@@ -229,7 +229,7 @@ impl World {
         assert_eq!(self.renewer.next_deadline().map(Timestamp::as_nanos), self.model.next_deadline());
         let now = self.now().as_nanos();
         for (lease, deadline) in self.model.deadlines() {
-            // A lease that is not over exists, until its deadline at least.
+            // A lease that the renewer does not report as over exists until its deadline at least.
             if deadline > now && !self.revoked.contains(&lease) {
                 let ttl = self.store.time_to_live(lease, false).expect("the store is open").ttl();
                 let remaining = ttl.expect("the lease exists").as_nanos() as u64;
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Stops all, and asserts that no state is left.
+    /// Stops all renewals and watches, and asserts that no state is left.
     pub(crate) fn finish(mut self) -> Tally {
         for lease in 1..4 {
             self.renewer.renew(LeaseId::new(lease), false, self.now());

@@ -61,7 +61,7 @@ pub(crate) fn assert_forgotten(renewer: &LeaseRenewer) {
     assert!(shown.starts_with("LeaseRenewer { leases: {}, schedule: {}, watches: {}, gone: [],"), "{shown}");
 }
 
-/// A renewer of the lease, whose first renewal was sent at the start.
+/// Returns a renewer that sent its first renewal at `START`.
 pub(crate) fn started() -> (LeaseRenewer, LeaseRequest) {
     let mut renewer = LeaseRenewer::new();
     renewer.renew(LEASE, true, START);
@@ -69,14 +69,14 @@ pub(crate) fn started() -> (LeaseRenewer, LeaseRequest) {
     (renewer, request)
 }
 
-/// A renewer of the lease, whose first renewal was sent at the start and answered.
+/// Returns a renewer that sent its first renewal at `START`, which was answered with a TTL.
 pub(crate) fn renewing(ttl: Duration) -> LeaseRenewer {
     let (mut renewer, request) = started();
     renewer.answer(request, Some(ttl));
     renewer
 }
 
-/// A renewer with an inbox that watches the lease, which is not renewed. The first check was sent at the start.
+/// Returns a renewer with an inbox that watches the lease, which is not renewed. The first check was sent at `START`.
 pub(crate) fn watching() -> (LeaseRenewer, InboxId, LeaseRequest) {
     let (mut renewer, inbox) = (LeaseRenewer::new(), Inbox::new().id());
     renewer.watch(LEASE, inbox, START);

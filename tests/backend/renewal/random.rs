@@ -1,10 +1,9 @@
-//! `LeaseRenewer` in random runs: beside a model, and by its promises.
+//! Random runs of `LeaseRenewer`: compared with a model, and checked against its promises.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::harness::{World, steps};
-use leasehold::LeaseId;
+use super::harness::{RenewalHarness, steps};
 use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep};
 use leasehold::clock::Timestamp;
 use leasehold_testkit::helpers::{Random, millis};
@@ -17,13 +16,13 @@ fn config(cases: u32) -> ProptestConfig {
 proptest! {
     #![proptest_config(config(300))]
 
-    /// A network that delays, loses, doubles and reorders messages; clients that start, stop and pause; leases that are granted
-    /// again, renewed and revoked by others.
+        /// The network delays, loses, duplicates and reorders messages. Clients start, stop and pause, and leases are granted
+        /// again, renewed and revoked by other clients.
     #[test]
     fn renewer_takes_the_steps_of_a_naive_model(steps in steps()) {
-        let mut world = World::new();
-        steps.into_iter().for_each(|step| world.take(step));
-        world.finish();
+        let mut harness = RenewalHarness::new();
+        steps.into_iter().for_each(|step| harness.take(step));
+        harness.finish();
     }
 }
 
@@ -33,11 +32,11 @@ fn random_runs_reach_every_situation() {
     let mut random = Random::new(7);
     let mut counts = [0; 8];
     for _ in 0..50 {
-        let mut world = World::new();
+        let mut harness = RenewalHarness::new();
         for _ in 0..200 {
-            world.take([0; 3].map(|_| random.below(256) as u8));
+            harness.take([0; 3].map(|_| random.below(256) as u8));
         }
-        let tally = world.finish();
+        let tally = harness.finish();
         let run = [
             tally.renewals,
             tally.checks,
@@ -53,11 +52,11 @@ fn random_runs_reach_every_situation() {
     assert!(counts.into_iter().all(|count| count > 100), "{counts:?}");
 }
 
-/// A script of what happens around a renewer, in milliseconds.
+/// A script of events around a renewer, by milliseconds.
 #[derive(Clone, Debug)]
 struct Script {
     events: BTreeMap<u64, Vec<(u8, u8)>>,
-    /// The fate of each request: its answer's delay, `None` if it is lost, and whether the lease is gone.
+    /// For each request, the delay of its response (`None` if it is lost), and whether the lease has ended.
     fates: Vec<(Option<u16>, bool)>,
 }
 
@@ -94,7 +93,7 @@ impl Run {
         Self { renewer, inboxes, arrivals, requests: 0, log: Vec::new() }
     }
 
-    /// Handles what happens at an instant, and polls.
+    /// Handles the events of an instant, and polls.
     fn step(&mut self, script: &Script, ms: u64) {
         for (request, is_gone) in self.arrivals.remove(&ms).unwrap_or_default() {
             self.renewer.answer(request, (!is_gone).then(|| ttl(request.lease())));
@@ -127,7 +126,7 @@ impl Run {
         }
     }
 
-    /// Returns the next instant at which there is something to do.
+    /// Returns the next instant with an event, an arrival or a deadline.
     fn next(&self, script: &Script, after: u64) -> Option<u64> {
         let event = script.events.range(after + 1..).next().map(|(&ms, _)| ms);
         let arrival = self.arrivals.first_key_value().map(|(&ms, _)| ms);
@@ -143,7 +142,7 @@ proptest! {
     #![proptest_config(config(150))]
 
     #[test]
-    fn polls_at_next_deadline_miss_nothing(script in scripts()) {
+    fn polls_at_next_deadline_miss_no_step(script in scripts()) {
         let inboxes = [(); 2].map(|()| Inbox::new().id());
         let (mut stepping, mut jumping) = (Run::new(inboxes), Run::new(inboxes));
         (0..END).for_each(|ms| stepping.step(&script, ms));
@@ -157,7 +156,7 @@ proptest! {
 
     /// Each renewal is answered within two thirds of the TTL, and each poll is on time.
     #[test]
-    fn lease_that_is_renewed_and_answered_is_never_over(
+    fn lease_with_answered_renewals_is_never_over(
         ttl in prop_oneof![2_u64..100, 2_u64..5_000_000_000],
         delays in prop::collection::vec(0_u64..1000, 200),
     ) {

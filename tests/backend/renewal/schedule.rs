@@ -1,5 +1,5 @@
-//! `LeaseRenewer`: when leases are renewed and over. `renewals_watched.rs` tests watched leases, and `renewals_random.rs`
-//! compares random runs with a model.
+//! `LeaseRenewer`: when leases are renewed and over. `watched.rs` tests watched leases, and `random.rs` compares random runs with
+//! a model.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ fn renewer_without_leases_has_nothing_due() {
 }
 
 #[test]
-fn renewing_begins_with_a_renewal_at_once() {
+fn started_renewing_sends_renewal_at_once() {
     let mut renewer = LeaseRenewer::new();
     renewer.renew(LEASE, true, START);
     assert_idle_until(&mut renewer, START);
@@ -32,9 +32,9 @@ fn renewing_begins_with_a_renewal_at_once() {
     assert_eq!(renewer.poll(START), None);
 }
 
-/// R-LSE-13: the interval of etcd's client, and of the engine's standing keep-alive.
+/// R-LSE-13: the interval of etcd's client and of the engine's automatic keep-alive.
 #[test]
-fn answered_renewal_is_followed_by_one_after_a_third_of_the_ttl() {
+fn answered_renewal_is_repeated_after_a_third_of_the_ttl() {
     let rows = [
         (secs(9), secs(3)),
         (secs(2), Duration::from_nanos(666_666_666)),
@@ -54,9 +54,9 @@ fn answered_renewal_is_followed_by_one_after_a_third_of_the_ttl() {
     }
 }
 
-/// The next renewal is due a third of the TTL after the last one was sent, not after its answer.
+/// The next renewal is due a third of the TTL after the last one was sent, not after its response.
 #[test]
-fn renewal_that_is_polled_late_moves_the_ones_after_it() {
+fn late_renewal_delays_later_renewals() {
     let mut renewer = renewing(secs(9));
     let late = START + secs(4);
     let request = sent(&mut renewer, late);
@@ -99,7 +99,7 @@ fn retry_interval_is_at_least_a_nanosecond() {
 }
 
 #[test]
-fn answer_to_any_try_ends_the_tries() {
+fn response_to_any_try_ends_the_retries() {
     let (mut renewer, first) = started();
     let second = sent(&mut renewer, START + HALF);
     renewer.answer(second, Some(secs(9)));
@@ -108,18 +108,18 @@ fn answer_to_any_try_ends_the_tries() {
     assert_idle_until(&mut renewer, START + HALF + secs(3));
 }
 
-/// If answers take longer than the retry interval, each answer belongs to an earlier try.
+/// If responses take longer than the retry interval, each response belongs to an earlier try.
 #[test]
-fn answer_to_an_earlier_try_counts_too() {
+fn response_to_an_earlier_try_is_accepted() {
     let (mut renewer, first) = started();
     sent(&mut renewer, START + HALF);
     renewer.answer(first, Some(secs(9)));
     assert_idle_until(&mut renewer, START + secs(3));
 }
 
-/// The retry interval is that of the TTL, also for a renewal that was sent before the TTL was known.
+/// The retry interval follows from the TTL, also for a renewal that was sent before the TTL was known.
 #[test]
-fn first_answer_sets_the_retry_interval_of_a_pending_renewal() {
+fn first_response_sets_retry_interval_of_pending_renewal() {
     let (mut renewer, first) = started();
     sent(&mut renewer, START + HALF);
     renewer.answer(first, Some(millis(1200)));
@@ -128,7 +128,7 @@ fn first_answer_sets_the_retry_interval_of_a_pending_renewal() {
 
 /// R-LSE-3: the store's deadline is one TTL after the renewal arrives, which is not before it is sent.
 #[test]
-fn lease_is_over_one_ttl_after_its_last_answered_renewal_was_sent() {
+fn lease_is_over_one_ttl_after_last_answered_renewal() {
     let mut renewer = renewing(secs(2));
     let answered = sent(&mut renewer, START + secs(1));
     renewer.answer(answered, Some(secs(2)));
@@ -140,7 +140,7 @@ fn lease_is_over_one_ttl_after_its_last_answered_renewal_was_sent() {
 }
 
 #[test]
-fn poll_after_the_deadline_reports_the_end_and_sends_nothing() {
+fn poll_after_deadline_reports_end_without_request() {
     for late in [Duration::ZERO, MOMENT, secs(1000)] {
         let mut renewer = renewing(secs(2));
         assert_eq!(renewer.poll(START + secs(2) + late), Some(over([])));
@@ -161,7 +161,7 @@ fn lease_with_an_unknown_ttl_has_no_deadline() {
     }
 }
 
-/// Sums with an instant stop at the end of time, and the rounding of the retry interval does not overflow.
+/// Adding to an instant stops at `Timestamp::MAX`, and the rounding of the retry interval does not overflow.
 #[test]
 fn ttl_of_any_length_is_accepted() {
     let mut renewer = LeaseRenewer::new();
@@ -184,7 +184,7 @@ fn noted_grant_sets_the_deadline_before_the_first_answer() {
     assert_over_at(&mut renewer, START + secs(2), []);
 }
 
-/// A client may also renew the lease itself. The renewer's own renewals stay as they are.
+/// A client may also renew the lease itself. The schedule of the renewer's own renewals does not change.
 #[test]
 fn noted_renewal_moves_only_the_deadline() {
     let mut renewer = renewing(secs(9));
@@ -207,7 +207,7 @@ fn noted_grant_of_an_unused_lease_is_forgotten_at_its_deadline() {
 }
 
 #[test]
-fn late_answer_does_not_move_the_deadline_back() {
+fn late_response_does_not_move_deadline_back() {
     let (mut renewer, first) = started();
     let second = sent(&mut renewer, START + HALF);
     renewer.answer(second, Some(secs(2)));
@@ -220,7 +220,7 @@ fn late_answer_does_not_move_the_deadline_back() {
 
 /// R-LSE-7: etcd answers with TTL 0, not with an error.
 #[test]
-fn answer_without_a_ttl_ends_the_lease_at_once() {
+fn response_without_ttl_ends_lease_at_once() {
     for ttl in [None, Some(Duration::ZERO)] {
         let (mut renewer, request) = started();
         renewer.answer(request, ttl);
@@ -231,9 +231,9 @@ fn answer_without_a_ttl_ends_the_lease_at_once() {
     }
 }
 
-/// The answer to a newer renewal may arrive first.
+/// The response to a newer renewal may arrive first.
 #[test]
-fn earlier_renewal_that_found_no_lease_ends_it() {
+fn lease_not_found_by_earlier_renewal_is_over() {
     let (mut renewer, first) = started();
     let second = sent(&mut renewer, START + HALF);
     renewer.answer(second, Some(secs(9)));
@@ -242,7 +242,7 @@ fn earlier_renewal_that_found_no_lease_ends_it() {
 }
 
 #[test]
-fn answer_after_the_end_is_ignored() {
+fn response_after_end_is_ignored() {
     let mut renewer = renewing(secs(2));
     let request = sent(&mut renewer, START + secs(1));
     assert_eq!(renewer.poll(START + secs(2)), Some(over([])));
@@ -250,7 +250,7 @@ fn answer_after_the_end_is_ignored() {
         renewer.answer(request, ttl);
         assert_eq!((renewer.poll(Timestamp::MAX), renewer.next_deadline()), (None, None));
     }
-    // Nor does it count for another lease of this id.
+    // A later lease with this id ignores it too.
     renewer.renew(LEASE, true, START + secs(3));
     let own = sent(&mut renewer, START + secs(3));
     for ttl in [Some(secs(90)), None] {
@@ -262,7 +262,7 @@ fn answer_after_the_end_is_ignored() {
 }
 
 #[test]
-fn answer_after_renewing_stopped_is_ignored() {
+fn response_after_renewing_stopped_is_ignored() {
     for ttl in [Some(secs(9)), None] {
         let (mut renewer, request) = started();
         renewer.renew(LEASE, false, START);
@@ -283,7 +283,7 @@ fn stopped_lease_is_neither_renewed_nor_reported() {
 }
 
 #[test]
-fn restarted_renewing_begins_with_a_renewal_at_once() {
+fn restarted_renewing_sends_renewal_at_once() {
     let mut renewer = renewing(secs(9));
     let pending = sent(&mut renewer, START + secs(3));
     renewer.renew(LEASE, false, START + secs(3));
@@ -294,12 +294,12 @@ fn restarted_renewing_begins_with_a_renewal_at_once() {
         renewer.answer(pending, ttl);
         assert_idle_until(&mut renewer, START + secs(3) + HALF);
     }
-    // The deadline is still there: the lease is the same.
+    // The deadline is kept, since the lease is unchanged.
     assert_eq!(renewer.poll(START + secs(9)), Some(over([])));
 }
 
 #[test]
-fn renewing_that_is_started_twice_sends_one_renewal() {
+fn renewing_started_twice_sends_one_renewal() {
     let (mut renewer, request) = started();
     renewer.renew(LEASE, true, START + millis(1));
     assert_idle_until(&mut renewer, START + HALF);
@@ -307,9 +307,9 @@ fn renewing_that_is_started_twice_sends_one_renewal() {
     assert_idle_until(&mut renewer, START + secs(3));
 }
 
-/// Another client may have renewed the lease since. A poll at the deadline would have forgotten it.
+/// Another client may have renewed the lease since. A poll at the deadline would have removed its state.
 #[test]
-fn deadline_that_passed_while_stopped_does_not_count() {
+fn deadline_passed_while_stopped_is_ignored() {
     for is_watch in [false, true] {
         let mut renewer = renewing(secs(2));
         renewer.renew(LEASE, false, START);
@@ -325,7 +325,7 @@ fn deadline_that_passed_while_stopped_does_not_count() {
 }
 
 #[test]
-fn deadline_that_has_not_passed_while_stopped_counts() {
+fn deadline_not_passed_while_stopped_is_kept() {
     let mut renewer = renewing(secs(2));
     renewer.renew(LEASE, false, START);
     let before = START + (secs(2) - MOMENT);

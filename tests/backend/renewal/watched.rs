@@ -1,4 +1,4 @@
-//! `LeaseRenewer`: leases whose ends are watched, the order of steps, and unusual clocks.
+//! `LeaseRenewer`: watched leases, the order of steps, and unusual clocks.
 
 use std::time::Duration;
 
@@ -22,9 +22,9 @@ fn noted_revocation_ends_the_lease_at_once() {
     }
 }
 
-/// A lease whose deadline passed while it was watched has ended for its watchers, whatever is requested before the poll.
+/// The end of a watched lease at its deadline is reported to its watchers, also if renewing starts before the poll.
 #[test]
-fn deadline_of_a_watched_lease_counts_when_renewing_begins_after_it() {
+fn watched_lease_is_over_when_renewing_starts_after_deadline() {
     let (mut renewer, inbox) = (renewing(secs(2)), Inbox::new().id());
     renewer.watch(LEASE, inbox, START);
     renewer.renew(LEASE, false, START);
@@ -45,7 +45,7 @@ fn end_of_a_lease_lists_each_of_its_inboxes_once() {
     assert_eq!(
         sent(&mut renewer, START).lease(),
         LeaseId::new(i64::MAX),
-        "a watch of a renewed lease costs nothing"
+        "a watch of a renewed lease sends no request"
     );
     assert_eq!(renewer.poll(START), None);
     let mut steps = std::iter::from_fn(|| renewer.poll(START + secs(2)));
@@ -87,7 +87,7 @@ fn watched_lease_that_is_not_renewed_is_checked_at_once() {
 }
 
 #[test]
-fn check_is_repeated_after_a_third_of_the_remaining_time_or_half_a_second() {
+fn check_is_repeated_after_a_third_of_remaining_time() {
     let rows = [
         (secs(9), secs(3)),
         (secs(2), Duration::from_nanos(666_666_666)),
@@ -104,9 +104,9 @@ fn check_is_repeated_after_a_third_of_the_remaining_time_or_half_a_second() {
     }
 }
 
-/// Another client may renew the lease, and only the store knows.
+/// Only the store knows whether another client has renewed the lease.
 #[test]
-fn checked_lease_that_was_never_renewed_here_has_no_deadline() {
+fn checked_lease_never_renewed_here_has_no_deadline() {
     let (mut renewer, inbox, request) = watching();
     renewer.answer(request, Some(secs(2)));
     let request = sent(&mut renewer, START + secs(1_000_000));
@@ -116,7 +116,7 @@ fn checked_lease_that_was_never_renewed_here_has_no_deadline() {
 }
 
 #[test]
-fn stopped_lease_that_is_watched_is_over_at_its_deadline() {
+fn stopped_watched_lease_is_over_at_its_deadline() {
     let (mut renewer, inbox) = (renewing(secs(2)), Inbox::new().id());
     renewer.watch(LEASE, inbox, START);
     renewer.renew(LEASE, false, START + secs(1));
@@ -128,7 +128,7 @@ fn stopped_lease_that_is_watched_is_over_at_its_deadline() {
 
 /// A sixth of this TTL is less than the retry interval of checks.
 #[test]
-fn check_is_retried_after_half_a_second_whatever_the_ttl_is() {
+fn check_is_retried_after_half_a_second_for_any_ttl() {
     let (mut renewer, inbox) = (renewing(millis(1200)), Inbox::new().id());
     renewer.renew(LEASE, false, START);
     renewer.watch(LEASE, inbox, START + millis(100));
@@ -153,7 +153,7 @@ fn check_that_finds_time_remaining_extends_the_deadline() {
 }
 
 #[test]
-fn inbox_that_watches_a_stopped_lease_later_learns_its_deadline() {
+fn late_watch_of_stopped_lease_reports_its_deadline() {
     let (mut renewer, inbox) = (renewing(secs(2)), Inbox::new().id());
     renewer.renew(LEASE, false, START);
     renewer.watch(LEASE, inbox, START + millis(1700));
@@ -185,7 +185,7 @@ fn second_watch_after_a_cancellation_checks_again() {
 }
 
 #[test]
-fn steps_come_in_the_order_of_their_instants_and_leases() {
+fn steps_are_ordered_by_instant_and_lease() {
     let mut renewer = LeaseRenewer::new();
     for (lease, seconds) in [(3, 2), (1, 1), (2, 1), (-1, 3)] {
         renewer.note(LeaseId::new(lease + 10), Some(secs(9)), START);
@@ -206,7 +206,7 @@ fn steps_come_in_the_order_of_their_instants_and_leases() {
 }
 
 #[test]
-fn clock_that_goes_back_delays_requests_and_ends() {
+fn clock_set_back_delays_requests_and_ends() {
     let mut renewer = renewing(secs(2));
     let early = Timestamp::ORIGIN;
     assert_eq!(renewer.poll(early), None);
@@ -219,7 +219,7 @@ fn clock_that_goes_back_delays_requests_and_ends() {
     assert_eq!(renewer.poll(START + secs(2)), Some(over([inbox])));
 }
 
-/// Arithmetic stops at the last instant: each lease has at most one more request there.
+/// Adding stops at the last instant: each lease has at most one more request there.
 #[test]
 fn last_instant_has_one_request_for_each_lease() {
     let (mut renewer, inbox) = (LeaseRenewer::new(), Inbox::new().id());

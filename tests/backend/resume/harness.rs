@@ -1,7 +1,7 @@
 //! A stream over a network that loses connections, beside a stream of the same engine that is never cut.
 //!
-//! Requests and responses of the cut stream wait in flight until a step moves them; a cut loses them. Each time that the server
-//! creates a watcher for the receiver, the uncut stream gets the same watcher, and at the end both must have delivered the same
+//! Requests and responses of the cut stream stay in flight until a step moves them; a cut loses them. Each watcher that the
+//! server creates for the receiver is also created on the uncut stream. At the end, both streams must have delivered equal
 //! events.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use leasehold_testkit::helpers::secs;
 
-/// Four of these values fit into a response that is not split, as the limits are here.
+/// The length of a value. Four of these values fit into a response that is not split, under the limits here.
 const LARGE: usize = 160_000;
 
 const LEASES: [i64; 2] = [1, 2];
@@ -28,7 +28,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(any::<Step>(), 1..160)
 }
 
-pub(crate) struct World {
+pub(crate) struct ResumeHarness {
     engine: Engine,
     resumer: WatchResumer,
     server: Option<StreamId>,
@@ -38,7 +38,7 @@ pub(crate) struct World {
     /// The watcher that each watcher of the uncut stream mirrors.
     mirrored: BTreeMap<WatchId, usize>,
     asked: Vec<Asked>,
-    /// How many of them are answered.
+    /// The number of answered creations.
     answered: usize,
     /// The watchers that the receiver knows: created and not cancelled.
     known: BTreeMap<WatchId, usize>,
@@ -48,7 +48,7 @@ pub(crate) struct World {
     twice: BTreeSet<i64>,
     leases_asked: BTreeSet<LeaseId>,
     leases_ended: Vec<LeaseId>,
-    /// Whether the last response with events was a piece, and others were to follow.
+    /// Whether the last response with events was a piece that others follow.
     is_amid: bool,
     pub(crate) tally: Tally,
 }
@@ -81,11 +81,11 @@ impl Tally {
 
 struct InFlight {
     request: WatchRequest,
-    /// Which watcher of the receiver is created by it, and not only resumed.
+    /// The watcher of the receiver that the request creates; `None` if it resumes one.
     creates: Option<usize>,
 }
 
-/// A watcher that the receiver asked for.
+/// A watcher that the receiver requested.
 struct Asked {
     watch: Watch,
     mirror: WatchId,
@@ -101,7 +101,7 @@ enum End {
     Compacted(i64),
 }
 
-impl World {
+impl ResumeHarness {
     pub(crate) fn new() -> Self {
         let limits = Limits { max_request_bytes: LARGE + 1000, ..Limits::default() };
         let mut engine = Engine::new(EngineConfig { limits, ..EngineConfig::default() }, Timestamp::ORIGIN);
@@ -155,16 +155,16 @@ impl World {
 
     fn put(&mut self, a: u8, b: u8) {
         let value = vec![b; if b.is_multiple_of(4) { 1 } else { LARGE }];
-        self.engine.put(&Put::new(key(a), value)).expect("the put is good");
+        self.engine.put(&Put::new(key(a), value)).expect("the put is valid");
     }
 
-    /// Keys that one revision changes twice (R-TXN-20).
+    /// Changes keys twice in one revision (R-TXN-20).
     fn change_twice(&mut self, a: u8, b: u8) {
         let delete = TxnOp::delete(KeyRange::from_key(key(a)));
         let operations = [delete, TxnOp::put(key(a), [b]), TxnOp::put(key(a / 6), vec![b; LARGE / 2])];
         if key(a) != key(a / 6) {
             let done = self.engine.txn(&Txn::new().and_then(operations));
-            let revision = done.expect("such a delete overlaps no put").header().revision();
+            let revision = done.expect("a delete without an end overlaps no put").header().revision();
             self.twice.insert(revision.get());
         }
     }
@@ -206,7 +206,7 @@ impl World {
         self.request(request);
     }
 
-    /// Cancels a watcher that is known, or any id.
+    /// Cancels a known watcher, or any id.
     fn cancel(&mut self, a: u8) {
         let known = self.known.keys().nth(usize::from(a) % (self.known.len() + 1)).copied();
         self.request(WatchRequest::Cancel(known.unwrap_or_else(|| WatchId::new(i64::from(a % 4)))));
@@ -249,7 +249,8 @@ impl World {
         let answers = self.resumer.cut();
         self.tally.canceled_locally += answers.len();
         answers.into_iter().for_each(|answer| self.see(answer));
-        assert!(late.into_iter().all(|delivery| self.resumer.receive(delivery).is_none()), "it is cut");
+        let is_dropped = late.into_iter().all(|delivery| self.resumer.receive(delivery).is_none());
+        assert!(is_dropped, "a cut stream drops late deliveries");
     }
 
     /// Cuts the stream after a piece of a response, if there is a watcher for it.
@@ -278,7 +279,7 @@ impl World {
         }
     }
 
-    /// The server processes some requests.
+    /// Processes some requests at the server.
     fn serve(&mut self, most: usize) {
         let Some(server) = self.server else {
             return;
@@ -297,14 +298,14 @@ impl World {
         }
     }
 
-    /// The server sends a piece of what it has.
+    /// Sends a piece of the server's queued responses.
     fn flush(&mut self) {
         if let Some(server) = self.server {
             self.engine.receive(server, &mut self.to_client);
         }
     }
 
-    /// Some responses arrive.
+    /// Delivers some responses to the client.
     fn deliver(&mut self, most: usize) {
         for delivery in self.to_client.drain(..most.min(self.to_client.len())).collect::<Vec<_>>() {
             if let Some(delivery) = self.resumer.receive(delivery) {
@@ -328,7 +329,7 @@ impl World {
         }
     }
 
-    /// The receiver gets something.
+    /// Handles a delivery to the receiver.
     fn see(&mut self, delivery: Delivery) {
         match delivery {
             Delivery::Watch(response) if response.created() => self.see_answer(&response),
@@ -336,7 +337,7 @@ impl World {
             Delivery::Watch(response) if response.is_progress_notify() => self.see_progress(&response),
             Delivery::Watch(response) => self.see_events(&response),
             Delivery::LeaseEnded(id) => self.leases_ended.push(id),
-            other => panic!("nothing else was asked for: {other:?}"),
+            other => panic!("the stream requested only watches and leases: {other:?}"),
         }
     }
 
@@ -352,7 +353,7 @@ impl World {
             assert!(is_empty || self.known.contains_key(&asked.watch.get_id()), "{response:?}");
         } else {
             if asked.watch.get_id() == WatchId::AUTO {
-                assert!(id.get() > self.last_auto, "an automatic id is never given again: {id}");
+                assert!(id.get() > self.last_auto, "an automatic id is never reused: {id}");
                 self.last_auto = id.get();
             } else {
                 assert_eq!(id, asked.watch.get_id());
@@ -389,7 +390,7 @@ impl World {
         asked.received.extend(response.events().iter().map(|event| event.kv().clone()));
     }
 
-    /// R-WCH-19: everything up to the revision was delivered.
+    /// R-WCH-19: every event up to the revision of the notification was delivered.
     fn see_progress(&mut self, response: &WatchResponse) {
         self.tally.progress += 1;
         self.receive_uncut();
@@ -407,7 +408,7 @@ impl World {
         }
     }
 
-    /// The events but for those that a compaction to their very revision may have dropped (R-CMP-2).
+    /// Returns the events without the ones that a compaction to their own revision may have dropped (R-CMP-2).
     fn lasting<'a>(&self, events: impl IntoIterator<Item = &'a KeyValue>) -> Vec<&'a KeyValue> {
         let is_safe = |kv: &&KeyValue| {
             let revision = kv.mod_revision().get();
@@ -416,7 +417,7 @@ impl World {
         events.into_iter().filter(is_safe).collect()
     }
 
-    /// Lets everything arrive, and compares.
+    /// Delivers everything that is in flight, and compares the two streams.
     pub(crate) fn finish(mut self) -> Tally {
         for lease in LEASES {
             drop(self.engine.revoke(lease.into()));
@@ -437,7 +438,7 @@ impl World {
         }
         self.leases_ended.sort();
         assert!(self.leases_ended.iter().eq(&self.leases_asked), "each end is reported once");
-        // Each watcher that is known, compacted ones included, can be cancelled.
+        // Each known watcher, compacted ones included, can be cancelled.
         let known: Vec<WatchId> = self.known.keys().copied().collect();
         known.into_iter().for_each(|id| self.request(WatchRequest::Cancel(id)));
         self.settle();

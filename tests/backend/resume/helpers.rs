@@ -1,4 +1,4 @@
-//! Shorthand for tests of `WatchResumer`.
+//! Helpers for the tests of `WatchResumer`.
 
 use leasehold::backend::{Delivery, Requested, WatchRequest, WatchResumer};
 use leasehold::response::{ResponseHeader, WatchResponse};
@@ -30,12 +30,12 @@ pub(crate) fn compacted(id: i64, revision: i64) -> WatchResponse {
     WatchResponse::new_compacted(id, header(0), revision)
 }
 
-/// A put of a new key.
+/// Returns the event of a put that creates a key.
 pub(crate) fn put(key: &str, revision: i64) -> Event {
     Event::new(KeyValue::new(key, "v", revision, revision, 1, LeaseId::NONE), None)
 }
 
-/// A whole response.
+/// Returns a response that is not split.
 pub(crate) fn events<const N: usize>(id: i64, events: [Event; N]) -> WatchResponse {
     WatchResponse::new_events(id, header(99), events.into(), false)
 }
@@ -52,7 +52,7 @@ pub(crate) fn shown(delivery: &Delivery) -> String {
     }
 }
 
-/// Returns the responses that the receiver gets.
+/// Returns the responses that the receiver receives.
 pub(crate) fn receive<const N: usize>(
     resumer: &mut WatchResumer,
     responses: [WatchResponse; N],
@@ -71,7 +71,7 @@ pub(crate) fn reconnect(resumer: &mut WatchResumer) -> Vec<String> {
     resume(resumer)
 }
 
-/// Asks for something while there is a connection.
+/// Sends a request while the stream has a connection.
 #[track_caller]
 pub(crate) fn send(resumer: &mut WatchResumer, request: WatchRequest) -> String {
     match resumer.request(request) {
@@ -80,13 +80,13 @@ pub(crate) fn send(resumer: &mut WatchResumer, request: WatchRequest) -> String 
     }
 }
 
-/// Asks for a watcher and receives its creation.
+/// Requests a watcher and receives its creation.
 pub(crate) fn create(resumer: &mut WatchResumer, watch: Watch, id: i64) {
     send(resumer, WatchRequest::Create(watch));
     assert_eq!(receive(resumer, [created(id, 7)]), [format!("{id} @7 created")]);
 }
 
-/// A stream with a connection and these watchers, which have the ids 0, 1, 2.. and were created at revision 7.
+/// Returns a stream with a connection and these watchers. They have the ids 0, 1, 2.. and were created at revision 7.
 pub(crate) fn with<const N: usize>(watches: [Watch; N]) -> WatchResumer {
     let mut resumer = WatchResumer::new();
     assert_eq!(resumer.resume(), []);

@@ -4,17 +4,17 @@ use leasehold_testkit::cases::cases;
 use leasehold_testkit::helpers::Random;
 use proptest::prelude::*;
 
-use super::harness::{Tally, World, steps};
+use super::harness::{ResumeHarness, Tally, steps};
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(20), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// A stream over connections that are lost at any point, with requests and responses in flight, beside one that is not.
+        /// Connections are lost at any point, with requests and responses in flight.
     #[test]
-    fn stream_with_cuts_delivers_what_an_uncut_stream_delivers(steps in steps()) {
-        let mut world = World::new();
-        steps.into_iter().for_each(|step| world.take(step));
-        world.finish();
+    fn cut_stream_delivers_events_of_uncut_stream(steps in steps()) {
+        let mut harness = ResumeHarness::new();
+        steps.into_iter().for_each(|step| harness.take(step));
+        harness.finish();
     }
 }
 
@@ -24,11 +24,11 @@ fn random_runs_cut_streams_in_every_state() {
     let mut random = Random::new(7);
     let mut total = Tally::default();
     for _ in 0..cases(10) {
-        let mut world = World::new();
+        let mut harness = ResumeHarness::new();
         for _ in 0..200 {
-            world.take([0; 3].map(|_| random.below(256) as u8));
+            harness.take([0; 3].map(|_| random.below(256) as u8));
         }
-        total.add(&world.finish());
+        total.add(&harness.finish());
     }
     let Tally { cuts, cuts_amid, resumed, compacted, canceled_locally, refused, progress, events } = total;
     let enough =

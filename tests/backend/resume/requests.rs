@@ -1,4 +1,4 @@
-//! `WatchResumer`: which requests are sent again after a cut, and with which ids.
+//! `WatchResumer`: which requests are sent again after a cut, and their ids.
 
 use leasehold::Watch;
 use leasehold::backend::{Delivery, Requested, WatchRequest, WatchResumer};
@@ -20,10 +20,10 @@ fn automatic_ids_after_a_cut_continue_the_counter() {
     assert_eq!(reconnect(&mut resumer), watches);
     let requests: Vec<String> =
         ["e", "f"].map(|key| send(&mut resumer, WatchRequest::Create(Watch::key(key)))).into();
-    assert_eq!(requests, ["watch \"e\" id 3", "watch \"f\" id 5"], "4 is in use");
+    assert_eq!(requests, ["watch \"e\" id 3", "watch \"f\" id 5"], "the id 4 is in use");
     let again = [created(0, 9), created(2, 9), created(4, 9), created(3, 9), created(5, 10)];
     assert_eq!(receive(&mut resumer, again), ["3 @9 created", "5 @10 created"]);
-    // The last id was given back when its watcher ended, but automatic ids do not come again.
+    // The last id is free since its watcher ended, but automatic ids are not used again.
     send(&mut resumer, WatchRequest::Cancel(5.into()));
     assert_eq!(receive(&mut resumer, [canceled(5)]).len(), 1);
     assert_eq!(resumer.cut(), []);
@@ -34,9 +34,9 @@ fn automatic_ids_after_a_cut_continue_the_counter() {
     assert_eq!(send(&mut resumer, WatchRequest::Create(Watch::key("h"))), "watch \"h\" id 6");
 }
 
-/// Without the first watcher, nothing may take its id.
+/// The id of the first watcher is not used again after its cancellation.
 #[test]
-fn automatic_id_is_not_0_again_after_watcher_0_was_cancelled() {
+fn automatic_id_0_is_not_reused_after_cancellation() {
     let mut resumer = with([Watch::key("a")]);
     send(&mut resumer, WatchRequest::Cancel(0.into()));
     assert_eq!(receive(&mut resumer, [canceled(0)]).len(), 1);
@@ -44,9 +44,9 @@ fn automatic_id_is_not_0_again_after_watcher_0_was_cancelled() {
     assert_eq!(send(&mut resumer, WatchRequest::Create(Watch::key("b"))), "watch \"b\" id 1");
 }
 
-/// A refused creation uses up no id.
+/// A refused creation does not use up an id.
 #[test]
-fn refused_creation_gives_its_assigned_id_back() {
+fn refused_creation_frees_its_assigned_id() {
     let mut resumer = with([Watch::key("a")]);
     assert_eq!(reconnect(&mut resumer).len(), 1);
     assert_eq!(send(&mut resumer, WatchRequest::Create(Watch::key("b"))), "watch \"b\" id 1");
@@ -60,9 +60,9 @@ fn refused_creation_gives_its_assigned_id_back() {
     assert_eq!(send(&mut resumer, WatchRequest::Create(Watch::key("f"))), "watch \"f\" id 3");
 }
 
-/// While no automatic id is in use or was, the server may choose as it would have.
+/// The server chooses automatic ids as long as the receiver knows none.
 #[test]
-fn automatic_ids_are_left_to_the_server_until_the_first_is_known() {
+fn server_chooses_automatic_ids_until_one_is_known() {
     let mut resumer = WatchResumer::new();
     for key in ["a", "b"] {
         assert_eq!(resumer.request(WatchRequest::Create(Watch::key(key))), Requested::Kept);
@@ -73,7 +73,7 @@ fn automatic_ids_are_left_to_the_server_until_the_first_is_known() {
     assert_eq!(reconnect(&mut resumer), ["watch \"a\" from 4", "watch \"b\" id 1"]);
 }
 
-/// An explicit id that is asked for twice is not assigned while either request may have it.
+/// An explicit id that was requested twice is not assigned while either request may get it.
 #[test]
 fn assigned_id_avoids_all_pending_explicit_ids() {
     let mut resumer = with([Watch::key("a")]);
@@ -87,7 +87,7 @@ fn assigned_id_avoids_all_pending_explicit_ids() {
 }
 
 #[test]
-fn requests_that_are_not_answered_are_sent_again_in_order() {
+fn unanswered_requests_are_sent_again_in_order() {
     let mut resumer = with([Watch::key("a")]);
     let requests = [
         WatchRequest::Create(Watch::key("b").id(9).start_revision(3)),
@@ -112,7 +112,7 @@ fn requests_that_are_not_answered_are_sent_again_in_order() {
     assert_eq!(reconnect(&mut resumer), again);
     let answers = [created(0, 9), created(9, 9), canceled(9)];
     assert_eq!(receive(&mut resumer, answers), ["9 @9 created", "9 @9 ended: "]);
-    // Now the rest is pending, on a third connection.
+    // The rest is pending on a third connection.
     let rest = ["watch \"a\" from 8", "watch \"c\" id 9", "cancel 0", "lease 5", "progress"];
     assert_eq!(reconnect(&mut resumer), rest);
     let answers = [created(0, 9), created(9, 9), canceled(0), progress(-1, 9)];
@@ -121,7 +121,7 @@ fn requests_that_are_not_answered_are_sent_again_in_order() {
 }
 
 #[test]
-fn answered_progress_request_is_not_sent_again_and_others_are_one() {
+fn pending_progress_requests_are_sent_again_as_one() {
     let mut resumer = with([Watch::key("a")]);
     for _ in 0..3 {
         send(&mut resumer, WatchRequest::Progress);
@@ -132,13 +132,13 @@ fn answered_progress_request_is_not_sent_again_and_others_are_one() {
     assert_eq!(reconnect(&mut resumer), ["watch \"a\" from 10"]);
 }
 
-/// The server ignores it (R-WCH-22), so it is not kept, however often.
+/// The server ignores such a cancellation (R-WCH-22), so the stream does not keep it.
 #[test]
 fn cancellation_of_an_unknown_watcher_is_not_sent_again() {
     let mut resumer = with([Watch::key("a")]);
     assert_eq!(send(&mut resumer, WatchRequest::Cancel(3.into())), "cancel 3");
     send(&mut resumer, WatchRequest::Create(Watch::key("b")));
-    // This one may be for the watcher that is not created yet.
+    // This cancellation may concern the watcher that is not created yet.
     send(&mut resumer, WatchRequest::Cancel(4.into()));
     assert_eq!(receive(&mut resumer, [created(1, 8)]).len(), 1);
     assert!(format!("{resumer:?}").contains("pending: []"), "{resumer:?}");
@@ -148,9 +148,9 @@ fn cancellation_of_an_unknown_watcher_is_not_sent_again() {
     assert_eq!(resume(&mut resumer), ["watch \"a\" from 8", "watch \"b\" from 9 id 1"]);
 }
 
-/// R-WCH-22 without a server.
+/// R-WCH-22: the stream answers in the server's place.
 #[test]
-fn cancellation_without_a_connection_is_answered_at_once() {
+fn cancellation_without_connection_is_answered_at_once() {
     let mut resumer = with([Watch::key("a"), Watch::key("b")]);
     assert_eq!(receive(&mut resumer, [events(0, [put("a", 8)]), compacted(1, 90)]).len(), 2);
     assert_eq!(resumer.cut(), []);
@@ -159,24 +159,32 @@ fn cancellation_without_a_connection_is_answered_at_once() {
             panic!("watcher {id} is known");
         };
         assert_eq!(shown(&answer), format!("{id} @99 ended: "));
-        assert_eq!(resumer.request(WatchRequest::Cancel(id.into())), Requested::Kept, "it is gone");
+        assert_eq!(
+            resumer.request(WatchRequest::Cancel(id.into())),
+            Requested::Kept,
+            "the watcher has ended"
+        );
     }
     assert_eq!(resume(&mut resumer), NOTHING);
 }
 
 #[test]
-fn cancellation_that_was_cut_is_answered_by_the_cut() {
+fn pending_cancellation_is_answered_by_cut() {
     let mut resumer = with([Watch::key("a"), Watch::key("b"), Watch::key("c")]);
     for id in [2, 0, 2] {
         send(&mut resumer, WatchRequest::Cancel(id.into()));
     }
-    assert_eq!(receive(&mut resumer, [events(0, [put("a", 12)])]).len(), 1, "an event overtakes it");
+    assert_eq!(
+        receive(&mut resumer, [events(0, [put("a", 12)])]).len(),
+        1,
+        "the event arrives before the response to the cancellation"
+    );
     assert_eq!(resumer.cut().iter().map(shown).collect::<Vec<_>>(), ["2 @99 ended: ", "0 @99 ended: "]);
     assert_eq!(resume(&mut resumer), ["watch \"b\" from 8 id 1"]);
     assert_eq!(resumer.cut(), []);
 }
 
-/// An answer that overtakes another must not leave a cancellation behind, which would hit the next watcher of that id.
+/// A reordered response must not leave a cancellation pending, which would end the next watcher with that id.
 #[test]
 fn cancellation_answered_out_of_order_is_not_left_pending() {
     let mut resumer = with([Watch::key("a"), Watch::key("b")]);
@@ -189,7 +197,7 @@ fn cancellation_answered_out_of_order_is_not_left_pending() {
     assert_eq!(resume(&mut resumer), ["watch \"c\" from 8 id 1"]);
 }
 
-/// The creation before it may be of that very watcher, or be refused because of it.
+/// The creation before the cancellation may create that watcher, or be refused because its id is in use.
 #[test]
 fn cancellation_behind_a_creation_is_sent_again_in_order() {
     let mut resumer = with([Watch::key("a")]);

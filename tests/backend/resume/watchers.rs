@@ -20,13 +20,13 @@ fn deleted(key: &str, revision: i64) -> Event {
     Event::new(KeyValue::tombstone(key, revision), None)
 }
 
-/// A piece of a response, which others follow.
+/// Returns a piece of a response, which other pieces follow.
 fn piece<const N: usize>(id: i64, events: [Event; N]) -> WatchResponse {
     WatchResponse::new_events(id, header(99), events.into(), true)
 }
 
 #[test]
-fn stream_without_watchers_resumes_with_nothing() {
+fn stream_without_watchers_resumes_without_requests() {
     let mut resumer = WatchResumer::default();
     assert!(!resumer.is_connected());
     assert_eq!(resumer.resume(), []);
@@ -37,9 +37,9 @@ fn stream_without_watchers_resumes_with_nothing() {
     assert!(!resumer.is_connected());
 }
 
-/// R-WCH-5: the creation's revision is the last one that the watcher does not watch.
+/// R-WCH-5: the watcher's first revision is the one after its creation's revision.
 #[test]
-fn watcher_from_now_on_resumes_after_its_creation() {
+fn watcher_without_start_revision_resumes_after_its_creation() {
     let mut resumer = with([Watch::key("a").prev_kv().no_put().progress_notify()]);
     let expected = ["watch \"a\" from 8 prev_kv no_put progress_notify"];
     assert_eq!(reconnect(&mut resumer), expected);
@@ -47,7 +47,7 @@ fn watcher_from_now_on_resumes_after_its_creation() {
     assert_eq!(reconnect(&mut resumer), ["watch \"a\" from 9 prev_kv no_put progress_notify"]);
 }
 
-/// R-WCH-10: the revision after the last event, whatever the header's is.
+/// R-WCH-10: the watcher resumes at the revision after the last event, independent of the header's revision.
 #[test]
 fn watcher_resumes_after_its_last_event() {
     let mut resumer = with([Watch::prefix("k").start_revision(3), Watch::key("a")]);
@@ -56,11 +56,11 @@ fn watcher_resumes_after_its_last_event() {
     assert_eq!(reconnect(&mut resumer), ["watch \"k\"* from 6", "watch \"a\" from 8 id 1"]);
     let swallowed = receive(&mut resumer, [created(0, 30), created(1, 30)]);
     assert_eq!(swallowed, NOTHING);
-    // Nothing was received on this connection: the same requests again.
+    // Nothing was received on this connection, so the requests are unchanged.
     assert_eq!(reconnect(&mut resumer), ["watch \"k\"* from 6", "watch \"a\" from 8 id 1"]);
 }
 
-/// A server that sends more than it was asked for.
+/// The server sends events from before the requested revision.
 #[test]
 fn event_that_was_delivered_on_an_earlier_connection_is_dropped() {
     let mut resumer = with([Watch::key("a")]);
@@ -71,7 +71,7 @@ fn event_that_was_delivered_on_an_earlier_connection_is_dropped() {
     assert_eq!(receive(&mut resumer, answers), ["0 @99 put a=v 12/12/1"]);
 }
 
-/// A server that reads the header of a creation late has events before it: they are neither dropped nor skipped.
+/// A server that reads the header of a creation late sends earlier events: they are neither dropped nor skipped.
 #[test]
 fn event_before_the_creations_revision_is_delivered() {
     let mut resumer = with([Watch::key("a")]);
@@ -86,7 +86,7 @@ fn watcher_of_a_future_revision_resumes_at_its_start() {
     assert_eq!(reconnect(&mut resumer), ["watch \"a\" from 50"]);
 }
 
-/// R-WCH-19: a notification for one watcher, and one for all of the stream.
+/// R-WCH-19: covers a notification for one watcher, and one for the whole stream.
 #[test]
 fn watcher_resumes_after_its_last_progress_notification() {
     let mut resumer = with([Watch::key("a"), Watch::key("b"), Watch::key("c").start_revision(40)]);
@@ -107,7 +107,7 @@ fn watcher_resumes_after_its_last_progress_notification() {
     assert_eq!(reconnect(&mut resumer)[..2], ["watch \"a\" from 71", "watch \"b\" from 51 id 1"]);
 }
 
-/// R-WCH-4: the notification may be the own one of a watcher with this id.
+/// R-WCH-4: a notification with this id may belong to one watcher instead of the whole stream.
 #[test]
 fn progress_of_a_watcher_with_the_id_of_all_moves_only_that_watcher() {
     let mut resumer = with([Watch::key("a")]);
@@ -116,9 +116,9 @@ fn progress_of_a_watcher_with_the_id_of_all_moves_only_that_watcher() {
     assert_eq!(reconnect(&mut resumer), ["watch \"b\" from 21 id -1", "watch \"a\" from 8"]);
 }
 
-/// R-WCH-18: pieces end anywhere in a revision. What was delivered is dropped when it comes again.
+/// R-WCH-18: a piece may end within a revision. Delivered events are dropped when they arrive again.
 #[test]
-fn response_that_was_cut_between_two_pieces_is_continued() {
+fn response_cut_between_pieces_is_continued() {
     let mut resumer = with([Watch::prefix("k").start_revision(3).fragment()]);
     let all = || [put("k1", 4), put("k2", 5), put("k3", 5), put("k4", 5), put("k5", 6)];
     let [k1, k2, k3, ..] = all();
@@ -132,9 +132,9 @@ fn response_that_was_cut_between_two_pieces_is_continued() {
     assert_eq!(reconnect(&mut resumer), ["watch \"k\"* from 7 fragment"]);
 }
 
-/// On the next connection, the pieces are others, and it may be cut before they are past what was delivered.
+/// The pieces on the next connection differ, and that connection may be cut before it passes the delivered events.
 #[test]
-fn response_that_was_cut_twice_is_continued() {
+fn response_cut_twice_is_continued() {
     let mut resumer = with([Watch::prefix("k").fragment()]);
     let all = || [deleted("k1", 8), deleted("k2", 8), deleted("k3", 8), deleted("k4", 8)];
     let [k1, k2, k3, _] = all();
@@ -150,9 +150,9 @@ fn response_that_was_cut_twice_is_continued() {
     assert_eq!(reconnect(&mut resumer), ["watch \"k\"* from 10 fragment"]);
 }
 
-/// A revision that ends with a piece may go on in the next one: it is asked for again, and nothing of it delivered.
+/// A revision at the end of a piece may continue in the next piece. It is requested again, and its delivered events are dropped.
 #[test]
-fn response_that_was_cut_after_a_whole_revision_is_continued() {
+fn response_cut_after_whole_revision_is_continued() {
     let mut resumer = with([Watch::prefix("k").fragment()]);
     assert_eq!(receive(&mut resumer, [piece(0, [put("k1", 8), put("k2", 9)])]).len(), 1);
     assert_eq!(reconnect(&mut resumer), ["watch \"k\"* from 9 fragment"]);
@@ -160,7 +160,7 @@ fn response_that_was_cut_after_a_whole_revision_is_continued() {
     assert_eq!(receive(&mut resumer, repeated), ["0 @99 put k3=v 12/12/1"]);
 }
 
-/// R-TXN-19: a revision may delete a key twice, by events that are equal.
+/// R-TXN-19: one revision may delete a key twice, by equal events.
 #[test]
 fn equal_events_of_a_cut_revision_are_dropped_once_each() {
     let mut resumer = with([Watch::prefix("k").no_put().fragment()]);
@@ -171,9 +171,9 @@ fn equal_events_of_a_cut_revision_are_dropped_once_each() {
     assert!(format!("{resumer:?}").contains("delivered: []"), "the revision is over: {resumer:?}");
 }
 
-/// R-CMP-2: a compaction to this revision has dropped what the same revision changed again.
+/// R-CMP-2: a compaction to this revision has dropped changes that the revision itself replaced.
 #[test]
-fn response_that_was_cut_and_compacted_is_continued() {
+fn response_cut_and_compacted_is_continued() {
     let mut resumer = with([Watch::prefix("k").fragment()]);
     let pieces = [piece(0, [deleted("k1", 8), put("k2", 8)])];
     assert_eq!(receive(&mut resumer, pieces).len(), 1);
@@ -197,7 +197,7 @@ fn compaction_during_a_cut_ends_the_watcher() {
     assert_eq!(reconnect(&mut resumer), NOTHING);
 }
 
-/// The receiver knows its watcher as created, so the refusal is an end.
+/// The receiver knows the watcher as created, so the refusal ends it.
 #[test]
 fn refusal_to_create_a_watcher_again_ends_it_with_the_reason() {
     let mut resumer = with([Watch::key("a"), Watch::key("b")]);
@@ -211,7 +211,7 @@ fn refusal_to_create_a_watcher_again_ends_it_with_the_reason() {
     assert_eq!(resume(&mut resumer), NOTHING);
 }
 
-/// A watcher that was compacted has ended before.
+/// A compacted watcher has already ended for the receiver.
 #[test]
 fn refusal_to_create_a_compacted_watcher_again_is_silent() {
     let mut resumer = with([Watch::key("a")]);
@@ -230,9 +230,9 @@ fn refusal_to_create_a_compacted_watcher_again_answers_its_cancellation() {
     assert_eq!(receive(&mut resumer, [refused()]), ["0 @9 ended: no such user"]);
 }
 
-/// A server that does not take explicit ids must not leave a watcher silent.
+/// A server that ignores explicit ids must not leave a watcher without events.
 #[test]
-fn watcher_that_gets_another_id_ends() {
+fn watcher_resumed_with_another_id_ends() {
     let mut resumer = with([Watch::key("a"), Watch::key("b")]);
     assert_eq!(reconnect(&mut resumer).len(), 2);
     let answers = [created(0, 9), created(7, 9)];
@@ -240,7 +240,7 @@ fn watcher_that_gets_another_id_ends() {
 }
 
 #[test]
-fn watcher_that_the_server_ends_is_not_resumed() {
+fn watcher_ended_by_server_is_not_resumed() {
     let mut resumer = with([Watch::key("a")]);
     let ended = WatchResponse::new_canceled(0, header(9), "etcdserver: no leader");
     assert_eq!(receive(&mut resumer, [ended]), ["0 @9 ended: etcdserver: no leader"]);
@@ -248,7 +248,7 @@ fn watcher_that_the_server_ends_is_not_resumed() {
     assert_eq!(reconnect(&mut resumer), NOTHING);
 }
 
-/// The next connection delivers again the responses that the lost one had in flight.
+/// Responses that were in flight on the lost connection are delivered again on the next one.
 #[test]
 fn late_responses_of_a_lost_connection_are_dropped() {
     let mut resumer = with([Watch::key("a")]);
@@ -258,10 +258,14 @@ fn late_responses_of_a_lost_connection_are_dropped() {
     assert_eq!(receive(&mut resumer, late), NOTHING);
     assert_eq!(resumer.receive(Delivery::LeaseEnded(5.into())), None);
     let timer = Delivery::Timer(Timestamp::ORIGIN);
-    assert_eq!(resumer.receive(timer.clone()), Some(timer), "a timer is no matter of the connection");
+    assert_eq!(resumer.receive(timer.clone()), Some(timer), "timers do not belong to the connection");
     assert_eq!(resume(&mut resumer), ["watch \"a\" from 8", "lease 5"]);
     let early = [events(0, [put("a", 9)]), created(0, 9), events(0, [put("a", 9)])];
-    assert_eq!(receive(&mut resumer, early), ["0 @99 put a=v 9/9/1"], "before its creation it is late, too");
+    assert_eq!(
+        receive(&mut resumer, early),
+        ["0 @99 put a=v 9/9/1"],
+        "an event before the creation belongs to an older connection"
+    );
 }
 
 #[test]
@@ -271,7 +275,7 @@ fn resuming_a_connected_stream_panics() {
     drop(resumer.resume());
 }
 
-/// The connections of one stream to a store.
+/// One stream to a store, with its current connection.
 struct Connection {
     store: Store,
     resumer: WatchResumer,
@@ -308,7 +312,7 @@ impl Connection {
     }
 }
 
-/// Changes of another key move the store to revision 6.
+/// Moves the store to revision 6 with changes of another key.
 fn change_other_key(store: &Store) {
     for _ in 0..5 {
         leasehold_testkit::helpers::put(store, "other", "v");
@@ -317,7 +321,7 @@ fn change_other_key(store: &Store) {
 
 /// R-CMP-4: a compaction does not end a synced watcher. After a cut, it starts at its next revision, 2.
 #[test]
-fn idle_watcher_ends_if_a_compaction_has_passed_its_next_revision() {
+fn idle_watcher_ends_when_its_next_revision_is_compacted() {
     for (compacted, expected) in [(2, "0 @7 put a=v 7/7/1"), (3, "0 @0 ended: compacted 3")] {
         let (store, _clock) = manual();
         let [mut uncut, mut cut] = [Connection::new(&store), Connection::new(&store)];

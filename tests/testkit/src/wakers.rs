@@ -77,9 +77,9 @@ impl Count {
 
 /// A list of lines that closures share.
 #[derive(Clone, Debug, Default)]
-pub struct Notes(Arc<Mutex<Vec<String>>>);
+pub struct Log(Arc<Mutex<Vec<String>>>);
 
-impl Notes {
+impl Log {
     pub fn note(&self, what: impl Into<String>) {
         self.0.lock().expect("the lock is not poisoned").push(what.into());
     }

@@ -18,7 +18,7 @@ enum Fact {
     Answered { number: usize, ttl: u64 },
 }
 
-/// A step that is due: the lease, and the inboxes if it is over.
+/// A step that is due: the lease, and its inboxes if the lease is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
     Renewal(LeaseId),
@@ -28,17 +28,17 @@ pub(crate) enum Due {
 
 #[derive(Debug, Default)]
 pub(crate) struct Model {
-    /// Since each lease was last forgotten.
+    /// The facts about each lease since its state was last removed.
     facts: BTreeMap<LeaseId, Vec<Fact>>,
     gone: Vec<(LeaseId, BTreeSet<InboxId>)>,
 }
 
-/// What the facts amount to.
+/// The state that follows from the facts about a lease.
 struct View {
     is_renewed: bool,
     inboxes: BTreeSet<InboxId>,
     deadline: Option<u64>,
-    /// The position of the fact since which answers count, and its instant.
+    /// The position and instant of the fact from which on responses are accepted.
     since: Option<(usize, u64)>,
 }
 
@@ -77,7 +77,7 @@ impl View {
         self.is_renewed || !self.inboxes.is_empty()
     }
 
-    /// Returns when a request was sent and whether it was a renewal, if its answer counts.
+    /// Returns when a request was sent and whether it was a renewal, if its response is accepted.
     fn counting(&self, facts: &[Fact], wanted: usize) -> Option<(u64, bool)> {
         let since = self.since.map_or(0, |(position, _)| position);
         facts[since..].iter().find_map(|fact| match *fact {
@@ -170,7 +170,7 @@ impl Model {
         }
     }
 
-    /// Returns whether the answer counts.
+    /// Returns whether the response is accepted.
     pub(crate) fn answer(&mut self, lease: LeaseId, number: usize, ttl: Option<u64>) -> bool {
         let Some(facts) = self.facts.get(&lease) else { return false };
         let Some((_, is_renewal)) = self.view(lease).counting(facts, number) else { return false };
