@@ -1,4 +1,4 @@
-//! Elections and what is won in them: first come first served, fenced, and honest about being lost.
+//! Elections: candidates lead in the order of their create revisions, tokens ascend, and the loss of a leadership is reported.
 
 use leasehold::concurrency::{Election, Leadership, Session};
 use leasehold::service::{CampaignRequest, ElectionService, LeaderRequest, LockRequest, LockService};
@@ -6,16 +6,16 @@ use leasehold::{Delete, Error, Get, Grant, LeaseId, Put, Revision, Store, Ticket
 use leasehold_testkit::helpers::{all_keys, manual, millis, secs, session, show, taken};
 
 fn is_waiting(ticket: &mut Ticket<Leadership>) -> bool {
-    ticket.try_wait().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session is alive").is_none()
 }
 
 fn value(election: &Election) -> Option<Vec<u8>> {
     election.leader().wait().expect("the store is open").map(|kv| kv.value().to_vec())
 }
 
-/// R-ELC-1, R-LCK-10.
+/// R-ELC-1, R-LCK-10: candidates of one session and of several lead in the order in which they campaigned.
 #[test]
-fn it_is_first_come_first_served_also_within_a_session() {
+fn candidates_lead_in_campaign_order() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let (of_one, of_two) = (Election::new(&one, "e"), Election::new(&two, "e"));
@@ -28,7 +28,7 @@ fn it_is_first_come_first_served_also_within_a_session() {
         assert!(queue.iter_mut().all(is_waiting));
         leader.resign().wait().unwrap();
         let next = taken(&mut queue.remove(0));
-        assert!(next.token() > leader.token(), "tokens rise");
+        assert!(next.token() > leader.token(), "tokens ascend");
         assert_eq!(value(&of_two), Some(turn.to_string().into_bytes()));
         leader = next;
     }
@@ -36,9 +36,9 @@ fn it_is_first_come_first_served_also_within_a_session() {
     assert_eq!((value(&of_one), all_keys(&store)), (None, vec![]));
 }
 
-/// R-ELC-6, and jetcd's #291: a place that is given up leaves nothing behind, at once.
+/// R-ELC-6: a dropped candidacy deletes its key at once (jetcd's issue 291).
 #[test]
-fn a_dropped_ticket_withdraws_the_candidacy_at_once() {
+fn dropped_ticket_withdraws_candidacy_at_once() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -46,15 +46,15 @@ fn a_dropped_ticket_withdraws_the_candidacy_at_once() {
     let (middle, mut last) = (election.campaign("b"), election.campaign("c"));
     drop(middle);
     assert_eq!(election.candidates().wait().unwrap().waiters().len(), 1);
-    assert!(is_waiting(&mut last), "it waits for the leader now");
+    assert!(is_waiting(&mut last), "the waiter's new predecessor is the leader");
     drop(leader);
-    drop(last); // won, and never taken
+    drop(last); // The ticket has won, and its leadership was not taken.
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// R-ELC-7: the value changes, the place does not.
+/// R-ELC-7: a proclamation changes the value and keeps the candidate's place in the queue.
 #[test]
-fn a_leader_proclaims() {
+fn proclaim_changes_value_and_keeps_token() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -63,13 +63,17 @@ fn a_leader_proclaims() {
     leader.proclaim("new").wait().unwrap();
     leader.proclaim("new").wait().unwrap();
     let kv = election.leader().wait().unwrap().unwrap();
-    assert_eq!(show(&kv), format!("e/1-0=new 2/{}/3 #1", before.get() + 2), "each is a revision");
+    assert_eq!(
+        show(&kv),
+        format!("e/1-0=new 2/{}/3 #1", before.get() + 2),
+        "each proclamation is a revision"
+    );
     assert_eq!((leader.token(), leader.key()), (Revision::new(2), &b"e/1-0"[..]));
 }
 
-/// R-ELC-5, as guards have it.
+/// R-ELC-5, for guards: proclamations, txns and checks of a lost leadership return `NotLeader` and have no effect.
 #[test]
-fn a_lost_leadership_is_refused_everywhere() {
+fn lost_leadership_refuses_writes_and_checks() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let first = Election::new(&one, "e").campaign("one").wait().unwrap();
@@ -90,14 +94,14 @@ fn a_lost_leadership_is_refused_everywhere() {
         (first.proclaim("too late").wait(), first.check().wait()),
         (Err(Error::NotLeader), Err(Error::NotLeader))
     );
-    assert_eq!(store.status().unwrap().header().revision(), before, "nothing of it was run");
+    assert_eq!(store.status().unwrap().header().revision(), before, "neither branch was run");
     assert_eq!((first.resign().wait(), first.lost().try_wait()), (Ok(()), Ok(Some(()))));
     second.check().wait().unwrap();
 }
 
-/// R-LCK-7, as guards have it: etcd's #19597, and the "zombie candidates" of those who met it.
+/// R-LCK-7, for guards: etcd's issue 19597, in which candidates without a session stayed in the queue.
 #[test]
-fn a_candidate_whose_session_ends_is_told_at_once() {
+fn candidate_of_ended_session_returns_not_leader() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 60), session(&store, 5));
     let leader = Election::new(&one, "e").campaign("one").wait().unwrap();
@@ -109,13 +113,17 @@ fn a_candidate_whose_session_ends_is_told_at_once() {
     two.pause().wait().unwrap();
     clock.advance(secs(5));
     assert_eq!(expiring.try_wait().map(drop), Err(Error::NotLeader));
-    assert_eq!(election.campaign("c").wait().map(drop), Err(Error::LeaseNotFound), "from the start");
+    assert_eq!(
+        election.campaign("c").wait().map(drop),
+        Err(Error::LeaseNotFound),
+        "an ended session cannot wait"
+    );
     leader.check().wait().unwrap();
 }
 
-/// Its own key alone is ever deleted or written.
+/// A leadership writes and deletes its key only while the create revision is unchanged.
 #[test]
-fn a_key_made_anew_is_somebody_elses() {
+fn recreated_key_is_not_owned_by_old_leader() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let leader = Election::new(&one, "e").campaign("a").wait().unwrap();
@@ -125,7 +133,7 @@ fn a_key_made_anew_is_somebody_elses() {
     leader.resign().wait().unwrap();
     drop(leader);
     assert_eq!(all_keys(&store), ["e/1-0"]);
-    // A key that is there is not taken for one's own either.
+    // An existing key with the name of the next candidacy is not treated as its key.
     let two = session(&store, 5);
     store.put(("f/2-0", "foreign")).unwrap();
     let mut standing = Election::new(&two, "f").campaign("a");
@@ -133,9 +141,9 @@ fn a_key_made_anew_is_somebody_elses() {
     assert_eq!(all_keys(&store), ["e/1-0", "f/2-0", "f/2-1"]);
 }
 
-/// Guards and callers of the service stand in one election, and take turns by their create revisions.
+/// Guards and callers of the service share one election, and lead in the order of their create revisions.
 #[test]
-fn candidates_of_the_service_stand_with_them() {
+fn guards_and_service_callers_share_one_election() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let (election, elections) = (Election::new(&one, "e"), ElectionService::new(store.client()));
@@ -154,15 +162,15 @@ fn candidates_of_the_service_stand_with_them() {
     assert_eq!((leader.kv.key(), leader.kv.create_revision()), (second.key(), second.token()));
     assert!(third.try_wait().unwrap().is_none());
     second.resign().wait().unwrap();
-    let third = third.try_wait().unwrap().expect("it is its turn");
+    let third = third.try_wait().unwrap().expect("the key is the first of the queue");
     assert!(is_waiting(&mut fourth));
     store.delete(&third.leader.key[..]).unwrap();
     drop(taken(&mut fourth));
 }
 
-/// R-LCK-13, R-ELC-1: a lock and an election of one name are one queue.
+/// R-LCK-13, R-ELC-1: a lock and an election of one name share one queue.
 #[test]
-fn a_lock_of_the_same_name_is_in_the_way() {
+fn campaign_waits_for_lock_of_equal_name() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let locks = LockService::new(store.client());
@@ -173,9 +181,9 @@ fn a_lock_of_the_same_name_is_in_the_way() {
     drop(taken(&mut standing));
 }
 
-/// What a session leaves behind that was orphaned can be taken over, led or not.
+/// `resume` takes over the candidacy of an orphaned session, before and after it leads.
 #[test]
-fn a_candidacy_is_resumed() {
+fn candidacy_of_orphaned_session_is_resumed() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 60));
     let of_two = Election::new(&two, "e");
@@ -190,13 +198,13 @@ fn a_candidacy_is_resumed() {
     assert_eq!(again.ttl(), secs(5));
     let election = Election::new(&again, "e");
     let wrong = election.resume(place.key(), place.token().next());
-    assert_eq!(wrong.wait().map(drop), Err(Error::NotLeader), "and the key is not touched");
+    assert_eq!(wrong.wait().map(drop), Err(Error::NotLeader), "a wrong token is refused");
     store.put(("other", "v")).unwrap();
     let other = store.get("other").unwrap().kvs()[0].create_revision();
     assert_eq!(
         election.resume("other", other).wait().map(drop),
         Err(Error::NotLeader),
-        "it is of no election"
+        "the key is outside the election"
     );
     assert_eq!(store.get("other").unwrap().count(), 1);
     let mut resumed = election.resume(place.key(), place.token());
@@ -210,9 +218,9 @@ fn a_candidacy_is_resumed() {
     assert_eq!(Session::open_with_lease(&store, place.lease()).wait().map(drop), Err(Error::LeaseNotFound));
 }
 
-/// With another session it is that one's from the next proclamation on.
+/// A leadership that another session resumes moves to that session's lease with the next proclamation.
 #[test]
-fn a_leadership_resumed_by_another_session_moves_to_its_lease() {
+fn leadership_resumed_by_another_session_moves_to_its_lease() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let leader = Election::new(&one, "e").campaign("a").wait().unwrap();
@@ -220,13 +228,17 @@ fn a_leadership_resumed_by_another_session_moves_to_its_lease() {
     resumed.proclaim("b").wait().unwrap();
     one.pause().wait().unwrap();
     clock.advance(secs(10));
-    assert_eq!((resumed.check().wait(), leader.check().wait()), (Ok(()), Ok(())), "both have the one key");
+    assert_eq!(
+        (resumed.check().wait(), leader.check().wait()),
+        (Ok(()), Ok(())),
+        "both leaderships share one key"
+    );
     leader.resign().wait().unwrap();
     assert_eq!(resumed.check().wait(), Err(Error::NotLeader));
 }
 
 #[test]
-fn the_candidates_are_told() {
+fn candidates_display_lists_leader_and_waiters() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -239,9 +251,10 @@ fn the_candidates_are_told() {
     drop(standing);
 }
 
-/// R-LCK-13: any name is one, and an election is of its own names only.
+/// R-LCK-13: any bytes are a name, and a key without a slash after the name is no candidate. A namespace adds its prefix to the
+/// name.
 #[test]
-fn names_and_namespaces() {
+fn election_name_is_any_bytes_and_namespace_adds_prefix() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     for name in [&b""[..], b"e", b"e/f", b"\xff\0", b"e2"] {
@@ -268,9 +281,9 @@ fn names_and_namespaces() {
     assert_eq!(standing.wait().map(drop), Err(Error::NotLeader));
 }
 
-/// What was compacted since a leader won says nothing about whether it leads.
+/// A compaction after the victory does not affect the leadership.
 #[test]
-fn a_compaction_takes_nobodys_leadership() {
+fn leadership_survives_compaction() {
     let (store, clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -291,9 +304,9 @@ fn a_compaction_takes_nobodys_leadership() {
     drop(clock);
 }
 
-/// A thread that waits is woken by whatever ends the wait.
+/// A thread that waits for a leadership is woken when it leads.
 #[test]
-fn threads_wait_for_victory() {
+fn campaigning_threads_lead_once_each() {
     let store = Store::new();
     let one = session(&store, 60);
     let election = Election::new(&one, "e");
@@ -310,6 +323,6 @@ fn threads_wait_for_victory() {
         drop(leader);
         threads.into_iter().map(|thread| thread.join().unwrap().unwrap()).collect()
     });
-    assert_eq!(tokens.iter().collect::<std::collections::BTreeSet<_>>().len(), 7, "each led once");
+    assert_eq!(tokens.iter().collect::<std::collections::BTreeSet<_>>().len(), 7, "each thread led once");
     assert_eq!(store.get(Get::prefix("e/").count_only()).unwrap().count(), 0);
 }

@@ -1,5 +1,5 @@
-//! etcd's own tests of locks, elections and sessions, told again over guards. Those of the services are in
-//! `services/lock.rs`, `services/election.rs` and `services/observer.rs`.
+//! etcd's own tests of locks, elections and sessions, written for guards. `services/lock.rs`, `services/election.rs` and
+//! `services/observer.rs` have the tests of the services.
 
 use std::sync::mpsc::channel;
 
@@ -9,18 +9,18 @@ use leasehold::{Error, Grant, LeaseId, Put, Store, Ticket};
 use leasehold_testkit::helpers::{all_keys, at, manual, millis, put, secs, session, taken, text};
 
 fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
-    ticket.try_wait().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session is alive").is_none()
 }
 
-/// The values of the leaders that a watcher has been told of since.
+/// Returns the values of the leaders that a watcher has received since the last call.
 fn led(leaders: &mut LeaderWatcher) -> Vec<String> {
-    let events = std::iter::from_fn(|| leaders.try_recv().expect("nothing is refused"));
+    let events = std::iter::from_fn(|| leaders.try_recv().expect("the store is open"));
     events.filter_map(|event| event.kv().map(|kv| text(kv.value()))).collect()
 }
 
-/// TestElectionWait: three lead in turn, and three who look anew each time see each.
+/// TestElectionWait: three candidates lead in turn, and three new followers see each of them.
 #[test]
-fn followers_see_each_leader() {
+fn followers_see_each_leader_in_turn() {
     let (store, _clock) = manual();
     let sessions = [5; 3].map(|ttl| session(&store, ttl));
     let mut standing: Vec<_> = sessions
@@ -40,9 +40,9 @@ fn followers_see_each_leader() {
     }
 }
 
-/// TestElectionFailover: the end of the leader's session is the next one's victory.
+/// TestElectionFailover: the next candidate leads when the leader's session is closed.
 #[test]
-fn a_closed_session_passes_the_leadership_on() {
+fn closed_session_passes_leadership_to_next_candidate() {
     let (store, _clock) = manual();
     let [one, two, three] = [5; 3].map(|ttl| session(&store, ttl));
     let first = Election::new(&one, "e").campaign("foo").wait().unwrap();
@@ -55,20 +55,26 @@ fn a_closed_session_passes_the_leadership_on() {
     assert_eq!(first.check().wait(), Err(Error::NotLeader));
 }
 
-/// TestElectionOnPrefixOfExistingKey: a key that begins with the name is not of the election.
+/// TestElectionOnPrefixOfExistingKey: a key that begins with the name but lacks the slash is not a candidate.
 #[test]
-fn a_key_beside_the_election_is_not_in_the_way() {
+fn campaign_ignores_keys_outside_the_election() {
     let (store, _clock) = manual();
     put(&store, "testa", "value");
     let one = session(&store, 5);
     let mut standing = Election::new(&one, "test").campaign("abc");
     drop(taken(&mut standing));
-    drop(Mutex::new(&one, "test").try_lock().wait().unwrap().expect("nor is it of the lock"));
+    drop(
+        Mutex::new(&one, "test")
+            .try_lock()
+            .wait()
+            .unwrap()
+            .expect("a key beside the name is not in the lock's queue"),
+    );
 }
 
-/// TestElectionOnSessionRestart: a leader that starts anew with its old lease still leads, and who waits waits on.
+/// TestElectionOnSessionRestart: a restarted leader with its old lease still leads, and the waiting candidate keeps waiting.
 #[test]
-fn a_restart_with_the_old_lease_keeps_the_leadership() {
+fn restarted_session_with_old_lease_keeps_leadership() {
     let (store, clock) = manual();
     let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
     let before = Election::new(&one, "e").campaign("abc").wait().unwrap();
@@ -88,9 +94,9 @@ fn a_restart_with_the_old_lease_keeps_the_leadership() {
     assert_eq!((resumed.check().wait(), resumed.token()), (Ok(()), token));
 }
 
-/// TestElectionObserveCompacted: a leader's key may be older than what was compacted.
+/// TestElectionObserveCompacted: a follower sees a leader with a key older than the compacted revision.
 #[test]
-fn a_leader_older_than_a_compaction_is_seen() {
+fn observer_sees_leader_older_than_compaction() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let _leader = Election::new(&one, "e").campaign("abc").wait().unwrap();
@@ -101,9 +107,9 @@ fn a_leader_older_than_a_compaction_is_seen() {
     assert_eq!(observed.unwrap().unwrap().kv.value(), b"abc");
 }
 
-/// TestElectionObserveFreshResponsesOnProclaim: what was received before does not change when the leader proclaims.
+/// TestElectionObserveFreshResponsesOnProclaim: received events do not change when the leader proclaims again.
 #[test]
-fn each_proclamation_is_an_event_of_its_own() {
+fn each_proclamation_is_a_separate_event() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -128,9 +134,9 @@ fn each_proclamation_is_an_event_of_its_own() {
     assert_eq!(observed.iter().map(told).collect::<Vec<_>>(), expected);
 }
 
-/// TestResumeElection: a candidacy that was taken over can be resigned; who observes sees the next, and nothing else.
+/// TestResumeElection: a resumed candidacy can resign, and an observer sees only the next leader after it.
 #[test]
-fn a_resumed_leadership_resigns() {
+fn resumed_leadership_resigns() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -141,17 +147,17 @@ fn a_resumed_leadership_resigns() {
     assert_eq!(led(&mut leaders), ["candidate1"]);
     put(&store, "foo", "bar");
     resumed.resign().wait().unwrap();
-    assert_eq!(before.check().wait(), Err(Error::NotLeader), "it was the same one");
+    assert_eq!(before.check().wait(), Err(Error::NotLeader), "both leaderships had one key");
     let next = election.campaign("candidate2").wait().unwrap();
     assert_eq!(led(&mut leaders), ["candidate2"]);
     drop((before, resumed));
     next.check().wait().unwrap();
 }
 
-/// TestMutexLockSessionExpired: etcd tells a waiter of the end of its session once the lock is given back; here it is told at
+/// TestMutexLockSessionExpired: etcd reports the end of a waiter's session once the lock is released; this crate reports it at
 /// once.
 #[test]
-fn a_waiter_whose_session_is_closed_is_refused() {
+fn waiter_of_closed_session_returns_session_expired() {
     for unlocks_first in [false, true] {
         let (store, _clock) = manual();
         let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
@@ -166,15 +172,15 @@ fn a_waiter_whose_session_is_closed_is_refused() {
     }
 }
 
-/// TestMutexUnlock: etcd refuses to unlock what is not locked. Here there is no guard before the lock is held, and giving it
-/// back again does nothing, and nothing to the next holder.
+/// TestMutexUnlock: etcd refuses to unlock an unlocked lock. In this crate a guard exists only while the lock is held, and its
+/// second unlock does nothing, also not to the next owner.
 #[test]
-fn giving_back_twice_is_as_once() {
+fn second_unlock_has_no_effect() {
     let (store, _clock) = manual();
     let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
     let guard = Mutex::new(&one, "l").lock().wait().unwrap();
     guard.unlock().wait().unwrap();
-    assert_eq!(guard.check().wait(), Err(Error::SessionExpired), "it says that it is not held");
+    assert_eq!(guard.check().wait(), Err(Error::SessionExpired), "a released guard reports its loss");
     let next = Mutex::new(&two, "l").try_lock().wait().unwrap().unwrap();
     let of_same = Mutex::new(&one, "l").lock();
     guard.unlock().wait().unwrap();
@@ -184,10 +190,10 @@ fn giving_back_twice_is_as_once() {
     of_same.wait().unwrap().check().wait().unwrap();
 }
 
-/// TestSessionOptions: the lease may be one that is there. etcd's `Done` tells that the session was orphaned; `lost` tells when
-/// the lease has ended, as until then it protects what the orphan had.
+/// TestSessionOptions: a session may use an existing lease. etcd's `Done` completes when the session is orphaned. `lost`
+/// completes when the lease ends, since the lease protects the session's locks until then.
 #[test]
-fn a_session_of_a_given_lease_ends_with_it() {
+fn session_with_existing_lease_ends_with_it() {
     let (store, clock) = manual();
     let lease = store.grant(Grant::new(secs(100))).unwrap().id();
     let one = Session::open_with_lease(&store, lease).wait().unwrap();
@@ -203,7 +209,7 @@ fn a_session_of_a_given_lease_ends_with_it() {
 
 /// TestSessionTTLOptions.
 #[test]
-fn a_session_has_the_ttl_that_was_asked_for() {
+fn session_has_requested_ttl() {
     let (store, clock) = manual();
     let one = session(&store, 90);
     let told = store.time_to_live(one.lease(), false).unwrap();
@@ -215,9 +221,9 @@ fn a_session_has_the_ttl_that_was_asked_for() {
     assert!(!one.is_alive().wait().unwrap());
 }
 
-/// TestSessionCtx: what hangs on the session waits for its end, as a task or as a thread.
+/// TestSessionCtx: a thread and a task that wait for the end of the session are woken.
 #[test]
-fn what_goes_with_a_session_is_told_of_its_end() {
+fn session_lost_completes_for_thread_and_task() {
     let (store, _clock) = manual();
     let one = session(&store, 100);
     let (of_thread, of_task) = (one.lost(), one.lost());
@@ -227,7 +233,7 @@ fn what_goes_with_a_session_is_told_of_its_end() {
     assert_eq!(store.client().block_on(of_task), Ok(()));
 }
 
-/// ExampleElection_Campaign: two campaign; whoever wins resigns, and the other wins.
+/// ExampleElection_Campaign: two campaign; the winner resigns, and the other candidate wins.
 #[test]
 fn two_campaigns_are_won_in_turn() {
     let store = Store::new();
@@ -237,10 +243,13 @@ fn two_campaigns_are_won_in_turn() {
             let (store, won) = (&store, won.clone());
             scope.spawn(move || {
                 let one = session(store, 60);
-                let leader = Election::new(&one, "e").campaign(value).wait().expect("its session lives");
-                let leads =
-                    Election::new(&one, "e").leader().wait().expect("the store is open").expect("it leads");
-                won.send((value, text(leads.value()))).expect("the test waits for it");
+                let leader = Election::new(&one, "e").campaign(value).wait().expect("the session is alive");
+                let leads = Election::new(&one, "e")
+                    .leader()
+                    .wait()
+                    .expect("the store is open")
+                    .expect("the candidate leads");
+                won.send((value, text(leads.value()))).expect("the test receives");
                 leader.resign().wait().expect("the store is open");
             });
         }
@@ -252,7 +261,7 @@ fn two_campaigns_are_won_in_turn() {
 
 /// ExampleMutex_TryLock.
 #[test]
-fn trying_is_in_vain_while_somebody_has_it() {
+fn try_lock_on_held_lock_returns_none() {
     let (store, _clock) = manual();
     let [one, two] = [5; 2].map(|ttl| session(&store, ttl));
     let held = Mutex::new(&one, "l").lock().wait().unwrap();
@@ -262,9 +271,9 @@ fn trying_is_in_vain_while_somebody_has_it() {
     assert!(other.try_lock().wait().unwrap().is_some());
 }
 
-/// ExampleMutex_Lock, TestMutexLockSingleNode: five threads have it one at a time.
+/// ExampleMutex_Lock, TestMutexLockSingleNode: five threads hold the lock one after another.
 #[test]
-fn five_lock_one_at_a_time() {
+fn five_threads_hold_lock_one_at_a_time() {
     let store = Store::new();
     let (locked, guards) = channel::<MutexGuard>();
     std::thread::scope(|scope| {
@@ -272,14 +281,14 @@ fn five_lock_one_at_a_time() {
             let (store, locked) = (&store, locked.clone());
             scope.spawn(move || {
                 let one = session(store, 60);
-                let guard = Mutex::new(&one, "l").lock().wait().expect("its session lives");
-                locked.send(guard).expect("the test waits for it");
+                let guard = Mutex::new(&one, "l").lock().wait().expect("the session is alive");
+                locked.send(guard).expect("the test receives");
             });
         }
         let mut newest = at(0);
         for _ in 0..5 {
             let guard = guards.recv().unwrap();
-            assert!(guards.try_recv().is_err(), "the others did not wait");
+            assert!(guards.try_recv().is_err(), "one thread at a time has a guard");
             assert!(guard.token() > newest);
             newest = guard.token();
             guard.unlock().wait().unwrap();
@@ -288,52 +297,56 @@ fn five_lock_one_at_a_time() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// TestMutexTryLockSingleNode: of five that try, one has it.
+/// TestMutexTryLockSingleNode: one of five concurrent `try_lock` calls acquires the lock.
 #[test]
-fn of_five_that_try_one_has_it() {
+fn try_lock_race_has_one_winner() {
     let store = Store::new();
     let tried = std::thread::scope(|scope| {
         let try_it = || {
             let one = session(&store, 60);
-            Mutex::new(&one, "l").try_lock().wait().expect("its session lives")
+            Mutex::new(&one, "l").try_lock().wait().expect("the session is alive")
         };
         let threads: Vec<_> = (0..5).map(|_| scope.spawn(try_it)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
     assert_eq!(tried.iter().flatten().count(), 1);
-    assert_eq!(all_keys(&store).len(), 1, "those who tried in vain leave nothing");
+    assert_eq!(all_keys(&store).len(), 1, "failed tries leave no keys");
 }
 
-/// TestMutexSessionRelock: locking again does not wait for oneself, if the lock is said to be re-entrant.
+/// TestMutexSessionRelock: a re-entrant lock can be locked again in its session without waiting.
 #[test]
-fn a_session_locks_again() {
+fn reentrant_lock_is_locked_again_by_its_session() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let first = Mutex::reentrant(&one, "l").lock().wait().unwrap();
     let second = Mutex::reentrant(&one, "l").lock().wait().unwrap();
     assert_eq!(first.token(), second.token());
     let mut other = Mutex::new(&one, "l").lock();
-    assert!(is_waiting(&mut other), "one that is not waits as another session's would");
+    assert!(is_waiting(&mut other), "a lock that is not re-entrant waits");
 }
 
-/// TestMutexWaitsOnCurrentHolder: who is before a waiter that vanishes is waited for by the one behind it.
+/// TestMutexWaitsOnCurrentHolder: when a waiter's predecessor ends, the waiter waits for the key before that.
 #[test]
-fn a_middle_waiter_that_dies_lets_nobody_in() {
+fn waiter_waits_for_owner_when_predecessor_ends() {
     let (store, _clock) = manual();
     let [owner, victim, next] = [5; 3].map(|ttl| session(&store, ttl));
     let held = Mutex::new(&owner, "l").lock().wait().unwrap();
     let mut dying = Mutex::new(&victim, "l").lock();
     let mut waiting = Mutex::new(&next, "l").lock();
     victim.close().wait().unwrap();
-    assert_eq!(dying.try_wait().map(drop), Err(Error::SessionExpired), "it need not wait for the owner");
+    assert_eq!(
+        dying.try_wait().map(drop),
+        Err(Error::SessionExpired),
+        "the waiter fails before the owner unlocks"
+    );
     assert!(is_waiting(&mut waiting));
     held.unlock().wait().unwrap();
     taken(&mut waiting).check().wait().unwrap();
 }
 
-/// A lock that was got without a lease lasts a minute, and nobody is told (R-LCK-2); one of a session lasts as long as that.
+/// R-LCK-2: a service lock without a lease expires after a minute without notice. A session's lock lasts as long as the session.
 #[test]
-fn a_lock_of_nobodys_lease_ends_after_a_minute_and_a_sessions_does_not() {
+fn service_lease_expires_session_lease_does_not() {
     let (store, clock) = manual();
     let locks = LockService::new(store.client());
     let held = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE }).wait().unwrap();
@@ -344,7 +357,7 @@ fn a_lock_of_nobodys_lease_ends_after_a_minute_and_a_sessions_does_not() {
     clock.advance(millis(1));
     let guard = taken(&mut waiting);
     let first = store.put(Put::new("by the first", &*held.key)).unwrap().header().revision();
-    assert!(first > guard.token(), "it writes on, as it was not told");
+    assert!(first > guard.token(), "the first owner still writes after its lease expired");
     clock.advance(secs(1_000_000));
     guard.check().wait().unwrap();
 }

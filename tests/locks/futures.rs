@@ -1,4 +1,4 @@
-//! Every operation of `concurrency` as a future, on an executor of one thread. The backend answers later, and panics where a
+//! Each operation of `concurrency` as a future, on a single-threaded executor. The backend answers later, and panics where a
 //! thread would block.
 
 use std::collections::VecDeque;
@@ -18,7 +18,7 @@ use leasehold::{Call, Client, Error, ManualClock, Result, Store, Ticket, TxnOp, 
 use leasehold_testkit::helpers::{all_keys, manual, secs};
 use leasehold_testkit::wakers::Reply;
 
-/// Keeps each call until the executor has nothing else to do.
+/// Keeps each call until the executor has no other work.
 #[derive(Clone)]
 struct Late {
     store: Store,
@@ -35,7 +35,7 @@ impl Layer for Late {
         let reply = Reply::default();
         self.calls
             .lock()
-            .expect("no test panics while it holds the calls")
+            .expect("no test panicked while it held the calls")
             .push_back((request, reply.clone()));
         Call::pending(reply)
     }
@@ -55,7 +55,7 @@ impl Late {
         Client::new(self.clone())
     }
 
-    /// The executor: polls the future, and between two polls answers the oldest call, or moves the clock.
+    /// Polls the future to its end. Between two polls it answers the oldest call, or else advances the clock.
     fn run<F: Future>(&self, future: F) -> F::Output {
         let mut future = pin!(future);
         for _ in 0..10_000 {
@@ -71,11 +71,11 @@ impl Late {
     }
 
     fn answer(&self) -> bool {
-        let call = self.calls.lock().expect("no test panics while it holds the calls").pop_front();
-        call.map(|(request, reply)| reply.complete(self.store.call(request).wait())).is_some()
+        let call = self.calls.lock().expect("no test panicked while it held the calls").pop_front();
+        call.map(|(request, reply)| reply.give(self.store.call(request).wait())).is_some()
     }
 
-    /// Answers what is left, as the background tasks of dropped values make it.
+    /// Answers all pending calls, including calls of background tasks.
     fn settle(&self) {
         while self.answer() {}
     }
@@ -85,7 +85,7 @@ async fn open(client: &Client) -> Session {
     Session::open(client, secs(5)).await.expect("a lease is granted")
 }
 
-/// Runs an async block over a late backend, with a client of it.
+/// Runs an async block with a late backend and its client.
 fn run<F: Future<Output = Result<()>>>(test: impl FnOnce(Late, Client) -> F) {
     let late = Late::new();
     let future = test(late.clone(), late.client());
@@ -233,7 +233,7 @@ fn election_campaign_leader_proclaim_and_resign() {
         let leadership = election.campaign("a").await?;
         leadership.check().await?;
         leadership.proclaim("b").await?;
-        assert_eq!(election.leader().await?.expect("one leads").value(), b"b");
+        assert_eq!(election.leader().await?.expect("the election has a leader").value(), b"b");
         leadership.txn().and_then([TxnOp::put("plan", "b")]).commit().await?;
         let waiting = Election::new(&two, "e").campaign("c");
         assert!(Election::new(&two, "e").try_campaign("d").await?.is_none());
@@ -243,7 +243,7 @@ fn election_campaign_leader_proclaim_and_resign() {
         let next = waiting.await?;
         assert_eq!(leadership.proclaim("late").await, Err(Error::NotLeader));
         next.resign().await?;
-        let alone = Election::new(&two, "e").try_campaign("d").await?.expect("no client stands");
+        let alone = Election::new(&two, "e").try_campaign("d").await?.expect("no client campaigns");
         alone.resign().await
     });
 }
@@ -293,7 +293,7 @@ fn services_lock_and_observe() {
     });
 }
 
-/// Dropped values release what they hold by background tasks, which do not block either.
+/// Dropped values release their keys by background tasks, which do not block.
 #[test]
 fn dropped_values_release_their_keys() {
     let late = Late::new();
@@ -315,7 +315,7 @@ fn dropped_values_release_their_keys() {
 }
 
 #[test]
-fn timeout_of_a_call_a_ticket_and_any_future() {
+fn timeout_of_call_ticket_and_future() {
     let late = Late::new();
     let client = late.client();
     late.run(async {
@@ -323,9 +323,9 @@ fn timeout_of_a_call_a_ticket_and_any_future() {
         let held = Mutex::new(&one, "m").lock().await.expect("the lock is free");
         let mut ticket = Mutex::new(&one, "m").lock();
         assert!(client.timeout(secs(1), &mut ticket).await.is_none());
-        held.unlock().await.expect("the session lives");
+        held.unlock().await.expect("the session is alive");
         assert!(client.timeout(secs(1), ticket).await.expect("the lock is free").is_ok());
-        assert!(client.timeout(secs(1), client.get("k")).await.expect("it is answered").is_ok());
+        assert!(client.timeout(secs(1), client.get("k")).await.expect("the call is answered").is_ok());
         assert!(client.timeout(secs(1), std::future::pending::<()>()).await.is_none());
         assert_eq!(client.timeout(Duration::ZERO, async { 7 }).await, Some(7));
     });
@@ -333,7 +333,7 @@ fn timeout_of_a_call_a_ticket_and_any_future() {
     assert!(matches!(late.run(client.timeout(secs(1), client.get("k"))), Some(Err(Error::Stopped))));
 }
 
-/// Handles can be shared by threads.
+/// Handles can be shared between threads.
 #[test]
 fn public_handles_are_send_and_sync() {
     fn is_shared<T: Send + Sync>() {}
@@ -345,7 +345,7 @@ fn public_handles_are_send_and_sync() {
     is_shared::<(Receiver<LeaderEvent>, LockService, ElectionService)>();
 }
 
-/// A backend whose thread waits by moving the clock, and whose calls are answered after 3 s of it.
+/// A backend that answers its calls every 3 s. A blocked thread advances the clock.
 struct Slow(Late);
 
 impl Layer for Slow {
@@ -364,7 +364,7 @@ impl Layer for Slow {
 }
 
 #[test]
-fn call_waited_for_with_a_timeout_can_be_waited_for_again() {
+fn call_after_wait_timeout_can_be_waited_for_again() {
     let late = Late::new();
     let client = Client::new(Slow(late.clone()));
     let mut call = client.put(("k", "v"));
@@ -381,14 +381,14 @@ fn call_waited_for_with_a_timeout_can_be_waited_for_again() {
 }
 
 #[test]
-fn loss_may_be_asked_for_again_and_its_channel_stays_ready() {
+fn completed_loss_ticket_stays_ready() {
     let (store, _clock) = manual();
     let one = Session::open(&store, secs(5)).wait().unwrap();
     let guard = Mutex::new(&one, "m").lock().wait().unwrap();
     let mut losses = [one.lost(), guard.lost()];
     assert!(losses.iter_mut().all(|lost| lost.try_wait() == Ok(None) && lost.ready().is_empty()));
     one.close().wait().unwrap();
-    // And those of what is lost already.
+    // Tickets made after the loss complete too.
     for mut lost in losses.into_iter().chain([one.lost(), guard.lost()]) {
         for _ in 0..3 {
             assert_eq!((lost.try_wait(), lost.wait_timeout(secs(0))), (Ok(Some(())), Ok(Some(()))));

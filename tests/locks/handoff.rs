@@ -1,5 +1,5 @@
-//! The cost of a release to the waiters of a queue: one is woken, and makes at most two requests. A waiter that moves up keeps no watch
-//! on earlier predecessors.
+//! The cost of a release to the waiters of a queue: it wakes one waiter, which makes at most two requests. A waiter that moves up
+//! keeps no watch on earlier predecessors.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ use crate::service_helpers::{Moment, compacting, meddling, observe};
 
 const WAITERS: usize = 10;
 
-/// A client whose requests are counted: calls, and requests of watches.
+/// Returns a client with a counter of its calls.
 fn counting(store: &Store) -> (Client, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
@@ -24,12 +24,12 @@ fn counting(store: &Store) -> (Client, Arc<AtomicUsize>) {
     (client, count)
 }
 
-/// The key of whoever has the lock.
+/// Returns a request for the key of the lock's owner.
 fn oldest() -> Get {
     Get::prefix("l/").sort(SortTarget::CreateRevision, SortOrder::Ascend).limit(1)
 }
 
-/// R-LCK-4, R-LCK-10: releases one after the other, of which each wakes the next alone.
+/// R-LCK-4, R-LCK-10: deletes the owner's key repeatedly, and asserts that each deletion wakes only the next waiter.
 fn assert_wakes_one<T>(store: &Store, count: &AtomicUsize, mut queue: Vec<Ticket<T>>, most: usize) {
     for next in 0..WAITERS {
         assert!(queue.iter_mut().skip(next).all(|ticket| ticket.ready().is_empty()));
@@ -40,13 +40,13 @@ fn assert_wakes_one<T>(store: &Store, count: &AtomicUsize, mut queue: Vec<Ticket
         count.store(0, Ordering::SeqCst);
         let held = taken(&mut queue[next]);
         let asked = count.load(Ordering::SeqCst);
-        assert!(asked <= most, "it asks {asked} times");
+        assert!(asked <= most, "the woken waiter makes {asked} requests");
         std::mem::forget(held);
     }
 }
 
 #[test]
-fn of_guards() {
+fn released_mutex_wakes_only_the_next_waiter() {
     let (store, _clock) = manual();
     let (client, count) = counting(&store);
     let session = Session::open(client, secs(60)).wait().unwrap();
@@ -56,7 +56,7 @@ fn of_guards() {
 }
 
 #[test]
-fn of_leaders() {
+fn resigned_leader_wakes_only_the_next_candidate() {
     let (store, _clock) = manual();
     let (client, count) = counting(&store);
     let session = Session::open(client, secs(60)).wait().unwrap();
@@ -66,7 +66,7 @@ fn of_leaders() {
 }
 
 #[test]
-fn of_the_service() {
+fn released_service_lock_wakes_only_the_next_waiter() {
     let (store, _clock) = manual();
     let (client, count) = counting(&store);
     let locks = LockService::new(client);
@@ -82,8 +82,8 @@ fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
     ticket.try_wait().expect("a queued waiter is not refused").is_none()
 }
 
-/// R-LCK-4: a waiter watches its immediate predecessor. The waiters between it and the holder leave, last one first, so that the
-/// predecessor changes each time; the watch on an earlier predecessor does not stay.
+/// R-LCK-4: a waiter watches its immediate predecessor. The waiters between it and the owner are dropped, last one first, so the
+/// predecessor changes each time. No watch on an earlier predecessor stays.
 fn assert_watches_do_not_add_up<T>(store: &Store, enqueue: impl Fn(usize) -> Ticket<T>) {
     let watchers = || store.diagnostics().expect("the store is open").watchers;
     let before = watchers();
@@ -104,7 +104,7 @@ fn assert_watches_do_not_add_up<T>(store: &Store, enqueue: impl Fn(usize) -> Tic
 }
 
 #[test]
-fn mutex_waiter_that_moves_up_has_as_many_watches_as_before() {
+fn mutex_waiter_that_moves_up_keeps_its_number_of_watches() {
     let (store, _clock) = manual();
     let session = Session::open(&store, secs(60)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
@@ -113,7 +113,7 @@ fn mutex_waiter_that_moves_up_has_as_many_watches_as_before() {
 }
 
 #[test]
-fn candidate_that_moves_up_has_as_many_watches_as_before() {
+fn candidate_that_moves_up_keeps_its_number_of_watches() {
     let (store, _clock) = manual();
     let session = Session::open(&store, secs(60)).wait().unwrap();
     let election = Election::new(&session, "l");
@@ -122,7 +122,7 @@ fn candidate_that_moves_up_has_as_many_watches_as_before() {
 }
 
 #[test]
-fn lock_service_waiter_that_moves_up_has_as_many_watches_as_before() {
+fn service_waiter_that_moves_up_keeps_its_number_of_watches() {
     let (store, _clock) = manual();
     let locks = LockService::new(store.client());
     let lock = |_| {
@@ -148,7 +148,7 @@ fn observer_has_one_watch_while_leaders_change() {
     }
 }
 
-/// A leader watcher whose watch a compaction has ended reads the queue and watches again, once.
+/// After a compaction has ended its watch, a leader watcher reads the queue and watches again, once.
 #[test]
 fn leader_watcher_has_one_watch_after_each_gap() {
     let (store, _clock) = manual();

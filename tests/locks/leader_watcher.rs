@@ -1,13 +1,13 @@
-//! Following who leads: every change, in order, and an honest word where some are lost.
+//! Leader watchers: each change is received in order, and a `Gap` reports lost ones.
 
 use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher};
 use leasehold::service::{CampaignRequest, ElectionService, LeaderRequest};
 use leasehold::{Error, Grant, KeyRange, Put, Store, Txn, TxnOp, Watch};
 use leasehold_testkit::helpers::{manual, secs, session, text};
 
-/// All that there is to receive: an event as `+value@revision`, `=value@revision`, `-@revision` or `?@compacted`.
+/// Receives all queued events, as `+value@revision`, `=value@revision`, `-@revision` or `?@compacted`.
 fn seen(leaders: &mut LeaderWatcher) -> Vec<String> {
-    let events = std::iter::from_fn(|| leaders.try_recv().expect("nothing is refused"));
+    let events = std::iter::from_fn(|| leaders.try_recv().expect("the store is open"));
     events
         .map(|event| {
             let kind = match event {
@@ -24,15 +24,15 @@ fn seen(leaders: &mut LeaderWatcher) -> Vec<String> {
 }
 
 #[test]
-fn every_change_is_told_in_order() {
+fn leader_changes_are_received_in_order() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
     let mut leaders = election.observe();
-    assert_eq!(seen(&mut leaders), ["-@1"], "how it is");
+    assert_eq!(seen(&mut leaders), ["-@1"], "the first event is the current state");
     let first = election.campaign("a").wait().unwrap();
     let mut second = election.campaign("b");
-    assert_eq!(seen(&mut leaders), ["+a@2"], "a candidate is nothing new");
+    assert_eq!(seen(&mut leaders), ["+a@2"], "a waiting candidate causes no event");
     first.proclaim("a2").wait().unwrap();
     first.proclaim("a2").wait().unwrap();
     drop(first);
@@ -42,13 +42,13 @@ fn every_change_is_told_in_order() {
     second.resign().wait().unwrap();
     drop(election.campaign("short"));
     let expected = ["=a2@4", "=a2@5", "+b@6", "=b2@9", "-@10", "+short@11", "-@12"];
-    assert_eq!(seen(&mut leaders), expected, "also of those who came and went");
+    assert_eq!(seen(&mut leaders), expected, "short leaderships have events too");
     assert_eq!(seen(&mut leaders), [""; 0]);
 }
 
-/// Who comes late is told how it is, be it of a leader older than the compacted revision (R-ELC-12).
+/// A late watcher receives the current leader first, also if its key is older than the compacted revision (R-ELC-12).
 #[test]
-fn the_first_event_says_how_it_is() {
+fn first_event_is_the_current_leader() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let leader = Election::new(&one, "e").campaign("a").wait().unwrap();
@@ -61,18 +61,22 @@ fn the_first_event_says_how_it_is() {
     assert_eq!(seen(&mut leaders), ["-@4"]);
 }
 
-/// R-0-2: what one transaction does is one change.
+/// R-0-2: the operations of one transaction are one change.
 #[test]
-fn a_transaction_is_one_change() {
+fn transaction_is_one_leader_change() {
     let (store, _clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     store.txn(Txn::new().and_then([TxnOp::put("e/2", "two"), TxnOp::put("e/1", "one")])).unwrap();
-    assert_eq!(seen(&mut leaders), ["-@1", "+one@2"], "of one revision the first by key leads (R-RNG-8)");
+    assert_eq!(
+        seen(&mut leaders),
+        ["-@1", "+one@2"],
+        "the lower of two keys of one revision leads (R-RNG-8)"
+    );
     store.txn(Txn::new().and_then([TxnOp::delete("e/1"), TxnOp::put("e/2", "two, updated")])).unwrap();
     assert_eq!(seen(&mut leaders), ["+two, updated@3"]);
     let replace = [TxnOp::delete(KeyRange::from_key("e/2")), TxnOp::put("e/2", "anew")];
     store.txn(Txn::new().and_then(replace)).unwrap();
-    assert_eq!(seen(&mut leaders), ["+anew@4"], "a key that was made anew is another candidacy");
+    assert_eq!(seen(&mut leaders), ["+anew@4"], "a recreated key is another candidacy");
     store.put(("e/1", "behind")).unwrap();
     store.put(("e0", "not of it")).unwrap();
     let both = [TxnOp::put("e/1", "behind still"), TxnOp::put("e/2", "updated")];
@@ -82,9 +86,9 @@ fn a_transaction_is_one_change() {
     assert_eq!(seen(&mut leaders), ["-@8"]);
 }
 
-/// Leases end one by one, each its own revision (R-LSE-6).
+/// Leases expire one by one, each at its own revision (R-LSE-6).
 #[test]
-fn expiries_are_told_one_by_one() {
+fn each_expiry_is_a_separate_leader_change() {
     let (store, clock) = manual();
     let sessions = [3, 4, 4].map(|ttl| session(&store, ttl));
     let _standing = [("a", 0), ("b", 1), ("c", 2)]
@@ -97,9 +101,9 @@ fn expiries_are_told_one_by_one() {
     assert_eq!(seen(&mut leaders), ["+a@4", "+b@5", "+c@6", "-@7"]);
 }
 
-/// What the service's callers do is seen as well.
+/// The candidates of the service are leaders too.
 #[test]
-fn candidates_of_the_service_are_seen() {
+fn service_candidates_are_received_as_leaders() {
     let (store, _clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     let lease = store.grant(Grant::new(secs(5))).unwrap().id();
@@ -113,9 +117,9 @@ fn candidates_of_the_service_are_seen() {
     assert_eq!(seen(&mut leaders), ["-@1", "+a@2", "=b@3", "-@4"]);
 }
 
-/// However slow the receiver is, it misses nothing that is not compacted; and is told if it does.
+/// A slow receiver receives each event that is not compacted, and a `Gap` for the compacted ones.
 #[test]
-fn what_was_compacted_is_a_gap() {
+fn compacted_leader_changes_are_reported_as_gap() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
@@ -137,16 +141,19 @@ fn what_was_compacted_is_a_gap() {
     drop(leader);
     drop(election.campaign("x"));
     let seen_at_last = seen(&mut leaders);
-    let gap = seen_at_last.iter().position(|event| event.starts_with('?')).expect("some of it was compacted");
-    assert!(gap < 200, "what was queued is told before: {gap}");
+    let gap = seen_at_last
+        .iter()
+        .position(|event| event.starts_with('?'))
+        .expect("a part of the events was compacted");
+    assert!(gap < 200, "queued events are received before the gap: {gap}");
     assert_eq!(seen_at_last[gap..], [format!("?@{revision}"), format!("-@{}", revision.get() + 3)]);
     store.put(Put::new("e/x", "after")).unwrap();
-    assert_eq!(seen(&mut leaders), [format!("+after@{}", revision.get() + 4)], "it goes on");
+    assert_eq!(seen(&mut leaders), [format!("+after@{}", revision.get() + 4)], "the store is open");
 }
 
-/// The ways to receive are those of a watcher.
+/// A leader watcher has the receive methods of a watcher.
 #[test]
-fn it_is_received_from_as_a_watcher_is() {
+fn leader_watcher_has_all_receive_methods() {
     let (store, clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     assert_eq!(leaders.ready().len(), 1);
@@ -171,9 +178,9 @@ fn it_is_received_from_as_a_watcher_is() {
     assert_eq!((leaders.recv(), leaders.recv()), (Err(Error::Stopped), Ok(None)));
 }
 
-/// One delivery may be several events, and an event may be there before its delivery was looked at: the token says so.
+/// One delivery may contain several events, and an event may be known before its delivery is polled. The token covers both.
 #[test]
-fn the_token_is_put_back_while_there_is_more() {
+fn ready_token_is_set_while_events_are_queued() {
     let (store, _clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     let mut observer = ElectionService::new(store.client()).observe(LeaderRequest { name: "e".into() });
@@ -200,14 +207,18 @@ fn the_token_is_put_back_while_there_is_more() {
     while observer_ready.try_recv().is_ok() {
         observer.try_recv().unwrap();
     }
-    assert_eq!((leaders.try_recv(), observer.try_recv()), (Ok(None), Ok(None)), "the token told of all");
+    assert_eq!(
+        (leaders.try_recv(), observer.try_recv()),
+        (Ok(None), Ok(None)),
+        "the token was set for every event"
+    );
     store.put(("e/1", "last")).unwrap();
     assert_eq!((ready.len(), observer_ready.len()), (1, 1));
 }
 
-/// A namespace has its own elections, and their keys are shown as they are named there.
+/// A namespace has its own elections, and their keys are shown without the prefix.
 #[test]
-fn in_a_namespace() {
+fn leader_watcher_in_namespace_sees_its_own_keys() {
     let (store, _clock) = manual();
     let inside = store.client().namespace("app/");
     let mut leaders = LeaderWatcher::new(&inside, "e");
@@ -215,14 +226,14 @@ fn in_a_namespace() {
     store.put(("app/e/1", "inside")).unwrap();
     assert_eq!(seen(&mut leaders), ["-@1", "+inside@3"]);
     let Some(LeaderEvent::Elected { kv, .. }) = LeaderWatcher::new(&inside, "e").recv().unwrap() else {
-        panic!("it leads")
+        panic!("the candidate leads")
     };
     assert_eq!(kv.key(), b"e/1");
 }
 
-/// Threads that lead in turn, and one that follows them: what it saw is what the store's history says.
+/// Threads lead in turn. The watcher receives the leaders that the store's history shows.
 #[test]
-fn it_agrees_with_the_history() {
+fn leaders_received_match_store_history() {
     let store = Store::new();
     let mut history = store.watch(Watch::prefix("e/")).unwrap();
     let mut leaders = LeaderWatcher::new(&store, "e");
@@ -234,8 +245,8 @@ fn it_agrees_with_the_history() {
                 let election = Election::new(&one, "e");
                 for n in 0..50 {
                     let leader =
-                        election.campaign(format!("{thread}.{n}")).wait().expect("the session lives");
-                    leader.proclaim(format!("{thread}.{n}!")).wait().expect("it leads");
+                        election.campaign(format!("{thread}.{n}")).wait().expect("the session is alive");
+                    leader.proclaim(format!("{thread}.{n}!")).wait().expect("the candidate leads");
                 }
             });
         }
@@ -251,5 +262,9 @@ fn it_agrees_with_the_history() {
         let puts = response.events().iter().filter(|event| event.is_create());
         created.extend(puts.map(|event| event.kv().create_revision()));
     }
-    assert_eq!((elected.len(), &elected), (200, &created), "each leads once, first come first served");
+    assert_eq!(
+        (elected.len(), &elected),
+        (200, &created),
+        "each candidate leads once, in the order of creation"
+    );
 }

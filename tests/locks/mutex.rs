@@ -1,4 +1,5 @@
-//! Locks and their guards: fenced, first come first served, and honest about being lost.
+//! Locks and their guards: waiters acquire in the order of their create revisions, tokens ascend, and the loss of a lock is
+//! reported.
 
 use std::time::Duration;
 
@@ -14,23 +15,23 @@ fn keys(store: &Store) -> i64 {
 }
 
 fn is_waiting(ticket: &mut Ticket<MutexGuard>) -> bool {
-    ticket.try_wait().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session is alive").is_none()
 }
 
 #[test]
-fn it_is_first_come_first_served_also_within_a_session() {
+fn waiters_acquire_in_lock_order() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let (of_one, of_two) = (Mutex::new(&one, "l"), Mutex::new(&two, "l"));
     let mut held = of_one.lock().wait().unwrap();
     let mut queue: Vec<_> = [&of_one, &of_two, &of_one, &of_two].map(Mutex::lock).into();
     assert!(of_one.try_lock().wait().unwrap().is_none() && of_two.try_lock().wait().unwrap().is_none());
-    assert_eq!(keys(&store), 5, "who only tries leaves nothing behind");
+    assert_eq!(keys(&store), 5, "failed tries leave no keys");
     while !queue.is_empty() {
         assert!(queue.iter_mut().all(is_waiting));
         held.unlock().wait().unwrap();
         let next = taken(&mut queue.remove(0));
-        assert!(next.token() > held.token(), "tokens rise");
+        assert!(next.token() > held.token(), "tokens ascend");
         held = next;
     }
     drop(held);
@@ -38,9 +39,9 @@ fn it_is_first_come_first_served_also_within_a_session() {
     assert!(of_two.try_lock().wait().unwrap().is_some());
 }
 
-/// However many wait, a release wakes the next one, and nobody else.
+/// A release wakes only the next waiter, independent of the number of waiters.
 #[test]
-fn a_release_wakes_one_of_many() {
+fn unlock_wakes_only_the_next_waiter() {
     let (store, _clock) = manual();
     let sessions = [5; 10].map(|ttl| session(&store, ttl));
     let mut held = Mutex::new(&sessions[0], "l").lock().wait().unwrap();
@@ -56,7 +57,7 @@ fn a_release_wakes_one_of_many() {
 }
 
 #[test]
-fn a_dropped_ticket_gives_its_place_up_at_once() {
+fn dropped_ticket_deletes_its_key_at_once() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::new(&one, "l");
@@ -64,10 +65,10 @@ fn a_dropped_ticket_gives_its_place_up_at_once() {
     let (middle, mut last) = (mutex.lock(), mutex.lock());
     drop(middle);
     assert_eq!(keys(&store), 2);
-    assert!(is_waiting(&mut last), "it waits for the holder now");
+    assert!(is_waiting(&mut last), "the waiter's new predecessor is the owner");
     drop(held);
     drop(taken(&mut last));
-    // One that has got the lock and was not taken gives it back.
+    // A dropped ticket that has acquired the lock releases it.
     let (first, mut second) = (mutex.lock(), mutex.lock());
     drop(first);
     drop(taken(&mut second));
@@ -75,7 +76,7 @@ fn a_dropped_ticket_gives_its_place_up_at_once() {
 }
 
 #[test]
-fn a_lost_lock_is_refused_everywhere() {
+fn lost_lock_refuses_writes_and_checks() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     fn resource(guard: &MutexGuard) -> GuardedTxn<'_> {
@@ -100,7 +101,7 @@ fn a_lost_lock_is_refused_everywhere() {
     assert_eq!(first.check().wait(), Err(Error::SessionExpired));
     let before = store.status().unwrap().header().revision();
     assert_eq!(resource(&first).or_else([TxnOp::put("r", "x")]).commit().wait(), Err(Error::SessionExpired));
-    assert_eq!(store.status().unwrap().header().revision(), before, "nothing of it was run");
+    assert_eq!(store.status().unwrap().header().revision(), before, "neither branch was run");
     fence.admit(second.token()).unwrap();
     let stale = Error::StaleToken { token: first.token(), newest: second.token() };
     assert_eq!(fence.admit(first.token()), Err(stale));
@@ -110,9 +111,9 @@ fn a_lost_lock_is_refused_everywhere() {
     assert!(!one.is_alive().wait().unwrap() && two.is_alive().wait().unwrap());
 }
 
-/// R-LCK-7, as guards have it: who waits need not wait for others to learn that it waits in vain.
+/// R-LCK-7, for guards: a waiter fails at once when its session or key ends, before its predecessors release.
 #[test]
-fn a_waiter_whose_session_ends_is_told_at_once() {
+fn waiter_of_ended_session_returns_session_expired() {
     let (store, clock) = manual();
     let (one, two, three) = (session(&store, 5), session(&store, 5), session(&store, 5));
     let held = Mutex::new(&one, "l").lock().wait().unwrap();
@@ -125,13 +126,13 @@ fn a_waiter_whose_session_ends_is_told_at_once() {
     let newest = of_three.queue().wait().unwrap().waiters()[0].key().to_vec();
     store.delete(newest).unwrap();
     assert_eq!(deleted.wait().map(drop), Err(Error::SessionExpired));
-    assert_eq!(of_two.lock().wait().map(drop), Err(Error::LeaseNotFound), "from the start");
+    assert_eq!(of_two.lock().wait().map(drop), Err(Error::LeaseNotFound), "an ended session cannot wait");
     held.check().wait().unwrap();
 }
 
-/// Where a thread must not be blocked, a guarded txn is awaited.
+/// A guarded txn can be awaited in async code.
 #[test]
-fn a_guarded_txn_can_be_awaited() {
+fn guarded_txn_can_be_awaited() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let write = async {
@@ -148,9 +149,9 @@ fn a_guarded_txn_can_be_awaited() {
     assert_eq!(store.get("r").unwrap().kvs()[0].version(), 1);
 }
 
-/// A key that somebody else made in its place is not the one that waits (R-LCK-5, R-LCK-9).
+/// R-LCK-5, R-LCK-9: a key that another client put under the guard's name does not belong to the guard.
 #[test]
-fn a_key_made_anew_is_somebody_elses() {
+fn recreated_key_is_not_owned_by_old_guard() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::new(&one, "l");
@@ -162,12 +163,12 @@ fn a_key_made_anew_is_somebody_elses() {
     assert_eq!(held.lost().try_wait(), Ok(Some(())));
     held.unlock().wait().unwrap();
     drop(held);
-    assert_eq!(keys(&store), 1, "it is not deleted");
+    assert_eq!(keys(&store), 1, "the foreign key is not deleted");
 }
 
-/// Guards, and callers of the service, take turns by their create revisions.
+/// Guards and callers of the service acquire in the order of their create revisions.
 #[test]
-fn guards_and_the_service_queue_together() {
+fn guards_and_service_callers_share_one_queue() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let (mutex, locks) = (Mutex::new(&one, "l"), LockService::new(store.client()));
@@ -182,14 +183,14 @@ fn guards_and_the_service_queue_together() {
     let guard = taken(&mut second);
     assert!(third.try_wait().unwrap().is_none());
     guard.unlock().wait().unwrap();
-    let held = third.try_wait().unwrap().expect("it is its turn");
+    let held = third.try_wait().unwrap().expect("the key is the first of the queue");
     assert!(is_waiting(&mut fourth));
     locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
     drop(taken(&mut fourth));
 }
 
 #[test]
-fn waiting_for_a_time_keeps_the_place() {
+fn timed_out_wait_keeps_its_place() {
     let (store, clock) = manual();
     let one = session(&store, 60);
     let mutex = Mutex::new(&one, "l");
@@ -207,13 +208,13 @@ fn waiting_for_a_time_keeps_the_place() {
     assert_eq!(in_vain, Ok(true));
     let behind = mutex.lock();
     drop(held);
-    let guard = waiting.wait_timeout(Duration::ZERO).unwrap().expect("its place was before the other");
+    let guard = waiting.wait_timeout(Duration::ZERO).unwrap().expect("the waiter was before the other one");
     drop(behind);
     assert!(mutex.queue().wait().unwrap().holder().is_some_and(|holder| holder.token() == guard.token()));
 }
 
 #[test]
-fn a_session_ends_its_locks_unless_it_is_orphaned() {
+fn closed_session_releases_locks_and_orphaned_session_does_not() {
     let (store, clock) = manual();
     let mut others = session(&store, 60);
     let waiter = Mutex::new(&others, "l");
@@ -233,22 +234,25 @@ fn a_session_ends_its_locks_unless_it_is_orphaned() {
     drop(one);
     let mut waiting = waiter.lock();
     clock.advance(millis(3_300));
-    assert!(is_waiting(&mut waiting), "it lives on for the rest of its time");
+    assert!(is_waiting(&mut waiting), "the orphaned lease lasts for its remaining TTL");
     clock.advance(secs(2));
     drop((guard, taken(&mut waiting)));
 
     let lease = others.lease();
     others = session(&store, 1);
-    assert_eq!(others.ttl(), secs(2), "the store's minimum");
-    assert!(store.time_to_live(lease, false).unwrap().ttl().is_some(), "the mutex has a handle too");
+    assert_eq!(others.ttl(), secs(2), "the store's minimum TTL applies");
+    assert!(
+        store.time_to_live(lease, false).unwrap().ttl().is_some(),
+        "the mutex has a handle of the session"
+    );
     drop(waiter);
     assert!(store.time_to_live(lease, false).unwrap().ttl().is_none());
 }
 
-/// A lock taken and given back a thousand times leaves versions of one key behind, as any key that is written does, and not a
-/// thousand keys, through all of which the next would have to look.
+/// A lock that is locked and unlocked a thousand times writes versions of one key. A thousand keys would slow down each read of
+/// the queue.
 #[test]
-fn a_hold_that_is_over_gives_its_key_back() {
+fn released_hold_name_is_used_again() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::new(&one, "l");
@@ -264,13 +268,13 @@ fn a_hold_that_is_over_gives_its_key_back() {
     store.put((held.key(), "foreign")).unwrap();
     drop(held);
     let mut queued = mutex.lock();
-    assert!(is_waiting(&mut queued), "for the foreign key, which is not taken for its own");
+    assert!(is_waiting(&mut queued), "the waiter waits for the foreign key");
     store.delete("l/1-0").unwrap();
     assert_eq!(taken(&mut queued).key(), b"l/1-1");
 }
 
 #[test]
-fn the_queue_is_told() {
+fn queue_display_lists_holder_and_waiters() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::new(&one, "l");
@@ -287,13 +291,16 @@ fn the_queue_is_told() {
 }
 
 #[test]
-fn a_lock_in_a_namespace_is_that_of_the_namespace() {
+fn lock_in_namespace_uses_prefixed_key() {
     let (store, _clock) = manual();
     let inside = Session::open(store.client().namespace("app/"), secs(5)).wait().unwrap();
     let outside = session(&store, 5);
     let held = Mutex::new(&inside, "l").lock().wait().unwrap();
     assert_eq!(held.key(), b"l/1-0");
-    assert!(Mutex::new(&outside, "l").try_lock().wait().unwrap().is_some(), "another lock");
+    assert!(
+        Mutex::new(&outside, "l").try_lock().wait().unwrap().is_some(),
+        "the lock outside is another one"
+    );
     let mut waiting = Mutex::new(&outside, "app/l").lock();
     assert!(is_waiting(&mut waiting));
     let mut lost = held.lost();
@@ -302,8 +309,8 @@ fn a_lock_in_a_namespace_is_that_of_the_namespace() {
     assert_eq!(waiting.wait().map(drop), Err(Error::SessionExpired));
 }
 
-/// What is held and waited for by one of the random steps below.
-struct World {
+/// The state of a run of random steps.
+struct MutexHarness {
     store: Store,
     clock: ManualClock,
     sessions: Vec<Session>,
@@ -312,12 +319,12 @@ struct World {
     newest: Revision,
 }
 
-impl World {
+impl MutexHarness {
     fn step(&mut self, random: &mut Random) {
         let session = self.sessions[random.below(self.sessions.len() as u64) as usize].clone();
         match random.below(10) {
             0..=3 => {
-                let before = self.store.status().expect("it is open").header().revision();
+                let before = self.store.status().expect("the store is open").header().revision();
                 let ticket = Mutex::new(&session, "l").lock();
                 self.waiting.push((before.next(), ticket));
             }
@@ -346,7 +353,7 @@ impl World {
         for (token, mut ticket) in self.waiting.drain(..) {
             match ticket.try_wait() {
                 Ok(Some(guard)) => {
-                    assert!(guard.token() > self.newest, "tokens rise, in the order of arrival");
+                    assert!(guard.token() > self.newest, "tokens ascend in the order of the calls");
                     assert_eq!(guard.token(), token);
                     self.newest = guard.token();
                     self.guards.push(guard);
@@ -360,9 +367,13 @@ impl World {
 
     fn check(&self) {
         let holding = self.guards.iter().filter(|guard| guard.check().wait().is_ok()).count();
-        assert!(holding <= 1, "two hold the lock");
-        assert_eq!(holding + self.waiting.len(), keys(&self.store) as usize, "no key is left over");
-        assert!(holding == 1 || self.waiting.is_empty(), "whoever waits gets a lock that nobody has");
+        assert!(holding <= 1, "the lock has at most one owner");
+        assert_eq!(
+            holding + self.waiting.len(),
+            keys(&self.store) as usize,
+            "each key has an owner or waiter"
+        );
+        assert!(holding == 1 || self.waiting.is_empty(), "a free lock has no waiters");
     }
 }
 
@@ -373,22 +384,22 @@ fn pick<T>(of: &mut Vec<T>, random: &mut Random) -> Option<T> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(20), failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Sessions that hang and end, waits given up at any time: never two holders, no key left over, first come first served,
-    /// and nobody waits for a lock that nobody has.
+        /// Sessions hang and end, and waits are dropped at any time. There are never two owners, no key is left over, waiters
+        /// acquire in their order, and a free lock has no waiter.
     #[test]
-    fn whatever_happens_one_holds_the_lock(seed: u64) {
+    fn mutual_exclusion_with_random_steps(seed: u64) {
         let (store, clock) = manual();
         let sessions = (0..3).map(|_| session(&store, 5)).collect();
         let (waiting, guards) = (Vec::new(), Vec::new());
-        let mut world = World { store, clock, sessions, waiting, guards, newest: Revision::new(0) };
+        let mut harness = MutexHarness { store, clock, sessions, waiting, guards, newest: Revision::new(0) };
         let mut random = Random::new(seed);
         for _ in 0..120 {
-            world.step(&mut random);
+            harness.step(&mut random);
         }
-        world.waiting.clear();
-        world.guards.clear();
-        prop_assert_eq!(keys(&world.store), 0);
-        world.sessions.clear();
-        prop_assert_eq!(world.store.leases().expect("it is open").leases().len(), 0);
+        harness.waiting.clear();
+        harness.guards.clear();
+        prop_assert_eq!(keys(&harness.store), 0);
+        harness.sessions.clear();
+        prop_assert_eq!(harness.store.leases().expect("the store is open").leases().len(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! Locks that a session gets again: one key, `name/<lease>`, for all its guards and tickets.
+//! Re-entrant locks: a session's guards and tickets share one key, `name/<lease>`.
 
 use leasehold::concurrency::{Mutex, MutexGuard, Session};
 use leasehold::service::{LockRequest, LockService, UnlockRequest};
@@ -8,12 +8,12 @@ use leasehold_testkit::threaded_backend::Remote;
 use leasehold_testkit::wakers::guarded;
 
 fn is_waiting(ticket: &mut Ticket<MutexGuard>) -> bool {
-    ticket.try_wait().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session is alive").is_none()
 }
 
-/// R-LCK-6.
+/// R-LCK-6: each `lock` returns another guard of the session's key, and the last guard releases it.
 #[test]
-fn a_session_gets_it_again_and_the_last_guard_gives_it_back() {
+fn last_guard_of_session_releases_reentrant_lock() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let mutex = Mutex::reentrant(&one, "l");
@@ -23,7 +23,7 @@ fn a_session_gets_it_again_and_the_last_guard_gives_it_back() {
     let mut other = Mutex::reentrant(&two, "l").lock();
     assert!(
         Mutex::new(&one, "l").try_lock().wait().unwrap().is_none(),
-        "one that is not re-entrant is another"
+        "a lock that is not re-entrant is another one"
     );
     let [first, second, third] = guards;
     first.unlock().wait().unwrap();
@@ -38,9 +38,9 @@ fn a_session_gets_it_again_and_the_last_guard_gives_it_back() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// R-LCK-6, R-LCK-9: those who wait with one key are served together, and one that gives up takes nobody's place away.
+/// R-LCK-6, R-LCK-9: waiters that share a key acquire together, and a dropped one leaves the key to the others.
 #[test]
-fn waiters_of_a_session_share_their_place() {
+fn waiters_of_one_session_acquire_together() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let held = Mutex::new(&two, "l").lock().wait().unwrap();
@@ -50,7 +50,7 @@ fn waiters_of_a_session_share_their_place() {
     assert_eq!(all_keys(&store), ["l/1", "l/2-0", "l/2-1"]);
     drop(second);
     assert!(is_waiting(&mut first) && is_waiting(&mut third));
-    assert!(mutex.try_lock().wait().unwrap().is_none(), "its key is there, and is not the oldest");
+    assert!(mutex.try_lock().wait().unwrap().is_none(), "the session's key is not the oldest");
     drop(held);
     let (first, third) = (taken(&mut first), taken(&mut third));
     assert_eq!(first.token(), third.token());
@@ -61,9 +61,9 @@ fn waiters_of_a_session_share_their_place() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// Once the key is gone, the next to come makes another; guards of the first are lost and take nothing away.
+/// After the key was deleted, the next lock puts another one. Guards of the deleted key are lost and release nothing.
 #[test]
-fn a_lock_that_was_lost_is_got_anew() {
+fn lost_reentrant_lock_is_acquired_with_new_key() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
@@ -82,9 +82,9 @@ fn a_lock_that_was_lost_is_got_anew() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// Somebody may write to the key, which leaves its rank alone (R-LCK-4); it is given back nevertheless.
+/// Another client writes to the key, which keeps its rank (R-LCK-4). The guard still releases it.
 #[test]
-fn a_key_that_was_written_to_is_given_back() {
+fn overwritten_key_is_released() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let held = Mutex::reentrant(&one, "l").lock().wait().unwrap();
@@ -94,9 +94,9 @@ fn a_key_that_was_written_to_is_given_back() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// Getting it again writes to the key, so that whoever is about to delete it does not; its rank stays (R-LCK-4).
+/// Locking again writes to the key, so a concurrent compare-and-delete fails. The rank does not change (R-LCK-4).
 #[test]
-fn getting_it_again_leaves_the_rank_alone() {
+fn locking_again_keeps_the_rank() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
@@ -108,9 +108,9 @@ fn getting_it_again_leaves_the_rank_alone() {
     assert_eq!(events(&store, 2), expected);
 }
 
-/// A guard that was given back is over, though others of the session hold the lock still.
+/// A released guard is lost, although other guards of the session still hold the lock.
 #[test]
-fn a_guard_that_was_given_back_is_over() {
+fn released_guard_is_lost_while_others_hold() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::reentrant(&one, "l");
@@ -122,9 +122,9 @@ fn a_guard_that_was_given_back_is_over() {
     assert_eq!((inner.check().wait(), inner.lost().try_wait()), (Ok(()), Ok(None)));
 }
 
-/// Who only tries does not take away the place of whoever waits by the same lease.
+/// A failed `try_lock` keeps the key on which another waiter of its lease waits.
 #[test]
-fn trying_takes_no_place_away() {
+fn failed_try_lock_keeps_key_of_waiter() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let held = Mutex::new(&two, "l").lock().wait().unwrap();
@@ -136,9 +136,9 @@ fn trying_takes_no_place_away() {
     assert!(waiting.try_wait().unwrap().is_some());
 }
 
-/// Guards, re-entrant guards and the services' callers queue on one name, and take turns by create revision.
+/// Guards, re-entrant guards and callers of the service share one queue, and acquire in the order of their create revisions.
 #[test]
-fn mixed_company_takes_turns() {
+fn mixed_waiters_acquire_in_create_order() {
     let (store, _clock) = manual();
     let sessions: Vec<Session> = (0..4).map(|_| session(&store, 5)).collect();
     let locks = LockService::new(store.client());
@@ -149,7 +149,7 @@ fn mixed_company_takes_turns() {
     let mut guard = Mutex::new(&sessions[1], "l").lock();
     let mut by_nobody = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE });
     let mut last = Mutex::reentrant(&sessions[3], "l").lock();
-    // One that comes later and shares a key has the place of the key.
+    // A later waiter that shares a key has the place of that key.
     let mut with_the_first = Mutex::reentrant(&sessions[1], "l").lock();
 
     assert!(is_waiting(&mut reentrant) && is_waiting(&mut with_the_first));
@@ -157,40 +157,41 @@ fn mixed_company_takes_turns() {
     let (one, other) = (taken(&mut reentrant), taken(&mut with_the_first));
     assert!(service.try_wait().unwrap().is_none() && one.token() == other.token());
     drop((one, other));
-    let served = service.try_wait().unwrap().expect("it is its turn");
+    let served = service.try_wait().unwrap().expect("the key is the first of the queue");
     assert!(is_waiting(&mut guard));
     locks.unlock(UnlockRequest { key: served.key }).wait().unwrap();
     let held = taken(&mut guard);
     assert!(by_nobody.try_wait().unwrap().is_none());
     drop(held);
-    let served = by_nobody.try_wait().unwrap().expect("it is its turn");
+    let served = by_nobody.try_wait().unwrap().expect("the key is the first of the queue");
     assert!(is_waiting(&mut last));
     locks.unlock(UnlockRequest { key: served.key }).wait().unwrap();
     drop(taken(&mut last));
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// The key is etcd's own, so a caller of the service with the session's lease has the lock too (R-LCK-6).
+/// The key has etcd's form, so a caller of the service with the session's lease shares the lock (R-LCK-6).
 #[test]
-fn the_service_shares_it_by_the_lease() {
+fn service_caller_with_session_lease_shares_lock() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let locks = LockService::new(store.client());
     let lock = LockRequest { name: "l".into(), lease: one.lease() };
     let held = locks.lock(lock).wait().unwrap();
-    let guard = Mutex::reentrant(&one, "l").try_lock().wait().unwrap().expect("its key is the oldest");
+    let guard =
+        Mutex::reentrant(&one, "l").try_lock().wait().unwrap().expect("the session's key is the oldest");
     assert_eq!(guard.key(), held.key);
     locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
     assert_eq!(
         guard.check().wait(),
         Err(Error::SessionExpired),
-        "whoever unlocks by the service deletes it (R-LCK-12)"
+        "the service's unlock deletes the key (R-LCK-12)"
     );
 }
 
-/// Its waiters are told of the session's end at once (R-LCK-7).
+/// R-LCK-7: waiters report the end of their session at once.
 #[test]
-fn a_waiter_whose_session_ends_is_told_at_once() {
+fn reentrant_waiters_of_ended_session_return_session_expired() {
     let (store, clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 60));
     let held = Mutex::new(&two, "l").lock().wait().unwrap();
@@ -205,9 +206,9 @@ fn a_waiter_whose_session_ends_is_told_at_once() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// The last guard is given back while the next one asks: whichever comes first, a guard that is handed out has its key.
+/// The last guard is released while another lock is pending. In either order, each returned guard has its key.
 #[test]
-fn coming_and_going_may_meet() {
+fn guards_are_valid_when_release_races_lock() {
     guarded(|| {
         for backwards in [false, true] {
             let remote = Remote::new();
@@ -234,9 +235,9 @@ fn coming_and_going_may_meet() {
     });
 }
 
-/// The same among threads over a store.
+/// Threads lock, lock again and release concurrently over one store.
 #[test]
-fn threads_come_and_go() {
+fn threads_lock_and_release_concurrently() {
     let store = Store::new();
     let one = session(&store, 60);
     let mutex = Mutex::reentrant(&one, "l");
@@ -245,15 +246,17 @@ fn threads_come_and_go() {
             let (mutex, store) = (&mutex, &store);
             scope.spawn(move || {
                 for n in 0..2_000 {
-                    let guard = mutex.lock().wait().expect("the session lives");
+                    let guard = mutex.lock().wait().expect("the session is alive");
                     assert_eq!(guard.check().wait(), Ok(()), "round {n} of thread {thread}");
                     if n % 7 == 0 {
-                        let inner = mutex.lock().wait().expect("the session lives");
+                        let inner = mutex.lock().wait().expect("the session is alive");
                         drop(guard);
                         assert_eq!(inner.check().wait(), Ok(()));
                     }
                     if n % 100 == 0 {
-                        store.put(Put::new("l/1", "touched").lease(LeaseId::new(1))).expect("it is open");
+                        store
+                            .put(Put::new("l/1", "touched").lease(LeaseId::new(1)))
+                            .expect("the store is open");
                         drop(mutex.lock());
                     }
                 }

@@ -1,4 +1,4 @@
-//! Keys of locks that once were left behind, and looks that once were missed: what broke, and why it does no more.
+//! Regressions: keys of locks that were left behind, and wake-ups that were lost. Each doc comment describes the former bug.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex as Slot};
@@ -11,9 +11,9 @@ use leasehold::{Call, Client, Error, Put, Store};
 use leasehold_testkit::helpers::{all_keys, manual, secs, session, text};
 use leasehold_testkit::wakers::guarded;
 
-use crate::scheduled_backend::{Manners, Stepped};
+use crate::scheduled_backend::{FaultRates, Stepped};
 
-/// A session over a stepped backend, and its re-entrant lock.
+/// Returns a session over a stepped backend, and its re-entrant lock.
 fn reentrant(seed: u64) -> (Stepped, Session, Mutex) {
     let stepped = Stepped::new(seed);
     let session = Session::open(stepped.client(), secs(5)).wait().expect("a lease is granted");
@@ -21,15 +21,15 @@ fn reentrant(seed: u64) -> (Stepped, Session, Mutex) {
     (stepped, session, mutex)
 }
 
-/// Loses the answers of what is applied until it is told otherwise.
+/// Loses one in `lost` responses from now on; 0 loses none.
 fn lose(stepped: &Stepped, lost: u64) {
-    stepped.set_manners(Manners { lost, ..Manners::default() });
+    stepped.set_fault_rates(FaultRates { lost, ..FaultRates::default() });
 }
 
-/// Who tries writes to the key that he joins. A release that was on its way then found it changed and somebody asking for it, and
-/// left it to him, who had never counted it as his.
+/// `try_lock` writes to the key that it joins. A concurrent release saw the key changed and a pending put, and left the key to
+/// the `try_lock`, which did not own it.
 #[test]
-fn a_try_beside_a_release_leaves_no_key() {
+fn try_lock_during_release_leaves_no_key() {
     for seed in 0..200 {
         let (stepped, session, mutex) = reentrant(seed);
         let held = Mutex::new(&session, "l").lock().wait().unwrap();
@@ -43,9 +43,9 @@ fn a_try_beside_a_release_leaves_no_key() {
     }
 }
 
-/// The same over a store, with a guard of a key that is gone: whether a key of that name was needed was asked, not which.
+/// A guard of a deleted key is left. A release checked only whether the key's name was in use, and not its create revision.
 #[test]
-fn a_guard_of_a_lost_key_keeps_no_other() {
+fn guard_of_deleted_key_keeps_no_newer_key() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let mutex = Mutex::reentrant(&one, "l");
@@ -57,7 +57,7 @@ fn a_guard_of_a_lost_key_keeps_no_other() {
     drop(waiting);
     assert_eq!(all_keys(&store), [text(held.key())]);
     drop(held);
-    // And one that a stranger has written to.
+    // A key that another client has written to is released too.
     let held = mutex.lock().wait().unwrap();
     store.put(Put::new("l/1", "touched").ignore_lease()).unwrap();
     drop(held);
@@ -65,9 +65,9 @@ fn a_guard_of_a_lost_key_keeps_no_other() {
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// The release of a lost guard went for the old key alone, and the one that was doubtful stayed.
+/// The release of a lost guard deleted only its old key, and the key of a put with a lost response stayed.
 #[test]
-fn a_doubtful_key_beside_a_lost_one_is_looked_for() {
+fn uncertain_key_is_released_with_lost_guard() {
     for tries in [false, true] {
         let (stepped, _session, mutex) = reentrant(0);
         let guard = mutex.lock().wait().unwrap();
@@ -91,9 +91,9 @@ fn a_doubtful_key_beside_a_lost_one_is_looked_for() {
     }
 }
 
-/// The release of a doubtful key stopped because somebody was entering, who then was told of an older key.
+/// The release of an uncertain key stopped because a put was pending, and its response was for an older key.
 #[test]
-fn a_doubtful_key_beside_an_answer_not_yet_seen_is_looked_for() {
+fn uncertain_key_is_released_with_pending_response() {
     let (stepped, _session, mutex) = reentrant(0);
     let mut unseen = mutex.lock();
     stepped.settle();
@@ -109,34 +109,34 @@ fn a_doubtful_key_beside_an_answer_not_yet_seen_is_looked_for() {
     assert_eq!(all_keys(stepped.store()), [""; 0]);
 }
 
-/// A store whose answers come just after they were looked for, a few times: the future wakes, and is pending.
-struct Hesitant(Store);
+/// A store with calls that wake and stay pending for a few polls before they return their response.
+struct DelayedBackend(Store);
 
-struct Hesitating {
+struct DelayedCall {
     answer: Option<leasehold::Result<Response>>,
     times: usize,
 }
 
-impl Future for Hesitating {
+impl Future for DelayedCall {
     type Output = leasehold::Result<Response>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         self.times -= 1;
         if self.times == 0 {
-            return Poll::Ready(self.answer.take().expect("it is given once"));
+            return Poll::Ready(self.answer.take().expect("a ready future is not polled again"));
         }
         context.waker().wake_by_ref();
         Poll::Pending
     }
 }
 
-impl Layer for Hesitant {
+impl Layer for DelayedBackend {
     fn inner(&self) -> &dyn Backend {
         &self.0
     }
 
     fn call(&self, request: Request) -> Call<Response> {
-        Call::pending(Hesitating { answer: Some(self.0.call(request).wait()), times: 5 })
+        Call::pending(DelayedCall { answer: Some(self.0.call(request).wait()), times: 5 })
     }
 
     fn detach(&self, mut task: Task) {
@@ -144,12 +144,12 @@ impl Layer for Hesitant {
     }
 }
 
-/// The answer had come between the look at the call and the look into the mailbox, which took the notice of it for one of its own:
-/// whoever waited was not woken any more.
+/// The response came between the poll of the call and the poll of the inbox. The inbox took the wake-up for its own, so the
+/// waiter was not woken again.
 #[test]
-fn an_answer_between_two_looks_wakes() {
+fn response_between_two_polls_wakes() {
     guarded(|| {
-        let client = Client::new(Hesitant(manual().0));
+        let client = Client::new(DelayedBackend(manual().0));
         let one = Session::open(client.clone(), secs(60)).wait().unwrap();
         for mutex in [Mutex::new(&one, "l"), Mutex::reentrant(&one, "l")] {
             let held = mutex.lock().wait().unwrap();
@@ -166,7 +166,7 @@ fn an_answer_between_two_looks_wakes() {
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// A store where what is detached runs after the next call, before its answer is seen.
+/// A store that runs detached tasks after the next call, before the caller sees its response.
 #[derive(Clone)]
 struct Later {
     store: Store,
@@ -180,7 +180,8 @@ impl Layer for Later {
 
     fn call(&self, request: Request) -> Call<Response> {
         let answer = self.store.call(request);
-        let tasks = std::mem::take(&mut *self.tasks.lock().expect("nobody panics with it"));
+        let tasks =
+            std::mem::take(&mut *self.tasks.lock().expect("no thread panicked while it held the lock"));
         for mut task in tasks {
             assert!(task.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_ready());
         }
@@ -188,13 +189,13 @@ impl Layer for Later {
     }
 
     fn detach(&self, task: Task) {
-        self.tasks.lock().expect("nobody panics with it").push(task);
+        self.tasks.lock().expect("no thread panicked while it held the lock").push(task);
     }
 }
 
-/// A wait is given up, and its key joined meanwhile by somebody who only tries.
+/// A waiter is dropped while a `try_lock` joins its key.
 #[test]
-fn giving_up_and_trying_may_meet() {
+fn dropped_wait_during_try_lock_leaves_no_key() {
     let (store, _clock) = manual();
     let client = Client::new(Later { store: store.clone(), tasks: Arc::default() });
     let (one, two) = (Session::open(client.clone(), secs(60)).wait().unwrap(), session(&store, 60));
@@ -207,9 +208,9 @@ fn giving_up_and_trying_may_meet() {
     assert_eq!(all_keys(&store), [text(held.key())]);
 }
 
-/// The new read after a gap was never polled, so that its answer woke nobody who waits by the token.
+/// The read after a gap was not polled, so its response did not set the ready token.
 #[test]
-fn after_a_gap_there_is_a_token() {
+fn ready_token_is_set_after_gap() {
     let stepped = Stepped::new(0);
     let mut leaders = LeaderWatcher::new(stepped.client(), "e");
     stepped.settle();
@@ -221,13 +222,13 @@ fn after_a_gap_there_is_a_token() {
     assert!(leaders.ready().try_recv().is_ok());
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Gap { .. }))));
     stepped.settle();
-    assert!(leaders.ready().try_recv().is_ok(), "who leads now is there");
+    assert!(leaders.ready().try_recv().is_ok(), "the present leader is queued");
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
 }
 
-/// The same for who asks for the token only then, and whose read was answered at once.
+/// The ready channel is requested after the gap, and the read was answered at once.
 #[test]
-fn after_a_gap_there_is_a_token_for_who_asks_late() {
+fn ready_channel_requested_after_gap_has_token() {
     let (store, _clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     assert!(matches!(leaders.recv(), Ok(Some(LeaderEvent::NoLeader { .. }))));
@@ -236,13 +237,13 @@ fn after_a_gap_there_is_a_token_for_who_asks_late() {
     }
     store.compact(301).unwrap();
     while !matches!(leaders.recv(), Ok(Some(LeaderEvent::Gap { .. }))) {}
-    assert!(leaders.ready().try_recv().is_ok(), "who leads now is there");
+    assert!(leaders.ready().try_recv().is_ok(), "the present leader is queued");
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
 }
 
-/// The same when puts and a delete come in one delivery.
+/// Puts and a delete arrive in one delivery.
 #[test]
-fn an_observer_has_a_token_for_the_next_leader() {
+fn observer_token_is_set_for_next_leader() {
     let stepped = Stepped::new(0);
     stepped.store().put(("e/1", "v")).unwrap();
     let elections = ElectionService::new(stepped.client());
@@ -257,5 +258,5 @@ fn an_observer_has_a_token_for_the_next_leader() {
         seen += usize::from(leaders.try_recv().unwrap().is_some());
         stepped.settle();
     }
-    assert_eq!(seen, 3, "v, w, x");
+    assert_eq!(seen, 3, "the leaders are v, w, x");
 }

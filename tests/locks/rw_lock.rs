@@ -1,4 +1,4 @@
-//! Read-write locks: who holds together, who waits for whom, and the cost of a release.
+//! Read-write locks: shared and exclusive holders, the order of waiters, and the cost of a release.
 
 use leasehold::concurrency::{Mutex, ReadGuard, RwLock, Session, WriteGuard};
 use leasehold::{Error, Store, Ticket, TxnOp};
@@ -6,7 +6,7 @@ use leasehold_testkit::helpers::{all_keys, manual, secs, session, taken};
 use leasehold_testkit::wakers::{Count, poll_with};
 
 fn is_waiting<T>(ticket: &mut Ticket<T>) -> bool {
-    ticket.try_wait().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session is alive").is_none()
 }
 
 fn locks(store: &Store) -> [RwLock; 2] {
@@ -14,7 +14,7 @@ fn locks(store: &Store) -> [RwLock; 2] {
 }
 
 #[test]
-fn readers_hold_together_and_a_writer_holds_alone() {
+fn readers_hold_together_and_writer_holds_alone() {
     let (store, _clock) = manual();
     let [one, two] = locks(&store);
     let readers: [ReadGuard; 2] = [one.read().wait().unwrap(), two.read().wait().unwrap()];
@@ -47,11 +47,11 @@ fn reader_behind_a_waiting_writer_waits() {
     assert!(late.iter_mut().all(is_waiting));
     drop(taken(&mut writer));
     let guards = late.each_mut().map(taken);
-    assert!(guards.iter().all(|guard| guard.check().wait().is_ok()), "both read together");
+    assert!(guards.iter().all(|guard| guard.check().wait().is_ok()), "both readers hold the lock");
 }
 
 #[test]
-fn dropped_writer_lets_the_readers_behind_it_in() {
+fn dropped_writer_ticket_admits_waiting_readers() {
     let (store, _clock) = manual();
     let [one, two] = locks(&store);
     let reading = one.read().wait().unwrap();
@@ -65,11 +65,11 @@ fn dropped_writer_lets_the_readers_behind_it_in() {
 }
 
 #[test]
-fn try_read_and_try_write_leave_no_key_when_they_fail() {
+fn failed_try_read_and_try_write_leave_no_key() {
     let (store, _clock) = manual();
     let [one, two] = locks(&store);
     let reading = one.try_read().wait().unwrap().expect("the lock is free");
-    let again = two.try_read().wait().unwrap().expect("readers hold it");
+    let again = two.try_read().wait().unwrap().expect("only readers hold the lock");
     assert!(two.try_write().wait().unwrap().is_none());
     assert_eq!(all_keys(&store), ["l/read/1-0", "l/read/2-0"]);
     let mut waiting = two.write();
@@ -85,11 +85,12 @@ fn try_read_and_try_write_leave_no_key_when_they_fail() {
 
 /// R-LCK-5: the name of a reader's key is not in the range that its try compares.
 #[test]
-fn foreign_key_of_a_readers_name_is_not_its_own() {
+fn foreign_key_with_reader_name_is_not_acquired() {
     let (store, _clock) = manual();
     let [one, _] = locks(&store);
     store.put(("l/read/1-0", "foreign")).unwrap();
-    let guards = [one.try_read().wait().unwrap().expect("no writer is there"), one.read().wait().unwrap()];
+    let guards =
+        [one.try_read().wait().unwrap().expect("the queue has no writer"), one.read().wait().unwrap()];
     assert_eq!(guards.each_ref().map(|guard| guard.key()), [b"l/read/1-1", b"l/read/1-2"]);
     drop(guards);
     assert_eq!(all_keys(&store), ["l/read/1-0"]);
@@ -118,7 +119,7 @@ fn ended_session_releases_its_guards() {
 
 /// A writer's release wakes the readers up to the next writer; the last reader's release wakes that writer.
 #[test]
-fn release_wakes_no_waiter_behind_the_next_writer() {
+fn release_wakes_no_waiter_behind_next_writer() {
     let (store, _clock) = manual();
     let [one, _] = locks(&store);
     let writing = one.write().wait().unwrap();
@@ -132,7 +133,7 @@ fn release_wakes_no_waiter_behind_the_next_writer() {
     drop(writing);
     assert!(readers.iter().all(|(_, woken)| woken.get() > 0));
     assert!(behind.iter().all(|(_, woken)| woken.get() == 0));
-    assert_eq!(writer.1.get(), 0, "it watches the last reader");
+    assert_eq!(writer.1.get(), 0, "the writer watches the last reader");
     let guards: Vec<_> = readers.iter_mut().map(|(ticket, _)| taken(ticket)).collect();
     drop(guards);
     assert!(writer.1.get() > 0);
@@ -141,7 +142,7 @@ fn release_wakes_no_waiter_behind_the_next_writer() {
 }
 
 #[test]
-fn queue_shows_the_readers_up_to_the_first_writer_as_holders() {
+fn queue_holders_are_readers_up_to_first_writer() {
     let (store, _clock) = manual();
     let [one, _] = locks(&store);
     let counts = || {
@@ -159,9 +160,9 @@ fn queue_shows_the_readers_up_to_the_first_writer_as_holders() {
     assert!(queue.to_string().starts_with("l: held by l/write/1-2 ("), "{queue}");
 }
 
-/// The keys of etcd's recipe, `name/read/<time>` and `name/write/<time>`, are in the same queue.
+/// Keys of etcd's recipe, `name/read/<time>` and `name/write/<time>`, share the queue.
 #[test]
-fn keys_of_etcds_recipe_are_waited_for() {
+fn keys_of_etcd_recipe_block_writers() {
     let (store, _clock) = manual();
     let [one, _] = locks(&store);
     store.put(("l/read/1700000000000000000", "")).unwrap();
@@ -176,7 +177,7 @@ fn keys_of_etcds_recipe_are_waited_for() {
     assert!(one.try_read().wait().unwrap().is_none());
 }
 
-/// R-LCK-13: locks of other names are not waited for.
+/// R-LCK-13: a lock does not wait for locks of other names.
 #[test]
 fn locks_of_other_names_are_free() {
     let (store, _clock) = manual();

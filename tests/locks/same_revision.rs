@@ -1,5 +1,5 @@
-//! Keys of one create revision in a queue, which only another client's txn can put there. Guards order them by key (R-RNG-8), so
-//! one of them is held at a time; the services rank by create revision alone, as etcd does (R-LCK-4).
+//! Keys with one create revision in a queue, which only another client's txn can put there. Guards order them by key (R-RNG-8),
+//! so one of them is held at a time. The services rank by create revision alone, as etcd does (R-LCK-4).
 
 use leasehold::concurrency::{Election, Leadership, Mutex, Session};
 use leasehold::service::{CampaignRequest, ElectionService, LockRequest, LockService};
@@ -13,7 +13,7 @@ fn put_together(store: &Store, keys: &[(String, &Session)]) -> Revision {
     store.txn(txn).expect("the leases exist").header().revision()
 }
 
-/// Two sessions with a candidacy each, of one create revision.
+/// Returns two sessions, each with a candidacy, and the one create revision of both.
 fn tied(store: &Store) -> ([Session; 2], [Election; 2], Revision) {
     let sessions = [session(store, 10), session(store, 10)];
     let token = put_together(store, &[("db/a".into(), &sessions[0]), ("db/b".into(), &sessions[1])]);
@@ -22,11 +22,11 @@ fn tied(store: &Store) -> ([Session; 2], [Election; 2], Revision) {
 }
 
 fn waits(ticket: &mut Ticket<Leadership>) -> bool {
-    ticket.try_wait().expect("the candidacy stands").is_none()
+    ticket.try_wait().expect("the candidacy is queued").is_none()
 }
 
 #[test]
-fn tied_candidates_lead_one_after_the_other_in_key_order() {
+fn tied_candidates_lead_in_key_order() {
     let (store, _clock) = manual();
     let (_sessions, [a, b], token) = tied(&store);
     let mut second = b.resume("db/b", token);
@@ -45,9 +45,9 @@ fn tied_candidates_lead_one_after_the_other_in_key_order() {
     assert!(taken(&mut third).token() > token);
 }
 
-/// The predecessor may go first, or its session may expire.
+/// The predecessor's session is closed.
 #[test]
-fn tied_candidate_leads_when_the_lower_key_is_gone() {
+fn tied_candidate_leads_when_lower_key_is_deleted() {
     let (store, _clock) = manual();
     let (sessions, [_, b], token) = tied(&store);
     let mut second = b.resume("db/b", token);
@@ -56,9 +56,9 @@ fn tied_candidate_leads_when_the_lower_key_is_gone() {
     taken(&mut second).check().wait().unwrap();
 }
 
-/// A tie among waiters, behind a holder of an earlier revision, is ordered the same way.
+/// Tied waiters behind an owner with an earlier revision are ordered by key too.
 #[test]
-fn tied_waiters_behind_a_holder_acquire_in_key_order() {
+fn tied_waiters_behind_holder_acquire_in_key_order() {
     let (store, _clock) = manual();
     let holder = Election::new(&session(&store, 10), "db").campaign("z").wait().unwrap();
     let (_sessions, [a, b], token) = tied(&store);
@@ -73,7 +73,7 @@ fn tied_waiters_behind_a_holder_acquire_in_key_order() {
 #[test]
 fn reentrant_locks_on_tied_keys_exclude_each_other() {
     let (store, _clock) = manual();
-    // The higher key first: who asks first must not matter.
+    // The session with the higher key locks first, since the order of the calls must not matter.
     let [two, one] = [session(&store, 10), session(&store, 10)];
     let (lower, higher) = if two.lease() < one.lease() { (&two, &one) } else { (&one, &two) };
     let key = |session: &Session| format!("m/{:x}", session.lease());
@@ -82,7 +82,7 @@ fn reentrant_locks_on_tied_keys_exclude_each_other() {
     assert!(locks[0].try_lock().wait().unwrap().is_none(), "the lower key goes first");
     let mut waiting = locks[0].lock();
     assert!(waiting.try_wait().unwrap().is_none());
-    let held = locks[1].try_lock().wait().unwrap().expect("it has the lowest key");
+    let held = locks[1].try_lock().wait().unwrap().expect("the session has the lowest key");
     let again = locks[1].lock().wait().unwrap();
     assert_eq!(again.token(), held.token());
     drop(again);
@@ -96,7 +96,7 @@ fn reentrant_locks_on_tied_keys_exclude_each_other() {
 
 /// R-LCK-4, R-ELC-2: rank is the create revision alone.
 #[test]
-fn services_let_tied_keys_win_together_as_etcd_does() {
+fn services_admit_tied_keys_together() {
     let (store, _clock) = manual();
     let sessions = [session(&store, 10), session(&store, 10)];
     for name in ["m", "e"] {
@@ -112,9 +112,9 @@ fn services_let_tied_keys_win_together_as_etcd_does() {
     }
 }
 
-/// `resume` takes any number as a token. One that is no key's create revision is refused: `i64::MIN` overflowed.
+/// `resume` accepts any number as a token, and refuses one that is no key's create revision. `i64::MIN` overflowed once.
 #[test]
-fn resume_with_an_impossible_token_reports_not_leader() {
+fn resume_with_impossible_token_returns_not_leader() {
     let (store, _clock) = manual();
     let one = session(&store, 10);
     let election = Election::new(&one, "e");

@@ -1,10 +1,9 @@
-//! A backend of one thread whose calls are under way for as long as a test wants: a store behind a network that is slow, and
-//! may be bad.
+//! A single-threaded backend with calls that stay pending for as long as a test wants: a store behind a slow and unreliable
+//! network.
 //!
-//! Each call has three moments: it is made; it is applied to the store; it is answered. Which of the calls under way comes to
-//! its next moment is drawn by lot, so that they overlap and overtake each other in every way. Whoever blocks takes such steps
-//! until he is woken: that he is, is a part of what is tested. Watches and timers go straight to the store, and so are in order
-//! with what has been applied.
+//! Each call has three stages: it is made, it is applied to the store, and it is answered. Which pending call reaches its next
+//! stage is random, so calls overlap and overtake each other in every way. A thread that blocks takes such steps until it is
+//! woken, so wake-ups are tested too. Watches and timers go to the store directly, so they are in order with the applied calls.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,10 +19,10 @@ use leasehold_testkit::wakers::Reply;
 
 use leasehold_testkit::helpers::Random;
 
-/// A future that nobody waits for.
+/// A detached future.
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-/// The handle; clones are the same backend.
+/// A handle to the backend; clones share it.
 #[derive(Clone)]
 pub(crate) struct Stepped(Arc<Shared>);
 
@@ -31,34 +30,34 @@ struct Shared {
     store: Store,
     clock: ManualClock,
     state: Mutex<State>,
-    meanwhile: Mutex<Option<Box<dyn FnMut() + Send>>>,
+    before_step: Mutex<Option<Box<dyn FnMut() + Send>>>,
 }
 
 struct State {
     random: Random,
-    manners: Manners,
-    calls: Vec<UnderWay>,
-    /// Those that are not at their end, by the number they were given.
+    fault_rates: FaultRates,
+    calls: Vec<Pending>,
+    /// The pending tasks, by number.
     tasks: Vec<(u64, Task)>,
     numbered: u64,
     taken: u64,
     woken: Vec<u64>,
-    /// The keys that calls were to delete or read which failed.
+    /// The keys of failed deletes and reads.
     failed: Vec<KeyRange>,
 }
 
-/// What becomes of calls: one in so many each, and none if that is 0.
+/// The rates of faults: each affects one in so many calls, and 0 none.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Manners {
-    /// Is answered when it is made.
+pub(crate) struct FaultRates {
+    /// Calls that are answered when they are made.
     pub(crate) at_once: u64,
-    /// Fails, and is not applied.
+    /// Calls that fail and are not applied.
     pub(crate) refused: u64,
-    /// Is applied, and fails.
+    /// Calls that are applied and fail.
     pub(crate) lost: u64,
 }
 
-struct UnderWay {
+struct Pending {
     stage: Stage,
     reply: Reply,
 }
@@ -72,20 +71,20 @@ fn is_delete(operation: &TxnOp) -> bool {
     matches!(operation, TxnOp::Delete(_))
 }
 
-/// What comes next.
+/// The next step: a call, with its position, or a task.
 enum Next {
-    Call(usize, UnderWay),
+    Call(usize, Pending),
     Task(u64, Option<Task>),
 }
 
 impl Stepped {
-    /// A backend over an empty store at the origin of time. The same seed takes the same steps.
+    /// Returns a backend over an empty store at the origin of time. Equal seeds take equal steps.
     pub(crate) fn new(seed: u64) -> Self {
         let clock = ManualClock::new();
         let store = Store::builder().clock(clock.clone()).build();
         let state = State {
             random: Random::new(seed),
-            manners: Manners::default(),
+            fault_rates: FaultRates::default(),
             calls: Vec::new(),
             tasks: Vec::new(),
             numbered: 0,
@@ -93,61 +92,61 @@ impl Stepped {
             woken: Vec::new(),
             failed: Vec::new(),
         };
-        Self(Arc::new(Shared { store, clock, state: Mutex::new(state), meanwhile: Mutex::default() }))
+        Self(Arc::new(Shared { store, clock, state: Mutex::new(state), before_step: Mutex::default() }))
     }
 
-    /// A client of it.
+    /// Returns a client of the backend.
     pub(crate) fn client(&self) -> Client {
         Client::new(self.clone())
     }
 
-    /// The store, which answers at once.
+    /// Returns the store, which answers at once.
     pub(crate) fn store(&self) -> &Store {
         &self.0.store
     }
 
-    /// The store's clock.
+    /// Returns the store's clock.
     pub(crate) fn clock(&self) -> &ManualClock {
         &self.0.clock
     }
 
-    /// Treats calls so from now on.
-    pub(crate) fn set_manners(&self, manners: Manners) {
-        self.with(|state| state.manners = manners);
+    /// Sets the fault rates of later calls.
+    pub(crate) fn set_fault_rates(&self, fault_rates: FaultRates) {
+        self.with(|state| state.fault_rates = fault_rates);
     }
 
-    /// Does this before each step that a thread takes which blocks. It makes no calls.
-    pub(crate) fn meanwhile(&self, act: impl FnMut() + Send + 'static) {
-        *self.0.meanwhile.lock().expect("nobody panicked with it") = Some(Box::new(act));
+    /// Runs `act` before each step of a blocked thread. It must make no calls.
+    pub(crate) fn before_step(&self, act: impl FnMut() + Send + 'static) {
+        *self.0.before_step.lock().expect("no thread panicked while it held the lock") = Some(Box::new(act));
     }
 
-    /// Takes any one step: a call is applied or answered, or a detached task goes on. False if there is none to take.
+    /// Takes a random step: a call is applied or answered, or a detached task is polled. Returns false if there is none to take.
     pub(crate) fn step(&self) -> bool {
         self.take(|state| state.draw())
     }
 
-    /// Takes the step that is first in order: tasks, then the oldest call. False if there is none to take.
+    /// Takes the first step in order: tasks, then the oldest call. Returns false if there is none to take.
     pub(crate) fn step_in_order(&self) -> bool {
         self.take(|_| 0)
     }
 
-    /// Takes steps, in any order, until none is left.
+    /// Takes steps in any order until none is left.
     pub(crate) fn settle(&self) {
         while self.step() {}
     }
 
-    /// Whether there is no step to take.
+    /// Returns whether there is no step to take.
     pub(crate) fn is_settled(&self) -> bool {
         self.with(|state| state.steps() == 0)
     }
 
-    /// Whether a call has failed by which that key was to be given back.
+    /// Returns whether a call failed that was to delete or read this key.
     pub(crate) fn has_kept(&self, key: &[u8]) -> bool {
         let key = KeyRange::key(key);
         self.with(|state| state.failed.contains(&key))
     }
 
-    /// How many steps were taken so far.
+    /// Returns how many steps were taken so far.
     pub(crate) fn steps_taken(&self) -> u64 {
         self.with(|state| state.taken)
     }
@@ -160,24 +159,24 @@ impl Stepped {
         });
         match next {
             None => return false,
-            Some(Next::Call(place, UnderWay { stage: Stage::Made(request), reply })) => {
+            Some(Next::Call(place, Pending { stage: Stage::Made(request), reply })) => {
                 let answer = self.apply(request);
-                let applied = UnderWay { stage: Stage::Applied(answer), reply };
+                let applied = Pending { stage: Stage::Applied(answer), reply };
                 self.with(|state| state.calls.insert(place, applied));
             }
-            Some(Next::Call(_, UnderWay { stage: Stage::Applied(answer), reply })) => reply.complete(answer),
+            Some(Next::Call(_, Pending { stage: Stage::Applied(answer), reply })) => reply.give(answer),
             Some(Next::Task(number, task)) => task.into_iter().for_each(|task| self.poll(number, task)),
         }
         true
     }
 
-    /// Asks the store, unless the call is to fail before that. Nobody's code runs with a lock held.
+    /// Sends a request to the store, unless the call is to be refused. The state is not locked while the store runs.
     fn apply(&self, request: Request) -> Result<Response> {
         let (is_refused, is_lost) = self.with(|state| {
-            let Manners { refused, lost, .. } = state.manners;
+            let FaultRates { refused, lost, .. } = state.fault_rates;
             let (is_refused, is_lost) = (state.is_one_in(refused), state.is_one_in(lost));
             if is_refused || is_lost {
-                state.note_failure(&request);
+                state.record_failure(&request);
             }
             (is_refused, is_lost)
         });
@@ -196,19 +195,21 @@ impl Stepped {
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut State) -> T) -> T {
-        act(&mut self.0.state.lock().expect("nobody panicked with it"))
+        act(&mut self.0.state.lock().expect("no thread panicked while it held the lock"))
     }
 
-    /// What happens while somebody blocks, and has not been woken.
+    /// Takes a step for a blocked thread that was not woken.
     fn pass(&self, is_woken: &Flag) {
-        if let Some(act) = self.0.meanwhile.lock().expect("nobody panicked with it").as_mut() {
+        if let Some(act) =
+            self.0.before_step.lock().expect("no thread panicked while it held the lock").as_mut()
+        {
             act();
         }
         if self.step() || is_woken.is_up() {
             return;
         }
-        // Only time can wake him.
-        let deadline = self.0.store.next_deadline().expect("a thread waits for what never comes");
+        // No step is left, so only a timer can wake the thread.
+        let deadline = self.0.store.next_deadline().expect("a blocked thread waits for a timer");
         self.0.clock.advance(deadline.since(self.0.clock.now()));
     }
 }
@@ -226,14 +227,14 @@ impl State {
         let Some(place) = which.checked_sub(self.woken.len()) else {
             let number = self.woken.remove(which);
             let task = self.tasks.iter().position(|(known, _)| *known == number);
-            // One that is woken twice may have come to its end by the first time.
+            // A task that was woken twice may have ended at the first poll.
             return Next::Task(number, task.map(|place| self.tasks.remove(place).1));
         };
         Next::Call(place, self.calls.remove(place))
     }
 
-    /// A key is given back by a txn that deletes it, and looked for before that if nobody knows whether it is there.
-    fn note_failure(&mut self, request: &Request) {
+    /// Records the keys of a failed release: a txn that deletes a key, or the read before it.
+    fn record_failure(&mut self, request: &Request) {
         let is_look = matches!(request, Request::Get(_));
         let is_release = matches!(request, Request::Txn(txn) if txn.get_success().iter().any(is_delete));
         if is_look || is_release {
@@ -248,11 +249,11 @@ impl State {
 
 impl Backend for Stepped {
     fn call(&self, request: Request) -> Call<Response> {
-        if self.with(|state| state.is_one_in(state.manners.at_once)) {
+        if self.with(|state| state.is_one_in(state.fault_rates.at_once)) {
             return Call::ready(self.apply(request));
         }
         let reply = Reply::default();
-        let made = UnderWay { stage: Stage::Made(request), reply: reply.clone() };
+        let made = Pending { stage: Stage::Made(request), reply: reply.clone() };
         self.with(|state| state.calls.push(made));
         Call::pending(reply)
     }
@@ -304,7 +305,7 @@ impl Backend for Stepped {
     }
 }
 
-/// Has a detached task polled.
+/// Wakes a detached task.
 struct Woken {
     backend: Weak<Shared>,
     number: u64,
@@ -312,14 +313,14 @@ struct Woken {
 
 impl Wake for Woken {
     fn wake(self: Arc<Self>) {
-        // A backend that is gone has no tasks.
+        // A dropped backend has no tasks.
         if let Some(shared) = self.backend.upgrade() {
             Stepped(shared).with(|state| state.woken.push(self.number));
         }
     }
 }
 
-/// A waker that notes that it was called.
+/// A waker that records that it was called.
 #[derive(Default)]
 pub(crate) struct Flag(AtomicBool);
 
@@ -328,7 +329,7 @@ impl Flag {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Whether it is up; afterwards it is not.
+    /// Lowers the flag. Returns whether it was up.
     pub(crate) fn take(&self) -> bool {
         self.0.swap(false, Ordering::Relaxed)
     }

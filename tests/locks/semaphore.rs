@@ -11,7 +11,7 @@ use leasehold_testkit::helpers::{all_keys, manual, secs, session, taken};
 use leasehold_testkit::wakers::{Count, poll_with};
 
 fn is_waiting(ticket: &mut Ticket<Permit>) -> bool {
-    ticket.try_wait().expect("the session lives").is_none()
+    ticket.try_wait().expect("the session is alive").is_none()
 }
 
 #[test]
@@ -25,7 +25,7 @@ fn acquire_beyond_capacity_waits_in_order() {
             tickets.drain(..permits as usize).map(|mut ticket| taken(&mut ticket)).collect();
         while !tickets.is_empty() {
             assert!(tickets.iter_mut().all(is_waiting));
-            // Any holder may be the one to release.
+            // Each holder is released in some round.
             held.remove(tickets.len() % held.len()).release().wait().unwrap();
             let next = taken(&mut tickets.remove(0));
             assert!(held.iter().all(|other| other.token() < next.token()));
@@ -38,7 +38,7 @@ fn acquire_beyond_capacity_waits_in_order() {
 }
 
 #[test]
-fn several_permits_released_at_once_are_acquired_at_once() {
+fn permits_released_together_are_acquired_together() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let semaphore = Semaphore::new(&one, "s", 3);
@@ -70,16 +70,16 @@ fn try_acquire_on_full_semaphore_returns_none() {
     assert_eq!(all_keys(&store), ["s/1-0", "s/1-1"], "no key is left behind");
     let mut waiting = semaphore.acquire();
     drop(first);
-    // The permit is the waiter's, which has not polled yet.
+    // The permit belongs to the waiter, which has not polled yet.
     assert!(semaphore.try_acquire().wait().unwrap().is_none());
     drop((taken(&mut waiting), second));
     assert!(semaphore.try_acquire().wait().unwrap().is_some());
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// A hold that was not put returns its number, so that a loop of tries has one key.
+/// A hold that was not put returns its number, so a loop of tries uses one key.
 #[test]
-fn try_acquire_in_a_loop_uses_the_same_keys() {
+fn try_acquire_in_loop_reuses_keys() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let semaphore = Semaphore::new(&one, "s", 2);
@@ -99,7 +99,7 @@ fn try_acquire_in_a_loop_uses_the_same_keys() {
 }
 
 #[test]
-fn try_acquire_after_the_session_reports_lease_not_found() {
+fn try_acquire_of_closed_session_returns_lease_not_found() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5), session(&store, 5));
     let held = Semaphore::new(&two, "s", 2).acquire().wait().unwrap();
@@ -110,9 +110,9 @@ fn try_acquire_after_the_session_reports_lease_not_found() {
     drop(held);
 }
 
-/// R-LCK-5: a key of the permit's name that another client put is not the permit's.
+/// R-LCK-5: a key that another client put under the permit's name does not belong to the permit.
 #[test]
-fn foreign_key_of_a_permits_name_takes_a_permit() {
+fn foreign_key_with_permit_name_takes_a_permit() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let semaphore = Semaphore::new(&one, "s", 3);
@@ -125,9 +125,9 @@ fn foreign_key_of_a_permits_name_takes_a_permit() {
     assert_eq!(all_keys(&store), ["s/1-0"]);
 }
 
-/// Each time a try has read the keys, another client queues or leaves before the try puts its own.
+/// After a try has read the keys, another client queues before the try puts its key.
 #[test]
-fn try_acquire_that_is_overtaken_counts_again() {
+fn overtaken_try_acquire_counts_again() {
     for (arrivals, is_acquired) in [(1, true), (2, false), (3, false)] {
         let (store, _clock) = manual();
         let other = session(&store, 60);
@@ -149,12 +149,12 @@ fn try_acquire_that_is_overtaken_counts_again() {
         is_armed.store(true, Ordering::SeqCst);
         let tried = Semaphore::new(&one, "s", 3).try_acquire().wait().unwrap();
         assert_eq!(tried.is_some(), is_acquired, "{arrivals} arrivals");
-        assert_eq!(all_keys(&store).len(), 3, "the capacity is reached and no more");
+        assert_eq!(all_keys(&store).len(), 3, "the number of permits is the capacity");
     }
 }
 
 #[test]
-fn permit_of_an_ended_session_is_acquired_by_a_waiter() {
+fn permit_of_ended_session_is_acquired_by_waiter() {
     let (store, clock) = manual();
     let (one, two, three) = (session(&store, 5), session(&store, 60), session(&store, 60));
     let of = |session: &Session| Semaphore::new(session, "s", 2);
@@ -188,14 +188,14 @@ fn dropped_ticket_leaves_the_queue() {
     let [one_held, other_held] = held;
     drop(other_held);
     drop((taken(&mut third), one_held));
-    // A ticket that has its turn and was not waited for releases the permit.
+    // A ticket that is in turn and is dropped releases the permit.
     drop(semaphore.acquire());
     assert_eq!(all_keys(&store), [""; 0]);
 }
 
-/// A holder's release wakes the waiters that watch its key, at most as many as there are permits, and one of them acquires.
+/// A release wakes the waiters that watch the released key, at most as many as there are permits, and one of them acquires.
 #[test]
-fn release_wakes_as_many_as_there_are_permits_and_one_acquires() {
+fn release_wakes_at_most_permits_waiters_and_one_acquires() {
     for permits in [1_usize, 2, 3, 5] {
         for released in 0..permits {
             let (store, _clock) = manual();
@@ -221,16 +221,16 @@ fn release_wakes_as_many_as_there_are_permits_and_one_acquires() {
                 .map(|(ticket, _)| ticket.try_wait().unwrap())
                 .take_while(Option::is_some)
                 .collect();
-            assert_eq!(acquired.len(), 1, "the first waiter alone");
+            assert_eq!(acquired.len(), 1, "only the first waiter acquires");
             assert!(queue[1..].iter_mut().all(|(ticket, _)| is_waiting(ticket)));
             assert_eq!(calls.load(Ordering::SeqCst), woken.len(), "each woken waiter reads once");
         }
     }
 }
 
-/// A waiter watches the n keys before its own, and its own key. No watch stays on an earlier predecessor.
+/// A waiter watches the n keys before its own, and its own key. No watch on an earlier predecessor stays.
 #[test]
-fn waiter_that_moves_up_has_as_many_watches_as_before() {
+fn semaphore_waiter_that_moves_up_keeps_its_number_of_watches() {
     let (store, _clock) = manual();
     let one = session(&store, 60);
     let semaphore = Semaphore::new(&one, "s", 3);
@@ -249,7 +249,7 @@ fn waiter_that_moves_up_has_as_many_watches_as_before() {
     assert_eq!(waits, [2, 3, 4]);
 }
 
-/// Writes down each request.
+/// Records each request.
 #[derive(Clone)]
 struct Recording {
     store: Store,
@@ -258,7 +258,7 @@ struct Recording {
 
 impl Recording {
     fn note(&self, what: String) {
-        self.requests.lock().expect("no test panics while it notes").push(what);
+        self.requests.lock().expect("no test panicked while it held the list").push(what);
     }
 }
 
@@ -289,24 +289,24 @@ fn requests_of<T>(
     let (one, two) = (open(), open());
     let held = acquire(&one).wait().expect("the lock is free");
     let mut tickets = [acquire(&two), acquire(&one), acquire(&two), acquire(&one)];
-    assert!(tickets.iter_mut().all(|ticket| ticket.try_wait().expect("the session lives").is_none()));
+    assert!(tickets.iter_mut().all(|ticket| ticket.try_wait().expect("the session is alive").is_none()));
     assert!(try_acquire(&one).wait().expect("the store is open").is_none());
     let [mut first, second, mut third, mut fourth] = tickets;
     drop(second);
-    assert!(third.try_wait().expect("the session lives").is_none());
+    assert!(third.try_wait().expect("the session is alive").is_none());
     drop(held);
     drop(taken(&mut first));
     drop(taken(&mut third));
     store.expire(one.lease()).expect("the lease exists");
     assert_eq!(fourth.try_wait().map(drop), Err(Error::SessionExpired));
-    assert!(try_acquire(&two).wait().expect("the session lives").is_some());
+    assert!(try_acquire(&two).wait().expect("the session is alive").is_some());
     assert_eq!(all_keys(&store), [""; 0]);
-    let requests = recording.requests.lock().expect("no test panics while it notes");
+    let requests = recording.requests.lock().expect("no test panicked while it held the list");
     requests.clone()
 }
 
 #[test]
-fn semaphore_of_one_permit_makes_the_requests_of_a_mutex() {
+fn semaphore_with_one_permit_makes_requests_of_mutex() {
     let of_mutex = requests_of(|one| Mutex::new(one, "l").lock(), |one| Mutex::new(one, "l").try_lock());
     let of_semaphore = requests_of(
         |one| Semaphore::new(one, "l", 1).acquire(),
@@ -316,9 +316,9 @@ fn semaphore_of_one_permit_makes_the_requests_of_a_mutex() {
     assert_eq!(of_semaphore, of_mutex);
 }
 
-/// Both queue under one name: a mutex waits for every key, a semaphore for all but one.
+/// A mutex and a semaphore share a queue under one name: the mutex waits for every key, the semaphore for all but one.
 #[test]
-fn mutex_and_semaphore_of_one_name_queue_together() {
+fn mutex_and_semaphore_of_one_name_share_a_queue() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let (mutex, semaphore) = (Mutex::new(&one, "l"), Semaphore::new(&one, "l", 2));
@@ -352,23 +352,23 @@ fn queue_shows_holders_and_waiters() {
     );
 }
 
-/// The error of a request whose answer is lost.
+/// The error of a request with a lost response.
 const LOST: Error = Error::Unavailable { maybe_applied: true };
 
-/// Loses the nth next txn, or its answer.
+/// Loses the nth next txn, or its response.
 #[derive(Clone)]
-struct Loser {
+struct LossyBackend {
     store: Store,
     lost: Arc<Slot<Option<(usize, bool)>>>,
 }
 
-impl Layer for Loser {
+impl Layer for LossyBackend {
     fn inner(&self) -> &dyn Backend {
         &self.store
     }
 
     fn call(&self, request: Request) -> Call<Response> {
-        let mut lost = self.lost.lock().expect("no test panics while it holds the number");
+        let mut lost = self.lost.lock().expect("no test panicked while it held the number");
         let is_txn = matches!(request, Request::Txn(_));
         match *lost {
             Some((0, is_applied)) if is_txn => {
@@ -388,21 +388,21 @@ impl Layer for Loser {
 }
 
 #[test]
-fn lost_answer_leaves_no_key() {
+fn acquire_with_lost_response_leaves_no_key() {
     for is_applied in [false, true] {
         for (is_try, txns) in [(true, 2), (false, 1)] {
             for nth in 0..txns {
-                let loser = Loser { store: manual().0, lost: Arc::default() };
-                let one = Session::open(Client::new(loser.clone()), secs(5)).wait().unwrap();
+                let backend = LossyBackend { store: manual().0, lost: Arc::default() };
+                let one = Session::open(Client::new(backend.clone()), secs(5)).wait().unwrap();
                 let semaphore = Semaphore::new(&one, "s", 2);
                 let held = semaphore.acquire().wait().unwrap();
-                *loser.lost.lock().unwrap() = Some((nth, is_applied));
+                *backend.lost.lock().unwrap() = Some((nth, is_applied));
                 let lost = match is_try {
                     true => semaphore.try_acquire().wait().map(drop),
                     false => semaphore.acquire().wait().map(drop),
                 };
                 assert_eq!(lost, Err(LOST), "txn {nth}");
-                assert_eq!(all_keys(&loser.store), ["s/1-0"], "txn {nth}, applied: {is_applied}");
+                assert_eq!(all_keys(&backend.store), ["s/1-0"], "txn {nth}, applied: {is_applied}");
                 assert!(semaphore.try_acquire().wait().unwrap().is_some());
                 drop(held);
             }
@@ -410,15 +410,15 @@ fn lost_answer_leaves_no_key() {
     }
 }
 
-/// A release that failed can be repeated, and deletes no newer permit.
+/// A failed release can be repeated, and does not delete a newer permit.
 #[test]
-fn release_whose_answer_is_lost_can_be_repeated() {
+fn release_with_lost_response_can_be_repeated() {
     for is_applied in [false, true] {
-        let loser = Loser { store: manual().0, lost: Arc::default() };
-        let one = Session::open(Client::new(loser.clone()), secs(5)).wait().unwrap();
+        let backend = LossyBackend { store: manual().0, lost: Arc::default() };
+        let one = Session::open(Client::new(backend.clone()), secs(5)).wait().unwrap();
         let semaphore = Semaphore::new(&one, "s", 2);
         let (first, _second) = (semaphore.acquire().wait().unwrap(), semaphore.acquire().wait().unwrap());
-        *loser.lost.lock().unwrap() = Some((0, is_applied));
+        *backend.lost.lock().unwrap() = Some((0, is_applied));
         assert_eq!(first.release().wait(), Err(LOST));
         let newer = semaphore.try_acquire().wait().unwrap();
         assert_eq!(newer.is_some(), is_applied);
@@ -429,7 +429,7 @@ fn release_whose_answer_is_lost_can_be_repeated() {
 
 /// A compaction between read and watch ends no wait.
 #[test]
-fn compaction_at_the_worst_moment_does_not_end_a_wait() {
+fn compaction_before_watch_does_not_end_wait() {
     let (store, _clock) = manual();
     let client = crate::service_helpers::compacting(&store);
     let one = Session::open(client, secs(5)).wait().unwrap();

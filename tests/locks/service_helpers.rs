@@ -1,4 +1,4 @@
-//! What tests of the lock and election services say, in few words.
+//! Helpers for the tests of the lock and election services.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -17,21 +17,21 @@ use leasehold::{
 pub(crate) use leasehold_testkit::helpers::taken as take;
 use leasehold_testkit::helpers::{at, grant, manual, put, secs, show};
 
-/// A store with leases of 100 s under the ids 1 to 9, and its clock.
+/// Returns a store with leases of 100 s under the ids 1 to 9, and its clock.
 pub(crate) fn leased() -> (Store, ManualClock) {
     let (store, clock) = manual();
     (1..10).for_each(|id| grant(&store, id, secs(100)));
     (store, clock)
 }
 
-/// A store with its leases, and its lock service.
+/// Returns a store with leases, its clock, and its lock service.
 pub(crate) fn locking() -> (Store, ManualClock, LockService) {
     let (store, clock) = leased();
     let locks = LockService::new(store.client());
     (store, clock, locks)
 }
 
-/// A store with its leases, and its election service.
+/// Returns a store with leases, its clock, and its election service.
 pub(crate) fn electing() -> (Store, ManualClock, ElectionService) {
     let (store, clock) = leased();
     let elections = ElectionService::new(store.client());
@@ -42,12 +42,12 @@ pub(crate) fn lock(locks: &LockService, name: impl Into<Bytes>, lease: i64) -> T
     locks.lock(LockRequest { name: name.into(), lease: LeaseId::new(lease) })
 }
 
-/// Gets a lock that is free.
+/// Acquires a free lock.
 pub(crate) fn hold(locks: &LockService, name: impl Into<Bytes>, lease: i64) -> LockResponse {
     take(&mut lock(locks, name, lease))
 }
 
-/// Deletes a key, and gives the header's revision.
+/// Deletes a key. Returns the revision of the header.
 pub(crate) fn unlock(locks: &LockService, key: impl Into<Bytes>) -> i64 {
     let unlocked = locks.unlock(UnlockRequest { key: key.into() }).wait();
     unlocked.expect("a key can be deleted").header.revision().get()
@@ -63,7 +63,7 @@ pub(crate) fn campaign(
     elections.campaign(CampaignRequest { name: name.into(), lease, value: value.into() })
 }
 
-/// Wins an election that nobody else leads.
+/// Wins an election without a leader.
 pub(crate) fn win(
     elections: &ElectionService,
     name: impl Into<Bytes>,
@@ -73,7 +73,7 @@ pub(crate) fn win(
     take(&mut campaign(elections, name, lease, value)).leader
 }
 
-/// Proclaims a value, and gives the header's revision.
+/// Proclaims a value. Returns the revision of the header.
 pub(crate) fn proclaim(
     elections: &ElectionService,
     leader: &LeaderKey,
@@ -83,13 +83,13 @@ pub(crate) fn proclaim(
     elections.proclaim(request).wait().map(|done| done.header.revision().get())
 }
 
-/// Resigns, and gives the header's revision.
+/// Resigns. Returns the revision of the header.
 pub(crate) fn resign(elections: &ElectionService, leader: &LeaderKey) -> Result<i64> {
     let request = ResignRequest { leader: Some(leader.clone()) };
     elections.resign(request).wait().map(|done| done.header.revision().get())
 }
 
-/// The candidacy of a key that a request has put.
+/// Returns the candidacy of a key that a request has put.
 pub(crate) fn candidacy(name: &'static str, key: &'static str, rev: i64, lease: i64) -> LeaderKey {
     LeaderKey { name: name.into(), key: key.into(), rev: at(rev), lease: LeaseId::new(lease) }
 }
@@ -98,32 +98,32 @@ pub(crate) fn observe(elections: &ElectionService, name: impl Into<Bytes>) -> Ob
     elections.observe(LeaderRequest { name: name.into() })
 }
 
-/// What an observer has seen since: a leader's key after the header's revision and `@`.
+/// Returns the new responses of an observer: the header's revision after `@`, and the leader's key.
 pub(crate) fn seen(observer: &mut Observer) -> Vec<String> {
-    std::iter::from_fn(|| observer.try_recv().expect("nothing is refused")).map(|seen| say(&seen)).collect()
+    std::iter::from_fn(|| observer.try_recv().expect("the store is open")).map(|seen| say(&seen)).collect()
 }
 
 pub(crate) fn say(response: &LeaderResponse) -> String {
     format!("@{} {}", response.header.revision(), show(&response.kv))
 }
 
-/// Asserts that a ticket still waits, and that nothing has happened to it.
+/// Asserts that a ticket is pending.
 #[track_caller]
 pub(crate) fn assert_waits<T: Debug + PartialEq>(ticket: &mut Ticket<T>) {
     assert_eq!(ticket.try_wait(), Ok(None));
 }
 
-/// Asserts that nothing was delivered to a ticket, and that it still waits.
+/// Asserts that a ticket was not woken and is pending.
 #[track_caller]
 pub(crate) fn assert_sleeps<T: Debug + PartialEq>(ticket: &mut Ticket<T>) {
-    assert_eq!(ticket.ready().len(), 0, "it was woken");
+    assert_eq!(ticket.ready().len(), 0, "the ticket was not woken");
     assert_waits(ticket);
 }
 
-/// Asserts that something was refused with a message, and the code Unknown.
+/// Asserts that a call was refused with a message and the code `Unknown`.
 #[track_caller]
 pub(crate) fn assert_refused<T: Debug>(result: Result<T>, message: &str) {
-    let error = result.expect_err("it is refused");
+    let error = result.expect_err("the call is refused");
     assert_eq!((error.to_string().as_str(), error.code(), error.code() as i32), (message, Code::Unknown, 2));
 }
 
@@ -133,21 +133,21 @@ pub(crate) const NO_KEY: &str = "etcdserver: key is not provided";
 pub(crate) const NOT_LEADER: &str = "election: not leader";
 pub(crate) const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
-/// What reaches a backend.
+/// A use of the backend.
 #[derive(Clone, Copy)]
 pub(crate) enum Moment<'a> {
     Call(&'a Request),
     Watch,
 }
 
-/// Does something to the store, once, before the first request that it is meant for.
+/// Runs `meddle` before requests, until it returns true.
 struct Meddler<F> {
     store: Store,
     meddle: F,
     is_done: AtomicBool,
 }
 
-/// A client whose requests somebody meddles with: before each, until it says that it has done so.
+/// Returns a client with a backend that runs `meddle` before each request, until that returns true.
 pub(crate) fn meddling(
     store: &Store,
     meddle: impl Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static,
@@ -179,24 +179,24 @@ impl<F: Fn(&Store, Moment<'_>) -> bool + Send + Sync + 'static> Layer for Meddle
     }
 }
 
-/// Asserts that the store was closed under something.
+/// Asserts that a call failed because the store was closed.
 #[track_caller]
 pub(crate) fn assert_stopped<T: Debug>(result: Result<T>) {
     assert_eq!(result.err(), Some(Error::Stopped));
 }
 
-/// A txn that deletes the last key that there is, and puts it again.
+/// Returns a txn that deletes the keys from `key` on, and puts `key` again.
 pub(crate) fn replace_last(key: &'static str, value: &'static str) -> Txn {
     Txn::new().and_then([TxnOp::delete(KeyRange::from_key(key)), TxnOp::put(key, value)])
 }
 
-/// A txn that puts a key, and deletes it again.
+/// Returns a txn that puts a key and deletes it.
 pub(crate) fn come_and_go(key: &'static str, value: &'static str) -> Txn {
     let nested = |operation| TxnOp::Txn(Txn::new().and_then([operation]));
     Txn::new().and_then([nested(TxnOp::put(key, value)), nested(TxnOp::delete(key))])
 }
 
-/// A client of a store that is compacted to its newest revision just before the first watch is made.
+/// Returns a client of a store that is compacted to its newest revision just before the first watch.
 pub(crate) fn compacting(store: &Store) -> Client {
     meddling(store, |store, moment| {
         if !matches!(moment, Moment::Watch) {

@@ -1,32 +1,36 @@
-//! Sessions: leases that are kept alive, and tell their end.
+//! Sessions: leases that are kept alive, and notifications of their end.
 
 use leasehold::backend::WatchRequest;
 use leasehold::concurrency::{Election, Mutex, Session};
 use leasehold::{Error, Grant, LeaseId, Limits, Put, Store};
 use leasehold_testkit::helpers::{all_keys, engine, manual, manual_with, millis, secs, session};
 
-/// R-SES-1; the minimum is the store's.
+/// R-SES-1: a session's lease is renewed until its last handle is dropped. The store's minimum TTL applies.
 #[test]
-fn it_lives_while_it_is_there() {
+fn session_lives_until_last_handle_is_dropped() {
     let (store, clock) = manual();
     let one = Session::open(&store, secs(90)).wait().unwrap();
     assert_eq!((one.ttl(), one.lease()), (secs(90), LeaseId::new(1)));
-    assert_eq!(store.next_deadline(), None, "keeping it alive is no work");
+    assert_eq!(store.next_deadline(), None, "a renewed lease has no deadline");
     clock.advance(secs(1_000_000));
     assert!(one.is_alive().wait().unwrap());
     let (lease, other) = (one.lease(), one.clone());
     drop(one);
     assert!(other.is_alive().wait().unwrap());
     drop(other);
-    assert_eq!(store.time_to_live(lease, false).unwrap().ttl(), None, "the last handle ends it");
+    assert_eq!(
+        store.time_to_live(lease, false).unwrap().ttl(),
+        None,
+        "dropping the last handle revokes the lease"
+    );
     assert_eq!(Session::open(&store, millis(1)).wait().unwrap().ttl(), secs(2));
     let (store, _clock) = manual_with(Limits { min_lease_ttl: millis(0), ..Limits::default() });
     assert_eq!(Session::open(&store, millis(1)).wait().unwrap().ttl(), millis(1));
 }
 
-/// R-SES-2: by time, by a revocation, by a close, and by its last handle.
+/// R-SES-2: the end is reported after an expiry, a revocation, and `close`.
 #[test]
-fn its_end_is_told_whatever_ends_it() {
+fn lost_completes_after_any_end_of_session() {
     let (store, clock) = manual();
     let [expires, is_revoked, is_closed, is_made_to, lives] = [0; 5].map(|_| session(&store, 5));
     let mut lost = [&expires, &is_revoked, &is_closed, &is_made_to, &lives].map(Session::lost);
@@ -45,16 +49,16 @@ fn its_end_is_told_whatever_ends_it() {
     let [ref mut ended @ .., ref mut last] = lost;
     assert!(ended.iter_mut().all(|lost| lost.try_wait() == Ok(Some(()))));
     assert_eq!(last.try_wait(), Ok(None));
-    assert_eq!(expires.lost().try_wait(), Ok(Some(())), "at once, if it has ended before");
+    assert_eq!(expires.lost().try_wait(), Ok(Some(())), "`lost` of an ended session completes at once");
     assert_eq!(
         (expires.pause().wait(), expires.close().wait()),
         (Err(Error::LeaseNotFound), Err(Error::LeaseNotFound))
     );
 }
 
-/// R-SES-3: what was orphaned ends one TTL after its last renewal, and what is waited for is that.
+/// R-SES-3: an orphaned lease expires one TTL after its last renewal, and `lost` completes then.
 #[test]
-fn an_orphan_lives_on_for_its_time() {
+fn orphaned_session_expires_after_its_ttl() {
     let (store, clock) = manual();
     let one = session(&store, 9);
     store.put(Put::new("k", "v").lease(one.lease())).unwrap();
@@ -68,9 +72,9 @@ fn an_orphan_lives_on_for_its_time() {
     assert_eq!((lost.try_wait(), all_keys(&store)), (Ok(Some(())), vec![]));
 }
 
-/// One that is taken up again ends with its last handle, as any does.
+/// A resumed orphan ends with its last handle.
 #[test]
-fn an_orphan_can_be_taken_up_again() {
+fn orphaned_session_can_be_resumed() {
     let (store, clock) = manual();
     let one = session(&store, 9);
     one.orphan().wait().unwrap();
@@ -81,9 +85,9 @@ fn an_orphan_can_be_taken_up_again() {
     assert_eq!(store.leases().unwrap().leases(), []);
 }
 
-/// A partition that is over in time has cost nothing.
+/// A session that is resumed within its TTL loses no lock.
 #[test]
-fn one_that_is_paused_can_be_resumed_in_time() {
+fn paused_session_can_be_resumed_within_ttl() {
     let (store, clock) = manual();
     let one = session(&store, 5);
     let guard = Mutex::new(&one, "l").lock().wait().unwrap();
@@ -102,9 +106,9 @@ fn one_that_is_paused_can_be_resumed_in_time() {
     );
 }
 
-/// What ends with the lease has ended when its end is told: the keys first, then the session.
+/// The deletion of the lease's keys is delivered before the end of the lease.
 #[test]
-fn its_locks_are_lost_before_it_is() {
+fn keys_are_deleted_before_lease_end_is_delivered() {
     let mut engine = engine();
     let lease = engine.grant(&Grant::new(secs(5))).unwrap().id();
     engine.put(&Put::new("a", "v").lease(lease)).unwrap();
@@ -117,7 +121,7 @@ fn its_locks_are_lost_before_it_is() {
         assert!(!engine.receive(stream, &mut received));
         received
     };
-    assert_eq!(receive(&mut engine).len(), 1, "the answer to the watch");
+    assert_eq!(receive(&mut engine).len(), 1, "the response to the watch is delivered");
     engine.check_invariants();
     engine.advance(engine.next_deadline().unwrap());
     engine.check_invariants();
@@ -128,8 +132,12 @@ fn its_locks_are_lost_before_it_is() {
             if deleted.events().len() == 1 && *ended == lease
     ));
     engine.watch(stream, &WatchRequest::Lease(lease));
-    assert_eq!(receive(&mut engine), [leasehold::backend::Delivery::LeaseEnded(lease)], "once for each time");
-    // Nobody is left to tell.
+    assert_eq!(
+        receive(&mut engine),
+        [leasehold::backend::Delivery::LeaseEnded(lease)],
+        "each request is answered once"
+    );
+    // The stream is closed, so the end of the lease is delivered to no stream.
     let another = engine.grant(&Grant::new(secs(5)).id(lease)).unwrap().id();
     engine.watch(stream, &WatchRequest::Lease(another));
     drop(engine.close_stream(stream));
@@ -137,9 +145,9 @@ fn its_locks_are_lost_before_it_is() {
     engine.check_invariants();
 }
 
-/// Requests about a lease that has ended are answered once until that is received, as those about a lease that exists.
+/// Requests about an ended lease have one response until it is received, like requests about an existing lease.
 #[test]
-fn repeated_requests_about_ended_lease_queue_one_answer() {
+fn repeated_requests_about_ended_lease_queue_one_response() {
     let mut engine = engine();
     let stream = engine.open_stream();
     for _ in 0..100_000 {
@@ -156,7 +164,7 @@ fn repeated_requests_about_ended_lease_queue_one_answer() {
 }
 
 #[test]
-fn a_thread_waits_for_its_end() {
+fn blocked_thread_is_woken_by_end_of_session() {
     let store = Store::new();
     let one = session(&store, 60);
     let lost = one.lost();
@@ -169,9 +177,9 @@ fn a_thread_waits_for_its_end() {
     assert_eq!(lost.wait(), Err(Error::Stopped));
 }
 
-/// Who shares a session can say who it is; a candidate says what it stands with.
+/// A handle's name is the value of its locks' keys. A candidacy has the candidate's value.
 #[test]
-fn its_handles_have_names() {
+fn session_handle_names_are_key_values() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::new(&one.named("worker a"), "l");
@@ -186,9 +194,9 @@ fn its_handles_have_names() {
     drop((held, waiting));
 }
 
-/// R-SES-1: a lease of one's own, as etcd's `WithLease`.
+/// R-SES-1: a session with an existing lease, like etcd's `WithLease`.
 #[test]
-fn it_can_have_a_lease_that_is_there() {
+fn session_opens_with_existing_lease() {
     let (store, clock) = manual();
     store.grant(Grant::new(secs(5)).id(-7)).unwrap();
     let one = Session::open_with_lease(&store, -7).wait().unwrap();
@@ -196,7 +204,7 @@ fn it_can_have_a_lease_that_is_there() {
     clock.advance(secs(100));
     assert_eq!(Mutex::new(&one, "l").lock().wait().unwrap().key(), b"l/-7-0");
     assert_eq!(Mutex::reentrant(&one, "l").lock().wait().unwrap().key(), b"l/-7");
-    // Two of one lease do not take each other's keys for their own.
+    // Two sessions with one lease use different keys.
     let two = Session::open_with_lease(&store, -7).wait().unwrap();
     let held = Mutex::new(&one, "l").lock().wait().unwrap();
     let mut waiting = Mutex::new(&two, "l").lock();

@@ -1,4 +1,4 @@
-//! How users use it: a service of theirs under test, with time in the test's hands.
+//! The crate as its users use it: a service of theirs is tested with a manual clock.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use leasehold::{Client, Error, ManualClock, Result, Store, TxnOp};
 
 const TTL: Duration = Duration::from_secs(5);
 
-/// A user's own service: several instances of it run, and the one that leads ticks.
+/// A user's service: several instances of it run, and the leader ticks.
 struct Scheduler {
     session: Session,
     leadership: leasehold::Ticket<leasehold::concurrency::Leadership>,
@@ -21,7 +21,7 @@ impl Scheduler {
         Ok(Self { session, leadership, leads: None })
     }
 
-    /// Whether it leads, and has written that it does.
+    /// Returns whether it leads and has written its tick.
     fn tick(&mut self) -> Result<bool> {
         if self.leads.is_none() {
             self.leads = self.leadership.try_wait()?;
@@ -35,23 +35,23 @@ impl Scheduler {
 }
 
 #[test]
-fn the_second_takes_over_when_the_first_hangs() -> Result<()> {
+fn second_scheduler_leads_when_first_hangs() -> Result<()> {
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).build();
     let (mut first, mut second) = (Scheduler::start(&store, "a")?, Scheduler::start(&store, "b")?);
     assert_eq!((first.tick()?, second.tick()?), (true, false));
 
-    first.session.pause().wait()?; // the process hangs: its lease is not renewed
-    clock.advance(TTL); // no real time passes
+    first.session.pause().wait()?; // The process hangs, so its lease is not renewed.
+    clock.advance(TTL); // No real time passes.
 
     assert_eq!(second.tick(), Ok(true));
     assert_eq!(first.tick(), Err(Error::NotLeader));
     Ok(())
 }
 
-/// A job that must not run twice, whichever of two workers comes first, and though one of them crashes.
+/// A job that must run once, although two workers try it and one of them crashes.
 #[test]
-fn a_job_is_done_once() -> Result<()> {
+fn job_runs_once_with_crashed_worker() -> Result<()> {
     let clock = ManualClock::new();
     let store = Store::builder().clock(clock.clone()).build();
     let run = |session: &Session| -> Result<bool> {
@@ -65,18 +65,18 @@ fn a_job_is_done_once() -> Result<()> {
     };
     let (one, two) = (Session::open(&store, TTL).wait()?, Session::open(&store, TTL).wait()?);
     let crashed = Mutex::new(&one, "job/lock").lock().wait()?;
-    one.pause().wait()?; // it crashes with the lock held
+    one.pause().wait()?; // The worker crashes while it holds the lock.
     std::mem::forget(crashed);
     assert!(!run(&two)?, "{}", Mutex::new(&two, "job/lock").queue().wait()?);
     clock.advance(TTL);
     assert!(run(&two)?);
-    assert!(!run(&two)?, "it was done");
+    assert!(!run(&two)?, "the job is done once");
     Ok(())
 }
 
-/// The same seed, the same bytes: two runs of a small world with sessions that hang end in the same state.
+/// Two runs with equal inputs, in which sessions hang, save equal bytes.
 #[test]
-fn the_same_moves_give_the_same_bytes() -> Result<()> {
+fn equal_runs_save_equal_bytes() -> Result<()> {
     let run = || -> Result<Vec<u8>> {
         let clock = ManualClock::new();
         let store = Store::builder().clock(clock.clone()).build();
@@ -91,7 +91,7 @@ fn the_same_moves_give_the_same_bytes() -> Result<()> {
             clock.advance(Duration::from_millis(100));
         }
         let mut saved = Vec::new();
-        store.save(&mut saved).expect("a vector takes everything");
+        store.save(&mut saved).expect("a vector accepts every write");
         Ok(saved)
     };
     assert_eq!(run()?, run()?);

@@ -1,4 +1,4 @@
-//! Who waits for whom, as the store sees it.
+//! The list of pending waits that a store returns.
 
 use leasehold::concurrency::{Election, Mutex, Wait};
 use leasehold::service::{LockRequest, LockService};
@@ -10,7 +10,7 @@ fn waiters(store: &Store) -> Vec<String> {
 }
 
 #[test]
-fn each_wait_is_told_with_what_it_waits_for() {
+fn waiters_lists_each_wait_with_its_predecessor() {
     let (store, clock) = manual();
     let one = session(&store, 5);
     let two = session(&store, 5);
@@ -30,29 +30,29 @@ fn each_wait_is_told_with_what_it_waits_for() {
             "b (e/1-1, token 6, lease 1) waits for a (e/2-1, token 5, lease 2)",
         ]
     );
-    // Who has not looked since is still said to wait, and for what.
+    // A waiter that has not polled since is listed with its last known predecessor.
     drop(held);
     drop(second);
     assert_eq!(
         waiters(&store)[0],
         "l/3 (token 4, lease 3) waits for l/2-0 (gone)",
-        "by its watch, until it looks"
+        "the waiter is listed with its deleted predecessor until it polls"
     );
     let mut third = third;
-    drop(third.try_wait().unwrap().expect("it is its turn"));
+    drop(third.try_wait().unwrap().expect("the key is the first of the queue"));
     two.pause().wait().unwrap();
     clock.advance(secs(5));
     let mut follower = follower;
-    drop(follower.try_wait().unwrap().expect("it is its turn"));
+    drop(follower.try_wait().unwrap().expect("the key is the first of the queue"));
     assert_eq!(waiters(&store), [""; 0]);
     drop(leader);
     store.close();
     assert!(store.waiters().is_err());
 }
 
-/// A deadlock: both waits are told, and no time will end them.
+/// Two sessions wait for each other's lock, and no deadline will end that. Both waits are listed.
 #[test]
-fn two_that_wait_for_each_other_are_seen() {
+fn waiters_lists_deadlocked_sessions() {
     let (store, _clock) = manual();
     let (one, two) = (session(&store, 5).named("one"), session(&store, 5).named("two"));
     let _held = [(&one, "x"), (&two, "y")].map(|(of, name)| Mutex::new(of, name).lock().wait().unwrap());

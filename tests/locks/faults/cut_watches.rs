@@ -1,5 +1,5 @@
-//! A backend that ends watches by itself, as one does whose connection is lost, or that refuses to create them. No wait may
-//! become silent: locks and followers watch again, and a plain watcher reports an error.
+//! A backend that cancels watches by itself, as after a lost connection, or that refuses to create them. No wait may hang: locks
+//! and leader watchers watch again, and a plain watcher reports an error.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -16,7 +16,7 @@ use leasehold::{Client, Code, Error, ManualClock, Result, Store, Watch};
 use leasehold_testkit::helpers::{self, manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, guarded, poll_with};
 
-/// A store whose watches can be cut. A thread that blocks moves the clock, 10 ms at a time, until it is woken.
+/// A store with watches that can be cut. A blocked thread advances the clock by 10 ms at a time until it is woken.
 #[derive(Clone)]
 struct Cutting(Arc<Shared>);
 
@@ -45,7 +45,7 @@ impl Cutting {
         Session::open(self.client(), secs(5)).wait().expect("a lease is granted")
     }
 
-    /// Ends each new watch as soon as it is created.
+    /// Cancels each new watch as soon as it is created.
     fn cut_at_once(&self, is_on: bool) {
         self.0.cuts_at_once.store(is_on, Ordering::SeqCst);
     }
@@ -55,21 +55,21 @@ impl Cutting {
         self.0.refuses.store(true, Ordering::SeqCst);
     }
 
-    /// Ends all present watches.
+    /// Cancels all present watches.
     fn cut(&self) {
-        let inboxes = self.0.inboxes.lock().expect("no test panics while it holds the list").clone();
+        let inboxes = self.0.inboxes.lock().expect("no test panicked while it held the list").clone();
         for inbox in inboxes.iter().filter_map(Weak::upgrade) {
             self.cancel_all(&inbox);
         }
     }
 
     fn cancel_all(&self, inbox: &Arc<Inbox>) {
-        // A wait gives its watches ascending ids, two at a time at the most.
+        // The ids of a wait's watches ascend, and a wait has at most two watches at a time.
         let ids = (0..4 + 2 * self.watches() as i64).map(|id| WatchRequest::Cancel(id.into()));
         Backend::watch(&self.0.store, &ids.collect::<Vec<_>>(), inbox);
     }
 
-    /// How many watches were asked for.
+    /// Returns how many watches were requested.
     fn watches(&self) -> usize {
         self.0.watches.load(Ordering::SeqCst)
     }
@@ -95,7 +95,7 @@ impl Layer for Cutting {
         let creates = requests.iter().filter(|request| matches!(request, WatchRequest::Create(_))).count();
         self.0.watches.fetch_add(creates, Ordering::SeqCst);
         Backend::watch(&self.0.store, &passed.collect::<Vec<_>>(), inbox);
-        self.0.inboxes.lock().expect("no test panics while it holds the list").push(Arc::downgrade(inbox));
+        self.0.inboxes.lock().expect("no test panicked while it held the list").push(Arc::downgrade(inbox));
         if self.0.cuts_at_once.load(Ordering::SeqCst) {
             self.cancel_all(inbox);
         }
@@ -117,7 +117,7 @@ impl Layer for Cutting {
 /// When the watches are cut.
 #[derive(Clone, Copy, Debug)]
 enum When {
-    /// Once they are created, and then no more.
+    /// Right after their creation, once.
     Created,
     /// Later, while the wait is pending.
     Waiting,
@@ -125,7 +125,7 @@ enum When {
     Often,
 }
 
-/// Cuts the watches of what `begin` returns.
+/// Runs `begin`, and cuts the watches of its result.
 fn cut_around<T>(cutting: &Cutting, when: When, begin: impl FnOnce() -> T) -> T {
     match when {
         When::Created => {
@@ -180,7 +180,7 @@ fn candidacy_whose_watch_is_cut_is_won_after_the_resignation() {
     }
 }
 
-/// The end of the wait's own session is noticed too: its key's watch is made again.
+/// The end of the waiter's own session is noticed too, since the watch of its key is created again.
 #[test]
 fn waiter_whose_watch_is_cut_notices_the_end_of_its_session() {
     for when in TIMES {
@@ -207,7 +207,7 @@ fn lost_whose_watch_is_cut_completes_when_the_key_is_deleted() {
     }
 }
 
-/// A blocked thread and a parked task are woken: the mailbox's alarm fires for the next attempt.
+/// A blocked thread and a parked task are woken, since a timer fires for the next attempt.
 #[test]
 fn parked_waiter_is_woken_for_the_next_attempt() {
     let cutting = Cutting::new();
@@ -219,13 +219,13 @@ fn parked_waiter_is_woken_for_the_next_attempt() {
     assert!(poll_with(&mut waiting, &woken.waker()).is_pending());
     cutting.cut_at_once(false);
     held.unlock().wait().unwrap();
-    assert_eq!(woken.get(), 0, "no watch stands");
+    assert_eq!(woken.get(), 0, "no watch is left");
     cutting.advance(100);
     assert_eq!(woken.get(), 1);
     assert!(poll_with(&mut waiting, &woken.waker()).is_ready());
 }
 
-/// Each poll makes a bounded number of attempts, and time makes one in 100 ms.
+/// A poll makes a bounded number of attempts, and a timer makes one every 100 ms.
 #[test]
 fn backend_that_cuts_every_watch_costs_few_attempts() {
     let cutting = Cutting::new();
@@ -239,12 +239,12 @@ fn backend_that_cuts_every_watch_costs_few_attempts() {
     let before = cutting.watches();
     assert!(waiting.wait_timeout(secs(10)).unwrap().is_none());
     assert_eq!(leaders.recv_timeout(secs(10)), Ok(None));
-    // In 100 rounds of 100 ms each: two keys of the lock, and one watch of the follower.
+    // In 100 rounds of 100 ms each: two watches of the lock, and one of the leader watcher.
     let attempts = cutting.watches() - before;
     assert!((250..=350).contains(&attempts), "{attempts}");
 }
 
-/// A timeout is exact though the next attempt has an alarm of its own.
+/// A timeout is exact although the next attempt has its own timer.
 #[test]
 fn wait_timeout_on_a_cut_watch_ends_at_its_time() {
     for timeout in [0, 30, 100, 250] {
@@ -261,7 +261,7 @@ fn wait_timeout_on_a_cut_watch_ends_at_its_time() {
     }
 }
 
-/// The timer of a sleep and the timeout of a wait share the mailbox's timer.
+/// The deadline of a sleep and the timeout of a wait share one timer of the inbox.
 #[test]
 fn sleep_waited_for_in_parts_ends_at_its_time() {
     let cutting = Cutting::new();
@@ -269,7 +269,7 @@ fn sleep_waited_for_in_parts_ends_at_its_time() {
     assert_eq!(nap.wait_timeout(millis(30)), Ok(None));
     assert_eq!(nap.wait_timeout(millis(60)), Ok(None));
     assert_eq!(cutting.0.clock.now(), Timestamp::ORIGIN + millis(90));
-    assert_eq!(nap.wait_timeout(millis(10)), Ok(Some(())), "the instant itself counts");
+    assert_eq!(nap.wait_timeout(millis(10)), Ok(Some(())), "the timer fires at its deadline");
     let nap = cutting.client().sleep(millis(50));
     assert_eq!(nap.wait(), Ok(()));
     assert_eq!(cutting.0.clock.now(), Timestamp::ORIGIN + millis(150));
@@ -314,7 +314,7 @@ fn leader_watcher_whose_watch_is_cut_misses_no_leader() {
     }
 }
 
-/// Each way to receive from a watcher returns the error once, and the end after it.
+/// Each receive method of a watcher returns the error once, and the end after it.
 #[test]
 fn watcher_that_is_cut_reports_an_error_once() {
     type Receive = fn(&mut leasehold::Watcher) -> Result<bool>;
@@ -339,7 +339,7 @@ fn watcher_that_is_cut_reports_an_error_once() {
         put(&cutting.0.store, "k", "1");
         cutting.cut();
         put(&cutting.0.store, "k", "2");
-        assert_eq!(receive(&mut watcher), Ok(true), "the event before the cut");
+        assert_eq!(receive(&mut watcher), Ok(true), "the event before the cut is received");
         assert_eq!((receive(&mut watcher), watcher.is_ended()), (Err(Error::WatchCanceled), true));
         assert_eq!(receive(&mut watcher), Ok(false));
     }
@@ -355,7 +355,7 @@ fn refused_watches_end_every_wait_with_an_error() {
     cutting.refuse();
     assert_eq!(Mutex::new(&two, "m").lock().try_wait().map(|_| ()), Err(refusal.clone()));
     assert_eq!(Election::new(&two, "m").campaign("v").try_wait().map(|_| ()), Err(refusal.clone()));
-    assert_eq!(helpers::all_keys(&cutting.0.store), ["m/1-0"], "their keys are deleted");
+    assert_eq!(helpers::all_keys(&cutting.0.store), ["m/1-0"], "the keys of refused waits are deleted");
     assert_eq!(held.lost().try_wait(), Err(refusal.clone()));
     let mut leaders = LeaderWatcher::new(cutting.client(), "m");
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
@@ -369,9 +369,9 @@ fn refused_watches_end_every_wait_with_an_error() {
     assert_eq!((observer.try_recv(), observer.is_ended()), (Ok(None), true));
 }
 
-/// SEMANTICS.md, section 14: what etcd's server answers then.
+/// SEMANTICS.md, section 14: the errors of etcd's services when their watch ends.
 #[test]
-fn services_whose_watch_is_cut_answer_as_etcd() {
+fn services_whose_watch_is_cut_return_etcd_errors() {
     let cutting = Cutting::new();
     let (one, two) = (cutting.session(), cutting.session());
     let locks = LockService::new(cutting.client());
@@ -384,15 +384,15 @@ fn services_whose_watch_is_cut_answer_as_etcd() {
     let mut campaign = elections.campaign(request(&two));
     cutting.cut();
     let expected = "lost watcher waiting for delete";
-    let lock = lock.try_wait().expect_err("its watch was cut");
+    let lock = lock.try_wait().expect_err("the watch was cut");
     assert_eq!((lock.to_string(), lock.code()), (expected.into(), Code::Unknown));
-    let campaign = campaign.try_wait().expect_err("its watch was cut");
+    let campaign = campaign.try_wait().expect_err("the watch was cut");
     assert_eq!((campaign.to_string(), campaign.code()), (expected.into(), Code::Unknown));
     locks.unlock(UnlockRequest { key: held.key }).wait().unwrap();
     elections.resign(ResignRequest { leader: Some(leader) }).wait().unwrap();
 }
 
-/// A thread that blocks on a lock whose watch is cut acquires it.
+/// A thread that blocks on a lock acquires it after its watch was cut.
 #[test]
 fn blocked_thread_whose_watch_is_cut_acquires_the_lock() {
     guarded(|| {
@@ -400,7 +400,7 @@ fn blocked_thread_whose_watch_is_cut_acquires_the_lock() {
         let (one, two) = (cutting.session(), cutting.session());
         let held = Mutex::new(&one, "m").lock().wait().unwrap();
         let waiting = cut_around(&cutting, When::Created, || Mutex::new(&two, "m").lock());
-        one.pause().wait().unwrap(); // the driving thread moves the clock until the first session has expired
+        one.pause().wait().unwrap(); // The blocked thread advances the clock until the first session has expired.
         let acquired = waiting.wait().unwrap();
         assert!(acquired.token() > held.token());
         let mut watcher = cutting.client().watch(Watch::all());

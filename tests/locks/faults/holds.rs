@@ -1,6 +1,5 @@
-//! Locks and elections over a backend whose calls overlap and overtake each other: whatever happens at whatever moment, one holds
-//! the lock or leads, who was first is first, nobody waits in vain, nothing is left behind, and whoever follows is told all of it
-//! (R-LCK-3 to R-LCK-13, R-ELC-1, R-ELC-7).
+//! Locks and elections over a backend with overlapping and reordered calls (R-LCK-3 to R-LCK-13, R-ELC-1, R-ELC-7). Under
+//! any interleaving: mutual exclusion, first-come order, no lost wake-ups, no leaked keys, and followers that see every leader.
 
 mod harness;
 
@@ -13,56 +12,56 @@ use leasehold_testkit::helpers::{all_keys, events, manual, secs, text};
 use leasehold_testkit::wakers::{Count, poll_with};
 use proptest::prelude::*;
 
-use crate::scheduled_backend::{Manners, Stepped};
-use harness::{Rules, World};
+use crate::scheduled_backend::{FaultRates, Stepped};
+use harness::{HoldsHarness, Rules};
 
 fn run(seed: u64, rules: Rules) {
-    let mut world = World::new(seed, rules);
+    let mut harness = HoldsHarness::new(seed, rules);
     for _ in 0..300 {
-        world.act();
+        harness.act();
     }
-    world.end();
+    harness.end();
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(30), failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn whatever_overtakes_what_one_holds_the_lock(seed: u64) {
+    fn mutual_exclusion_with_reordered_calls(seed: u64) {
         run(seed, Rules::default());
     }
 
-    /// Some calls are answered when they are made, as a store's are; and history is compacted now and then (R-LCK-14).
+        /// Some calls are answered when they are made, as a store's calls are, and history is compacted at times (R-LCK-14).
     #[test]
-    fn whatever_is_answered_at_once_one_holds_the_lock(seed: u64) {
-        run(seed, Rules { manners: Manners { at_once: 3, ..Manners::default() }, compacts: true });
+    fn mutual_exclusion_with_immediate_responses(seed: u64) {
+        run(seed, Rules { fault_rates: FaultRates { at_once: 3, ..FaultRates::default() }, compacts: true });
     }
 
-    /// Calls fail, and nobody can tell whether they were applied. A key is left behind only if giving it back has failed.
+        /// Calls fail, and the caller does not know whether they were applied. A key may be left only if its release failed.
     #[test]
-    fn whatever_fails_one_holds_the_lock(seed: u64) {
-        let manners = Manners { at_once: 8, refused: 24, lost: 24 };
-        run(seed, Rules { manners, ..Rules::default() });
+    fn mutual_exclusion_with_failing_calls(seed: u64) {
+        let fault_rates = FaultRates { at_once: 8, refused: 24, lost: 24 };
+        run(seed, Rules { fault_rates, ..Rules::default() });
     }
 }
 
-/// R-LCK-9: a wait is given up after any number of steps, before what the last one brought was looked at. Of its key nothing is
-/// left, and who waits behind it gets the lock.
+/// R-LCK-9: the ticket is dropped after each number of steps, before it polls the result of the last one. Its key is deleted,
+/// and the next waiter acquires the lock.
 #[test]
-fn a_ticket_dropped_at_any_moment_leaves_no_key() {
-    let last = (0..100).find(|&steps| has_got_after(steps)).expect("it gets the lock at last");
-    assert!(last > 6, "its key is put, and looked for twice: {last} steps");
+fn ticket_dropped_after_any_step_leaves_no_key() {
+    let last = (0..100).find(|&steps| has_got_after(steps)).expect("the ticket completes within 100 steps");
+    assert!(last > 6, "a wait takes one put and two reads: {last} steps");
 }
 
-/// Whether the ticket had become a guard by then. If not, it is dropped.
+/// Returns whether the ticket had become a guard after these steps. Otherwise drops the ticket.
 fn has_got_after(steps: usize) -> bool {
     let stepped = Stepped::new(0);
-    let session = Session::open(stepped.client(), secs(5)).wait().expect("it is granted");
+    let session = Session::open(stepped.client(), secs(5)).wait().expect("a lease is granted");
     let mutex = Mutex::new(&session, "l");
     let mut held = mutex.lock().wait().ok();
     let (mut given_up, mut behind) = (mutex.lock(), mutex.lock());
     for _ in 0..steps {
-        if given_up.try_wait().expect("the session lives").is_some() {
+        if given_up.try_wait().expect("the session is alive").is_some() {
             return true;
         }
         if !stepped.step_in_order() {
@@ -70,14 +69,18 @@ fn has_got_after(steps: usize) -> bool {
         }
     }
     drop((given_up, held));
-    let mut looks = 0;
+    let mut poll_mode = 0;
     let guard = loop {
         stepped.settle();
-        if let Some(guard) = behind.try_wait().expect("the session lives") {
+        if let Some(guard) = behind.try_wait().expect("the session is alive") {
             break guard;
         }
-        looks += 1;
-        assert!(looks < 10, "it waits in vain: {}", mutex.queue().wait().expect("the store is open"));
+        poll_mode += 1;
+        assert!(
+            poll_mode < 10,
+            "the waiter behind acquires within 10 polls: {}",
+            mutex.queue().wait().expect("the store is open")
+        );
     };
     assert_eq!(all_keys(stepped.store()), [text(guard.key())]);
     drop(guard);
@@ -86,9 +89,9 @@ fn has_got_after(steps: usize) -> bool {
     false
 }
 
-/// R-LCK-4: whoever waits watches whoever is before it, and nobody else.
+/// R-LCK-4: each waiter watches its predecessor only.
 #[test]
-fn a_release_wakes_one() {
+fn release_wakes_one_waiter() {
     let stepped = Stepped::new(0);
     let session = Session::open(stepped.client(), secs(5)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
@@ -107,9 +110,9 @@ fn a_release_wakes_one() {
     assert_eq!(woken.count(), 1);
 }
 
-/// R-LCK-7: the key is deleted after it was looked for, and seen to be deleted before the answer to that comes.
+/// R-LCK-7: the key is deleted after the waiter's read was applied. The waiter receives the DELETE before the older response.
 #[test]
-fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
+fn waiter_reports_loss_before_older_response() {
     let stepped = Stepped::new(0);
     let session = Session::open(stepped.client(), secs(5)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
@@ -123,10 +126,10 @@ fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
     }
     drop(before);
     stepped.settle();
-    assert!(waiting.try_wait().unwrap().is_none(), "it looks who is before it now");
-    assert!(stepped.step_in_order(), "that is applied");
+    assert!(waiting.try_wait().unwrap().is_none(), "the waiter reads its predecessor");
+    assert!(stepped.step_in_order(), "the read is applied");
     stepped.store().delete("l/1-2").unwrap();
-    // It sees that, and says so now or when the answer has come.
+    // The waiter receives the DELETE now, and reports the loss now or once the response has come.
     let told = waiting.try_wait().and_then(|_| {
         stepped.settle();
         waiting.try_wait()
@@ -134,23 +137,23 @@ fn a_waiter_is_told_of_its_loss_though_an_older_answer_comes_later() {
     assert_eq!(told.map(drop), Err(Error::SessionExpired));
 }
 
-/// R-LCK-5, R-LCK-9: not even one that has the name of a hold that is over. It would outlive the session.
+/// R-LCK-5, R-LCK-9: a key with the name of a released one is not treated as the waiter's key. It would outlive the session.
 #[test]
-fn a_strangers_key_is_never_ones_own() {
+fn foreign_key_with_hold_name_is_not_acquired() {
     let (store, _clock) = manual();
     let session = Session::open(&store, secs(5)).wait().unwrap();
     let mutex = Mutex::new(&session, "l");
     let key = mutex.lock().wait().unwrap().key().to_vec();
     store.put((&key, "foreign")).unwrap();
     let mut ticket = mutex.lock();
-    assert!(!matches!(ticket.try_wait(), Ok(Some(_))), "it was not put by this hold");
+    assert!(!matches!(ticket.try_wait(), Ok(Some(_))), "a foreign key is not acquired");
     drop(ticket);
     assert_eq!(all_keys(&store), [text(&key)]);
 }
 
-/// A call is applied though nobody waits for its answer; and a later one may come before it.
+/// A call is applied although its response is not awaited, and a later call may be applied before it.
 #[test]
-fn calls_overtake_each_other() {
+fn calls_are_applied_in_any_order() {
     let mut orders = BTreeSet::new();
     for seed in 0..20 {
         let stepped = Stepped::new(seed);
@@ -161,5 +164,5 @@ fn calls_overtake_each_other() {
         stepped.settle();
         orders.insert(events(stepped.store(), 1));
     }
-    assert_eq!(orders.len(), 6, "in any order");
+    assert_eq!(orders.len(), 6, "each of the six orders occurs");
 }

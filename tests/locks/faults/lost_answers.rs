@@ -1,5 +1,5 @@
-//! Locks and elections over a backend whose answers are lost: whoever asks does not know whether it was done. And over one that
-//! answers later, or compacts at the worst moment.
+//! Locks and elections over backends with faults. One loses requests or responses, so the caller does not know whether a request
+//! was applied; others answer later, or compact between a read and its watch.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot};
@@ -13,33 +13,33 @@ use leasehold_testkit::wakers::guarded;
 
 use crate::service_helpers::compacting;
 
-/// The error of a request whose answer is lost.
+/// The error of a request with a lost response.
 const LOST: Error = Error::Unavailable { maybe_applied: true };
 
-/// What becomes of a request whose answer is lost.
+/// The part of a call that is lost.
 #[derive(Clone, Copy, Debug)]
 enum Lost {
-    /// It was not done.
+    /// The request was not applied.
     Request,
-    /// It was done.
+    /// The request was applied, and its response was lost.
     Answer,
 }
 
-/// Loses the next request of a kind, once it is told how.
+/// Loses the next request of a kind, once `lose` has set it.
 #[derive(Clone)]
-struct Loser {
+struct LossyBackend {
     store: Store,
     next: Arc<Slot<Option<(Lost, Kind)>>>,
 }
 
 type Kind = fn(&Request) -> bool;
 
-impl Loser {
+impl LossyBackend {
     fn new() -> Self {
         Self { store: manual().0, next: Arc::default() }
     }
 
-    /// A session over it.
+    /// Opens a session over the lossy backend.
     fn session(&self) -> Session {
         Session::open(Client::new(self.clone()), secs(5)).wait().expect("a lease is granted")
     }
@@ -50,17 +50,21 @@ impl Loser {
     }
 
     fn lose_one(&self, next: Lost, kind: Kind) {
-        *self.next.lock().expect("nobody panics with it") = Some((next, kind));
+        *self.next.lock().expect("no thread panicked while it held the lock") = Some((next, kind));
     }
 }
 
-impl Layer for Loser {
+impl Layer for LossyBackend {
     fn inner(&self) -> &dyn Backend {
         &self.store
     }
 
     fn call(&self, request: Request) -> Call<Response> {
-        let lost = self.next.lock().expect("nobody panics with it").take_if(|(_, kind)| kind(&request));
+        let lost = self
+            .next
+            .lock()
+            .expect("no thread panicked while it held the lock")
+            .take_if(|(_, kind)| kind(&request));
         if !matches!(lost, Some((Lost::Request, _))) {
             let answer = self.store.call(request);
             if lost.is_none() {
@@ -73,39 +77,39 @@ impl Layer for Loser {
 
 const KINDS: [fn(&Session, &'static str) -> Mutex; 2] = [Mutex::new, Mutex::reentrant];
 
-/// etcd's #22082: its second `Unlock` deletes the key by name, and so a lock that the session has got since, or another of the
-/// same lease.
+/// etcd's issue 22082: its second `Unlock` deletes the key by name, which may belong to a newer lock of the session or of its
+/// lease.
 #[test]
-fn an_unlock_that_is_tried_again_takes_no_newer_lock() {
+fn repeated_unlock_keeps_newer_lock() {
     for kind in KINDS {
         for is_of_another in [false, true] {
-            let loser = Loser::new();
-            let one = loser.session();
-            let another = Session::open_with_lease(Client::new(loser.clone()), one.lease()).wait().unwrap();
+            let backend = LossyBackend::new();
+            let one = backend.session();
+            let another = Session::open_with_lease(Client::new(backend.clone()), one.lease()).wait().unwrap();
             let first = kind(&one, "l").lock().wait().unwrap();
-            loser.lose(Lost::Answer);
+            backend.lose(Lost::Answer);
             assert_eq!(first.unlock().wait(), Err(LOST));
             let newer = kind(if is_of_another { &another } else { &one }, "l").try_lock().wait().unwrap();
-            let newer = newer.expect("it was given back");
+            let newer = newer.expect("the lock was released");
             assert_eq!(newer.key() == first.key(), is_of_another || first.key() == b"l/1");
             first.unlock().wait().unwrap();
             drop(first);
             assert_eq!(newer.check().wait(), Ok(()));
             drop(newer);
-            assert_eq!(all_keys(&loser.store), [""; 0]);
+            assert_eq!(all_keys(&backend.store), [""; 0]);
         }
     }
 }
 
-/// What was not done is done by trying again, and the lock is held until then.
+/// A lost unlock request leaves the lock held, and another unlock releases it.
 #[test]
-fn an_unlock_that_was_not_done_is_tried_again() {
+fn unlock_after_lost_request_releases() {
     for kind in KINDS {
-        let loser = Loser::new();
-        let (one, two) = (loser.session(), loser.session());
+        let backend = LossyBackend::new();
+        let (one, two) = (backend.session(), backend.session());
         let first = kind(&one, "l").lock().wait().unwrap();
         let mut waiting = kind(&two, "l").lock();
-        loser.lose(Lost::Request);
+        backend.lose(Lost::Request);
         assert_eq!(first.unlock().wait(), Err(LOST));
         assert_eq!((first.check().wait(), waiting.try_wait().unwrap().is_none()), (Ok(()), true));
         first.unlock().wait().unwrap();
@@ -113,49 +117,49 @@ fn an_unlock_that_was_not_done_is_tried_again() {
     }
 }
 
-/// Who gets a re-entrant lock again while it is not known whether it was given back has it.
+/// A session that locks a re-entrant lock again while an unlock is uncertain keeps the lock.
 #[test]
-fn a_lock_that_is_got_again_meanwhile_stays() {
+fn reentrant_lock_acquired_during_uncertain_unlock_is_kept() {
     for lost in [Lost::Request, Lost::Answer] {
-        let loser = Loser::new();
-        let one = loser.session();
+        let backend = LossyBackend::new();
+        let one = backend.session();
         let mutex = Mutex::reentrant(&one, "l");
         let first = mutex.lock().wait().unwrap();
-        loser.lose(lost);
+        backend.lose(lost);
         assert_eq!(first.unlock().wait(), Err(LOST));
         let again = mutex.lock().wait().unwrap();
         first.unlock().wait().unwrap();
         assert_eq!(again.check().wait(), Ok(()), "{lost:?}");
         drop((first, again));
-        assert_eq!(all_keys(&loser.store), [""; 0]);
+        assert_eq!(all_keys(&backend.store), [""; 0]);
     }
 }
 
-/// A guard that is dropped after an unlock in doubt tries once more.
+/// Dropping a guard after an uncertain unlock tries to release once more.
 #[test]
-fn dropping_tries_again() {
+fn guard_dropped_after_uncertain_unlock_is_released() {
     for kind in KINDS {
         for lost in [Lost::Request, Lost::Answer] {
-            let loser = Loser::new();
-            let one = loser.session();
+            let backend = LossyBackend::new();
+            let one = backend.session();
             let held = kind(&one, "l").lock().wait().unwrap();
-            loser.lose(lost);
+            backend.lose(lost);
             assert_eq!(held.unlock().wait(), Err(LOST));
             drop(held);
-            assert_eq!(all_keys(&loser.store), [""; 0]);
+            assert_eq!(all_keys(&backend.store), [""; 0]);
         }
     }
 }
 
-/// etcd's #22123: its `Resign` forgets that it leads though it could not resign, and does nothing when it is tried again.
+/// etcd's issue 22123: a failed `Resign` forgets the leadership there, and another `Resign` does nothing.
 #[test]
-fn a_resignation_that_failed_is_tried_again() {
+fn resign_after_failed_resign_releases_leadership() {
     for lost in [Lost::Request, Lost::Answer] {
-        let loser = Loser::new();
-        let (one, two) = (loser.session(), loser.session());
+        let backend = LossyBackend::new();
+        let (one, two) = (backend.session(), backend.session());
         let leader = Election::new(&one, "e").campaign("one").wait().unwrap();
         let mut waiting = Election::new(&two, "e").campaign("two");
-        loser.lose(lost);
+        backend.lose(lost);
         assert_eq!(leader.resign().wait(), Err(LOST));
         let still_leads = matches!(lost, Lost::Request);
         assert_eq!(
@@ -170,10 +174,10 @@ fn a_resignation_that_failed_is_tried_again() {
     }
 }
 
-/// etcd's #9715 and #21128: a wait that cannot be watched, because what it waits for was compacted meanwhile, leaves its key
-/// behind there. Here it looks again, and goes on.
+/// etcd's issues 9715 and 21128: a wait with a compacted start revision leaves its key behind there. Here it reads and watches
+/// again.
 #[test]
-fn a_compaction_at_the_worst_moment_does_not_matter() {
+fn candidacy_survives_compaction_before_its_watch() {
     let (store, _clock) = manual();
     let client = compacting(&store);
     let one = Session::open(client, secs(5)).wait().unwrap();
@@ -185,14 +189,14 @@ fn a_compaction_at_the_worst_moment_does_not_matter() {
     assert_eq!(all_keys(&store), ["other"]);
 }
 
-/// Drops a wait over a far backend after any number of looks, with answers that are late, or come in another order.
+/// Drops a wait over a remote after each number of polls, with late or reordered responses.
 fn drop_at_every_phase<T>(begin: impl Fn(&Session) -> Ticket<T>) {
     for held_at in 0..5 {
         for backwards in [false, true] {
             let remote = Remote::new();
             let client = Client::new(remote.clone());
             let settle = || (0..4).for_each(|_| remote.advance(secs(0)));
-            client.put(("a/0", "in the way")).wait().expect("the far end is there");
+            client.put(("a/0", "in the way")).wait().expect("the remote is running");
             let one = Session::open(client.clone(), secs(5)).wait().expect("a lease is granted");
             if held_at == 0 {
                 remote.hold();
@@ -200,23 +204,23 @@ fn drop_at_every_phase<T>(begin: impl Fn(&Session) -> Ticket<T>) {
             let mut ticket = begin(&one);
             for step in 1..=held_at {
                 settle();
-                assert!(ticket.try_wait().expect("the session lives").is_none());
+                assert!(ticket.try_wait().expect("the session is alive").is_none());
                 if step == held_at {
                     remote.hold();
                 }
             }
-            drop(ticket); // at once: nobody waits for the far end
+            drop(ticket); // The drop does not block, although the remote holds its calls.
             remote.release(backwards);
             settle();
-            let left = client.get(Get::prefix("a/")).wait().expect("the far end is there");
+            let left = client.get(Get::prefix("a/")).wait().expect("the remote is running");
             assert_eq!(keys(left.kvs()), ["a/0"], "calls were held at {held_at}");
         }
     }
 }
 
-/// etcd's #18082 and jetcd's #291: a wait that is given up leaves no key, and giving it up waits for nothing.
+/// etcd's issue 18082 and jetcd's issue 291: a dropped wait leaves no key, and dropping it does not block.
 #[test]
-fn a_far_wait_leaves_no_key_whenever_it_is_dropped() {
+fn remote_wait_dropped_at_any_phase_leaves_no_key() {
     guarded(|| {
         drop_at_every_phase(|one| Mutex::new(one, "a").lock());
         drop_at_every_phase(|one| Mutex::reentrant(one, "a").lock());
@@ -224,90 +228,90 @@ fn a_far_wait_leaves_no_key_whenever_it_is_dropped() {
     });
 }
 
-/// Whether the key was put is not known; so it is looked after.
+/// Whether the key was put is unknown, so it is looked up and deleted.
 #[test]
-fn an_entry_whose_answer_is_lost_leaves_no_key() {
+fn put_with_lost_response_leaves_no_key() {
     for kind in KINDS {
         for tries in [false, true] {
-            let loser = Loser::new();
-            let one = loser.session();
-            loser.lose(Lost::Answer);
+            let backend = LossyBackend::new();
+            let one = backend.session();
+            backend.lose(Lost::Answer);
             let mutex = kind(&one, "l");
             let lost = if tries { mutex.try_lock().wait().map(drop) } else { mutex.lock().wait().map(drop) };
             assert_eq!(lost, Err(LOST));
-            assert_eq!(all_keys(&loser.store), [""; 0]);
+            assert_eq!(all_keys(&backend.store), [""; 0]);
             assert!(mutex.lock().try_wait().unwrap().is_some());
         }
     }
-    let loser = Loser::new();
-    let one = loser.session();
-    loser.lose(Lost::Answer);
+    let backend = LossyBackend::new();
+    let one = backend.session();
+    backend.lose(Lost::Answer);
     assert!(Election::new(&one, "e").campaign("v").try_wait().is_err());
     assert!(Election::new(&one, "e").campaign("w").try_wait().unwrap().is_some());
 }
 
-/// The same of a re-entrant lock that others of the session share: the last of them gives it back.
+/// Another guard of the session shares the re-entrant lock; the last of them releases it.
 #[test]
-fn a_shared_key_whose_answer_is_lost_is_given_back() {
-    let loser = Loser::new();
-    let one = loser.session();
+fn shared_key_with_lost_response_is_released() {
+    let backend = LossyBackend::new();
+    let one = backend.session();
     let mutex = Mutex::reentrant(&one, "l");
     let held = mutex.lock().wait().unwrap();
-    loser.lose(Lost::Answer);
+    backend.lose(Lost::Answer);
     assert_eq!(mutex.lock().wait().map(drop), Err(LOST));
     held.check().wait().unwrap();
     drop(held);
-    assert_eq!(all_keys(&loser.store), [""; 0]);
+    assert_eq!(all_keys(&backend.store), [""; 0]);
 }
 
-/// Renewing is the client's own act, so no lease is renewed for ever because a request or its answer was lost.
+/// The client renews leases, so a lost request or response cannot cause endless renewals.
 #[test]
-fn lease_ends_with_its_ttl_whatever_request_of_its_session_is_lost() {
+fn lease_with_any_lost_request_expires_after_its_ttl() {
     for lost in [Lost::Request, Lost::Answer] {
         let is_grant = |request: &Request| matches!(request, Request::Grant(_));
         let is_revoke = |request: &Request| matches!(request, Request::Revoke(_));
         let is_renewal = |request: &Request| matches!(request, Request::KeepAlive(_));
         let is_asked = |request: &Request| matches!(request, Request::TimeToLive { .. });
         let (store, clock) = manual();
-        let loser = Loser { store: store.clone(), next: Arc::default() };
+        let backend = LossyBackend { store: store.clone(), next: Arc::default() };
         let ended = |what: &str| {
             clock.advance(secs(5));
             assert_eq!(store.leases().unwrap().leases(), [], "{what}, {lost:?}");
         };
-        loser.lose_one(lost, is_grant);
-        assert_eq!(Session::open(Client::new(loser.clone()), secs(5)).wait().map(drop), Err(LOST));
+        backend.lose_one(lost, is_grant);
+        assert_eq!(Session::open(Client::new(backend.clone()), secs(5)).wait().map(drop), Err(LOST));
         ended("the grant was lost");
-        loser.lose_one(lost, is_grant);
-        let standing = Client::new(loser.clone()).grant(Grant::new(secs(5)).standing());
+        backend.lose_one(lost, is_grant);
+        let standing = Client::new(backend.clone()).grant(Grant::new(secs(5)).standing());
         assert_eq!(standing.wait(), Err(LOST));
         ended("the grant of a standing lease was lost");
 
-        let one = loser.session();
-        loser.lose_one(lost, is_asked);
+        let one = backend.session();
+        backend.lose_one(lost, is_asked);
         assert_eq!(one.orphan().wait(), Err(LOST));
         drop(one);
         ended("the answer to an orphaning was lost");
 
-        let one = loser.session();
-        loser.lose_one(lost, is_revoke);
+        let one = backend.session();
+        backend.lose_one(lost, is_revoke);
         drop(one);
         ended("dropped, and the revocation was lost");
 
-        let one = loser.session();
-        loser.lose_one(lost, is_revoke);
+        let one = backend.session();
+        backend.lose_one(lost, is_revoke);
         assert_eq!(one.close().wait(), Err(LOST));
         ended("closed, and the revocation was lost");
 
         for (kind, what) in [(is_renewal as Kind, "the renewal was lost"), (is_asked, "the TTL was lost")] {
             let lease = store.grant(secs(5)).unwrap().id();
-            loser.lose_one(lost, kind);
-            assert!(Session::open_with_lease(Client::new(loser.clone()), lease).wait().is_err());
+            backend.lose_one(lost, kind);
+            assert!(Session::open_with_lease(Client::new(backend.clone()), lease).wait().is_err());
             ended(what);
         }
     }
 }
 
-/// Loses every request that would end a session's lease.
+/// Loses every request that would revoke a session's lease.
 struct Deaf(Store);
 
 impl Layer for Deaf {
@@ -323,9 +327,9 @@ impl Layer for Deaf {
     }
 }
 
-/// A dropped session's lease had its full TTL after a day.
+/// A dropped session's lease still had its full TTL after a day.
 #[test]
-fn dropped_session_ends_with_its_ttl_if_no_revocation_arrives() {
+fn dropped_session_without_revocation_expires_after_its_ttl() {
     let (store, clock) = manual();
     let one = Session::open(Client::new(Deaf(store.clone())), secs(5)).wait().unwrap();
     clock.advance(secs(86_400));
@@ -335,9 +339,9 @@ fn dropped_session_ends_with_its_ttl_if_no_revocation_arrives() {
     assert_eq!(store.leases().unwrap().leases(), []);
 }
 
-/// An answer that is never polled is not received: the lease is an ordinary one.
+/// An unpolled response is not received, so the lease is not renewed.
 #[test]
-fn grant_whose_call_is_dropped_begins_no_renewal() {
+fn dropped_grant_call_starts_no_renewal() {
     let remote = Remote::new();
     let client = Client::new(remote.clone());
     remote.hold();
@@ -373,9 +377,9 @@ impl Layer for Unreachable {
     }
 }
 
-/// The release of a dropped guard was tried once, and the key stayed until the session ended.
+/// The release of a dropped guard was tried only once, and the key stayed until the session ended.
 #[test]
-fn dropped_guard_is_released_once_the_store_is_reachable() {
+fn dropped_guard_is_released_once_store_is_reachable() {
     let (store, clock) = manual();
     let is_up = Arc::new(AtomicBool::new(true));
     let layer = Unreachable { store: store.clone(), is_up: Arc::clone(&is_up), tries: Arc::default() };
@@ -396,9 +400,9 @@ fn dropped_guard_is_released_once_the_store_is_reachable() {
     assert_eq!(store.next_deadline(), None, "no task is left");
 }
 
-/// The attempts end with the session.
+/// The attempts to release end with the session.
 #[test]
-fn release_is_not_tried_after_the_session() {
+fn release_attempts_end_with_session() {
     let (store, clock) = manual();
     let is_up = Arc::new(AtomicBool::new(true));
     let layer = Unreachable { store: store.clone(), is_up: Arc::clone(&is_up), tries: Arc::default() };

@@ -1,13 +1,13 @@
-//! Semaphores and read-write locks over a backend whose calls overlap, whose watches are cut and whose answers are lost, against a
-//! naive model: the keys of the store in the order of their creation. Under any interleaving each guard that is held has its turn,
-//! each key that has its turn is held, and no key is left behind.
+//! Semaphores and read-write locks over a backend with overlapping calls, cut watches and lost responses. The
+//! model is the order of the store's keys by creation. Under any interleaving each held guard is in turn, each key in turn is
+//! held, and no key is left behind.
 
 use std::any::Any;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex as Slot, Weak};
 use std::task::{Poll, Wake, Waker};
 
-use crate::scheduled_backend::{Flag, Manners, Stepped};
+use crate::scheduled_backend::{FaultRates, Flag, Stepped};
 use leasehold::backend::{Backend, Inbox, Layer, WatchRequest};
 use leasehold::concurrency::{Guard, RwLock, Semaphore, Session};
 use leasehold::{
@@ -20,7 +20,7 @@ use proptest::prelude::*;
 const SESSIONS: usize = 3;
 const WAITING_MAX: usize = 12;
 
-/// A stepped backend whose watches can be cut.
+/// A stepped backend with watches that can be cut.
 #[derive(Clone)]
 struct Cutting {
     stepped: Stepped,
@@ -31,7 +31,7 @@ struct Cutting {
 
 impl Cutting {
     fn cut(&self) {
-        let inboxes = self.inboxes.lock().expect("no test panics while it holds the list").clone();
+        let inboxes = self.inboxes.lock().expect("no test panicked while it held the list").clone();
         let newest = self.newest.load(Ordering::SeqCst);
         let cancels: Vec<_> = (0..=newest).map(|id| WatchRequest::Cancel(id.into())).collect();
         for inbox in inboxes.iter().filter_map(Weak::upgrade) {
@@ -52,7 +52,7 @@ impl Layer for Cutting {
                 self.newest.fetch_max(id, Ordering::SeqCst);
             }
         }
-        self.inboxes.lock().expect("no test panics while it holds the list").push(Arc::downgrade(inbox));
+        self.inboxes.lock().expect("no test panicked while it held the list").push(Arc::downgrade(inbox));
         Backend::watch(&self.stepped, requests, inbox);
     }
 }
@@ -71,7 +71,7 @@ fn is_writer(kv: &KeyValue) -> bool {
 }
 
 impl Rule {
-    /// Returns whether it is the turn of the key at a place.
+    /// Returns whether the key at a position of the queue is in turn.
     fn is_turn(self, kvs: &[KeyValue], place: usize) -> bool {
         match self {
             Self::Semaphore { permits } => place < permits as usize,
@@ -81,7 +81,7 @@ impl Rule {
     }
 }
 
-/// A guard of any kind, by its key.
+/// A guard of any kind.
 struct Held {
     key: Vec<u8>,
     token: Revision,
@@ -100,7 +100,7 @@ impl Held {
 
 type Polled = Poll<Result<Option<Held>>>;
 
-/// A ticket or a try of any kind.
+/// A ticket or a try call of any kind.
 struct Waiter {
     lease: LeaseId,
     is_try: bool,
@@ -126,7 +126,7 @@ impl Waiter {
     }
 }
 
-/// How often something happened, so that a test shows that it tests something.
+/// Counts of the situations that a run reached.
 #[derive(Default)]
 struct Tally {
     acquired: usize,
@@ -136,7 +136,7 @@ struct Tally {
     most_held: usize,
 }
 
-struct World {
+struct SharedHarness {
     rule: Rule,
     has_faults: bool,
     cutting: Cutting,
@@ -148,20 +148,20 @@ struct World {
     tally: Tally,
 }
 
-impl World {
-    fn new(seed: u64, rule: Rule, manners: Manners) -> Self {
+impl SharedHarness {
+    fn new(seed: u64, rule: Rule, fault_rates: FaultRates) -> Self {
         let stepped = Stepped::new(!seed);
         let cutting = Cutting { stepped, inboxes: Arc::default(), newest: Arc::default() };
         let client = Client::new(cutting.clone());
         let sessions = (0..SESSIONS).map(|_| open(&client)).collect();
-        cutting.stepped.set_manners(manners);
-        let has_faults = manners.refused + manners.lost > 0;
+        cutting.stepped.set_fault_rates(fault_rates);
+        let has_faults = fault_rates.refused + fault_rates.lost > 0;
         let (random, tally) = (Random::new(seed), Tally::default());
         let (waiting, held) = (Vec::new(), Vec::new());
         Self { rule, has_faults, cutting, client, random, sessions, waiting, held, tally }
     }
 
-    /// The keys of the queue in their order.
+    /// Returns the keys of the queue, by create revision.
     fn keys(&self) -> Vec<KeyValue> {
         let all = Get::prefix("q/").sort(SortTarget::CreateRevision, SortOrder::Ascend);
         self.cutting.stepped.store().get(all).expect("the store is open").kvs().to_vec()
@@ -206,10 +206,10 @@ impl World {
         self.waiting.push(waiter);
     }
 
-    /// Ends a lease, and opens another session in place of its session.
+    /// Expires a lease, and opens another session in place of its session.
     fn expire(&mut self) {
         let place = self.random.below(SESSIONS as u64) as usize;
-        // A revocation that was lost leaves the lease of an earlier session.
+        // The lease does not exist if an earlier revocation was applied and its response was lost.
         drop(self.cutting.stepped.store().expire(self.sessions[place].lease()));
         self.tally.expired += 1;
         loop {
@@ -226,7 +226,7 @@ impl World {
         }
     }
 
-    /// Polls a waiter if it was woken, and only then: a lost wake-up leaves it waiting.
+    /// Polls a waiter only if it was woken, so that a lost wake-up leaves it waiting.
     fn poll(&mut self, mut waiter: Waiter) {
         if !waiter.is_woken.take() {
             return self.waiting.push(waiter);
@@ -251,7 +251,7 @@ impl World {
         assert!(self.has_faults && matches!(error, Error::Unavailable { .. }), "{error}");
     }
 
-    /// Holds at every moment: a guard whose key exists has its turn.
+    /// Asserts, after each action, that a guard with an existing key is in turn.
     fn check(&mut self) {
         let keys = self.keys();
         let places = self.held.iter().filter_map(|held| held.place_in(&keys));
@@ -264,9 +264,9 @@ impl World {
         self.tally.most_held = self.tally.most_held.max(turns.len());
     }
 
-    /// Holds once all calls are answered and each woken waiter was polled: a key with its turn is held, each other key waits.
+    /// Settles the run, and asserts that each key in turn is held and each other key belongs to a waiter.
     fn rest(&mut self) {
-        // The second attempt to watch comes 100 ms after the first, and so does the second attempt to release.
+        // Watches and releases are tried again 100 ms after a failure.
         for _ in 0..5 {
             while self.settle() {}
             self.cutting.stepped.clock().advance(millis(100));
@@ -280,14 +280,14 @@ impl World {
         for (place, kv) in keys.iter().enumerate().filter(|(_, kv)| !is_kept(kv)) {
             let is_turn = self.rule.is_turn(&keys, place);
             assert_eq!(is_held(place), is_turn, "{kv:?} in {:?} {keys:?}", self.rule);
-            assert!(is_turn || is_waiting(kv) > 0, "{kv:?} is left behind");
+            assert!(is_turn || is_waiting(kv) > 0, "{kv:?} has no waiter");
         }
-        assert!(self.waiting.iter().all(|waiter| !waiter.is_try), "a try does not wait");
+        assert!(self.waiting.iter().all(|waiter| !waiter.is_try), "a try completes without waiting");
         let waiting = (0..keys.len()).filter(|place| !is_held(*place) && !is_kept(&keys[*place])).count();
         assert!(self.has_faults || waiting == self.waiting.len(), "each waiter has a key: {waiting}");
     }
 
-    /// Takes all steps and polls all woken waiters. Returns whether there was one.
+    /// Takes all steps and polls all woken waiters. Returns whether any was woken.
     fn settle(&mut self) -> bool {
         self.cutting.stepped.settle();
         let (woken, rest): (Vec<_>, Vec<_>) =
@@ -298,7 +298,7 @@ impl World {
         is_any || !self.cutting.stepped.is_settled()
     }
 
-    /// Drops everything.
+    /// Drops all waits and holds, and asserts that no key is left.
     fn end(mut self) -> Tally {
         self.rest();
         while !(self.waiting.is_empty() && self.held.is_empty()) {
@@ -306,10 +306,10 @@ impl World {
             drop(pick(&mut self.held, &mut self.random));
             self.cutting.stepped.step();
         }
-        self.cutting.stepped.set_manners(Manners::default());
+        self.cutting.stepped.set_fault_rates(FaultRates::default());
         self.rest();
         let is_left = |kv: &KeyValue| !(self.has_faults && self.cutting.stepped.has_kept(kv.key()));
-        assert_eq!(self.keys().into_iter().find(is_left), None, "a key is left behind");
+        assert_eq!(self.keys().into_iter().find(is_left), None, "each key is deleted at the end");
         self.tally
     }
 }
@@ -322,12 +322,12 @@ fn pick<T>(of: &mut Vec<T>, random: &mut Random) -> Option<T> {
     if of.is_empty() { None } else { Some(of.swap_remove(random.below(of.len() as u64) as usize)) }
 }
 
-fn run(seed: u64, rule: Rule, manners: Manners) -> Tally {
-    let mut world = World::new(seed, rule, manners);
+fn run(seed: u64, rule: Rule, fault_rates: FaultRates) -> Tally {
+    let mut harness = SharedHarness::new(seed, rule, fault_rates);
     for _ in 0..200 {
-        world.act();
+        harness.act();
     }
-    world.end()
+    harness.end()
 }
 
 const RULES: [Rule; 4] = [
@@ -341,33 +341,33 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn overlapping_calls_hold_the_rule(seed: u64) {
+    fn guards_are_held_in_turn_with_overlapping_calls(seed: u64) {
         for rule in RULES {
-            run(seed, rule, Manners::default());
+            run(seed, rule, FaultRates::default());
         }
     }
 
     #[test]
-    fn calls_answered_at_once_hold_the_rule(seed: u64) {
+    fn guards_are_held_in_turn_with_immediate_responses(seed: u64) {
         for rule in RULES {
-            run(seed, rule, Manners { at_once: 2, ..Manners::default() });
+            run(seed, rule, FaultRates { at_once: 2, ..FaultRates::default() });
         }
     }
 
     #[test]
-    fn failing_calls_hold_the_rule(seed: u64) {
+    fn guards_are_held_in_turn_with_failing_calls(seed: u64) {
         for rule in RULES {
-            run(seed, rule, Manners { at_once: 8, refused: 24, lost: 24 });
+            run(seed, rule, FaultRates { at_once: 8, refused: 24, lost: 24 });
         }
     }
 }
 
-/// The worlds above acquire, try, expire and reach the capacity.
+/// Random runs acquire, try, expire and reach the capacity.
 #[test]
-fn worlds_reach_the_capacity() {
+fn random_runs_reach_the_capacity() {
     for rule in RULES {
         let tallies: Vec<Tally> =
-            (0..20).map(|seed| run(seed, rule, Manners { at_once: 2, ..Manners::default() })).collect();
+            (0..20).map(|seed| run(seed, rule, FaultRates { at_once: 2, ..FaultRates::default() })).collect();
         let most = |of: fn(&Tally) -> usize| tallies.iter().map(of).max().unwrap_or_default();
         let total = |of: fn(&Tally) -> usize| tallies.iter().map(of).sum::<usize>();
         let capacity = match rule {

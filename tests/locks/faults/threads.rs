@@ -1,6 +1,6 @@
-//! Locks and elections under threads: real ones, and real time, because what is looked for are the meetings of threads with each
-//! other and with the timer that ends leases, and only they make those. What is asserted holds in every order and at any
-//! speed: the threads work until enough has happened, however long that takes.
+//! Locks and elections used by real threads in real time. Only these produce races between threads, and with the timer thread
+//! that expires leases. The asserted invariants hold in every order and at any speed, and the threads work until enough has
+//! happened.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -17,21 +17,21 @@ use leasehold_testkit::helpers::{Random, millis, secs};
 const THREADS: usize = 32;
 const LOCKS: usize = 64;
 const TTL: Duration = millis(100);
-/// Writes that the fences admit, writes that are run in the store, and writes that are refused, all locks together: at least.
+/// The least numbers of writes that the fences admit, that the store runs, and that are refused, over all locks.
 const ENOUGH: [u32; 3] = [5_000, 2_500, 20];
 
-/// How threads get a lock, all in one queue.
+/// The ways to acquire a lock, all in one queue.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Lock,
     Reentrant,
-    /// Who leads has it.
+    /// A leadership protects the resource.
     Leadership,
 }
 
 const KINDS: [Kind; 4] = [Kind::Lock, Kind::Lock, Kind::Reentrant, Kind::Leadership];
 
-/// What they get.
+/// An acquired lock or leadership.
 enum Guard {
     Lock(MutexGuard),
     Leadership(Leadership),
@@ -59,7 +59,7 @@ impl Guard {
         }
     }
 
-    /// Whether it says that it is lost.
+    /// Returns whether its check reports the loss.
     fn is_lost(&self) -> bool {
         let (checked, lost) = match self {
             Self::Lock(guard) => (guard.check().wait(), Error::SessionExpired),
@@ -69,16 +69,16 @@ impl Guard {
     }
 }
 
-/// A lock, and what it protects.
+/// A lock and its protected counters.
 struct Lock {
     name: String,
-    /// Protected by a fence.
+    /// The counter that a fence protects.
     cell: Mutex<Cell>,
     /// How often the fence admitted a write.
     admitted: AtomicU64,
-    /// How many writes of the counter in the store are known to have been run.
+    /// How many writes of the counter in the store were successful.
     committed: AtomicU64,
-    /// How many who came too late were refused.
+    /// How many late writes were refused.
     refused: AtomicU64,
 }
 
@@ -94,29 +94,29 @@ impl Lock {
         Self { name: format!("l/{n}"), cell: Mutex::default(), admitted, committed, refused }
     }
 
-    /// The key that guards write. It is outside of the locks' keys.
+    /// Returns the key that guards write. It is outside the keys of the locks.
     fn written(&self) -> String {
         format!("written/{}", self.name)
     }
 
-    /// Does something with the counter, if the fence admits the guard.
+    /// Accesses the counter, if the fence admits the guard.
     fn access<T>(&self, guard: &Guard, act: impl FnOnce(&mut u64) -> T) -> Result<T> {
-        let mut cell = self.cell.lock().expect("nobody panicked with it");
+        let mut cell = self.cell.lock().expect("no thread panicked while it held the lock");
         cell.fence.admit(guard.token())?;
         Ok(act(&mut cell.counter))
     }
 
-    /// Adds one to the counter, in two accesses: it would be wrong if somebody else came in between and was not noticed.
+    /// Adds one to the counter in two accesses. An unnoticed access of another owner in between would lose a count.
     fn count(&self, guard: &Guard) {
         let read = self.access(guard, |counter| *counter);
         thread::yield_now();
         match read.and_then(|read| self.access(guard, |counter| *counter = read + 1)) {
             Ok(()) => self.admitted.fetch_add(1, Ordering::Relaxed),
             Err(Error::StaleToken { .. }) => {
-                assert!(guard.is_lost(), "only who has lost the lock is refused");
+                assert!(guard.is_lost(), "a refused guard is lost");
                 self.refused.fetch_add(1, Ordering::Relaxed)
             }
-            Err(error) => panic!("a fence says nothing else than {error}"),
+            Err(error) => panic!("unexpected error of a fence: {error}"),
         };
     }
 
@@ -128,19 +128,19 @@ impl Lock {
         match guard.txn().and_then([put]).commit().wait() {
             Ok(_) => self.committed.fetch_add(1, Ordering::Relaxed),
             Err(Error::SessionExpired | Error::NotLeader) => self.refused.fetch_add(1, Ordering::Relaxed),
-            Err(error) => panic!("a txn says nothing else than {error}"),
+            Err(error) => panic!("unexpected error of a txn: {error}"),
         };
     }
 
-    /// The counter in the store.
+    /// Returns the counter in the store.
     fn counted(&self, client: &Client) -> u64 {
         let found = client.get(self.written()).wait().expect("the store is open");
         let number = found.kvs().first().map(|kv| kv.value_str().expect("a number is text").parse());
-        number.map_or(0, |number| number.expect("it is a number"))
+        number.map_or(0, |number| number.expect("the counter is a number"))
     }
 }
 
-/// What one of the threads does.
+/// The work of one thread.
 struct Worker {
     store: Store,
     session: Session,
@@ -158,7 +158,7 @@ impl Worker {
         let locks = Arc::clone(&self.locks);
         let enough = ENOUGH.map(|count| u64::from(cases(count)));
         while totals(&locks).iter().zip(enough).any(|(&total, enough)| total < enough) {
-            // Some locks are wanted more than others.
+            // Four locks are used more than the others.
             let wanted = if self.random.one_in(2) { 4 } else { LOCKS as u64 };
             let lock = &locks[self.random.below(wanted) as usize];
             let kind = self.random.pick(&KINDS);
@@ -171,7 +171,7 @@ impl Worker {
                 Err(Error::SessionExpired | Error::NotLeader | Error::LeaseNotFound) => {
                     self.session = open(&self.store);
                 }
-                Err(error) => panic!("a lock says nothing else than {error}"),
+                Err(error) => panic!("unexpected error of a lock: {error}"),
             }
             match self.random.below(128) {
                 0 => self.hang(),
@@ -206,7 +206,7 @@ impl Worker {
             .transpose()
     }
 
-    /// Waits for some time, or is distracted from what it waited for.
+    /// Waits for a limited time, or sleeps and drops the ticket.
     fn wait<T>(&mut self, mut ticket: Ticket<T>, is_distracted: bool) -> Result<Option<T>> {
         if is_distracted {
             self.nap(Duration::from_micros(500));
@@ -215,16 +215,16 @@ impl Worker {
         ticket.wait_timeout(Duration::from_micros(self.random.below(5_000)))
     }
 
-    /// Gets what it has once more, and gives back either, so that the other holds the lock (R-LCK-6).
+    /// Acquires a re-entrant lock again, and drops one of the two guards, so that the other one holds the lock (R-LCK-6).
     fn get_again(&mut self, lock: &Lock, guard: Guard) -> Guard {
         match concurrency::Mutex::reentrant(&self.session, &lock.name).lock().wait().map(Guard::Lock) {
             Ok(again) => {
-                assert_eq!(again.token(), guard.token(), "the session lives, and has one key");
+                assert_eq!(again.token(), guard.token(), "the session is alive and has one key");
                 if self.random.one_in(2) { again } else { guard }
             }
-            // It is lost.
+            // The lock is lost.
             Err(Error::SessionExpired | Error::LeaseNotFound) => guard,
-            Err(error) => panic!("a lock says nothing else than {error}"),
+            Err(error) => panic!("unexpected error of a lock: {error}"),
         }
     }
 
@@ -238,32 +238,32 @@ impl Worker {
         lock.count(&guard);
         if self.random.one_in(2) {
             guard.give_back().expect("the store is open");
-            assert!(guard.is_lost(), "it is given back");
+            assert!(guard.is_lost(), "a released guard is lost");
         }
     }
 
-    /// Is not heard of for a time, often longer than the session lives without that.
+    /// Stops renewing for a time, which is often longer than the session's TTL.
     fn hang(&mut self) {
         match self.session.pause().wait() {
             Ok(()) | Err(Error::LeaseNotFound) => self.nap(TTL * 2),
-            Err(error) => panic!("a session says nothing else than {error}"),
+            Err(error) => panic!("unexpected error of a session: {error}"),
         }
         match self.session.resume().wait() {
             Ok(()) | Err(Error::LeaseNotFound) => {}
-            Err(error) => panic!("a session says nothing else than {error}"),
+            Err(error) => panic!("unexpected error of a session: {error}"),
         }
     }
 
-    /// Ends anybody's session.
+    /// Expires a random session.
     fn expire_any(&mut self) {
         let leases = self.store.leases().expect("the store is open").leases().to_vec();
         if !leases.is_empty() {
-            // Its owner, or time, may end it first.
+            // The lease may have ended since.
             drop(self.store.expire(self.random.pick(&leases)));
         }
     }
 
-    /// Sleeps for some part of that time.
+    /// Sleeps for a random part of `at_most`.
     fn nap(&mut self, at_most: Duration) {
         let time = at_most * self.random.below(101) as u32 / 100;
         self.store.client().sleep(time).wait().expect("the store is open");
@@ -274,17 +274,17 @@ fn open(store: &Store) -> Session {
     Session::open(store, TTL).wait().expect("a lease is granted")
 }
 
-/// Starts a thread that says when it is done.
+/// Starts a thread that sends a message when it is done.
 fn start(worker: Worker, done: Sender<()>) -> thread::JoinHandle<()> {
     let run = move || {
         worker.run();
-        done.send(()).expect("the test waits for it");
+        done.send(()).expect("the test receives");
     };
     Builder::new().spawn(run).expect("a thread can be started")
 }
 
 #[test]
-fn threads_whose_sessions_come_and_go_count_exactly() {
+fn threads_with_expiring_sessions_count_exactly() {
     let limits = Limits { min_lease_ttl: millis(1), ..Limits::default() };
     let store = Store::builder().limits(limits).build();
     let client = store.client();
@@ -299,14 +299,14 @@ fn threads_whose_sessions_come_and_go_count_exactly() {
             Err(RecvTimeoutError::Timeout) => panic!("every worker sleeps:\n{}", queues(&store, &locks)),
         }
     }
-    threads.into_iter().for_each(|thread| thread.join().expect("a worker has come to its end"));
+    threads.into_iter().for_each(|thread| thread.join().expect("a worker does not panic"));
 
     check_counts(&locks, &client);
-    assert_eq!(store.get(Get::prefix("l/").count_only()).unwrap().count(), 0, "keys are left over");
-    assert_eq!(store.leases().unwrap().leases(), [], "leases are left over");
+    assert_eq!(store.get(Get::prefix("l/").count_only()).unwrap().count(), 0, "all keys are deleted");
+    assert_eq!(store.leases().unwrap().leases(), [], "all leases are revoked");
 }
 
-/// The writes that were admitted, run and refused, of all locks.
+/// Returns the numbers of admitted, committed and refused writes, over all locks.
 fn totals(locks: &[Lock]) -> [u64; 3] {
     let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
     locks.iter().fold([0; 3], |[admitted, committed, refused], lock| {
@@ -314,17 +314,21 @@ fn totals(locks: &[Lock]) -> [u64; 3] {
     })
 }
 
-/// The counters have what was counted beside them.
+/// Asserts that the counters are equal to the counted successes.
 fn check_counts(locks: &[Lock], client: &Client) {
     let load = |count: &AtomicU64| count.load(Ordering::Relaxed);
     for lock in locks {
-        let counter = lock.cell.lock().expect("nobody panicked with it").counter;
-        assert_eq!(counter, load(&lock.admitted), "the fence admitted so many");
-        assert_eq!(lock.counted(client), load(&lock.committed), "so many were run");
+        let counter = lock.cell.lock().expect("no thread panicked while it held the lock").counter;
+        assert_eq!(counter, load(&lock.admitted), "the fenced counter has each admitted write");
+        assert_eq!(
+            lock.counted(client),
+            load(&lock.committed),
+            "the stored counter has each committed write"
+        );
     }
 }
 
-/// Who holds what, and who waits for it.
+/// Returns the holders and waiters of all locks.
 fn queues(store: &Store, locks: &[Lock]) -> String {
     let session = Session::open(store, secs(60)).wait().expect("a lease is granted");
     let queue = |lock: &Lock| {

@@ -1,5 +1,5 @@
-//! How waits for locks and elections are given up, and how they are waited for (R-LCK-9, R-ELC-6): over a store, in a
-//! namespace, and when the store is closed. A backend that answers later is in `far.rs`.
+//! Dropped waits for locks and elections, and the ways to wait for them (R-LCK-9, R-ELC-6). The tests run over a store, in a
+//! namespace, and while the store is closed. `far.rs` has the tests over a backend that answers later.
 
 use std::task::Poll;
 
@@ -14,9 +14,9 @@ use crate::service_helpers::{
     unlock, win,
 };
 
-/// R-LCK-9: one revision, a delete that others see, before the drop returns.
+/// R-LCK-9: dropping the ticket deletes its key in one revision, before the drop returns.
 #[test]
-fn a_wait_for_a_lock_that_is_dropped_leaves_no_key() {
+fn dropped_lock_ticket_deletes_its_key() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let second = lock(&locks, "a", 2);
@@ -26,12 +26,12 @@ fn a_wait_for_a_lock_that_is_dropped_leaves_no_key() {
     assert_waits(&mut third);
     drop(third);
     assert_eq!((all_keys(&store), revision(&store)), (vec!["a/1".into()], 6));
-    assert_eq!(hold(&locks, "a", 1).key, "a/1", "it is still held");
+    assert_eq!(hold(&locks, "a", 1).key, "a/1", "lease 1 still holds the lock");
 }
 
-/// R-LCK-9: also a key that somebody else has made again.
+/// R-LCK-9: a key that another client has put again is deleted too.
 #[test]
-fn a_lock_is_given_up_whoever_made_the_key() {
+fn dropped_lock_ticket_deletes_foreign_key_of_its_name() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let second = lock(&locks, "a", 2);
@@ -43,12 +43,12 @@ fn a_lock_is_given_up_whoever_made_the_key() {
     delete(&store, "a/3");
     let before = revision(&store);
     drop(third);
-    assert_eq!(revision(&store), before, "there was nothing to delete");
+    assert_eq!(revision(&store), before, "the dropped ticket had no key");
 }
 
-/// R-LCK-9: the key of two is gone for both.
+/// R-LCK-9: two tickets share one key, and dropping either deletes it for both.
 #[test]
-fn one_of_two_waits_on_one_key_that_is_dropped_ends_the_other() {
+fn dropped_ticket_ends_other_ticket_of_its_key() {
     for is_later in [true, false] {
         let (store, _clock, locks) = locking();
         hold(&locks, "a", 1);
@@ -62,9 +62,9 @@ fn one_of_two_waits_on_one_key_that_is_dropped_ends_the_other() {
     }
 }
 
-/// R-LCK-9: what has returned cannot be cancelled.
+/// R-LCK-9: a call that has returned cannot be cancelled.
 #[test]
-fn dropping_a_ticket_that_was_taken_does_nothing() {
+fn dropped_completed_ticket_has_no_effect() {
     let (store, _clock, locks) = locking();
     let mut first = lock(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);
@@ -85,9 +85,9 @@ fn dropping_a_ticket_that_was_taken_does_nothing() {
     assert_eq!((all_keys(&store), revision(&store)), (vec!["a/2".into(), "e/3".into()], 5));
 }
 
-/// Whose turn has come while nobody looked is given up as well.
+/// A ticket that has won but was not polled deletes its key when it is dropped.
 #[test]
-fn a_lock_that_was_never_seen_to_be_held_is_given_up() {
+fn dropped_unpolled_lock_ticket_releases_lock() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let second = lock(&locks, "a", 2);
@@ -100,7 +100,7 @@ fn a_lock_that_was_never_seen_to_be_held_is_given_up() {
 }
 
 #[test]
-fn a_lock_that_was_free_is_given_up_untaken() {
+fn dropped_ticket_of_free_lock_releases_lock() {
     let (store, _clock, locks) = locking();
     drop(lock(&locks, "a", 1));
     let elections = ElectionService::new(store.client());
@@ -108,9 +108,9 @@ fn a_lock_that_was_free_is_given_up_untaken() {
     assert_eq!(all_keys(&store).len(), 0);
 }
 
-/// R-ELC-6: as resigning does.
+/// R-ELC-6: dropping a candidacy has the effect of `resign`.
 #[test]
-fn a_candidacy_that_is_dropped_is_withdrawn() {
+fn dropped_candidacy_is_withdrawn() {
     let (store, _clock, elections) = electing();
     win(&elections, "e", 1, "one");
     let second = campaign(&elections, "e", 2, "two");
@@ -118,21 +118,21 @@ fn a_candidacy_that_is_dropped_is_withdrawn() {
     let fourth = campaign(&elections, "e", 4, "four");
     proclaim(&elections, &candidacy("e", "e/2", 3, 2), "new").unwrap();
     drop(second);
-    assert_eq!(events(&store, 7), ["delete e/2 7"], "an overwritten key is still the same one");
+    assert_eq!(events(&store, 7), ["delete e/2 7"], "an overwritten key is deleted with its candidacy");
     delete(&store, "e/3");
     put(&store, "e/3", "foreign");
     drop(third);
     assert_eq!((value(&store, "e/3"), revision(&store)), (Some("foreign".into()), 9));
     drop((campaign(&elections, "e", 4, "four"), campaign(&elections, "e", 4, "new")));
-    assert_eq!(all_keys(&store), ["e/1", "e/3"], "one of three on one key ends it");
+    assert_eq!(all_keys(&store), ["e/1", "e/3"], "the first dropped ticket deletes the shared key");
     resign(&elections, &candidacy("e", "e/1", 2, 1)).unwrap();
     drop(fourth);
     assert_eq!(all_keys(&store), ["e/3"]);
 }
 
-/// Waits that end in an error leave no lock's key.
+/// A wait that ends with an error deletes its key.
 #[test]
-fn a_wait_that_fails_leaves_no_lock() {
+fn failed_wait_deletes_its_key() {
     for is_second in [false, true] {
         let (store, _clock) = leased();
         let client = meddling(&store, move |store, moment| {
@@ -159,9 +159,9 @@ fn a_wait_that_fails_leaves_no_lock() {
     }
 }
 
-/// A wait in vain keeps the place; what comes at the very instant counts.
+/// A wait that timed out keeps its place, and a lock that is free at the timeout is acquired.
 #[test]
-fn waiting_for_a_time_keeps_the_place() {
+fn timed_out_service_wait_keeps_its_place() {
     let (store, clock, locks) = locking();
     store.grant(Grant::new(secs(10)).id(20)).unwrap();
     hold(&locks, "a", 20);
@@ -181,11 +181,11 @@ fn waiting_for_a_time_keeps_the_place() {
 }
 
 #[test]
-fn ready_holds_a_token_when_the_turn_has_come() {
+fn ready_token_is_set_when_lock_is_acquired() {
     let (store, _clock, locks) = locking();
     let elections = ElectionService::new(store.client());
     let mut free = lock(&locks, "a", 1);
-    assert_eq!(free.ready().len(), 1, "it is there already");
+    assert_eq!(free.ready().len(), 1, "a free lock sets the token at once");
     take(&mut free);
     let (mut second, mut third) = (lock(&locks, "a", 2), campaign(&elections, "a", 3, "v"));
     assert_sleeps(&mut second);
@@ -198,9 +198,9 @@ fn ready_holds_a_token_when_the_turn_has_come() {
     take(&mut third);
 }
 
-/// A task is woken once it is its turn.
+/// A task is woken when its key is the first of the queue.
 #[test]
-fn tickets_can_be_awaited() {
+fn service_tickets_can_be_awaited() {
     let (store, _clock, locks) = locking();
     let elections = ElectionService::new(store.client());
     let held = store.client().block_on(lock(&locks, "a", 1)).unwrap();
@@ -210,15 +210,17 @@ fn tickets_can_be_awaited() {
     assert_eq!(poll_with(&mut third, &of_third.waker()), Poll::Pending);
     unlock(&locks, held.key);
     assert_eq!((of_second.get(), of_third.get()), (1, 0));
-    let Poll::Ready(Ok(held)) = poll_with(&mut second, &of_second.waker()) else { panic!("its turn") };
+    let Poll::Ready(Ok(held)) = poll_with(&mut second, &of_second.waker()) else {
+        panic!("the ticket is ready")
+    };
     unlock(&locks, held.key);
     assert_eq!(of_third.get(), 1);
     assert_eq!(store.client().block_on(third).unwrap().leader.key, "a/3");
 }
 
-/// Another thread waits; this one lets it go on.
+/// One thread waits, and another one unlocks.
 #[test]
-fn a_thread_can_wait_for_a_lock() {
+fn blocked_thread_acquires_service_lock() {
     guarded(|| {
         let (_store, _clock, locks) = locking();
         hold(&locks, "a", 1);
@@ -231,7 +233,7 @@ fn a_thread_can_wait_for_a_lock() {
     });
 }
 
-/// Nobody is forgotten, and nobody is let in beside another.
+/// No waiter is lost, and no two threads hold the lock together.
 #[test]
 fn threads_hold_a_lock_one_at_a_time() {
     guarded(|| {
@@ -245,12 +247,12 @@ fn threads_hold_a_lock_one_at_a_time() {
                         let ticket = lock(&locks, "a", lease);
                         if round % 5 == lease {
                             drop(ticket);
-                            // One that was got at once stays, and is given back.
+                            // A dropped ticket that had acquired the lock leaves its key, which `unlock` deletes.
                             unlock(&locks, format!("a/{lease}"));
                             continue;
                         }
                         let held = ticket.wait().unwrap();
-                        let guard = inside.try_lock().expect("nobody else holds it");
+                        let guard = inside.try_lock().expect("no other thread holds the lock");
                         std::thread::yield_now();
                         drop(guard);
                         unlock(&locks, held.key);
@@ -262,9 +264,9 @@ fn threads_hold_a_lock_one_at_a_time() {
     });
 }
 
-/// A thread that is blocked is told as well.
+/// A blocked thread is woken and returns `Stopped`.
 #[test]
-fn a_thread_that_waits_is_told_that_the_store_was_closed() {
+fn blocked_lock_thread_returns_stopped_when_store_is_closed() {
     guarded(|| {
         let (store, _clock, locks) = locking();
         hold(&locks, "a", 1);
@@ -278,7 +280,7 @@ fn a_thread_that_waits_is_told_that_the_store_was_closed() {
 }
 
 #[test]
-fn waiting_ends_when_the_store_is_closed() {
+fn service_waits_return_stopped_when_store_is_closed() {
     let (store, _clock, locks) = locking();
     let elections = ElectionService::new(store.client());
     hold(&locks, "a", 1);
@@ -297,7 +299,7 @@ fn waiting_ends_when_the_store_is_closed() {
 }
 
 #[test]
-fn locks_and_elections_work_in_a_namespace() {
+fn services_in_namespace_use_prefixed_keys() {
     let (store, _clock) = leased();
     let client = store.client().namespace("ns/");
     let (locks, elections) = (LockService::new(client.clone()), ElectionService::new(client));
@@ -307,7 +309,7 @@ fn locks_and_elections_work_in_a_namespace() {
     drop(lock(&locks, "a", 3));
     assert_eq!(hold(&locks, "", 4).key, "/4");
     assert_eq!(all_keys(&store), ["a/9", "ns//4", "ns/a/1", "ns/a/2"]);
-    assert_eq!(unlock(&locks, "a/9"), 7, "not the one outside");
+    assert_eq!(unlock(&locks, "a/9"), 7, "the key outside the namespace is not deleted");
     assert_sleeps(&mut second);
     unlock(&locks, "a/1");
     assert_eq!(take(&mut second).leader, candidacy("a", "a/2", 4, 2));
@@ -317,9 +319,9 @@ fn locks_and_elections_work_in_a_namespace() {
     assert_eq!(all_keys(&store), ["a/9", "ns//4", "ns/a/2"]);
 }
 
-/// What the documentation names is what is matched.
+/// The documented variant of `Error` can be matched.
 #[test]
-fn an_expired_session_is_the_error_that_is_documented() {
+fn wait_without_key_returns_session_expired() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);
@@ -328,9 +330,9 @@ fn an_expired_session_is_the_error_that_is_documented() {
     assert_eq!(second.try_wait(), Err(Error::SessionExpired));
 }
 
-/// etcd's `Campaign` gives the candidacy up only when its caller does.
+/// etcd's `Campaign` withdraws the candidacy only when its caller cancels.
 #[test]
-fn a_candidacy_whose_watch_fails_stays() {
+fn candidacy_with_failed_watch_keeps_its_key() {
     let (store, _clock) = leased();
     let client = compacting(&store);
     let elections = ElectionService::new(client);

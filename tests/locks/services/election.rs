@@ -1,5 +1,5 @@
-//! The election service, rule by rule (R-ELC-1 to R-ELC-10, R-ELC-13). Observers are in `observer.rs`, and how candidacies
-//! are given up by dropping them in `cancel.rs`.
+//! The election service, rule by rule (R-ELC-1 to R-ELC-10, R-ELC-13). `observer.rs` has the tests of observers, and `cancel.rs`
+//! the tests of dropped candidacies.
 
 use leasehold::backend::Request;
 use leasehold::service::{
@@ -31,9 +31,9 @@ fn leases(store: &Store) -> usize {
     store.leases().expect("the store is open").leases().len()
 }
 
-/// R-ELC-1: keys as those of locks, and the oldest leads.
+/// R-ELC-1: a candidate's key has the form of a lock's key, and the oldest key leads.
 #[test]
-fn the_oldest_key_under_the_name_leads() {
+fn oldest_key_under_name_leads() {
     for (lease, key) in [(10, "e/a"), (-77, "e/-4d"), (i64::MIN, "e/-8000000000000000")] {
         let (store, _clock) = manual();
         grant(&store, lease, secs(10));
@@ -49,9 +49,9 @@ fn the_oldest_key_under_the_name_leads() {
     delete(&store, "/1");
 }
 
-/// R-ELC-1: locks and elections of one name are one queue.
+/// R-ELC-1: locks and elections of one name share one queue.
 #[test]
-fn a_lock_and_an_election_of_one_name_wait_for_each_other() {
+fn lock_and_election_of_one_name_wait_for_each_other() {
     let (store, _clock, elections) = electing();
     let locks = LockService::new(store.client());
     hold(&locks, "x", 1);
@@ -69,16 +69,16 @@ fn a_lock_and_an_election_of_one_name_wait_for_each_other() {
     assert_eq!(all_keys(&store), ["x/3", "y/foreign"]);
 }
 
-/// R-ELC-2: a lease of its own, which the answer tells.
+/// R-ELC-2: the service grants a lease of 60 s, and the response contains its id.
 #[test]
-fn a_candidacy_without_a_lease_is_given_one_of_a_minute() {
+fn campaign_without_lease_grants_lease_of_one_minute() {
     let (store, clock) = manual_with(Limits { max_request_bytes: 200, ..Limits::default() });
     let elections = ElectionService::new(store.client());
     assert_eq!(win(&elections, "e", 0, "v"), candidacy("e", "e/1", 2, 1));
     assert_eq!(store.time_to_live(1, false).unwrap().granted_ttl(), Some(secs(60)));
     let refused = campaign(&elections, "e", 0, vec![b'x'; 300]).try_wait();
     assert_refused(refused, "etcdserver: request is too large");
-    assert_eq!(leases(&store), 2, "it stays behind");
+    assert_eq!(leases(&store), 2, "the lease of a refused campaign stays");
     let mut second = campaign(&elections, "e", 0, "v");
     clock.advance(secs(60) - millis(1));
     assert_waits(&mut second);
@@ -86,9 +86,9 @@ fn a_candidacy_without_a_lease_is_given_one_of_a_minute() {
     assert_eq!((all_keys(&store).len(), leases(&store)), (0, 0));
 }
 
-/// R-ELC-2: as locks wait.
+/// R-ELC-2: candidates wait as lock waiters do.
 #[test]
-fn candidates_win_in_turn() {
+fn candidates_lead_in_create_order() {
     let (store, _clock, elections) = electing();
     let first = win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
@@ -111,9 +111,9 @@ fn candidates_win_in_turn() {
     assert_eq!(take(&mut second).header.revision(), at(3));
 }
 
-/// R-ELC-3: of the candidacy, not of the victory.
+/// R-ELC-3: the header's revision is the candidacy's, not the victory's.
 #[test]
-fn the_header_of_a_victory_is_the_candidacys() {
+fn campaign_header_has_revision_of_candidacy() {
     let (store, _clock, elections) = electing();
     let first = win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
@@ -123,14 +123,22 @@ fn the_header_of_a_victory_is_the_candidacys() {
     assert_eq!((won.header.revision(), won.leader), (at(3), candidacy("e", "e/2", 3, 2)));
     put(&store, "other", "2");
     let again = take(&mut campaign(&elections, "e", 2, "two"));
-    assert_eq!((again.header.revision(), again.leader.rev), (at(8), at(3)), "the revision of then");
+    assert_eq!(
+        (again.header.revision(), again.leader.rev),
+        (at(8), at(3)),
+        "the leader's revision is its create revision"
+    );
     let proclaiming = take(&mut campaign(&elections, "e", 2, "other"));
-    assert_eq!((proclaiming.header.revision(), revision(&store)), (at(8), 9), "not that of the put");
+    assert_eq!(
+        (proclaiming.header.revision(), revision(&store)),
+        (at(8), 9),
+        "the header's revision is not the put's"
+    );
 }
 
-/// R-ELC-4: the leader.
+/// R-ELC-4: a leader that campaigns again proclaims its new value.
 #[test]
-fn a_leader_that_stands_again_changes_its_value_in_place() {
+fn repeated_campaign_of_leader_changes_value_in_place() {
     let (store, _clock, elections) = electing();
     let won = win(&elections, "e", 1, "one");
     let mut observer = observe(&elections, "e");
@@ -141,9 +149,9 @@ fn a_leader_that_stands_again_changes_its_value_in_place() {
     assert_eq!(seen(&mut observer), ["@3 e/1=new 2/3/2 #1"]);
 }
 
-/// R-ELC-4: a candidate that waits. Both wait on.
+/// R-ELC-4: a waiting candidate that campaigns again changes its value and keeps its rank. All its calls wait.
 #[test]
-fn a_candidate_that_stands_again_keeps_its_rank() {
+fn repeated_campaign_of_candidate_keeps_rank() {
     let (store, _clock, elections) = electing();
     let first = win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
@@ -158,9 +166,9 @@ fn a_candidate_that_stands_again_keeps_its_rank() {
     assert_eq!(leader(&elections, "e").unwrap(), "@6 e/2=new 3/5/2 #2");
 }
 
-/// R-ELC-2: the proclamation in between may come too late.
+/// R-ELC-2: the candidacy is deleted between the put and the proclamation.
 #[test]
-fn standing_again_fails_with_the_candidacy() {
+fn repeated_campaign_fails_when_key_is_deleted() {
     for makes_it_again in [false, true] {
         let (store, _clock) = leased();
         let client = meddling(&store, move |store, moment| {
@@ -177,13 +185,13 @@ fn standing_again_fails_with_the_candidacy() {
         let elections = ElectionService::new(client);
         assert_refused(campaign(&elections, "e", 1, "new").try_wait(), NOT_LEADER);
         let left = makes_it_again.then(|| "foreign".to_owned());
-        assert_eq!(value(&store, "e/1"), left, "what it did not find is not its own");
+        assert_eq!(value(&store, "e/1"), left, "a key with another create revision is kept");
     }
 }
 
-/// R-ELC-5: nobody looks whether the key is there.
+/// R-ELC-5: the service does not check whether a candidate's key still exists.
 #[test]
-fn a_dead_candidate_wins_in_its_turn() {
+fn candidate_without_key_wins_in_its_turn() {
     for end in 0..4 {
         let (store, clock, elections) = electing();
         grant(&store, 20, secs(10));
@@ -208,9 +216,9 @@ fn a_dead_candidate_wins_in_its_turn() {
     }
 }
 
-/// R-ELC-7: always a new revision.
+/// R-ELC-7: each proclamation is a new revision.
 #[test]
-fn proclaiming_puts_the_value() {
+fn proclaim_puts_the_value() {
     let (store, _clock, elections) = electing();
     let won = win(&elections, "e", 1, "v");
     for (n, value) in (3..).zip(["v", "v", "", "new"]) {
@@ -221,9 +229,9 @@ fn proclaiming_puts_the_value() {
     assert_eq!(proclaim(&elections, &renamed, "newer"), Ok(7), "the name does not matter");
 }
 
-/// R-ELC-7: it is the key that must be there as it was.
+/// R-ELC-7: the key's create revision must match. Its rank does not matter.
 #[test]
-fn whoever_waits_may_proclaim() {
+fn waiting_candidate_may_proclaim() {
     let (store, _clock, elections) = electing();
     win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
@@ -235,13 +243,13 @@ fn whoever_waits_may_proclaim() {
         assert_refused(proclaim(&elections, &wrong, "v"), NOT_LEADER);
     }
     let nobody = candidacy("e", "fresh", 0, 2);
-    assert_eq!(proclaim(&elections, &nobody, "v"), Ok(5), "a key that is absent was created at 0");
+    assert_eq!(proclaim(&elections, &nobody, "v"), Ok(5), "an absent key has create revision 0");
     assert_eq!(value(&store, "fresh"), Some("v".into()));
 }
 
-/// R-ELC-7, R-ELC-9: the leader must be there; nothing is granted for one that is not.
+/// R-ELC-7, R-ELC-9: a request without a leader is refused, and no lease is granted for it.
 #[test]
-fn the_leader_field_must_be_there() {
+fn requests_without_leader_field_are_refused() {
     let (store, _clock, elections) = electing();
     let proclaimed = elections.proclaim(ProclaimRequest { leader: None, value: "v".into() });
     assert_refused(proclaimed.wait(), MISSING);
@@ -249,9 +257,9 @@ fn the_leader_field_must_be_there() {
     assert_eq!((leases(&store), revision(&store)), (9, 1));
 }
 
-/// R-ELC-8: whatever lease is named gets the key.
+/// R-ELC-8: the key is attached to the lease in the request, whichever it is.
 #[test]
-fn the_lease_of_a_proclamation_is_believed() {
+fn proclaim_attaches_key_to_requested_lease() {
     let (store, _clock, elections) = electing();
     let won = win(&elections, "e", 1, "one");
     let with = |lease| LeaderKey { lease: LeaseId::new(lease), ..won.clone() };
@@ -265,9 +273,9 @@ fn the_lease_of_a_proclamation_is_believed() {
     assert_eq!(value(&store, "e/1"), None);
 }
 
-/// R-ELC-8: none is a new one, which is there whatever comes of the rest.
+/// R-ELC-8: without a lease in the request, the service grants one, also if the proclamation is refused.
 #[test]
-fn a_proclamation_without_a_lease_is_given_one() {
+fn proclaim_without_lease_grants_lease() {
     let (store, clock, elections) = electing();
     let won = LeaderKey { lease: LeaseId::NONE, ..win(&elections, "e", 1, "one") };
     assert_eq!(proclaim(&elections, &won, "v"), Ok(3));
@@ -286,26 +294,26 @@ fn a_proclamation_without_a_lease_is_given_one() {
     assert_eq!((value(&store, "e/1"), leases(&store)), (None, 9));
 }
 
-/// R-ELC-9: it succeeds whether there was something to give up or not.
+/// R-ELC-9: `resign` succeeds, whether it deleted a key or not.
 #[test]
-fn resigning_deletes_the_key_that_is_meant() {
+fn resign_deletes_key_with_equal_create_revision() {
     let (store, _clock, elections) = electing();
     let first = win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
     let mut third = campaign(&elections, "e", 3, "three");
     for wrong in [candidacy("e", "e/1", 3, 1), candidacy("e", "e/9", 2, 1), candidacy("e", "e", 2, 1)] {
-        assert_eq!(resign(&elections, &wrong), Ok(4), "nothing happens");
+        assert_eq!(resign(&elections, &wrong), Ok(4), "a wrong key or revision deletes nothing");
     }
-    assert_eq!(resign(&elections, &candidacy("?", "e/2", 3, 99)), Ok(5), "who waits, is withdrawn");
+    assert_eq!(resign(&elections, &candidacy("?", "e/2", 3, 99)), Ok(5), "a waiting candidate may resign");
     assert_eq!(events(&store, 5), ["delete e/2 5"]);
     assert_sleeps(&mut second);
     assert_eq!(resign(&elections, &first), Ok(6));
-    assert_eq!(take(&mut second).leader.rev, at(3), "etcd's oddity: nobody tells it");
+    assert_eq!(take(&mut second).leader.rev, at(3), "etcd's oddity: a waiter without its key still wins");
     assert_eq!(take(&mut third).leader, candidacy("e", "e/3", 4, 3));
-    assert_eq!(resign(&elections, &first), Ok(6), "once over, always over");
+    assert_eq!(resign(&elections, &first), Ok(6), "a repeated resign deletes nothing");
     win(&elections, "f", 1, "v");
     put(&store, "e/1", "again");
-    assert_eq!(resign(&elections, &first), Ok(8), "not the one that was meant");
+    assert_eq!(resign(&elections, &first), Ok(8), "a key with another create revision is kept");
     assert_eq!(leases(&store), 9, "no lease was revoked, and none granted");
     let without_lease = LeaderKey { lease: LeaseId::NONE, ..first };
     assert_eq!(resign(&elections, &without_lease), Ok(8));
@@ -313,9 +321,9 @@ fn resigning_deletes_the_key_that_is_meant() {
     assert_eq!((left.granted_ttl(), left.keys().len()), (Some(secs(60)), 0));
 }
 
-/// R-ELC-10: foreign keys count.
+/// R-ELC-10: the header has the current revision, and foreign keys can lead.
 #[test]
-fn the_leader_is_told_with_the_revision_of_now() {
+fn leader_header_has_current_revision() {
     let (store, _clock, elections) = electing();
     assert_refused(leader(&elections, "e"), NO_LEADER);
     put(&store, "e", "not inside");
@@ -329,9 +337,9 @@ fn the_leader_is_told_with_the_revision_of_now() {
     assert_refused(leader(&elections, "e"), NO_LEADER);
 }
 
-/// R-ELC-13: whatever is passed on has lost its code.
+/// R-ELC-13: errors of the store get the code `Unknown`.
 #[test]
-fn errors_have_the_code_unknown() {
+fn election_errors_have_code_unknown() {
     let (store, _clock, elections) = electing();
     assert_refused(campaign(&elections, "e", 99, "v").try_wait(), NO_LEASE);
     let _first = win(&elections, "e", 1, "v");

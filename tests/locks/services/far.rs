@@ -1,4 +1,4 @@
-//! Waits for locks and elections over a backend that answers later, and how they are given up there (R-LCK-9, R-ELC-6).
+//! Waits for locks and elections over a backend that answers later, and their drops (R-LCK-9, R-ELC-6).
 
 use leasehold::service::{ElectionService, LockService};
 use leasehold::{Client, Get, Grant, Put, Ticket, Watch};
@@ -8,7 +8,7 @@ use leasehold_testkit::wakers::guarded;
 
 use crate::service_helpers::{assert_stopped, assert_waits, campaign, candidacy, lock, resign, unlock};
 
-/// A far store in which a lock's key is held by lease 1, and lease 2 waits.
+/// Returns a remote store in which lease 1 holds the lock `a`, and lease 2 exists.
 fn far() -> (Remote, Client) {
     let remote = Remote::new();
     let client = Client::new(remote.clone());
@@ -20,23 +20,23 @@ fn far() -> (Remote, Client) {
 }
 
 fn far_keys(client: &Client) -> Vec<String> {
-    keys(client.get(Get::all()).wait().expect("the far end is there").kvs())
+    keys(client.get(Get::all()).wait().expect("the remote is running").kvs())
 }
 
-/// Lets everything arrive that is under way, and what follows from it.
+/// Lets all pending calls be answered, and the calls that follow from them.
 fn settle(remote: &Remote) {
     (0..4).for_each(|_| remote.advance(secs(0)));
 }
 
-/// Answers the held calls and holds later ones. So the far thread answers no call while the caller polls, however slow
-/// the caller is, and one poll takes one answer.
+/// Answers the held calls and holds later ones. The remote thread answers no call while the caller polls, however slow the
+/// caller is, so each poll receives one response.
 fn answer_held(remote: &Remote) {
     remote.release(false);
     settle(remote);
     remote.hold();
 }
 
-/// R-LCK-9, R-ELC-6: dropped after any number of looks, with answers that are late or were not waited for.
+/// R-LCK-9, R-ELC-6: drops a ticket after each number of polls, with late or reordered responses.
 fn drop_at_every_phase<T: std::fmt::Debug>(begin: impl Fn(&Client) -> Ticket<T>) {
     for held_at in 0..6 {
         for backwards in [false, true] {
@@ -53,7 +53,7 @@ fn drop_at_every_phase<T: std::fmt::Debug>(begin: impl Fn(&Client) -> Ticket<T>)
                 if held_at < step {
                     break;
                 }
-                assert!(matches!(ticket.try_wait(), Ok(None)), "it waits for a/1");
+                assert!(matches!(ticket.try_wait(), Ok(None)), "the ticket waits for a/1");
             }
             drop(ticket);
             remote.release(backwards);
@@ -64,7 +64,7 @@ fn drop_at_every_phase<T: std::fmt::Debug>(begin: impl Fn(&Client) -> Ticket<T>)
 }
 
 #[test]
-fn a_far_wait_leaves_no_key_whenever_it_is_dropped() {
+fn remote_service_wait_dropped_at_any_phase_leaves_no_key() {
     guarded(|| {
         for lease in [0, 2] {
             drop_at_every_phase(|client| lock(&LockService::new(client.clone()), "a", lease));
@@ -73,9 +73,9 @@ fn a_far_wait_leaves_no_key_whenever_it_is_dropped() {
     });
 }
 
-/// R-ELC-2: with the proclamation in between.
+/// R-ELC-2: a candidacy that proclaims between its put and its wait.
 #[test]
-fn a_far_candidacy_that_stands_again_leaves_no_key() {
+fn remote_repeated_campaign_dropped_leaves_no_key() {
     guarded(|| {
         drop_at_every_phase(|client| {
             drop(client.put(Put::new("a/2", "old").lease(2)));
@@ -84,9 +84,9 @@ fn a_far_candidacy_that_stands_again_leaves_no_key() {
     });
 }
 
-/// Its turn comes while calls are held: the read, the check, and what follows.
+/// The lock becomes free while the calls of the waiter are held.
 #[test]
-fn a_far_wait_leaves_no_key_when_its_turn_comes() {
+fn remote_wait_dropped_while_acquiring_leaves_no_key() {
     guarded(|| {
         for steps in 0..4 {
             let (remote, client) = far();
@@ -113,9 +113,9 @@ fn a_far_wait_leaves_no_key_when_its_turn_comes() {
     });
 }
 
-/// Ticket by ticket, over a backend that answers later.
+/// Several tickets acquire one after another over a backend that answers later.
 #[test]
-fn a_far_lock_is_passed_on() {
+fn remote_lock_is_acquired_by_each_waiter() {
     guarded(|| {
         let (remote, client) = far();
         let (locks, elections) = (LockService::new(client.clone()), ElectionService::new(client.clone()));
@@ -124,14 +124,14 @@ fn a_far_lock_is_passed_on() {
         settle(&remote);
         let mut third = campaign(&elections, "a", 0, "v");
         settle(&remote);
-        assert!(third.try_wait().unwrap().is_none(), "its lease is there, and now its key");
+        assert!(third.try_wait().unwrap().is_none(), "the lease is granted and the key is put");
         settle(&remote);
         unlock(&locks, "a/1");
         assert_eq!(second.wait().unwrap().key, "a/2");
         assert_eq!(third.wait_timeout(secs(0)), Ok(None));
         unlock(&locks, "a/2");
         let won = third.wait().unwrap().leader;
-        assert_eq!(won.key, "a/3", "of a lease of its own");
+        assert_eq!(won.key, "a/3", "the service granted the lease");
         resign(&elections, &won).unwrap();
         settle(&remote);
         let mut told = Vec::new();
@@ -156,7 +156,7 @@ fn a_far_lock_is_passed_on() {
 }
 
 #[test]
-fn waiting_for_a_time_ends_though_a_call_is_unanswered() {
+fn wait_timeout_ends_while_call_is_unanswered() {
     guarded(|| {
         let (remote, client) = far();
         remote.hold();
@@ -168,7 +168,7 @@ fn waiting_for_a_time_ends_though_a_call_is_unanswered() {
 }
 
 #[test]
-fn an_answer_that_comes_later_puts_a_token_into_the_channel() {
+fn late_response_sets_ready_token() {
     guarded(|| {
         let (remote, client) = far();
         let mut ticket = lock(&LockService::new(client.clone()), "a", 2);
@@ -180,16 +180,16 @@ fn an_answer_that_comes_later_puts_a_token_into_the_channel() {
         client.delete("a/1").wait().unwrap();
         remote.hold();
         assert_eq!(ticket.ready().recv(), Ok(()));
-        assert_eq!(ticket.try_wait(), Ok(None), "it asks who is before it");
+        assert_eq!(ticket.try_wait(), Ok(None), "the waiter reads its predecessor");
         remote.release(false);
         settle(&remote);
         assert_eq!(ticket.ready().len(), 1);
     });
 }
 
-/// Nothing is there until the answer is.
+/// No token is set before the response.
 #[test]
-fn an_unanswered_call_puts_no_token_into_the_channel() {
+fn unanswered_call_sets_no_ready_token() {
     guarded(|| {
         let (remote, client) = far();
         remote.hold();
@@ -201,12 +201,12 @@ fn an_unanswered_call_puts_no_token_into_the_channel() {
             assert_waits(&mut ticket);
         }
         remote.release(false);
-        panic!("a token after each look, and nothing to find");
+        panic!("the token is set after each poll without a result");
     });
 }
 
 #[test]
-fn a_call_without_a_lease_is_under_way_when_it_is_dropped() {
+fn dropped_resign_call_without_lease_is_executed() {
     guarded(|| {
         let (remote, client) = far();
         let leader = Some(candidacy("a", "a/1", 2, 0));
@@ -219,10 +219,10 @@ fn a_call_without_a_lease_is_under_way_when_it_is_dropped() {
     });
 }
 
-/// The holder's lease ends shortly before the wait does, or at the same instant. That has to be looked at, which takes its time
-/// over a network: if the wait ends meanwhile, the place is kept, and the lock is got by waiting on.
+/// The owner's lease expires shortly before the timeout, or at that instant. The waiter then has to read the queue, which takes
+/// time over a network. If the wait times out first, the place is kept, and another wait returns the lock.
 #[test]
-fn a_lock_that_comes_free_at_the_very_instant_is_not_missed() {
+fn lock_freed_at_timeout_is_acquired() {
     guarded(|| {
         for (ttl, gets) in [(9, true), (10, true), (11, false)] {
             let remote = Remote::new();
@@ -233,11 +233,11 @@ fn a_lock_that_comes_free_at_the_very_instant_is_not_missed() {
             }
             lock(&locks, "a", 1).wait().unwrap();
             let mut second = lock(&locks, "a", 2);
-            assert_eq!(second.wait_timeout(secs(0)), Ok(None), "it has come to wait");
+            assert_eq!(second.wait_timeout(secs(0)), Ok(None), "the second ticket is queued");
             remote.script([secs(10)]);
             let got = second.wait_timeout(secs(10)).unwrap();
             let is_got = got.is_some() || gets && second.wait_timeout(secs(1)).unwrap().is_some();
-            assert_eq!(is_got, gets, "of {ttl} s");
+            assert_eq!(is_got, gets, "a lease of {ttl} s");
         }
     });
 }

@@ -1,4 +1,4 @@
-//! The lock service, rule by rule (R-LCK-1 to R-LCK-14). How waits are given up is in `cancel.rs`.
+//! The lock service, rule by rule (R-LCK-1 to R-LCK-14). `cancel.rs` has the tests of dropped waits.
 
 use leasehold::service::{LockService, UnlockRequest};
 use leasehold::{Compact, Delete, Limits, Put, Txn, TxnOp};
@@ -11,9 +11,9 @@ use crate::service_helpers::{
     lock, locking, meddling, replace_last, take, unlock,
 };
 
-/// R-LCK-1.
+/// R-LCK-1: a key is the name, a slash, and the lease in hexadecimal.
 #[test]
-fn the_key_is_the_name_and_the_lease_in_hexadecimal() {
+fn lock_key_is_name_and_hexadecimal_lease() {
     let rows = [
         (7, "backup/7"),
         (10, "backup/a"),
@@ -31,9 +31,9 @@ fn the_key_is_the_name_and_the_lease_in_hexadecimal() {
     }
 }
 
-/// R-LCK-2: a lease of its own, that shows in the key alone and that nobody renews.
+/// R-LCK-2: the service grants a lease, which is visible only in the key and is not renewed.
 #[test]
-fn a_lock_without_a_lease_is_given_one_of_a_minute() {
+fn lock_without_lease_grants_lease_of_one_minute() {
     let (store, clock) = manual();
     let locks = LockService::new(store.client());
     let held = hold(&locks, "a", 0);
@@ -47,13 +47,13 @@ fn a_lock_without_a_lease_is_given_one_of_a_minute() {
     assert_waits(&mut second);
     assert_eq!(all_keys(&store), ["a/1", "a/2"]);
     clock.advance(millis(1));
-    assert_eq!(all_keys(&store).len(), 0, "the waiter's has ended as well");
+    assert_eq!(all_keys(&store).len(), 0, "the waiter's lease has expired too");
     assert_refused(second.try_wait(), EXPIRED);
 }
 
-/// R-LCK-2: the lease stays behind, empty, until it expires.
+/// R-LCK-2: the lease stays, without keys, until it expires.
 #[test]
-fn the_lease_of_a_lock_that_was_not_got_stays() {
+fn lease_of_failed_lock_stays() {
     let (store, clock) = manual_with(Limits { max_request_bytes: 200, ..Limits::default() });
     let locks = LockService::new(store.client());
     let refused = lock(&locks, vec![b'x'; 300], 0).try_wait();
@@ -75,9 +75,9 @@ fn the_lease_of_a_lock_that_was_not_got_stays() {
     assert_eq!(listed(), [77]);
 }
 
-/// R-LCK-2: neither by the request nor while it waits.
+/// R-LCK-2: neither the request nor the wait renews the lease.
 #[test]
-fn a_lease_that_was_brought_is_not_renewed() {
+fn lease_in_request_is_not_renewed() {
     let (store, clock, locks) = locking();
     clock.advance(secs(40));
     hold(&locks, "a", 1);
@@ -90,9 +90,9 @@ fn a_lease_that_was_brought_is_not_renewed() {
     }
 }
 
-/// R-LCK-3: the header is the txn's.
+/// R-LCK-3: the header is the header of the txn.
 #[test]
-fn a_free_lock_is_got_by_one_txn() {
+fn free_lock_is_acquired_by_one_txn() {
     let (store, _clock, locks) = locking();
     put(&store, "other", "1");
     let held = hold(&locks, "a", 7);
@@ -101,9 +101,9 @@ fn a_free_lock_is_got_by_one_txn() {
     assert_eq!(hold(&locks, "b", 7).header.revision(), at(4), "a lease has many locks");
 }
 
-/// R-LCK-3: rank is the create revision alone, and only a foreign txn can give it twice.
+/// R-LCK-3: rank is the create revision alone. Only another client's txn can put two keys with one create revision.
 #[test]
-fn two_keys_of_one_revision_both_hold() {
+fn keys_of_one_create_revision_both_hold() {
     let (store, _clock, locks) = locking();
     let both = [TxnOp::Put(Put::new("a/7", "").lease(7)), TxnOp::Put(Put::new("a/8", "").lease(8))];
     store.txn(Txn::new().and_then(both)).unwrap();
@@ -117,9 +117,9 @@ fn two_keys_of_one_revision_both_hold() {
     assert_eq!(take(&mut third).header.revision(), at(5));
 }
 
-/// R-LCK-4.
+/// R-LCK-4: writes to keys in the queue keep all ranks.
 #[test]
-fn overwriting_a_key_changes_no_rank() {
+fn overwritten_key_keeps_rank() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let (mut second, mut third) = (lock(&locks, "a", 2), lock(&locks, "a", 3));
@@ -135,9 +135,9 @@ fn overwriting_a_key_changes_no_rank() {
     assert_eq!(take(&mut third).key, "a/3");
 }
 
-/// R-LCK-4: the key that is there afterwards is a later one.
+/// R-LCK-4: the key that the txn puts has a later create revision.
 #[test]
-fn a_delete_and_a_put_in_one_txn_let_the_next_one_in() {
+fn key_replaced_in_one_txn_admits_next_waiter() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 8);
     let mut second = lock(&locks, "a", 2);
@@ -150,9 +150,9 @@ fn a_delete_and_a_put_in_one_txn_let_the_next_one_in() {
     assert_eq!(take(&mut third).key, "a/3");
 }
 
-/// R-LCK-4: who is before a waiter that vanishes is before those behind it.
+/// R-LCK-4: when a waiter's predecessor is deleted, the waiter waits for the key before that.
 #[test]
-fn a_middle_waiter_that_vanishes_lets_nobody_in() {
+fn deleted_predecessor_admits_no_waiter() {
     for vanish in 0..3 {
         let (store, _clock, locks) = locking();
         hold(&locks, "a", 1);
@@ -163,7 +163,7 @@ fn a_middle_waiter_that_vanishes_lets_nobody_in() {
             1 => drop(store.revoke(2).unwrap()),
             _ => drop(delete(&store, "a/2")),
         }
-        assert_eq!(third.ready().len(), 1, "it was its predecessor");
+        assert_eq!(third.ready().len(), 1, "the waiter's predecessor was deleted");
         assert_waits(&mut third);
         put(&store, "a/1", "foreign");
         assert_sleeps(&mut third);
@@ -175,9 +175,9 @@ fn a_middle_waiter_that_vanishes_lets_nobody_in() {
     }
 }
 
-/// R-LCK-4: a delete between the read and the watch counts.
+/// R-LCK-4: a delete between the read and the watch is noticed.
 #[test]
-fn a_release_just_before_the_watch_is_not_missed() {
+fn release_before_watch_is_noticed() {
     let (store, _clock) = leased();
     let client = meddling(&store, |store, moment| {
         matches!(moment, Moment::Watch) && store.delete("a/1").unwrap().deleted() == 1
@@ -188,9 +188,9 @@ fn a_release_just_before_the_watch_is_not_missed() {
     assert_eq!(all_keys(&store), ["a/2"]);
 }
 
-/// R-LCK-5: the header is of the moment when the lock was got.
+/// R-LCK-5: the header has the revision at which the lock was acquired.
 #[test]
-fn whoever_waited_is_told_the_revision_of_now() {
+fn waited_lock_header_has_current_revision() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);
@@ -201,9 +201,9 @@ fn whoever_waited_is_told_the_revision_of_now() {
     assert_eq!((text(&held.key), held.header.revision()), ("a/2".into(), at(6)));
 }
 
-/// R-LCK-5: neither the create revision nor the lease of the key is looked at.
+/// R-LCK-5: the service checks neither the create revision nor the lease of the waiter's key.
 #[test]
-fn a_key_that_somebody_else_made_again_counts() {
+fn foreign_key_with_waiter_name_acquires() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);
@@ -215,27 +215,27 @@ fn a_key_that_somebody_else_made_again_counts() {
     assert_eq!(show_all(store.get("a/2").unwrap().kvs()), ["a/2=foreign 5/5/1"]);
 }
 
-/// R-LCK-6.
+/// R-LCK-6: a second `lock` with the owner's lease returns at once and puts no key.
 #[test]
-fn who_holds_a_lock_has_it_again() {
+fn repeated_lock_of_owner_returns_at_once() {
     let (store, _clock, locks) = locking();
     let first = hold(&locks, "a", 7);
     put(&store, "other", "1");
     let waiting = lock(&locks, "a", 8);
     let again = hold(&locks, "a", 7);
     assert_eq!((&again.key, again.header.revision()), (&first.key, at(4)));
-    assert_eq!(revision(&store), 4, "nothing was put");
+    assert_eq!(revision(&store), 4, "the second lock puts no key");
     drop(waiting);
 }
 
-/// R-LCK-6.
+/// R-LCK-6: two waits with one lease share a key and return together.
 #[test]
-fn two_waits_on_one_key_end_together() {
+fn waits_with_one_key_acquire_together() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let (mut first, mut second) = (lock(&locks, "a", 2), lock(&locks, "a", 2));
     let mut behind = lock(&locks, "a", 3);
-    assert_eq!(revision(&store), 4, "one key for both");
+    assert_eq!(revision(&store), 4, "both tickets share one key");
     unlock(&locks, "a/1");
     assert_eq!(take(&mut first), take(&mut second));
     assert_sleeps(&mut behind);
@@ -243,9 +243,9 @@ fn two_waits_on_one_key_end_together() {
     assert_eq!(take(&mut behind).key, "a/3");
 }
 
-/// R-LCK-7: it is noticed when all predecessors are gone, and no sooner.
+/// R-LCK-7: the missing key is noticed once all predecessors are deleted, not earlier.
 #[test]
-fn a_waiter_without_its_key_waits_for_its_turn() {
+fn waiter_without_key_fails_in_its_turn() {
     for end in 0..3 {
         let (store, clock, locks) = locking();
         grant(&store, 20, secs(10));
@@ -267,9 +267,9 @@ fn a_waiter_without_its_key_waits_for_its_turn() {
     }
 }
 
-/// R-LCK-8: the code is lost.
+/// R-LCK-8: the error gets the code `Unknown`.
 #[test]
-fn an_unknown_lease_is_refused() {
+fn lock_with_unknown_lease_is_refused() {
     let (store, _clock, locks) = locking();
     for lease in [99, -1] {
         assert_refused(lock(&locks, "a", lease).try_wait(), NO_LEASE);
@@ -280,9 +280,9 @@ fn an_unknown_lease_is_refused() {
     assert_eq!((all_keys(&store), revision(&store)), (vec!["a/1".into()], 2));
 }
 
-/// R-LCK-10: first come, first served, and one at a time.
+/// R-LCK-10: waiters acquire in the order of their create revisions, one at a time.
 #[test]
-fn twenty_waiters_get_it_in_turn() {
+fn twenty_waiters_acquire_in_order() {
     let (store, _clock, locks) = locking();
     let lease = |n: i64| (n * 7) % 23 + 100;
     (0..20).for_each(|n| grant(&store, lease(n), secs(100)));
@@ -299,9 +299,9 @@ fn twenty_waiters_get_it_in_turn() {
     }
 }
 
-/// R-LCK-11: however the holder's key goes, the next one has the lock.
+/// R-LCK-11: the next waiter acquires, whatever deletes the owner's key.
 #[test]
-fn a_lock_is_passed_on_however_it_was_lost() {
+fn next_waiter_acquires_after_any_deletion() {
     for end in 0..5 {
         let (store, clock, locks) = locking();
         grant(&store, 20, secs(10));
@@ -319,9 +319,9 @@ fn a_lock_is_passed_on_however_it_was_lost() {
     }
 }
 
-/// R-LCK-12: any key of the store, held by whomever, or none.
+/// R-LCK-12: `unlock` deletes any key of the store, and succeeds for an absent one.
 #[test]
-fn unlocking_deletes_any_key() {
+fn unlock_deletes_any_key() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);
@@ -330,7 +330,7 @@ fn unlocking_deletes_any_key() {
     }
     assert_eq!(unlock(&locks, "other"), 7);
     assert_eq!(all_keys(&store), ["a/1", "a/2", "othe", "other2"]);
-    assert_eq!(unlock(&locks, "other"), 7, "it is gone already");
+    assert_eq!(unlock(&locks, "other"), 7, "the key was deleted before");
     assert_eq!(unlock(&locks, "a"), 7, "a lock's name is no key");
     assert_refused(locks.unlock(UnlockRequest::default()).wait(), NO_KEY);
     assert_eq!((unlock(&locks, "a/1"), revision(&store)), (8, 8));
@@ -338,9 +338,9 @@ fn unlocking_deletes_any_key() {
     assert!(store.time_to_live(1, false).unwrap().ttl().is_some(), "the lease stays");
 }
 
-/// R-LCK-13: whatever is under the name takes part.
+/// R-LCK-13: every key that begins with the name and a slash is in the queue.
 #[test]
-fn a_lock_waits_for_locks_inside_its_name() {
+fn lock_waits_for_longer_names() {
     let (store, _clock, locks) = locking();
     put(&store, "a/x", "foreign");
     put(&store, "a", "not inside");
@@ -352,17 +352,17 @@ fn a_lock_waits_for_locks_inside_its_name() {
         assert_waits(&mut outer);
         unlock(&locks, key);
     }
-    assert_eq!(take(&mut inner).key, "a/b/3", "older than the lock around it, or not");
+    assert_eq!(take(&mut inner).key, "a/b/3", "the outer key does not block the inner lock");
     assert_eq!(take(&mut outer).key, "a/2");
     assert_eq!(hold(&locks, "a/c", 4).key, "a/c/4", "the lock around it is held");
     assert_eq!(hold(&locks, "a/2", 5).key, "a/2/5");
     assert_eq!(hold(&locks, "", 6).key, "/6", "no name is a name");
-    assert_eq!(hold(&locks, "/", 7).key, "//7", "the older one is around it");
+    assert_eq!(hold(&locks, "/", 7).key, "//7", "the older lock has a shorter name");
 }
 
-/// R-LCK-13.
+/// R-LCK-13: an overwritten key keeps the lock, also if its lease changes.
 #[test]
-fn a_held_key_may_be_overwritten() {
+fn overwritten_key_still_holds_lock() {
     let (store, clock, locks) = locking();
     hold(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);
@@ -377,9 +377,9 @@ fn a_held_key_may_be_overwritten() {
     assert_refused(second.try_wait(), EXPIRED);
 }
 
-/// R-LCK-14: a watch that cannot begin ends the wait, and the key.
+/// R-LCK-14: a watch that starts at a compacted revision ends the wait and deletes the key.
 #[test]
-fn what_is_compacted_before_it_is_watched_ends_the_wait() {
+fn compaction_before_watch_ends_wait() {
     for is_own_there in [true, false] {
         let (store, _clock) = leased();
         let client = meddling(&store, move |store, moment| {
@@ -398,9 +398,9 @@ fn what_is_compacted_before_it_is_watched_ends_the_wait() {
     }
 }
 
-/// R-LCK-14, the other way: what was compacted before the watch began, but after what it waits for, does not matter.
+/// R-LCK-14: a compaction after the watch has started does not affect the wait.
 #[test]
-fn a_wait_outlives_compactions() {
+fn wait_survives_compactions() {
     let (store, _clock, locks) = locking();
     hold(&locks, "a", 1);
     let mut second = lock(&locks, "a", 2);

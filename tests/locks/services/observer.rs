@@ -1,4 +1,4 @@
-//! Observers of elections: what they show, and what they skip (R-ELC-11, R-ELC-12).
+//! Observers of elections: returned and skipped responses (R-ELC-11, R-ELC-12).
 
 use std::task::{Context, Poll};
 
@@ -19,14 +19,14 @@ const NOTHING: [&str; 0] = [];
 fn poll(observer: &mut Observer, count: &Count) -> Option<String> {
     let polled = observer.poll_recv(&mut Context::from_waker(&count.waker()));
     match polled {
-        Poll::Ready(received) => received.expect("nothing is refused").map(|seen| say(&seen)),
+        Poll::Ready(received) => received.expect("the store is open").map(|seen| say(&seen)),
         Poll::Pending => None,
     }
 }
 
-/// R-ELC-11, R-ELC-12: a leader there is is shown at once, with the revision of the read.
+/// R-ELC-11, R-ELC-12: the present leader is returned at once, with the revision of the read.
 #[test]
-fn who_leads_is_shown_at_once() {
+fn observer_returns_present_leader_at_once() {
     let (store, _clock, elections) = electing();
     win(&elections, "e", 1, "v");
     campaign(&elections, "e", 2, "w").wait_timeout(secs(0)).unwrap();
@@ -38,9 +38,9 @@ fn who_leads_is_shown_at_once() {
     assert!(!observer.is_ended());
 }
 
-/// R-ELC-11: none yet; the first put counts, at its own revision.
+/// R-ELC-11: without a leader, the observer returns the first put, at its revision.
 #[test]
-fn the_first_candidate_is_shown_when_it_comes() {
+fn observer_returns_first_candidate() {
     let (store, _clock, elections) = electing();
     let mut observer = observe(&elections, "e");
     put(&store, "e", "not inside");
@@ -52,9 +52,9 @@ fn the_first_candidate_is_shown_when_it_comes() {
     assert_eq!(seen(&mut observer), ["@4 e/1=one 4/4/1 #1", "@6 e/1=two 4/5/2 #1"]);
 }
 
-/// R-ELC-11: the header of what follows is the watch's.
+/// R-ELC-11: later responses have the header of the watch.
 #[test]
-fn each_proclamation_is_shown() {
+fn observer_returns_each_proclamation() {
     let (_store, _clock, elections) = electing();
     let won = win(&elections, "e", 1, "v");
     let mut observer = observe(&elections, "e");
@@ -65,24 +65,24 @@ fn each_proclamation_is_shown() {
     assert_eq!(seen(&mut observer), expected);
 }
 
-/// R-ELC-11, step 2: the read's revision counts, and what was in it.
+/// R-ELC-11, step 2: the observer watches from the read's revision on, that revision included.
 #[test]
-fn a_candidate_that_came_and_went_in_the_reads_revision_is_shown() {
+fn observer_returns_candidate_deleted_in_read_revision() {
     let (store, _clock, elections) = electing();
     store.txn(come_and_go("e/9", "brief")).unwrap();
     let mut observer = observe(&elections, "e");
     assert_eq!(seen(&mut observer), ["@2 e/9=brief 2/2/1"]);
     win(&elections, "e", 1, "v");
-    assert_eq!(seen(&mut observer), NOTHING, "it is that key that is watched now");
+    assert_eq!(seen(&mut observer), NOTHING, "the observer watches the deleted key");
     put(&store, "e/9", "again");
     assert_eq!(seen(&mut observer), ["@4 e/9=again 4/4/1"]);
     delete(&store, "e/9");
     assert_eq!(seen(&mut observer), ["@5 e/1=v 3/3/1 #1"]);
 }
 
-/// R-ELC-11, step 2: what was before that revision does not count.
+/// R-ELC-11, step 2: revisions before the read are not observed.
 #[test]
-fn a_candidate_that_went_before_the_read_is_not_shown() {
+fn observer_skips_candidate_deleted_before_read() {
     let (store, _clock, elections) = electing();
     store.txn(come_and_go("e/9", "brief")).unwrap();
     put(&store, "other", "1");
@@ -95,9 +95,9 @@ fn a_candidate_that_went_before_the_read_is_not_shown() {
     assert_eq!(seen(&mut observer), ["@6 e/9=w 6/6/1"]);
 }
 
-/// R-ELC-12: what it proclaimed as a candidate is skipped.
+/// R-ELC-12: proclamations of a waiting candidate are skipped.
 #[test]
-fn a_new_leader_is_shown_with_its_value_of_now() {
+fn observer_returns_new_leader_with_current_value() {
     let (store, _clock, elections) = electing();
     let first = win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
@@ -112,14 +112,14 @@ fn a_new_leader_is_shown_with_its_value_of_now() {
     put(&store, "other", "1");
     assert_eq!(seen(&mut observer), ["@3 e/1=one 2/2/1 #1", "@8 e/2=c 3/7/4 #2"]);
     resign(&elections, &won).unwrap();
-    assert_eq!(seen(&mut observer), NOTHING, "nobody is not shown");
+    assert_eq!(seen(&mut observer), NOTHING, "a missing leader causes no response");
     win(&elections, "e", 3, "three");
     assert_eq!(seen(&mut observer), ["@10 e/3=three 10/10/1 #3"]);
 }
 
-/// R-ELC-12: the second may never be seen; the third one's revision of creation is older than what was shown.
+/// R-ELC-12: the second leader may be skipped. The third leader's create revision is lower than revisions returned before.
 #[test]
-fn a_leader_that_came_and_went_meanwhile_may_be_skipped() {
+fn observer_may_skip_short_leader() {
     let (_store, _clock, elections) = electing();
     let first = win(&elections, "e", 1, "one");
     let mut second = campaign(&elections, "e", 2, "two");
@@ -134,9 +134,9 @@ fn a_leader_that_came_and_went_meanwhile_may_be_skipped() {
     assert_eq!(seen(&mut observer), ["@7 e/3=three 4/4/1 #3"]);
 }
 
-/// R-ELC-11: the put is found by the read, once.
+/// R-ELC-11: the read after the delete returns the put, once.
 #[test]
-fn a_delete_and_a_put_in_one_txn_are_shown_once() {
+fn observer_returns_replaced_leader_once() {
     let (store, _clock, elections) = electing();
     win(&elections, "e", 1, "one");
     let mut observer = observe(&elections, "e");
@@ -148,9 +148,9 @@ fn a_delete_and_a_put_in_one_txn_are_shown_once() {
     assert_eq!(seen(&mut observer), ["@4 e/1=more 3/4/2"]);
 }
 
-/// R-ELC-11: it ends, and says no more than that; however it is received from.
+/// R-ELC-11: the observer ends without an error, for every receive method.
 #[test]
-fn an_observer_that_misses_history_ends_silently() {
+fn observer_of_compacted_history_ends_without_error() {
     for (with_leader, received) in [(true, 1), (false, 0)] {
         let (store, _clock) = leased();
         let client = meddling(&store, |store, moment| {
@@ -175,9 +175,9 @@ fn an_observer_that_misses_history_ends_silently() {
     }
 }
 
-/// R-ELC-12: only what is watched from the read on must still be there.
+/// R-ELC-12: only the revisions from the read on must not be compacted.
 #[test]
-fn a_key_older_than_what_was_compacted_is_observed() {
+fn observer_returns_leader_older_than_compaction() {
     let (store, _clock, elections) = electing();
     let won = win(&elections, "e", 1, "v");
     for compacted in 3..6 {
@@ -193,9 +193,9 @@ fn a_key_older_than_what_was_compacted_is_observed() {
     assert_eq!(seen(&mut of_nobody), ["@7 f/1=foreign 7/7/1"]);
 }
 
-/// R-ELC-12: items follow history, whatever happens and whenever one looks.
+/// R-ELC-12: the responses follow the store's history, with random writes and polls.
 #[test]
-fn header_revisions_never_decrease() {
+fn observer_header_revisions_never_decrease() {
     for seed in 0..30 {
         let (store, _clock, elections) = electing();
         let mut random = Random::new(seed);
@@ -215,7 +215,7 @@ fn header_revisions_never_decrease() {
                     let modified = item.kv.mod_revision().get();
                     assert!(header >= newest.0 && header >= modified && header <= revision(&store));
                     let key = helpers::text(item.kv.key());
-                    assert!(key != newest.2 || modified > newest.1, "no value twice: {item:?}");
+                    assert!(key != newest.2 || modified > newest.1, "a value is returned once: {item:?}");
                     *newest = (header, modified, key);
                 }
             }
@@ -228,9 +228,9 @@ fn header_revisions_never_decrease() {
     }
 }
 
-/// The catalog's TestV3ElectionObserve: two leaders, and observers that come before and in between.
+/// etcd's TestV3ElectionObserve: two leaders, and observers from before the first and from in between.
 #[test]
-fn observers_see_the_proclamations_of_two_leaders() {
+fn observers_return_proclamations_of_two_leaders() {
     let (_store, _clock, elections) = electing();
     let mut early = observe(&elections, "e");
     let first = win(&elections, "e", 1, "0");
@@ -254,9 +254,9 @@ fn observers_see_the_proclamations_of_two_leaders() {
     assert_eq!(values, [expect(0..10), expect(0..10), expect(10..11), expect(11..20), expect(19..20)]);
 }
 
-/// All ways of receiving show the same.
+/// Each receive method of an observer returns the same responses.
 #[test]
-fn an_observer_can_be_received_from_in_every_way() {
+fn observer_has_all_receive_methods() {
     let (store, clock, elections) = electing();
     let mut observer = observe(&elections, "e");
     let count = Count::default();
@@ -276,17 +276,17 @@ fn an_observer_can_be_received_from_in_every_way() {
         "no timer is left"
     );
     let at_once = observe(&elections, "e");
-    assert_eq!(at_once.ready().len(), 1, "what is there already");
+    assert_eq!(at_once.ready().len(), 1, "a present leader sets the token at once");
     proclaim(&elections, &won, "3").unwrap();
     assert_eq!(observer.ready().recv(), Ok(()));
     assert_eq!(seen(&mut observer).len(), 1);
     drop(observer);
-    assert_eq!(all_keys(&store), ["e/1"], "whoever looks on leaves nothing");
+    assert_eq!(all_keys(&store), ["e/1"], "an observer puts no keys");
 }
 
-/// In front of another prefix.
+/// Keys of a namespaced observer have no prefix.
 #[test]
-fn observers_work_in_a_namespace() {
+fn observer_in_namespace_strips_prefix() {
     let (store, _clock) = leased();
     let elections = ElectionService::new(store.client().namespace("ns/"));
     let mut observer = observe(&elections, "e");
@@ -301,7 +301,7 @@ fn observers_work_in_a_namespace() {
 }
 
 #[test]
-fn an_observer_is_told_that_the_store_was_closed() {
+fn observer_reports_stopped_when_store_is_closed() {
     for with_leader in [false, true] {
         let (store, _clock, elections) = electing();
         if with_leader {
@@ -315,15 +315,15 @@ fn an_observer_is_told_that_the_store_was_closed() {
 }
 
 #[test]
-fn an_observer_of_a_closed_store_says_so() {
+fn observer_of_closed_store_reports_stopped() {
     let (store, _clock, elections) = electing();
     store.close();
     assert_stopped(observe(&elections, "e").recv());
 }
 
-/// A read that fails later is told.
+/// A read that fails after the first response returns its error.
 #[test]
-fn a_read_that_is_refused_is_told() {
+fn observer_reports_error_of_later_read() {
     let (store, _clock) = leased();
     let client = meddling(&store, |store, moment| {
         let is_second = matches!(moment, Moment::Call(Request::Get(_))) && revision(store) > 2;
@@ -338,9 +338,9 @@ fn a_read_that_is_refused_is_told() {
     assert!(observer.is_ended());
 }
 
-/// Over a backend that answers later.
+/// An observer over a backend that answers later.
 #[test]
-fn an_observer_follows_far_leaders() {
+fn observer_follows_leaders_over_remote() {
     guarded(|| {
         let remote = Remote::new();
         let client = Client::new(remote.clone());
@@ -364,7 +364,7 @@ fn an_observer_follows_far_leaders() {
 }
 
 #[test]
-fn receiving_for_a_time_ends_though_the_read_is_unanswered() {
+fn recv_timeout_ends_while_read_is_unanswered() {
     guarded(|| {
         let remote = Remote::new();
         remote.hold();
@@ -377,7 +377,7 @@ fn receiving_for_a_time_ends_though_the_read_is_unanswered() {
 }
 
 #[test]
-fn a_leader_that_is_read_later_puts_a_token_into_the_channel() {
+fn late_read_sets_observer_ready_token() {
     guarded(|| {
         let remote = Remote::new();
         let client = Client::new(remote.clone());
@@ -389,7 +389,7 @@ fn a_leader_that_is_read_later_puts_a_token_into_the_channel() {
         client.delete("e/1").wait().unwrap();
         remote.hold();
         assert_eq!(observer.ready().recv(), Ok(()));
-        assert_eq!(observer.try_recv(), Ok(None), "it reads who is next");
+        assert_eq!(observer.try_recv(), Ok(None), "the observer reads the next leader");
         remote.release(false);
         remote.advance(secs(0));
         assert_eq!(observer.ready().len(), 1);

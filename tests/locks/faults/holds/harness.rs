@@ -1,11 +1,11 @@
-//! Sessions that hang and end, holds and waits that are given up at any time, those who follow, and strangers among the keys, all
-//! by lot, over a backend whose calls overlap; and what holds of it at every moment.
+//! A random run over a backend with overlapping calls, and the invariants that are checked after each action. Sessions hang and
+//! end, holds and waits are dropped at any time, followers receive, and other clients change keys in the queues.
 
+mod environment;
 mod follower;
 mod history;
 mod hold;
-mod outside;
-mod party;
+mod participants;
 mod rest;
 
 use std::sync::{self, Arc};
@@ -14,93 +14,96 @@ use leasehold::concurrency::{Election, Fence, LeaderEvent, Session};
 use leasehold::response::TxnResponse;
 use leasehold::{Call, Client, Error, Grant, LeaseId, Revision, Txn};
 
+use environment::Environment;
 use follower::{Follower, proclaimed};
 use history::{History, queue};
-use hold::{Had, KINDS, Kind, STOOD, Wanted};
+use hold::{Acquired, KINDS, Kind, Pending, STOOD};
 use leasehold_testkit::helpers::{Random, millis, secs};
-use outside::Outside;
-use party::{Held, Is, Looks, Waiter, Whose, raised};
+use participants::{Held, Owner, PollMode, ReleaseState, Waiter, raised};
 
-use crate::scheduled_backend::{Manners, Stepped};
+use crate::scheduled_backend::{FaultRates, Stepped};
 
-/// Of locks, of elections, and of both at once: one queue. The second is inside of the first: R-LCK-13.
+/// The names of locks and elections; each name is one queue. The keys of the second name begin with the first name (R-LCK-13).
 const NAMES: [&str; 3] = ["a", "a/b", "c"];
 
 const SESSIONS: usize = 4;
 const WAITING_MAX: usize = 12;
 
-/// What may happen in a world, beside what always may.
+/// Optional events of a run.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Rules {
-    pub(crate) manners: Manners,
-    /// History is compacted now and then.
+    pub(crate) fault_rates: FaultRates,
+    /// Whether history is compacted at times.
     pub(crate) compacts: bool,
 }
 
 impl Rules {
     fn has_faults(self) -> bool {
-        self.manners.refused != 0 || self.manners.lost != 0
+        self.fault_rates.refused != 0 || self.fault_rates.lost != 0
     }
 }
 
-pub(crate) struct World {
+pub(crate) struct HoldsHarness {
     rules: Rules,
     stepped: Stepped,
     client: Client,
-    outside: Arc<sync::Mutex<Outside>>,
+    environment: Arc<sync::Mutex<Environment>>,
     random: Random,
     history: History,
     sessions: Vec<Session>,
-    /// The leases of those who use the service.
+    /// The leases of the callers of the service.
     served: Vec<LeaseId>,
     waiting: Vec<Waiter>,
     held: Vec<Held>,
     followers: Vec<Follower>,
     queues: [Queue; NAMES.len()],
-    /// Of how many of the queues and sessions there is use: where all meet, they meet often.
+    /// The number of queues and of sessions in use. Few of them lead to more contention.
     used: (u64, u64),
-    /// Writes under the condition that a hold is there, which are under way.
+    /// Pending writes that are conditional on a hold, with their queues.
     writes: Vec<(usize, Call<TxnResponse>)>,
-    /// How many values were proclaimed.
+    /// The number of proclaimed values.
     proclaimed: u64,
 }
 
-/// What is known of a lock or an election.
+/// The state that is known about one lock or election.
 struct Queue {
-    /// Who is in it.
+    /// The kinds of holds that use the queue.
     company: Vec<Kind>,
     fence: Fence,
     /// The newest token that the fence admitted.
     admitted: Revision,
-    /// The newest token that was got while its key was there.
-    got: Revision,
-    /// How many writes through guards are known to have been run.
+    /// The newest token of a hold, if its key still existed when the hold was returned.
+    newest_acquired: Revision,
+    /// The number of writes through guards that succeeded.
     written: u64,
 }
 
 impl Queue {
-    /// One of some company, drawn by lot.
+    /// Returns a queue for a random set of kinds.
     fn new(random: &mut Random) -> Self {
         let drawn = 1 + random.below((1 << KINDS.len()) - 1);
         let company = KINDS.into_iter().enumerate().filter(|(n, _)| drawn >> n & 1 == 1);
         let company = company.map(|(_, kind)| kind).collect();
-        let [admitted, got] = Default::default();
-        Self { company, fence: Fence::new(), admitted, got, written: 0 }
+        let [admitted, newest_acquired] = Default::default();
+        Self { company, fence: Fence::new(), admitted, newest_acquired, written: 0 }
     }
 }
 
-impl World {
+impl HoldsHarness {
     pub(crate) fn new(seed: u64, rules: Rules) -> Self {
         let stepped = Stepped::new(!seed);
         let client = stepped.client();
-        let sessions =
-            (0..SESSIONS).map(|_| Session::open(&client, secs(5)).wait().expect("it is granted")).collect();
-        stepped.set_manners(rules.manners);
-        let outside = Arc::new(sync::Mutex::new(Outside::new(stepped.store(), stepped.clock(), seed ^ 1)));
-        let meanwhile = Arc::clone(&outside);
-        stepped.meanwhile(move || lock(&meanwhile).act_by_chance());
+        let sessions = (0..SESSIONS)
+            .map(|_| Session::open(&client, secs(5)).wait().expect("a lease is granted"))
+            .collect();
+        stepped.set_fault_rates(rules.fault_rates);
+        let environment =
+            Arc::new(sync::Mutex::new(Environment::new(stepped.store(), stepped.clock(), seed ^ 1)));
+        let shared = Arc::clone(&environment);
+        stepped.before_step(move || lock(&shared).act_by_chance());
         let mut random = Random::new(seed);
-        let follow = |n| Follower::new(&client, n, Revision::default(), Looks::ALL[n % Looks::ALL.len()]);
+        let follow =
+            |n| Follower::new(&client, n, Revision::default(), PollMode::ALL[n % PollMode::ALL.len()]);
         let followers = (0..NAMES.len()).map(follow).collect();
         let queues = NAMES.map(|_| Queue::new(&mut random));
         let used = (1 + random.below(NAMES.len() as u64), 1 + random.below(SESSIONS as u64));
@@ -109,7 +112,7 @@ impl World {
             rules,
             stepped,
             client,
-            outside,
+            environment,
             random,
             history,
             sessions,
@@ -130,21 +133,21 @@ impl World {
             10 | 51..=52 => self.try_lock(),
             11..=12 => drop(pick(&mut self.waiting, &mut self.random)),
             13..=14 => drop(pick(&mut self.held, &mut self.random)),
-            17 => self.give_back(),
+            17 => self.release(),
             18 => self.wait_for_a_time(),
             19 => self.pause_or_resume(),
             20..=21 => self.replace_session(),
-            15..=16 | 22 => lock(&self.outside).act(),
+            15..=16 | 22 => lock(&self.environment).act(),
             23..=24 => self.write_fenced(),
             25 => self.write_guarded(),
             26..=28 => self.write_later(),
             29 => self.compact(),
-            30..=41 => self.look(),
+            30..=41 => self.poll_any(),
             42 => self.rest(),
             43 => self.lock_if_free(),
             44..=45 => self.proclaim(),
             46..=49 => self.follow(),
-            50 => self.follow_anew(),
+            50 => self.follow_again(),
             _ => drop(self.stepped.step()),
         }
         self.check();
@@ -159,34 +162,34 @@ impl World {
         self.sessions[self.random.below(self.used.1) as usize].clone()
     }
 
-    /// A queue, and somebody who may be in it.
-    fn anybody(&mut self) -> (Whose, Session) {
+    /// Returns a random queue, with a kind and a session that may use it.
+    fn random_owner(&mut self) -> (Owner, Session) {
         let queue = self.random.below(self.used.0) as usize;
         let kind = self.random.pick(&self.queues[queue].company);
         let session = self.session();
-        (Whose { queue, kind, lease: session.lease() }, session)
+        (Owner { queue, kind, lease: session.lease() }, session)
     }
 
     fn enqueue(&mut self) {
         if self.waiting.len() == WAITING_MAX {
             return;
         }
-        let (mut whose, session) = self.anybody();
-        let name = NAMES[whose.queue];
-        let wanted = if whose.kind == Kind::Service {
-            whose.lease = self.grant();
-            Wanted::of_service(&self.client, name, whose.lease)
+        let (mut owner, session) = self.random_owner();
+        let name = NAMES[owner.queue];
+        let pending = if owner.kind == Kind::Service {
+            owner.lease = self.grant();
+            Pending::of_service(&self.client, name, owner.lease)
         } else {
-            Wanted::new(whose.kind, &session, name)
+            Pending::new(owner.kind, &session, name)
         };
-        let (since, looks) = (self.revision(), self.random.pick(&Looks::ALL));
-        self.waiting.push(Waiter { whose, wanted, since, looks, is_woken: raised() });
+        let (since, poll_mode) = (self.revision(), self.random.pick(&PollMode::ALL));
+        self.waiting.push(Waiter { owner, pending, since, poll_mode, is_woken: raised() });
     }
 
-    /// A lease that nobody renews.
+    /// Grants a lease that is not renewed.
     fn grant(&mut self) -> LeaseId {
         let ttl = secs(2 + self.random.below(8));
-        let lease = self.stepped.store().grant(Grant::new(ttl)).expect("it is granted").id();
+        let lease = self.stepped.store().grant(Grant::new(ttl)).expect("a lease is granted").id();
         self.served.push(lease);
         lease
     }
@@ -196,30 +199,30 @@ impl World {
     }
 
     fn try_lock(&mut self) {
-        let (whose, session) = self.anybody();
-        match whose.kind.mutex(&session, NAMES[whose.queue]).map(|mutex| mutex.try_lock().wait()) {
-            Some(Ok(Some(guard))) => self.got(whose, Had::Lock(guard)),
+        let (owner, session) = self.random_owner();
+        match owner.kind.mutex(&session, NAMES[owner.queue]).map(|mutex| mutex.try_lock().wait()) {
+            Some(Ok(Some(guard))) => self.on_acquired(owner, Acquired::Lock(guard)),
             Some(Ok(None)) | None => {}
             Some(Err(error)) => self.expect(error, &[Error::LeaseNotFound]),
         }
     }
 
-    /// Blocks until it has it, which it has at once if nobody else has.
+    /// Blocks until the lock is acquired, which happens at once if its queue is empty.
     fn lock_if_free(&mut self) {
-        let (whose, session) = self.anybody();
-        let name = NAMES[whose.queue];
+        let (owner, session) = self.random_owner();
+        let name = NAMES[owner.queue];
         self.stepped.settle();
-        if !queue(self.stepped.store(), name).is_empty() || whose.kind == Kind::Service {
+        if !queue(self.stepped.store(), name).is_empty() || owner.kind == Kind::Service {
             return;
         }
-        lock(&self.outside).is_quiet = true;
-        let got = match whose.kind.mutex(&session, name) {
-            Some(mutex) => mutex.lock().wait().map(Had::Lock),
-            None => Election::new(&session, name).campaign(STOOD).wait().map(Had::Leadership),
+        lock(&self.environment).is_quiet = true;
+        let got = match owner.kind.mutex(&session, name) {
+            Some(mutex) => mutex.lock().wait().map(Acquired::Lock),
+            None => Election::new(&session, name).campaign(STOOD).wait().map(Acquired::Leadership),
         };
-        lock(&self.outside).is_quiet = false;
+        lock(&self.environment).is_quiet = false;
         match got {
-            Ok(had) => self.got(whose, had),
+            Ok(acquired) => self.on_acquired(owner, acquired),
             Err(error) => self.expect(error, &[Error::LeaseNotFound]),
         }
     }
@@ -229,10 +232,10 @@ impl World {
             return;
         };
         let time = millis(self.random.below(3_000));
-        match waiter.wanted.wait(time, self.stepped.store()) {
-            Ok(Some(had)) => self.got(waiter.whose, had),
+        match waiter.pending.wait(time, self.stepped.store()) {
+            Ok(Some(acquired)) => self.on_acquired(waiter.owner, acquired),
             Ok(None) => {
-                // Its waker was another one meanwhile.
+                // The wait replaced the waiter's waker.
                 waiter.is_woken = raised();
                 self.waiting.push(waiter);
             }
@@ -240,54 +243,57 @@ impl World {
         }
     }
 
-    /// Somebody looks.
-    fn look(&mut self) {
+    /// Polls a random waiter.
+    fn poll_any(&mut self) {
         if let Some(waiter) = pick(&mut self.waiting, &mut self.random) {
-            self.look_of(waiter);
+            self.poll_waiter(waiter);
         }
     }
 
-    fn look_of(&mut self, mut waiter: Waiter) {
-        match waiter.look(self.stepped.store()) {
-            Ok(Some(had)) => self.got(waiter.whose, had),
+    fn poll_waiter(&mut self, mut waiter: Waiter) {
+        match waiter.poll_by_mode(self.stepped.store()) {
+            Ok(Some(acquired)) => self.on_acquired(waiter.owner, acquired),
             Ok(None) => self.waiting.push(waiter),
             Err(error) => self.expect_end_of_waiting(&waiter, error),
         }
     }
 
-    /// R-LCK-10. A hold may be lost already when it is got, if its answer was late; but it was the first.
-    fn got(&mut self, whose: Whose, had: Had) {
-        let Some(token) = had.token() else {
+    /// R-LCK-10: a hold may be lost when it is returned, if its response was late. It was the first of its queue at some time.
+    fn on_acquired(&mut self, owner: Owner, acquired: Acquired) {
+        let Some(token) = acquired.token() else {
             return;
         };
         self.history.read(self.stepped.store());
-        assert!(self.history.was_first(whose.queue, token), "what was not free was got");
-        let lost = if self.random.one_in(2) { had.lost() } else { None };
+        assert!(self.history.was_first(owner.queue, token), "an acquired key was the first of its queue");
+        let lost = if self.random.one_in(2) { acquired.lost() } else { None };
         let (asked, is_woken) = (lost.is_some(), raised());
-        let held = Held { whose, had, token, is: Is::Needed, asked, lost, is_woken };
+        let held = Held { owner, acquired, token, release_state: ReleaseState::Held, asked, lost, is_woken };
         if held.is_live(self.stepped.store()) {
-            let before = std::mem::replace(&mut self.queues[whose.queue].got, token);
-            let is_again = before == token && whose.kind == Kind::Reentrant;
-            assert!(before < token || is_again, "tokens rise");
+            let before = std::mem::replace(&mut self.queues[owner.queue].newest_acquired, token);
+            let is_again = before == token && owner.kind == Kind::Reentrant;
+            assert!(before < token || is_again, "tokens ascend");
         }
         self.held.push(held);
     }
 
-    fn give_back(&mut self) {
+    fn release(&mut self) {
         let Some(mut held) = pick(&mut self.held, &mut self.random) else {
             return;
         };
-        match held.had.give_back() {
+        match held.acquired.release() {
             Ok(()) => {
-                held.is = Is::GivenBack;
-                let is_over = held.had.check() == Err(held.whose.kind.lost());
-                assert!(is_over || held.whose.kind == Kind::Service || self.rules.has_faults(), "it is over");
-                let may_be_there = held.whose.kind == Kind::Reentrant;
+                held.release_state = ReleaseState::Released;
+                let is_over = held.acquired.check() == Err(held.owner.kind.lost());
+                assert!(
+                    is_over || held.owner.kind == Kind::Service || self.rules.has_faults(),
+                    "a released hold is lost"
+                );
+                let may_be_there = held.owner.kind == Kind::Reentrant;
                 let is_there = held.is_there(self.stepped.store());
-                assert!(may_be_there || !is_there, "its key is gone when this returns");
+                assert!(may_be_there || !is_there, "the key of a released hold is deleted");
             }
             Err(error) => {
-                held.is = Is::Doubtful;
+                held.release_state = ReleaseState::Unknown;
                 self.expect(error, &[]);
             }
         }
@@ -309,7 +315,7 @@ impl World {
         }
     }
 
-    /// Mostly one that is over. Its holds and waits may live on.
+    /// Replaces a session, mostly an expired one. Its holds and waits may continue.
     fn replace_session(&mut self) {
         let is_over = |session: &Session| !self.is_alive(session.lease());
         let over = self.sessions.iter().position(is_over);
@@ -328,56 +334,60 @@ impl World {
         }
     }
 
-    /// The resource that only a fence protects admits who has the lock, and after him nobody who had it before.
+    /// A resource protected only by a fence admits the owner, and refuses every earlier owner after that.
     fn write_fenced(&mut self) {
         let Some(held) = pick(&mut self.held, &mut self.random) else {
             return;
         };
-        let (queue, token) = (&mut self.queues[held.whose.queue], held.token);
+        let (queue, token) = (&mut self.queues[held.owner.queue], held.token);
         let is_admitted = queue.fence.admit(token).is_ok();
-        assert_eq!(is_admitted, token >= queue.admitted, "an older token after a newer one");
-        assert!(is_admitted || !held.is_live(self.stepped.store()), "the holder is refused");
+        assert_eq!(
+            is_admitted,
+            token >= queue.admitted,
+            "the fence admits exactly tokens that are not stale"
+        );
+        assert!(is_admitted || !held.is_live(self.stepped.store()), "the fence admits the owner");
         queue.admitted = queue.admitted.max(token);
         self.held.push(held);
     }
 
-    /// History tells whether such a write was run while the lock was held.
+    /// Writes through a guard. The history shows whether the key existed then.
     fn write_guarded(&mut self) {
         let Some(held) = pick(&mut self.held, &mut self.random) else {
             return;
         };
-        match held.had.act(held.write()) {
-            Ok(()) => self.queues[held.whose.queue].written += 1,
+        match held.acquired.act(held.write()) {
+            Ok(()) => self.queues[held.owner.queue].written += 1,
             Err(error) => self.expect_loss(&held, error),
         }
         self.held.push(held);
     }
 
-    /// The same, and meanwhile goes on.
+    /// Writes through a guard without waiting for the response.
     fn write_later(&mut self) {
         if let Some(held) = pick(&mut self.held, &mut self.random) {
-            let txn = Txn::new().when([held.had.is_there()]).and_then([held.write()]);
-            self.writes.push((held.whose.queue, self.client.txn(txn)));
+            let txn = Txn::new().when([held.acquired.is_there()]).and_then([held.write()]);
+            self.writes.push((held.owner.queue, self.client.txn(txn)));
             self.held.push(held);
         }
     }
 
-    /// R-ELC-7: whoever follows is told of the value.
+    /// R-ELC-7: each follower receives the proclaimed value.
     fn proclaim(&mut self) {
-        let is_leader = |held: &Held| held.whose.kind == Kind::Leadership;
+        let is_leader = |held: &Held| held.owner.kind == Kind::Leadership;
         let Some(place) = self.held.iter().position(is_leader) else {
             return;
         };
         let held = self.held.swap_remove(place);
         self.proclaimed += 1;
         let value = format!("{}{}", proclaimed(held.token), self.proclaimed);
-        let Had::Leadership(leadership) = &held.had else { panic!("it was looked for") };
+        let Acquired::Leadership(leadership) = &held.acquired else { panic!("a leadership was selected") };
         match leadership.proclaim(value.clone()).wait() {
             Ok(()) => {
                 self.history.read(self.stepped.store());
-                let mut events = self.history.events(held.whose.queue).iter();
+                let mut events = self.history.events(held.owner.queue).iter();
                 let is_it = |event: &LeaderEvent| event.kv().is_some_and(|kv| kv.value() == value.as_bytes());
-                assert!(events.any(is_it), "{value} was not said");
+                assert!(events.any(is_it), "the proclaimed {value} has no event");
             }
             Err(error) => self.expect_loss(&held, error),
         }
@@ -389,14 +399,14 @@ impl World {
         if self.rules.compacts {
             self.history.read(store);
             let newest = store.status().expect("the store is open").header().revision();
-            // What was compacted already is refused.
+            // A compacted revision is refused, which is no error here.
             drop(store.compact(newest));
         }
     }
 }
 
-fn lock(outside: &sync::Mutex<Outside>) -> sync::MutexGuard<'_, Outside> {
-    outside.lock().expect("nobody panicked with it")
+fn lock(environment: &sync::Mutex<Environment>) -> sync::MutexGuard<'_, Environment> {
+    environment.lock().expect("no thread panicked while it held the lock")
 }
 
 fn pick<T>(of: &mut Vec<T>, random: &mut Random) -> Option<T> {

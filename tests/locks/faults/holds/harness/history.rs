@@ -1,4 +1,4 @@
-//! What a store's history says about holds.
+//! The history of a store, as far as holds are concerned.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,19 +7,19 @@ use leasehold::{Event, EventType, Get, KeyValue, Revision, SortOrder, SortTarget
 
 use super::NAMES;
 
-/// What keys that strangers put in a queue have for a value.
+/// The value of keys that another client puts into a queue.
 pub(crate) const FOREIGN: &str = "foreign";
 
-/// History, read as it grows: who was ever the first of a queue, and that whoever wrote through a guard was it then.
+/// History, read as it grows: which keys were the first of their queues, and that each write through a guard came from the first.
 #[derive(Default)]
 pub(crate) struct History {
     read: i64,
     /// The keys that exist.
     existing: BTreeMap<Vec<u8>, KeyValue>,
     queues: [OfQueue; NAMES.len()],
-    /// The keys that were deleted, and have not been asked for.
+    /// The keys that were deleted since the last `take_deleted`.
     deleted: Vec<KeyValue>,
-    /// How many keys of strangers were deleted.
+    /// The number of deleted foreign keys.
     foreign_removed: u64,
 }
 
@@ -27,18 +27,18 @@ pub(crate) struct History {
 struct OfQueue {
     firsts: BTreeSet<Revision>,
     writes: u64,
-    /// What whoever follows the election is to be told.
+    /// The events that a follower of the election receives.
     events: Vec<LeaderEvent>,
 }
 
 impl History {
-    /// Reads what is new.
+    /// Reads the new revisions.
     pub(crate) fn read(&mut self, store: &Store) {
         let newest = store.status().expect("the store is open").header().revision().get();
         if newest <= self.read {
             return;
         }
-        let events = store.events(self.read + 1).expect("it is read before it is compacted");
+        let events = store.events(self.read + 1).expect("history is read before it is compacted");
         for of_one in events.chunk_by(|one, next| one.kv().mod_revision() == next.kv().mod_revision()) {
             self.read_revision(of_one);
         }
@@ -54,7 +54,7 @@ impl History {
                 (EventType::Put, Some(queue)) => self.check_write(queue, kv),
                 (EventType::Put, None) => drop(self.existing.insert(kv.key().to_vec(), kv.clone())),
                 (EventType::Delete, _) => {
-                    let deleted = self.existing.remove(kv.key()).expect("it was put");
+                    let deleted = self.existing.remove(kv.key()).expect("a deleted key was put before");
                     self.foreign_removed += u64::from(is_foreign(&deleted));
                     self.deleted.push(deleted);
                 }
@@ -68,11 +68,11 @@ impl History {
         }
     }
 
-    /// R-MTX-5: a txn of a guard's is run while its key is the first of the queue, and at no other time.
+    /// R-MTX-5: a guard's txn is run only while its key is the first of the queue.
     fn check_write(&mut self, queue: usize, kv: &KeyValue) {
         let token = kv.value_str().expect("a token is text").parse().expect("a token is a number");
         let first = self.first(NAMES[queue]).map(KeyValue::create_revision);
-        assert_eq!(first, Some(Revision::new(token)), "a guard wrote that was lost");
+        assert_eq!(first, Some(Revision::new(token)), "a guard's write requires its key to be the first");
         self.queues[queue].writes += 1;
     }
 
@@ -82,33 +82,33 @@ impl History {
         of_queue.take_while(|kv| kv.key().starts_with(range.as_bytes())).min_by_key(|kv| kv.create_revision())
     }
 
-    /// Whether that key was the first of its queue at some time.
+    /// Returns whether the key with this create revision was the first of its queue at some time.
     pub(crate) fn was_first(&self, queue: usize, token: Revision) -> bool {
         self.queues[queue].firsts.contains(&token)
     }
 
-    /// How many keys of strangers were deleted.
+    /// Returns how many foreign keys were deleted.
     pub(crate) fn foreign_removed(&self) -> u64 {
         self.foreign_removed
     }
 
-    /// The keys that were deleted since this was asked.
+    /// Returns the keys that were deleted since the last call.
     pub(crate) fn take_deleted(&mut self) -> Vec<KeyValue> {
         std::mem::take(&mut self.deleted)
     }
 
-    /// How many writes through guards there were.
+    /// Returns how many writes through guards there were.
     pub(crate) fn writes(&self, queue: usize) -> u64 {
         self.queues[queue].writes
     }
 
-    /// What whoever follows that election from the beginning is told.
+    /// Returns the events that a follower from the first revision on receives.
     pub(crate) fn events(&self, queue: usize) -> &[LeaderEvent] {
         &self.queues[queue].events
     }
 }
 
-/// What is told of a revision.
+/// Returns the event of a revision that changed the first key of an election.
 fn told(revision: Revision, before: Option<KeyValue>, after: Option<KeyValue>) -> Option<LeaderEvent> {
     let created = |kv: &Option<KeyValue>| kv.as_ref().map(KeyValue::create_revision);
     if created(&before) == created(&after) {
@@ -120,30 +120,29 @@ fn told(revision: Revision, before: Option<KeyValue>, after: Option<KeyValue>) -
     })
 }
 
-/// What the keys of a lock or an election begin with.
+/// Returns the prefix of the keys of a lock or an election.
 pub(crate) fn range(name: &str) -> String {
     format!("{name}/")
 }
 
-/// The key that guards of a lock or an election write.
+/// Returns the key that guards of a lock or an election write.
 pub(crate) fn written_by(name: &str) -> String {
     format!("written/{name}")
 }
 
-/// The keys in a queue, the first of it first.
+/// Returns the keys in a queue, by create revision.
 pub(crate) fn queue(store: &Store, name: &str) -> Vec<KeyValue> {
     let all = Get::prefix(range(name)).sort(SortTarget::CreateRevision, SortOrder::Ascend);
     store.get(all).expect("the store is open").kvs().to_vec()
 }
 
-/// Whether a key was put by one of the lock or election itself: not by a stranger, and not for another whose name begins with
-/// its (R-LCK-13).
+/// Returns whether a key belongs to this lock or election: it is neither foreign nor a key of a longer name (R-LCK-13).
 pub(crate) fn is_own(name: &str, kv: &KeyValue) -> bool {
     let of = kv.key().rsplitn(2, |byte| *byte == b'/').nth(1);
     of == Some(name.as_bytes()) && !is_foreign(kv)
 }
 
-/// Whether that is the one key of a lease (R-LCK-1), and not a hold's alone.
+/// Returns whether a key is the one key of its lease (R-LCK-1), and not the key of a single hold.
 pub(crate) fn is_of_lease(kv: &KeyValue) -> bool {
     !kv.key().contains(&b'-')
 }

@@ -1,4 +1,4 @@
-//! The kinds of holds, and of waits for them, in the words that all have in common.
+//! The kinds of holds and waits, with one interface for all.
 
 use std::sync::Arc;
 
@@ -8,36 +8,36 @@ use leasehold::{
     Client, Compare, CompareOp, Error, KeyValue, LeaseId, Result, Revision, Store, Ticket, Txn, TxnOp,
 };
 
-use super::party::{Looks, look};
+use super::participants::{PollMode, poll_by_mode};
 use crate::scheduled_backend::Flag;
 
-/// What somebody asks for.
+/// A kind of hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Lock,
     Reentrant,
     Leadership,
-    /// A lock by etcd's messages, of a lease that nobody renews.
+    /// A lock of etcd's service, with a lease that is not renewed.
     Service,
 }
 
 pub(super) const KINDS: [Kind; 4] = [Kind::Lock, Kind::Reentrant, Kind::Leadership, Kind::Service];
 
-/// What candidates stand with.
+/// The value of a new candidacy.
 pub(super) const STOOD: &str = "stood";
 
 impl Kind {
-    /// Whether its key is `name/<lease>`, and not a hold's alone.
+    /// Returns whether its key is `name/<lease>`, and not the key of a single hold.
     pub(super) fn is_of_lease(self) -> bool {
         matches!(self, Self::Reentrant | Self::Service)
     }
 
-    /// What is said when it is lost.
+    /// Returns the error of a lost hold.
     pub(super) fn lost(self) -> Error {
         if self == Self::Leadership { Error::NotLeader } else { Error::SessionExpired }
     }
 
-    /// The lock of that name, if it is one.
+    /// Returns the lock of that name, if the kind is a lock.
     pub(super) fn mutex(self, session: &Session, name: &'static str) -> Option<Mutex> {
         match self {
             Self::Lock => Some(Mutex::new(session, name)),
@@ -47,19 +47,19 @@ impl Kind {
     }
 }
 
-/// The key of whoever has no more than one of a lease (R-LCK-1).
+/// Returns the one key of a lease in a queue (R-LCK-1).
 pub(super) fn key_of_lease(name: &str, lease: LeaseId) -> String {
     format!("{name}/{lease:x}")
 }
 
-/// A wait.
-pub(super) enum Wanted {
+/// A pending acquisition.
+pub(super) enum Pending {
     Lock(Ticket<MutexGuard>),
     Leadership(Ticket<Leadership>),
     Service(Client, Ticket<LockResponse>),
 }
 
-impl Wanted {
+impl Pending {
     pub(super) fn new(kind: Kind, session: &Session, name: &'static str) -> Self {
         let election = Election::new(session, name);
         kind.mutex(session, name)
@@ -71,42 +71,46 @@ impl Wanted {
         Self::Service(client.clone(), ticket)
     }
 
-    pub(super) fn look(&mut self, looks: Looks, is_woken: &Arc<Flag>, store: &Store) -> Result<Option<Had>> {
+    pub(super) fn poll_by_mode(
+        &mut self,
+        poll_mode: PollMode,
+        is_woken: &Arc<Flag>,
+        store: &Store,
+    ) -> Result<Option<Acquired>> {
         Ok(match self {
-            Self::Lock(ticket) => look(ticket, looks, is_woken)?.map(Had::Lock),
-            Self::Leadership(ticket) => look(ticket, looks, is_woken)?.map(Had::Leadership),
-            Self::Service(client, ticket) => {
-                look(ticket, looks, is_woken)?.map(|got| Had::of_service(client, &got, store))
-            }
+            Self::Lock(ticket) => poll_by_mode(ticket, poll_mode, is_woken)?.map(Acquired::Lock),
+            Self::Leadership(ticket) => poll_by_mode(ticket, poll_mode, is_woken)?.map(Acquired::Leadership),
+            Self::Service(client, ticket) => poll_by_mode(ticket, poll_mode, is_woken)?
+                .map(|got| Acquired::of_service(client, &got, store)),
         })
     }
 
-    pub(super) fn wait(&mut self, time: std::time::Duration, store: &Store) -> Result<Option<Had>> {
+    pub(super) fn wait(&mut self, time: std::time::Duration, store: &Store) -> Result<Option<Acquired>> {
         Ok(match self {
-            Self::Lock(ticket) => ticket.wait_timeout(time)?.map(Had::Lock),
-            Self::Leadership(ticket) => ticket.wait_timeout(time)?.map(Had::Leadership),
+            Self::Lock(ticket) => ticket.wait_timeout(time)?.map(Acquired::Lock),
+            Self::Leadership(ticket) => ticket.wait_timeout(time)?.map(Acquired::Leadership),
             Self::Service(client, ticket) => {
-                ticket.wait_timeout(time)?.map(|got| Had::of_service(client, &got, store))
+                ticket.wait_timeout(time)?.map(|got| Acquired::of_service(client, &got, store))
             }
         })
     }
 }
 
-/// A hold.
-pub(super) enum Had {
+/// An acquired lock or leadership.
+pub(super) enum Acquired {
     Lock(MutexGuard),
     Leadership(Leadership),
     Service(Served),
 }
 
-impl Had {
+impl Acquired {
     fn of_service(client: &Client, got: &LockResponse, store: &Store) -> Self {
         let found = store.get(&got.key[..]).expect("the store is open");
         let token = found.kvs().first().map(KeyValue::create_revision);
         Self::Service(Served { client: client.clone(), key: got.key.to_vec(), token })
     }
 
-    /// `None` if the lock was lost before its service's answer was looked at.
+    /// Returns the token; `None` if the key was deleted before the service's response was received.
     pub(super) fn token(&self) -> Option<Revision> {
         match self {
             Self::Lock(guard) => Some(guard.token()),
@@ -123,7 +127,7 @@ impl Had {
         }
     }
 
-    /// That it is still there.
+    /// Returns the compare that the key exists unchanged.
     pub(super) fn is_there(&self) -> Compare {
         match self {
             Self::Lock(guard) => guard.is_owner(),
@@ -132,7 +136,7 @@ impl Had {
         }
     }
 
-    /// Does that if it is still there.
+    /// Runs an operation if the key exists unchanged.
     pub(super) fn act(&self, op: TxnOp) -> Result<()> {
         match self {
             Self::Lock(guard) => guard.txn().and_then([op]).commit().wait().map(drop),
@@ -153,7 +157,7 @@ impl Had {
         }
     }
 
-    /// Services tell nobody (R-LCK-11).
+    /// Returns a ticket for the loss. The services report no losses (R-LCK-11).
     pub(super) fn lost(&self) -> Option<Ticket<()>> {
         match self {
             Self::Lock(guard) => Some(guard.lost()),
@@ -162,7 +166,7 @@ impl Had {
         }
     }
 
-    pub(super) fn give_back(&self) -> Result<()> {
+    pub(super) fn release(&self) -> Result<()> {
         match self {
             Self::Lock(guard) => guard.unlock().wait(),
             Self::Leadership(leadership) => leadership.resign().wait(),
@@ -171,7 +175,7 @@ impl Had {
     }
 }
 
-/// A lock that was got of a service. It is given back when it is dropped.
+/// A lock acquired from the service. Dropping it unlocks.
 pub(super) struct Served {
     client: Client,
     key: Vec<u8>,

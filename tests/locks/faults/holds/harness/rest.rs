@@ -1,4 +1,4 @@
-//! What holds at every moment, and what holds once everything has come to rest.
+//! The invariants that are checked after each action, and the invariants that are checked once all calls are answered.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -9,11 +9,11 @@ use leasehold::{Error, KeyValue, LeaseId, Result};
 use super::follower::Follower;
 use super::history::{is_of_lease, is_own, queue};
 use super::hold::{Kind, key_of_lease};
-use super::party::{Held, Is, Looks, Waiter, poll};
-use super::{NAMES, World, lock, millis, pick};
+use super::participants::{Held, PollMode, ReleaseState, Waiter, poll};
+use super::{HoldsHarness, NAMES, lock, millis, pick};
 
-impl World {
-    /// Gives everything up, and sees that nothing is left.
+impl HoldsHarness {
+    /// Drops all waits and holds, and asserts that no key is left.
     pub(crate) fn end(mut self) {
         while !(self.waiting.is_empty() && self.held.is_empty()) {
             drop(pick(&mut self.waiting, &mut self.random));
@@ -27,8 +27,8 @@ impl World {
         let store = self.stepped.store();
         for &lease in store.leases().expect("the store is open").leases() {
             let is_expected = self.rules.has_faults() || self.served.contains(&lease);
-            assert!(is_expected, "lease {lease} is left over");
-            store.expire(lease).expect("it was there");
+            assert!(is_expected, "lease {lease} is left after its session");
+            store.expire(lease).expect("the lease exists");
         }
         for (place, (name, known)) in NAMES.iter().zip(&self.queues).enumerate() {
             let left = queue(store, name).into_iter().find(|kv| is_own(name, kv));
@@ -41,26 +41,26 @@ impl World {
         }
     }
 
-    /// Somebody who follows receives.
+    /// Receives from a random follower.
     pub(super) fn follow(&mut self) {
         let place = self.random.below(NAMES.len() as u64) as usize;
         let received = if self.random.one_in(8) {
             let time = millis(self.random.below(1_000));
             self.followers[place].wait(time)
         } else {
-            self.followers[place].look()
+            self.followers[place].poll_by_mode()
         };
         self.received(place, received);
     }
 
-    /// Gives whether there was something.
+    /// Handles the result of a receive. Returns whether there was an event or error.
     fn received(&mut self, place: usize, received: Result<Option<LeaderEvent>>) -> bool {
         self.history.read(self.stepped.store());
         match received {
             Ok(None) => return false,
             Ok(Some(event)) => {
                 let is_gap = matches!(event, LeaderEvent::Gap { .. });
-                assert!(!is_gap || self.rules.compacts, "nothing was compacted");
+                assert!(!is_gap || self.rules.compacts, "a gap requires a compaction");
                 self.followers[place].take_in(event, &self.history);
             }
             Err(error) => {
@@ -71,29 +71,29 @@ impl World {
         true
     }
 
-    pub(super) fn follow_anew(&mut self) {
+    pub(super) fn follow_again(&mut self) {
         let place = self.random.below(NAMES.len() as u64) as usize;
         self.replace_follower(place);
     }
 
     fn replace_follower(&mut self, place: usize) {
-        let (since, looks) = (self.revision(), self.random.pick(&Looks::ALL));
+        let (since, poll_mode) = (self.revision(), self.random.pick(&PollMode::ALL));
         let queue = self.followers[place].queue;
-        self.followers[place] = Follower::new(&self.client, queue, since, looks);
+        self.followers[place] = Follower::new(&self.client, queue, since, poll_mode);
     }
 
-    /// Lets everything come to rest: all calls are answered, and whoever is woken has looked.
+    /// Settles the run: all calls are answered and all woken waiters are polled. Then checks the invariants of a settled run.
     pub(super) fn rest(&mut self) {
         loop {
             self.stepped.settle();
             let before = self.stepped.steps_taken();
             for waiter in std::mem::take(&mut self.waiting) {
-                self.look_of(waiter);
+                self.poll_waiter(waiter);
             }
             self.see_losses();
             for place in 0..self.followers.len() {
                 while {
-                    let received = self.followers[place].look();
+                    let received = self.followers[place].poll_by_mode();
                     self.received(place, received)
                 } {}
             }
@@ -113,40 +113,45 @@ impl World {
         for held in &self.held {
             let is_told = held.asked && held.lost.is_none();
             let is_lost = !held.is_there(self.stepped.store());
-            assert_eq!(is_told, held.asked && is_lost, "who asked is told of his loss");
+            assert_eq!(
+                is_told,
+                held.asked && is_lost,
+                "a requested loss is reported exactly when the key is deleted"
+            );
         }
         for follower in &self.followers {
             let name = NAMES[follower.queue];
-            assert!(follower.is_up_to_date(&self.history), "who follows {name} was told all");
+            assert!(follower.is_up_to_date(&self.history), "the follower of {name} has received every event");
         }
         (0..NAMES.len()).for_each(|place| self.check_at_rest(place));
     }
 
-    /// Those who asked to be told of the loss of their holds look, if they are woken.
+    /// Polls the loss tickets that were woken.
     fn see_losses(&mut self) {
         for held in &mut self.held {
             if let Some(ticket) = held.lost.as_mut().filter(|_| held.is_woken.take())
-                && poll(ticket, &held.is_woken).expect("it goes on").is_some()
+                && poll(ticket, &held.is_woken).expect("the store is open").is_some()
             {
                 held.lost = None;
             }
         }
     }
 
-    /// The keys of a queue are those of its holder and of those who wait; and if it is free, nobody waits.
+    /// Asserts that each key of a queue belongs to a hold or wait, and that a wait has a key before its own.
     fn check_at_rest(&self, place: usize) {
         let (store, name) = (self.stepped.store(), NAMES[place]);
         let keys = queue(store, name);
-        let live = self.held.iter().filter(|held| held.whose.queue == place && held.is_live(store));
-        let needed = live.clone().filter(|held| held.is == Is::Needed).map(|held| &held.whose);
-        let waiting = self.waiting.iter().filter(|waiter| waiter.whose.queue == place);
-        // That of a service may wait though its key is gone (R-LCK-7).
-        let waiting = waiting.map(|waiter| &waiter.whose).filter(|whose| {
-            let key = key_of_lease(name, whose.lease);
-            whose.kind != Kind::Service || keys.iter().any(|kv| kv.key() == key.as_bytes())
+        let live = self.held.iter().filter(|held| held.owner.queue == place && held.is_live(store));
+        let needed =
+            live.clone().filter(|held| held.release_state == ReleaseState::Held).map(|held| &held.owner);
+        let waiting = self.waiting.iter().filter(|waiter| waiter.owner.queue == place);
+        // A service's wait may continue after its key is deleted (R-LCK-7).
+        let waiting = waiting.map(|waiter| &waiter.owner).filter(|owner| {
+            let key = key_of_lease(name, owner.lease);
+            owner.kind != Kind::Service || keys.iter().any(|kv| kv.key() == key.as_bytes())
         });
         let mut needs: Vec<(LeaseId, bool)> =
-            needed.chain(waiting).map(|whose| (whose.lease, whose.kind.is_of_lease())).collect();
+            needed.chain(waiting).map(|owner| (owner.lease, owner.kind.is_of_lease())).collect();
         needs.sort();
         needs.dedup_by(|one, other| one == other && one.1);
         let mut own: Vec<&KeyValue> = keys.iter().filter(|kv| is_own(name, kv)).collect();
@@ -156,71 +161,75 @@ impl World {
             own.remove(found.unwrap_or_else(|| panic!("{need:?} has no key in {keys:?}")));
         }
         let orphan = own.iter().find(|kv| !self.may_be_left(kv));
-        assert_eq!(orphan, None, "a key of {name} that nobody needs");
+        assert_eq!(orphan, None, "a key of {name} has no hold or wait");
         if let Some(first) = keys.first().filter(|kv| is_own(name, kv) && !self.may_be_left(kv)) {
             let has_it = live.clone().any(|held| held.is_of(first));
-            assert!(has_it, "the first in the queue of {name} has it: {keys:?}");
+            assert!(has_it, "the first key in the queue of {name} is held: {keys:?}");
         }
-        let is_waited_for = self.waiting.iter().any(|waiter| waiter.whose.queue == place);
-        assert!(!keys.is_empty() || !is_waited_for, "somebody waits for {name}, which is free");
+        let is_waited_for = self.waiting.iter().any(|waiter| waiter.owner.queue == place);
+        assert!(!keys.is_empty() || !is_waited_for, "the free queue {name} has a waiter");
     }
 
-    /// Giving it back has failed, and maybe nobody tries again. A service leaves a key also if putting it fails.
+    /// Returns whether a key may be left over: its release failed and may not be tried again. A failed put of the service may
+    /// leave a key too.
     fn may_be_left(&self, kv: &KeyValue) -> bool {
         let is_of_service = self.rules.has_faults() && self.served.contains(&kv.lease());
         is_of_service || self.stepped.has_kept(kv.key())
     }
 
-    /// What holds at every moment.
+    /// Asserts the invariants that hold after each action.
     pub(super) fn check(&mut self) {
         let store = self.stepped.store();
         self.history.read(store);
         for (place, name) in NAMES.iter().enumerate() {
-            let mut live = self.held.iter().filter(|held| held.whose.queue == place && held.is_live(store));
+            let mut live = self.held.iter().filter(|held| held.owner.queue == place && held.is_live(store));
             if let Some(first) = live.next() {
                 let shares = |held: &Held| {
-                    let is_same = held.token == first.token && held.whose.lease == first.whose.lease;
-                    is_same && held.whose.kind == Kind::Reentrant && first.whose.kind == Kind::Reentrant
+                    let is_same = held.token == first.token && held.owner.lease == first.owner.lease;
+                    is_same && held.owner.kind == Kind::Reentrant && first.owner.kind == Kind::Reentrant
                 };
-                assert!(live.all(shares), "two hold {name}");
+                assert!(live.all(shares), "two holds share {name}");
             }
         }
-        let outside = lock(&self.outside);
-        let removed = outside.removed;
-        assert_eq!(self.history.foreign_removed(), removed, "strangers' keys are deleted by strangers alone");
+        let environment = lock(&self.environment);
+        let removed = environment.removed;
+        assert_eq!(self.history.foreign_removed(), removed, "foreign keys are deleted only by their owners");
         for deleted in self.history.take_deleted() {
-            if outside.has_taken(deleted.create_revision()) || !self.is_alive(deleted.lease()) {
+            if environment.has_taken(deleted.create_revision()) || !self.is_alive(deleted.lease()) {
                 continue;
             }
-            let robbed = self.held.iter().find(|held| held.is == Is::Needed && held.is_of(&deleted));
-            assert!(robbed.is_none(), "{deleted:?} was given back by another than its holder");
+            let robbed = self
+                .held
+                .iter()
+                .find(|held| held.release_state == ReleaseState::Held && held.is_of(&deleted));
+            assert!(robbed.is_none(), "{deleted:?} was deleted while it was held");
         }
     }
 
-    /// Nobody is told that he lost his place who did not.
+    /// Asserts that the error of a wait has a cause: its session has ended, or another client deleted its key.
     pub(super) fn expect_end_of_waiting(&self, waiter: &Waiter, error: Error) {
-        let whose = waiter.whose;
-        // Services lose the code (R-LCK-8).
+        let owner = waiter.owner;
+        // The services replace the error's code (R-LCK-8).
         let error = match error {
-            Error::Unknown(inner) if whose.kind == Kind::Service => *inner,
+            Error::Unknown(inner) if owner.kind == Kind::Service => *inner,
             error => error,
         };
         if let Error::Compacted { .. } = error {
             assert!(self.rules.compacts, "{error}");
             return;
         }
-        let is_over = !self.is_alive(whose.lease);
-        let is_taken = lock(&self.outside).has_taken_one(NAMES[whose.queue], whose.lease, waiter.since);
-        let is_right = is_over || is_taken && error == whose.kind.lost();
-        assert!(is_right || matches!(error, Error::Unavailable { .. }), "{:?} received {error}", whose.kind);
-        self.expect(error, &[whose.kind.lost(), Error::LeaseNotFound]);
+        let is_over = !self.is_alive(owner.lease);
+        let is_taken = lock(&self.environment).has_taken_one(NAMES[owner.queue], owner.lease, waiter.since);
+        let is_right = is_over || is_taken && error == owner.kind.lost();
+        assert!(is_right || matches!(error, Error::Unavailable { .. }), "{:?} received {error}", owner.kind);
+        self.expect(error, &[owner.kind.lost(), Error::LeaseNotFound]);
     }
 
-    /// What is lost does not come back.
+    /// Asserts that a reported loss is final.
     pub(super) fn expect_loss(&self, held: &Held, error: Error) {
         let is_live = held.is_live(self.stepped.store());
-        assert!(error != held.whose.kind.lost() || !is_live, "it is not lost: {error}");
-        self.expect(error, &[held.whose.kind.lost()]);
+        assert!(error != held.owner.kind.lost() || !is_live, "a live hold reported its loss: {error}");
+        self.expect(error, &[held.owner.kind.lost()]);
     }
 
     pub(super) fn expect(&self, error: Error, expected: &[Error]) {

@@ -1,4 +1,4 @@
-//! What comes from outside.
+//! Events from outside the locks: time, expiries and other clients.
 
 use leasehold::{KeyValue, LeaseId, ManualClock, Put, Revision, Store};
 
@@ -7,22 +7,22 @@ use leasehold_testkit::helpers::{Random, millis};
 use super::NAMES;
 use super::history::{FOREIGN, is_foreign, is_of_lease, queue};
 
-/// What a stranger writes over a key.
+/// The value that another client writes over a key.
 pub(super) const OVERWRITTEN: &str = "overwritten";
 
-/// Time, leases that end, and strangers who do something to the keys in queues.
-pub(super) struct Outside {
+/// Time, leases that expire, and clients that change the keys in queues.
+pub(super) struct Environment {
     store: Store,
     clock: ManualClock,
     random: Random,
-    /// Nothing happens.
+    /// Whether no events happen.
     pub(super) is_quiet: bool,
-    /// How many of their own keys strangers have deleted.
+    /// The number of deleted foreign keys.
     pub(super) removed: u64,
     taken: Vec<Taken>,
 }
 
-/// A key that a stranger has deleted.
+/// A key that another client has deleted.
 struct Taken {
     name: Vec<u8>,
     lease: LeaseId,
@@ -30,7 +30,7 @@ struct Taken {
     at: Revision,
 }
 
-impl Outside {
+impl Environment {
     pub(super) fn new(store: &Store, clock: &ManualClock, seed: u64) -> Self {
         let (store, clock, random) = (store.clone(), clock.clone(), Random::new(seed));
         Self { store, clock, random, is_quiet: false, removed: 0, taken: Vec::new() }
@@ -50,19 +50,19 @@ impl Outside {
         }
     }
 
-    /// Does that now and then.
+    /// Acts at times.
     pub(super) fn act_by_chance(&mut self) {
         if !self.is_quiet && self.random.one_in(16) {
             self.act();
         }
     }
 
-    /// Whether a stranger deleted the key of that create revision.
+    /// Returns whether another client deleted the key with this create revision.
     pub(super) fn has_taken(&self, created: Revision) -> bool {
         self.taken.iter().any(|taken| taken.created == created)
     }
 
-    /// Whether a stranger deleted a key of that lease in that queue later than that.
+    /// Returns whether another client deleted a key of this lease in this queue after a revision.
     pub(super) fn has_taken_one(&self, name: &str, lease: LeaseId, after: Revision) -> bool {
         let is_it = |taken: &Taken| taken.name == name.as_bytes() && taken.lease == lease && taken.at > after;
         self.taken.iter().any(is_it)
@@ -71,14 +71,14 @@ impl Outside {
     fn expire(&mut self) {
         let leases = self.store.leases().expect("the store is open");
         if let Some(&lease) = leases.leases().get(self.random.below(8) as usize) {
-            self.store.expire(lease).expect("it was there");
+            self.store.expire(lease).expect("the lease exists");
         }
     }
 
     fn remove(&mut self, kv: &KeyValue) {
         self.removed += u64::from(is_foreign(kv));
         let deleted = self.store.delete(kv.key()).expect("the key is not empty");
-        let name = kv.key().rsplitn(2, |byte| *byte == b'/').nth(1).expect("a key has a name");
+        let name = kv.key().rsplitn(2, |byte| *byte == b'/').nth(1).expect("a key in a queue has a slash");
         self.taken.push(Taken {
             name: name.to_vec(),
             lease: kv.lease(),
@@ -87,17 +87,17 @@ impl Outside {
         });
     }
 
-    /// A key made anew is a stranger's. One that is of a lease would be its owner's again (R-LCK-5).
+    /// Deletes a key, and perhaps puts a foreign one in its place. A lease's key would belong to its owner again (R-LCK-5).
     fn remove_or_replace(&mut self, kv: &KeyValue) {
         self.remove(kv);
         if !is_of_lease(kv) && self.random.one_in(2) {
-            self.store.put((kv.key(), FOREIGN)).expect("the put is good");
+            self.store.put((kv.key(), FOREIGN)).expect("the put is valid");
         }
     }
 
-    /// That changes nobody's place (R-LCK-4).
+    /// Changes a key's value, which keeps its place in the queue (R-LCK-4).
     fn overwrite(&self, kv: &KeyValue) {
         let value = if is_foreign(kv) { FOREIGN } else { OVERWRITTEN };
-        self.store.put(Put::new(kv.key(), value).ignore_lease()).expect("the key is there");
+        self.store.put(Put::new(kv.key(), value).ignore_lease()).expect("the key exists");
     }
 }
