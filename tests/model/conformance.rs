@@ -1,4 +1,4 @@
-//! Recorded conversations with a real etcd, replayed; `conformance/README.md` says what they are.
+//! Replays of recorded conversations with a real etcd, which `conformance/README.md` describes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,10 +14,10 @@ use leasehold_testkit::replay::{Outcome, replay};
 use leasehold_testkit::trace::{self, Case, Expected, Feature, Problem};
 use leasehold_testkit::wire::{Failure, Request, Response, Settings, Subject};
 
-/// How many conversations are recorded.
+/// The number of recorded conversations.
 const CASES: usize = 177;
 
-/// Cases that together have every operation that is replayed and every kind of answer.
+/// Cases that together have every replayed operation and every kind of response.
 const ALTERED: [&str; 22] = [
     "compact-errors",
     "delete-prev-kv",
@@ -44,26 +44,26 @@ const ALTERED: [&str; 22] = [
 ];
 
 #[test]
-fn the_store_answers_as_recorded() {
+fn store_matches_recorded_conversations() {
     replay_all(|| StoreSubject::new(&Settings::default()));
 }
 
 #[test]
-fn a_client_gets_what_was_recorded() {
+fn client_matches_recorded_conversations() {
     replay_all(|| ClientSubject::of_store(&Settings::default()));
 }
 
 #[test]
-fn the_engine_answers_as_recorded_and_keeps_its_invariants() {
+fn engine_matches_recorded_conversations_and_keeps_invariants() {
     replay_all(|| Checked(EngineSubject::new(&Settings::default())));
 }
 
 #[test]
-fn the_model_answers_as_recorded() {
+fn model_matches_recorded_conversations() {
     replay_all(|| Model::new(Settings::default()));
 }
 
-/// An engine whose invariants are counted after every request.
+/// An engine that checks its invariants after every request.
 struct Checked(EngineSubject);
 
 impl Subject for Checked {
@@ -94,20 +94,20 @@ fn replay_all<S: Subject>(new: impl Fn() -> S) {
     assert_eq!((passed + skipped, skipped), (CASES, expected));
 }
 
-/// Whoever does not offer the two services is spared exactly the cases that need them.
+/// A subject without the two services skips exactly the cases that need them.
 #[test]
-fn the_cases_of_the_services_are_known() {
+fn cases_that_need_services_are_known() {
     let needs_one = |case: &Case| !case.needs().is_empty();
     let needing: BTreeSet<_> = cases().into_iter().filter(needs_one).map(|case| case.name).collect();
     assert_eq!(needing, needing_services());
 
     assert_eq!(load("watch-basic").needs(), BTreeSet::new());
     assert_eq!(load("lock-watch").needs(), BTreeSet::from([Feature::Lock]));
-    // Its waits and cancellations are those of campaigns.
+    // The waits and cancellations of this case belong to campaigns.
     assert_eq!(load("election-candidate-cancelled").needs(), BTreeSet::from([Feature::Election]));
 }
 
-/// The names of the cases with an operation of the services, found without the parser.
+/// Returns the names of the cases with an operation of the services, found without the parser.
 fn needing_services() -> BTreeSet<String> {
     const OPERATIONS: [&str; 7] = ["lock", "unlock", "campaign", "proclaim", "leader", "resign", "observe"];
     let has_one = |text: &str| OPERATIONS.iter().any(|op| text.contains(&format!("\"op\":\"{op}")));
@@ -116,7 +116,7 @@ fn needing_services() -> BTreeSet<String> {
 }
 
 #[test]
-fn an_answer_that_departs_in_any_field_fails() {
+fn replay_with_any_altered_field_fails() {
     let mut altered = 0;
     for case in ALTERED.map(load) {
         for (index, step) in case.steps.iter().enumerate() {
@@ -134,7 +134,7 @@ fn an_answer_that_departs_in_any_field_fails() {
     assert!(altered > 1000, "only {altered} alterations were tried");
 }
 
-/// Every way to make a recorded outcome wrong in one place.
+/// Returns every way to make a recorded outcome wrong in one place.
 fn alterations_of(expected: &Expected) -> Vec<(String, Expected)> {
     match expected {
         Expected::Answer(answer) => {
@@ -152,11 +152,11 @@ fn alterations_of(expected: &Expected) -> Vec<(String, Expected)> {
     }
 }
 
-/// Calls `found` with each field and the answer in which that field alone is wrong, left out, or one too many.
+/// Calls `found` with each field, and with an answer in which that field alone is wrong, missing or duplicated.
 fn alter(json: &Json, field: &str, found: &mut dyn FnMut(String, Json)) {
     match json {
         Json::Object(members) if is_value(json) => {
-            // Beyond the recorded range of seconds; or bytes that occur nowhere.
+            // A range of seconds beyond the recorded one, or bytes that occur nowhere.
             let beyond =
                 members.get("le").and_then(Json::as_i64).map(|le| json!({ "ge": le + 1, "le": le + 9 }));
             found(field.into(), beyond.unwrap_or_else(|| "another".into()));
@@ -201,13 +201,13 @@ fn alter(json: &Json, field: &str, found: &mut dyn FnMut(String, Json)) {
     }
 }
 
-/// Whether the object is a form of bytes or a range of seconds rather than a message.
+/// Returns whether the object is a form of bytes or a range of seconds rather than a message.
 fn is_value(json: &Json) -> bool {
     ["hex", "tmpl", "ge"].iter().any(|form| json.get(form).is_some())
 }
 
 #[test]
-fn the_first_departure_is_named_with_both_outcomes() {
+fn replay_reports_first_mismatch_with_both_outcomes() {
     let case = step_by_step(&[
         r#""op":"put","req":{"key":"a","value":"1"},"resp":{"header":{"revision":2},"prev_kv":null}"#,
         r#""op":"range","req":{"key":"a"},"resp":{"header":{"revision":2},"kvs":[{"key":"a","create_revision":2,"mod_revision":2,"version":7,"value":"1","lease":0}],"more":false,"count":1}"#,
@@ -223,7 +223,7 @@ fn the_first_departure_is_named_with_both_outcomes() {
 }
 
 #[test]
-fn a_long_value_is_shown_short() {
+fn mismatch_shortens_long_values() {
     let case = step_by_step(&[
         r#""op":"put","req":{"key":"a","value":{"repeat":{"hex":"78","count":100000}}},"resp":{"header":{"revision":2},"prev_kv":null}"#,
         r#""op":"range","req":{"key":"a"},"err":{"code":"Unknown","message":"no"}"#,
@@ -236,7 +236,7 @@ fn a_long_value_is_shown_short() {
 }
 
 #[test]
-fn leases_are_compared_in_their_order_unless_it_is_free() {
+fn leases_are_compared_in_order_unless_unordered() {
     let grant = |id| {
         let answer = format!(r#"{{"header":{{"revision":1}},"ID":{id},"TTL":10,"error":""}}"#);
         format!(r#""op":"lease_grant","req":{{"TTL":10,"ID":{id}}},"resp":{answer}"#)
@@ -258,7 +258,7 @@ fn leases_are_compared_in_their_order_unless_it_is_free() {
 }
 
 #[test]
-fn a_symbol_stands_for_what_the_first_answer_with_it_gave() {
+fn symbol_is_bound_by_first_answer() {
     let put = |key: &str| {
         format!(r#""op":"put","req":{{"key":{key}}},"resp":{{"header":{{"revision":2}},"prev_kv":null}}"#)
     };
@@ -302,7 +302,7 @@ fn a_symbol_stands_for_what_the_first_answer_with_it_gave() {
 }
 
 #[test]
-fn what_is_no_trace_is_refused_with_its_line() {
+fn malformed_trace_is_refused_with_its_line() {
     let refused =
         |step: &str| step_by_step(&[r#""op":"advance","req":{"ms":1},"resp":{}"#, step]).unwrap_err();
     assert!(matches!(refused(r#""op":"range","req":{"key":"a""#), (3, Problem::NotJson(_))));
@@ -343,7 +343,7 @@ fn what_is_no_trace_is_refused_with_its_line() {
     assert!(missing.to_string().starts_with("no-such-trace.jsonl:0: cannot be read: "), "{missing}");
 }
 
-/// A trace of steps that are written without their number and client.
+/// Parses a trace of steps that are written without their number and client.
 fn step_by_step(steps: &[&str]) -> Result<Case, (usize, Problem)> {
     let header = r#"{"case":"written-here","title":"","source":"","format":1,"tags":[]}"#.to_owned();
     let numbered =

@@ -1,4 +1,4 @@
-//! The crate against the naive model, in lockstep over random lists of requests; and the two of them against themselves.
+//! The crate and the naive model in lockstep over random lists of requests, and tests of the model itself.
 
 use leasehold_testkit::adapter::engine::EngineSubject;
 use leasehold_testkit::cases::cases;
@@ -10,13 +10,13 @@ use leasehold_testkit::wire::{
     WatchResponse,
 };
 
-/// Random lists of requests for the engine.
+/// The number of random lists of requests.
 const LISTS: u32 = 200;
 
-/// How often a run of that many lists must meet each kind of request, refusal and situation.
+/// How often a run of `LISTS` lists must meet each kind of request, refusal and situation.
 const ENOUGH: u32 = 10;
 
-/// Every rejection that there is: who, at which stage, how.
+/// Every refusal: the request, the stage and the error.
 const REJECTIONS: [(&str, Stage, Row); 48] = [
     ("Range", Stage::Static, Row::EmptyKey),
     ("Range", Stage::Static, Row::InvalidSort),
@@ -68,20 +68,20 @@ const REJECTIONS: [(&str, Stage, Row); 48] = [
     ("LeaseResumeKeepAlive", Stage::Dynamic, Row::LeaseNotFound),
 ];
 
-/// Every kind of request.
+/// The number of kinds of requests.
 const OPERATIONS: usize = 23;
 
 #[test]
-fn the_engine_answers_as_the_model_does() {
+fn engine_matches_model_on_random_lists() {
     let tally = engine().explore(cases(LISTS));
     println!("{tally}");
-    // What other lists meet is not known.
+    // Lists from another seed may miss situations.
     if std::env::var_os("LEASEHOLD_SEED").is_none() {
         assert_met(&tally);
     }
 }
 
-/// Fails unless the run met every operation, row, rejection and situation often enough, and no rejection that is not listed.
+/// Asserts that the run met every operation, row, refusal and situation often enough, and no refusal that is not listed.
 fn assert_met(tally: &Tally) {
     assert_eq!(tally.operations.len(), OPERATIONS, "every operation is made");
     let mut met: Vec<(String, u64)> = Vec::new();
@@ -102,8 +102,8 @@ fn assert_met(tally: &Tally) {
 }
 
 #[test]
-fn a_mistake_is_caught_and_the_list_is_short() {
-    // A short run tries every third.
+fn mistaken_model_is_caught_by_a_short_list() {
+    // A short run tries every third mistake.
     let step = if cases(1) == 1 { 3 } else { 1 };
     for mistake in Mistake::ALL.into_iter().step_by(step) {
         let driver = Driver {
@@ -116,9 +116,9 @@ fn a_mistake_is_caught_and_the_list_is_short() {
     }
 }
 
-/// Five events of 1 MiB where 2 MiB is too long: R-WCH-18 as it was seen. And what is shorter goes together.
+/// R-WCH-18, as observed: five events of 1 MiB with a limit of 2 MiB are split, and shorter events are sent together.
 #[test]
-fn long_responses_come_in_pieces() {
+fn long_responses_are_fragmented() {
     const MIB: usize = 1024 * 1024;
     let put = |len: usize| {
         let put = PutRequest { key: b"a".to_vec(), value: vec![b'v'; len], ..PutRequest::default() };
@@ -132,7 +132,7 @@ fn long_responses_come_in_pieces() {
     let puts = [MIB; 5].into_iter().chain([7 * MIB / 10; 3]).map(put);
     let mut requests: Vec<Request> = puts.chain([true, false].map(create)).collect();
     requests.push(Request::WatchReceive { stream: 0 });
-    engine().run(&Settings::default(), &requests).expect("the engine answers as the model does");
+    engine().run(&Settings::default(), &requests).expect("the engine's responses equal the model's");
     let mut model = Model::new(Settings::default());
     let answers: Vec<_> = requests.iter().map(|request| model.call(request)).collect();
     let Some(Ok(Response::Watched(responses))) = answers.last() else { panic!("no responses: {answers:?}") };
@@ -146,10 +146,10 @@ fn long_responses_come_in_pieces() {
     assert_eq!(of(1), [(8, false)]);
 }
 
-/// What a watcher of everything is sent, in short: the revisions of the events before the revision of the header.
+/// Returns the responses of a stream, in short: the revisions of the events, and the revision of the header.
 fn watched(model: &mut Model) -> Vec<String> {
     let Ok(Response::Watched(responses)) = model.call(&Request::WatchReceive { stream: 0 }) else {
-        panic!("a stream is received from");
+        panic!("the stream exists");
     };
     let shown = responses.iter().map(|response| {
         let WatchResponse { revision, watch_id, .. } = response;
@@ -171,12 +171,12 @@ fn watched(model: &mut Model) -> Vec<String> {
 fn watch(model: &mut Model, start_revision: i64, capacity: usize) {
     let create = WatchCreate { start_revision, capacity, range_end: vec![0], ..WatchCreate::default() };
     let create = WatchCreate { progress_notify: true, ..create };
-    model.call(&Request::WatchCreate(create)).expect("a watch is taken");
+    model.call(&Request::WatchCreate(create)).expect("a watch is accepted");
 }
 
-/// What the crate does where the specification leaves it open, worked out by hand.
+/// Expected values computed by hand, for behaviour that the specification leaves open.
 #[test]
-fn the_model_treats_slow_consumers_as_the_crate_means_to() {
+fn model_of_slow_watchers_matches_hand_computed_events() {
     let mut model = Model::new(Settings::default());
     watch(&mut model, 0, 2);
     watch(&mut model, 0, 1);
@@ -184,28 +184,28 @@ fn the_model_treats_slow_consumers_as_the_crate_means_to() {
     for value in ["2", "3", "4", "5"] {
         put(&mut model, "a", value);
     }
-    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is taken");
+    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is accepted");
     compact(&mut model, 4);
     let created = ["0 created at 1", "1 created at 1", "2 created at 1"];
     let queued = ["0 [2] at 2", "1 [2] at 2", "0 [3] at 3", "2 [4] at 4"];
     let caught_up = ["0 [4, 5] at 5", "1 compacted 4 at 0", "2 [5] at 5"];
     assert_eq!(watched(&mut model), [&created[..], &queued, &caught_up].concat());
 
-    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is taken");
-    model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is taken");
-    model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is taken");
+    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is accepted");
+    model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is accepted");
+    model.call(&Request::WatchCancel { stream: 0, id: 1 }).expect("a request is accepted");
     watch(&mut model, 5, 1);
     put(&mut model, "a", "6");
     let answers = ["1 canceled at 5", "3 created at 5", "3 [5] at 5"];
     assert_eq!(watched(&mut model), [&answers[..], &["0 [6] at 6", "2 [6] at 6", "3 [6] at 6"]].concat());
-    // Watcher 1 was dead at the first request and is cancelled now.
-    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is taken");
+    // Watcher 1 was compacted at the first request, and is cancelled now.
+    model.call(&Request::WatchProgress { stream: 0 }).expect("a request is accepted");
     assert_eq!(watched(&mut model), ["-1 progress 6"]);
 }
 
-/// A tick says nothing to who was sent events since the one before, or has not received yet.
+/// A tick notifies no watcher that was sent events since the last tick, or that has unreceived responses.
 #[test]
-fn the_model_ticks_as_the_crate_means_to() {
+fn model_progress_ticks_match_hand_computed_events() {
     let mut model = Model::new(Settings { progress_interval_nanos: 1_000, ..Settings::default() });
     let pass = |model: &mut Model, nanos| {
         model.call(&Request::Advance { nanos }).expect("time passes");
@@ -224,7 +224,7 @@ fn the_model_ticks_as_the_crate_means_to() {
 }
 
 #[test]
-fn the_same_seed_gives_the_same_run() {
+fn equal_seeds_lead_to_equal_runs() {
     let driver = model_alone();
     let first = driver.explore_from(7, 40).expect("a model agrees with itself");
     let second = driver.explore_from(7, 40).expect("a model agrees with itself");
@@ -233,7 +233,7 @@ fn the_same_seed_gives_the_same_run() {
     assert_ne!(first, other);
 }
 
-/// The engine, which counts its invariants after every request.
+/// The engine, which checks its invariants after every request.
 fn engine()
 -> Driver<impl Fn(&Settings) -> EngineSubject, impl Fn(&mut EngineSubject), impl Fn(&mut EngineSubject)> {
     Driver {
@@ -243,7 +243,7 @@ fn engine()
     }
 }
 
-/// The model as its own judge.
+/// The model, compared with itself.
 fn model_alone() -> Driver<impl Fn(&Settings) -> Model, impl Fn(&mut Model), impl Fn(&mut Model)> {
     Driver {
         make: |settings: &Settings| Model::new(settings.clone()),
@@ -265,12 +265,12 @@ fn hash(model: &mut Model, revision: i64) -> (u32, i64) {
 }
 
 fn compact(model: &mut Model, revision: i64) {
-    model.call(&Request::Compact { revision, physical: false }).expect("a revision within reach");
+    model.call(&Request::Compact { revision, physical: false }).expect("the revision can be compacted");
 }
 
-/// Appendix A1 of the specification: read off a running etcd.
+/// Appendix A1 of the specification: hashes observed on a running etcd.
 #[test]
-fn the_model_hashes_as_a_server_did() {
+fn model_hashes_match_running_etcd() {
     let mut model = Model::new(Settings::default());
     assert_eq!(hash(&mut model, 0), (1_084_519_789, -1));
     put(&mut model, "a", "1");
@@ -293,7 +293,7 @@ fn the_model_hashes_as_a_server_did() {
     assert_eq!(hash(&mut model, 5), (2_478_532_398, 4));
 }
 
-/// The key of the i-th put of etcd's hash tests.
+/// Returns the key of the put with this index in etcd's hash tests.
 fn name(index: i64) -> &'static str {
     const NAMES: [&str; 7] = ["alice", "bob", "celine", "dominik", "eve", "frederica", "gorge"];
     if index % 142 == 30 {
@@ -305,8 +305,8 @@ fn name(index: i64) -> &'static str {
     }
 }
 
-/// The (hash, compact revision, revision) of etcd's hash tests: batches of puts, each followed by a hash and a compaction
-/// half a batch after its first number, or at the current revision.
+/// Returns the (hash, compact revision, revision) of etcd's hash tests: batches of puts, each followed by a hash and a
+/// compaction. The compaction is half a batch after the first number of the batch, or at the current revision.
 fn hashes_of_batches(at_current: bool) -> Vec<(u32, i64, i64)> {
     const STEP: i64 = 71;
     const LAST: i64 = 1210;
@@ -329,9 +329,9 @@ fn hashes_of_batches(at_current: bool) -> Vec<(u32, i64, i64)> {
     }
 }
 
-/// Appendix A2: the figures in etcd's own tests.
+/// Appendix A2: the hashes in etcd's own tests.
 #[test]
-fn the_model_hashes_as_etcds_tests_say() {
+fn model_hashes_match_etcd_tests() {
     let hashes = hashes_of_batches(false);
     let expected = [
         (4_082_599_214, -1, 35),

@@ -1,4 +1,4 @@
-//! Engines saved and loaded in the midst of random lists of commands, judged by the model.
+//! Engines that are saved and loaded between random commands, compared with the model.
 
 use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
@@ -14,7 +14,7 @@ use leasehold_testkit::wire::{Failure, Kv, Request, Response, Settings, Subject}
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
-/// An engine that is saved and loaded again and again.
+/// An engine that is saved and loaded after each command.
 struct Reloaded {
     subject: EngineSubject,
     settings: Settings,
@@ -26,10 +26,10 @@ impl Subject for Reloaded {
     }
 }
 
-/// The model, which knows no saves, checks every answer of an engine that is loaded after each command. Loading without
-/// standing keep-alives equals pausing each of them first (R-LSE-12).
+/// The model, which has no saves, checks every response of an engine that is loaded after each command. Loading without
+/// standing keep-alives has the effect of pausing each of them first (R-LSE-12).
 #[test]
-fn an_engine_loaded_after_each_command_answers_as_the_model_does() {
+fn engine_loaded_after_each_command_matches_model() {
     let driver = Driver {
         make: |settings: &Settings| Reloaded {
             subject: EngineSubject::new(settings),
@@ -53,9 +53,9 @@ fn an_engine_loaded_after_each_command_answers_as_the_model_does() {
     driver.explore_lists(11, 60, &lists).unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// Where nothing was reclaimed, and at another time: what is asked and commanded afterwards is answered the same by both.
+/// The engine is loaded at another time. Later requests and commands return equal responses from both engines.
 #[test]
-fn a_loaded_engine_goes_on_as_the_saved_one_at_any_time() {
+fn loaded_engine_matches_saved_engine_at_any_time() {
     let lists =
         (strategy::settings(), strategy::requests_without_watches(), strategy::requests_without_watches());
     let nows =
@@ -63,7 +63,7 @@ fn a_loaded_engine_goes_on_as_the_saved_one_at_any_time() {
     let config = Config { cases: cases(20), failure_persistence: None, ..Config::default() };
     let mut runner = TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]));
     let verdict = runner.run(&(lists, nows), |((mut settings, before, after), now)| {
-        // What is yet to be reclaimed counts against a quota, and is not saved.
+        // Unreclaimed bytes count against a quota and are not saved.
         settings.quota_bytes = None;
         let mut model = Model::new(settings.clone());
         let mut saved = EngineSubject::new(&settings);
@@ -99,15 +99,15 @@ fn a_loaded_engine_goes_on_as_the_saved_one_at_any_time() {
     verdict.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
-/// The request as the present state makes it.
+/// Resolves a request against the present state of the model.
 fn real(request: &Request, settings: &Settings, model: &Model) -> Request {
     let request = strategy::resolve(request, &Present::of(model));
     strategy::without_doubtful_size(request, settings.max_request_bytes)
 }
 
-/// What is large is not copied, and what was loaded is laid out as what was put.
+/// Large tables are loaded in the layout in which puts would have built them.
 #[test]
-fn an_engine_with_many_keys_is_the_same_after_loading() {
+fn engine_with_many_keys_is_equal_after_loading() {
     let config = EngineConfig { hash_seed: 3, ..EngineConfig::default() };
     let mut engine = Engine::new(config, Timestamp::ORIGIN);
     let lease = engine.grant(&Grant::new(secs(9))).unwrap().id();
@@ -133,8 +133,8 @@ fn an_engine_with_many_keys_is_the_same_after_loading() {
     assert_eq!(loaded.state_hash(), engine.state_hash());
 }
 
-/// A compaction drops a tombstone inside of revision 3, and a save omits it. A second compaction does not reclaim all of that
-/// revision at once, so history still has the gap.
+/// A compaction drops a tombstone inside revision 3, and a save omits it. A second compaction does not reclaim that revision
+/// at once, so history still has the gap.
 #[test]
 fn gap_of_loaded_revision_is_valid_until_reclaimed() {
     let limits = Limits { max_txn_ops: 1000, ..Limits::default() };
@@ -156,7 +156,7 @@ fn gap_of_loaded_revision_is_valid_until_reclaimed() {
     loaded.check_invariants();
 }
 
-/// A bump in the midst of random commands keeps the latest state and the invariants, and its result can be saved.
+/// A bump between random commands keeps the latest state and the invariants, and its result can be saved.
 #[test]
 fn bumped_engine_keeps_invariants_under_random_commands() {
     let lists =
