@@ -1,10 +1,10 @@
-//! The structure that ARCHITECTURE.md describes, held by tests: who imports whom, the doors to the outside, the one
-//! lock, and the size budgets. Each rule is tried on a planted violation too.
+//! Tests of the structure that ARCHITECTURE.md describes: imports between rooms, access to the outside, the one lock, and
+//! the size budgets. Each rule is also tried on planted violations.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The rooms, lowest first: each may name itself, those before it, and what the table adds.
+/// The rooms, lowest first, with the names that each may import from other rooms.
 const ROOMS: [(&str, &[&str]); 7] = [
     ("api", &[]),
     ("engine", &["api"]),
@@ -15,23 +15,23 @@ const ROOMS: [(&str, &[&str]); 7] = [
     ("service", &["api", "client", "concurrency"]),
 ];
 
-/// What every room may name at the crate's root: the re-exports of `error`.
+/// The names at the crate's root that every room may import: the re-exports of `error`.
 const EVERYWHERE: [&str; 4] = ["error", "Error", "Result", "Code"];
 
-/// What lets the outside in, and the only files that may name it.
+/// Names for access to the outside, with the only files that may use them.
 const DOORS: [(&str, &[&str]); 8] = [
     ("parking_lot", &["src/sync.rs"]),
     ("Instant", &["src/store/clock/system.rs"]),
     ("SystemTime", &[]),
     ("thread", &["src/store/clock/system.rs", "src/client/wake.rs"]),
     ("thread_local", &[]),
-    // The default of the hash seed, which is an input: no answer depends on it.
+    // The default hash seed. The seed is an input, and no response depends on it.
     ("RandomState", &["src/engine/mod.rs"]),
     ("HashMap", &[]),
     ("HashSet", &[]),
 ];
 
-/// What the deterministic rooms may not name at all.
+/// Names that the deterministic rooms may not use.
 const IMPURE: [&str; 14] = [
     "Mutex", "RwLock", "Condvar", "Arc", "Atomic", "OnceLock", "env", "fs", "io", "net", "process", "rand",
     "Rc", "Cell",
@@ -45,18 +45,18 @@ const IMPURE_EXCEPT: [(&str, &str); 4] = [
     ("src/engine/watch/catch_up.rs", "Arc"),
 ];
 
-/// What no source file says, with what it says instead.
+/// Code that no source file may have, with its replacement.
 const BANNED: [(&str, &str); 6] = [
     (".unwrap()", "`expect` with the invariant"),
     ("#[allow", "`#[expect` with the reason"),
     ("todo!", "the code"),
-    ("FIXME", "the mend"),
+    ("FIXME", "the fix"),
     ("TODO", "an issue"),
     ("unsafe ", "safe code"),
 ];
 
-/// The folders of all sources. `sources` leaves out a folder below these that is a package.
-const ALL_SOURCES: [&str; 9] = [
+/// The folders of all sources. `sources` skips packages below them.
+pub(super) const ALL_SOURCES: [&str; 9] = [
     "src",
     "tests",
     "tests/testkit/src",
@@ -74,48 +74,49 @@ const FUNCTION_LINES_MAX: usize = 70;
 
 pub(super) struct Source {
     pub(super) path: String,
+    pub(super) text: String,
     /// The file without comments and the text of literals, line by line.
     pub(super) code: Vec<String>,
 }
 
 #[test]
-fn rooms_import_only_those_below_them() {
+fn rooms_import_only_lower_rooms() {
     assert_none(sources("src").iter().flat_map(wrong_imports));
 }
 
 #[test]
-fn doors_to_the_outside_are_where_they_are_said_to_be() {
+fn outside_access_is_limited_to_listed_files() {
     assert_none(sources("src").iter().flat_map(forced_doors));
 }
 
 #[test]
-fn the_lock_is_taken_in_one_place_for_writing_and_one_for_reading() {
+fn store_lock_is_taken_once_for_writing_and_once_for_reading() {
     let sources = sources("src");
     for call in [".write()", ".read()", ".try_write(", ".try_read("] {
         let sites: Vec<&str> = sources.iter().flat_map(|source| lock_sites(source, call)).collect();
         let expected: &[&str] = if call.contains("try") { &[] } else { &["src/store/shell.rs"] };
-        assert_eq!(sites, expected, "the places that call {call}");
+        assert_eq!(sites, expected, "the places that call `{call}`");
     }
 }
 
 #[test]
-fn files_and_functions_keep_their_budgets() {
+fn files_and_functions_are_within_budgets() {
     assert_none(ALL_SOURCES.map(sources).iter().flatten().flat_map(over_budget));
 }
 
 #[test]
-fn sources_say_nothing_that_is_banned() {
+fn sources_have_no_banned_code() {
     assert_none(sources("src").iter().flat_map(banned_words));
 }
 
 #[test]
-fn tests_named_in_the_table_of_etcds_tests_exist() {
+fn tests_named_in_etcd_table_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
-    let table = fs::read_to_string(root.join("ETCD_TESTS.md")).expect("the table is there");
+    let table = fs::read_to_string(root.join("ETCD_TESTS.md")).expect("the table exists");
     let rows = table.lines().filter(|line| line.starts_with("| Test") || line.starts_with("| Example"));
     let words = rows.flat_map(|row| row.split(|letter: char| !is_word(letter) && letter != ':'));
     let named: Vec<(&str, &str)> = words.filter_map(|word| word.rsplit_once("::")).collect();
-    assert!(named.len() > 150, "the table names tests: {}", named.len());
+    assert!(named.len() > 150, "the table names only {} tests", named.len());
     assert_none(missing_tests(&named));
     assert_eq!(
         missing_tests(&[("api::keys::get", "no_such_test"), ("api::no_such_file", "main")]).count(),
@@ -123,11 +124,11 @@ fn tests_named_in_the_table_of_etcds_tests_exist() {
     );
 }
 
-/// There they are named as `tests/binary/file.rs`: `name`.
+/// The documentation names a test as `tests/binary/file.rs`: `name`.
 #[test]
-fn tests_named_in_the_documentation_exist() {
+fn tests_named_in_documentation_exist() {
     let asked = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/manual/asked.md");
-    let asked = fs::read_to_string(asked).expect("the table is there");
+    let asked = fs::read_to_string(asked).expect("the table exists");
     let after_folders = asked.split("`tests/").skip(1);
     let named: Vec<(&str, &str)> = after_folders
         .map(|rest| {
@@ -135,7 +136,7 @@ fn tests_named_in_the_documentation_exist() {
             (file, rest.split('`').next().unwrap_or_default())
         })
         .collect();
-    assert!(named.len() > 50, "the table names tests: {}", named.len());
+    assert!(named.len() > 50, "the table names only {} tests", named.len());
     assert_none(missing_tests(&named));
     assert_eq!(missing_tests(&[("locks/mutex", "no_such_test"), ("no_such_file", "main")]).count(), 2);
 }
@@ -181,7 +182,7 @@ fn planted_violations_are_found() {
     assert_eq!(lock_sites(&engine("self.state.write().engine"), ".write()").len(), 1);
 }
 
-/// A file that no module declares is not compiled, and its tests do not run.
+/// A file without a `mod` declaration is not compiled, and its tests do not run.
 #[test]
 fn every_file_of_a_test_binary_is_a_module() {
     let files = sources("tests");
@@ -198,7 +199,7 @@ fn every_file_of_a_test_binary_is_a_module() {
     assert_eq!(undeclared(&planted).collect::<Vec<_>>(), lost.map(|path| format!("{path}: is no module")));
 }
 
-/// The files of test binaries that neither `main.rs` nor the file of the folder's module declares.
+/// Returns a line for each file of a test binary that neither `main.rs` nor its parent module declares.
 fn undeclared(files: &[Source]) -> impl Iterator<Item = String> {
     let declares = |path: &str, module: &str| {
         let declaration = format!("mod {module};");
@@ -224,7 +225,7 @@ fn undeclared(files: &[Source]) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn modules_are_found_without_path_attributes() {
+fn modules_have_no_path_attributes() {
     assert_none(ALL_SOURCES.map(sources).iter().flatten().flat_map(path_attributes));
     assert_eq!(path_attributes(&Source::new("tests/planted.rs", "#[path = \"a.rs\"]\nmod a;")).len(), 1);
 }
@@ -241,11 +242,11 @@ fn missing_tests(named: &[(&str, &str)]) -> impl Iterator<Item = String> {
         let source =
             fs::read_to_string(root.join(file.replace("::", "/")).with_extension("rs")).unwrap_or_default();
         let is_there = source.contains(&format!("fn {name}("));
-        (!is_there).then(|| format!("{file}::{name} is not there"))
+        (!is_there).then(|| format!("{file}::{name} does not exist"))
     })
 }
 
-/// The names after `crate::` or `super::super::` that the file's room may not name.
+/// Returns a line for each name after `crate::` or `super::super::` that the file's room may not import.
 fn wrong_imports(source: &Source) -> Vec<String> {
     let Some((room, below)) = ROOMS.iter().find(|(room, _)| source.path.starts_with(&format!("src/{room}/")))
     else {
@@ -262,7 +263,7 @@ fn wrong_imports(source: &Source) -> Vec<String> {
     named.filter(|name| !is_allowed(name)).map(|name| format!("{}: names {name}", source.path)).collect()
 }
 
-/// The first names of a group's elements, up to its closing brace.
+/// Returns the first names of an import group's elements, up to its closing brace.
 fn names_of_group(group: &str) -> Vec<String> {
     let (mut names, mut depth, mut at_start) = (Vec::new(), 0, true);
     for (position, letter) in group.char_indices() {
@@ -323,7 +324,7 @@ fn begins_function(line: &str) -> bool {
     words.any(|word| word == "fn") && !line.contains("Fn(") && line.contains('(')
 }
 
-/// Lines of code from a function's first line to its closing brace.
+/// Returns the number of lines of code from a function's first line to its closing brace.
 fn function_length(code: &[String]) -> usize {
     let (mut depth, mut length) = (0_i32, 0);
     for line in code.iter().filter(|line| !line.trim().is_empty()) {
@@ -354,14 +355,14 @@ fn assert_none(violations: impl Iterator<Item = String>) {
     assert!(violations.is_empty(), "\n{}", violations.join("\n"));
 }
 
-/// All Rust files below a folder and outside of packages below it, ordered by path.
+/// Reads all Rust files below a folder, except packages below it, ordered by path.
 pub(super) fn sources(folder: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut folders = vec![root.join(folder)];
     let mut files: Vec<PathBuf> = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("a folder of the repository can be listed") {
-            let path = entry.expect("an entry of it can be read").path();
+            let path = entry.expect("an entry of the folder can be read").path();
             if path.is_dir() {
                 let is_own_package = path.join("Cargo.toml").exists() || path.ends_with("target");
                 folders.extend((!is_own_package).then_some(path));
@@ -372,7 +373,8 @@ pub(super) fn sources(folder: &str) -> Vec<Source> {
     }
     files.sort();
     assert!(!files.is_empty(), "{folder} has no sources");
-    let relative = |path: &Path| path.strip_prefix(root).expect("it is below the root").display().to_string();
+    let relative =
+        |path: &Path| path.strip_prefix(root).expect("a source is below the root").display().to_string();
     let read = |path: &PathBuf| fs::read_to_string(path).expect("a source file is text");
     files.iter().map(|path| Source::new(&relative(path), &read(path))).collect()
 }
@@ -395,7 +397,11 @@ impl Source {
                 other => code.push(other),
             }
         }
-        Self { path: path.replace('\\', "/"), code: code.lines().map(str::to_owned).collect() }
+        Self {
+            path: path.replace('\\', "/"),
+            text: text.to_owned(),
+            code: code.lines().map(str::to_owned).collect(),
+        }
     }
 }
 
@@ -411,7 +417,7 @@ fn skip_string(letters: &mut std::iter::Peekable<std::str::Chars<'_>>, code: &mu
     }
 }
 
-/// Reads a character literal; what is a lifetime instead is left as it is.
+/// Reads to the end of a character literal. Leaves a lifetime unread.
 fn skip_char(letters: &mut std::iter::Peekable<std::str::Chars<'_>>) {
     let mut ahead = letters.clone();
     let literal = match ahead.next() {

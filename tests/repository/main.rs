@@ -1,6 +1,7 @@
-//! The repository itself: the structure of the sources, and what its pages name and promise.
+//! The repository itself: the structure of the sources, the names and programs in its pages, and its prose.
 
 mod architecture;
 mod readme;
 mod rooms;
 mod specification;
+mod writing;

@@ -1,12 +1,12 @@
-//! The programs of README.md, compiled and run as a reader pastes them into a new crate. rustdoc would put a block without `main` into
-//! one.
+//! The programs of README.md, compiled and run as a reader pastes them into a new crate. rustdoc would wrap a block without
+//! `main` in a function.
 
 use std::env;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-/// The text of each block of Rust code.
+/// Returns the text of each block of Rust code.
 fn programs(markdown: &str) -> Vec<String> {
     let mut programs = Vec::new();
     let mut lines = markdown.lines();
@@ -19,8 +19,8 @@ fn programs(markdown: &str) -> Vec<String> {
     programs
 }
 
-/// A crate that depends on this one, with a program for each block. It builds offline: its dependencies are those of this crate, at
-/// the same versions.
+/// Writes a crate that depends on this one, with a program for each block. It builds offline with the dependencies and versions
+/// of this crate.
 fn write_crate(dir: &Path, root: &Path, programs: &[String]) {
     let bins = dir.join("src/bin");
     // The files of an older README are removed.
@@ -44,17 +44,13 @@ fn write_crate(dir: &Path, root: &Path, programs: &[String]) {
 fn readme_programs_compile_and_run_as_pasted() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme");
-    let readme = fs::read_to_string(root.join("README.md")).expect("the README is beside the manifest");
+    let readme = fs::read_to_string(root.join("README.md")).expect("the README exists beside the manifest");
     let programs = programs(&readme);
-    assert_eq!(
-        programs.len(),
-        readme.matches("```rust").count(),
-        "each block is of the form that is looked for"
-    );
+    assert_eq!(programs.len(), readme.matches("```rust").count(), "each block starts on a line of its own");
     assert!(programs.len() >= 4, "{} programs", programs.len());
     write_crate(&dir, root, &programs);
     for number in 1..=programs.len() {
-        // In the root, where a cargo configuration may be.
+        // The root may have a cargo configuration.
         let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .current_dir(root)
             .args(["run", "--quiet", "--offline", "--bin", &format!("readme-{number}")])

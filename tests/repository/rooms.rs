@@ -1,11 +1,11 @@
-//! The rooms of `src/` inside: an `impl` of a room's type stands in that room, and no file imports itself by way of others.
+//! The rooms of `src/`: an `impl` is in the room of its type or trait, and no file imports itself through other files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::architecture::{Source, is_word, sources};
 
 #[test]
-fn implementations_stand_in_the_room_of_their_type() {
+fn implementations_are_in_the_room_of_their_type() {
     let files = sources("src");
     assert_eq!(strayed(&files), [""; 0]);
     let planted = |path: &str, code: &str| Source::new(path, code);
@@ -24,7 +24,7 @@ fn implementations_stand_in_the_room_of_their_type() {
 }
 
 #[test]
-fn no_file_imports_itself_by_way_of_others() {
+fn no_file_imports_itself_indirectly() {
     assert_eq!(circles(&sources("src")), [""; 0]);
     let files = [
         Source::new("src/client/a.rs", "use super::b::B;"),
@@ -36,17 +36,17 @@ fn no_file_imports_itself_by_way_of_others() {
     assert_eq!(circles(&files[..2]), [""; 0]);
 }
 
-/// The room of a file, or `None` for a file beside the rooms.
+/// Returns the room of a file, or `None` for a file directly in `src/`.
 fn room(path: &str) -> Option<&str> {
     path.strip_prefix("src/")?.split_once('/').map(|(room, _)| room)
 }
 
-/// The words of the code that name something.
+/// Returns the identifiers and keywords of the code.
 fn words(code: &str) -> impl Iterator<Item = &str> {
     code.split(|letter: char| !is_word(letter)).filter(|word| !word.is_empty())
 }
 
-/// Implementations that name a type or trait of the crate, and none of the room that they stand in.
+/// Returns the implementations that name types or traits of other rooms only.
 fn strayed(files: &[Source]) -> Vec<String> {
     let mut rooms: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for file in files {
@@ -63,7 +63,7 @@ fn strayed(files: &[Source]) -> Vec<String> {
     for file in files {
         let Some(room) = room(&file.path) else { continue };
         for line in file.code.iter().filter(|line| line.starts_with("impl")) {
-            // The bounds of the type parameters say nothing of whose implementation it is.
+            // The bounds of type parameters do not belong to the implementing type.
             let header = if line.starts_with("impl<") { after_parameters(line) } else { &line[4..] };
             let named: Vec<_> = words(header).filter_map(|word| rooms.get(word)).collect();
             if !named.is_empty() && !named.iter().any(|rooms| rooms.contains(room)) {
@@ -89,7 +89,7 @@ fn after_parameters(line: &str) -> &str {
     ""
 }
 
-/// The files from which imports lead back to themselves. A file and the `mod.rs` above it may import each other.
+/// Returns the files that import themselves through others. A file and the `mod.rs` above it may import each other.
 fn circles(files: &[Source]) -> Vec<String> {
     let module = |path: &str| path.trim_end_matches(".rs").trim_end_matches("/mod").replace('/', "::");
     let modules: BTreeSet<String> = files.iter().map(|file| module(&file.path)).collect();
@@ -119,7 +119,7 @@ fn circles(files: &[Source]) -> Vec<String> {
     imports.keys().filter(|module| leads_back(module)).cloned().collect()
 }
 
-/// The full paths that a file imports from its crate.
+/// Returns the full paths that a file imports from its crate.
 fn imported_modules(code: &str, own: &str) -> Vec<String> {
     let uses = code.split("\nuse ").skip(1).chain(code.strip_prefix("use "));
     uses.map(|import| {
@@ -138,7 +138,7 @@ fn imported_modules(code: &str, own: &str) -> Vec<String> {
     .collect()
 }
 
-/// The module that has the item of a path.
+/// Returns the module that contains the item of a path.
 fn nearest(path: &str, modules: &BTreeSet<String>) -> Option<String> {
     let mut path = path;
     loop {

@@ -1,4 +1,4 @@
-//! SEMANTICS.md is the text that tests and documentation cite: every rule that they name is there, once.
+//! SEMANTICS.md defines each rule that tests and documentation cite, once.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The rules that a text cites, such as `R-CMP-2`.
+/// Returns the rules that a text cites, such as `R-CMP-2`.
 fn rules(text: &str) -> impl Iterator<Item = &str> {
     let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '-');
     words.filter(|word| match word.split('-').collect::<Vec<_>>()[..] {
@@ -36,11 +36,11 @@ fn rules(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Adds the rules that a page, or the sources and pages of a folder, cite.
+/// Adds the rules that are cited in a page, or in the sources and pages of a folder.
 fn add_cited(path: &Path, cited: &mut BTreeSet<String>) {
     if path.is_dir() {
         for entry in fs::read_dir(path).expect("a folder of the package can be listed") {
-            add_cited(&entry.expect("an entry of it can be read").path(), cited);
+            add_cited(&entry.expect("an entry of the folder can be read").path(), cited);
         }
     } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "md") {
         cited.extend(rules(&read(path)).map(str::to_owned));
@@ -48,7 +48,7 @@ fn add_cited(path: &Path, cited: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn rules_that_are_cited_are_in_the_specification() {
+fn cited_rules_are_defined_in_the_specification() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let specification = read(&root.join("SEMANTICS.md"));
     let defines =
@@ -64,7 +64,7 @@ fn rules_that_are_cited_are_in_the_specification() {
         .filter(|path| path.exists())
         .for_each(|path| add_cited(&path, &mut cited));
     assert!(cited.len() > 100, "{} rules are cited", cited.len());
-    // This file's own examples.
+    // The examples below are not rules.
     let example = |rule: &str| ["R-TXN-999", "R-0-999"].contains(&rule);
     let missing: Vec<_> = cited.difference(&defined).filter(|rule| !example(rule)).collect();
     assert!(missing.is_empty(), "cited and not defined: {missing:?}");
