@@ -46,6 +46,7 @@ fn blocked_thread_on_closed_store_receives_stopped() {
                     wait(&client)
                 });
                 has_begun.recv().expect("the thread starts");
+                // Vary the moment of the close, from before the wait to after it has blocked.
                 (0..round * 3).for_each(|_| std::thread::yield_now());
                 store.close();
                 assert!(waiting.expect("a thread can be started").join().unwrap());

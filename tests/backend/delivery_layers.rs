@@ -65,6 +65,7 @@ impl<B: Backend> Delaying<B> {
         };
         let line = Arc::new(line);
         lines.insert(outer.id(), Arc::clone(&line));
+        // Unlock before the store is called, since it may poll the detached task at once.
         drop(lines);
         let arrivals = Arc::clone(&line.arrivals);
         let (inner, delay) = (Arc::clone(&self.inner), self.delay);
@@ -95,6 +96,7 @@ impl<B: Backend> Layer for Delaying<B> {
             return;
         };
         let outer = lock(&line.outer).take();
+        // Drop the inbox outside of the lock: dropping its waker runs user code.
         drop(outer);
         self.inner().cancel(&line.arrivals);
         self.inner().cancel(&line.alarm);
@@ -171,6 +173,7 @@ impl<B: Backend> Courier<B> {
 
 impl Line {
     fn push(&self, delivery: Delivery, now: Timestamp) {
+        // Take the waker under the lock and call it after, since a waker may use the backend.
         let waker = lock(&self.outer).as_ref().and_then(|outer| outer.push(delivery, now));
         wake(waker);
     }

@@ -132,6 +132,7 @@ fn equal_commands_lead_to_equal_deliveries_and_wake_ups() {
     let (mut deliveries, mut wakes) = (0, 0);
     for seed in 0..40 {
         let told = run(seed);
+        // Each run has a new store, and with it another random hash seed.
         assert_eq!(run(seed), told, "seed {seed}: both runs have one log");
         wakes += told.iter().filter(|line| line.starts_with("wakes")).count();
         deliveries += told.len();

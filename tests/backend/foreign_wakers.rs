@@ -77,6 +77,7 @@ fn displaced_waker_is_dropped_without_locks() {
             let [a, b, c] = [(); 3].map(|()| calling_when_dropped(&store, &dropped));
             waiting.poll([&a, &b, &c]);
             assert_eq!(dropped.get(), 3 * (round - 1), "the inboxes still hold their wakers");
+            // The inboxes hold the last clones of the wakers from here on.
             drop((a, b, c));
             waiting.poll([Waker::noop(); 3]);
             assert_eq!(dropped.get(), 3 * round);
@@ -381,6 +382,7 @@ fn waker_is_called_once_until_receiver_polls() {
             put(&store, "awaited", "v");
             put(&store, "awaited", "v");
             assert_eq!(woken.get(), round);
+            // Each round has three events: two puts of the test and one of the waker.
             let left = std::iter::from_fn(|| watcher.try_recv().unwrap());
             seen += left.map(|response: WatchResponse| response.events().len()).sum::<usize>();
             assert_eq!(seen, 3 * round);

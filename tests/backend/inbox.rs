@@ -90,6 +90,7 @@ fn responses(count: usize) -> Vec<Delivery> {
     }
     let mut queue = VecDeque::new();
     assert!(!engine.receive(stream, &mut queue));
+    // The first delivery is the creation.
     queue.drain(1..).collect()
 }
 
@@ -147,6 +148,7 @@ fn ready_token_is_set_while_items_are_queued() {
     let (_, mut stream, inbox) = stream();
     // A clone, as a `select!` may hold it: the stream's `ready` is not called again.
     let ready = stream.ready().clone();
+    // Take the token that a new channel may have.
     ready.try_recv().unwrap_or_default();
     assert_eq!((revision(&mut stream), ready.len()), (None, 0));
     push_all(&inbox, responses(2));

@@ -189,6 +189,7 @@ impl Stream {
     /// compacted. The cut then waits for a later pull.
     fn can_be_cut(&self) -> bool {
         let compacted = self.store.status().expect("the store is open").compact_revision();
+        // Try the cut on a copy, since it cannot be undone.
         let mut trial = self.resumer.clone();
         let _answers = trial.cut();
         trial.resume().iter().all(|request| match request {

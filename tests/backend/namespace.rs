@@ -239,9 +239,11 @@ fn others(prefix: &[u8]) -> Vec<Vec<u8>> {
     for key in [&prefix[..prefix.len() - 1], prefix] {
         others.extend([&b""[..], b"\0", b"z"].map(|end| [key, end].concat()));
     }
+    // The first key after the namespace, and the key after that one.
     let end = KeyRange::prefix(prefix).range_end().to_vec();
     others.extend([end.clone(), [&end[..], b"\0"].concat()]);
     others.push(b"~".to_vec());
+    // The prefix itself is not in the namespace: inside, it would be the empty key.
     others.retain(|key| !key.is_empty() && (!key.starts_with(prefix) || key == prefix));
     others.sort();
     others.dedup();

@@ -201,6 +201,7 @@ fn blocked_thread_receives_event_or_timeout_by_deadline() {
                 let first = Timestamp::ORIGIN + secs(1);
                 // The lease's deadline is set from the start, the timer's once the thread waits.
                 let is_set = || store.next_deadline() == Some(first);
+                // An advance before the timer is set would deliver the event instead of the timeout.
                 while timeout == 1 && !is_set() {
                     std::thread::yield_now();
                 }

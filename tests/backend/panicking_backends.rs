@@ -53,6 +53,7 @@ impl Fuse {
                 false
             }
         };
+        // Unlock before the panic, so that the mutex is not poisoned.
         drop(lit);
         assert!(!panics, "foreign code panics");
     }

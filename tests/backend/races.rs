@@ -153,6 +153,7 @@ fn push_racing_poll_is_received_or_wakes() {
                 for round in 1..=races {
                     let delivery = delivery.clone();
                     until(|| begun.load(Ordering::SeqCst) == round);
+                    // Delay the push differently in each round, so that it meets each step of the poll.
                     (0..round % 64).for_each(|_| std::hint::spin_loop());
                     inbox.push(delivery, Timestamp::ORIGIN).into_iter().for_each(Waker::wake);
                     done.store(round, Ordering::SeqCst);
@@ -166,6 +167,7 @@ fn push_racing_poll_is_received_or_wakes() {
                 (0..round / 64 % 64).for_each(|_| std::hint::spin_loop());
                 let polled = stream.poll_recv(&mut context);
                 until(|| done.load(Ordering::SeqCst) == round);
+                // Exactly one of the two: the poll returned the delivery, or the push woke its waker.
                 assert_eq!(woken.get() == 1, polled.is_pending(), "round {round}");
                 assert_eq!(stream.try_recv().unwrap().is_some(), polled.is_pending());
             }

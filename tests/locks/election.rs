@@ -192,6 +192,7 @@ fn candidacy_of_orphaned_session_is_resumed() {
     let place = of_two.candidates().wait().unwrap().waiters()[0].clone();
     one.orphan().wait().unwrap();
     clock.advance(secs(1));
+    // The process of the orphaned session ends without destructors.
     std::mem::forget(standing);
 
     let again = Session::open_with_lease(&store, place.lease()).wait().unwrap();

@@ -72,7 +72,7 @@ impl Late {
 
     fn answer(&self) -> bool {
         let call = self.calls.lock().expect("no test panicked while it held the calls").pop_front();
-        call.map(|(request, reply)| reply.give(self.store.call(request).wait())).is_some()
+        call.map(|(request, reply)| reply.complete(self.store.call(request).wait())).is_some()
     }
 
     /// Answers all pending calls, including calls of background tasks.

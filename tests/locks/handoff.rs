@@ -41,6 +41,7 @@ fn assert_wakes_one<T>(store: &Store, count: &AtomicUsize, mut queue: Vec<Ticket
         let held = taken(&mut queue[next]);
         let asked = count.load(Ordering::SeqCst);
         assert!(asked <= most, "the woken waiter makes {asked} requests");
+        // Keep the key: the next round deletes it through the store.
         std::mem::forget(held);
     }
 }

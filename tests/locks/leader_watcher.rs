@@ -125,6 +125,7 @@ fn compacted_leader_changes_are_reported_as_gap() {
     let election = Election::new(&one, "e");
     let mut leaders = election.observe();
     let leader = election.campaign("0").wait().unwrap();
+    // More changes than a watcher's buffer holds, so that the watcher reads from history.
     let values: Vec<String> = (1..1_000).map(|n| n.to_string()).collect();
     for value in &values {
         leader.proclaim(value.clone()).wait().unwrap();

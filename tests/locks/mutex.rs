@@ -326,6 +326,7 @@ impl MutexHarness {
             0..=3 => {
                 let before = self.store.status().expect("the store is open").header().revision();
                 let ticket = Mutex::new(&session, "l").lock();
+                // The put is the next revision of the store, since one thread makes all requests.
                 self.waiting.push((before.next(), ticket));
             }
             4 => drop(pick(&mut self.waiting, random)),

@@ -203,6 +203,7 @@ fn dropped_wait_during_try_lock_leaves_no_key() {
     let mutex = Mutex::reentrant(&one, "l");
     drop(mutex.lock());
     assert!(mutex.try_lock().wait().unwrap().is_none());
+    // Each call runs the detached tasks that were queued before it.
     client.get("l").wait().unwrap();
     client.get("l").wait().unwrap();
     assert_eq!(all_keys(&store), [text(held.key())]);
@@ -232,6 +233,7 @@ fn ready_channel_requested_after_gap_has_token() {
     let (store, _clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     assert!(matches!(leaders.recv(), Ok(Some(LeaderEvent::NoLeader { .. }))));
+    // More changes than a watcher's buffer holds, so that the compaction causes a gap.
     for _ in 0..300 {
         store.put(("e/1", "v")).unwrap();
     }

@@ -164,7 +164,7 @@ impl Stepped {
                 let applied = Pending { stage: Stage::Applied(answer), reply };
                 self.with(|state| state.calls.insert(place, applied));
             }
-            Some(Next::Call(_, Pending { stage: Stage::Applied(answer), reply })) => reply.give(answer),
+            Some(Next::Call(_, Pending { stage: Stage::Applied(answer), reply })) => reply.complete(answer),
             Some(Next::Task(number, task)) => task.into_iter().for_each(|task| self.poll(number, task)),
         }
         true

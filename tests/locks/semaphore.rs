@@ -140,6 +140,7 @@ fn overtaken_try_acquire_counts_again() {
             if armed.load(Ordering::SeqCst) && matches!(moment, Moment::Call(_)) {
                 let calls = calls.fetch_add(1, Ordering::SeqCst);
                 if (1..=arrivals).contains(&calls) {
+                    // Forget the ticket, since dropping it would delete its key.
                     std::mem::forget(overtaking.acquire());
                 }
             }

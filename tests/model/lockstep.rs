@@ -93,6 +93,7 @@ fn assert_met(tally: &Tally) {
     }));
     met.extend(tally.situations.iter().map(|(situation, count)| ((*situation).to_owned(), *count)));
     let enough = cases(ENOUGH);
+    // Keep the situations that were met too seldom.
     met.retain(|(_, count)| *count < u64::from(enough));
     assert!(met.is_empty(), "met fewer than {enough} times: {met:?}");
     for (name, refusal) in tally.rejections.keys() {

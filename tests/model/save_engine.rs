@@ -42,6 +42,7 @@ fn engine_loaded_after_each_command_matches_model() {
             assert_eq!(loaded.state_hash(), engine.subject.state_hash());
             let ordinary = engine.subject.loaded(&engine.settings, LoadOptions::new(), engine.subject.now());
             ordinary.check_invariants();
+            // The saved engine reaches the state of a load without standing keep-alives by pausing each of them.
             engine.subject.pause_all();
             engine.subject.drain();
             assert_eq!(ordinary.state_hash(), engine.subject.state_hash());

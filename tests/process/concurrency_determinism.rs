@@ -121,8 +121,8 @@ impl Run {
     }
 }
 
-/// Looks at each, and notes what came of it; those that wait note when they are woken.
-fn look_at<T: std::fmt::Debug>(
+/// Polls each ticket and logs its result. A ticket that waits logs when it is woken.
+fn poll_tickets<T: std::fmt::Debug>(
     notes: &Log,
     tickets: &mut Vec<(usize, Ticket<T>)>,
     mut take: impl FnMut(usize, T),

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::harness::{RenewalHarness, steps};
+use leasehold::LeaseId;
 use leasehold::backend::{Inbox, InboxId, LeaseRenewer, LeaseRequest, LeaseStep};
 use leasehold::clock::Timestamp;
 use leasehold_testkit::helpers::{Random, millis};
@@ -145,6 +146,7 @@ proptest! {
     fn polls_at_next_deadline_miss_no_step(script in scripts()) {
         let inboxes = [(); 2].map(|()| Inbox::new().id());
         let (mut stepping, mut jumping) = (Run::new(inboxes), Run::new(inboxes));
+        // One run polls every millisecond, the other only at deadlines and arrivals. Both must take equal steps.
         (0..END).for_each(|ms| stepping.step(&script, ms));
         let mut next = Some(0);
         while let Some(ms) = next.filter(|&ms| ms < END) {

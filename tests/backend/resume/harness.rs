@@ -105,6 +105,7 @@ impl ResumeHarness {
     pub(crate) fn new() -> Self {
         let limits = Limits { max_request_bytes: LARGE + 1000, ..Limits::default() };
         let mut engine = Engine::new(EngineConfig { limits, ..EngineConfig::default() }, Timestamp::ORIGIN);
+        // Each lease has a key, so that its end is an event too.
         for id in LEASES {
             engine.grant(&Grant::new(secs(60)).id(id)).expect("the id is free");
             engine.put(&Put::new(format!("k{id}"), "leased").lease(id)).expect("the lease exists");
@@ -255,6 +256,7 @@ impl ResumeHarness {
 
     /// Cuts the stream after a piece of a response, if there is a watcher for it.
     fn cut_amid(&mut self) {
+        // These changes do not fit into one response.
         (0..6).for_each(|a| self.put(a, 1));
         self.engine.delete(&Delete::prefix("k")).expect("the prefix is not empty");
         self.serve(usize::MAX);

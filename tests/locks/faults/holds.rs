@@ -64,6 +64,7 @@ fn has_got_after(steps: usize) -> bool {
         if given_up.try_wait().expect("the session is alive").is_some() {
             return true;
         }
+        // Without a step left, the ticket waits for the owner, so release the lock.
         if !stepped.step_in_order() {
             held = None;
         }
@@ -97,6 +98,7 @@ fn release_wakes_one_waiter() {
     let mutex = Mutex::new(&session, "l");
     let held = mutex.lock().wait().unwrap();
     let mut queue: Vec<_> = (0..5).map(|_| (mutex.lock(), Count::default())).collect();
+    // A waiter needs several polls: for its put, for the read of its predecessor, and to watch it.
     for _ in 0..3 {
         for (ticket, woken) in &mut queue {
             assert!(poll_with(ticket, &woken.waker()).is_pending());

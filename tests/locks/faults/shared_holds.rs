@@ -283,6 +283,7 @@ impl SharedHarness {
             assert!(is_turn || is_waiting(kv) > 0, "{kv:?} has no waiter");
         }
         assert!(self.waiting.iter().all(|waiter| !waiter.is_try), "a try completes without waiting");
+        // Without faults, each key that is not held belongs to exactly one waiter.
         let waiting = (0..keys.len()).filter(|place| !is_held(*place) && !is_kept(&keys[*place])).count();
         assert!(self.has_faults || waiting == self.waiting.len(), "each waiter has a key: {waiting}");
     }

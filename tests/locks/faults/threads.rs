@@ -109,6 +109,7 @@ impl Lock {
     /// Adds one to the counter in two accesses. An unnoticed access of another owner in between would lose a count.
     fn count(&self, guard: &Guard) {
         let read = self.access(guard, |counter| *counter);
+        // Let other threads run between the read and the write.
         thread::yield_now();
         match read.and_then(|read| self.access(guard, |counter| *counter = read + 1)) {
             Ok(()) => self.admitted.fetch_add(1, Ordering::Relaxed),
@@ -123,6 +124,7 @@ impl Lock {
     /// Adds one to the counter in the store (R-MTX-5).
     fn count_in_store(&self, guard: &Guard, client: &Client) {
         let counted = self.counted(client);
+        // Let other threads run between the read and the write.
         thread::yield_now();
         let put = TxnOp::put(self.written(), (counted + 1).to_string());
         match guard.txn().and_then([put]).commit().wait() {

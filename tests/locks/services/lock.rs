@@ -284,6 +284,7 @@ fn lock_with_unknown_lease_is_refused() {
 #[test]
 fn twenty_waiters_acquire_in_order() {
     let (store, _clock, locks) = locking();
+    // Leases in another order than the calls, so that the order of the keys does not decide.
     let lease = |n: i64| (n * 7) % 23 + 100;
     (0..20).for_each(|n| grant(&store, lease(n), secs(100)));
     let mut held = hold(&locks, "a", 1);

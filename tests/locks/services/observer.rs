@@ -213,6 +213,7 @@ fn observer_header_revisions_never_decrease() {
                 {
                     let header = item.header.revision().get();
                     let modified = item.kv.mod_revision().get();
+                    // R-ELC-12: the header never decreases, although a new leader's key may be older.
                     assert!(header >= newest.0 && header >= modified && header <= revision(&store));
                     let key = helpers::text(item.kv.key());
                     assert!(key != newest.2 || modified > newest.1, "a value is returned once: {item:?}");

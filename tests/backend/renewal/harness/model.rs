@@ -7,7 +7,7 @@ use leasehold::backend::InboxId;
 
 const RETRY: u64 = 500_000_000;
 
-/// What happened to a lease. Instants and durations are in nanoseconds.
+/// A fact about a lease. Instants and durations are in nanoseconds.
 #[derive(Clone, Copy, Debug)]
 enum Fact {
     Noted { sent: u64, ttl: u64 },

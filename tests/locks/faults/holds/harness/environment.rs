@@ -39,6 +39,7 @@ impl Environment {
     pub(super) fn act(&mut self) {
         let name = self.random.pick(&NAMES);
         let keys = queue(&self.store, name);
+        // Often out of range, in which case no key is touched.
         let of_queue = keys.get(self.random.below(8) as usize);
         match self.random.below(8) {
             0..=1 => self.clock.advance(millis(self.random.below(2_000))),
@@ -70,6 +71,7 @@ impl Environment {
 
     fn expire(&mut self) {
         let leases = self.store.leases().expect("the store is open");
+        // Often out of range, in which case no lease expires.
         if let Some(&lease) = leases.leases().get(self.random.below(8) as usize) {
             self.store.expire(lease).expect("the lease exists");
         }

@@ -102,6 +102,7 @@ impl HoldsHarness {
                 break;
             }
         }
+        // The run is settled, so each write has its response, and no waker is needed.
         let mut context = Context::from_waker(Waker::noop());
         for (queue, mut call) in std::mem::take(&mut self.writes) {
             match Pin::new(&mut call).poll(&mut context) {
@@ -153,8 +154,10 @@ impl HoldsHarness {
         let mut needs: Vec<(LeaseId, bool)> =
             needed.chain(waiting).map(|owner| (owner.lease, owner.kind.is_of_lease())).collect();
         needs.sort();
+        // Holds and waits that share their lease's key need one key.
         needs.dedup_by(|one, other| one == other && one.1);
         let mut own: Vec<&KeyValue> = keys.iter().filter(|kv| is_own(name, kv)).collect();
+        // Keys that may be left come last, so that holds and waits are matched with the other keys first.
         own.sort_by_key(|kv| self.may_be_left(kv));
         for need in needs {
             let found = own.iter().position(|kv| (kv.lease(), is_of_lease(kv)) == need);
