@@ -95,8 +95,8 @@ pub enum Error {
     /// `mvcc: duplicate watch ID provided on the WatchStream`
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,
-    /// The backend ended a watch for another reason than a compaction, for example because it lost a connection. etcd has no such
-    /// message.
+    /// The backend ended a watch that its receiver did not cancel, without a reason and not by a compaction: a connection that was
+    /// lost, say. A reason is reported as [`Foreign`](Self::Foreign) (R-WCH-24). The message is this crate's.
     #[error("watch was canceled by the backend")]
     WatchCanceled,
     /// The backend ended the watch on which a lock or a campaign of the services waits. Message:
@@ -127,16 +127,23 @@ pub enum Error {
     /// message is unchanged.
     #[error(transparent)]
     Unknown(Box<Self>),
-    /// The store is closed, and the request was not executed. Message: `etcdserver: server stopped`
+    /// The store was closed, and the request was not executed. `etcdserver: server stopped`
+    ///
+    /// An etcd server that shuts down answers with this text for a request that it may still execute. So
+    /// [`from_wire`](Self::from_wire) returns an ambiguous [`Foreign`](Self::Foreign) for the text.
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// The backend could not reach the store, or received no response from it. etcd has no such message.
+    /// The backend could not reach the store, or received no answer from it. The message is this crate's.
+    ///
+    /// A backend answers a call with it for every error of its transport. `maybe_applied` is false only if the backend knows that
+    /// the request was not sent.
     #[error("the store is unavailable{}", if *.maybe_applied { "; the request may have been executed" } else { "" })]
     Unavailable {
         /// `true` if the request may have been executed, or may still be executed.
         maybe_applied: bool,
     },
-    /// An error of a backend that has no variant of its own.
+    /// An error of a backend that is none of the others: its message and gRPC code. The code decides whether it
+    /// [is ambiguous](Self::is_ambiguous).
     #[error("{message}")]
     Foreign {
         /// The gRPC code.
@@ -155,7 +162,9 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error with this gRPC code and message, as received over a network.
+    /// Returns the error with this gRPC code and message, as received over a network: the variant whose message it is, if that
+    /// needs nothing more, or [`Foreign`](Self::Foreign). [`Stopped`](Self::Stopped) is not returned: a store that a network
+    /// reaches may have executed the request.
     ///
     /// The result is the variant without fields that has this code and message, or [`Foreign`](Self::Foreign) if there is none.
     /// [`Compacted`](Self::Compacted) and [`FutureRevision`](Self::FutureRevision) have revisions that the wire does not carry,
@@ -192,7 +201,6 @@ impl Error {
             Self::NoLeader,
             Self::NotLeader,
             Self::LeaderMissing,
-            Self::Stopped,
             Self::PagesUnsorted,
             Self::PagesUnfiltered,
         ];
@@ -200,23 +208,43 @@ impl Error {
         found.unwrap_or_else(|| Self::Foreign { code, message: message.into() })
     }
 
-    /// Returns whether the request may have been executed although it failed.
+    /// Returns whether the request may have been executed although it failed, or may be executed later. A caller then reads before
+    /// it retries, or retries only what is safe to execute twice.
     ///
-    /// After such an error, a caller must read before it retries, or retry only requests that are safe to execute twice.
+    /// These errors are ambiguous:
+    ///
+    /// | error | cause |
+    /// |---|---|
+    /// | [`Unavailable`](Self::Unavailable) with `maybe_applied` | the backend received no answer |
+    /// | [`Foreign`](Self::Foreign) with [`Cancelled`](Code::Cancelled) or [`DeadlineExceeded`](Code::DeadlineExceeded) | the caller or a time limit ended the wait for the answer |
+    /// | `Foreign` with [`Unavailable`](Code::Unavailable) | the connection was lost, or etcd timed out, changed its leader or stopped |
+    /// | `Foreign` with [`Internal`](Code::Internal) or [`Unknown`](Code::Unknown) | the answer was broken |
+    /// | `Foreign` with [`ResourceExhausted`](Code::ResourceExhausted) or [`OutOfRange`](Code::OutOfRange), and a message that does not begin with `etcdserver: ` | the answer was longer than the limit of a gRPC library |
+    /// | [`Unknown`](Self::Unknown) | the inner error is ambiguous |
+    ///
+    /// Every other error is a refusal: etcd checks the request before it executes it, and no gRPC library makes these codes for an
+    /// executed request.
     ///
     /// ```
-    /// use leasehold::Error;
+    /// use leasehold::{Code, Error};
     ///
-    /// assert!(Error::Unavailable { maybe_applied: true }.is_ambiguous());
-    /// assert!(!Error::LeaseNotFound.is_ambiguous());
+    /// assert!(Error::from_wire(Code::Unavailable, "etcdserver: request timed out").is_ambiguous());
+    /// assert!(!Error::from_wire(Code::ResourceExhausted, "etcdserver: too many requests").is_ambiguous());
+    /// assert!(!Error::Stopped.is_ambiguous());
     /// ```
     pub fn is_ambiguous(&self) -> bool {
         match self {
             Self::Unavailable { maybe_applied } => *maybe_applied,
-            // gRPC reports these codes for requests with an unknown outcome too.
-            Self::Foreign { code, .. } => {
-                matches!(code, Code::Cancelled | Code::Unknown | Code::DeadlineExceeded | Code::Unavailable)
-            }
+            Self::Foreign { code, message } => match code {
+                Code::Cancelled
+                | Code::Unknown
+                | Code::DeadlineExceeded
+                | Code::Internal
+                | Code::Unavailable => true,
+                // grpc-go and tonic report an answer that is too long by these codes, which etcd uses for refusals.
+                Code::ResourceExhausted | Code::OutOfRange => !message.starts_with("etcdserver: "),
+                _ => false,
+            },
             Self::Unknown(inner) => inner.is_ambiguous(),
             _ => false,
         }

@@ -5,10 +5,10 @@ mod meaning;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, KeyValue, Page, Put, Result, Txn, TxnOp};
 use leasehold::clock::Timestamp;
 use leasehold::engine::{Engine, EngineConfig};
 use leasehold::response::GetResponse;
+use leasehold::{Compare, CompareOp, Delete, Error, Get, KeyRange, KeyValue, Page, Put, Result, Txn, TxnOp};
 
 use super::choices::Choices;
 use super::totals::{AtExit, Counts};
@@ -142,7 +142,9 @@ impl<'a> Trial<'a> {
     fn deleted(&mut self, inside: &[&[u8]]) {
         self.counts.add("delete");
         let mut engine = self.engine.clone();
-        let deleted = engine.delete(&Delete::range(self.range.clone()).prev_kv()).expect("a range with a start can be deleted");
+        let deleted = engine
+            .delete(&Delete::range(self.range.clone()).prev_kv())
+            .expect("a range with a start can be deleted");
         assert_eq!(keys_of(deleted.prev_kvs()), inside, "{:?} deletes", self.meaning);
         assert_eq!(deleted.deleted(), inside.len() as i64, "{:?} counts deletes", self.meaning);
         let left = engine.get(&Get::all()).expect("all keys can be read");

@@ -170,10 +170,13 @@ impl<K: Into<KeyRange>> From<K> for Watch {
     }
 }
 
-/// A request to a watch stream: etcd's `WatchRequest` (R-WCH-1), and a request for notification of a lease's end.
+/// A request of a watch stream: etcd's `WatchRequest` (R-WCH-1), or a request to be notified of a lease's end.
 ///
-/// Responses are queued until they are received. Each creation and each cancellation queues a response, so a caller that makes
-/// many requests must also receive.
+/// Answers are queued until they are received. Each creation and each cancellation has its own answer, so a caller that
+/// keeps making requests must receive.
+///
+/// A [`Store`](crate::Store) bounds the queued answers to the other requests, as the variants describe. A backend that
+/// [pushes](crate::backend::Inbox::push) its deliveries cannot inspect the queue, and need not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchRequest {
@@ -186,16 +189,14 @@ pub enum WatchRequest {
     /// Requests the progress of all watchers of the stream. The response is [progress](WatchResponse::new_progress) for
     /// [`WatchId::INVALID`]. There is no response unless all watchers are synced (R-WCH-21).
     ///
-    /// After 128 unreceived progress responses, a new one replaces the last delivery in the queue if that is a progress response
-    /// too.
+    /// Once 128 answers were queued and not received, a `Store` replaces the last delivery in the queue by the next answer, if that
+    /// delivery is such an answer too.
     Progress,
-    /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if there is no such lease.
+    /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if there is no such lease. A client of etcd learns of the
+    /// end from the responses to its keep-alives (R-LSE-7), but a standing keep-alive has no responses.
     ///
-    /// A client of etcd learns of the end from the responses to its keep-alives (R-LSE-7), but a standing keep-alive has no
-    /// responses.
-    ///
-    /// A repeated request has no response of its own while the lease exists. It also has none while the response to the earlier
-    /// request is the last delivery in the queue.
+    /// A receiver makes the request for a lease once, and again only after the answer. A `Store` has no further answer to a
+    /// repeated request while the lease exists, or while the earlier answer is the last delivery in the queue.
     Lease(LeaseId),
 }
 
@@ -369,7 +370,16 @@ impl WatchResponse {
         })
     }
 
-    /// Returns whether more pieces of this response follow.
+    /// Returns the error of the only watcher of a stream that the backend ended or refused. Like etcd's client, it carries the
+    /// reason (R-WCH-24).
+    pub(crate) fn ended_by_backend(&self) -> Error {
+        match self.body.reason.as_deref() {
+            Some(reason) => Error::from_wire(Code::FailedPrecondition, reason),
+            None => self.refusal().unwrap_or(Error::WatchCanceled),
+        }
+    }
+
+    /// Whether more pieces of the same response follow.
     pub fn fragment(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Events { fragment: true, .. })
     }
@@ -409,16 +419,19 @@ impl fmt::Debug for WatchResponse {
     }
 }
 
-/// An item that a watch stream delivers. Deliveries are in the order in which the store decided them.
+/// A delivery to the receiver of a stream. Deliveries are received in the order in which the backend decided them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// A response about one watcher or all watchers.
+    /// A response of a watcher.
     Watch(WatchResponse),
-    /// The stream's timer fired. Holds the instant to which the timer was set.
+    /// The stream's timer, which was set to this instant.
     Timer(Timestamp),
-    /// A lease of a [`WatchRequest::Lease`] has ended, and its keys are deleted. A synced watcher of the stream receives these
-    /// deletes before this delivery.
+    /// The end of a lease that was [requested](WatchRequest::Lease).
+    ///
+    /// A [`Store`](crate::Store) delivers it after the deletions of the lease's keys. A backend that is cut off from its store
+    /// delivers it when the lease [may have ended](crate::backend::LeaseStep::Over). The keys may still exist then, and their
+    /// deletions are delivered later or not at all.
     LeaseEnded(LeaseId),
 }
 
@@ -484,8 +497,8 @@ impl Watch {
         self.id
     }
 
-    /// Returns the number of responses with events that are queued for the watcher. `None` means the store's default. etcd's
-    /// request has no such field.
+    /// Returns the number of responses with events that are kept for the watcher; `None` means the store's default. It is not a
+    /// part of etcd's request, and a backend other than a [`Store`](crate::Store) may ignore it.
     pub fn get_capacity(&self) -> Option<usize> {
         self.capacity
     }
@@ -564,8 +577,8 @@ impl WatchResponse {
         Self::new(watch_id.into(), header, WatchResponseKind::Progress)
     }
 
-    /// Creates the response that reports the end of a watcher, by a request or by the backend. The reason is empty if a request
-    /// cancelled the watcher (R-WCH-22).
+    /// Creates the end of a watcher, by a request or by the backend. The reason is empty if the watcher was cancelled by
+    /// a request (R-WCH-22). A [`Watcher`](crate::Watcher) reports the reason as its error.
     ///
     /// ```
     /// use leasehold::response::{ResponseHeader, WatchResponse};

@@ -23,8 +23,8 @@ use crate::sync::Mutex;
 /// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call abandons the answer,
 ///   never the request. Two calls may overtake each other unless the second is made after the first is answered.
 /// - All deliveries to one receiver, events and its timer, go into one [`Inbox`], in the order in which the backend decided them.
-///   So the order of polls has no influence on whether a receiver is served or times out. Other deliveries of the instant of a
-///   timer come before the timer.
+///   So the order of polls has no influence on whether a receiver is served or times out. What the backend has received for the
+///   instant of a timer comes before the timer.
 /// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: it has its own watch ids, and its responses are one
 ///   sequence.
 /// - No user code runs while the backend holds a lock that its own methods acquire. After the backend has released the lock, it
@@ -32,11 +32,52 @@ use crate::sync::Mutex;
 /// - After [`cancel`](Self::cancel), the backend delivers nothing more to the inbox.
 /// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::backend::WatchResumer) carries a stream over to the
 ///   next one.
-/// - A backend renews the leases that it was [asked to](Self::renew), for as long as the process of the client is alive. No lost
-///   request begins or keeps up a renewal.
+/// - A backend renews a lease from the [call](Self::renew) that begins it to the call that stops it, and stops when the process of
+///   the client ends. Both calls act in that process, so a request that a network loses neither begins nor continues a renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
 ///   it sent the last renewal that was answered: by then the lease may have ended. A [`LeaseRenewer`](crate::backend::LeaseRenewer)
 ///   decides when to renew, and which leases are over.
+/// - A backend answers a call with [`Unavailable`](crate::Error::Unavailable) for every error of its transport, and with
+///   [`Error::from_wire`](crate::Error::from_wire) for an error of the store. [`Error::is_ambiguous`](crate::Error::is_ambiguous)
+///   lists the errors after which the recipes look for what they may have written.
+///
+/// # The end of a backend
+///
+/// A backend may end before its users do: it is closed, or its thread stops. From then on:
+///
+/// - It closes every inbox that it knows, so that no receiver waits for ever. [`watch`](Self::watch) and [`timer`](Self::timer)
+///   close an inbox that they see for the first time.
+/// - It answers a call that was sent with `Unavailable { maybe_applied: true }`, and a new call with
+///   [`Stopped`](crate::Error::Stopped) or `Unavailable { maybe_applied: false }`.
+/// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A lease ends with its TTL.
+/// - [Detached](Self::detach) tasks end by these answers and closed inboxes if they are polled. The backend may also drop them,
+///   after it has released its locks.
+///
+/// Clients, calls, tickets, receivers and detached tasks hold the backend. The last of them may drop the backend on any thread,
+/// also on a thread of the backend: a destructor does not join the current thread.
+///
+/// # Requests of the recipes
+///
+/// A backend that serves only some requests answers the others with an error, such as `Unimplemented`. The types of
+/// [`concurrency`](crate::concurrency) send these, where r is a create revision, m a mod revision and n a number of permits:
+///
+/// | type | requests |
+/// |---|---|
+/// | [`Session`](crate::concurrency::Session) | grant, keep_alive, time_to_live without keys, revoke; `renew`; `WatchRequest::Lease` |
+/// | a lock, permit or candidacy, queued | a txn: if the key has create revision 0, get the newest n keys of a range (sort by create revision, descending, limit n), put the key with the lease |
+/// | the same, tried | a txn: if a range has create revision 0, which holds of an empty range alone, put the key. With several permits or readers, a txn: if a range has create revisions below r and the key has 0, put the key, else get the key and the newest n |
+/// | the same, re-entrant | in the else branch of both: put the key with `ignore_value`, `ignore_lease` and `prev_kv`, and get the oldest key of the range. A try nests that in a txn: if the key has a create revision above 0 |
+/// | a wait | a txn without compares: get the newest n keys up to `max_create_revision` r - 1, get the key, and, if another client may have put it, get the keys below it with `min_create_revision` and `max_create_revision` r (sort by key, descending, limit n) |
+/// | | one stream: watches of single keys with ids above 0, from a revision, `no_put`; later cancels of these ids, some of them ended; `WatchRequest::Lease` |
+/// | a release | a txn: if the key has create revision r, delete the key. For a re-entrant key: and mod revision m, else get the key |
+/// | `lost` | get the key, then a stream as for a wait |
+/// | the cleanup after an ambiguous error | get the key, then a stream as for a wait with `no_delete`, and a cancel of id 0, which is unknown |
+/// | a guarded txn, `check`, `proclaim` | a txn: if the key has create revision r, the nested txn |
+/// | `queue`, `candidates`, `leader` | get a range (sort by create revision, ascending), with limit 1 for the leader |
+/// | [`LeaderWatcher`](crate::concurrency::LeaderWatcher) | get a range as `candidates`, then a stream: watches of the range with ids above 0, from a revision; cancels, the first of the unknown id 0 |
+///
+/// The [services](crate::service) send txns, gets, puts, deletes, grants and watches of the same forms. A
+/// [`Watcher`](crate::Watcher) creates one watch with the automatic id, which is 0 in a new stream.
 ///
 /// # Examples
 ///
@@ -192,8 +233,43 @@ pub trait Backend: Send + Sync + 'static {
     /// Returns the time that timers are set by.
     fn now(&self) -> Timestamp;
 
-    /// Runs a future to completion in the background: the cleanup of a value that was dropped. It awaits calls and timers of
-    /// this backend.
+    /// Runs a future to completion in the background: the cleanup of a value that was dropped. It awaits calls, timers and watches
+    /// of this backend, and a waker of it may be called on any thread.
+    ///
+    /// Most tasks end after one or two calls. The cleanup after an ambiguous error may wait as long as the lease of its session
+    /// exists. In an async program, the runtime's `spawn` runs the tasks; otherwise a thread of the backend polls those that are
+    /// woken. The simplest executor has a thread for each task:
+    ///
+    /// ```
+    /// use std::pin::Pin;
+    /// use std::sync::Arc;
+    /// use std::task::{Context, Wake, Waker};
+    /// use std::thread::{self, Thread};
+    ///
+    /// struct Unpark(Thread);
+    ///
+    /// impl Wake for Unpark {
+    ///     fn wake(self: Arc<Self>) {
+    ///         self.0.unpark();
+    ///     }
+    /// }
+    ///
+    /// fn detach(mut task: Pin<Box<dyn Future<Output = ()> + Send>>) {
+    ///     thread::spawn(move || {
+    ///         let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    ///         while task.as_mut().poll(&mut Context::from_waker(&waker)).is_pending() {
+    ///             thread::park();
+    ///         }
+    ///     });
+    /// }
+    /// # let (done, is_done) = std::sync::mpsc::channel();
+    /// # let client = leasehold::Store::new().client();
+    /// # detach(Box::pin(async move {
+    /// #     client.sleep(std::time::Duration::from_millis(1)).await.expect("the store is open");
+    /// #     done.send(()).expect("the example waits");
+    /// # }));
+    /// # is_done.recv().expect("the task completes");
+    /// ```
     fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>);
 
     /// Blocks the calling thread until `poll` is ready. The default parks the thread between polls.

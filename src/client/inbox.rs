@@ -82,7 +82,8 @@ pub struct Inbox {
 /// The identity of an [`Inbox`]: no other inbox of the process has it, before or after.
 ///
 /// Ids ascend in the order of creation, so a map that is ordered by them is deterministic where the creation of inboxes is. They
-/// mean nothing else, and the number is not the same in another run.
+/// mean nothing else, and the number is not the same in another run. An id has no public number: a backend over a network numbers
+/// its streams itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InboxId(u64);
 

@@ -154,6 +154,126 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// assert_eq!(watcher.recv()?.expect("the store is open").events()[0].kv().key(), b"config/mode");
 /// # Ok::<(), leasehold::Error>(())
 /// ```
+///
+/// # Delays
+///
+/// A layer that holds deliveries back needs a task that receives and pushes, and a timer of its own for each receiver:
+///
+/// - The task polls two inner inboxes with one waker. The receiver's requests and timer are made on the first. The layer's timer is
+///   set on the second, or it would replace the receiver's.
+/// - `cancel` takes the outer inbox out of the mutex under which the task pushes, so nothing is pushed after it. Then it cancels
+///   and closes the first inner inbox, which wakes and ends the task, and cancels the second.
+/// - Wakers are called, and inner inboxes are cancelled, after the mutex is released.
+///
+/// ```
+/// use leasehold::{Client, ManualClock, Store};
+/// use leasehold::clock::Timestamp;
+/// use leasehold::backend::{Backend, Delivery, Inbox, InboxId, Layer, WatchRequest};
+/// use std::collections::{BTreeMap, VecDeque};
+/// use std::future::poll_fn;
+/// use std::sync::{Arc, Mutex, MutexGuard};
+/// use std::task::{Context, Poll, Waker};
+/// use std::time::Duration;
+///
+/// const DELAY: Duration = Duration::from_secs(1);
+///
+/// /// Delivers each delivery a second later.
+/// struct Delaying {
+///     store: Store,
+///     lines: Mutex<BTreeMap<InboxId, Arc<Line>>>,
+/// }
+///
+/// struct Line {
+///     arrivals: Arc<Inbox>,
+///     alarm: Arc<Inbox>,
+///     /// The receiver's inbox, until it is cancelled.
+///     outer: Mutex<Option<Arc<Inbox>>>,
+/// }
+///
+/// fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+///     mutex.lock().expect("no thread panics while it has the lock")
+/// }
+///
+/// impl Line {
+///     /// Pushes to the receiver, or closes its inbox, unless the inbox is cancelled.
+///     fn deliver(&self, act: impl FnOnce(&Inbox) -> Option<Waker>) {
+///         let waker = lock(&self.outer).as_deref().and_then(act);
+///         waker.into_iter().for_each(Waker::wake);
+///     }
+///
+///     /// Receives, and pushes what is due. Completes when `arrivals` is closed.
+///     fn poll(&self, store: &Store, held: &mut VecDeque<(Timestamp, Delivery)>, context: &mut Context<'_>) -> Poll<()> {
+///         loop {
+///             while let Poll::Ready(next) = self.arrivals.poll_recv(store, context) {
+///                 let Some(delivery) = next else {
+///                     self.deliver(Inbox::close);
+///                     return Poll::Ready(());
+///                 };
+///                 held.push_back((store.now() + DELAY, delivery));
+///             }
+///             while held.front().is_some_and(|(at, _)| *at <= store.now()) {
+///                 let (_, due) = held.pop_front().expect("there is a front");
+///                 self.deliver(|outer| outer.push(due, store.now()));
+///             }
+///             store.timer(held.front().map(|(at, _)| *at), &self.alarm);
+///             if self.alarm.poll_recv(store, context).is_pending() {
+///                 return Poll::Pending;
+///             }
+///         }
+///     }
+/// }
+///
+/// impl Delaying {
+///     fn arrivals(&self, outer: &Arc<Inbox>) -> Arc<Inbox> {
+///         if let Some(line) = lock(&self.lines).get(&outer.id()) {
+///             return Arc::clone(&line.arrivals);
+///         }
+///         let outer_inbox = Mutex::new(Some(Arc::clone(outer)));
+///         let line = Arc::new(Line { arrivals: Arc::default(), alarm: Arc::default(), outer: outer_inbox });
+///         lock(&self.lines).insert(outer.id(), Arc::clone(&line));
+///         let (arrivals, store, mut held) = (Arc::clone(&line.arrivals), self.store.clone(), VecDeque::new());
+///         self.store.detach(Box::pin(poll_fn(move |context| line.poll(&store, &mut held, context))));
+///         arrivals
+///     }
+/// }
+///
+/// impl Layer for Delaying {
+///     fn inner(&self) -> &dyn Backend {
+///         &self.store
+///     }
+///
+///     fn watch(&self, requests: &[WatchRequest], outer: &Arc<Inbox>) {
+///         self.inner().watch(requests, &self.arrivals(outer));
+///     }
+///
+///     fn timer(&self, at: Option<Timestamp>, outer: &Arc<Inbox>) {
+///         self.inner().timer(at, &self.arrivals(outer));
+///     }
+///
+///     fn pull(&self, _: &Inbox) {} // every delivery is pushed
+///
+///     fn cancel(&self, outer: &Inbox) {
+///         let Some(line) = lock(&self.lines).remove(&outer.id()) else { return };
+///         let taken = lock(&line.outer).take();
+///         drop(taken);
+///         self.inner().cancel(&line.arrivals);
+///         line.arrivals.close().into_iter().for_each(Waker::wake);
+///         self.inner().cancel(&line.alarm);
+///     }
+/// }
+///
+/// let clock = ManualClock::new();
+/// let store = Store::builder().clock(clock.clone()).build();
+/// let client = Client::new(Delaying { store: store.clone(), lines: Mutex::default() });
+/// let mut watcher = client.watch("config/mode");
+/// store.put(("config/mode", "blue"))?;
+/// assert_eq!(watcher.try_recv()?, None);
+/// clock.advance(DELAY);
+/// assert_eq!(watcher.try_recv()?.expect("a second has passed").events().len(), 1);
+/// drop(watcher);
+/// assert_eq!(store.diagnostics()?.streams, 0);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 pub trait Layer: Send + Sync + 'static {
     /// Returns the backend behind this layer.
     fn inner(&self) -> &dyn Backend;

@@ -10,7 +10,7 @@ use super::backend::{Backend, Call};
 use super::inbox::{Inbox, ReadyChannel};
 use super::namespace::Namespace;
 use super::wake::{contain, finish};
-use crate::api::{Delivery, Lag, Timestamp, WatchId, WatchRequest, first_unread};
+use crate::api::{Delivery, Lag, LeaseId, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
 /// Dropping it ends its watchers and its timer.
@@ -30,6 +30,8 @@ pub(crate) struct Mailbox {
     timer: Option<Timestamp>,
     /// The deadline has passed, in the backend's order: nothing that comes after it is returned.
     is_timed_out: bool,
+    /// The lease of the last [`Delivery::LeaseEnded`] that was received, by [`poll_call`](Self::poll_call) too.
+    ended: Option<LeaseId>,
     is_over: bool,
 }
 
@@ -53,6 +55,7 @@ impl Mailbox {
             deadline: None,
             timer: None,
             is_timed_out: false,
+            ended: None,
             is_over: false,
         }
     }
@@ -116,6 +119,10 @@ impl Mailbox {
     pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
         Poll::Ready(match ready!(self.next(waker)) {
             Some(Delivery::Watch(response)) => Ok(Delivery::Watch(self.namespace.watch_response(response))),
+            Some(Delivery::LeaseEnded(lease)) => {
+                self.ended = Some(lease);
+                Ok(Delivery::LeaseEnded(lease))
+            }
             Some(delivery) => Ok(delivery),
             None => Err(Error::Stopped),
         })
@@ -140,6 +147,11 @@ impl Mailbox {
             }
         }
         Poll::Pending
+    }
+
+    /// Returns whether the end of this lease was received. An owner asks for the end of one lease at most.
+    pub(crate) fn has_ended(&self, lease: LeaseId) -> bool {
+        self.ended == Some(lease)
     }
 
     /// Takes a call's answer once it is there.

@@ -13,7 +13,9 @@ use crate::api::{
 /// A [`Backend`](crate::backend::Backend) over a network keeps one resumer for each [`Inbox`](crate::backend::Inbox) and does the
 /// I/O itself:
 ///
-/// - It passes each request through [`request`](Self::request), and each delivery through [`receive`](Self::receive).
+/// - It passes each request through [`request`](Self::request), and each delivery through [`receive`](Self::receive). A
+///   [`WatchRequest::Lease`] goes to [`LeaseRenewer::watch`](crate::backend::LeaseRenewer::watch) instead, unless the server
+///   reports the ends of leases on its streams, which etcd does not.
 /// - When the connection is lost, it calls [`cut`](Self::cut) and drops what is in flight, in both directions.
 /// - When there is a connection, also the first one, it calls [`resume`](Self::resume) and sends the returned requests on a new
 ///   stream before any other request.

@@ -258,6 +258,9 @@ impl Client {
     /// Awaits a future for this much of the backend's time. Returns `None` if the time passes first; what completes at that very
     /// instant still counts. The future is dropped then.
     ///
+    /// Also returns `None`, at once, if the backend has ended and the future has not: no clock would end the wait. A call or a
+    /// ticket of a closed [`Store`](crate::Store) has ended, and its [`Stopped`](crate::Error::Stopped) is returned.
+    ///
     /// ```
     /// use leasehold::concurrency::{Mutex, Session};
     /// use leasehold::{ManualClock, Store};
@@ -284,20 +287,18 @@ impl Client {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub async fn timeout<F: Future>(&self, duration: Duration, future: F) -> Option<F::Output> {
-        let (mut future, mut timer) = (std::pin::pin!(future), Some(self.sleep(duration)));
+        let (mut future, mut timer) = (std::pin::pin!(future), self.sleep(duration));
         poll_fn(|context| {
             if let Poll::Ready(output) = future.as_mut().poll(context) {
                 return Poll::Ready(Some(output));
             }
-            let polled = timer.as_mut().map(|timer| Pin::new(timer).poll(context));
-            match polled {
-                Some(Poll::Ready(Ok(()))) => Poll::Ready(None),
-                Some(Poll::Ready(Err(_))) => {
-                    // The store was closed, which ends the future too.
-                    timer = None;
-                    Poll::Pending
-                }
-                Some(Poll::Pending) | None => Poll::Pending,
+            match ready!(Pin::new(&mut timer).poll(context)) {
+                Ok(()) => Poll::Ready(None),
+                // The backend closed the timer's inbox after the first poll of the future, which may have ended with it.
+                Err(_) => Poll::Ready(match future.as_mut().poll(context) {
+                    Poll::Ready(output) => Some(output),
+                    Poll::Pending => None,
+                }),
             }
         })
         .await

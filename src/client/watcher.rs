@@ -10,14 +10,16 @@ use crate::{Error, Result};
 /// Receives the changes of keys, from a revision on: every event once and in order, all events of one revision together, and no
 /// gap (R-WCH-7). All ways to receive are those of [`Receiver`].
 ///
-/// A slow watcher costs a bounded amount of memory: events that its share of the queue has no room for are read from history
-/// later. Only if they are compacted by then does the watch end, with the compacted revision. So receiving either returns the
-/// next events, or reports that some are lost.
+/// In a [`Store`](crate::Store), a slow watcher costs a bounded amount of memory: events that its share of the queue has no room
+/// for are read from history later. Only if they are compacted by then does the watch end, with the compacted revision. So
+/// receiving either returns the next events, or reports that some are lost.
 ///
 /// Its errors, once each:
 ///
 /// - [`Compacted`](Error::Compacted) if the next events were compacted, with the first revision that was not received;
-/// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch for another reason;
+/// - the [reason](WatchResponse::cancel_reason) of the backend if it ended the watch, as
+///   [`Error::from_wire`](crate::Error::from_wire) returns it with `FailedPrecondition` (R-WCH-24);
+/// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch without a reason;
 /// - [`Stopped`](Error::Stopped) if the store was closed;
 /// - the error that the backend refused the watch with.
 ///
@@ -107,7 +109,7 @@ impl Watching {
             }
             // A watcher does not cancel itself, so the backend did.
             WatchResponseKind::Canceled | WatchResponseKind::Refused(_) => {
-                return Err(response.refusal().unwrap_or(Error::WatchCanceled));
+                return Err(response.ended_by_backend());
             }
             WatchResponseKind::Compacted(compacted) => {
                 return Err(Error::Compacted { requested: self.next, compacted: Some(*compacted) });

@@ -217,6 +217,10 @@ impl Leadership {
     }
 
     /// Completes when the leadership is lost or resigned, immediately if it already was, and may be asked again then.
+    ///
+    /// Also completes when the session's lease ends, which a backend reports although it is cut off: see
+    /// [`Guard::lost`](super::Guard::lost). A [resumed](Election::resume) leadership has the lease of an earlier session until it
+    /// proclaims, and a ticket from before that does not complete with the session.
     pub fn lost(&self) -> Ticket<()> {
         self.hold.lost()
     }

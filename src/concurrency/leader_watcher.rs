@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::task::{Poll, Waker, ready};
 
-use super::queue::turn::Retry;
+use super::queue::retry::Retry;
 use super::queue::{by_creation, queue_of};
 use crate::api::{
     Delivery, Event, EventType, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch,
@@ -185,7 +185,8 @@ impl Following {
             return;
         }
         self.receive(response.events());
-        if let Some(compacted) = response.compact_revision() {
+        // A compaction up to the next revision at most has lost nothing: the watch is made again as if it was cut.
+        if let Some(compacted) = response.compact_revision().filter(|&compacted| compacted > self.next) {
             // If the backend panics, the next poll watches again, and learns of the compaction again.
             self.phase = Phase::Cut;
             self.phase = Phase::Reading(self.client.get(by_creation(&self.queue, SortOrder::Ascend)));
@@ -243,7 +244,8 @@ pub enum LeaderEvent {
         /// The leader's key. Its create revision is the fencing token, its value what the leader stands with.
         kv: KeyValue,
     },
-    /// The leader has proclaimed a value, which may be the same as before. When is the mod revision of the key.
+    /// The leader has proclaimed a value, which may be the same as before. The mod revision of the key is the revision of the
+    /// change.
     Updated {
         /// The leader's key.
         kv: KeyValue,

@@ -206,6 +206,13 @@ impl<Of> Guard<Of> {
     /// Completes when the guard is lost or released, immediately if it already was, and may be asked again then. Re-entrant guards
     /// that share a key are released with the last of them.
     ///
+    /// The guard is lost when its key is deleted or when its session's lease ends. A backend that is cut off delivers no deletion,
+    /// but reports the [end of the lease](crate::concurrency::Session::lost), so the ticket completes one TTL after the last
+    /// answered renewal. The key may still exist then.
+    ///
+    /// The ticket's errors: [`Stopped`](crate::Error::Stopped) if the backend has ended, the error that it refuses a watch with,
+    /// and its error to a repeated read, unless that is `Unavailable` or [ambiguous](crate::Error::is_ambiguous).
+    ///
     /// ```
     /// use leasehold::Store;
     /// use leasehold::concurrency::{Mutex, Session};

@@ -1,13 +1,12 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::queue::lost::LeaseLost;
+use super::queue::lost::{LeaseEnd, LeaseLost};
 use super::queue::shared_key::Shares;
 use crate::Error;
 use crate::api::{Grant, IntoBytes, LeaseId};
@@ -39,6 +38,18 @@ pub struct Session {
     name: Bytes,
 }
 
+/// A handle to a session that does not keep it alive.
+pub(super) struct WeakSession {
+    shared: Weak<Shared>,
+    name: Bytes,
+}
+
+impl WeakSession {
+    pub(super) fn upgrade(&self) -> Option<Session> {
+        Some(Session { shared: self.shared.upgrade()?, name: self.name.clone() })
+    }
+}
+
 struct Shared {
     client: Client,
     lease: LeaseId,
@@ -47,8 +58,20 @@ struct Shared {
     ttl: Duration,
     holds: Mutex<Holds>,
     shares: Mutex<Shares>,
+    course: Mutex<Course>,
+    end: LeaseEnd,
+    /// The session was opened with its own lease, so no other session puts keys of the names of its keys.
+    is_lease_own: bool,
+}
+
+/// The state that the latest of `resume`, `pause`, `orphan` and `close` has set.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Course {
+    /// The number of these calls.
+    calls: u64,
+    is_renewed: bool,
     /// Closed or orphaned: dropping must not revoke the lease.
-    is_over: AtomicBool,
+    is_over: bool,
 }
 
 /// The numbers of holds. One that is over gives its number back, so that a lock that is taken again and again needs but one key,
@@ -72,7 +95,7 @@ impl Session {
         let granted = client.grant(Grant::new(ttl).standing());
         client.clone().map(granted, |granted| {
             let granted = granted?;
-            Ok(Self::of_lease(client, granted.id(), granted.ttl()))
+            Ok(Self::of_lease(client, granted.id(), granted.ttl(), true))
         })
     }
 
@@ -84,20 +107,23 @@ impl Session {
     /// [`orphan`](Self::orphan), [`close`](Self::close) and the drop of one stop it for all, and [`resume`](Self::resume) of any
     /// starts it again.
     ///
+    /// After an [ambiguous](Error::is_ambiguous) failure to lock, such a session looks for its key once and deletes it. A session
+    /// that was opened with its own lease also deletes a key that is put later. Of several sessions with one lease, another one
+    /// may put a key of that name.
+    ///
     /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
     pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Call<Self> {
         let (client, lease) = (client.into(), lease.into());
         client.clone().call_async(async move {
             let ttl = client.time_to_live(lease, false).await?.granted_ttl().ok_or(Error::LeaseNotFound)?;
-            let session = Self::of_lease(client, lease, ttl);
-            // Until it is renewed, the lease is not this session's to revoke.
-            session.shared.is_over.store(true, Ordering::Release);
-            session.resume().await?;
-            Ok(session)
+            client.keep_alive(lease).await?.ttl().ok_or(Error::LeaseNotFound)?;
+            client.renew(lease, true);
+            // Only from here on is the lease this session's to revoke.
+            Ok(Self::of_lease(client, lease, ttl, false))
         })
     }
 
-    fn of_lease(client: Client, lease: LeaseId, ttl: Duration) -> Self {
+    fn of_lease(client: Client, lease: LeaseId, ttl: Duration, is_lease_own: bool) -> Self {
         let shared = Shared {
             client,
             lease,
@@ -105,7 +131,9 @@ impl Session {
             ttl,
             holds: Mutex::default(),
             shares: Mutex::default(),
-            is_over: AtomicBool::new(false),
+            course: Mutex::new(Course { calls: 0, is_renewed: true, is_over: false }),
+            end: LeaseEnd::new(lease),
+            is_lease_own,
         };
         Self { shared: Arc::new(shared), name: Bytes::new() }
     }
@@ -150,35 +178,39 @@ impl Session {
 
     /// Completes when the lease has ended, for whatever reason, immediately if it already has, and may be asked again then.
     ///
-    /// By then its keys are deleted, and another client may hold its locks. After [`orphan`](Self::orphan) it waits until the lease
-    /// really ends.
+    /// Another client may hold the session's locks by then. Over a [`Store`](crate::Store), the keys of the session are deleted
+    /// before. A backend that is cut off from its store reports the end one TTL after the last renewal that was answered: the
+    /// keys may still exist, and no watcher has received a deletion.
+    ///
+    /// Once one ticket has completed, later ones complete immediately until [`resume`](Self::resume) is called. After
+    /// [`orphan`](Self::orphan), the ticket waits until the lease really ends.
     pub fn lost(&self) -> Ticket<()> {
-        Ticket::new(self.client(), LeaseLost::new(self.shared.lease))
+        Ticket::new(self.client(), LeaseLost::new(self.shared.end.clone()))
     }
 
     /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal, which was at
     /// most a third of the TTL ago. That happens at once, and no backend can lose it; the call only reports on the lease.
     ///
+    /// The latest of `pause`, [`resume`](Self::resume), [`orphan`](Self::orphan) and [`close`](Self::close) decides whether the
+    /// lease is renewed, in whatever order their calls are answered.
+    ///
     /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
     pub fn pause(&self) -> Call<()> {
-        let client = self.client();
-        client.renew(self.shared.lease, false);
-        client.map(client.time_to_live(self.shared.lease, false), |lease| {
-            lease?.ttl().ok_or(Error::LeaseNotFound).map(drop)
-        })
+        self.shared.steer(|course| course.is_renewed = false);
+        self.report()
     }
 
-    /// Renews again, from now on: the end of a hang, or of having been orphaned.
+    /// Renews again, from now on: the end of a hang, or of having been orphaned. Renewing begins at once, whether or not the call
+    /// is polled. The call renews the lease once more and reports on the lease.
     ///
-    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend; then nothing
-    /// is renewed.
+    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and then nothing is renewed; and those
+    /// of the backend. After an error of the backend, the session continues to renew: [`pause`](Self::pause) stops it.
     pub fn resume(&self) -> Call<()> {
-        let session = self.clone();
-        self.client().complete(self.client().keep_alive(self.shared.lease), move |renewed| {
-            renewed?.ttl().ok_or(Error::LeaseNotFound)?;
-            session.client().renew(session.lease(), true);
-            session.shared.is_over.store(false, Ordering::Release);
-            Ok(())
+        self.shared.end.set_known(false);
+        self.shared.steer(|course| (course.is_renewed, course.is_over) = (true, false));
+        let client = self.client();
+        client.map(client.keep_alive(self.shared.lease), |renewed| {
+            renewed?.ttl().ok_or(Error::LeaseNotFound).map(drop)
         })
     }
 
@@ -187,31 +219,55 @@ impl Session {
     ///
     /// The call's errors are those of [`pause`](Self::pause).
     pub fn orphan(&self) -> Call<()> {
-        self.shared.is_over.store(true, Ordering::Release);
-        self.pause()
+        self.shared.steer(|course| (course.is_renewed, course.is_over) = (false, true));
+        self.report()
     }
 
-    /// Stops renewing the lease and revokes it, which deletes its keys: every lock of the session is released (R-SES-3).
+    /// Returns whether the lease exists, as a call that succeeds or fails.
+    fn report(&self) -> Call<()> {
+        let client = self.client();
+        client.map(client.time_to_live(self.shared.lease, false), |lease| {
+            lease?.ttl().ok_or(Error::LeaseNotFound).map(drop)
+        })
+    }
+
+    /// Stops renewing the lease and revokes it, which deletes its keys: every lock of the session is released (R-SES-3). Renewing
+    /// stops at once, and no backend can lose that.
     ///
     /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended already, and those of the backend. The
     /// lease then ends one TTL after its last renewal, and closing can be repeated.
     pub fn close(&self) -> Call<()> {
         let (client, session) = (self.client(), self.clone());
-        client.renew(self.shared.lease, false);
+        self.shared.steer(|course| course.is_renewed = false);
         client.complete(client.revoke(self.shared.lease), move |revoked| {
             revoked?;
-            session.shared.is_over.store(true, Ordering::Release);
+            // A `resume` that was called since then decides.
+            let mut course = session.shared.course.lock();
+            course.is_over |= !course.is_renewed;
             Ok(())
         })
     }
 
     /// Returns whether the session is over for its user: closed or orphaned, or this is the last handle.
     pub(super) fn is_ending(&self) -> bool {
-        self.shared.is_over.load(Ordering::Acquire) || Arc::strong_count(&self.shared) == 1
+        self.shared.course.lock().is_over || Arc::strong_count(&self.shared) == 1
+    }
+
+    /// Returns a handle that does not keep the session alive.
+    pub(super) fn downgrade(&self) -> WeakSession {
+        WeakSession { shared: Arc::downgrade(&self.shared), name: self.name.clone() }
+    }
+
+    pub(super) fn is_lease_own(&self) -> bool {
+        self.shared.is_lease_own
     }
 
     pub(super) fn client(&self) -> &Client {
         &self.shared.client
+    }
+
+    pub(super) fn end(&self) -> &LeaseEnd {
+        &self.shared.end
     }
 
     pub(super) fn name(&self) -> &Bytes {
@@ -242,9 +298,31 @@ impl Session {
     }
 }
 
+impl Shared {
+    /// Changes the course and has the client follow it.
+    fn steer(&self, change: impl FnOnce(&mut Course)) {
+        let mut followed = {
+            let mut course = self.course.lock();
+            change(&mut course);
+            course.calls += 1;
+            *course
+        };
+        loop {
+            // Not under the lock, since a backend may call wakers. So two threads may reach it in the other order, and each then
+            // repeats its call if a later one has changed the course.
+            self.client.renew(self.lease, followed.is_renewed);
+            let course = *self.course.lock();
+            if course.calls == followed.calls {
+                return;
+            }
+            followed = course;
+        }
+    }
+}
+
 impl Drop for Shared {
     fn drop(&mut self) {
-        if !self.is_over.load(Ordering::Acquire) {
+        if !self.course.get_mut().is_over {
             let (client, lease) = (&self.client, self.lease);
             // First, since it cannot be lost: a lease whose revocation is lost ends with its TTL.
             let mut pause = || client.renew(lease, false);

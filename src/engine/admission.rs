@@ -36,7 +36,7 @@ impl Cost for Grant {
 }
 
 impl Cost for Txn {
-    /// Returns the cost of the more expensive branch, regardless of which one runs.
+    /// Returns the cost of the more expensive branch, whether or not that branch runs.
     fn cost(&self) -> u64 {
         let branch = |operations: &[TxnOp]| operations.iter().map(Cost::cost).sum::<u64>();
         branch(&self.success).max(branch(&self.failure))

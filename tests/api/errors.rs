@@ -355,7 +355,6 @@ fn from_wire_returns_the_variant_of_message_and_code() {
         Error::NoLeader,
         Error::NotLeader,
         Error::LeaderMissing,
-        Error::Stopped,
         Error::PagesUnsorted,
         Error::PagesUnfiltered,
     ];
@@ -371,8 +370,9 @@ fn from_wire_returns_the_variant_of_message_and_code() {
         assert_eq!(code as i32, number);
         let foreign = Error::from_wire(code, "a message of another program");
         assert_eq!((foreign.code(), foreign.to_string()), (code, "a message of another program".into()));
-        // Cancelled, unknown, deadline exceeded and unavailable.
-        assert_eq!(foreign.is_ambiguous(), [1, 2, 4, 14].contains(&number), "{code}");
+        assert_eq!(foreign.is_ambiguous(), [1, 2, 4, 8, 11, 13, 14].contains(&number), "{code}");
+        let of_etcd = Error::from_wire(code, "etcdserver: a message of a later etcd");
+        assert_eq!(of_etcd.is_ambiguous(), [1, 2, 4, 13, 14].contains(&number), "{code}");
     }
     assert_eq!([Code::from_wire(0), Code::from_wire(17), Code::from_wire(-1)], [Code::Unknown; 3]);
 }
@@ -387,4 +387,13 @@ fn unavailable_is_ambiguous_if_the_request_may_be_applied() {
         assert_eq!(Error::Unknown(Box::new(error)).is_ambiguous(), maybe_applied);
     }
     assert!(!Error::Stopped.is_ambiguous(), "a closed store has not executed the request");
+}
+
+/// A server that stops may execute what it was asked before, unlike a store that is closed.
+#[test]
+fn stopped_server_on_the_wire_is_ambiguous() {
+    let stopped = Error::from_wire(Code::Unavailable, STOPPED);
+    assert_ne!(stopped, Error::Stopped);
+    assert_words(&stopped, STOPPED, Code::Unavailable, 14);
+    assert!(stopped.is_ambiguous());
 }

@@ -299,7 +299,10 @@ fn watcher_receives_recorded_responses() {
     let expected =
         ["0 @9 put a=1 8/8/1", "0 @9 progress", "Compacted { requested: R10, compacted: Some(R30) }"];
     assert_eq!(watched([created(), events, progress, compacted]), expected);
-    assert_eq!(watched([created(), WatchResponse::new_canceled(0, header, "no leader")]), ["WatchCanceled"]);
+    assert_eq!(watched([created(), WatchResponse::new_canceled(0, header, "")]), ["WatchCanceled"]);
+    let with_reason = WatchResponse::new_canceled(0, header, "no leader");
+    let reason = "Foreign { code: FailedPrecondition, message: \"no leader\" }";
+    assert_eq!(watched([created(), with_reason]), [reason]);
 }
 
 /// A reason of etcd becomes the error that it names, and other text is kept.

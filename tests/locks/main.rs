@@ -3,8 +3,10 @@
 mod election;
 mod etcd_concurrency;
 mod faults {
+    mod cut_off;
     mod cut_watches;
     mod holds;
+    mod late_answers;
     mod lost_answers;
     mod shared_holds;
     mod threads;

@@ -55,6 +55,8 @@ pub(crate) struct FaultRates {
     pub(crate) refused: u64,
     /// Calls that are applied and fail.
     pub(crate) lost: u64,
+    /// Fails, and is applied later.
+    pub(crate) late: u64,
 }
 
 struct Pending {
@@ -65,6 +67,8 @@ struct Pending {
 enum Stage {
     Made(Request),
     Applied(Result<Response>),
+    /// Has failed, and is applied nevertheless.
+    Failed(Request),
 }
 
 fn is_delete(operation: &TxnOp) -> bool {
@@ -140,6 +144,18 @@ impl Stepped {
         self.with(|state| state.steps() == 0)
     }
 
+    /// Returns whether a detached task can continue.
+    pub(crate) fn has_task(&self) -> bool {
+        self.with(|state| !state.woken.is_empty())
+    }
+
+    /// Lets detached tasks run, but executes no request that has failed.
+    pub(crate) fn run_tasks(&self) {
+        while self.has_task() {
+            assert!(self.step_in_order());
+        }
+    }
+
     /// Returns whether a call failed that was to delete or read this key.
     pub(crate) fn has_kept(&self, key: &[u8]) -> bool {
         let key = KeyRange::key(key);
@@ -162,9 +178,12 @@ impl Stepped {
             Some(Next::Call(place, Pending { stage: Stage::Made(request), reply })) => {
                 let answer = self.apply(request);
                 let applied = Pending { stage: Stage::Applied(answer), reply };
-                self.with(|state| state.calls.insert(place, applied));
+                self.with(|state| state.calls.insert(place.min(state.calls.len()), applied));
             }
             Some(Next::Call(_, Pending { stage: Stage::Applied(answer), reply })) => reply.complete(answer),
+            Some(Next::Call(_, Pending { stage: Stage::Failed(request), .. })) => {
+                drop(self.0.store.call(request));
+            }
             Some(Next::Task(number, task)) => task.into_iter().for_each(|task| self.poll(number, task)),
         }
         true
@@ -172,16 +191,21 @@ impl Stepped {
 
     /// Sends a request to the store, unless the call is to be refused. The state is not locked while the store runs.
     fn apply(&self, request: Request) -> Result<Response> {
-        let (is_refused, is_lost) = self.with(|state| {
-            let FaultRates { refused, lost, .. } = state.fault_rates;
-            let (is_refused, is_lost) = (state.is_one_in(refused), state.is_one_in(lost));
-            if is_refused || is_lost {
+        let (is_refused, is_lost, is_late) = self.with(|state| {
+            let FaultRates { refused, lost, late, .. } = state.fault_rates;
+            let [is_refused, is_lost, is_late] = [refused, lost, late].map(|n| state.is_one_in(n));
+            if is_refused || is_lost || is_late {
                 state.record_failure(&request);
             }
-            (is_refused, is_lost)
+            (is_refused, is_lost, is_late)
         });
         if is_refused {
             return Err(Error::Unavailable { maybe_applied: false });
+        }
+        if is_late {
+            let failed = Pending { stage: Stage::Failed(request), reply: Reply::default() };
+            self.with(|state| state.calls.push(failed));
+            return Err(Error::Unavailable { maybe_applied: true });
         }
         let answer = self.0.store.call(request).wait();
         if is_lost { Err(Error::Unavailable { maybe_applied: true }) } else { answer }

@@ -423,7 +423,7 @@ fn requested_progress_does_not_overtake_events() {
     assert_eq!(seen, 6, "{lines:?}");
 }
 
-/// R-WCH-21: a stream holds a bounded number of unreceived progress responses, of which the last is the latest.
+/// R-WCH-21: a stream holds a bounded number of unreceived progress responses, and the last one is the latest.
 #[test]
 fn unreceived_progress_responses_are_bounded() {
     let (store, _clock) = manual();

@@ -86,7 +86,7 @@ fn overflowed_events_are_drained_by_the_token() {
     }
 }
 
-/// A stream of several watchers, some of which read history without a match, is drained by its token alone.
+/// A stream of several watchers is drained by its token alone, although some watchers read history without a match.
 #[test]
 fn stream_is_drained_by_the_token() {
     let (store, _clock) = manual();

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-use leasehold::backend::{Backend, Layer};
+use leasehold::backend::{Backend, Delivery, Inbox, Layer, WatchRequest};
 use leasehold::clock::Timestamp;
+use leasehold::response::{ResponseHeader, WatchResponse};
 use leasehold::{Client, Code, Compact, Error, KeyRange, ManualClock, Store, Watch};
 use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs};
 use leasehold_testkit::watch_helpers::{drain_watcher, put_times, revisions, say};
@@ -14,7 +15,7 @@ use leasehold_testkit::watch_helpers::{drain_watcher, put_times, revisions, say}
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
 
 /// Returns the result of a receive as text.
-fn show(received: leasehold::Result<Option<leasehold::response::WatchResponse>>) -> String {
+fn show(received: leasehold::Result<Option<WatchResponse>>) -> String {
     match received {
         Ok(Some(response)) => say(&response),
         Ok(None) => "nothing".to_owned(),
@@ -93,6 +94,37 @@ fn watch_accepts_keys_and_ranges() {
     put(&store, "ab", "2");
     assert_eq!(drain_watcher(&mut one), ["0 @2 put a=1 2/2/1"]);
     assert_eq!(drain_watcher(&mut many), ["0 @2 put a=1 2/2/1", "0 @3 put ab=2 3/3/1"]);
+}
+
+/// Ends each watch when it is created, with a reason or without one.
+struct Ending(Store, &'static str);
+
+impl Layer for Ending {
+    fn inner(&self) -> &dyn Backend {
+        &self.0
+    }
+
+    fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
+        Backend::watch(&self.0, requests, inbox);
+        let ended = WatchResponse::new_canceled(0, ResponseHeader::new(1, 1, 1, 1), self.1);
+        assert!(
+            inbox.push(Delivery::Watch(ended), Timestamp::ORIGIN).is_none(),
+            "the receiver has not polled"
+        );
+    }
+}
+
+/// R-WCH-24: the reason was lost.
+#[test]
+fn watch_ended_by_its_backend_reports_the_reason() {
+    let no_leader =
+        Error::Foreign { code: Code::FailedPrecondition, message: "etcdserver: no leader".into() };
+    for (reason, expected) in [("etcdserver: no leader", no_leader), ("", Error::WatchCanceled)] {
+        let client = Client::new(Ending(manual().0, reason));
+        let mut watcher = client.watch("a");
+        assert_eq!((watcher.try_recv(), watcher.is_ended()), (Err(expected), true));
+        assert_eq!(watcher.try_recv(), Ok(None));
+    }
 }
 
 /// `Store::watch` returns the refusal at once. A client's watcher returns it from the first receive, and nothing after it.

@@ -23,7 +23,7 @@ const FIRST_ALARM: u64 = u64::MAX;
 /// The id of a lease that is never granted.
 const UNKNOWN_LEASE: i64 = 777;
 
-/// The byte of rare choices, most of which are errors. It is not 0 or 255, which fuzzers prefer.
+/// The byte of rare choices. Most of them are errors. It is not 0 or 255, which fuzzers prefer.
 const RARE: u8 = 0xb5;
 
 const SECOND: u64 = 1_000_000_000;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use leasehold::{Compact, Delete, Get, Grant, KeyRange, LeaseId, Put, Revision, Txn, TxnOp};
 use leasehold::engine::Engine;
 use leasehold::maintenance::{AlarmAction, AlarmRequest, AlarmType};
+use leasehold::{Compact, Delete, Get, Grant, KeyRange, LeaseId, Put, Revision, Txn, TxnOp};
 
 use super::super::choices::Choices;
 use super::super::totals::Counts;

@@ -63,13 +63,13 @@ impl Phase {
 
     fn wait(hold: Hold) -> Self {
         let (before, key) = (hold.entry().before.clone(), hold.key().clone());
-        let turn = Turn::of_own(hold.session().client(), before, key, hold.token());
+        let turn = Turn::of_own(hold.session().client(), before, key, hold.token(), hold.end());
         Self::Waiting { hold, turn }
     }
 
     fn wait_behind(hold: Hold, nearest: KeyValues) -> Self {
         let (before, key) = (hold.entry().before.clone(), hold.key().clone());
-        let turn = Turn::behind(before, key, hold.token(), nearest);
+        let turn = Turn::behind(before, key, hold.token(), hold.end(), nearest);
         Self::Waiting { hold, turn }
     }
 }

@@ -7,9 +7,10 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::lost::KeyLost;
+use super::late_put::LatePut;
+use super::lost::{KeyLost, LeaseEnd, Lost};
+use super::retry::{INTERVAL, may_pass};
 use super::shared_key::Needless;
-use super::turn::INTERVAL;
 use super::{Entry, Predecessors, places};
 use crate::api::{
     Compare, CompareOp, GetResponse, KeyRange, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
@@ -236,13 +237,20 @@ impl Hold {
         self.is_released() || matches!(*self.state.lock(), State::Gone)
     }
 
-    /// A ticket that is there once the key is gone.
+    /// Returns a ticket that completes once the key is gone or the session's lease has ended.
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
-        let client = self.session.client();
-        if self.is_given_up() {
-            return Ticket::new(client, KeyLost::over(client));
+        let (client, end) = (self.session.client(), self.session.end());
+        let is_resumed = matches!(self.of, Of::Resumed);
+        if self.is_given_up() || end.is_known() && !is_resumed {
+            return Ticket::new(client, Lost);
         }
-        Ticket::new(client, KeyLost::new(client, self.entry.key.clone(), self.token))
+        let key = self.entry.key.clone();
+        Ticket::new(client, KeyLost::new(client, key, self.token, end.clone(), !is_resumed))
+    }
+
+    /// Returns the end of the lease that the key is attached to, if that is the session's.
+    pub(in crate::concurrency) fn end(&self) -> Option<LeaseEnd> {
+        (!matches!(self.of, Of::Resumed)).then(|| self.session.end().clone())
     }
 
     pub(in crate::concurrency) fn describe(&self, shown: &mut DebugStruct<'_, '_>) -> fmt::Result {
@@ -390,43 +398,97 @@ pub(in crate::concurrency) struct Release {
     pub(in crate::concurrency) number: Option<u64>,
 }
 
+/// What a release waits for before it tries again.
+enum Pause {
+    Interval,
+    /// A put after this revision: it is not known whether the key was put, and it was not there.
+    UntilPut(Revision),
+}
+
 impl Release {
     /// Deletes the key, and tries again while the store cannot be reached, until the session ends. Trying again is safe, since
     /// the create revision is compared.
+    ///
+    /// If it is not known whether the key was put, and it is not there, waits for it until the session's lease ends: the backend
+    /// may still execute the put.
     pub(in crate::concurrency) async fn persist(self) {
-        while let Err(Error::Unavailable { .. }) = self.run().await {
-            let client = self.session.client();
-            if self.session.is_ending() || client.sleep(INTERVAL).await.is_err() {
-                return;
+        let mut next = Some(self);
+        while let Some(release) = next {
+            let pause = match release.run().await {
+                // Of several sessions with one lease, another one may put a key of that name.
+                Ok(Some(seen_at)) if release.session.is_lease_own() => Pause::UntilPut(seen_at),
+                Err(error) if may_pass(&error) && !release.session.is_ending() => Pause::Interval,
+                Ok(_) | Err(_) => return,
+            };
+            // Boxed, since most releases succeed at once, and their task needs no room for a wait.
+            next = Box::pin(release.pause(pause)).await;
+        }
+    }
+
+    /// Waits. Returns `None` if the session or the backend has ended.
+    async fn pause(self, pause: Pause) -> Option<Self> {
+        let client = self.session.client().clone();
+        let end = self.session.end().clone();
+        let Self { session, key, is, number } = self;
+        // A task that waits does not keep the session alive.
+        let waiting = session.downgrade();
+        drop(session);
+        let awake = || Some(Self { session: waiting.upgrade()?, key: key.clone(), is, number });
+        let mut seen_at = match pause {
+            Pause::Interval => return client.sleep(INTERVAL).await.ok().and_then(|()| awake()),
+            Pause::UntilPut(seen_at) => seen_at,
+        };
+        loop {
+            let put = LatePut::new(&client, key.clone(), end.clone(), seen_at);
+            let put = Ticket::new(&client, put).await.ok()??;
+            let release = awake()?;
+            if !release.session.shares().is_needed(&key, put) {
+                return Some(release);
             }
+            seen_at = put.1;
         }
     }
 
     /// Deletes the key if its create revision is unchanged. Succeeds if the key is gone.
-    pub(in crate::concurrency) async fn run(&self) -> Result<()> {
+    ///
+    /// Returns the revision of its read if it is not known whether the key was put, and no key was deleted.
+    pub(in crate::concurrency) async fn run(&self) -> Result<Option<Revision>> {
         let client = self.session.client();
-        let mut untouched = match self.is {
+        match self.is {
             Is::Created(created) => {
                 let done = client.txn(delete_created(&self.key, created)).await?;
                 if let Some(number) = self.number.filter(|_| done.succeeded()) {
                     self.session.end_hold(number);
                 }
-                return Ok(());
+                Ok(None)
             }
-            Is::Untouched(untouched) => Some(untouched),
-            Is::Unknown => self.needless(&client.get(self.key.clone()).await?, None),
-        };
-        while let Some((created, modified)) = untouched {
+            Is::Untouched(untouched) => self.delete(untouched).await.map(|_| None),
+            Is::Unknown => {
+                let found = client.get(self.key.clone()).await?;
+                let is_deleted = match self.needless(&found, None) {
+                    Some(untouched) => self.delete(untouched).await?,
+                    None => false,
+                };
+                Ok((!is_deleted).then(|| found.header().revision()))
+            }
+        }
+    }
+
+    /// Deletes the key of these revisions, or of later mod revisions if it is not needed then either. Returns whether it did.
+    async fn delete(&self, untouched: Needless) -> Result<bool> {
+        let client = self.session.client();
+        let mut next = Some(untouched);
+        while let Some((created, modified)) = next {
             let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
             let delete = delete_created(&self.key, created).when([is_untouched]);
             let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
-            untouched = match done.responses() {
-                // Somebody has written to it.
+            next = match done.responses() {
+                // Another hold has written to it.
                 [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
-                _ => None,
+                _ => return Ok(true),
             };
         }
-        Ok(())
+        Ok(false)
     }
 
     /// The key that was found, if it is the session's, and of that create revision, and not needed.

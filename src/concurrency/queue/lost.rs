@@ -1,21 +1,66 @@
 //! Waiting for the end of a key or a lease.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::turn::Retry;
+use super::retry::{Retry, may_pass};
 use crate::Result;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, LeaseId, Revision, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// Completes when a key is deleted, or was deleted and created again.
+/// The end of a session's lease, and whether a ticket has received it. It does not keep the session alive.
+#[derive(Clone)]
+pub(in crate::concurrency) struct LeaseEnd {
+    lease: LeaseId,
+    is_known: Arc<AtomicBool>,
+}
+
+impl LeaseEnd {
+    pub(in crate::concurrency) fn new(lease: LeaseId) -> Self {
+        Self { lease, is_known: Arc::default() }
+    }
+
+    pub(in crate::concurrency) fn lease(&self) -> LeaseId {
+        self.lease
+    }
+
+    pub(in crate::concurrency) fn request(&self) -> WatchRequest {
+        WatchRequest::Lease(self.lease)
+    }
+
+    /// Returns whether a ticket has received the end. A backend that is cut off reports it only once.
+    pub(in crate::concurrency) fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Acquire)
+    }
+
+    /// Sets whether the end is known.
+    pub(in crate::concurrency) fn set_known(&self, is_known: bool) {
+        self.is_known.store(is_known, Ordering::Release);
+    }
+
+    /// Returns whether this mailbox or an earlier ticket has received the end.
+    pub(in crate::concurrency) fn has_come(&self, mailbox: &Mailbox) -> bool {
+        if mailbox.has_ended(self.lease) {
+            self.set_known(true);
+        }
+        self.is_known()
+    }
+}
+
+/// Completes when a key is deleted, or was deleted and created again, or when the session's lease has ended.
 pub(in crate::concurrency) struct KeyLost {
     client: Client,
     key: Bytes,
     created: Revision,
+    end: LeaseEnd,
+    /// Whether the key is attached to the session's lease, as far as is known.
+    is_of_session: bool,
+    is_end_requested: bool,
     phase: Phase,
     /// The number of watches made, which is the id of the newest.
     watches: i64,
@@ -28,20 +73,20 @@ enum Phase {
     Watching,
     /// The backend ended the watch, and the next attempt is not due yet.
     Cut,
-    /// The hold was released.
-    Over,
 }
 
 impl KeyLost {
-    pub(in crate::concurrency) fn new(client: &Client, key: Bytes, created: Revision) -> Self {
+    pub(in crate::concurrency) fn new(
+        client: &Client,
+        key: Bytes,
+        created: Revision,
+        end: LeaseEnd,
+        is_of_session: bool,
+    ) -> Self {
         let phase = Phase::Looking(client.get(Get::key(key.clone())));
-        Self { client: client.clone(), key, created, phase, watches: 0, retry: Retry::default() }
-    }
-
-    /// Completes at once: the key was released.
-    pub(in crate::concurrency) fn over(client: &Client) -> Self {
-        let (client, key, created) = (client.clone(), Bytes::new(), Revision::new(0));
-        Self { client, key, created, phase: Phase::Over, watches: 0, retry: Retry::default() }
+        let (watches, retry) = (0, Retry::default());
+        let client = client.clone();
+        Self { client, key, created, end, is_of_session, is_end_requested: false, phase, watches, retry }
     }
 
     fn look(&mut self) {
@@ -55,13 +100,34 @@ impl KeyLost {
         self.look();
     }
 
+    /// Notes that the watch or the read has failed. Reads again at once, or when the next attempt is due.
+    fn cut(&mut self, mailbox: &mut Mailbox) {
+        self.phase = Phase::Cut;
+        if self.retry.is_due(mailbox) {
+            self.look();
+        }
+    }
+
     /// Returns whether the key is gone. If it is not, watches it from the read's revision on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
-        let is_there = found.kvs().first().is_some_and(|kv| kv.create_revision() == self.created);
-        if is_there {
-            self.watch(mailbox, found.header().revision());
+        let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
+            return true;
+        };
+        self.is_of_session = kv.lease() == self.end.lease;
+        self.watch(mailbox, found.header().revision());
+        false
+    }
+
+    /// Requests the end of the session's lease if it was not requested yet.
+    fn request_end(&mut self, mailbox: &Mailbox) {
+        if self.needs_end() {
+            mailbox.watch(&[self.end.request()]);
+            self.is_end_requested = true;
         }
-        !is_there
+    }
+
+    fn needs_end(&self) -> bool {
+        self.is_of_session && !self.is_end_requested
     }
 
     fn watch(&mut self, mailbox: &Mailbox, seen_at: Revision) {
@@ -69,10 +135,13 @@ impl KeyLost {
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
         let watch = Watch::key(self.key.clone()).start_revision(seen_at.next()).no_put();
-        let requests = [before, WatchRequest::Create(watch.id(self.watches))];
+        let requests = [before, WatchRequest::Create(watch.id(self.watches)), self.end.request()];
+        let (is_first, needs_end) = (self.watches == 1, self.needs_end());
+        // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
-        mailbox.watch(&requests[usize::from(self.watches == 1)..]);
+        mailbox.watch(&requests[usize::from(is_first)..2 + usize::from(needs_end)]);
         self.phase = Phase::Watching;
+        self.is_end_requested |= needs_end;
     }
 
     /// Returns whether the response shows that the key is gone.
@@ -83,14 +152,9 @@ impl KeyLost {
         if response.watch_id() != WatchId::new(self.watches) {
             return Ok(false);
         }
-        if response.compact_revision().is_some() {
-            // The events are compacted, but the present key can be read.
-            self.look();
-        } else if response.canceled() {
-            self.phase = Phase::Cut;
-            if self.retry.is_due(mailbox) {
-                self.look();
-            }
+        if response.canceled() {
+            // Compacted events cannot be watched any more, but the present key can be read.
+            self.cut(mailbox);
         }
         Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))
     }
@@ -102,17 +166,32 @@ impl Waiting<()> for KeyLost {
             self.look_again(mailbox);
         }
         loop {
+            if self.is_of_session && self.end.has_come(mailbox) {
+                return Poll::Ready(Ok(()));
+            }
+            if matches!(&self.phase, Phase::Looking(call) if call.is_pending()) {
+                self.request_end(mailbox);
+            }
             let is_gone = match &mut self.phase {
-                Phase::Over => true,
-                Phase::Looking(call) => match ready!(mailbox.poll_call(call, waker)) {
-                    Ok(found) => self.found(mailbox, &found),
-                    // Watches from the key's creation on instead: that takes longer, but does not fail as a call does.
-                    Err(_) if self.watches == 0 => {
-                        self.watch(mailbox, self.created);
-                        false
+                Phase::Looking(call) => {
+                    let looked = mailbox.poll_call(call, waker);
+                    if looked.is_pending() && self.is_of_session && self.end.has_come(mailbox) {
+                        continue;
                     }
-                    Err(error) => return Poll::Ready(Err(error)),
-                },
+                    match ready!(looked) {
+                        Ok(found) => self.found(mailbox, &found),
+                        // Watches from the key's creation on instead: that takes longer, but does not fail as a call does.
+                        Err(_) if self.watches == 0 => {
+                            self.watch(mailbox, self.created);
+                            false
+                        }
+                        Err(error) if may_pass(&error) => {
+                            self.cut(mailbox);
+                            false
+                        }
+                        Err(error) => return Poll::Ready(Err(error)),
+                    }
+                }
                 Phase::Watching => match ready!(mailbox.poll(waker))? {
                     Delivery::Watch(response) => self.see(mailbox, &response)?,
                     Delivery::Timer(_) | Delivery::LeaseEnded(_) => false,
@@ -135,28 +214,42 @@ impl Waiting<()> for KeyLost {
     }
 }
 
-/// Completes when a lease has ended.
+/// Completes at once: the key was released, or the end of the session's lease is known.
+pub(in crate::concurrency) struct Lost;
+
+impl Waiting<()> for Lost {
+    fn poll(&mut self, _: &mut Mailbox, _: Option<&Waker>) -> Poll<Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn repeat(&self, result: &Result<()>) -> Option<Result<()>> {
+        Some(result.clone())
+    }
+}
+
+/// Completes when a session's lease has ended.
 pub(in crate::concurrency) struct LeaseLost {
-    lease: LeaseId,
-    is_asked: bool,
+    end: LeaseEnd,
+    is_requested: bool,
 }
 
 impl LeaseLost {
-    pub(in crate::concurrency) fn new(lease: LeaseId) -> Self {
-        Self { lease, is_asked: false }
+    pub(in crate::concurrency) fn new(end: LeaseEnd) -> Self {
+        Self { end, is_requested: false }
     }
 }
 
 impl Waiting<()> for LeaseLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
-        if !std::mem::replace(&mut self.is_asked, true) {
-            mailbox.watch(&[WatchRequest::Lease(self.lease)]);
+        if !self.is_requested && !self.end.is_known() {
+            mailbox.watch(&[self.end.request()]);
+            // Noted afterwards: a backend that panics may not have the request.
+            self.is_requested = true;
         }
-        loop {
-            if let Delivery::LeaseEnded(_) = ready!(mailbox.poll(waker))? {
-                return Poll::Ready(Ok(()));
-            }
+        while !self.end.has_come(mailbox) {
+            ready!(mailbox.poll(waker))?;
         }
+        Poll::Ready(Ok(()))
     }
 
     fn repeat(&self, result: &Result<()>) -> Option<Result<()>> {

@@ -2,7 +2,9 @@
 
 pub(super) mod acquire;
 pub(super) mod key;
+pub(super) mod late_put;
 pub(super) mod lost;
+pub(super) mod retry;
 pub(super) mod shared_key;
 pub(super) mod turn;
 pub(super) mod wait_queue;

@@ -1,14 +1,15 @@
 //! Waiting for a key's turn in a queue.
 
 use std::task::{Poll, Waker, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Predecessors;
+use super::lost::LeaseEnd;
+use super::retry::Retry;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, KeyRange, KeyValue, KeyValues, Revision, SortOrder, SortTarget,
-    Timestamp, Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
+    Txn, TxnOp, TxnOpResponse, TxnResponse, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox};
 use crate::{Error, Result};
@@ -21,6 +22,9 @@ pub(crate) struct Turn {
     key: Bytes,
     revision: Revision,
     rules: Rules,
+    /// The end of the key's lease, which ends a guard's wait.
+    end: Option<LeaseEnd>,
+    is_end_requested: bool,
     phase: Phase,
     /// How often the watches were replaced. Each time they get new ids, so that a response to an earlier one is not mistaken
     /// for one to the present ones.
@@ -56,7 +60,7 @@ enum Phase {
 impl Turn {
     /// The wait of the services.
     pub(crate) fn new(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
-        Self::begin(client, before, key, revision, Rules::Service)
+        Self::begin(client, before, key, revision, Rules::Service, None)
     }
 
     /// The wait of a guard for a key that another client may have put, in the range of its predecessors.
@@ -65,8 +69,9 @@ impl Turn {
         before: Predecessors,
         key: Bytes,
         revision: Revision,
+        end: Option<LeaseEnd>,
     ) -> Self {
-        Self::begin(client, before, key, revision, Rules::Guard { may_tie: true })
+        Self::begin(client, before, key, revision, Rules::Guard { may_tie: true }, end)
     }
 
     /// The wait of a guard for a key that it has just put, behind the nearest predecessors, which were read with the put.
@@ -74,16 +79,25 @@ impl Turn {
         before: Predecessors,
         key: Bytes,
         revision: Revision,
+        end: Option<LeaseEnd>,
         nearest: KeyValues,
     ) -> Self {
         let rules = Rules::Guard { may_tie: false };
         let (phase, retry) = (Phase::Behind(nearest), Retry::default());
-        Self { before, key, revision, rules, phase, generation: 0, retry }
+        Self { before, key, revision, rules, end, is_end_requested: false, phase, generation: 0, retry }
     }
 
-    fn begin(client: &Client, before: Predecessors, key: Bytes, revision: Revision, rules: Rules) -> Self {
+    fn begin(
+        client: &Client,
+        before: Predecessors,
+        key: Bytes,
+        revision: Revision,
+        rules: Rules,
+        end: Option<LeaseEnd>,
+    ) -> Self {
         let (phase, retry) = (Phase::Cut, Retry::default());
-        let mut turn = Self { before, key, revision, rules, phase, generation: 0, retry };
+        let mut turn =
+            Self { before, key, revision, rules, end, is_end_requested: false, phase, generation: 0, retry };
         turn.look(client);
         turn
     }
@@ -101,13 +115,20 @@ impl Turn {
             other => self.phase = other,
         }
         loop {
+            if self.has_ended(mailbox) {
+                return Poll::Ready(Err(Error::SessionExpired));
+            }
             let is_its_turn = match &mut self.phase {
                 Phase::Looking(call) => {
                     let found = ready!(mailbox.poll_call(call, waker))?;
                     self.found(mailbox, found.kvs().iter(), found.header().revision())
                 }
                 Phase::LookingAtBoth(call) => {
-                    let found = ready!(mailbox.poll_call(call, waker))?;
+                    let looked = mailbox.poll_call(call, waker);
+                    if looked.is_pending() && self.has_ended(mailbox) {
+                        continue;
+                    }
+                    let found = ready!(looked)?;
                     self.found_both(mailbox, &found)?
                 }
                 Phase::Watching => {
@@ -127,6 +148,11 @@ impl Turn {
                 return Poll::Ready(Ok(()));
             }
         }
+    }
+
+    /// Returns whether the session of a guard's wait is over.
+    fn has_ended(&self, mailbox: &Mailbox) -> bool {
+        self.end.as_ref().is_some_and(|end| end.has_come(mailbox))
     }
 
     /// Processes a guard's read. Returns whether it is its turn; fails if its own key is gone.
@@ -183,10 +209,12 @@ impl Turn {
             let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());
             WatchRequest::Create(awaited)
         }));
+        requests.extend(self.end.iter().filter(|_| !self.is_end_requested).map(LeaseEnd::request));
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
         mailbox.watch(&requests);
         self.phase = Phase::Watching;
+        self.is_end_requested = true;
     }
 
     /// The id of the watch on the n-th nearest predecessor; the watch on the waiter's own key has the id after these.
@@ -216,8 +244,8 @@ impl Turn {
                 return Err(Error::Compacted { requested: self.revision, compacted });
             }
             Rules::Service if response.canceled() => return Err(Error::WatcherLost),
-            // The events that were compacted cannot be watched any more, but the present keys can be read.
-            _ if is_gone || compacted.is_some() => self.look(client),
+            _ if is_gone => self.look(client),
+            // Compacted events cannot be watched any more, but the present keys can be read.
             _ if response.canceled() => {
                 self.phase = Phase::Cut;
                 if self.retry.is_due(mailbox) {
@@ -255,36 +283,5 @@ impl Turn {
             reads.push(TxnOp::Get(of_same_revision.limit(self.before.watched() as i64)));
         }
         self.phase = Phase::LookingAtBoth(client.txn(Txn::new().and_then(reads)));
-    }
-}
-
-/// The time between two attempts. A backend that ends each watch at once would otherwise keep a poll from returning.
-pub(in crate::concurrency) const INTERVAL: Duration = Duration::from_millis(100);
-
-/// When a watch that the backend has cut is made again: the first time at once, then at intervals of the backend's time, and
-/// whenever the caller polls.
-#[derive(Debug, Default)]
-pub(crate) struct Retry {
-    last: Option<Timestamp>,
-}
-
-impl Retry {
-    /// Returns whether to try again now. If not, the mailbox's alarm is set for the next attempt.
-    pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
-        let now = mailbox.now();
-        let next = self.last.map(|last| last + INTERVAL);
-        // At the end of time the sum is no later than the last attempt, and only the caller's polls try again.
-        let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
-        if is_due {
-            self.start(now);
-        } else {
-            mailbox.set_alarm(next.filter(|next| *next > now));
-        }
-        is_due
-    }
-
-    /// Notes an attempt.
-    pub(crate) fn start(&mut self, now: Timestamp) {
-        self.last = Some(now);
     }
 }

@@ -4,7 +4,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use leasehold::clock::{SystemClock, Timestamp};
-use leasehold::{Store, Ticket};
+use leasehold::{Error, Store, Ticket};
 use leasehold_testkit::helpers::{manual, millis, put, secs};
 use leasehold_testkit::wakers::{Count, LONG, Log, guarded, on_wake, poll_with, receive_with};
 
@@ -301,6 +301,39 @@ fn try_recv_keeps_the_waker() {
     assert_eq!(watcher.try_recv(), Ok(None));
     put(&store, "a", "v");
     assert_eq!(woken.get(), 1);
+}
+
+/// A future that is not the store's waited for ever once the store was closed.
+#[test]
+fn timeout_on_a_closed_store_returns_none() {
+    for is_closed_before in [true, false] {
+        let store = manual().0;
+        let client = store.client();
+        if is_closed_before {
+            store.close();
+        }
+        let woken = Count::default();
+        let mut waiting = Box::pin(client.timeout(secs(5), std::future::pending::<()>()));
+        let first = poll_with(&mut waiting, &woken.waker());
+        assert_eq!(first, if is_closed_before { Poll::Ready(None) } else { Poll::Pending });
+        if first.is_pending() {
+            store.close();
+            assert_eq!((woken.get(), poll_with(&mut waiting, &woken.waker())), (1, Poll::Ready(None)));
+        }
+    }
+}
+
+#[test]
+fn timeout_on_a_closed_store_returns_the_error_of_its_own_future() {
+    let store = manual().0;
+    let client = store.client();
+    let mut waiting = Box::pin(client.timeout(secs(5), client.sleep(secs(1))));
+    assert!(poll_with(&mut waiting, std::task::Waker::noop()).is_pending());
+    store.close();
+    let stopped = Poll::Ready(Some(Err(Error::Stopped)));
+    assert_eq!(poll_with(&mut waiting, std::task::Waker::noop()), stopped);
+    let mut late = Box::pin(client.timeout(secs(5), client.get("k")));
+    assert!(matches!(poll_with(&mut late, std::task::Waker::noop()), Poll::Ready(Some(Err(Error::Stopped)))));
 }
 
 /// Uses real time. A sleep ends, and not before its deadline by the store's clock.

@@ -24,6 +24,7 @@ struct Shared {
     store: Store,
     clock: ManualClock,
     cuts_at_once: AtomicBool,
+    compacts: AtomicBool,
     refuses: AtomicBool,
     watches: AtomicUsize,
     inboxes: Slot<Vec<Weak<Inbox>>>,
@@ -32,9 +33,9 @@ struct Shared {
 impl Cutting {
     fn new() -> Self {
         let (store, clock) = manual();
-        let [cuts_at_once, refuses] = [AtomicBool::new(false), AtomicBool::new(false)];
+        let [cuts_at_once, compacts, refuses] = [0; 3].map(|_| AtomicBool::new(false));
         let (watches, inboxes) = (AtomicUsize::new(0), Slot::default());
-        Self(Arc::new(Shared { store, clock, cuts_at_once, refuses, watches, inboxes }))
+        Self(Arc::new(Shared { store, clock, cuts_at_once, compacts, refuses, watches, inboxes }))
     }
 
     fn client(&self) -> Client {
@@ -48,6 +49,12 @@ impl Cutting {
     /// Cancels each new watch as soon as it is created.
     fn cut_at_once(&self, is_on: bool) {
         self.0.cuts_at_once.store(is_on, Ordering::SeqCst);
+    }
+
+    /// Compacts the store's past, and has each new watch begin in it.
+    fn compact_at_once(&self) {
+        self.0.store.compact(helpers::revision(&self.0.store)).expect("the revision exists");
+        self.0.compacts.store(true, Ordering::SeqCst);
     }
 
     /// Refuses each new watch.
@@ -86,14 +93,19 @@ impl Layer for Cutting {
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
         let is_refused = self.0.refuses.load(Ordering::SeqCst);
+        let is_compacted = self.0.compacts.load(Ordering::SeqCst);
         let passed = requests.iter().map(|request| match request {
             WatchRequest::Create(watch) if is_refused => {
                 WatchRequest::Create(watch.clone().start_revision(-1))
             }
+            WatchRequest::Create(watch) if is_compacted => {
+                WatchRequest::Create(watch.clone().start_revision(1))
+            }
             other => other.clone(),
         });
         let creates = requests.iter().filter(|request| matches!(request, WatchRequest::Create(_))).count();
-        self.0.watches.fetch_add(creates, Ordering::SeqCst);
+        let before = self.0.watches.fetch_add(creates, Ordering::SeqCst);
+        assert!(before < 10_000, "a wait watches without end");
         Backend::watch(&self.0.store, &passed.collect::<Vec<_>>(), inbox);
         self.0.inboxes.lock().expect("no test panicked while it held the list").push(Arc::downgrade(inbox));
         if self.0.cuts_at_once.load(Ordering::SeqCst) {
@@ -225,23 +237,30 @@ fn parked_waiter_is_woken_for_the_next_attempt() {
     assert!(poll_with(&mut waiting, &woken.waker()).is_ready());
 }
 
-/// A poll makes a bounded number of attempts, and a timer makes one every 100 ms.
+/// Each poll makes a bounded number of attempts, and time makes one in 100 ms. A wait whose watches were all ended by a compaction
+/// did not return.
 #[test]
-fn backend_that_cuts_every_watch_costs_few_attempts() {
-    let cutting = Cutting::new();
-    let (one, two) = (cutting.session(), cutting.session());
-    let _held = Mutex::new(&one, "m").lock().wait().unwrap();
-    cutting.cut_at_once(true);
-    let mut waiting = Mutex::new(&two, "m").lock();
-    let mut leaders = LeaderWatcher::new(cutting.client(), "m");
-    assert!(leaders.try_recv().unwrap().is_some());
-    assert!(cutting.watches() <= 10, "{}", cutting.watches());
-    let before = cutting.watches();
-    assert!(waiting.wait_timeout(secs(10)).unwrap().is_none());
-    assert_eq!(leaders.recv_timeout(secs(10)), Ok(None));
-    // In 100 rounds of 100 ms each: two watches of the lock, and one of the leader watcher.
-    let attempts = cutting.watches() - before;
-    assert!((250..=350).contains(&attempts), "{attempts}");
+fn backend_that_ends_every_watch_costs_few_attempts() {
+    for end_at_once in [|cutting: &Cutting| cutting.cut_at_once(true), Cutting::compact_at_once] {
+        let cutting = Cutting::new();
+        let (one, two) = (cutting.session(), cutting.session());
+        let held = Mutex::new(&one, "m").lock().wait().unwrap();
+        let mut leaders = LeaderWatcher::new(cutting.client(), "m");
+        assert!(leaders.try_recv().unwrap().is_some());
+        cutting.cut();
+        end_at_once(&cutting);
+        let mut waiting = Mutex::new(&two, "m").lock();
+        let mut lost = held.lost();
+        assert_eq!((leaders.try_recv(), lost.try_wait()), (Ok(None), Ok(None)));
+        assert!(cutting.watches() <= 15, "{}", cutting.watches());
+        let before = cutting.watches();
+        assert!(waiting.wait_timeout(secs(10)).unwrap().is_none());
+        assert_eq!(lost.wait_timeout(secs(10)), Ok(None));
+        assert_eq!(leaders.recv_timeout(secs(10)), Ok(None));
+        // In 100 rounds of 100 ms each: two keys of the lock, one of the loss, and one watch of the follower.
+        let attempts = cutting.watches() - before;
+        assert!((350..=450).contains(&attempts), "{attempts}");
+    }
 }
 
 /// A timeout is exact although the next attempt has its own timer.

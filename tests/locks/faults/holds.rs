@@ -40,8 +40,15 @@ proptest! {
         /// Calls fail, and the caller does not know whether they were applied. A key may be left only if its release failed.
     #[test]
     fn mutual_exclusion_with_failing_calls(seed: u64) {
-        let fault_rates = FaultRates { at_once: 8, refused: 24, lost: 24 };
+        let fault_rates = FaultRates { at_once: 8, refused: 24, lost: 24, late: 0 };
         run(seed, Rules { fault_rates, ..Rules::default() });
+    }
+
+    /// Calls fail and are applied later. A put that comes after its error leaves no key.
+    #[test]
+    fn whatever_is_applied_late_one_holds_the_lock(seed: u64) {
+        let fault_rates = FaultRates { at_once: 8, late: 12, ..FaultRates::default() };
+        run(seed, Rules { fault_rates, compacts: seed % 2 == 0 });
     }
 }
 

@@ -358,7 +358,7 @@ proptest! {
     #[test]
     fn guards_are_held_in_turn_with_failing_calls(seed: u64) {
         for rule in RULES {
-            run(seed, rule, FaultRates { at_once: 8, refused: 24, lost: 24 });
+            run(seed, rule, FaultRates { at_once: 8, refused: 24, lost: 24, late: 24 });
         }
     }
 }

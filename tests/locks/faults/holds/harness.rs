@@ -39,7 +39,8 @@ pub(crate) struct Rules {
 
 impl Rules {
     fn has_faults(self) -> bool {
-        self.fault_rates.refused != 0 || self.fault_rates.lost != 0
+        let FaultRates { refused, lost, late, .. } = self.fault_rates;
+        refused + lost + late != 0
     }
 }
 

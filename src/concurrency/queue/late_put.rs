@@ -1,0 +1,157 @@
+//! Waiting for a put that may be executed after its caller received an error.
+
+use std::task::{Poll, Waker, ready};
+
+use bytes::Bytes;
+
+use super::lost::LeaseEnd;
+use super::retry::Retry;
+use super::shared_key::Needless;
+use crate::Result;
+use crate::api::{
+    Delivery, Get, GetResponse, KeyValue, Revision, Watch, WatchId, WatchRequest, WatchResponse,
+};
+use crate::client::{Call, Client, Mailbox, Waiting};
+
+/// Completes when a key is put on the session's lease, with its create and mod revision, or with `None` when the lease has ended.
+pub(in crate::concurrency) struct LatePut {
+    client: Client,
+    key: Bytes,
+    end: LeaseEnd,
+    is_end_requested: bool,
+    /// The first revision that was not seen.
+    next: Revision,
+    /// That revision is compacted, so the present key is read before it is watched.
+    is_compacted: bool,
+    phase: Phase,
+    /// The number of watches made, which is the id of the newest.
+    watches: i64,
+    retry: Retry,
+}
+
+enum Phase {
+    Watching,
+    Reading(Call<GetResponse>),
+    /// No watch was made yet, or the backend ended it and the next attempt is not due.
+    Cut,
+}
+
+impl LatePut {
+    /// Waits for a put after the revision `seen_at`.
+    pub(in crate::concurrency) fn new(client: &Client, key: Bytes, end: LeaseEnd, seen_at: Revision) -> Self {
+        Self {
+            client: client.clone(),
+            key,
+            end,
+            is_end_requested: false,
+            next: seen_at.next(),
+            is_compacted: false,
+            phase: Phase::Cut,
+            watches: 0,
+            retry: Retry::default(),
+        }
+    }
+
+    fn watch(&mut self, mailbox: &Mailbox) {
+        // A watcher that a compaction has ended keeps its id, and its memory, until it is cancelled (R-WCH-13).
+        let before = WatchRequest::Cancel(WatchId::new(self.watches));
+        self.watches += 1;
+        let watch = Watch::key(self.key.clone()).start_revision(self.next).no_delete().id(self.watches);
+        let end = (!self.is_end_requested).then(|| self.end.request());
+        let requests: Vec<_> = [before, WatchRequest::Create(watch)].into_iter().chain(end).collect();
+        // If the backend panics, the next poll watches again.
+        self.phase = Phase::Cut;
+        mailbox.watch(&requests);
+        (self.phase, self.is_end_requested) = (Phase::Watching, true);
+    }
+
+    /// Reads or watches.
+    fn look(&mut self, mailbox: &Mailbox) {
+        self.retry.start(mailbox.now());
+        if self.is_compacted {
+            self.phase = Phase::Reading(self.client.get(Get::key(self.key.clone())));
+        } else {
+            self.watch(mailbox);
+        }
+    }
+
+    /// Notes that a watch or a read has failed. Looks again at once, or when the next attempt is due.
+    fn cut(&mut self, mailbox: &mut Mailbox) {
+        self.phase = Phase::Cut;
+        if self.retry.is_due(mailbox) {
+            self.look(mailbox);
+        }
+    }
+
+    /// Returns the key if it is there, or watches it from the read's revision on.
+    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<Needless> {
+        (self.next, self.is_compacted) = (found.header().revision().next(), false);
+        let put = found.kvs().first().and_then(|kv| self.on_lease(kv));
+        if put.is_none() {
+            self.watch(mailbox);
+        }
+        put
+    }
+
+    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<Option<Needless>> {
+        if let Some(refusal) = response.refusal() {
+            return Err(refusal);
+        }
+        if response.watch_id() != WatchId::new(self.watches) {
+            return Ok(None);
+        }
+        if response.canceled() {
+            self.is_compacted = response.compact_revision().is_some_and(|compacted| compacted > self.next);
+            self.cut(mailbox);
+        }
+        Ok(response.events().iter().find_map(|event| {
+            self.next = event.kv().mod_revision().next();
+            self.on_lease(event.kv())
+        }))
+    }
+
+    fn on_lease(&self, kv: &KeyValue) -> Option<Needless> {
+        (self.end.lease() == kv.lease()).then(|| (kv.create_revision(), kv.mod_revision()))
+    }
+}
+
+impl Waiting<Option<Needless>> for LatePut {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Needless>>> {
+        if let Phase::Cut = self.phase {
+            self.look(mailbox);
+        }
+        loop {
+            if self.end.has_come(mailbox) {
+                return Poll::Ready(Ok(None));
+            }
+            let put = match &mut self.phase {
+                Phase::Reading(call) => {
+                    let read = mailbox.poll_call(call, waker);
+                    if read.is_pending() && self.end.has_come(mailbox) {
+                        continue;
+                    }
+                    match ready!(read) {
+                        Ok(found) => self.found(mailbox, &found),
+                        Err(_) => {
+                            self.cut(mailbox);
+                            None
+                        }
+                    }
+                }
+                Phase::Watching => match ready!(mailbox.poll(waker))? {
+                    Delivery::Watch(response) => self.see(mailbox, &response)?,
+                    Delivery::Timer(_) | Delivery::LeaseEnded(_) => None,
+                },
+                Phase::Cut => {
+                    if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
+                        self.look(mailbox);
+                    }
+                    None
+                }
+            };
+            if put.is_some() {
+                return Poll::Ready(Ok(put));
+            }
+        }
+    }
+}
