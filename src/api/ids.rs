@@ -76,7 +76,9 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The id of a lease: any `i64` except 0, including negative numbers (R-LSE-2).
+/// The id of a lease: any `i64` except 0, including negative numbers (R-LSE-2). A key without a lease has [`NONE`](Self::NONE).
+///
+/// `Display` writes the decimal number. Keys of locks, and the lines about queues, have it in hexadecimal.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(i64);
 

@@ -150,6 +150,7 @@ impl Watch {
     ///
     /// Further events are read from history when the watcher receives. They are lost only if they are compacted before that.
     /// Responses that the receiver took from the queue and has not returned yet do not count; there are at most as many again.
+    /// A capacity of 1 lets a test compact events before a watcher receives them.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: Some(responses), ..self }

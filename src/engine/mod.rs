@@ -1,4 +1,8 @@
-//! The deterministic core: a state machine without clock, threads, locks, I/O or randomness.
+//! The deterministic core, for simulations and model checkers: a state machine without clock, threads, locks, I/O or randomness.
+//!
+//! An [`Engine`] takes requests by reference and instants as [`Timestamp`]. Its streams take
+//! [`WatchRequest`](crate::backend::WatchRequest)s and return [`Delivery`](crate::backend::Delivery) values.
+//! [`snapshot::save`](crate::snapshot::save) saves it.
 
 mod admission;
 mod check;

@@ -56,7 +56,8 @@ const CORRUPT: u8 = 2;
 
 /// Writes the state of an engine, as [`Store::save`](crate::Store::save) does, and returns a summary.
 ///
-/// A lease is saved with its remaining time at the engine's last [`advance`](Engine::advance).
+/// A lease is saved with its remaining time at the engine's last [`advance`](Engine::advance). Engines with equal commands write
+/// equal bytes.
 ///
 /// ```
 /// use leasehold::snapshot::{LoadOptions, load, save};

@@ -751,7 +751,7 @@ impl Store {
     /// # Errors
     ///
     /// [`SaveError::Io`] if the writer fails, and [`SaveError::Store`] with [`Stopped`](crate::Error::Stopped) if the store is
-    /// closed.
+    /// closed. A `SaveError` converts to `Box<dyn std::error::Error>`, not to this crate's `Error`.
     pub fn save(&self, mut into: impl Write) -> std::result::Result<Saved, SaveError> {
         let snapshot = self.shell.read_now(Engine::snapshot)?;
         Ok(write_snapshot(snapshot, &mut into)?)
