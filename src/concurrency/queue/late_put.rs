@@ -102,7 +102,12 @@ impl LatePut {
         }
         if response.canceled() {
             self.is_compacted = response.compact_revision().is_some_and(|compacted| compacted > self.next);
-            self.cut(mailbox);
+            if self.is_compacted {
+                // The next attempt starts at a later revision, so real compactions need no pause.
+                self.look(mailbox);
+            } else {
+                self.cut(mailbox);
+            }
         }
         Ok(response.events().iter().find_map(|event| {
             self.next = event.kv().mod_revision().next();

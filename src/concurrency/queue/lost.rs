@@ -64,6 +64,8 @@ pub(in crate::concurrency) struct KeyLost {
     phase: Phase,
     /// The number of watches made, which is the id of the newest.
     watches: i64,
+    /// The revision from which the newest watch starts.
+    start: Revision,
     retry: Retry,
 }
 
@@ -86,7 +88,19 @@ impl KeyLost {
         let phase = Phase::Looking(client.get(Get::key(key.clone())));
         let (watches, retry) = (0, Retry::default());
         let client = client.clone();
-        Self { client, key, created, end, is_of_session, is_end_requested: false, phase, watches, retry }
+        let start = created.next();
+        Self {
+            client,
+            key,
+            created,
+            end,
+            is_of_session,
+            is_end_requested: false,
+            phase,
+            watches,
+            start,
+            retry,
+        }
     }
 
     fn look(&mut self) {
@@ -134,7 +148,8 @@ impl KeyLost {
         // A watcher that a compaction has ended keeps its id, and its memory, until it is cancelled (R-WCH-13).
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
-        let watch = Watch::key(self.key.clone()).start_revision(seen_at.next()).no_put();
+        self.start = seen_at.next();
+        let watch = Watch::key(self.key.clone()).start_revision(self.start).no_put();
         let requests = [before, WatchRequest::Create(watch.id(self.watches)), self.end.request()];
         let (is_first, needs_end) = (self.watches == 1, self.needs_end());
         // If the backend panics, the next poll reads again.
@@ -152,8 +167,11 @@ impl KeyLost {
         if response.watch_id() != WatchId::new(self.watches) {
             return Ok(false);
         }
-        if response.canceled() {
-            // Compacted events cannot be watched any more, but the present key can be read.
+        if response.compact_revision().is_some_and(|compacted| compacted > self.start) {
+            // Compacted events cannot be watched any more, but the present key can be read. Each such attempt starts at a later
+            // revision, so real compactions need no pause.
+            self.look();
+        } else if response.canceled() {
             self.cut(mailbox);
         }
         Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))

@@ -29,6 +29,8 @@ pub(crate) struct Turn {
     /// How often the watches were replaced. Each time they get new ids, so that a response to an earlier one is not mistaken
     /// for one to the present ones.
     generation: i64,
+    /// The revision from which the present watches start.
+    start: Revision,
     retry: Retry,
 }
 
@@ -84,7 +86,18 @@ impl Turn {
     ) -> Self {
         let rules = Rules::Guard { may_tie: false };
         let (phase, retry) = (Phase::Behind(nearest), Retry::default());
-        Self { before, key, revision, rules, end, is_end_requested: false, phase, generation: 0, retry }
+        Self {
+            before,
+            key,
+            revision,
+            rules,
+            end,
+            is_end_requested: false,
+            phase,
+            generation: 0,
+            start: revision,
+            retry,
+        }
     }
 
     fn begin(
@@ -96,8 +109,18 @@ impl Turn {
         end: Option<LeaseEnd>,
     ) -> Self {
         let (phase, retry) = (Phase::Cut, Retry::default());
-        let mut turn =
-            Self { before, key, revision, rules, end, is_end_requested: false, phase, generation: 0, retry };
+        let mut turn = Self {
+            before,
+            key,
+            revision,
+            rules,
+            end,
+            is_end_requested: false,
+            phase,
+            generation: 0,
+            start: revision,
+            retry,
+        };
         turn.look(client);
         turn
     }
@@ -203,7 +226,9 @@ impl Turn {
             requests.extend(is_guard.then(|| WatchRequest::Cancel(self.own_id())));
         }
         self.generation += 1;
-        let watch = |key: &[u8]| Watch::key(key).start_revision(seen_at.next()).no_put();
+        self.start = seen_at.next();
+        let start = self.start;
+        let watch = |key: &[u8]| Watch::key(key).start_revision(start).no_put();
         requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
         requests.extend(nearest.take(watched).enumerate().map(|(nth, predecessor)| {
             let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());
@@ -245,7 +270,9 @@ impl Turn {
             }
             Rules::Service if response.canceled() => return Err(Error::WatcherLost),
             _ if is_gone => self.look(client),
-            // Compacted events cannot be watched any more, but the present keys can be read.
+            // Compacted events cannot be watched any more, but the present keys can be read. Each such attempt starts at a later
+            // revision, so real compactions need no pause.
+            _ if compacted.is_some_and(|compacted| compacted > self.start) => self.look(client),
             _ if response.canceled() => {
                 self.phase = Phase::Cut;
                 if self.retry.is_due(mailbox) {

@@ -175,3 +175,10 @@ fn calls_are_applied_in_any_order() {
     }
     assert_eq!(orders.len(), 6, "each of the six orders occurs");
 }
+
+/// Two compactions within the interval between two attempts left a waiter asleep until time passed or it was polled.
+#[test]
+fn waiter_overtaken_by_two_compactions_acquires_without_time() {
+    let rules = Rules { fault_rates: FaultRates { at_once: 3, ..FaultRates::default() }, compacts: true };
+    run(3_110_210_348_061_656_002, rules);
+}
