@@ -22,7 +22,7 @@ fn main() -> Result<()> {
     engine.watch(stream, &WatchRequest::Create(Watch::key("job").no_put()));
     let mut received = VecDeque::new();
     for worker in 1..=WORKERS {
-        engine.grant(&Grant::new(TTL).id(worker).standing())?;
+        engine.grant(&Grant::new(TTL).id(worker).keep_alive())?;
     }
     for _ in 0..12 {
         let worker = 1 + (random(&mut seed) % WORKERS as u64) as i64;
@@ -53,7 +53,7 @@ fn main() -> Result<()> {
 /// expired.
 fn take_job(engine: &mut Engine, worker: i64) -> Result<bool> {
     if engine.time_to_live(LeaseId::new(worker), false).ttl().is_none() {
-        engine.grant(&Grant::new(TTL).id(worker).standing())?;
+        engine.grant(&Grant::new(TTL).id(worker).keep_alive())?;
     }
     let free = Compare::create_revision("job", CompareOp::Equal, 0);
     let take = Put::new("job", format!("worker {worker}")).lease(worker);

@@ -122,11 +122,11 @@ pub enum Error {
     NotLeader,
     /// A request to the election service has no `leader` field (R-ELC-7). Message: `"leader" field must be provided`
     #[error("\"leader\" field must be provided")]
-    LeaderMissing,
+    MissingLeaderField,
     /// An error that the lock or election service passes on. As in etcd, its code becomes [`Code::Unknown`] (R-LCK-8), and its
     /// message is unchanged.
     #[error(transparent)]
-    Unknown(Box<Self>),
+    Service(Box<Self>),
     /// The store was closed, and the request was not executed. `etcdserver: server stopped`
     ///
     /// An etcd server that shuts down answers with this text for a request that it may still execute. So
@@ -154,11 +154,11 @@ pub enum Error {
     /// A read in pages is sorted other than by ascending key, which etcd's range stream does not support (R-RNG-12). Message:
     /// `RangeStream does not support custom sort orders`
     #[error("RangeStream does not support custom sort orders")]
-    PagesUnsorted,
+    PageSortUnsupported,
     /// A read in pages has a revision filter, which etcd's range stream does not support (R-RNG-12). Message:
     /// `RangeStream does not support revision filters`
     #[error("RangeStream does not support revision filters")]
-    PagesUnfiltered,
+    PageFilterUnsupported,
 }
 
 impl Error {
@@ -200,9 +200,9 @@ impl Error {
             Self::SessionExpired,
             Self::NoLeader,
             Self::NotLeader,
-            Self::LeaderMissing,
-            Self::PagesUnsorted,
-            Self::PagesUnfiltered,
+            Self::MissingLeaderField,
+            Self::PageSortUnsupported,
+            Self::PageFilterUnsupported,
         ];
         let found = known.into_iter().find(|error| error.code() == code && error.to_string() == message);
         found.unwrap_or_else(|| Self::Foreign { code, message: message.into() })
@@ -220,7 +220,7 @@ impl Error {
     /// | `Foreign` with [`Unavailable`](Code::Unavailable) | the connection was lost, or etcd timed out, changed its leader or stopped |
     /// | `Foreign` with [`Internal`](Code::Internal) or [`Unknown`](Code::Unknown) | the answer was broken |
     /// | `Foreign` with [`ResourceExhausted`](Code::ResourceExhausted) or [`OutOfRange`](Code::OutOfRange), and a message that does not begin with `etcdserver: ` | the answer was longer than the limit of a gRPC library |
-    /// | [`Unknown`](Self::Unknown) | the inner error is ambiguous |
+    /// | [`Service`](Self::Service) | the inner error is ambiguous |
     ///
     /// Every other error is a refusal: etcd checks the request before it executes it, and no gRPC library makes these codes for an
     /// executed request.
@@ -245,7 +245,7 @@ impl Error {
                 Code::ResourceExhausted | Code::OutOfRange => !message.starts_with("etcdserver: "),
                 _ => false,
             },
-            Self::Unknown(inner) => inner.is_ambiguous(),
+            Self::Service(inner) => inner.is_ambiguous(),
             _ => false,
         }
     }
@@ -267,9 +267,9 @@ impl Error {
             Self::SessionExpired
             | Self::NoLeader
             | Self::NotLeader
-            | Self::LeaderMissing
+            | Self::MissingLeaderField
             | Self::WatcherLost
-            | Self::Unknown(_) => Code::Unknown,
+            | Self::Service(_) => Code::Unknown,
             Self::StaleToken { .. }
             | Self::LeaseExists
             | Self::WatchRangeEmpty
@@ -279,7 +279,7 @@ impl Error {
             Self::Corrupt => Code::DataLoss,
             Self::Stopped | Self::Unavailable { .. } => Code::Unavailable,
             Self::Foreign { code, .. } => *code,
-            Self::PagesUnsorted | Self::PagesUnfiltered => Code::Unimplemented,
+            Self::PageSortUnsupported | Self::PageFilterUnsupported => Code::Unimplemented,
         }
     }
 }

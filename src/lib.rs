@@ -303,7 +303,7 @@ pub use api::{
     KeyValue, LeaseId, Limits, Page, Put, Revision, SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 pub use client::{Call, Client, Ticket, Watcher};
-/// For `select!` over the channels that `ready()` returns.
+/// For `select!` over the channels that `ready_channel()` returns.
 pub use crossbeam_channel;
 pub use error::{Code, Error, Result};
 pub use store::{ManualClock, Store, StoreBuilder};

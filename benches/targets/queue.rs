@@ -39,7 +39,7 @@ fn of_the_service(waiters: usize) -> Vec<Duration> {
     let store = Store::new();
     let locks = LockService::new(store.client());
     let lock = || {
-        let lease = store.grant(Grant::new(TTL).standing()).expect("a lease is granted").id();
+        let lease = store.grant(Grant::new(TTL).keep_alive()).expect("a lease is granted").id();
         locks.lock(LockRequest { name: "queue".into(), lease })
     };
     hand_overs(waiters, lock, |held| {

@@ -33,7 +33,7 @@ fn seconds_side(sessions: usize, with_leases: bool) -> Side {
     for key in stock.split_off(sessions) {
         let mut put = Put::new(key, "alive");
         if with_leases {
-            let grant = Grant::new(Duration::from_secs(10)).standing();
+            let grant = Grant::new(Duration::from_secs(10)).keep_alive();
             put = put.lease(store.grant(grant).expect("a grant is accepted").id());
         }
         store.put(put).expect("a put is accepted");

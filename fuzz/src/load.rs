@@ -131,7 +131,7 @@ fn load(save: &[u8], now: Timestamp, counts: &mut Counts) -> Option<Engine> {
     counts.add(match &loaded {
         Ok(_) => "load",
         Err(LoadError::Corrupt { what }) => what,
-        Err(LoadError::NotASave) => "refused: not a save",
+        Err(LoadError::BadMagic) => "refused: not a save",
         Err(LoadError::NewerVersion { .. }) => "refused: newer",
         Err(LoadError::Truncated) => "refused: truncated",
         Err(other) => panic!("reading from memory does not fail: {other}"),

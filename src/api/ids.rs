@@ -257,7 +257,7 @@ impl Timestamp {
     }
 
     /// Returns the time from `earlier` to this instant, or zero if `earlier` is later.
-    pub const fn since(self, earlier: Self) -> Duration {
+    pub const fn duration_since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.saturating_sub(earlier.0))
     }
 }
@@ -277,12 +277,12 @@ impl AddAssign<Duration> for Timestamp {
     }
 }
 
-/// Returns the time from the second instant to the first, or zero if it is negative, as [`since`](Timestamp::since) does.
+/// Returns the time from the second instant to the first, or zero if it is negative, as [`duration_since`](Timestamp::duration_since) does.
 impl Sub for Timestamp {
     type Output = Duration;
 
     fn sub(self, earlier: Self) -> Duration {
-        self.since(earlier)
+        self.duration_since(earlier)
     }
 }
 

@@ -76,7 +76,7 @@ impl Grant {
     ///
     /// let clock = ManualClock::new();
     /// let store = Store::builder().clock(clock.clone()).build();
-    /// let lease = store.grant(Grant::new(Duration::from_secs(10)).standing())?.id();
+    /// let lease = store.grant(Grant::new(Duration::from_secs(10)).keep_alive())?.id();
     /// clock.advance(Duration::from_secs(3600));
     /// assert_eq!(store.leases()?.leases(), [lease]);
     /// store.pause_keep_alive(lease)?; // the client hangs
@@ -85,7 +85,7 @@ impl Grant {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     #[must_use]
-    pub const fn standing(self) -> Self {
+    pub const fn keep_alive(self) -> Self {
         Self { standing: true, ..self }
     }
 }
@@ -233,7 +233,7 @@ impl Grant {
 
     /// Returns whether the lease is kept alive without requests. In a request that a backend receives, it is `false`: the client
     /// calls [`renew`](crate::backend::Backend::renew) when it receives the response.
-    pub const fn get_standing(&self) -> bool {
+    pub const fn get_keep_alive(&self) -> bool {
         self.standing
     }
 

@@ -122,7 +122,7 @@ use crate::sync::Mutex;
 ///
 /// impl Backend for Switch {
 ///     fn call(&self, request: Request) -> Call<Response> {
-///         Call::ready(self.locked(|state, wakers| match request {
+///         Call::from_result(self.locked(|state, wakers| match request {
 ///             Request::Get(get) if get.get_range().contains(b"mode") => {
 ///                 Ok(Response::Get(GetResponse::new(state.header(), vec![state.kv.clone()], false, 1)))
 ///             }
@@ -359,7 +359,7 @@ impl<T> Unpin for Call<T> {}
 
 impl<T> Call<T> {
     /// A call that is answered already.
-    pub fn ready(answer: Result<T>) -> Self {
+    pub fn from_result(answer: Result<T>) -> Self {
         Self { state: State::Ready(answer) }
     }
 
@@ -464,7 +464,7 @@ impl<T> Call<T> {
         T: 'static,
     {
         match self.state {
-            State::Ready(answer) => Call::ready(change(answer)),
+            State::Ready(answer) => Call::from_result(change(answer)),
             State::Pending { future, .. } => {
                 Call::pending(async move { change(future.into_inner().await) }).of(backend)
             }

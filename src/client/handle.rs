@@ -149,7 +149,7 @@ impl Client {
         snapshot() -> SnapshotResponse, Request::Snapshot, Response::Snapshot(answer) => answer;
     }
 
-    /// Grants a lease, as [`Store::grant`](crate::Store::grant). A [standing](Grant::standing) one is renewed by this client from
+    /// Grants a lease, as [`Store::grant`](crate::Store::grant). A [standing](Grant::keep_alive) one is renewed by this client from
     /// when it receives the answer: if that is lost, the lease ends with its TTL.
     pub fn grant(&self, grant: impl Into<Grant>) -> Call<GrantResponse> {
         let grant = grant.into();
@@ -259,7 +259,7 @@ impl Client {
     ) -> Call<T> {
         let mut driven = Driven { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
         match Pin::new(&mut driven).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(answer) => Call::ready(answer),
+            Poll::Ready(answer) => Call::from_result(answer),
             Poll::Pending => Call::pending(driven).of(&self.backend),
         }
     }

@@ -33,7 +33,7 @@ impl QueueEntry {
         &self.key
     }
 
-    /// Returns the key's value: a candidate's proposal, or the [name](crate::concurrency::Session::named) of the session that
+    /// Returns the key's value: a candidate's proposal, or the [name](crate::concurrency::Session::with_name) of the session that
     /// locks.
     pub fn value(&self) -> &[u8] {
         &self.value

@@ -14,7 +14,7 @@ use crate::Result;
 ///
 /// There are several ways to receive, for one receiver at a time: [`recv`](Self::recv) blocks,
 /// [`recv_timeout`](Self::recv_timeout) blocks for a time, [`try_recv`](Self::try_recv) does not block, [`next`](Self::next) is a
-/// future, `for item in &mut receiver` blocks for each item, and [`ready`](Self::ready) is a channel for `select!`. Each returns
+/// future, `for item in &mut receiver` blocks for each item, and [`ready_channel`](Self::ready_channel) is a channel for `select!`. Each returns
 /// `Err` once if the receiver has failed, and then `Ok(None)`: [`is_ended`](Self::is_ended) tells an end from an item that is not
 /// there yet.
 ///
@@ -150,7 +150,7 @@ impl<T> Receiver<T> {
     /// let mut rounds = 0;
     /// loop {
     ///     crossbeam_channel::select_biased! {
-    ///         recv(watcher.ready()) -> _ => {
+    ///         recv(watcher.ready_channel()) -> _ => {
     ///             if let Some(response) = watcher.try_recv()? {
     ///                 assert_eq!(response.events()[0].kv().key(), b"stop");
     ///                 break;
@@ -166,7 +166,7 @@ impl<T> Receiver<T> {
     /// }
     /// # Ok::<(), leasehold::Error>(())
     /// ```
-    pub fn ready(&self) -> &ReadyChannel {
+    pub fn ready_channel(&self) -> &ReadyChannel {
         self.mailbox.ready(self.source.has_item())
     }
 
@@ -183,7 +183,7 @@ impl<T> Receiver<T> {
             self.poll_ahead();
         }
         if has_token {
-            self.ready();
+            self.ready_channel();
         }
     }
 }

@@ -96,14 +96,14 @@ const RETRY: Duration = Duration::from_millis(500);
 /// while server.now().as_nanos() < 60_000_000_000 {
 ///     assert_eq!(pump(&mut renewer, &server, false), []);
 ///     let next = renewer.next_deadline().expect("a lease is renewed");
-///     clock.advance(next.since(server.now()));
+///     clock.advance(next.duration_since(server.now()));
 /// }
 /// // The network is cut. The last answered renewal was sent at 57 s, so the lease is over at 66 s.
 /// let mut over = Vec::new();
 /// while over.is_empty() {
 ///     over = pump(&mut renewer, &server, true);
 ///     let next = renewer.next_deadline().unwrap_or(server.now());
-///     clock.advance(next.since(server.now()));
+///     clock.advance(next.duration_since(server.now()));
 /// }
 /// assert_eq!((over, server.now().as_nanos()), (vec![granted.id()], 66_000_000_000));
 /// # Ok::<(), leasehold::Error>(())

@@ -40,7 +40,7 @@ pub enum Request {
     Txn(Txn),
     /// Makes history unreadable.
     Compact(Compact),
-    /// Grants a lease. [`Grant::standing`] is not part of the request: the client that receives the answer
+    /// Grants a lease. [`Grant::keep_alive`] is not part of the request: the client that receives the answer
     /// [renews](crate::backend::Backend::renew) the lease.
     Grant(Grant),
     /// Ends a lease.

@@ -13,7 +13,7 @@ use crate::api::Delivery;
 /// A wait that has begun: for a queued lock, a candidacy, the loss of either, or a timer.
 ///
 /// It keeps its place however often it is waited for in vain: by [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout),
-/// [`try_wait`](Self::try_wait), `.await`, or `select!` on [`ready`](Self::ready). Dropping it gives up the place at once. It keeps
+/// [`try_wait`](Self::try_wait), `.await`, or `select!` on [`ready_channel`](Self::ready_channel). Dropping it gives up the place at once. It keeps
 /// its store alive.
 ///
 /// A ticket may hand over a lock that is lost by now, since a lease can end at any moment: between the acquisition and the wait,
@@ -155,7 +155,7 @@ impl<T> Ticket<T> {
 
     /// Returns a channel that holds a token while [`try_wait`](Self::try_wait) may return something, for `select!`. `try_wait`
     /// puts the token back if there is more to process.
-    pub fn ready(&self) -> &ReadyChannel {
+    pub fn ready_channel(&self) -> &ReadyChannel {
         self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
 }

@@ -188,7 +188,7 @@ impl Leadership {
     }
 
     /// That the leader still leads, for txns of one's own.
-    pub fn is_leader(&self) -> Compare {
+    pub fn leader_compare(&self) -> Compare {
         self.hold.is_there()
     }
 

@@ -55,7 +55,7 @@ impl<'a> GuardedTxn<'a> {
     fn execute<T: 'static>(self, change: impl FnOnce(TxnResponse) -> T + Send + 'static) -> Call<T> {
         let Self { hold, lost, txn } = self;
         if hold.is_given_up() {
-            return Call::ready(Err(lost));
+            return Call::from_result(Err(lost));
         }
         let client = hold.session().client();
         let guarded = Txn::new().when([hold.is_there()]).and_then([TxnOp::Txn(txn)]);

@@ -184,7 +184,7 @@ impl<Of> Guard<Of> {
     }
 
     /// A compare that holds while the guard is held, for other txns (R-MTX-5).
-    pub fn is_owner(&self) -> Compare {
+    pub fn owner_compare(&self) -> Compare {
         self.hold.is_there()
     }
 

@@ -92,7 +92,7 @@ impl Session {
     /// leaves a lease that ends with its TTL.
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
-        let granted = client.grant(Grant::new(ttl).standing());
+        let granted = client.grant(Grant::new(ttl).keep_alive());
         client.clone().map(granted, |granted| {
             let granted = granted?;
             Ok(Self::of_lease(client, granted.id(), granted.ttl(), true))
@@ -148,13 +148,13 @@ impl Session {
     ///
     /// let store = Store::new();
     /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
-    /// let mutex = Mutex::new(&session.named("the importer"), "disk");
+    /// let mutex = Mutex::new(&session.with_name("the importer"), "disk");
     /// let guard = mutex.lock().wait()?;
     /// assert_eq!(mutex.queue().wait()?.to_string(), "disk: held by the importer (disk/1-0, token 2, lease 1)");
     /// # drop(guard);
     /// # Ok::<(), leasehold::Error>(())
     /// ```
-    pub fn named(&self, name: impl IntoBytes) -> Self {
+    pub fn with_name(&self, name: impl IntoBytes) -> Self {
         Self { shared: Arc::clone(&self.shared), name: name.into_bytes() }
     }
 

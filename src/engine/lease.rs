@@ -291,7 +291,7 @@ impl Lease {
     /// than the TTL.
     pub(super) fn since_renewal(&self, since: Timestamp, elapsed: Duration, now: Timestamp) -> Duration {
         // Renewals fall on multiples of the interval after the start, so the remainder is the time since the last one.
-        let nanos = (elapsed + now.since(since)).as_nanos() % renewal_interval(self.ttl).as_nanos();
+        let nanos = (elapsed + now.duration_since(since)).as_nanos() % renewal_interval(self.ttl).as_nanos();
         Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
     }
 
@@ -370,7 +370,7 @@ impl Engine {
     /// use std::time::Duration;
     ///
     /// let mut engine = Engine::new(EngineConfig::default(), Timestamp::ORIGIN);
-    /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)).standing())?.id();
+    /// let lease = engine.grant(&Grant::new(Duration::from_secs(5)).keep_alive())?.id();
     /// engine.expire(lease)?;
     /// assert_eq!(engine.expire(lease), Err(Error::LeaseNotFound));
     /// # Ok::<(), leasehold::Error>(())
@@ -499,7 +499,7 @@ impl Engine {
         TimeToLiveResponse {
             header: self.header(),
             id,
-            ttl: lease.map(|lease| lease.deadline(self.now).since(self.now)),
+            ttl: lease.map(|lease| lease.deadline(self.now).duration_since(self.now)),
             granted_ttl: lease.map(|lease| lease.ttl),
             keys,
         }

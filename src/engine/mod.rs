@@ -53,7 +53,7 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 ///   [`watch`](Self::watch), [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream).
 /// - **Outputs** are for the caller to act on:
 ///   - [`next_deadline`](Self::next_deadline) returns the latest time of the next `advance`.
-///   - [`take_woken`](Self::take_woken) returns the streams whose receivers must be woken, and
+///   - [`take_ready_streams`](Self::take_ready_streams) returns the streams whose receivers must be woken, and
 ///     [`receive`](Self::receive) their deliveries.
 ///   - [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage) free memory at a time of the caller's
 ///     choice.
@@ -68,7 +68,7 @@ pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenew
 ///
 /// Call [`advance`](Self::advance) with the current time before each command and before each
 /// [`receive`](Self::receive). Time must not run backwards. After each call, `next_deadline` may have changed, and
-/// [`take_woken`](Self::take_woken) may return streams. The engine is in a consistent state after each call, so no
+/// [`take_ready_streams`](Self::take_ready_streams) may return streams. The engine is in a consistent state after each call, so no
 /// other order is required.
 ///
 /// The call to `advance` may be left out before a command that does not concern leases if all of these hold:

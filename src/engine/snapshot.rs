@@ -80,7 +80,7 @@ impl Lease {
         let renewal = match self.renewal {
             // A deadline at the end of time was clamped, so the remaining time is unknown.
             Renewal::ByHand { deadline: Timestamp::MAX } => SavedRenewal::ByHand { remaining: self.ttl },
-            Renewal::ByHand { deadline } => SavedRenewal::ByHand { remaining: deadline.since(now) },
+            Renewal::ByHand { deadline } => SavedRenewal::ByHand { remaining: deadline.duration_since(now) },
             Renewal::Standing { since, elapsed } => {
                 SavedRenewal::Standing { elapsed: self.since_renewal(since, elapsed, now) }
             }

@@ -69,7 +69,7 @@ impl ElectionService {
     ///
     /// - [`NotLeader`](Error::NotLeader) if the candidate's key existed with another value and was deleted before the
     ///   requested value was put (R-ELC-2).
-    /// - [`Unknown`](Error::Unknown) with the error of a grant, put, read or watch that failed (R-LCK-8).
+    /// - [`Unknown`](Error::Service) with the error of a grant, put, read or watch that failed (R-LCK-8).
     ///
     /// A candidate whose key no longer exists when its turn comes gets a response and no error (R-ELC-5).
     pub fn campaign(&self, request: CampaignRequest) -> Ticket<CampaignResponse> {
@@ -95,9 +95,9 @@ impl ElectionService {
     ///
     /// The call reports:
     ///
-    /// - [`LeaderMissing`](Error::LeaderMissing) if the request has no leader.
+    /// - [`MissingLeaderField`](Error::MissingLeaderField) if the request has no leader.
     /// - [`NotLeader`](Error::NotLeader) if the candidate's key no longer exists or has another create revision.
-    /// - [`Unknown`](Error::Unknown) with the error of the grant or put, if it failed.
+    /// - [`Unknown`](Error::Service) with the error of the grant or put, if it failed.
     pub fn proclaim(&self, request: ProclaimRequest) -> Call<ProclaimResponse> {
         let ProclaimRequest { leader, value } = request;
         self.with_leader(
@@ -128,8 +128,8 @@ impl ElectionService {
     ///
     /// The call reports:
     ///
-    /// - [`LeaderMissing`](Error::LeaderMissing) if the request has no leader.
-    /// - [`Unknown`](Error::Unknown) with the error of the grant or delete, if it failed.
+    /// - [`MissingLeaderField`](Error::MissingLeaderField) if the request has no leader.
+    /// - [`Unknown`](Error::Service) with the error of the grant or delete, if it failed.
     pub fn resign(&self, request: ResignRequest) -> Call<ResignResponse> {
         self.with_leader(
             request.leader,
@@ -147,7 +147,7 @@ impl ElectionService {
         answer: impl FnOnce(ResponseHeader, bool) -> Result<T> + Send + 'static,
     ) -> Call<T> {
         let Some(leader) = leader else {
-            return Call::ready(Err(Error::LeaderMissing));
+            return Call::from_result(Err(Error::MissingLeaderField));
         };
         let answer = |done: Result<TxnResponse>| match done {
             Ok(done) => answer(*done.header(), done.succeeded()),
@@ -180,7 +180,7 @@ impl ElectionService {
     /// The call reports:
     ///
     /// - [`NoLeader`](Error::NoLeader) if the election has no candidate.
-    /// - [`Unknown`](Error::Unknown) with the error of the read, if it failed.
+    /// - [`Unknown`](Error::Service) with the error of the read, if it failed.
     pub fn leader(&self, request: LeaderRequest) -> Call<LeaderResponse> {
         self.client.map(self.client.get(get_leader(&request.name)), |found| {
             let found = found.map_err(degrade)?;

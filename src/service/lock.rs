@@ -55,7 +55,7 @@ impl LockService {
     ///
     /// - [`SessionExpired`](Error::SessionExpired) if the key no longer exists when every earlier key is deleted. A key
     ///   that is deleted earlier is not noticed earlier (R-LCK-7).
-    /// - [`Unknown`](Error::Unknown) with the error of a grant, put, read or watch that failed (R-LCK-8).
+    /// - [`Unknown`](Error::Service) with the error of a grant, put, read or watch that failed (R-LCK-8).
     pub fn lock(&self, request: LockRequest) -> Ticket<LockResponse> {
         let LockRequest { name, lease } = request;
         let phase = if lease == LeaseId::NONE {
@@ -80,7 +80,7 @@ impl LockService {
     ///
     /// # Errors
     ///
-    /// The call reports [`Unknown`](Error::Unknown) with [`EmptyKey`](Error::EmptyKey) if the key is empty, or with
+    /// The call reports [`Unknown`](Error::Service) with [`EmptyKey`](Error::EmptyKey) if the key is empty, or with
     /// another error of the delete.
     pub fn unlock(&self, request: UnlockRequest) -> Call<UnlockResponse> {
         self.client.map(self.client.delete(request.key), |deleted| match deleted {

@@ -152,7 +152,7 @@ fn grant(client: &Client) -> Call<GrantResponse> {
 fn degrade(error: Error) -> Error {
     match error.code() {
         Code::Unknown | Code::Unavailable => error,
-        _ => Error::Unknown(Box::new(error)),
+        _ => Error::Service(Box::new(error)),
     }
 }
 

@@ -102,7 +102,7 @@ impl<'a> Chunks<'a> {
         // Not `read_exact`: a short input may be a truncated save, or no save.
         (&mut *from).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
         if !MAGIC.starts_with(&magic) {
-            return Err(LoadError::NotASave);
+            return Err(LoadError::BadMagic);
         }
         let mut chunks = Self { from, crc: Crc32c::new(), chunk: Vec::new(), given: 0 };
         chunks.crc.write(&magic);

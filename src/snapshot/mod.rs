@@ -87,7 +87,7 @@ pub fn save(engine: &Engine, mut into: impl Write) -> io::Result<Saved> {
 /// # Errors
 ///
 /// - [`LoadError::Io`] if the reader fails.
-/// - [`LoadError::NotASave`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid save.
+/// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid save.
 /// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
 /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
 pub fn load(
@@ -174,7 +174,7 @@ pub enum SaveError {
     Io(#[from] io::Error),
     /// The store refused the save: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
     #[error(transparent)]
-    Store(#[from] Error),
+    Closed(#[from] Error),
 }
 
 /// The error of [`StoreBuilder::load`](crate::StoreBuilder::load) and [`load`].
@@ -186,7 +186,7 @@ pub enum LoadError {
     Io(#[from] io::Error),
     /// The input does not start with the signature of saves.
     #[error("not a save of a store")]
-    NotASave,
+    BadMagic,
     /// The save has a format that only a newer version of this crate can read.
     #[error("saved in format {found}, which is newer than format {known}, the newest known")]
     NewerVersion {

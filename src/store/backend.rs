@@ -34,7 +34,7 @@ impl From<Store> for Client {
 /// Each call has its response when it returns, so most detached tasks complete at their first poll.
 impl Backend for Store {
     fn call(&self, request: Request) -> Call<Response> {
-        Call::ready(self.answer(request))
+        Call::from_result(self.answer(request))
     }
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {

@@ -225,7 +225,7 @@ impl StoreBuilder {
     /// # Errors
     ///
     /// - [`LoadError::Io`] if the reader fails.
-    /// - [`LoadError::NotASave`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid
+    /// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid
     ///   save.
     /// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
     /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.

@@ -393,8 +393,8 @@ impl Store {
     ///
     /// let store = Store::new();
     /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
-    /// let held = Mutex::new(&session.named("the importer"), "disk").lock().wait()?;
-    /// let waiting = Mutex::new(&session.named("a backup"), "disk").lock();
+    /// let held = Mutex::new(&session.with_name("the importer"), "disk").lock().wait()?;
+    /// let waiting = Mutex::new(&session.with_name("a backup"), "disk").lock();
     /// assert_eq!(
     ///     store.waiters()?[0].to_string(),
     ///     "a backup (disk/1-1, token 3, lease 1) waits for the importer (disk/1-0, token 2, lease 1)"
@@ -508,7 +508,7 @@ impl Store {
     /// use std::time::Duration;
     ///
     /// let store = Store::new();
-    /// let lease = store.grant(Grant::new(Duration::from_secs(10)).standing())?.id();
+    /// let lease = store.grant(Grant::new(Duration::from_secs(10)).keep_alive())?.id();
     /// store.put(Put::new("workers/7", "alive").lease(lease))?;
     /// store.expire(lease)?; // no clock has to move
     /// assert_eq!(store.get("workers/7")?.count(), 0);
@@ -559,7 +559,7 @@ impl Store {
     ///
     /// let clock = ManualClock::new();
     /// let store = Store::builder().clock(clock.clone()).build();
-    /// let lease = store.grant(Grant::new(Duration::from_secs(9)).standing())?.id();
+    /// let lease = store.grant(Grant::new(Duration::from_secs(9)).keep_alive())?.id();
     /// clock.advance(Duration::from_secs(4)); // the last renewal was after 3 s
     /// store.pause_keep_alive(lease)?;
     /// assert_eq!(store.time_to_live(lease, false)?.ttl(), Some(Duration::from_secs(8)));
@@ -750,7 +750,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`SaveError::Io`] if the writer fails, and [`SaveError::Store`] with [`Stopped`](crate::Error::Stopped) if the store is
+    /// [`SaveError::Io`] if the writer fails, and [`SaveError::Closed`] with [`Stopped`](crate::Error::Stopped) if the store is
     /// closed. A `SaveError` converts to `Box<dyn std::error::Error>`, not to this crate's `Error`.
     pub fn save(&self, mut into: impl Write) -> std::result::Result<Saved, SaveError> {
         let snapshot = self.shell.read_now(Engine::snapshot)?;

@@ -25,10 +25,10 @@ impl RangePages {
         let start = KeyRange::key(get.range.start());
         let first = store.get(Get { count_only: true, range: start, ..get })?;
         if get.sort_target != SortTarget::Key || get.sort_order == SortOrder::Descend {
-            return Err(Error::PagesUnsorted);
+            return Err(Error::PageSortUnsupported);
         }
         if get.revision_bounds() != [0; 4] {
-            return Err(Error::PagesUnfiltered);
+            return Err(Error::PageFilterUnsupported);
         }
         let revision = get.revision.filter(|at| at.get() > 0).unwrap_or_else(|| first.header().revision());
         let page = Page { keys_only: get.keys_only, ..Page::new(get.range, page_size).at(revision) };
@@ -95,7 +95,7 @@ impl Store {
     /// - [`Error::InvalidSort`] if etcd does not know the sort order or target.
     /// - [`Error::FutureRevision`] or [`Error::Compacted`] if the requested revision is above the current one or below the
     ///   compacted one.
-    /// - [`Error::PagesUnsorted`] if the sort is not by ascending key, and [`Error::PagesUnfiltered`] if there is a revision
+    /// - [`Error::PageSortUnsupported`] if the sort is not by ascending key, and [`Error::PageFilterUnsupported`] if there is a revision
     ///   filter (R-RNG-12).
     /// - [`Error::Stopped`] if the store is closed.
     pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {

@@ -36,7 +36,7 @@ impl State {
         let now = self.engine.now();
         let mut unreceived = Vec::new();
         if self.engine.has_woken() {
-            for id in self.engine.take_woken() {
+            for id in self.engine.take_ready_streams() {
                 let place = self.inboxes.get(id.slot()).and_then(Option::as_ref);
                 match place.filter(|(stream, _)| *stream == id).and_then(|(_, inbox)| inbox.upgrade()) {
                     Some(inbox) => woken.extend(inbox.notify(now), inbox),

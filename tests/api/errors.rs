@@ -306,10 +306,10 @@ fn store_returns_its_own_errors() {
     let state = |store: &Store| (store.hash_kv(0), store.events(1), store.status());
     let before = state(&store);
     let unsorted = store.range_pages(Get::all().sort(SortTarget::Key, SortOrder::Descend), 1).unwrap_err();
-    assert_eq!(unsorted, Error::PagesUnsorted);
+    assert_eq!(unsorted, Error::PageSortUnsupported);
     assert_words(&unsorted, UNSORTED, Code::Unimplemented, 12);
     let unfiltered = store.range_pages(Get::all().min_mod_revision(2), 1).unwrap_err();
-    assert_eq!(unfiltered, Error::PagesUnfiltered);
+    assert_eq!(unfiltered, Error::PageFilterUnsupported);
     assert_words(&unfiltered, UNFILTERED, Code::Unimplemented, 12);
     assert_eq!(state(&store), before);
     store.close();
@@ -354,9 +354,9 @@ fn from_wire_returns_the_variant_of_message_and_code() {
         Error::SessionExpired,
         Error::NoLeader,
         Error::NotLeader,
-        Error::LeaderMissing,
-        Error::PagesUnsorted,
-        Error::PagesUnfiltered,
+        Error::MissingLeaderField,
+        Error::PageSortUnsupported,
+        Error::PageFilterUnsupported,
     ];
     for error in plain {
         assert_eq!(Error::from_wire(error.code(), &error.to_string()), error);
@@ -384,7 +384,7 @@ fn unavailable_is_ambiguous_if_the_request_may_be_applied() {
         let error = Error::Unavailable { maybe_applied };
         assert_words(&error, message, Code::Unavailable, 14);
         assert_eq!(error.is_ambiguous(), maybe_applied);
-        assert_eq!(Error::Unknown(Box::new(error)).is_ambiguous(), maybe_applied);
+        assert_eq!(Error::Service(Box::new(error)).is_ambiguous(), maybe_applied);
     }
     assert!(!Error::Stopped.is_ambiguous(), "a closed store has not executed the request");
 }

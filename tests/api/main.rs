@@ -7,6 +7,7 @@ mod client {
     mod verbs;
 }
 mod clock;
+mod clock_idle;
 mod compaction {
     mod auto;
     mod manual;

@@ -140,7 +140,7 @@ struct Late(ManualClock);
 
 impl Clock for Late {
     fn now(&self) -> Timestamp {
-        Timestamp::ORIGIN + self.0.now().since(Timestamp::ORIGIN + secs(5))
+        Timestamp::ORIGIN + self.0.now().duration_since(Timestamp::ORIGIN + secs(5))
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {

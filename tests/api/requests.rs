@@ -28,7 +28,7 @@ fn rebuilt(request: &Request) -> Request {
         }
         Request::Grant(grant) => {
             let rebuilt = Grant::new(grant.get_ttl()).id(grant.get_id());
-            Request::Grant(if grant.get_standing() { rebuilt.standing() } else { rebuilt })
+            Request::Grant(if grant.get_keep_alive() { rebuilt.keep_alive() } else { rebuilt })
         }
         Request::Page(page) => {
             let rebuilt = Page::new(page.get_range().clone(), page.get_limit());
@@ -243,7 +243,7 @@ fn display_of_other_requests() {
     let full = AlarmRequest::deactivate(Alarm { member_id: 1, alarm: AlarmType::NoSpace });
     assert_lines([
         (Request::Compact(Compact::new(3).physical()), "compact 3 physical"),
-        (Request::Grant(Grant::new(millis(1500)).id(16).standing()), "grant 1.5s lease 10 standing"),
+        (Request::Grant(Grant::new(millis(1500)).id(16).keep_alive()), "grant 1.5s lease 10 standing"),
         (Request::Grant(Grant::new(secs(5))), "grant 5s"),
         (Request::Revoke(16.into()), "revoke 10"),
         (Request::KeepAlive(16.into()), "keep_alive 10"),

@@ -254,7 +254,7 @@ struct Recorded(Vec<WatchResponse>);
 
 impl Backend for Recorded {
     fn call(&self, _: Request) -> Call<Response> {
-        Call::ready(Err(Error::Stopped))
+        Call::from_result(Err(Error::Stopped))
     }
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {

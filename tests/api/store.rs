@@ -62,7 +62,7 @@ fn closed_store_returns_stopped() {
     store.close();
     assert_eq!(store.status().unwrap_err(), Error::Stopped);
     assert_eq!(
-        store.now().since(leasehold::clock::Timestamp::ORIGIN),
+        store.now().duration_since(leasehold::clock::Timestamp::ORIGIN),
         secs(60),
         "a closed store's clock still advances"
     );

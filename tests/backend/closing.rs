@@ -116,7 +116,7 @@ const RECEIVING: [(&str, Receive); 5] = [
     }),
     ("ready", |stream| {
         loop {
-            stream.ready().recv().expect("the stream owns the sender");
+            stream.ready_channel().recv().expect("the stream owns the sender");
             match stream.try_recv() {
                 Ok(None) => {}
                 received => return received,
@@ -188,11 +188,17 @@ fn polled_receivers_of_closed_store_are_woken_once() {
     assert_eq!(receive_with(&mut watcher, &wakers[0]), Poll::Pending);
     assert_eq!(stream.poll_recv(&mut Context::from_waker(&wakers[1])), Poll::Pending);
     assert_eq!(poll_with(&mut nap, &wakers[2]), Poll::Pending);
-    assert_eq!([watcher.ready().len(), stream.ready().len(), nap.ready().len()], [0; 3]);
+    assert_eq!(
+        [watcher.ready_channel().len(), stream.ready_channel().len(), nap.ready_channel().len()],
+        [0; 3]
+    );
     store.close();
     store.close();
     assert_eq!(counts.map(|count| count.get()), [1; 3]);
-    assert_eq!([watcher.ready().len(), stream.ready().len(), nap.ready().len()], [1; 3]);
+    assert_eq!(
+        [watcher.ready_channel().len(), stream.ready_channel().len(), nap.ready_channel().len()],
+        [1; 3]
+    );
     assert_eq!(receive_with(&mut watcher, Waker::noop()), Poll::Ready(Err(Error::Stopped)));
     assert_eq!(receive_with(&mut watcher, Waker::noop()), Poll::Ready(Ok(None)));
     assert_eq!(stream.poll_recv(&mut Context::from_waker(Waker::noop())), Poll::Ready(Err(Error::Stopped)));
@@ -208,7 +214,7 @@ fn watch_and_sleep_on_closed_store_return_stopped() {
     assert_eq!(store.watch("a").map(|_| ()), Err(Error::Stopped));
     assert_eq!(client.watch("a").recv(), Err(Error::Stopped));
     let watcher = client.watch("a");
-    assert_eq!((watcher.ready().len(), watcher.lag()), (1, None));
+    assert_eq!((watcher.ready_channel().len(), watcher.lag()), (1, None));
     assert_eq!(client.sleep(secs(1)).wait(), Err(Error::Stopped));
     assert_eq!(client.sleep(secs(1)).try_wait(), Err(Error::Stopped));
     assert_eq!(client.get("a").wait().map(|_| ()), Err(Error::Stopped));

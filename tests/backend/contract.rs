@@ -111,7 +111,7 @@ fn pushed_events_are_received_by_every_method() {
             |client, watcher| shown(client.block_on(watcher.next())),
             |_, watcher| show_events(watcher.into_iter().next().unwrap().unwrap().events()),
             |_, watcher| loop {
-                watcher.ready().recv().unwrap();
+                watcher.ready_channel().recv().unwrap();
                 if let Some(response) = watcher.try_recv().unwrap() {
                     return show_events(response.events());
                 }
@@ -159,9 +159,9 @@ fn tickets_complete_over_remote_backend() {
         let mut nap = client.sleep(secs(10));
         assert_eq!((nap.try_wait(), nap.wait_timeout(secs(0))), (Ok(None), Ok(None)));
         remote.advance(secs(9));
-        assert_eq!((nap.wait_timeout(secs(0)), nap.ready().len()), (Ok(None), 0));
+        assert_eq!((nap.wait_timeout(secs(0)), nap.ready_channel().len()), (Ok(None), 0));
         remote.advance(secs(1));
-        assert_eq!(nap.ready().recv(), Ok(()));
+        assert_eq!(nap.ready_channel().recv(), Ok(()));
         assert_eq!(nap.try_wait(), Ok(Some(())));
         let (nap, (told, tells)) = (client.sleep(secs(1)), channel());
         drop(client.sleep(secs(1)));
@@ -295,15 +295,15 @@ fn layer_overriding_call_sees_every_request() {
     assert!(before < between && between < driven.get(), "waits for events and tickets call `drive` too");
 }
 
-/// [`Grant::standing`] is not part of the request: the client does not send it, and the store's backend does not obey it.
+/// [`Grant::keep_alive`] is not part of the request: the client does not send it, and the store's backend does not obey it.
 #[test]
 fn standing_grant_reaches_backend_as_ordinary_grant() {
     let ((store, clock), requests) = (manual(), Arc::default());
     let recording =
         Recording { store: store.clone(), requests: Arc::clone(&requests), driven: Count::default() };
-    assert!(Client::new(recording).grant(Grant::new(secs(5)).standing()).wait().is_ok());
+    assert!(Client::new(recording).grant(Grant::new(secs(5)).keep_alive()).wait().is_ok());
     assert_eq!(*requests.lock().unwrap(), [Request::Grant(secs(5).into())]);
-    let direct = Backend::call(&store, Request::Grant(Grant::new(secs(5)).id(7).standing()));
+    let direct = Backend::call(&store, Request::Grant(Grant::new(secs(5)).id(7).keep_alive()));
     assert!(direct.wait().is_ok());
     clock.advance(secs(5));
     assert!(!store.leases().unwrap().leases().contains(&LeaseId::new(7)), "no client renews the lease");

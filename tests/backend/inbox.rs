@@ -43,7 +43,7 @@ impl Backend for PushBackend {
     fn renew(&self, _: LeaseId, _: bool) {}
 
     fn call(&self, _: Request) -> Call<Response> {
-        Call::ready(Err(Error::Stopped))
+        Call::from_result(Err(Error::Stopped))
     }
 
     fn watch(&self, _: &[WatchRequest], inbox: &Arc<Inbox>) {
@@ -147,7 +147,7 @@ fn push_notify_and_close_return_waker_once() {
 fn ready_token_is_set_while_items_are_queued() {
     let (_, mut stream, inbox) = stream();
     // A clone, as a `select!` may hold it: the stream's `ready` is not called again.
-    let ready = stream.ready().clone();
+    let ready = stream.ready_channel().clone();
     // Take the token that a new channel may have.
     ready.try_recv().unwrap_or_default();
     assert_eq!((revision(&mut stream), ready.len()), (None, 0));
@@ -168,7 +168,7 @@ fn ready_token_is_set_while_items_are_queued() {
 #[test]
 fn ready_token_is_set_while_items_can_be_pulled() {
     let (backend, mut stream, inbox) = stream();
-    let ready = stream.ready().clone();
+    let ready = stream.ready_channel().clone();
     assert_eq!((revision(&mut stream), ready.len()), (None, 0));
     backend.with(|held| held.pulls = responses(3).into_iter().map(|delivery| vec![delivery]).collect());
     assert!(inbox.notify(Timestamp::ORIGIN).is_none());
@@ -186,7 +186,7 @@ fn ready_token_is_set_while_items_can_be_pulled() {
 #[test]
 fn inbox_with_waker_and_ready_channel_notifies_both() {
     let (_, mut stream, inbox) = stream();
-    let (ready, woken) = (stream.ready().clone(), Count::default());
+    let (ready, woken) = (stream.ready_channel().clone(), Count::default());
     assert_eq!(stream.poll_recv(&mut Context::from_waker(&woken.waker())), Poll::Pending);
     assert_eq!(ready.len(), 0);
     for delivery in responses(2) {
@@ -205,10 +205,10 @@ fn ready_channel_requested_after_push_has_token() {
     assert_eq!(revision(&mut stream), None);
     push_all(&inbox, responses(2));
     assert!(revision(&mut stream).is_some());
-    assert_eq!(stream.ready().len(), 1);
+    assert_eq!(stream.ready_channel().len(), 1);
     assert!(inbox.close().is_none());
     assert!(revision(&mut stream).is_some());
-    assert_eq!(stream.ready().len(), 1, "`Stopped` is not yet received");
+    assert_eq!(stream.ready_channel().len(), 1, "`Stopped` is not yet received");
     assert_eq!(stream.try_recv(), Err(Error::Stopped));
 }
 
@@ -221,7 +221,7 @@ fn deliveries_taken_ahead_are_received_first() {
     push_all(&inbox, responses(3));
     assert_eq!(revision(&mut stream), Some(2));
     push_all(&inbox, later);
-    let ready = stream.ready().clone();
+    let ready = stream.ready_channel().clone();
     for expected in 3..=6 {
         ready.try_recv().expect("a response is queued");
         assert_eq!(revision(&mut stream), Some(expected));
@@ -318,7 +318,7 @@ fn repeated_receive_makes_no_further_request() {
         assert_eq!(revision(&mut stream), None);
         let mut context = Context::from_waker(Waker::noop());
         assert!(stream.poll_recv(&mut context).is_pending());
-        assert!(stream.ready().is_empty());
+        assert!(stream.ready_channel().is_empty());
     }
     assert_eq!(backend.with(|held| held.inboxes.len()), requests);
 }
@@ -438,7 +438,7 @@ fn notification_of_panicking_pull_is_kept() {
     backend.with(|held| (held.pulls, held.panics) = ([responses(1)].into(), true));
     assert!(inbox.notify(Timestamp::ORIGIN).is_none());
     assert!(catch_unwind(AssertUnwindSafe(|| stream.try_recv())).is_err());
-    assert_eq!(stream.ready().len(), 1);
+    assert_eq!(stream.ready_channel().len(), 1);
     assert_eq!(revision(&mut stream), Some(2));
 
     let inbox = Inbox::new();

@@ -73,7 +73,7 @@ fn use_all(store: &Store, client: &Client, advance: impl Fn(u64)) -> Vec<String>
     seen.push(format!("{}", waiting.try_wait().expect("the session is alive").is_some()));
     one.pause().wait().expect("the lease exists");
     advance(5);
-    seen.push(format!("{:?} {:?}", leadership.check().wait(), waiting.ready().len()));
+    seen.push(format!("{:?} {:?}", leadership.check().wait(), waiting.ready_channel().len()));
     while let Some(event) = leaders.try_recv().expect("the store is open") {
         seen.push(format!("{event:?}"));
     }

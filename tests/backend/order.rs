@@ -150,7 +150,7 @@ fn timer_of_timed_out_wait_ends_no_later_wait() {
         while watcher.recv_timeout(secs(1)).unwrap().is_none() {
             waits += 1;
         }
-        let late = scene.client.now().since(Timestamp::ORIGIN).as_secs();
+        let late = scene.client.now().duration_since(Timestamp::ORIGIN).as_secs();
         assert!(waits <= 4 && (4..=10).contains(&late), "{waits} waits until {late} s, {script:?}");
         scene.finish();
         assert_eq!(scene.store.next_deadline(), None);

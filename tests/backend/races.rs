@@ -45,7 +45,7 @@ fn by_polling_and_parking(watcher: &mut Watcher) -> usize {
 
 /// Waits for the ready token alone, and polls once after taking it, as `select!` does.
 fn by_token(watcher: &mut Watcher) -> usize {
-    let ready = watcher.ready().clone();
+    let ready = watcher.ready_channel().clone();
     loop {
         ready.recv().expect("the watcher owns the sender");
         if let Some(response) = watcher.try_recv().expect("the store is open") {
@@ -98,7 +98,7 @@ impl Backend for Mailbox {
     fn renew(&self, _: LeaseId, _: bool) {}
 
     fn call(&self, _: Request) -> Call<Response> {
-        Call::ready(Err(Error::Stopped))
+        Call::from_result(Err(Error::Stopped))
     }
 
     fn watch(&self, _: &[WatchRequest], inbox: &Arc<Inbox>) {

@@ -80,7 +80,7 @@ impl Player {
 impl Backend for Player {
     fn call(&self, request: Request) -> Call<Response> {
         match self.take(&request.to_string()) {
-            Recorded::Answer(answer) => Call::ready(answer),
+            Recorded::Answer(answer) => Call::from_result(answer),
             Recorded::Deliveries(_) | Recorded::Nothing => panic!("no answer to `{request}` was recorded"),
         }
     }
@@ -163,7 +163,7 @@ fn lock_is_acquired_when_recorded_deletion_is_delivered() {
 
     let session = Session::open(Client::new(player.clone()), ttl).wait().unwrap();
     assert_eq!((session.lease().get(), session.ttl()), (1, ttl));
-    let mut ticket = Mutex::new(&session.named("one"), "disk").lock();
+    let mut ticket = Mutex::new(&session.with_name("one"), "disk").lock();
     assert!(ticket.try_wait().unwrap().is_none(), "the lock is held by another client");
     player.deliver(deleted(2, "disk/9", 4));
     let guard = ticket.try_wait().unwrap().unwrap();

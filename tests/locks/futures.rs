@@ -64,7 +64,7 @@ impl Late {
             }
             if !self.answer() {
                 let deadline = self.store.next_deadline().expect("the future waits for a call or for time");
-                self.clock.advance(deadline.since(self.clock.now()));
+                self.clock.advance(deadline.duration_since(self.clock.now()));
             }
         }
         panic!("the future does not complete");
@@ -161,7 +161,7 @@ fn mutex_lock_check_txn_and_unlock() {
 #[test]
 fn mutex_try_lock_and_queue() {
     run(async |_, client| {
-        let one = open(&client).await.named("one");
+        let one = open(&client).await.with_name("one");
         let mutex = Mutex::new(&one, "m");
         let guard = mutex.try_lock().await?.expect("the lock is free");
         assert!(mutex.try_lock().await?.is_none());
@@ -386,13 +386,13 @@ fn completed_loss_ticket_stays_ready() {
     let one = Session::open(&store, secs(5)).wait().unwrap();
     let guard = Mutex::new(&one, "m").lock().wait().unwrap();
     let mut losses = [one.lost(), guard.lost()];
-    assert!(losses.iter_mut().all(|lost| lost.try_wait() == Ok(None) && lost.ready().is_empty()));
+    assert!(losses.iter_mut().all(|lost| lost.try_wait() == Ok(None) && lost.ready_channel().is_empty()));
     one.close().wait().unwrap();
     // Tickets made after the loss complete too.
     for mut lost in losses.into_iter().chain([one.lost(), guard.lost()]) {
         for _ in 0..3 {
             assert_eq!((lost.try_wait(), lost.wait_timeout(secs(0))), (Ok(Some(())), Ok(Some(()))));
-            assert!(lost.ready().try_recv().is_ok());
+            assert!(lost.ready_channel().try_recv().is_ok());
             assert_eq!(store.client().block_on(&mut lost), Ok(()));
         }
         assert_eq!(lost.wait(), Ok(()));

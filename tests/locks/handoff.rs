@@ -32,10 +32,11 @@ fn oldest() -> Get {
 /// R-LCK-4, R-LCK-10: deletes the owner's key repeatedly, and asserts that each deletion wakes only the next waiter.
 fn assert_wakes_one<T>(store: &Store, count: &AtomicUsize, mut queue: Vec<Ticket<T>>, most: usize) {
     for next in 0..WAITERS {
-        assert!(queue.iter_mut().skip(next).all(|ticket| ticket.ready().is_empty()));
+        assert!(queue.iter_mut().skip(next).all(|ticket| ticket.ready_channel().is_empty()));
         let found = store.get(oldest()).expect("the store is open");
         store.delete(found.kvs()[0].key()).expect("the store is open");
-        let woken = queue.iter().enumerate().skip(next).filter(|(_, ticket)| !ticket.ready().is_empty());
+        let woken =
+            queue.iter().enumerate().skip(next).filter(|(_, ticket)| !ticket.ready_channel().is_empty());
         assert_eq!(woken.map(|(n, _)| n).collect::<Vec<_>>(), [next]);
         count.store(0, Ordering::SeqCst);
         let held = taken(&mut queue[next]);

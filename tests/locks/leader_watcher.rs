@@ -157,12 +157,12 @@ fn compacted_leader_changes_are_reported_as_gap() {
 fn leader_watcher_has_all_receive_methods() {
     let (store, clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
-    assert_eq!(leaders.ready().len(), 1);
-    leaders.ready().recv().unwrap();
+    assert_eq!(leaders.ready_channel().len(), 1);
+    leaders.ready_channel().recv().unwrap();
     assert!(leaders.try_recv().unwrap().is_some());
-    assert_eq!((leaders.try_recv(), leaders.ready().len()), (Ok(None), 0));
+    assert_eq!((leaders.try_recv(), leaders.ready_channel().len()), (Ok(None), 0));
     store.put(("e/1", "a")).unwrap();
-    assert_eq!(leaders.ready().len(), 1);
+    assert_eq!(leaders.ready_channel().len(), 1);
     let event = store.client().block_on(leaders.next()).unwrap().unwrap();
     assert_eq!(event.kv().map(|kv| kv.value().to_vec()), Some(b"a".to_vec()));
     let waiter = std::thread::Builder::new().spawn(move || {
@@ -185,7 +185,7 @@ fn ready_token_is_set_while_events_are_queued() {
     let (store, _clock) = manual();
     let mut leaders = LeaderWatcher::new(&store, "e");
     let mut observer = ElectionService::new(store.client()).observe(LeaderRequest { name: "e".into() });
-    let (ready, observer_ready) = (leaders.ready().clone(), observer.ready().clone());
+    let (ready, observer_ready) = (leaders.ready_channel().clone(), observer.ready_channel().clone());
     for round in 0..50 {
         for n in 0..round % 7 {
             store.put(("e/1", format!("{round}.{n}"))).unwrap();

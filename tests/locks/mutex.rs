@@ -48,9 +48,9 @@ fn unlock_wakes_only_the_next_waiter() {
     let mut waiting: Vec<_> = sessions.iter().map(|one| Mutex::new(one, "l").lock()).collect();
     assert!(waiting.iter_mut().all(is_waiting));
     for next in 0..waiting.len() {
-        assert!(waiting[next..].iter().all(|ticket| ticket.ready().is_empty()));
+        assert!(waiting[next..].iter().all(|ticket| ticket.ready_channel().is_empty()));
         held.unlock().wait().unwrap();
-        let woken: Vec<usize> = (next..10).filter(|&n| !waiting[n].ready().is_empty()).collect();
+        let woken: Vec<usize> = (next..10).filter(|&n| !waiting[n].ready_channel().is_empty()).collect();
         assert_eq!(woken, [next]);
         held = taken(&mut waiting[next]);
     }

@@ -218,12 +218,12 @@ fn ready_token_is_set_after_gap() {
     stepped.store().put(("e/1", "v")).unwrap();
     stepped.store().put(("e/1", "w")).unwrap();
     stepped.store().compact(3).unwrap();
-    assert!(leaders.ready().try_recv().is_ok());
+    assert!(leaders.ready_channel().try_recv().is_ok());
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::NoLeader { .. }))));
-    assert!(leaders.ready().try_recv().is_ok());
+    assert!(leaders.ready_channel().try_recv().is_ok());
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Gap { .. }))));
     stepped.settle();
-    assert!(leaders.ready().try_recv().is_ok(), "the present leader is queued");
+    assert!(leaders.ready_channel().try_recv().is_ok(), "the present leader is queued");
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
 }
 
@@ -239,7 +239,7 @@ fn ready_channel_requested_after_gap_has_token() {
     }
     store.compact(301).unwrap();
     while !matches!(leaders.recv(), Ok(Some(LeaderEvent::Gap { .. }))) {}
-    assert!(leaders.ready().try_recv().is_ok(), "the present leader is queued");
+    assert!(leaders.ready_channel().try_recv().is_ok(), "the present leader is queued");
     assert!(matches!(leaders.try_recv(), Ok(Some(LeaderEvent::Elected { .. }))));
 }
 
@@ -256,7 +256,7 @@ fn observer_token_is_set_for_next_leader() {
     stepped.store().delete("e/1").unwrap();
     stepped.settle();
     let mut seen = 0;
-    while leaders.ready().try_recv().is_ok() {
+    while leaders.ready_channel().try_recv().is_ok() {
         seen += usize::from(leaders.try_recv().unwrap().is_some());
         stepped.settle();
     }

@@ -234,7 +234,7 @@ impl Stepped {
         }
         // No step is left, so only a timer can wake the thread.
         let deadline = self.0.store.next_deadline().expect("a blocked thread waits for a timer");
-        self.0.clock.advance(deadline.since(self.0.clock.now()));
+        self.0.clock.advance(deadline.duration_since(self.0.clock.now()));
     }
 }
 
@@ -274,7 +274,7 @@ impl State {
 impl Backend for Stepped {
     fn call(&self, request: Request) -> Call<Response> {
         if self.with(|state| state.is_one_in(state.fault_rates.at_once)) {
-            return Call::ready(self.apply(request));
+            return Call::from_result(self.apply(request));
         }
         let reply = Reply::default();
         let made = Pending { stage: Stage::Made(request), reply: reply.clone() };

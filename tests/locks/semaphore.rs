@@ -378,7 +378,7 @@ impl Layer for LossyBackend {
                 if is_applied {
                     drop(self.store.call(request).wait());
                 }
-                return Call::ready(Err(LOST));
+                return Call::from_result(Err(LOST));
             }
             Some((n, is_applied)) if is_txn => *lost = Some((n - 1, is_applied)),
             _ => {}

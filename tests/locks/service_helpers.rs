@@ -116,7 +116,7 @@ pub(crate) fn assert_waits<T: Debug + PartialEq>(ticket: &mut Ticket<T>) {
 /// Asserts that a ticket was not woken and is pending.
 #[track_caller]
 pub(crate) fn assert_sleeps<T: Debug + PartialEq>(ticket: &mut Ticket<T>) {
-    assert_eq!(ticket.ready().len(), 0, "the ticket was not woken");
+    assert_eq!(ticket.ready_channel().len(), 0, "the ticket was not woken");
     assert_waits(ticket);
 }
 

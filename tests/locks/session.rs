@@ -35,13 +35,13 @@ fn lost_completes_after_any_end_of_session() {
     let [expires, is_revoked, is_closed, is_made_to, lives] = [0; 5].map(|_| session(&store, 5));
     let mut lost = [&expires, &is_revoked, &is_closed, &is_made_to, &lives].map(Session::lost);
     assert!(lost.iter_mut().all(|lost| lost.try_wait().unwrap().is_none()));
-    assert!(lost.iter().all(|lost| lost.ready().is_empty()));
+    assert!(lost.iter().all(|lost| lost.ready_channel().is_empty()));
     expires.pause().wait().unwrap();
     store.revoke(is_revoked.lease()).unwrap();
     is_closed.close().wait().unwrap();
     store.expire(is_made_to.lease()).unwrap();
     let told = |lost: &mut [leasehold::Ticket<()>]| -> Vec<bool> {
-        lost.iter().map(|lost| !lost.ready().is_empty()).collect()
+        lost.iter().map(|lost| !lost.ready_channel().is_empty()).collect()
     };
     assert_eq!(told(&mut lost), [false, true, true, true, false]);
     clock.advance(secs(5));
@@ -182,14 +182,14 @@ fn blocked_thread_is_woken_by_end_of_session() {
 fn session_handle_names_are_key_values() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
-    let mutex = Mutex::new(&one.named("worker a"), "l");
+    let mutex = Mutex::new(&one.with_name("worker a"), "l");
     let held = mutex.lock().wait().unwrap();
-    let waiting = Mutex::reentrant(&one.named(b"\xff".to_vec()), "l").lock();
+    let waiting = Mutex::reentrant(&one.with_name(b"\xff".to_vec()), "l").lock();
     assert_eq!(
         mutex.queue().wait().unwrap().to_string(),
         "l: held by worker a (l/1-0, token 2, lease 1); waited for by \\xff (l/1, token 3, lease 1)"
     );
-    let leader = Election::new(&one.named("worker a"), "e").campaign("a").wait().unwrap();
+    let leader = Election::new(&one.with_name("worker a"), "e").campaign("a").wait().unwrap();
     assert_eq!(store.get(leader.key()).unwrap().kvs()[0].value(), b"a");
     drop((held, waiting));
 }

@@ -15,9 +15,9 @@ fn waiters_lists_each_wait_with_its_predecessor() {
     let one = session(&store, 5);
     let two = session(&store, 5);
     assert_eq!(waiters(&store), [""; 0]);
-    let of_one = Mutex::new(&one.named("one"), "l");
+    let of_one = Mutex::new(&one.with_name("one"), "l");
     let held = of_one.lock().wait().unwrap();
-    let second = Mutex::new(&two.named("two"), "l").lock();
+    let second = Mutex::new(&two.with_name("two"), "l").lock();
     let locks = LockService::new(store.client());
     let third = locks.lock(LockRequest { name: "l".into(), lease: LeaseId::NONE });
     let leader = Election::new(&two, "e").campaign("a").wait().unwrap();
@@ -54,7 +54,7 @@ fn waiters_lists_each_wait_with_its_predecessor() {
 #[test]
 fn waiters_lists_deadlocked_sessions() {
     let (store, _clock) = manual();
-    let (one, two) = (session(&store, 5).named("one"), session(&store, 5).named("two"));
+    let (one, two) = (session(&store, 5).with_name("one"), session(&store, 5).with_name("two"));
     let _held = [(&one, "x"), (&two, "y")].map(|(of, name)| Mutex::new(of, name).lock().wait().unwrap());
     let waiting = [(&one, "y"), (&two, "x")].map(|(of, name)| Mutex::new(of, name).lock());
     assert_eq!(

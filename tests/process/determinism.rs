@@ -117,7 +117,7 @@ fn trace(hash_seed: u64) -> String {
             0 => watch_command(&mut engine, streams[random.below(3) as usize], &mut random),
             _ => command(&mut engine, &mut random),
         };
-        let (deadline, woken) = (engine.next_deadline(), engine.take_woken());
+        let (deadline, woken) = (engine.next_deadline(), engine.take_ready_streams());
         writeln!(trace, "{line} next {deadline:?} woken {woken:?}").expect("a write to a string succeeds");
         let from = seen.next();
         for event in engine.events(from).into_iter().flatten() {
@@ -145,7 +145,7 @@ fn command(engine: &mut Engine, random: &mut Random) -> String {
         19..=22 => format!("get {:?}", engine.get(&some_get(engine, random))),
         23..=25 => {
             let grant = Grant::new(millis(random.below(60_000))).id(lease);
-            format!("grant {:?}", engine.grant(&if random.one_in(4) { grant.standing() } else { grant }))
+            format!("grant {:?}", engine.grant(&if random.one_in(4) { grant.keep_alive() } else { grant }))
         }
         26 => format!("revoke {:?}", engine.revoke(lease)),
         27 => format!("expire {:?}", engine.expire(lease)),

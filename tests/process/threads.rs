@@ -63,7 +63,7 @@ fn store_starts_a_thread_only_for_deadlines_on_real_time() {
     let lease = store.grant(Grant::new(secs(3600))).unwrap().id();
     assert_eq!(threads().len(), others + 1, "the first lease starts the timer thread");
     for _ in 0..100 {
-        store.grant(Grant::new(secs(3600)).standing()).unwrap();
+        store.grant(Grant::new(secs(3600)).keep_alive()).unwrap();
         store.grant(Grant::new(secs(60))).unwrap();
     }
     store.revoke(lease).unwrap();

@@ -70,7 +70,7 @@ fn lists_are_freed_when_few_entries_are_left() {
         create(&mut engine, stream, Watch::key("popular"));
         receive(&mut engine, stream);
     }
-    drop(engine.take_woken());
+    drop(engine.take_ready_streams());
     engine_put(&mut engine, "popular", "v");
     for &stream in streams[1..].iter().rev() {
         engine.close_stream(stream);

@@ -66,9 +66,9 @@ fn unsynced_watcher_can_be_cancelled() {
         lines.iter().map(|line| line.matches("put").count()).filter(|&puts| puts > 0).collect();
     assert_eq!(sent, [1000; 100], "each watcher received its first piece before the cancel");
     assert!(lines[lines.len() - 100..].iter().all(|line| line.ends_with("@3001 canceled")));
-    assert_eq!(engine.take_woken(), [], "a drained stream has no wake-up left");
+    assert_eq!(engine.take_ready_streams(), [], "a drained stream has no wake-up left");
     engine_put(&mut engine, "a", "v");
-    assert_eq!((receive(&mut engine, stream), engine.take_woken()), (vec![], vec![]));
+    assert_eq!((receive(&mut engine, stream), engine.take_ready_streams()), (vec![], vec![]));
 }
 
 /// R-WCH-22: a stream stays open after the end of all its watchers, and after refusals.
@@ -139,14 +139,14 @@ fn closed_stream_is_not_woken() {
     for &stream in &streams {
         create(&mut engine, stream, Watch::key("a"));
     }
-    assert_eq!(engine.take_woken(), streams, "each ready stream is returned once, in order");
+    assert_eq!(engine.take_ready_streams(), streams, "each ready stream is returned once, in order");
     for &stream in &streams {
         receive(&mut engine, stream);
     }
     engine_put(&mut engine, "a", "v");
     engine.close_stream(streams[1]);
     engine_put(&mut engine, "a", "v");
-    assert_eq!(engine.take_woken(), [streams[0], streams[2]]);
+    assert_eq!(engine.take_ready_streams(), [streams[0], streams[2]]);
     for (stream, events) in streams.into_iter().zip([2, 0, 2]) {
         assert_eq!(receive(&mut engine, stream).len(), events);
     }

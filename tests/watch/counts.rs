@@ -100,7 +100,7 @@ fn wake_ups_of_received_streams_are_removed() {
             );
         }
         engine.check_invariants();
-        assert_eq!(engine.take_woken().len(), waiting + 1);
+        assert_eq!(engine.take_ready_streams().len(), waiting + 1);
         assert_eq!(engine.diagnostics().wake_ups, 0);
     }
 }
@@ -118,5 +118,5 @@ fn wake_ups_of_closed_streams_are_removed() {
             engine.diagnostics().wake_ups
         );
     }
-    assert!(engine.take_woken().is_empty());
+    assert!(engine.take_ready_streams().is_empty());
 }

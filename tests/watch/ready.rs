@@ -14,7 +14,7 @@ fn watcher_of(store: &Store, watch: Watch) -> Watcher {
 }
 
 fn is_ready(watcher: &Watcher) -> bool {
-    !watcher.ready().is_empty()
+    !watcher.ready_channel().is_empty()
 }
 
 /// The token is in the channel exactly while the watcher can receive, also if the channel is requested later.
@@ -42,7 +42,7 @@ fn ready_token_is_set_while_events_are_available() {
 fn ready_channel_has_one_token_for_all_events() {
     let (store, _clock) = manual();
     let mut watcher = watcher_of(&store, Watch::key("a"));
-    let ready = watcher.ready().clone();
+    let ready = watcher.ready_channel().clone();
     assert_eq!(ready.capacity(), Some(1));
     put_times(&store, "a", 5);
     assert_eq!((ready.try_recv(), ready.try_recv()), (Ok(()), Err(TryRecvError::Empty)));
@@ -60,10 +60,10 @@ fn token_taken_without_a_receive_is_set_again() {
     let mut watcher = watcher_of(&store, Watch::key("a"));
     for n in 0..10 {
         put(&store, "a", "v");
-        watcher.ready().recv().unwrap();
+        watcher.ready_channel().recv().unwrap();
         // The token was taken and nothing received, so the next event must set it again.
         put(&store, "a", "w");
-        watcher.ready().recv().unwrap();
+        watcher.ready_channel().recv().unwrap();
         assert_eq!(drain_watcher(&mut watcher).len(), 2, "{n}");
         assert!(!is_ready(&watcher));
     }
@@ -75,7 +75,7 @@ fn overflowed_events_are_drained_by_the_token() {
     for (capacity, puts) in [(1, 2), (1, 50), (3, 2500), (128, 129)] {
         let (store, _clock) = manual();
         let mut watcher = watcher_of(&store, Watch::key("a").capacity(capacity));
-        let ready = watcher.ready().clone();
+        let ready = watcher.ready_channel().clone();
         put_times(&store, "a", puts);
         let mut seen = Vec::new();
         while ready.try_recv().is_ok() {
@@ -99,7 +99,7 @@ fn stream_is_drained_by_the_token() {
     ] {
         stream.create(watch);
     }
-    let ready = stream.ready().clone();
+    let ready = stream.ready_channel().clone();
     put_times(&store, "a", 20);
     let mut all = Vec::new();
     while ready.try_recv().is_ok() {
@@ -117,7 +117,7 @@ fn end_of_watch_or_store_sets_the_token() {
     let (store, _clock) = manual();
     let mut overtaken = watcher_of(&store, Watch::key("a").capacity(1));
     let mut live = watcher_of(&store, Watch::key("b"));
-    let (first, second) = (overtaken.ready().clone(), live.ready().clone());
+    let (first, second) = (overtaken.ready_channel().clone(), live.ready_channel().clone());
     put_times(&store, "a", 5);
     store.compact(Compact::new(6)).unwrap();
     let mut lost = Vec::new();
@@ -157,8 +157,8 @@ fn select_receives_from_several_watchers() {
     let mut seen = String::new();
     loop {
         select_biased! {
-            recv(first.ready()) -> _ => seen.extend(first.try_recv().unwrap().map(|_| 'a')),
-            recv(second.ready()) -> _ => seen.extend(second.try_recv().unwrap().map(|_| 'b')),
+            recv(first.ready_channel()) -> _ => seen.extend(first.try_recv().unwrap().map(|_| 'a')),
+            recv(second.ready_channel()) -> _ => seen.extend(second.try_recv().unwrap().map(|_| 'b')),
             recv(stopped) -> _ => break,
         }
     }
@@ -170,7 +170,7 @@ fn select_receives_from_several_watchers() {
 fn dropped_watcher_disconnects_its_channel() {
     let (store, _clock) = manual();
     let watcher = watcher_of(&store, Watch::key("a"));
-    let ready = watcher.ready().clone();
+    let ready = watcher.ready_channel().clone();
     drop(watcher);
     put(&store, "a", "v");
     assert_eq!(ready.try_recv(), Err(TryRecvError::Disconnected));

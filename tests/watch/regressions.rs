@@ -236,14 +236,14 @@ fn received_stream_is_removed_from_the_ready_list() {
         while engine.receive(streams[2], &mut received) {}
         engine.check_invariants();
     }
-    assert_eq!(engine.take_woken(), [streams[1]]);
+    assert_eq!(engine.take_ready_streams(), [streams[1]]);
     for _ in 0..1000 {
         let stream = engine.open_stream();
         engine.watch(stream, &create(Watch::key("b")));
         engine.close_stream(stream);
     }
     engine.check_invariants();
-    assert_eq!(engine.take_woken(), []);
+    assert_eq!(engine.take_ready_streams(), []);
 }
 
 /// The state hash did not cover which watchers get periodic progress, and when.
@@ -292,11 +292,11 @@ fn lag_is_of_the_current_watcher_with_the_id() {
 fn ended_watcher_has_no_ready_token() {
     let store = Store::new();
     let mut watcher = store.watch(Watch::key("a")).unwrap();
-    let _asked_for = watcher.ready().try_recv();
+    let _asked_for = watcher.ready_channel().try_recv();
     store.close();
-    assert!(watcher.ready().try_recv().is_ok());
+    assert!(watcher.ready_channel().try_recv().is_ok());
     assert!(watcher.try_recv().is_err());
-    assert!((0..3).all(|_| watcher.ready().try_recv().is_err()));
+    assert!((0..3).all(|_| watcher.ready_channel().try_recv().is_err()));
 }
 
 /// An inbox that was dropped without `cancel` kept its stream forever.
@@ -345,5 +345,9 @@ fn recv_timeout_computes_its_deadline_once() {
     let begun = store.now();
     assert_eq!(watcher.recv_timeout(secs(60)), Ok(None));
     let deadline = ticking.join().unwrap().expect("the wait has a deadline");
-    assert_eq!(deadline.since(begun), secs(61), "the deadline is computed from the next read of the clock");
+    assert_eq!(
+        deadline.duration_since(begun),
+        secs(61),
+        "the deadline is computed from the next read of the clock"
+    );
 }

@@ -168,7 +168,7 @@ fn overflowed_events_are_drained_by_the_token_under_threads() {
         for capacity in [1, 2, 50] {
             let store = Store::new();
             let mut watcher = store.watch(Watch::all().capacity(capacity)).expect("the watch is valid");
-            let ready = watcher.ready().clone();
+            let ready = watcher.ready_channel().clone();
             let mut expected = Expected { next: 2 };
             let until = thread::scope(|scope| {
                 let writers: Vec<_> = (0..4)

@@ -179,7 +179,11 @@ fn wait_while_time_passes(
 ) -> Option<String> {
     std::thread::scope(|scope| {
         let waiting = scope.spawn(|| {
-            stream.recv_timeout(until.since(store.now())).expect("the store is open").as_ref().map(say)
+            stream
+                .recv_timeout(until.duration_since(store.now()))
+                .expect("the store is open")
+                .as_ref()
+                .map(say)
         });
         // The receiving thread waits once its timer is set.
         while store.next_deadline().is_none_or(|deadline| deadline > until) {

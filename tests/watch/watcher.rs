@@ -38,7 +38,7 @@ impl Layer for AdvancingBackend {
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         while poll(&mut Context::from_waker(Waker::noop())).is_pending() {
             let deadline = self.store.next_deadline().expect("a blocked caller waits for a deadline");
-            self.clock.advance(deadline.since(self.clock.now()));
+            self.clock.advance(deadline.duration_since(self.clock.now()));
         }
     }
 }

@@ -40,7 +40,7 @@ pub(super) fn step(engine: &mut Engine, choices: &mut Choices<'_>, counts: &mut 
         }
         4 | 5 => {
             let grant = Grant::from_wire(1 + i64::from(byte % 16), lease.get());
-            drop(engine.grant(&if byte > 127 { grant.standing() } else { grant }));
+            drop(engine.grant(&if byte > 127 { grant.keep_alive() } else { grant }));
             "grant"
         }
         6 => {

@@ -261,7 +261,7 @@ impl Hold {
     /// Releases the key. It can be repeated if it fails.
     pub(in crate::concurrency) fn release(&self) -> Call<()> {
         let Some(is) = self.leave() else {
-            return Call::ready(Ok(()));
+            return Call::from_result(Ok(()));
         };
         let client = self.session.client();
         let Is::Created(created) = is else {
@@ -275,7 +275,7 @@ impl Hold {
         let call = client.txn(delete_created(&self.entry.key, created));
         if call.is_answered() {
             // Fast path: nothing is cloned for a future.
-            return Call::ready(call.wait().map(|done| {
+            return Call::from_result(call.wait().map(|done| {
                 end_number(&self.session, self.of, &done);
                 *self.state.lock() = State::Gone;
             }));

@@ -144,7 +144,7 @@ impl WatchHub {
                     State::Compacted => "compacted".to_owned(),
                 };
                 // Hash the comparisons and not the numbers: only their results decide later deliveries.
-                let ticks = now.since(*opened_at).as_nanos() as u64 / self.progress_interval;
+                let ticks = now.duration_since(*opened_at).as_nanos() as u64 / self.progress_interval;
                 let progress = progress.as_deref().map(|Progress { sent_after, notified_in }| {
                     (*sent_after == Some(ticks), *notified_in == Some(stream.epoch))
                 });

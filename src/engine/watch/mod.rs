@@ -258,7 +258,7 @@ impl WatchHub {
         let stream = self.streams.at_mut(slot);
         stream.is_awaited = stream.lagging.is_empty();
         let (is_awaited, place) = (stream.is_awaited, stream.woken_at.take());
-        // The stream is received from before `take_woken` returned it, so its entry is stale.
+        // The stream is received from before `take_ready_streams` returned it, so its entry is stale.
         self.give_up(place);
         !is_awaited
     }
@@ -449,7 +449,7 @@ impl Engine {
     /// Appends the deliveries of a stream to `into`, in order, and returns whether there may be more.
     ///
     /// If watchers have history to read, one call reads a bounded part of it. Call `receive` again while it returns
-    /// true. After it returns false, [`take_woken`](Self::take_woken) returns the stream as soon as it has a delivery.
+    /// true. After it returns false, [`take_ready_streams`](Self::take_ready_streams) returns the stream as soon as it has a delivery.
     ///
     /// ```
     /// use leasehold::backend::WatchRequest;
@@ -528,14 +528,14 @@ impl Engine {
     /// let stream = engine.open_stream();
     /// engine.watch(stream, &WatchRequest::Create(Watch::key("mode")));
     /// while engine.receive(stream, &mut VecDeque::new()) {}
-    /// assert!(engine.take_woken().is_empty());
+    /// assert!(engine.take_ready_streams().is_empty());
     /// engine.put(&Put::new("mode", "blue"))?;
-    /// assert_eq!(engine.take_woken(), [stream]);
+    /// assert_eq!(engine.take_ready_streams(), [stream]);
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     #[must_use]
-    pub fn take_woken(&mut self) -> Vec<StreamId> {
-        self.hub.take_woken()
+    pub fn take_ready_streams(&mut self) -> Vec<StreamId> {
+        self.hub.take_ready_streams()
     }
 
     /// Returns whether any stream is open.

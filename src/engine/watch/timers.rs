@@ -131,7 +131,7 @@ impl WatchHub {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
         // The number of the tick before this one. Ticks are numbered from 1, and number 0 is the opening of the stream.
-        let before = at.since(stream.opened_at).as_nanos() as u64 / self.progress_interval - 1;
+        let before = at.duration_since(stream.opened_at).as_nanos() as u64 / self.progress_interval - 1;
         let (mut can_be_notified, mut awaited_start) = (false, None);
         let watchers: Vec<u32> = stream.watchers.values().copied().collect();
         for watcher in watchers {
@@ -208,7 +208,7 @@ impl WatchHub {
     ///
     /// A stream is in the list at most once and stores its position. If it is received from or closed before the list
     /// is taken, its entry becomes stale. The list is compacted when half of its entries are stale.
-    pub(in crate::engine) fn take_woken(&mut self) -> Vec<StreamId> {
+    pub(in crate::engine) fn take_ready_streams(&mut self) -> Vec<StreamId> {
         let mut woken = std::mem::take(&mut self.woken);
         let mut place = 0;
         woken.retain(|&id| {
@@ -241,7 +241,7 @@ impl WatchHub {
         if self.stale < 32 || self.stale * 2 < self.woken.len() {
             return;
         }
-        let mut left = self.take_woken();
+        let mut left = self.take_ready_streams();
         shrink(&mut left);
         for (place, &id) in left.iter().enumerate() {
             let slot = self.find(id).expect("a stream with an entry in `woken` is open");

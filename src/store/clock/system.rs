@@ -157,7 +157,7 @@ impl Alarm {
                 self.changed.wait(&mut setting);
                 continue;
             };
-            let left = deadline.since(clock.now());
+            let left = deadline.duration_since(clock.now());
             if left.is_zero() {
                 setting.deadline = None;
                 return true;

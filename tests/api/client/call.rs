@@ -48,9 +48,9 @@ fn polled(call: &mut Call<u32>) -> Poll<Result<u32>> {
 
 #[test]
 fn ready_call_returns_its_answer() {
-    assert_eq!(Call::ready(Ok(5)).wait(), Ok(5));
-    assert_eq!(polled(&mut Call::ready(Ok(5))), Poll::Ready(Ok(5)));
-    assert_eq!(Call::<u32>::ready(Err(Error::EmptyKey)).wait(), Err(Error::EmptyKey));
+    assert_eq!(Call::from_result(Ok(5)).wait(), Ok(5));
+    assert_eq!(polled(&mut Call::from_result(Ok(5))), Poll::Ready(Ok(5)));
+    assert_eq!(Call::<u32>::from_result(Err(Error::EmptyKey)).wait(), Err(Error::EmptyKey));
 }
 
 #[test]
@@ -94,13 +94,13 @@ fn debug_of_call_shows_its_state() {
     assert_eq!(format!("{call:?}"), r#"Call("pending")"#, "the call was not polled yet");
     assert!(polled(&mut call).is_ready());
     assert_eq!(format!("{call:?}"), r#"Call("taken")"#);
-    assert_eq!(format!("{:?}", Call::ready(Ok(1))), r#"Call("answered")"#);
+    assert_eq!(format!("{:?}", Call::from_result(Ok(1))), r#"Call("answered")"#);
 }
 
 #[test]
 #[should_panic(expected = "the answer of a call is taken once")]
 fn ready_call_polled_twice_panics() {
-    let mut call = Call::ready(Ok(1));
+    let mut call = Call::from_result(Ok(1));
     assert!(polled(&mut call).is_ready());
     let _ = polled(&mut call);
 }
@@ -116,7 +116,7 @@ fn completed_pending_call_polled_again_panics() {
 #[test]
 #[should_panic(expected = "the answer of a call is taken once")]
 fn completed_call_waited_for_panics() {
-    let mut call = Call::ready(Ok(1));
+    let mut call = Call::from_result(Ok(1));
     assert!(polled(&mut call).is_ready());
     drop(call.wait());
 }

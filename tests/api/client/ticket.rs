@@ -113,12 +113,12 @@ fn ticket_completed_during_a_timed_out_wait_is_not_lost() {
 fn ready_channel_has_a_token_once_the_ticket_completes() {
     let (store, clock) = manual();
     let mut nap = store.client().sleep(secs(5));
-    assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(None), 0));
+    assert_eq!((nap.try_wait(), nap.ready_channel().len()), (Ok(None), 0));
     clock.advance(secs(4));
-    assert_eq!(nap.ready().len(), 0);
+    assert_eq!(nap.ready_channel().len(), 0);
     clock.advance(secs(1));
-    assert_eq!(nap.ready().recv(), Ok(()));
-    assert_eq!((nap.try_wait(), nap.ready().len()), (Ok(Some(())), 0));
+    assert_eq!(nap.ready_channel().recv(), Ok(()));
+    assert_eq!((nap.try_wait(), nap.ready_channel().len()), (Ok(Some(())), 0));
 }
 
 /// A `select!` of a ticket, a watcher and a channel of the user.
@@ -133,12 +133,12 @@ fn select_receives_from_tickets_and_watchers() {
         sender.send(()).unwrap();
         while seen.len() < 4 {
             crossbeam_channel::select! {
-                recv(nap.ready()) -> _ => if nap.try_wait().unwrap().is_some() {
+                recv(nap.ready_channel()) -> _ => if nap.try_wait().unwrap().is_some() {
                     // A ticket must not be polled again after its result is taken.
                     seen.push("nap");
                     nap = store.client().sleep(secs(1000));
                 },
-                recv(watcher.ready()) -> _ => if watcher.try_recv().unwrap().is_some() {
+                recv(watcher.ready_channel()) -> _ => if watcher.try_recv().unwrap().is_some() {
                     seen.push("watcher");
                     sender.send(()).unwrap();
                 },
@@ -211,7 +211,7 @@ fn sleep_of_zero_completes_at_once() {
     let client = store.client();
     assert_eq!(client.sleep(Duration::ZERO).wait(), Ok(()));
     let mut nap = client.sleep(Duration::ZERO);
-    assert_eq!((store.next_deadline(), nap.ready().len()), (None, 1));
+    assert_eq!((store.next_deadline(), nap.ready_channel().len()), (None, 1));
     assert_eq!(nap.try_wait(), Ok(Some(())));
 }
 
@@ -346,18 +346,18 @@ fn system_clock_completes_a_sleep() {
         let naps = [30, 20, 10, 0].map(|after| client.sleep(millis(after)));
         for (nap, after) in naps.into_iter().zip([30, 20, 10, 0]) {
             assert_eq!(nap.wait(), Ok(()));
-            assert!(store.now().since(begun) >= millis(after));
+            assert!(store.now().duration_since(begun) >= millis(after));
         }
         let mut nap = client.sleep(LONG);
         let begun = store.now();
         assert_eq!(nap.wait_timeout(millis(20)), Ok(None));
-        assert!(store.now().since(begun) >= millis(20));
+        assert!(store.now().duration_since(begun) >= millis(20));
         assert_eq!(client.block_on(client.sleep(millis(5))), Ok(()));
         nap = client.sleep(millis(5));
         assert_eq!(nap.wait_timeout(LONG), Ok(Some(())));
         nap = client.sleep(millis(5));
         while nap.try_wait().unwrap().is_none() {
-            nap.ready().recv().expect("the ticket has the channel's other end");
+            nap.ready_channel().recv().expect("the ticket has the channel's other end");
         }
         assert_eq!(store.next_deadline(), None);
     });

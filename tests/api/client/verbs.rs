@@ -40,7 +40,8 @@ fn puts() -> Vec<Put> {
 macro_rules! conversation {
     ($clock:expr, $ask:ident, $renew:expr) => {{
         let mut answers: Vec<String> = Vec::new();
-        for grant in [Grant::new(secs(5)).id(7), Grant::new(secs(9)).id(7), Grant::new(secs(9)).standing()] {
+        for grant in [Grant::new(secs(5)).id(7), Grant::new(secs(9)).id(7), Grant::new(secs(9)).keep_alive()]
+        {
             answers.push(shown($ask!(grant(grant))));
         }
         for put in puts() {

@@ -124,10 +124,10 @@ fn range_pages_refuses_sorts_filters_and_unreadable_revisions() {
     let by_value = Get::all().sort(SortTarget::Value, SortOrder::Ascend);
     let unknown = Get::all().sort(SortTarget::Unrecognized, SortOrder::None);
     for sorted in [descending, by_value] {
-        assert_eq!(refusal(sorted.clone()), Err(Error::PagesUnsorted));
+        assert_eq!(refusal(sorted.clone()), Err(Error::PageSortUnsupported));
         assert_eq!(
             refusal(sorted.min_mod_revision(3)),
-            Err(Error::PagesUnsorted),
+            Err(Error::PageSortUnsupported),
             "the sort is checked before the filters"
         );
     }
@@ -137,7 +137,7 @@ fn range_pages_refuses_sorts_filters_and_unreadable_revisions() {
         Get::all().min_create_revision(100),
         Get::all().max_create_revision(1),
     ] {
-        assert_eq!(refusal(filtered), Err(Error::PagesUnfiltered));
+        assert_eq!(refusal(filtered), Err(Error::PageFilterUnsupported));
     }
     assert_eq!(refusal(unknown), Err(Error::InvalidSort));
     assert_eq!(refusal(Get::key("")), Err(Error::EmptyKey));

@@ -12,7 +12,7 @@ const MOMENT: Duration = Duration::from_nanos(1);
 fn standing(ttl: u64) -> (Store, ManualClock) {
     let (store, clock) = manual();
     clock.advance(secs(1));
-    store.grant(Grant::new(secs(ttl)).id(7).standing()).expect("lease id 7 is free");
+    store.grant(Grant::new(secs(ttl)).id(7).keep_alive()).expect("lease id 7 is free");
     put_leased(&store, &["a"], 7);
     (store, clock)
 }
@@ -197,7 +197,7 @@ fn leases_with_automatic_keep_alive_are_listed_by_time_left() {
 fn ten_thousand_paused_leases_expire() {
     let (store, clock) = manual();
     for id in 1..=10_000 {
-        store.grant(Grant::new(secs(3)).id(id).standing()).unwrap();
+        store.grant(Grant::new(secs(3)).id(id).keep_alive()).unwrap();
     }
     clock.advance(secs(1_000_000_000));
     for id in 1..=10_000 {

@@ -101,7 +101,7 @@ fn page() -> impl Strategy<Value = Page> {
 fn grant() -> impl Strategy<Value = Grant> {
     (any::<u32>(), number(), any::<bool>()).prop_map(|(millis, id, standing)| {
         let grant = Grant::new(Duration::from_millis(millis.into())).id(id);
-        if standing { grant.standing() } else { grant }
+        if standing { grant.keep_alive() } else { grant }
     })
 }
 

@@ -27,7 +27,7 @@ fn example() -> Vec<u8> {
     let (store, clock) = manual();
     put(&store, "a", "1");
     grant(&store, 7, secs(9));
-    store.grant(Grant::new(secs(60)).standing()).expect("the store is open");
+    store.grant(Grant::new(secs(60)).keep_alive()).expect("the store is open");
     put_leased(&store, &["b", "c"], 7);
     put(&store, "a", "2");
     store.compact(4).expect("the store is open");
@@ -102,7 +102,7 @@ fn snapshot_with_a_flipped_bit_is_refused() {
         save[bit / 8] ^= 1 << (bit % 8);
         match load(&save) {
             // The first 12 bytes are the magic bytes.
-            Err(LoadError::NotASave) => assert!(bit / 8 < 12, "bit {bit}"),
+            Err(LoadError::BadMagic) => assert!(bit / 8 < 12, "bit {bit}"),
             Err(LoadError::Corrupt { .. } | LoadError::Truncated) => assert!(bit / 8 >= 12, "bit {bit}"),
             other => panic!("bit {bit}: {other:?}"),
         }
@@ -118,7 +118,7 @@ fn newer_snapshots_and_other_files_are_refused() {
     assert_eq!(refused.to_string(), "saved in format 3, which is newer than format 2, the newest known");
     assert_eq!(corrupt(&framed(0, b"", 1)), "the version of the format");
     for other in [&b"x"[..], b"#!/bin/sh\nexit 0\n", &[0; 100], b"\x89leasehold\n", b"\x89PNG\r\n\x1a\n"] {
-        assert!(matches!(load(other), Err(LoadError::NotASave)), "{other:?}");
+        assert!(matches!(load(other), Err(LoadError::BadMagic)), "{other:?}");
     }
     assert!(matches!(load(b""), Err(LoadError::Truncated)));
 }

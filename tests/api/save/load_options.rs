@@ -77,7 +77,7 @@ fn open_with_expired_lease_returns_lease_not_found() {
 #[test]
 fn keep_standing_restores_automatic_keep_alive() {
     let (store, _clock) = manual();
-    store.grant(Grant::new(secs(12)).id(7).standing()).unwrap();
+    store.grant(Grant::new(secs(12)).id(7).keep_alive()).unwrap();
     put_leased(&store, &["a"], 7);
     let (loaded, clock) = load(LoadOptions::new().keep_standing(), &save(&store));
     assert_eq!(loaded.next_deadline(), None);

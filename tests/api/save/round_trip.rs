@@ -110,7 +110,7 @@ fn loaded_leases_keep_the_time_left() {
     let (store, clock) = manual();
     clock.advance(secs(1000));
     grant(&store, 7, secs(10));
-    store.grant(Grant::new(secs(90)).id(8).standing()).unwrap();
+    store.grant(Grant::new(secs(90)).id(8).keep_alive()).unwrap();
     put_leased(&store, &["a", "b"], 7);
     put_leased(&store, &["c"], 8);
     clock.advance(secs(4));
@@ -190,7 +190,7 @@ fn leases_beyond_the_end_of_time_are_saved() {
     let (store, clock) = manual_with(limits);
     clock.advance(secs(1 << 33));
     grant(&store, 7, Duration::MAX);
-    store.grant(Grant::new(Duration::MAX).id(8).standing()).unwrap();
+    store.grant(Grant::new(Duration::MAX).id(8).keep_alive()).unwrap();
     let (loaded, other) = load_with(LoadOptions::new().keep_standing(), &save(&store));
     assert_eq!(loaded.next_deadline(), Some(Timestamp::MAX));
     for id in [7, 8] {
@@ -415,7 +415,7 @@ fn save_of_closed_store_returns_stopped() {
     store.close();
     let mut saved = Vec::new();
     let refused = store.save(&mut saved).unwrap_err();
-    assert!(matches!(refused, SaveError::Store(Error::Stopped)));
+    assert!(matches!(refused, SaveError::Closed(Error::Stopped)));
     assert_eq!(refused.to_string(), "etcdserver: server stopped");
     assert_eq!(saved, b"");
 }

@@ -191,7 +191,7 @@ impl RenewalHarness {
     /// Moves time to the renewer's next deadline.
     fn jump(&mut self) {
         if let Some(next) = self.renewer.next_deadline() {
-            self.clock.advance(next.since(self.now()));
+            self.clock.advance(next.duration_since(self.now()));
             self.poll();
         }
     }

@@ -173,7 +173,7 @@ proptest! {
         for delay in delays {
             let Some(LeaseStep::Send(request)) = renewer.poll(now) else { panic!("a renewal is due at {now:?}") };
             let retry = Duration::from_nanos(third / 2).min(millis(500));
-            prop_assert!(pending.is_none_or(|(_, sent)| now.since(sent) >= retry), "sent again at {:?}", now);
+            prop_assert!(pending.is_none_or(|(_, sent)| now.duration_since(sent) >= retry), "sent again at {:?}", now);
             pending = Some((request, now));
             let arrival = now + Duration::from_nanos(2 * third * delay / 1000);
             arrivals.entry(arrival).or_default().push(request);

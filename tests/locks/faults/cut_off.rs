@@ -96,7 +96,7 @@ impl Layer for Line {
 
     fn call(&self, request: Request) -> Call<Response> {
         if self.0.is_cut.load(Ordering::SeqCst) {
-            Call::ready(Err(DOWN))
+            Call::from_result(Err(DOWN))
         } else {
             self.0.stepped.call(request)
         }
@@ -204,7 +204,7 @@ fn loss_of_a_session_is_repeated_to_later_tickets() {
     line.lose(&one);
     assert_eq!(one.lost().try_wait(), Ok(None), "no ticket has received it");
     assert_eq!(first.try_wait(), Ok(Some(())));
-    assert_eq!([one.lost().try_wait(), one.named("x").lost().try_wait()], [Ok(Some(())), Ok(Some(()))]);
+    assert_eq!([one.lost().try_wait(), one.with_name("x").lost().try_wait()], [Ok(Some(())), Ok(Some(()))]);
     // The connection is back before the lease has ended at the store.
     line.set_cut(false);
     one.resume().wait().unwrap();

@@ -382,7 +382,7 @@ fn refused_watches_end_every_wait_with_an_error() {
     assert_eq!(cutting.client().watch("k").try_recv(), Err(refusal.clone()));
     let mut waiting =
         LockService::new(cutting.client()).lock(LockRequest { name: "m".into(), lease: two.lease() });
-    assert_eq!(waiting.try_wait(), Err(Error::Unknown(Box::new(refusal))));
+    assert_eq!(waiting.try_wait(), Err(Error::Service(Box::new(refusal))));
     let mut observer = ElectionService::new(cutting.client()).observe(LeaderRequest { name: "m".into() });
     assert!(observer.try_recv().unwrap().is_some());
     assert_eq!((observer.try_recv(), observer.is_ended()), (Ok(None), true));

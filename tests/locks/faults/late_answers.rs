@@ -142,7 +142,7 @@ impl Layer for Failing {
         if self.is_executed {
             drop(self.store.call(request));
         }
-        Call::ready(Err(self.error.clone()))
+        Call::from_result(Err(self.error.clone()))
     }
 }
 

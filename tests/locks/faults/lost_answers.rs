@@ -71,7 +71,7 @@ impl Layer for LossyBackend {
                 return answer;
             }
         }
-        Call::ready(Err(LOST))
+        Call::from_result(Err(LOST))
     }
 }
 
@@ -282,7 +282,7 @@ fn lease_with_any_lost_request_expires_after_its_ttl() {
         assert_eq!(Session::open(Client::new(backend.clone()), secs(5)).wait().map(drop), Err(LOST));
         ended("the grant was lost");
         backend.lose_one(lost, is_grant);
-        let standing = Client::new(backend.clone()).grant(Grant::new(secs(5)).standing());
+        let standing = Client::new(backend.clone()).grant(Grant::new(secs(5)).keep_alive());
         assert_eq!(standing.wait(), Err(LOST));
         ended("the grant of a standing lease was lost");
 
@@ -321,7 +321,7 @@ impl Layer for Deaf {
 
     fn call(&self, request: Request) -> Call<Response> {
         match request {
-            Request::Revoke(_) => Call::ready(Err(LOST)),
+            Request::Revoke(_) => Call::from_result(Err(LOST)),
             other => self.0.call(other),
         }
     }
@@ -345,7 +345,7 @@ fn dropped_grant_call_starts_no_renewal() {
     let remote = Remote::new();
     let client = Client::new(remote.clone());
     remote.hold();
-    drop(client.grant(Grant::new(secs(5)).standing()));
+    drop(client.grant(Grant::new(secs(5)).keep_alive()));
     remote.release(false);
     for _ in 0..4 {
         remote.advance(secs(0));
@@ -371,7 +371,7 @@ impl Layer for Unreachable {
     fn call(&self, request: Request) -> Call<Response> {
         if matches!(request, Request::Txn(_)) && !self.is_up.load(Ordering::SeqCst) {
             self.tries.fetch_add(1, Ordering::SeqCst);
-            return Call::ready(Err(Error::Unavailable { maybe_applied: false }));
+            return Call::from_result(Err(Error::Unavailable { maybe_applied: false }));
         }
         self.store.call(request)
     }

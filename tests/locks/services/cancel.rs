@@ -93,7 +93,7 @@ fn dropped_unpolled_lock_ticket_releases_lock() {
     let second = lock(&locks, "a", 2);
     let mut third = lock(&locks, "a", 3);
     unlock(&locks, "a/1");
-    assert_eq!(second.ready().len(), 1);
+    assert_eq!(second.ready_channel().len(), 1);
     drop(second);
     assert_eq!(take(&mut third).key, "a/3");
     assert_eq!(all_keys(&store), ["a/3"]);
@@ -185,16 +185,16 @@ fn ready_token_is_set_when_lock_is_acquired() {
     let (store, _clock, locks) = locking();
     let elections = ElectionService::new(store.client());
     let mut free = lock(&locks, "a", 1);
-    assert_eq!(free.ready().len(), 1, "a free lock sets the token at once");
+    assert_eq!(free.ready_channel().len(), 1, "a free lock sets the token at once");
     take(&mut free);
     let (mut second, mut third) = (lock(&locks, "a", 2), campaign(&elections, "a", 3, "v"));
     assert_sleeps(&mut second);
     assert_sleeps(&mut third);
     unlock(&locks, "a/1");
-    assert_eq!((second.ready().recv(), third.ready().len()), (Ok(()), 0));
+    assert_eq!((second.ready_channel().recv(), third.ready_channel().len()), (Ok(()), 0));
     take(&mut second);
     unlock(&locks, "a/2");
-    assert_eq!(third.ready().recv(), Ok(()));
+    assert_eq!(third.ready_channel().recv(), Ok(()));
     take(&mut third);
 }
 
@@ -289,7 +289,7 @@ fn service_waits_return_stopped_when_store_is_closed() {
     assert_waits(&mut second);
     store.close();
     drop(dropped);
-    assert_eq!(second.ready().len(), 1);
+    assert_eq!(second.ready_channel().len(), 1);
     assert_stopped(second.try_wait());
     assert_stopped(third.wait());
     assert_stopped(lock(&locks, "a", 5).wait());

@@ -176,14 +176,14 @@ fn late_response_sets_ready_token() {
             settle(&remote);
             assert_waits(&mut ticket);
         }
-        assert_eq!(ticket.ready().len(), 0);
+        assert_eq!(ticket.ready_channel().len(), 0);
         client.delete("a/1").wait().unwrap();
         remote.hold();
-        assert_eq!(ticket.ready().recv(), Ok(()));
+        assert_eq!(ticket.ready_channel().recv(), Ok(()));
         assert_eq!(ticket.try_wait(), Ok(None), "the waiter reads its predecessor");
         remote.release(false);
         settle(&remote);
-        assert_eq!(ticket.ready().len(), 1);
+        assert_eq!(ticket.ready_channel().len(), 1);
     });
 }
 
@@ -195,7 +195,7 @@ fn unanswered_call_sets_no_ready_token() {
         remote.hold();
         let mut ticket = lock(&LockService::new(client), "free", 2);
         for _ in 0..100 {
-            if ticket.ready().try_recv().is_err() {
+            if ticket.ready_channel().try_recv().is_err() {
                 return remote.release(false);
             }
             assert_waits(&mut ticket);

@@ -163,7 +163,7 @@ fn deleted_predecessor_admits_no_waiter() {
             1 => drop(store.revoke(2).unwrap()),
             _ => drop(delete(&store, "a/2")),
         }
-        assert_eq!(third.ready().len(), 1, "the waiter's predecessor was deleted");
+        assert_eq!(third.ready_channel().len(), 1, "the waiter's predecessor was deleted");
         assert_waits(&mut third);
         put(&store, "a/1", "foreign");
         assert_sleeps(&mut third);
@@ -292,7 +292,7 @@ fn twenty_waiters_acquire_in_order() {
     for n in 0..20 {
         waiting[n..].iter_mut().for_each(assert_sleeps);
         let released = unlock(&locks, held.key);
-        let woken = waiting.iter().filter(|ticket| !ticket.ready().is_empty()).count();
+        let woken = waiting.iter().filter(|ticket| !ticket.ready_channel().is_empty()).count();
         assert_eq!(woken, 1, "a release wakes one");
         held = take(&mut waiting[n]);
         assert_eq!(text(&held.key), format!("a/{:x}", lease(n as i64)));

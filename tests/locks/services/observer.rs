@@ -261,9 +261,9 @@ fn observer_has_all_receive_methods() {
     let (store, clock, elections) = electing();
     let mut observer = observe(&elections, "e");
     let count = Count::default();
-    assert_eq!((poll(&mut observer, &count), observer.ready().len()), (None, 0));
+    assert_eq!((poll(&mut observer, &count), observer.ready_channel().len()), (None, 0));
     let won = win(&elections, "e", 1, "0");
-    assert_eq!((count.get(), observer.ready().len()), (1, 1));
+    assert_eq!((count.get(), observer.ready_channel().len()), (1, 1));
     assert_eq!(poll(&mut observer, &count).unwrap(), "@2 e/1=0 2/2/1 #1");
     proclaim(&elections, &won, "1").unwrap();
     assert_eq!(say(&observer.recv().unwrap().unwrap()), "@3 e/1=1 2/3/2 #1");
@@ -277,9 +277,9 @@ fn observer_has_all_receive_methods() {
         "no timer is left"
     );
     let at_once = observe(&elections, "e");
-    assert_eq!(at_once.ready().len(), 1, "a present leader sets the token at once");
+    assert_eq!(at_once.ready_channel().len(), 1, "a present leader sets the token at once");
     proclaim(&elections, &won, "3").unwrap();
-    assert_eq!(observer.ready().recv(), Ok(()));
+    assert_eq!(observer.ready_channel().recv(), Ok(()));
     assert_eq!(seen(&mut observer).len(), 1);
     drop(observer);
     assert_eq!(all_keys(&store), ["e/1"], "an observer puts no keys");
@@ -385,15 +385,15 @@ fn late_read_sets_observer_ready_token() {
         client.put(("e/1", "one")).wait().unwrap();
         let mut observer = ElectionService::new(client.clone()).observe(LeaderRequest { name: "e".into() });
         assert!(observer.recv().unwrap().is_some());
-        assert_eq!((observer.recv_timeout(secs(0)), observer.ready().len()), (Ok(None), 0));
+        assert_eq!((observer.recv_timeout(secs(0)), observer.ready_channel().len()), (Ok(None), 0));
         client.put(("e/2", "two")).wait().unwrap();
         client.delete("e/1").wait().unwrap();
         remote.hold();
-        assert_eq!(observer.ready().recv(), Ok(()));
+        assert_eq!(observer.ready_channel().recv(), Ok(()));
         assert_eq!(observer.try_recv(), Ok(None), "the observer reads the next leader");
         remote.release(false);
         remote.advance(secs(0));
-        assert_eq!(observer.ready().len(), 1);
+        assert_eq!(observer.ready_channel().len(), 1);
         assert_eq!(say(&observer.try_recv().unwrap().unwrap()), "@4 e/2=two 3/3/1");
     });
 }

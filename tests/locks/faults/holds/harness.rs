@@ -375,8 +375,8 @@ impl HoldsHarness {
 
     /// R-ELC-7: each follower receives the proclaimed value.
     fn proclaim(&mut self) {
-        let is_leader = |held: &Held| held.owner.kind == Kind::Leadership;
-        let Some(place) = self.held.iter().position(is_leader) else {
+        let leader_compare = |held: &Held| held.owner.kind == Kind::Leadership;
+        let Some(place) = self.held.iter().position(leader_compare) else {
             return;
         };
         let held = self.held.swap_remove(place);

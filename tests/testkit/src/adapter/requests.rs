@@ -58,7 +58,7 @@ pub fn txn(request: &wire::TxnRequest) -> Txn {
 
 pub fn grant(ttl: i64, id: i64, standing: bool) -> Grant {
     let grant = Grant::from_wire(ttl, id);
-    if standing { grant.standing() } else { grant }
+    if standing { grant.keep_alive() } else { grant }
 }
 
 pub fn alarm(action: wire::AlarmAction, member_id: u64, kind: wire::AlarmKind) -> AlarmRequest {

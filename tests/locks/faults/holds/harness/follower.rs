@@ -36,7 +36,7 @@ impl Follower {
         match self.poll_mode {
             PollMode::AtAnyTime => self.watcher.try_recv(),
             PollMode::WhenWoken if self.is_woken.take() => self.poll(),
-            PollMode::WhenReady if self.watcher.ready().try_recv().is_ok() => self.watcher.try_recv(),
+            PollMode::WhenReady if self.watcher.ready_channel().try_recv().is_ok() => self.watcher.try_recv(),
             PollMode::WhenWoken | PollMode::WhenReady => Ok(None),
         }
     }

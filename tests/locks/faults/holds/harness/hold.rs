@@ -130,8 +130,8 @@ impl Acquired {
     /// Returns the compare that the key exists unchanged.
     pub(super) fn is_there(&self) -> Compare {
         match self {
-            Self::Lock(guard) => guard.is_owner(),
-            Self::Leadership(leadership) => leadership.is_leader(),
+            Self::Lock(guard) => guard.owner_compare(),
+            Self::Leadership(leadership) => leadership.leader_compare(),
             Self::Service(served) => served.is_there(),
         }
     }

@@ -99,7 +99,7 @@ pub(super) fn poll_by_mode<T>(
     match poll_mode {
         PollMode::AtAnyTime => ticket.try_wait(),
         PollMode::WhenWoken if is_woken.take() => poll(ticket, is_woken),
-        PollMode::WhenReady if ticket.ready().try_recv().is_ok() => ticket.try_wait(),
+        PollMode::WhenReady if ticket.ready_channel().try_recv().is_ok() => ticket.try_wait(),
         PollMode::WhenWoken | PollMode::WhenReady => Ok(None),
     }
 }

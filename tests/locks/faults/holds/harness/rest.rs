@@ -214,7 +214,7 @@ impl HoldsHarness {
         let owner = waiter.owner;
         // The services replace the error's code (R-LCK-8).
         let error = match error {
-            Error::Unknown(inner) if owner.kind == Kind::Service => *inner,
+            Error::Service(inner) if owner.kind == Kind::Service => *inner,
             error => error,
         };
         if let Error::Compacted { .. } = error {
