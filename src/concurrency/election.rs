@@ -7,7 +7,7 @@ use super::leader_watcher::LeaderWatcher;
 use super::queue::acquire::{Acquired, Acquiring, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{oldest, queue_of};
+use super::queue::{describe_handle, oldest, queue_of};
 use super::session::Session;
 use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, KeyValue, Put, Revision, TxnOp};
@@ -43,7 +43,7 @@ use crate::client::{Call, Ticket};
 /// assert!(second.token() > first.token());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Election {
     session: Session,
     name: Bytes,
@@ -239,3 +239,9 @@ impl fmt::Debug for Leadership {
         self.hold.describe(&mut f.debug_struct("Leadership"))
     }
 }
+impl fmt::Debug for Election {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "Election", &self.name, &self.session)
+    }
+}
+

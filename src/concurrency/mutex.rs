@@ -6,8 +6,8 @@ use bytes::Bytes;
 use super::fencing::GuardedTxn;
 use super::queue::acquire::{Acquired, Acquiring, try_acquire};
 use super::queue::key::Hold;
-use super::queue::queue_of;
 use super::queue::wait_queue::WaitQueue;
+use super::queue::{describe_handle, queue_of};
 use super::session::Session;
 use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, Revision};
@@ -39,7 +39,7 @@ use crate::client::{Call, Ticket};
 /// assert!(next.token() > guard.token());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Mutex {
     session: Session,
     name: Bytes,
@@ -252,3 +252,9 @@ impl fmt::Debug for MutexGuard {
         self.hold.describe(&mut f.debug_struct("MutexGuard"))
     }
 }
+impl fmt::Debug for Mutex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "Mutex", &self.name, &self.session)
+    }
+}
+

@@ -6,7 +6,7 @@ use super::mutex::Guard;
 use super::queue::acquire::{Acquiring, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{Predecessors, queue_of};
+use super::queue::{Predecessors, describe_handle, queue_of};
 use super::session::Session;
 use crate::api::{IntoBytes, KeyRange, KeyValue};
 use crate::client::{Call, Ticket};
@@ -38,7 +38,7 @@ use crate::client::{Call, Ticket};
 /// assert!(reader.try_wait()?.is_some());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RwLock {
     session: Session,
     name: Bytes,
@@ -185,3 +185,9 @@ impl fmt::Debug for WriteGuard {
         self.hold.describe(&mut f.debug_struct("WriteGuard"))
     }
 }
+impl fmt::Debug for RwLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "RwLock", &self.name, &self.session)
+    }
+}
+

@@ -7,7 +7,7 @@ use super::mutex::Guard;
 use super::queue::acquire::{Acquiring, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{Predecessors, queue_of};
+use super::queue::{Predecessors, describe_handle, queue_of};
 use super::session::Session;
 use crate::api::{IntoBytes, KeyRange};
 use crate::client::{Call, Ticket};
@@ -42,7 +42,7 @@ use crate::client::{Call, Ticket};
 /// assert!(third.token() > first.token());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Semaphore {
     session: Session,
     name: Bytes,
@@ -190,3 +190,9 @@ impl fmt::Debug for Permit {
         self.hold.describe(&mut f.debug_struct("Permit"))
     }
 }
+impl fmt::Debug for Semaphore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "Semaphore", &self.name, &self.session)
+    }
+}
+

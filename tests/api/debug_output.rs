@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use leasehold::concurrency::{Election, Fence, Mutex};
+use leasehold::concurrency::{Election, Fence, Mutex, RwLock, Semaphore};
 use leasehold::service::{ElectionService, ObserveRequest};
 use leasehold::{Store, TxnOp, Watch};
 use leasehold_testkit::helpers::{manual, session};
@@ -44,6 +44,20 @@ fn debug_of_session_shows_lease_and_ttl() {
     let session = session(&store, 5);
     let lease = format!("lease: {:?}", session.lease());
     assert_shows(&session, &["Session {", &lease, "ttl: 5s"]);
+}
+
+#[test]
+fn debug_of_lock_handles_shows_name_and_session() {
+    let (store, _clock) = manual();
+    let session = session(&store, 5);
+    let shows = |value: &dyn Debug, kind: &str| {
+        let start = format!("{kind} {{ name: \"n\\xff\", session: Session {{ lease: ");
+        assert_shows(value, &[&start, "ttl: 5s"]);
+    };
+    shows(&Mutex::new(&session, b"n\xff"), "Mutex");
+    shows(&RwLock::new(&session, b"n\xff"), "RwLock");
+    shows(&Semaphore::new(&session, b"n\xff", 2), "Semaphore");
+    shows(&Election::new(&session, b"n\xff"), "Election");
 }
 
 #[test]

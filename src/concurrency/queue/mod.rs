@@ -9,6 +9,7 @@ pub(super) mod shared_key;
 pub(super) mod turn;
 pub(super) mod wait_queue;
 
+use std::fmt;
 use std::num::NonZeroU32;
 
 use bytes::Bytes;
@@ -17,6 +18,7 @@ use crate::api::{
     Compare, CompareOp, Get, KeyRange, KeyValue, LeaseId, Put, Revision, SortOrder, SortTarget, Txn, TxnOp,
     TxnOpResponse, TxnResponse,
 };
+use crate::concurrency::session::Session;
 
 /// A key that is to be in a queue.
 pub(crate) struct Entry {
@@ -68,7 +70,18 @@ pub(crate) fn queue_of(name: &[u8]) -> KeyRange {
     KeyRange::prefix([name, b"/"].concat())
 }
 
-/// Reads the oldest key of a queue: who has the lock, or leads.
+/// Writes the `Debug` of a handle to a lock or an election: its type, its name as text, and its session.
+pub(in crate::concurrency) fn describe_handle(
+    f: &mut fmt::Formatter<'_>,
+    kind: &str,
+    name: &[u8],
+    session: &Session,
+) -> fmt::Result {
+    let name = format_args!("\"{}\"", name.escape_ascii());
+    f.debug_struct(kind).field("name", &name).field("session", session).finish_non_exhaustive()
+}
+
+/// Returns a read of the oldest key of a queue, which is the owner's or the leader's.
 pub(crate) fn oldest(range: &KeyRange) -> Get {
     by_creation(range, SortOrder::Ascend).limit(1)
 }
