@@ -243,7 +243,7 @@ fn candidates_display_lists_leader_and_waiters() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let election = Election::new(&one, "e");
-    assert_eq!(election.candidates().wait().unwrap().to_string(), "e: nobody leads");
+    assert_eq!(election.candidates().wait().unwrap().to_string(), "e: no leader");
     let leader = election.campaign("a").wait().unwrap();
     let standing = [election.campaign(""), election.campaign("c")];
     let told = "e: led by a (e/1-0, token 2, lease 1); to be followed by e/1-1 (token 3, lease 1), c (e/1-2, token 4, lease 1)";

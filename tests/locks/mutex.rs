@@ -278,7 +278,7 @@ fn queue_display_lists_holder_and_waiters() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let mutex = Mutex::new(&one, "l");
-    assert_eq!(mutex.queue().wait().unwrap().to_string(), "l: nobody has it");
+    assert_eq!(mutex.queue().wait().unwrap().to_string(), "l: no holder");
     let held = mutex.lock().wait().unwrap();
     let _waiting = [mutex.lock(), mutex.lock()];
     let queue = mutex.queue().wait().unwrap();

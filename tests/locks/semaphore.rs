@@ -338,7 +338,7 @@ fn queue_shows_holders_and_waiters() {
     let (store, _clock) = manual();
     let one = session(&store, 5);
     let semaphore = Semaphore::new(&one, "s", 2);
-    assert_eq!(semaphore.queue().wait().unwrap().to_string(), "s: nobody has it");
+    assert_eq!(semaphore.queue().wait().unwrap().to_string(), "s: no holder");
     let _held = semaphore.acquire().wait().unwrap();
     let queue = semaphore.queue().wait().unwrap();
     assert_eq!((queue.to_string(), queue.waiters()), ("s: held by s/1-0 (token 2, lease 1)".into(), &[][..]));

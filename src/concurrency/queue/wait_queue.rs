@@ -6,30 +6,49 @@ use super::by_creation;
 use crate::api::{KeyRange, KeyValue, SortOrder};
 use crate::client::{Call, Client, QueueEntry};
 
-/// The holders of a lock or of permits and the waiters, or the leader and the other candidates, as of one moment. `Display` writes
-/// them in a line, for the output of a failing test; leases are in hexadecimal there, as in keys.
+/// The holders and waiters of a lock, semaphore or election at one revision.
+///
+/// `Display` writes the queue in one line, for the message of a failing test. Leases are in hexadecimal there, as in keys.
+///
+/// ```
+/// use leasehold::Store;
+/// use leasehold::concurrency::{Mutex, Session};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// let mutex = Mutex::new(&session, "disk");
+/// let _guard = mutex.lock().wait()?;
+/// let _waiting = mutex.lock();
+///
+/// let queue = mutex.queue().wait()?;
+/// assert!(queue.waiters().len() == 1, "{queue}");
+/// let shown = "disk: held by disk/1-0 (token 2, lease 1); waited for by disk/1-1 (token 3, lease 1)";
+/// assert_eq!(queue.to_string(), shown);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct WaitQueue {
     name: Vec<u8>,
     entries: Vec<QueueEntry>,
-    /// The number of holders: they are the first entries.
+    /// The number of holders, which are the first entries.
     holders: usize,
     words: &'static Words,
 }
 
-/// How a queue is put.
+/// The words of a queue's `Display`.
 #[derive(Debug, PartialEq, Eq)]
 struct Words {
-    nobody: &'static str,
+    empty: &'static str,
     first: &'static str,
     others: &'static str,
 }
 
-const LOCK: Words = Words { nobody: "nobody has it", first: "held by", others: "waited for by" };
-const ELECTION: Words = Words { nobody: "nobody leads", first: "led by", others: "to be followed by" };
+const LOCK: Words = Words { empty: "no holder", first: "held by", others: "waited for by" };
+const ELECTION: Words = Words { empty: "no leader", first: "led by", others: "to be followed by" };
 
 impl WaitQueue {
-    /// Reads the queue of a lock. `holders` counts the holders among the keys, and may return more than there are keys.
+    /// Reads the queue of a lock. `holders` returns the number of holders among the keys, and may return more than their number.
     pub(in crate::concurrency) fn of_lock(
         client: &Client,
         name: &Bytes,
@@ -59,19 +78,21 @@ impl WaitQueue {
         })
     }
 
-    /// Returns the holder of the lock, or the leader. If there are several holders, returns the one that came first.
+    /// Returns the holder of the lock, or the leader. If there are several holders, returns the earliest.
     pub fn holder(&self) -> Option<&QueueEntry> {
         self.holders().first()
     }
 
-    /// Returns the holders, the one that came first at the front: one at most of a [`Mutex`](crate::concurrency::Mutex) or an
-    /// [`Election`](crate::concurrency::Election), several of a [`Semaphore`](crate::concurrency::Semaphore) or the readers of a
-    /// [`RwLock`](crate::concurrency::RwLock).
+    /// Returns the holders, earliest first.
+    ///
+    /// A [`Mutex`](crate::concurrency::Mutex) and an [`Election`](crate::concurrency::Election) have at most one holder. A
+    /// [`Semaphore`](crate::concurrency::Semaphore) has several, and so has a [`RwLock`](crate::concurrency::RwLock) with
+    /// readers.
     pub fn holders(&self) -> &[QueueEntry] {
         &self.entries[..self.holders]
     }
 
-    /// Returns the waiters, the next one at the front.
+    /// Returns the waiters, earliest first.
     pub fn waiters(&self) -> &[QueueEntry] {
         &self.entries[self.holders..]
     }
@@ -79,10 +100,10 @@ impl WaitQueue {
 
 impl fmt::Display for WaitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Words { nobody, first, others } = self.words;
+        let Words { empty, first, others } = self.words;
         write!(f, "{}: ", self.name.escape_ascii())?;
         if self.entries.is_empty() {
-            return f.write_str(nobody);
+            return f.write_str(empty);
         }
         for (n, place) in self.entries.iter().enumerate() {
             match n {
@@ -95,7 +116,7 @@ impl fmt::Display for WaitQueue {
     }
 }
 
-/// The line of `Display`.
+/// Writes the line of `Display`.
 impl fmt::Debug for WaitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WaitQueue({self})")
