@@ -1,4 +1,4 @@
-//! The phases of getting a lock, or of being elected.
+//! The state machine that acquires a lock or a leadership.
 
 use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
@@ -11,15 +11,15 @@ use crate::client::{Call, Mailbox, Ticket, Waiting};
 use crate::concurrency::session::Session;
 use crate::{Error, Result};
 
-/// What a hold becomes once it is its key's turn.
+/// A guard or leadership, created from a hold when its key's turn comes.
 pub(in crate::concurrency) trait Acquired: Send + 'static {
-    /// What is said when the hold is over.
+    /// The error of a wait whose hold is lost.
     const LOST: Error;
 
     fn acquired(hold: Hold) -> Self;
 }
 
-/// Acquires the lock if it is free. Otherwise no key is left behind.
+/// Acquires the lock if it is free. Otherwise the call returns `None` and leaves no key.
 pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
     if !hold.entry().is_of_exclusive_range() {
@@ -32,7 +32,7 @@ pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<O
     })
 }
 
-/// A hold on its way.
+/// State machine that puts a hold's key and waits for its turn.
 pub(in crate::concurrency) struct Acquiring<A> {
     session: Session,
     phase: Phase,
@@ -45,12 +45,12 @@ enum Phase {
         hold: Hold,
         call: Call<TxnResponse>,
     },
-    /// The key is there, and waits for its turn.
+    /// The key exists and waits for its turn.
     Waiting {
         hold: Hold,
         turn: Turn,
     },
-    /// It is not one of this queue.
+    /// The key is not in the queue of the election.
     Refused,
     Over,
 }
@@ -75,7 +75,7 @@ impl Phase {
 }
 
 impl<A: Acquired> Acquiring<A> {
-    /// Puts the key, and waits for its turn.
+    /// Puts the key and waits for its turn.
     pub(in crate::concurrency) fn enter(mut hold: Hold) -> Ticket<A> {
         let client = hold.session().client();
         let mut call = client.txn(hold.entering());
@@ -90,7 +90,7 @@ impl<A: Acquired> Acquiring<A> {
                 Ticket::completed(mailbox, Ok(A::acquired(hold)))
             }
             Ok(entered) => {
-                let call = Call::from_result(Ok(entered.expect("an answered call returns its answer")));
+                let call = Call::ready(Ok(entered.expect("an answered call returns its response")));
                 Self::begin(hold, |hold| Phase::Entering { hold, call })
             }
             Err(error) => {
@@ -100,12 +100,12 @@ impl<A: Acquired> Acquiring<A> {
         }
     }
 
-    /// Waits for the turn of a key that is there.
+    /// Waits for the turn of an existing key.
     pub(in crate::concurrency) fn wait(hold: Hold) -> Ticket<A> {
         Self::begin(hold, Phase::wait)
     }
 
-    /// Says that it is lost.
+    /// Returns a ticket that fails with `A::LOST`.
     pub(in crate::concurrency) fn refuse(session: &Session) -> Ticket<A> {
         let refused = Self { session: session.clone(), phase: Phase::Refused, acquired: PhantomData };
         Ticket::new(session.client(), refused)
@@ -117,7 +117,7 @@ impl<A: Acquired> Acquiring<A> {
         Ticket::new(session.client(), acquiring)
     }
 
-    /// Goes through one phase. Returns the hold after the last one.
+    /// Completes the current phase. Returns the hold after the last phase.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
             Phase::Entering { call, .. } => {
@@ -128,7 +128,7 @@ impl<A: Acquired> Acquiring<A> {
                 done => done.map(|()| self.take_hold()),
             },
             Phase::Refused => Err(A::LOST),
-            Phase::Over => panic!("a ticket is taken once"),
+            Phase::Over => panic!("the result of a ticket is taken once"),
         };
         if let Err(error) = &result {
             self.give_up(error);
@@ -136,6 +136,7 @@ impl<A: Acquired> Acquiring<A> {
         Poll::Ready(result)
     }
 
+    /// Processes the response to the put. Returns the hold if it is the key's turn.
     fn entered(&mut self, entered: &TxnResponse) -> Option<Hold> {
         let mut hold = self.take_hold()?;
         self.phase = match hold.entered(entered) {
@@ -147,7 +148,9 @@ impl<A: Acquired> Acquiring<A> {
         None
     }
 
-    /// A hold that waits gives its key up itself; of one that enters it is not known yet which that is.
+    /// Ends the wait after an error.
+    ///
+    /// In `Waiting`, dropping the hold deletes its key. In `Entering`, the outcome of the put must be known first.
     fn give_up(&mut self, error: &Error) {
         if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
             if call.is_pending() {
@@ -184,9 +187,10 @@ impl<A> Drop for Acquiring<A> {
     }
 }
 
-/// Gives up a key of which it is not known yet whether it is there.
+/// Waits in the background for the outcome of a put, and then releases the key.
 fn leave_entering(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
     session.client().detach(async move {
+        // The hold is dropped after this, which deletes the key.
         match call.await {
             Ok(entered) => drop(hold.entered(&entered)),
             Err(error) => hold.failed(&error),
@@ -194,10 +198,11 @@ fn leave_entering(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
     });
 }
 
-/// Puts the key if it is its turn at once. Otherwise no key is left behind.
+/// Puts the key if its turn comes at once. Otherwise returns `None` and leaves no key.
 ///
 /// A txn compares keys, but cannot count them. So one txn reads the predecessors, and the next one puts the key unless another
-/// predecessor was created after that read. A third attempt needs another such key, or a key of this name.
+/// predecessor was created after that read. A third attempt happens only if another client creates such a key, or if the name of
+/// this key is taken.
 pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
     let client = hold.session().client().clone();
     // No key is created at revision 0, so the first attempt puts the key if there are no predecessors.
@@ -211,7 +216,7 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
             return Ok(Some(A::acquired(hold)));
         }
         let [TxnOpResponse::Get(own), TxnOpResponse::Get(nearest)] = entered.responses() else {
-            panic!("gets are answered as gets, not with {entered:?}");
+            panic!("the responses to two gets are get responses, not {entered:?}");
         };
         if !hold.entry().before.admit(nearest.kvs().len()) {
             hold.not_put();
@@ -223,7 +228,8 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
     }
 }
 
-/// Puts the key, unless there is one of that name or a predecessor was created after a revision. Otherwise reads both.
+/// Returns a txn that puts the key, unless the key exists or a predecessor was created after `read_at`. Otherwise the txn reads
+/// the key and the predecessors.
 fn put_unless_created_after(read_at: Revision, entry: &Entry) -> Txn {
     let are_known = Compare::create_revision(entry.before.range().clone(), CompareOp::Less, read_at.next());
     Txn::new()

@@ -1,4 +1,4 @@
-//! A key in a queue: of whoever holds a lock or leads, and of whoever waits for that.
+//! A key in a queue, which belongs to an owner, a leader or a waiter.
 
 use std::fmt;
 use std::fmt::DebugStruct;
@@ -20,58 +20,60 @@ use crate::concurrency::session::Session;
 use crate::sync::Mutex;
 use crate::{Error, Result};
 
-/// The need of a key. When it is dropped, the key is deleted, if it is still the same and nobody else needs it.
+/// A key in a queue. Dropping the hold deletes the key if its create revision is unchanged and no other hold shares it.
 pub(in crate::concurrency) struct Hold {
     session: Session,
     entry: Entry,
     of: Of,
-    /// The key's create revision, once it is known.
+    /// The key's create revision, 0 until it is known.
     token: Revision,
     state: Mutex<State>,
-    /// Set by a release whose answer comes later.
+    /// Created by a release whose response is pending, and set to `true` by the response.
     released: OnceLock<Arc<AtomicBool>>,
 }
 
-/// Whose key it is.
+/// How a hold has come to its key.
 #[derive(Clone, Copy)]
 enum Of {
-    /// This hold's alone: `name/<lease>-<n>`.
+    /// The hold alone uses the key `name/<lease>-<n>`.
     One { number: u64 },
-    /// This hold's alone, but made by another.
+    /// The hold alone uses the key, which another client or session has put.
     Resumed,
-    /// That of the session's re-entrant holds: `name/<lease>` (R-LCK-1).
+    /// The session's re-entrant holds share the key `name/<lease>` (R-LCK-1).
     Many,
 }
 
 #[derive(Clone, Copy)]
 enum State {
-    /// It is not known to be there.
+    /// The response to the put is pending, or the put was refused.
     Entering,
-    /// Nor will it be.
+    /// The put failed with an ambiguous error, so the key may exist now or later.
     Doubtful,
+    /// The key was put or found.
     Needed,
-    /// It is to be deleted.
+    /// The hold was released, and the key must be deleted.
     Leaving(Is),
+    /// The key is deleted, or left to other holds.
     Gone,
 }
 
-/// What came of entering.
+/// The result of putting a key into a queue.
 pub(in crate::concurrency) enum Entered {
-    /// It is the key's turn.
+    /// The key has its turn.
     First,
-    /// It is not: the nearest predecessors, if they were read.
+    /// The key has too many predecessors. Contains the nearest ones if they were read.
     Behind(Option<KeyValues>),
-    /// There was one of that name, which is somebody else's.
+    /// Another client has put a key with this name.
     NameTaken,
 }
 
 impl Hold {
-    /// A key of its own in a queue, to be put behind every key there.
+    /// Creates a hold with its own key, to be put behind all keys of a queue.
     pub(in crate::concurrency) fn new(session: &Session, queue: &KeyRange, value: Bytes) -> Self {
         Self::queued(session, queue.start(), Predecessors::all(queue.clone()), value)
     }
 
-    /// A key of its own with a prefix, which waits by a rule.
+    /// Creates a hold with its own key under a prefix, which waits by the rule `before`.
     pub(in crate::concurrency) fn queued(
         session: &Session,
         prefix: &[u8],
@@ -83,7 +85,7 @@ impl Hold {
         Self::make(session, before, key, value, Of::One { number })
     }
 
-    /// The key that the session's re-entrant holds share, to be put or joined.
+    /// Creates a hold with the key that the session's re-entrant holds share. The key is put unless it exists.
     pub(in crate::concurrency) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let key = key_of(queue.start(), session, None);
         session.shares().enter(&key);
@@ -91,7 +93,7 @@ impl Hold {
         Self::make(session, before, key, session.name().clone(), Of::Many)
     }
 
-    /// A key that is there already, or was.
+    /// Creates a hold with a key that may exist already.
     pub(in crate::concurrency) fn resumed(
         session: &Session,
         queue: &KeyRange,
@@ -105,10 +107,10 @@ impl Hold {
         resumed
     }
 
-    /// Another of the same, if the key of this one is somebody else's.
+    /// Creates a hold with another number in this queue, after another client has taken the name of this hold's key.
     pub(in crate::concurrency) fn another(&self) -> Self {
         let key = &self.entry.key;
-        // The ending, `<lease>-<n>`, has no slash.
+        // The last part of the key, `<lease>-<n>`, has no slash.
         let prefix = key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         let (before, value) = (self.entry.before.clone(), self.entry.value.clone());
         Self::queued(&self.session, &key[..prefix], before, value)
@@ -136,25 +138,25 @@ impl Hold {
         self.token
     }
 
-    /// That the key is still the same.
+    /// Returns a compare that holds while the key has this create revision.
     pub(in crate::concurrency) fn is_there(&self) -> Compare {
         is_created(&self.entry.key, self.token)
     }
 
-    /// Puts the key, or joins the one that is there.
+    /// Returns a txn that puts the key. If the key of re-entrant holds exists, the txn joins it.
     pub(in crate::concurrency) fn entering(&self) -> Txn {
         let entering = self.entry.behind_newest();
         if let Of::Many = self.of { entering.or_else(self.entry.joining()) } else { entering }
     }
 
-    /// Returns whether that put the key and it is the key's turn.
+    /// Returns whether the response to [`entering`](Self::entering) shows that the key was put and has its turn.
     pub(in crate::concurrency) fn is_first(&self, entered: &TxnResponse) -> bool {
         let admits = |newest: &GetResponse| self.entry.before.admit(newest.kvs().len());
         matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
             && entered.succeeded()
     }
 
-    /// Takes in what came of that.
+    /// Processes the response to [`entering`](Self::entering).
     pub(in crate::concurrency) fn entered(&mut self, entered: &TxnResponse) -> Entered {
         let at = entered.header().revision();
         match (entered.responses(), self.of) {
@@ -174,18 +176,20 @@ impl Hold {
         }
     }
 
+    /// Records the create and mod revision of the key that was put or joined.
     pub(in crate::concurrency) fn found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
         *self.state.get_mut() = State::Needed;
         if let Of::Many = self.of {
+            // An earlier hold may have left a newer key, which no hold needs: delete that key.
             let needless = self.session.shares().entered(&self.entry.key, token, modified);
             self.detach(needless.map(Is::Untouched));
         }
     }
 
-    /// Puts the key if that makes it the only one, or joins the oldest.
+    /// Returns a txn that puts the key if the range is empty. The txn joins the key of re-entrant holds if it exists.
     pub(in crate::concurrency) fn entering_first(&self) -> Txn {
-        // Of an empty range, every revision is 0 (R-TXN-7).
+        // A compare of a create revision with 0 holds for a range exactly if the range is empty (R-TXN-7).
         let is_empty = Compare::create_revision(self.entry.before.range().clone(), CompareOp::Equal, 0);
         let first = Txn::new().when([is_empty]).and_then([self.entry.put()]);
         let Of::Many = self.of else {
@@ -195,7 +199,8 @@ impl Hold {
         first.or_else([TxnOp::Txn(Txn::new().when([is_there]).and_then(self.entry.joining()))])
     }
 
-    /// Takes in what came of that. Gives whether the key is the oldest; if not, nothing is left of this hold.
+    /// Processes the response to [`entering_first`](Self::entering_first). Returns whether the key is the oldest of the range. If
+    /// it is not, the hold has no key to release.
     pub(in crate::concurrency) fn entered_first(&mut self, entered: &TxnResponse) -> bool {
         let at = entered.header().revision();
         if entered.succeeded() {
@@ -225,19 +230,19 @@ impl Hold {
         }
     }
 
-    /// Takes in that entering has failed. Unless it was refused, the key may nevertheless be there, or come to be.
+    /// Processes an error of the put. After an ambiguous error, the key may exist now or later.
     pub(in crate::concurrency) fn failed(&mut self, error: &Error) {
         if error.is_ambiguous() {
             *self.state.get_mut() = State::Doubtful;
         }
     }
 
-    /// Whether it was given up. While that has failed, it was not.
+    /// Returns whether the hold was released. A failed release does not count.
     pub(in crate::concurrency) fn is_given_up(&self) -> bool {
         self.is_released() || matches!(*self.state.lock(), State::Gone)
     }
 
-    /// Returns a ticket that completes once the key is gone or the session's lease has ended.
+    /// Returns a ticket that completes once the key is deleted or the session's lease has ended.
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
         let is_resumed = matches!(self.of, Of::Resumed);
@@ -248,17 +253,18 @@ impl Hold {
         Ticket::new(client, KeyLost::new(client, key, self.token, end.clone(), !is_resumed))
     }
 
-    /// Returns the end of the lease that the key is attached to, if that is the session's.
+    /// Returns the end of the session's lease if the key is attached to that lease.
     pub(in crate::concurrency) fn end(&self) -> Option<LeaseEnd> {
         (!matches!(self.of, Of::Resumed)).then(|| self.session.end().clone())
     }
 
+    /// Writes the fields of a guard's `Debug`.
     pub(in crate::concurrency) fn describe(&self, shown: &mut DebugStruct<'_, '_>) -> fmt::Result {
         shown.field("key", &format_args!("\"{}\"", self.entry.key.escape_ascii()));
         shown.field("token", &self.token).finish_non_exhaustive()
     }
 
-    /// Releases the key. It can be repeated if it fails.
+    /// Releases the key. A failed call can be repeated.
     pub(in crate::concurrency) fn release(&self) -> Call<()> {
         let Some(is) = self.leave() else {
             return Call::from_result(Ok(()));
@@ -296,7 +302,7 @@ impl Hold {
         self.released.get().is_some_and(|released| released.load(Ordering::Acquire))
     }
 
-    /// Gives up the need of the key. Returns what is to be done about the key, unless that is done, or other holds need it.
+    /// Releases the hold. Returns which key to delete, or `None` if the key is already deleted or other holds need it.
     fn leave(&self) -> Option<Is> {
         if self.is_released() {
             return None;
@@ -311,7 +317,7 @@ impl Hold {
             (State::Needed, Of::Many) => self.session.shares().leave(key, self.token).map(Is::Untouched),
             (State::Entering, Of::Many) => self.session.shares().refused(key).map(Is::Untouched),
             (State::Doubtful, Of::Many) => {
-                // Whichever is there is looked for, that of others who are gone too.
+                // Look up the current key, which may be a key that an earlier hold left.
                 self.session.shares().refused(key);
                 Some(Is::Unknown)
             }
@@ -328,6 +334,7 @@ impl Hold {
         Release { session: self.session.clone(), key: self.entry.key.clone(), is, number }
     }
 
+    /// Deletes the key in the background.
     fn detach(&self, is: Option<Is>) {
         if let Some(is) = is {
             let release = self.release_of(is);
@@ -338,14 +345,14 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // The usual case: released, with nothing left to do.
+        // The usual case: the hold was released.
         if !matches!(self.state.get_mut(), State::Gone) {
             finish(&mut [&mut || self.detach(self.leave())]);
         }
     }
 }
 
-/// Gives back the number of a hold, if the txn has deleted its key.
+/// Returns the number of a hold to its session if the txn has deleted its key.
 fn end_number(session: &Session, of: Of, done: &TxnResponse) {
     if let Of::One { number } = of
         && done.succeeded()
@@ -354,7 +361,7 @@ fn end_number(session: &Session, of: Of, done: &TxnResponse) {
     }
 }
 
-/// Returns the key of a session in a queue: `name/<lease>`, or `name/<lease>-<n>` for a hold's own.
+/// Returns the key of a session in a queue: `name/<lease>`, or `name/<lease>-<n>` with a number.
 fn key_of(prefix: &[u8], session: &Session, number: Option<u64>) -> Bytes {
     let lease = session.lease_text().as_bytes();
     let mut key = Vec::with_capacity(prefix.len() + lease.len() + 1 + DIGITS);
@@ -367,10 +374,10 @@ fn key_of(prefix: &[u8], session: &Session, number: Option<u64>) -> Bytes {
     key.into()
 }
 
-/// The most digits of a number.
+/// The number of decimal digits of `u64::MAX`.
 const DIGITS: usize = 20;
 
-/// Appends a number in decimal. Each lock does, and `write!` is several times as slow.
+/// Appends a number in decimal. Each lock request calls this, and `write!` is several times slower.
 fn push_decimal(key: &mut Vec<u8>, number: u64) {
     if number >= 10 {
         push_decimal(key, number / 10);
@@ -378,59 +385,59 @@ fn push_decimal(key: &mut Vec<u8>, number: u64) {
     key.push(b"0123456789"[(number % 10) as usize]);
 }
 
-/// Which key is to be deleted.
+/// The key to delete, by its revisions.
 #[derive(Clone, Copy)]
 pub(in crate::concurrency) enum Is {
-    /// The one of this create revision.
+    /// The key with this create revision.
     Created(Revision),
-    /// The one of these create and mod revisions.
+    /// The key with these create and mod revisions.
     Untouched(Needless),
-    /// Whichever is there on the session's lease and not needed.
+    /// The existing key if it is attached to the session's lease and no hold needs it.
     Unknown,
 }
 
-/// A key that is to be deleted.
+/// The deletion of a key.
 pub(in crate::concurrency) struct Release {
     pub(in crate::concurrency) session: Session,
     pub(in crate::concurrency) key: Bytes,
     pub(in crate::concurrency) is: Is,
-    /// Its number, if it is a hold's own.
+    /// The number of the hold, if the key is not shared and its create revision is known.
     pub(in crate::concurrency) number: Option<u64>,
 }
 
-/// What a release waits for before it tries again.
+/// The event that a release waits for before the next attempt.
 enum Pause {
     Interval,
-    /// A put after this revision: it is not known whether the key was put, and it was not there.
+    /// A put after this revision, at which the key did not exist. The outcome of the put request is unknown.
     UntilPut(Revision),
 }
 
 impl Release {
-    /// Deletes the key, and tries again while the store cannot be reached, until the session ends. Trying again is safe, since
-    /// the create revision is compared.
+    /// Deletes the key, and retries while the backend is unavailable, until the session ends. Retrying is safe, since the create
+    /// revision is compared.
     ///
-    /// If it is not known whether the key was put, and it is not there, waits for it until the session's lease ends: the backend
-    /// may still execute the put.
+    /// If the outcome of the put is unknown and the key does not exist, waits for the key until the session's lease ends. The
+    /// backend may still execute the put.
     pub(in crate::concurrency) async fn persist(self) {
         let mut next = Some(self);
         while let Some(release) = next {
             let pause = match release.run().await {
-                // Of several sessions with one lease, another one may put a key of that name.
+                // If several sessions have the lease, another session may put a key with this name.
                 Ok(Some(seen_at)) if release.session.is_lease_own() => Pause::UntilPut(seen_at),
                 Err(error) if may_pass(&error) && !release.session.is_ending() => Pause::Interval,
                 Ok(_) | Err(_) => return,
             };
-            // Boxed, since most releases succeed at once, and their task needs no room for a wait.
+            // Boxed to keep the task small, since most releases succeed at once.
             next = Box::pin(release.pause(pause)).await;
         }
     }
 
-    /// Waits. Returns `None` if the session or the backend has ended.
+    /// Waits for the next attempt. Returns `None` if the session or the backend has ended.
     async fn pause(self, pause: Pause) -> Option<Self> {
         let client = self.session.client().clone();
         let end = self.session.end().clone();
         let Self { session, key, is, number } = self;
-        // A task that waits does not keep the session alive.
+        // Weak, so that the waiting task does not keep the session alive.
         let waiting = session.downgrade();
         drop(session);
         let awake = || Some(Self { session: waiting.upgrade()?, key: key.clone(), is, number });
@@ -445,13 +452,14 @@ impl Release {
             if !release.session.shares().is_needed(&key, put) {
                 return Some(release);
             }
+            // A hold of this session needs the key, so wait for a later put.
             seen_at = put.1;
         }
     }
 
-    /// Deletes the key if its create revision is unchanged. Succeeds if the key is gone.
+    /// Deletes the key if its create revision is unchanged. Succeeds if the key is already deleted.
     ///
-    /// Returns the revision of its read if it is not known whether the key was put, and no key was deleted.
+    /// Returns the revision of the read if the outcome of the put is unknown and no key was deleted.
     pub(in crate::concurrency) async fn run(&self) -> Result<Option<Revision>> {
         let client = self.session.client();
         match self.is {
@@ -474,7 +482,8 @@ impl Release {
         }
     }
 
-    /// Deletes the key of these revisions, or of later mod revisions if it is not needed then either. Returns whether it did.
+    /// Deletes the key with these revisions. If its mod revision has changed, deletes the newer version unless a hold needs it.
+    /// Returns whether the key was deleted.
     async fn delete(&self, untouched: Needless) -> Result<bool> {
         let client = self.session.client();
         let mut next = Some(untouched);
@@ -483,7 +492,7 @@ impl Release {
             let delete = delete_created(&self.key, created).when([is_untouched]);
             let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
             next = match done.responses() {
-                // Another hold has written to it.
+                // Another hold may have joined, which put the key again.
                 [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
                 _ => return Ok(true),
             };
@@ -491,7 +500,8 @@ impl Release {
         Ok(false)
     }
 
-    /// The key that was found, if it is the session's, and of that create revision, and not needed.
+    /// Returns the revisions of the found key if no hold needs it. The key must have the create revision `created`, or the
+    /// session's lease if that is `None`.
     fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
         let kv = found.kvs().first()?;
         let is_meant = match created {
@@ -503,11 +513,12 @@ impl Release {
     }
 }
 
-/// Deletes a key if it is still the one of that create revision.
+/// Returns a txn that deletes a key if its create revision is unchanged.
 pub(in crate::concurrency) fn delete_created(key: &Bytes, created: Revision) -> Txn {
     Txn::new().when([is_created(key, created)]).and_then([TxnOp::delete(key.clone())])
 }
 
+/// Returns a compare that holds while a key has this create revision.
 pub(in crate::concurrency) fn is_created(key: &Bytes, at: Revision) -> Compare {
     Compare::create_revision(key.clone(), CompareOp::Equal, at)
 }

@@ -1,4 +1,4 @@
-//! Waiting for a put that may be executed after its caller received an error.
+//! The wait for a put that may be executed after its caller has received an error.
 
 use std::task::{Poll, Waker, ready};
 
@@ -13,18 +13,19 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// Completes when a key is put on the session's lease, with its create and mod revision, or with `None` when the lease has ended.
+/// Completes when a key is put with the session's lease, or when the lease has ended. Returns the key's create and mod
+/// revision, or `None` after the end of the lease.
 pub(in crate::concurrency) struct LatePut {
     client: Client,
     key: Bytes,
     end: LeaseEnd,
     is_end_requested: bool,
-    /// The first revision that was not seen.
+    /// The first revision whose events are not received yet.
     next: Revision,
-    /// That revision is compacted, so the present key is read before it is watched.
+    /// Whether `next` is compacted, so that the current key must be read before it is watched.
     is_compacted: bool,
     phase: Phase,
-    /// The number of watches made, which is the id of the newest.
+    /// The number of watches created, which is the id of the newest.
     watches: i64,
     retry: Retry,
 }
@@ -32,7 +33,7 @@ pub(in crate::concurrency) struct LatePut {
 enum Phase {
     Watching,
     Reading(Call<GetResponse>),
-    /// No watch was made yet, or the backend ended it and the next attempt is not due.
+    /// No watch exists yet, or the backend has ended it and the next attempt is not due.
     Cut,
 }
 
@@ -53,7 +54,7 @@ impl LatePut {
     }
 
     fn watch(&mut self, mailbox: &Mailbox) {
-        // A watcher that a compaction has ended keeps its id, and its memory, until it is cancelled (R-WCH-13).
+        // A watcher that was cancelled by a compaction keeps its id and memory until an explicit cancel (R-WCH-13).
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
         let watch = Watch::key(self.key.clone()).start_revision(self.next).no_delete().id(self.watches);
@@ -65,7 +66,7 @@ impl LatePut {
         (self.phase, self.is_end_requested) = (Phase::Watching, true);
     }
 
-    /// Reads or watches.
+    /// Starts the next attempt: reads the key if `next` is compacted, and otherwise watches it.
     fn look(&mut self, mailbox: &Mailbox) {
         self.retry.start(mailbox.now());
         if self.is_compacted {
@@ -75,7 +76,7 @@ impl LatePut {
         }
     }
 
-    /// Notes that a watch or a read has failed. Looks again at once, or when the next attempt is due.
+    /// Records that a watch or a read has failed. Tries again at once, or when the next attempt is due.
     fn cut(&mut self, mailbox: &mut Mailbox) {
         self.phase = Phase::Cut;
         if self.retry.is_due(mailbox) {
@@ -83,7 +84,7 @@ impl LatePut {
         }
     }
 
-    /// Returns the key if it is there, or watches it from the read's revision on.
+    /// Returns the key's revisions if the key exists. Otherwise watches the key from the read's revision on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<Needless> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));
@@ -93,6 +94,7 @@ impl LatePut {
         put
     }
 
+    /// Processes a watch response. Returns the revisions of a put with the session's lease.
     fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<Option<Needless>> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
@@ -115,6 +117,7 @@ impl LatePut {
         }))
     }
 
+    /// Returns the key's revisions if the key is attached to the session's lease.
     fn on_lease(&self, kv: &KeyValue) -> Option<Needless> {
         (self.end.lease() == kv.lease()).then(|| (kv.create_revision(), kv.mod_revision()))
     }
@@ -132,6 +135,7 @@ impl Waiting<Option<Needless>> for LatePut {
             let put = match &mut self.phase {
                 Phase::Reading(call) => {
                     let read = mailbox.poll_call(call, waker);
+                    // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
                     if read.is_pending() && self.end.has_come(mailbox) {
                         continue;
                     }

@@ -1,4 +1,4 @@
-//! Waiting for the end of a key or a lease.
+//! The waits for the loss of a key and for the end of a lease.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// The end of a session's lease, and whether a ticket has received it. It does not keep the session alive.
+/// The end of a session's lease, and whether a ticket has received it. Does not keep the session alive.
 #[derive(Clone)]
 pub(in crate::concurrency) struct LeaseEnd {
     lease: LeaseId,
@@ -29,11 +29,12 @@ impl LeaseEnd {
         self.lease
     }
 
+    /// Returns the request for a notice of the end.
     pub(in crate::concurrency) fn request(&self) -> WatchRequest {
         WatchRequest::Lease(self.lease)
     }
 
-    /// Returns whether a ticket has received the end. A backend that is cut off reports it only once.
+    /// Returns whether a ticket has received the end. A cut-off backend reports the end only once, so it is recorded here.
     pub(in crate::concurrency) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
     }
@@ -43,7 +44,7 @@ impl LeaseEnd {
         self.is_known.store(is_known, Ordering::Release);
     }
 
-    /// Returns whether this mailbox or an earlier ticket has received the end.
+    /// Returns whether this mailbox or an earlier ticket has received the end, and records it.
     pub(in crate::concurrency) fn has_come(&self, mailbox: &Mailbox) -> bool {
         if mailbox.has_ended(self.lease) {
             self.set_known(true);
@@ -58,11 +59,11 @@ pub(in crate::concurrency) struct KeyLost {
     key: Bytes,
     created: Revision,
     end: LeaseEnd,
-    /// Whether the key is attached to the session's lease, as far as is known.
+    /// Whether the key was attached to the session's lease when it was put or last read.
     is_of_session: bool,
     is_end_requested: bool,
     phase: Phase,
-    /// The number of watches made, which is the id of the newest.
+    /// The number of watches created, which is the id of the newest.
     watches: i64,
     /// The revision from which the newest watch starts.
     start: Revision,
@@ -70,8 +71,9 @@ pub(in crate::concurrency) struct KeyLost {
 }
 
 enum Phase {
+    /// Reads the key.
     Looking(Call<GetResponse>),
-    /// The key was there, and every later change will be delivered.
+    /// Watches the key from a revision at which it existed.
     Watching,
     /// The backend ended the watch, and the next attempt is not due yet.
     Cut,
@@ -103,18 +105,20 @@ impl KeyLost {
         }
     }
 
+    /// Reads the key.
     fn look(&mut self) {
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
         self.phase = Phase::Looking(self.client.get(Get::key(self.key.clone())));
     }
 
+    /// Reads again after a cut, and records the attempt.
     fn look_again(&mut self, mailbox: &Mailbox) {
         self.retry.start(mailbox.now());
         self.look();
     }
 
-    /// Notes that the watch or the read has failed. Reads again at once, or when the next attempt is due.
+    /// Records that the watch or the read has failed. Reads again at once, or when the next attempt is due.
     fn cut(&mut self, mailbox: &mut Mailbox) {
         self.phase = Phase::Cut;
         if self.retry.is_due(mailbox) {
@@ -122,7 +126,7 @@ impl KeyLost {
         }
     }
 
-    /// Returns whether the key is gone. If it is not, watches it from the read's revision on.
+    /// Returns whether the key is deleted. If not, watches the key from the read's revision on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
             return true;
@@ -132,7 +136,7 @@ impl KeyLost {
         false
     }
 
-    /// Requests the end of the session's lease if it was not requested yet.
+    /// Requests a notice of the end of the session's lease, unless it was requested or the key has another lease.
     fn request_end(&mut self, mailbox: &Mailbox) {
         if self.needs_end() {
             mailbox.watch(&[self.end.request()]);
@@ -144,8 +148,9 @@ impl KeyLost {
         self.is_of_session && !self.is_end_requested
     }
 
+    /// Watches the key from the revision after `seen_at`, in place of an earlier watch.
     fn watch(&mut self, mailbox: &Mailbox, seen_at: Revision) {
-        // A watcher that a compaction has ended keeps its id, and its memory, until it is cancelled (R-WCH-13).
+        // A watcher that was cancelled by a compaction keeps its id and memory until an explicit cancel (R-WCH-13).
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
         self.start = seen_at.next();
@@ -154,12 +159,13 @@ impl KeyLost {
         let (is_first, needs_end) = (self.watches == 1, self.needs_end());
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
+        // The first watch has no predecessor to cancel, and the lease may be requested already: leave out either end.
         mailbox.watch(&requests[usize::from(is_first)..2 + usize::from(needs_end)]);
         self.phase = Phase::Watching;
         self.is_end_requested |= needs_end;
     }
 
-    /// Returns whether the response shows that the key is gone.
+    /// Processes a watch response. Returns whether it shows that the key is deleted.
     fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<bool> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
@@ -167,11 +173,8 @@ impl KeyLost {
         if response.watch_id() != WatchId::new(self.watches) {
             return Ok(false);
         }
-        if response.compact_revision().is_some_and(|compacted| compacted > self.start) {
-            // Compacted events cannot be watched any more, but the present key can be read. Each such attempt starts at a later
-            // revision, so real compactions need no pause.
-            self.look();
-        } else if response.canceled() {
+        if response.canceled() {
+            // Compacted events can no longer be watched, but the current key can be read.
             self.cut(mailbox);
         }
         Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))
@@ -193,12 +196,13 @@ impl Waiting<()> for KeyLost {
             let is_gone = match &mut self.phase {
                 Phase::Looking(call) => {
                     let looked = mailbox.poll_call(call, waker);
+                    // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
                     if looked.is_pending() && self.is_of_session && self.end.has_come(mailbox) {
                         continue;
                     }
                     match ready!(looked) {
                         Ok(found) => self.found(mailbox, &found),
-                        // Watches from the key's creation on instead: that takes longer, but does not fail as a call does.
+                        // The first read failed. Watch from the key's creation on instead, which is slower, but is retried.
                         Err(_) if self.watches == 0 => {
                             self.watch(mailbox, self.created);
                             false
@@ -261,7 +265,7 @@ impl Waiting<()> for LeaseLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         if !self.is_requested && !self.end.is_known() {
             mailbox.watch(&[self.end.request()]);
-            // Noted afterwards: a backend that panics may not have the request.
+            // Set afterwards: if the backend panics, it may not have received the request.
             self.is_requested = true;
         }
         while !self.end.has_come(mailbox) {

@@ -1,4 +1,4 @@
-//! Queues of keys: how a key enters a queue, and which keys go before it (R-LCK-3, R-LCK-4).
+//! Queues of keys: the txns that put a key into a queue, and the rules for its predecessors (R-LCK-3, R-LCK-4).
 
 pub(super) mod acquire;
 pub(super) mod key;
@@ -20,9 +20,9 @@ use crate::api::{
 };
 use crate::concurrency::session::Session;
 
-/// A key that is to be in a queue.
+/// A key to put into a queue.
 pub(crate) struct Entry {
-    /// The rule for the key's turn.
+    /// The rule for the key's predecessors.
     pub(crate) before: Predecessors,
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
@@ -30,42 +30,45 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The services' entering: puts the key unless it is there, and reads the oldest of the range.
+    /// Returns the services' txn: puts the key unless it exists, and reads the oldest key of the range.
     pub(crate) fn txn(&self) -> Txn {
         let oldest = || TxnOp::Get(oldest(self.before.range()));
         let there = [TxnOp::get(self.key.clone()), oldest()];
         Txn::new().when([self.is_absent()]).and_then([self.put(), oldest()]).or_else(there)
     }
 
-    /// A guard's entering: reads the nearest predecessors, and puts its own key behind them, unless that is there.
+    /// Returns a guard's txn: reads the nearest predecessors and puts the key behind them, unless the key exists.
     pub(in crate::concurrency) fn behind_newest(&self) -> Txn {
         let newest = TxnOp::Get(self.before.newest());
         Txn::new().when([self.is_absent()]).and_then([newest, self.put()])
     }
 
-    /// Writes to the key that is there, which leaves its rank alone (R-LCK-4), and reads the oldest of the range. So who is about
-    /// to delete it as it was does not.
+    /// Returns operations that put the existing key again and read the oldest key of the range.
+    ///
+    /// The put keeps the key's rank (R-LCK-4). It raises the mod revision, so a concurrent compare-and-delete of the key fails.
     pub(in crate::concurrency) fn joining(&self) -> [TxnOp; 2] {
         let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
         [TxnOp::Put(touch), TxnOp::Get(oldest(self.before.range()))]
     }
 
+    /// Returns the put of the key, attached to the lease.
     pub(in crate::concurrency) fn put(&self) -> TxnOp {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
-    /// Returns whether the key can be put at once exactly if its predecessors' range is empty: one compare then checks the turn and
-    /// the name.
+    /// Returns whether the key may be put at once exactly if its predecessors' range is empty. One compare then checks both that
+    /// the key has no predecessor and that its name is free.
     pub(in crate::concurrency) fn is_of_exclusive_range(&self) -> bool {
         self.before.is_exclusive() && self.before.range().contains(&self.key)
     }
 
+    /// Returns a compare that holds while the key does not exist.
     pub(in crate::concurrency) fn is_absent(&self) -> Compare {
         Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)
     }
 }
 
-/// The queue of keys that a lock or an election of that name is (R-LCK-1).
+/// Returns the range of keys that is the queue of the lock or election with this name (R-LCK-1).
 pub(crate) fn queue_of(name: &[u8]) -> KeyRange {
     KeyRange::prefix([name, b"/"].concat())
 }
@@ -86,12 +89,14 @@ pub(crate) fn oldest(range: &KeyRange) -> Get {
     by_creation(range, SortOrder::Ascend).limit(1)
 }
 
-/// Reads a queue in its order.
+/// Returns a read of all keys of a queue by create revision.
 pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) -> Get {
     Get::range(range.clone()).sort(SortTarget::CreateRevision, order)
 }
 
-/// Returns the create revision of the entry's key, and the oldest key of the queue.
+/// Returns the create revision of the entry's key, and the create revision and name of the oldest key of the queue.
+///
+/// `entered` is the response to [`Entry::txn`] or to the operations of [`Entry::joining`].
 pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
     fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
         (kv.create_revision(), kv.key())
@@ -101,19 +106,20 @@ pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
         TxnOpResponse::Put(put) => put.prev_kv().map(KeyValue::create_revision),
         _ => None,
     };
+    // A put without a previous version created the key, so the key's create revision is the header's.
     let own = first(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
     let oldest = match &entered.responses()[1] {
         TxnOpResponse::Get(found) => found.kvs().first().map(rank),
         _ => None,
     };
-    (own, oldest.expect("a queue has the entry's key"))
+    (own, oldest.expect("the queue contains the entry's key"))
 }
 
-/// A recipe's rule for a key's turn: it comes once fewer than `permits` keys of `range` with a lower create revision exist. The key
-/// itself may be outside of the range.
+/// The rule for a key's turn: fewer than `permits` keys of `range` have a lower create revision. The key itself may be outside of
+/// the range.
 ///
-/// No key with a lower create revision can be created later, so the number of predecessors only falls. While there are too many,
-/// the nearest `permits` of them exist, and the turn needs the deletion of at least one of these. So a waiter watches them alone.
+/// No key with a lower create revision can be created later, so the number of predecessors only falls. While there are too many
+/// predecessors, the turn requires that at least one of the nearest `permits` is deleted. So a waiter watches only these.
 #[derive(Clone)]
 pub(crate) struct Predecessors {
     range: KeyRange,
@@ -121,12 +127,12 @@ pub(crate) struct Predecessors {
 }
 
 impl Predecessors {
-    /// No key of the range may go before: the rule of a lock.
+    /// Returns the rule of a lock: no key of the range may precede.
     pub(crate) fn all(range: KeyRange) -> Self {
         Self { range, permits: NonZeroU32::MIN }
     }
 
-    /// Fewer than `permits` keys of the range may go before: the rule of a semaphore.
+    /// Returns the rule of a semaphore: fewer than `permits` keys of the range may precede.
     pub(in crate::concurrency) fn with_permits(range: KeyRange, permits: NonZeroU32) -> Self {
         Self { range, permits }
     }
@@ -135,22 +141,22 @@ impl Predecessors {
         &self.range
     }
 
-    /// The number of predecessors that a waiter watches.
+    /// Returns the number of predecessors that a waiter watches.
     pub(in crate::concurrency) fn watched(&self) -> usize {
         self.permits.get() as usize
     }
 
-    /// Returns whether it is the turn of a key with this many predecessors.
+    /// Returns whether a key with this many predecessors has its turn.
     pub(in crate::concurrency) fn admit(&self, predecessors: usize) -> bool {
         predecessors < self.watched()
     }
 
-    /// Returns whether one key of the range is too many.
+    /// Returns whether a single predecessor delays the turn.
     pub(in crate::concurrency) fn is_exclusive(&self) -> bool {
         self.permits == NonZeroU32::MIN
     }
 
-    /// Reads the newest keys of the range, at most as many as a waiter watches.
+    /// Returns a read of the newest keys of the range, at most as many as a waiter watches.
     pub(in crate::concurrency) fn newest(&self) -> Get {
         by_creation(&self.range, SortOrder::Descend).limit(self.permits.get().into())
     }

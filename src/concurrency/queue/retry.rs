@@ -1,4 +1,4 @@
-//! When something that a backend has failed is tried again.
+//! The schedule of retries after a backend's failure.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::api::Timestamp;
 use crate::client::Mailbox;
 use crate::{Code, Error};
 
-/// The time between two attempts. A backend that ends each watch at once would otherwise keep a poll from returning.
+/// The time between two attempts. Without it, a poll would not return if the backend ends each watch at once.
 pub(in crate::concurrency) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns whether the same request may succeed later.
@@ -15,19 +15,20 @@ pub(in crate::concurrency) fn may_pass(error: &Error) -> bool {
     is_too_busy || error.is_ambiguous() || matches!(error, Error::Unavailable { .. })
 }
 
-/// When a watch that the backend has cut is made again: the first time at once, then at intervals of the backend's time, and
-/// whenever the caller polls.
+/// Decides when to retry after the backend has ended a watch: the first time at once, then at intervals of the backend's time.
+///
+/// A poll of the caller also retries, and records the attempt with [`start`](Self::start).
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     last: Option<Timestamp>,
 }
 
 impl Retry {
-    /// Returns whether to try again now. If not, the mailbox's alarm is set for the next attempt.
+    /// Returns whether to retry now. If not, sets the mailbox's timer for the next attempt.
     pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
         let now = mailbox.now();
         let next = self.last.map(|last| last + INTERVAL);
-        // At the end of time the sum is no later than the last attempt, and only the caller's polls try again.
+        // At `Timestamp::MAX` the sum is not later than the last attempt, so only the caller's polls retry.
         let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
         if is_due {
             self.start(now);
@@ -37,7 +38,7 @@ impl Retry {
         is_due
     }
 
-    /// Notes an attempt.
+    /// Records an attempt.
     pub(crate) fn start(&mut self, now: Timestamp) {
         self.last = Some(now);
     }

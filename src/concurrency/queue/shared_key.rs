@@ -6,45 +6,48 @@ use bytes::Bytes;
 
 use crate::api::Revision;
 
-/// The create and mod revision of a key that nobody needs any more.
+/// The create and mod revision of a key that no hold needs.
 pub(in crate::concurrency) type Needless = (Revision, Revision);
 
-/// Who needs which key: it is to be deleted when the last is gone.
+/// The keys that holds of a session share. A key is deleted when its last hold is released.
 #[derive(Debug, Default)]
 pub(in crate::concurrency) struct Shares {
     keys: BTreeMap<Bytes, Share>,
 }
 
+/// The holds that share one key name.
 #[derive(Debug, Default)]
 struct Share {
-    /// Those who have asked for the key and do not know yet which they will find.
+    /// The number of holds whose txn to put or join the key is pending.
     entering: usize,
-    /// Those who hold or wait, by the create revision of the key that they found: one that was deleted and made anew is another.
+    /// The uses of the key by its create revision. A key that was deleted and created again is another key.
     found: BTreeMap<Revision, Found>,
 }
 
+/// The holds that found one create revision of a key.
 #[derive(Debug)]
 struct Found {
+    /// The number of these holds.
     needed_by: usize,
-    /// The newest mod revision that one of them knows.
+    /// The newest mod revision that one of these holds knows.
     modified: Revision,
 }
 
 impl Shares {
-    /// Somebody asks for the key.
+    /// Records a hold that is about to put or join the key.
     pub(in crate::concurrency) fn enter(&mut self, key: &Bytes) {
         self.keys.entry(key.clone()).or_default().entering += 1;
     }
 
-    /// He has found it. Gives the create and mod revision of the newest key if nobody needs that any more: he may have found an
-    /// earlier one.
+    /// Records the key that an entering hold has found. Returns the newest key if no hold needs it: the hold may have found an
+    /// earlier key.
     pub(in crate::concurrency) fn entered(
         &mut self,
         key: &Bytes,
         created: Revision,
         modified: Revision,
     ) -> Option<Needless> {
-        let share = self.keys.get_mut(key).expect("who has entered was entering");
+        let share = self.keys.get_mut(key).expect("the key of an entering hold is in `keys`");
         share.entering -= 1;
         let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
         found.needed_by += 1;
@@ -52,22 +55,28 @@ impl Shares {
         self.needless(key)
     }
 
-    /// He was refused. Gives the create and mod revision of the key if nobody needs it any more.
+    /// Removes an entering hold whose put has failed or was dropped. Returns the newest key if no hold needs it.
     pub(in crate::concurrency) fn refused(&mut self, key: &Bytes) -> Option<Needless> {
-        let share = self.keys.get_mut(key).expect("who is refused was entering");
+        let share = self.keys.get_mut(key).expect("the key of an entering hold is in `keys`");
         share.entering -= 1;
         self.needless(key)
     }
 
-    /// Somebody gives up his need of a key. Gives its create and mod revision if nobody needs it any more.
+    /// Removes a hold that has found the key. Returns the newest key if no hold needs it.
     pub(in crate::concurrency) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<Needless> {
-        let share = self.keys.get_mut(key).expect("who leaves was there");
-        share.found.get_mut(&created).expect("he had found it").needed_by -= 1;
+        let share = self.keys.get_mut(key).expect("the key of a hold is in `keys`");
+        share
+            .found
+            .get_mut(&created)
+            .expect("the create revision that a hold has found is in `found`")
+            .needed_by -= 1;
         self.needless(key)
     }
 
-    /// Whether somebody needs the key of those revisions. While somebody asks for one of that name he may find it, so it is then
-    /// left to whoever leaves last.
+    /// Returns whether a hold needs the key with these revisions.
+    ///
+    /// An entering hold may still find the key. So the key is kept while a hold is entering, and the last hold to leave deletes
+    /// it.
     pub(in crate::concurrency) fn is_needed(&mut self, key: &Bytes, (created, modified): Needless) -> bool {
         let Some(share) = self.keys.get_mut(key) else {
             return false;
@@ -80,9 +89,10 @@ impl Shares {
         true
     }
 
-    /// The newest of the keys found, if nobody needs it: the others are gone anyway.
+    /// Returns the newest of the found keys if no hold needs it. Earlier keys are deleted already, since only one key of a name
+    /// exists.
     fn needless(&mut self, key: &Bytes) -> Option<Needless> {
-        let share = self.keys.get_mut(key).expect("it was there");
+        let share = self.keys.get_mut(key).expect("the key of a change is in `keys`");
         if share.entering > 0 {
             return None;
         }

@@ -14,58 +14,61 @@ use crate::api::{
 use crate::client::{Call, Client, Mailbox};
 use crate::{Error, Result};
 
-/// The wait of a key until few enough keys go before it, by the rule of its recipe (R-LCK-4). A wait for one lock watches its
-/// immediate predecessor alone, so that a release wakes one waiter; a wait for one of n permits watches the nearest n.
+/// The wait of a key until few enough predecessors exist, by the rule of its queue (R-LCK-4).
+///
+/// A waiter for a lock watches only its immediate predecessor, so that a release wakes one waiter. A waiter for one of n permits
+/// watches the nearest n predecessors.
 pub(crate) struct Turn {
     before: Predecessors,
-    /// The key that waits, and its create revision.
+    /// The waiting key.
     key: Bytes,
+    /// The create revision of `key`.
     revision: Revision,
     rules: Rules,
-    /// The end of the key's lease, which ends a guard's wait.
+    /// The end of the key's lease, which ends a guard's wait. `None` if only a deletion ends the wait.
     end: Option<LeaseEnd>,
     is_end_requested: bool,
     phase: Phase,
-    /// How often the watches were replaced. Each time they get new ids, so that a response to an earlier one is not mistaken
-    /// for one to the present ones.
+    /// How often the watches were replaced. New watches get new ids, so that responses to earlier watches are recognized and
+    /// ignored.
     generation: i64,
     /// The revision from which the present watches start.
     start: Revision,
     retry: Retry,
 }
 
-/// Which keys of one create revision go before, and what ends the wait.
+/// Which keys with an equal create revision precede, and what ends the wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rules {
-    /// etcd's: keys of lower create revisions go before; the wait ignores its own key (R-LCK-7).
+    /// etcd's rules: keys with a lower create revision precede, and the wait ignores its own key (R-LCK-7).
     Service,
-    /// Keys of one create revision go in key order (R-RNG-8), and the end of the wait's own key ends it.
+    /// Keys with an equal create revision precede in key order (R-RNG-8), and the deletion of the waiting key ends the wait.
     Guard {
-        /// Whether other keys may have this create revision: only if another client put the key, in a txn that put several.
+        /// Whether other keys may have this create revision, because another client put the key in a txn with several puts.
         may_tie: bool,
     },
 }
 
 enum Phase {
-    /// The nearest predecessors are known, and are not watched yet.
+    /// The nearest predecessors are known, but are not watched yet.
     Behind(KeyValues),
     /// Reads the nearest predecessors.
     Looking(Call<GetResponse>),
-    /// Reads the nearest predecessors and its own key.
+    /// Reads the nearest predecessors and the waiting key.
     LookingAtBoth(Call<TxnResponse>),
-    /// Watches the nearest predecessors, and for a guard its own key.
+    /// Watches the nearest predecessors and, for a guard, the waiting key.
     Watching,
     /// The backend ended a watch, and the next attempt is not due yet.
     Cut,
 }
 
 impl Turn {
-    /// The wait of the services.
+    /// Starts a wait of the services.
     pub(crate) fn new(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
         Self::begin(client, before, key, revision, Rules::Service, None)
     }
 
-    /// The wait of a guard for a key that another client may have put, in the range of its predecessors.
+    /// Starts a guard's wait with a key that another client may have put, in the range of its predecessors.
     pub(in crate::concurrency) fn of_own(
         client: &Client,
         before: Predecessors,
@@ -76,7 +79,7 @@ impl Turn {
         Self::begin(client, before, key, revision, Rules::Guard { may_tie: true }, end)
     }
 
-    /// The wait of a guard for a key that it has just put, behind the nearest predecessors, which were read with the put.
+    /// Starts a guard's wait with a key that the guard has just put. The txn of the put has read the nearest predecessors.
     pub(in crate::concurrency) fn behind(
         before: Predecessors,
         key: Bytes,
@@ -125,7 +128,7 @@ impl Turn {
         turn
     }
 
-    /// Completes when it is the key's turn, or with an error if the wait cannot go on.
+    /// Completes when the key has its turn, or with an error if the wait cannot continue.
     pub(crate) fn poll(
         &mut self,
         client: &Client,
@@ -148,6 +151,7 @@ impl Turn {
                 }
                 Phase::LookingAtBoth(call) => {
                     let looked = mailbox.poll_call(call, waker);
+                    // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
                     if looked.is_pending() && self.has_ended(mailbox) {
                         continue;
                     }
@@ -173,15 +177,15 @@ impl Turn {
         }
     }
 
-    /// Returns whether the session of a guard's wait is over.
+    /// Returns whether the lease of a guard's key has ended.
     fn has_ended(&self, mailbox: &Mailbox) -> bool {
         self.end.as_ref().is_some_and(|end| end.has_come(mailbox))
     }
 
-    /// Processes a guard's read. Returns whether it is its turn; fails if its own key is gone.
+    /// Processes a guard's read. Returns whether the key has its turn, or an error if the key is deleted.
     fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
         let [TxnOpResponse::Get(earlier), TxnOpResponse::Get(own), ties @ ..] = found.responses() else {
-            panic!("gets are answered as gets, not with {found:?}");
+            panic!("the responses to gets are get responses, not {found:?}");
         };
         if own.kvs().first().is_none_or(|kv| kv.create_revision() != self.revision) {
             return Err(Error::SessionExpired);
@@ -190,13 +194,13 @@ impl Turn {
             [TxnOpResponse::Get(ties)] => ties.kvs(),
             _ => &[],
         };
-        // No key gets this create revision any more: once there is no tie, there will be none.
+        // No later key gets this create revision, so once there is no tie, none can appear.
         self.rules = Rules::Guard { may_tie: !ties.is_empty() };
         let nearest = ties.iter().chain(earlier.kvs());
         Ok(self.found(mailbox, nearest, found.header().revision()))
     }
 
-    /// Returns whether it is its turn with these predecessors. If not, watches the nearest of them.
+    /// Returns whether the key has its turn with these predecessors. If not, watches the nearest of them.
     fn found<'a>(
         &mut self,
         mailbox: &Mailbox,
@@ -210,8 +214,8 @@ impl Turn {
         is_its_turn
     }
 
-    /// Watches the nearest predecessors, and for a guard its own key, from the revision after the read, so that no event is lost
-    /// between the two.
+    /// Watches the nearest predecessors and, for a guard, the waiting key. The watches start at the revision after the read, so
+    /// that no event is lost in between.
     fn watch<'a>(
         &mut self,
         mailbox: &Mailbox,
@@ -242,8 +246,9 @@ impl Turn {
         self.is_end_requested = true;
     }
 
-    /// The id of the watch on the n-th nearest predecessor; the watch on the waiter's own key has the id after these.
+    /// Returns the id of the watch on the n-th nearest predecessor. The watch on the waiting key has the next id after these.
     fn id_of(&self, nth: usize) -> WatchId {
+        // Each generation has a block of ids: the watched predecessors, then the waiting key.
         let ids = self.before.watched() + 1;
         WatchId::new(self.generation * ids as i64 + nth as i64)
     }
@@ -252,7 +257,7 @@ impl Turn {
         self.id_of(self.before.watched())
     }
 
-    /// Reads again if a watched predecessor was deleted, or a watch has ended.
+    /// Processes a watch response. Reads again if a watched predecessor was deleted or a watch has ended.
     fn see(&mut self, client: &Client, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<()> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
@@ -270,9 +275,7 @@ impl Turn {
             }
             Rules::Service if response.canceled() => return Err(Error::WatcherLost),
             _ if is_gone => self.look(client),
-            // Compacted events cannot be watched any more, but the present keys can be read. Each such attempt starts at a later
-            // revision, so real compactions need no pause.
-            _ if compacted.is_some_and(|compacted| compacted > self.start) => self.look(client),
+            // Compacted events can no longer be watched, but the current keys can be read.
             _ if response.canceled() => {
                 self.phase = Phase::Cut;
                 if self.retry.is_due(mailbox) {
@@ -284,16 +287,17 @@ impl Turn {
         Ok(())
     }
 
+    /// Reads again after a cut, and records the attempt.
     fn look_again(&mut self, client: &Client, mailbox: &Mailbox) {
         self.retry.start(mailbox.now());
         self.look(client);
     }
 
-    /// Reads the nearest keys of those that go before, and for a guard its own key.
+    /// Reads the nearest predecessors and, for a guard, the waiting key.
     fn look(&mut self, client: &Client) {
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Cut;
-        // Saturates, since a token comes from the user.
+        // Saturates, since the user passes the token to `Election::resume`.
         let earlier = Revision::new(self.revision.get().saturating_sub(1));
         let newest = self.before.newest().max_create_revision(earlier);
         let Rules::Guard { may_tie } = self.rules else {
