@@ -13,13 +13,13 @@ use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, KeyValue, Put, Revision, TxnOp};
 use crate::client::{Call, Ticket};
 
-/// An election among whole processes: the candidate who came first leads, until it resigns or its session ends.
+/// An election between processes: the earliest candidate leads until it resigns or its session ends.
 ///
-/// Each candidacy has a key of its own, `name/<lease>-<n>`, whose value all can see. Whoever uses etcd's own keys,
-/// [`ElectionService`](crate::service::ElectionService) among them, stands in the same election.
+/// Each candidacy has its own key, `name/<lease>-<n>`, whose value every client can read. Clients that use etcd's keys, such as
+/// [`ElectionService`](crate::service::ElectionService), take part in this election.
 ///
-/// Every key under `name/` stands in it, whoever put it (R-ELC-10): so keep nothing else there. A lock of the same name is in
-/// the same queue.
+/// Every key under `name/` is a candidate, whichever client put it (R-ELC-10), so keep no other keys there. A lock and an
+/// election with one name share a queue.
 ///
 /// ```
 /// use leasehold::concurrency::{Election, Session};
@@ -28,7 +28,8 @@ use crate::client::{Call, Ticket};
 ///
 /// let clock = ManualClock::new();
 /// let store = Store::builder().clock(clock.clone()).build();
-/// let (a, b) = (Session::open(&store, Duration::from_secs(5)).wait()?, Session::open(&store, Duration::from_secs(5)).wait()?);
+/// let a = Session::open(&store, Duration::from_secs(5)).wait()?;
+/// let b = Session::open(&store, Duration::from_secs(5)).wait()?;
 ///
 /// let first = Election::new(&a, "scheduler").campaign("a").wait()?;
 /// let mut second = Election::new(&b, "scheduler").campaign("b");
@@ -51,26 +52,37 @@ pub struct Election {
 }
 
 impl Election {
-    /// The election of that name, for a session.
+    /// Returns a handle to the election with this name, for a session.
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
         let name = name.into_bytes();
         let queue = queue_of(&name);
         Self { session: session.clone(), name, queue }
     }
 
-    /// Stands for election with a value. The ticket keeps its place until it is dropped, which withdraws the candidacy at once.
+    /// Queues as a candidate with a value.
     ///
-    /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session was over at the beginning,
-    /// [`NotLeader`](crate::Error::NotLeader) as soon as it ends later or another client deletes the key, and those of the
-    /// backend. A leadership that was lost before the ticket was waited for is handed over nevertheless: see [`Ticket`].
+    /// The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
+    /// The ticket also returns a leadership that was lost after the election and before the wait: see [`Ticket`].
+    ///
+    /// # Errors
+    ///
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
+    /// returns [`NotLeader`](crate::Error::NotLeader) if the lease ends later, or if another client deletes the key, before the
+    /// candidate is elected. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
+    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn campaign(&self, value: impl IntoBytes) -> Ticket<Leadership> {
         Acquiring::enter(self.hold(value.into_bytes()))
     }
 
-    /// Leads if no client leads or stands. Otherwise returns `None`, and leaves no candidacy behind.
+    /// Becomes the leader if the election has no candidate. Otherwise the call returns `None` and leaves no key.
     ///
-    /// The call's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if no client leads and the session is over, and those of
-    /// the backend.
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if there is no leader and the session's lease has ended.
+    /// It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -80,7 +92,7 @@ impl Election {
     /// let store = Store::new();
     /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
     /// let election = Election::new(&session, "db");
-    /// let leadership = election.try_campaign("node-1").wait()?.expect("no other client stands");
+    /// let leadership = election.try_campaign("node-1").wait()?.expect("the election has no candidate");
     /// assert!(election.try_campaign("node-2").wait()?.is_none());
     /// leadership.resign().wait()?;
     /// # Ok::<(), leasehold::Error>(())
@@ -89,13 +101,19 @@ impl Election {
         try_acquire(self.hold(value.into_bytes()))
     }
 
-    /// Takes over a candidacy, won or not, whose key and create revision are known: that of a process that has ended without
-    /// resigning, say. It goes with the session from its next [`proclaim`](Leadership::proclaim) on; until then, it ends with
-    /// the lease that it has. Dropping the ticket withdraws it.
+    /// Takes over an existing candidacy by its key and create revision, for example after a process has restarted.
     ///
-    /// Whoever has it still is not told, and has the same token: a fence cannot tell the two apart, and either ends it for both.
+    /// The candidate may be the leader or still wait. Its key keeps its lease until the next
+    /// [`proclaim`](Leadership::proclaim) attaches the key to this session's lease. Dropping the ticket deletes the key.
     ///
-    /// The ticket's error: [`NotLeader`](crate::Error::NotLeader) if the candidacy is over, or ends, or is not of this election.
+    /// The previous owner is not notified and keeps its token. A fence cannot distinguish the two owners, and either can resign
+    /// for both.
+    ///
+    /// # Errors
+    ///
+    /// The ticket returns [`NotLeader`](crate::Error::NotLeader) if the key is outside of this election, has another create
+    /// revision, or is deleted before the candidate is elected. It returns [`Stopped`](crate::Error::Stopped) if the store is
+    /// closed, and the backend's errors, such as [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -123,9 +141,12 @@ impl Election {
         Acquiring::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
     }
 
-    /// Returns the leader's key; `None` if no client leads.
+    /// Returns the leader's key, or `None` if there is no leader.
     ///
-    /// The call's errors are those of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn leader(&self) -> Call<Option<KeyValue>> {
         let client = self.session.client();
         client.map(client.get(oldest(&self.queue)), |found| Ok(found?.kvs().first().cloned()))
@@ -136,14 +157,17 @@ impl Election {
         &self.name
     }
 
-    /// Returns the leader and the other candidates, in their order.
+    /// Returns the leader and the other candidates, in queue order.
     ///
-    /// The call's errors are those of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn candidates(&self) -> Call<WaitQueue> {
         WaitQueue::of_election(self.session.client(), &self.name, &self.queue)
     }
 
-    /// Follows who leads, from now on.
+    /// Returns a watcher of the leadership, whose first event is the current state.
     pub fn observe(&self) -> LeaderWatcher {
         LeaderWatcher::new(self.session.client(), &*self.name)
     }
@@ -153,11 +177,29 @@ impl Election {
     }
 }
 
-/// An election that was won. Dropping it resigns, and never from anybody else's. Over a backend that may lose requests,
-/// [`resign`](Self::resign) instead, which can be repeated: a drop that is lost leaves the key until the session ends.
+/// A held leadership of an [`Election`]. [`resign`](Self::resign) or a drop ends it.
 ///
-/// It can be lost: if the session's lease ends, or if somebody deletes the key. What must not happen then goes through
-/// [`txn`](Self::txn), or takes the [`token`](Self::token) along to a [`Fence`](crate::concurrency::Fence).
+/// Only the leadership's own key is deleted. Over a backend that may lose requests, prefer `resign`, which can be repeated. If
+/// the request of a drop is lost, the key remains until the session ends.
+///
+/// A leadership is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen
+/// after the loss by [`txn`](Self::txn), or pass the [`token`](Self::token) to a [`Fence`](crate::concurrency::Fence).
+///
+/// ```
+/// use leasehold::concurrency::{Election, Session};
+/// use leasehold::{Error, Store, TxnOp};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// let leadership = Election::new(&session, "db").campaign("node-1").wait()?;
+/// leadership.txn().and_then([TxnOp::put("primary", "node-1")]).commit().wait()?;
+///
+/// leadership.resign().wait()?;
+/// let late = leadership.txn().and_then([TxnOp::put("primary", "node-1")]).commit().wait();
+/// assert_eq!(late.unwrap_err(), Error::NotLeader);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[must_use = "dropping a leadership resigns"]
 pub struct Leadership {
     hold: Hold,
@@ -172,65 +214,123 @@ impl Acquired for Leadership {
 }
 
 impl Leadership {
-    /// The fencing token: higher than that of every earlier leader. It is the create revision of the [`key`](Self::key): etcd's
-    /// `LeaderKey.rev`.
+    /// Returns the fencing token, which is higher than the token of every earlier leader.
+    ///
+    /// The token is the create revision of the [`key`](Self::key), which etcd calls `LeaderKey.rev`.
     ///
     /// A store that is loaded from an older save assigns the tokens of lost leaderships again. Load it with
-    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen one of
-    /// them.
+    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen such a
+    /// token.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }
 
-    /// The key that exists as long as the leader leads.
+    /// Returns the key that exists while the leadership is held.
     pub fn key(&self) -> &[u8] {
         self.hold.key()
     }
 
-    /// That the leader still leads, for txns of one's own.
-    pub fn leader_compare(&self) -> Compare {
+    /// Returns a compare that holds while the leadership is held, for other txns.
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Election, Session};
+    /// use leasehold::{Store, Txn, TxnOp};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let leadership = Election::new(&session, "db").campaign("node-1").wait()?;
+    /// let txn = || Txn::new().when([leadership.is_leader()]).and_then([TxnOp::put("primary", "node-1")]);
+    /// assert!(store.txn(txn())?.succeeded());
+    /// leadership.resign().wait()?;
+    /// assert!(!store.txn(txn())?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn is_leader(&self) -> Compare {
         self.hold.is_there()
     }
 
-    /// A txn that is executed only if the leader still leads when it is committed.
+    /// Returns a txn that is executed only if the leadership is still held when it is committed.
     ///
-    /// Its error when it does not is [`NotLeader`](Error::NotLeader).
+    /// If the leadership is lost or resigned, [`commit`](GuardedTxn::commit) fails with [`NotLeader`](Error::NotLeader).
     pub fn txn(&self) -> GuardedTxn<'_> {
         GuardedTxn::new(&self.hold, Self::LOST)
     }
 
-    /// Checks that the leader still leads: that its key exists, with the token as create revision. The leadership may be lost
-    /// right afterwards: see [`txn`](Self::txn).
+    /// Checks that the leadership is still held: its key exists, and the token is the key's create revision.
     ///
-    /// The call's errors: [`NotLeader`](Error::NotLeader) if it is lost, and those of the backend.
+    /// The leadership may be lost right after the check. To make an operation depend on the leadership, use [`txn`](Self::txn).
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned, [`Stopped`](Error::Stopped) if the
+    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     pub fn check(&self) -> Call<()> {
         self.txn().check()
     }
 
-    /// Changes the value that observers see; the place is kept (R-ELC-7).
+    /// Changes the value of the leader's key, which observers receive. The leadership and its token stay (R-ELC-7).
     ///
-    /// The call's errors: [`NotLeader`](Error::NotLeader) if the leadership is lost, and then nothing was changed; and those of
-    /// the backend.
+    /// # Errors
+    ///
+    /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. It returns
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the leadership is [resumed](Election::resume) and the new session's lease has
+    /// ended. Other errors are [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's, such as [`Unavailable`](Error::Unavailable).
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Election, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let election = Election::new(&session, "db");
+    /// let leadership = election.campaign("node-1").wait()?;
+    /// leadership.proclaim("node-1, ready").wait()?;
+    /// let leader = election.leader().wait()?.expect("node-1 leads");
+    /// assert_eq!(leader.value(), b"node-1, ready");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn proclaim(&self, value: impl IntoBytes) -> Call<()> {
         let put = Put::new(self.hold.key().clone(), value).lease(self.hold.session().lease());
         self.txn().and_then([TxnOp::Put(put)]).check()
     }
 
-    /// Completes when the leadership is lost or resigned, immediately if it already was, and may be asked again then.
+    /// Returns a ticket that completes when the leadership is lost or resigned, immediately if it already was.
     ///
-    /// Also completes when the session's lease ends, which a backend reports although it is cut off: see
-    /// [`Guard::lost`](super::Guard::lost). A [resumed](Election::resume) leadership has the lease of an earlier session until it
-    /// proclaims, and a ticket from before that does not complete with the session.
+    /// A completed ticket returns its result again each time it is polled. The ticket also completes when the session's lease
+    /// ends, which a backend reports even if it is cut off from its store: see [`Guard::lost`](super::Guard::lost).
+    ///
+    /// A [resumed](Election::resume) leadership keeps the lease of an earlier session until it proclaims. A ticket that was
+    /// requested before the proclamation does not complete when the new session's lease ends.
+    ///
+    /// # Errors
+    ///
+    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's error if the backend refuses a
+    /// watch or a repeated read. It retries a read after [`Unavailable`](Error::Unavailable),
+    /// [ambiguous](Error::is_ambiguous) errors, and errors with [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
     pub fn lost(&self) -> Ticket<()> {
         self.hold.lost()
     }
 
-    /// Resigns, so that the next candidate leads. If that fails, it can be repeated, even if it was done: only this
-    /// leadership's own key is ever deleted. Succeeds if the leadership was lost already. The lease lives on (R-ELC-9).
+    /// Resigns, so that the next candidate leads. Succeeds if the leadership was already lost.
     ///
-    /// The call's errors are those of the backend.
+    /// A failed call can be repeated, even if the store has executed it, because only this leadership's key is deleted. The lease
+    /// is not revoked (R-ELC-9).
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn resign(&self) -> Call<()> {
         self.hold.release()
+    }
+}
+
+impl fmt::Debug for Election {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "Election", &self.name, &self.session)
     }
 }
 
@@ -239,9 +339,3 @@ impl fmt::Debug for Leadership {
         self.hold.describe(&mut f.debug_struct("Leadership"))
     }
 }
-impl fmt::Debug for Election {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        describe_handle(f, "Election", &self.name, &self.session)
-    }
-}
-

@@ -6,15 +6,36 @@ use crate::api::{Compare, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::Call;
 use crate::{Error, Result};
 
-/// A transaction that is run only if a lock is still held, or a leader still leads: see [`MutexGuard::txn`] and
-/// [`Leadership::txn`]. It is nested in another that compares, which takes one of the operations that a txn may have (R-TXN-3).
+/// A transaction that is executed only if a guard or a leadership is still held when the store receives the transaction.
 ///
-/// [`MutexGuard::txn`]: super::MutexGuard::txn
+/// [`Guard::txn`] and [`Leadership::txn`] create it. It is sent as the only operation of an outer txn that compares the create
+/// revision of the owner's key. The outer txn uses one of the operations that a txn may have (R-TXN-3).
+///
+/// ```
+/// use leasehold::concurrency::{Mutex, Session};
+/// use leasehold::{Compare, CompareOp, Error, Store, TxnOp};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// let guard = Mutex::new(&session, "ledger").lock().wait()?;
+///
+/// let is_new = Compare::version("balance", CompareOp::Equal, 0);
+/// let txn = guard.txn().when([is_new]).and_then([TxnOp::put("balance", "0")]).or_else([TxnOp::get("balance")]);
+/// assert!(txn.commit().wait()?.succeeded());
+///
+/// store.delete(guard.key())?; // another client takes the lock away
+/// let late = guard.txn().and_then([TxnOp::put("balance", "9")]).commit().wait();
+/// assert_eq!(late.unwrap_err(), Error::SessionExpired);
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+///
+/// [`Guard::txn`]: super::Guard::txn
 /// [`Leadership::txn`]: super::Leadership::txn
 #[must_use = "a txn does nothing until it is committed"]
 pub struct GuardedTxn<'a> {
     hold: &'a Hold,
-    /// What is said if it is lost.
+    /// The error of the call if the hold is lost.
     lost: Error,
     txn: Txn,
 }
@@ -34,20 +55,26 @@ impl<'a> GuardedTxn<'a> {
         Self { txn: self.txn.and_then(operations), ..self }
     }
 
-    /// Adds operations to run if not: see [`Txn::or_else`].
+    /// Adds operations to run if a compare does not hold: see [`Txn::or_else`].
     pub fn or_else(self, operations: impl IntoIterator<Item: Into<TxnOp>>) -> Self {
         Self { txn: self.txn.or_else(operations), ..self }
     }
 
-    /// Executes the txn. [`TxnResponse::succeeded`] reports on the compares that were added.
+    /// Executes the txn. [`TxnResponse::succeeded`] returns whether the added compares held.
     ///
-    /// The call's errors: [`SessionExpired`](Error::SessionExpired) if the lock is lost, or [`NotLeader`](Error::NotLeader) if the
-    /// leadership is, and then no operation was executed; and those of [`Engine::txn`](crate::engine::Engine::txn).
+    /// # Errors
+    ///
+    /// The call returns [`SessionExpired`](Error::SessionExpired) if the guard is lost or released, and
+    /// [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. No operation was executed then.
+    ///
+    /// Other errors are the refusals of a txn, such as [`TooManyOps`](Error::TooManyOps) and [`NoSpace`](Error::NoSpace): see
+    /// [`Engine::txn`](crate::engine::Engine::txn). The backend's errors, such as [`Unavailable`](Error::Unavailable), are
+    /// returned too.
     pub fn commit(self) -> Call<TxnResponse> {
         self.execute(|response| response)
     }
 
-    /// Executes the txn for its error alone.
+    /// Executes the txn and drops its response.
     pub(super) fn check(self) -> Call<()> {
         self.execute(drop)
     }
@@ -58,6 +85,7 @@ impl<'a> GuardedTxn<'a> {
             return Call::from_result(Err(lost));
         }
         let client = hold.session().client();
+        // Nested, so that a lost hold (the outer compare) and a failed compare of the caller (the inner) have separate results.
         let guarded = Txn::new().when([hold.is_there()]).and_then([TxnOp::Txn(txn)]);
         client.map(client.txn(guarded), |done| {
             let done = done?;
@@ -66,7 +94,7 @@ impl<'a> GuardedTxn<'a> {
                     Some(TxnOpResponse::Txn(inner)) => {
                         Ok(change(TxnResponse { header: done.header, ..inner }))
                     }
-                    other => panic!("a txn is answered as a txn, not with {other:?}"),
+                    other => panic!("the response to a nested txn is a txn response, not {other:?}"),
                 },
                 _ => Err(lost),
             }
@@ -80,15 +108,15 @@ impl fmt::Debug for GuardedTxn<'_> {
     }
 }
 
-/// What a protected resource asks of who comes with a fencing token: not to be older than one that it has seen.
+/// Rejects fencing tokens that are older than the newest token seen.
 ///
-/// A lock can be lost without its holder's knowing: its lease may have ended while it hung. Only the resource can refuse what
-/// such a holder does too late.
+/// A lock can be lost without notice: its lease may have ended while the owner's process was suspended. Only the protected
+/// resource can then reject the late requests of that owner.
 ///
-/// If the store is loaded from an older save without a bump, its new tokens may equal lost ones, and the fence admits a lost
-/// holder beside the new one. Load the save with
-/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) and the newest token that a fence has
-/// seen, or a later revision if another client saw one.
+/// A store that is loaded from an older save may assign the tokens of lost locks again, and the fence then admits a lost owner
+/// beside the new one. To prevent this, load the save with
+/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass the newest token that the fence
+/// has seen, or a later revision if another client saw one.
 ///
 /// ```
 /// use leasehold::Error;
@@ -107,16 +135,16 @@ pub struct Fence {
 }
 
 impl Fence {
-    /// A fence that has seen no token.
+    /// Creates a fence that has seen no token.
     pub const fn new() -> Self {
         Self { newest: AtomicI64::new(0) }
     }
 
-    /// Admits a token that is not older than the newest seen, which it then is.
+    /// Admits a token that is not older than the newest token seen, and records it as the newest.
     ///
     /// # Errors
     ///
-    /// [`StaleToken`](Error::StaleToken).
+    /// [`StaleToken`](Error::StaleToken) if a newer token was seen.
     pub fn admit(&self, token: impl Into<Revision>) -> Result<()> {
         let token = token.into();
         let newest = self.newest.fetch_max(token.get(), Ordering::AcqRel);

@@ -11,12 +11,14 @@ use crate::api::{
 use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
 use crate::{Error, Result};
 
-/// Follows who leads an election: every change, in order, that nobody leads included; and if changes are lost, because they were
-/// compacted before they were received, that they are.
+/// Receives every leadership change of an election in order, including periods without a leader.
 ///
-/// The first event says how it is. It is received from as a [`Watcher`](crate::Watcher) is, and needs no session. It knows
-/// all candidates, so it costs memory for each, unlike etcd's `Observe`, which may miss leaders
-/// ([`ElectionService::observe`](crate::service::ElectionService::observe), R-ELC-12). Dropping it ends it.
+/// The first event is the current state. If changes are compacted before they are received, the watcher delivers a
+/// [`Gap`](LeaderEvent::Gap) and then the new state. The watcher is received from as a [`Watcher`](crate::Watcher), and needs no
+/// session. Dropping the watcher ends it.
+///
+/// The watcher keeps all candidates in memory. etcd's `Observe` does not, and may miss leaders: see
+/// [`ElectionService::observe`](crate::service::ElectionService::observe) (R-ELC-12).
 ///
 /// ```
 /// use leasehold::Store;
@@ -28,18 +30,17 @@ use crate::{Error, Result};
 /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
 /// Election::new(&session, "db").campaign("node-1").wait()?.proclaim("node-1, ready").wait()?;
 ///
-/// let seen: Vec<String> = std::iter::from_fn(|| leaders.try_recv().transpose())
-///     .map(|event| {
-///         Ok(match event? {
-///             LeaderEvent::Elected { kv, .. } => format!("elected {}", kv.value().escape_ascii()),
-///             LeaderEvent::Updated { kv } => format!("updated {}", kv.value().escape_ascii()),
-///             LeaderEvent::NoLeader { .. } => "nobody leads".into(),
-///             LeaderEvent::Gap { .. } => "something was missed".into(),
-///             other => format!("{other:?}"),
-///         })
-///     })
-///     .collect::<leasehold::Result<_>>()?;
-/// assert_eq!(seen, ["nobody leads", "elected node-1", "updated node-1, ready", "nobody leads"]);
+/// let mut seen = Vec::new();
+/// while let Some(event) = leaders.try_recv()? {
+///     seen.push(match event {
+///         LeaderEvent::Elected { kv, .. } => format!("elected {}", kv.value().escape_ascii()),
+///         LeaderEvent::Updated { kv } => format!("updated {}", kv.value().escape_ascii()),
+///         LeaderEvent::NoLeader { .. } => "no leader".into(),
+///         LeaderEvent::Gap { compacted } => format!("changes before {compacted} were missed"),
+///         other => format!("{other:?}"),
+///     });
+/// }
+/// assert_eq!(seen, ["no leader", "elected node-1", "updated node-1, ready", "no leader"]);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[must_use = "dropping a leader watcher ends it"]
@@ -49,14 +50,15 @@ pub struct LeaderWatcher {
 
 receives!(LeaderWatcher, LeaderEvent);
 
+/// Produces the events of a [`LeaderWatcher`].
 struct Following {
     client: Client,
     queue: KeyRange,
     candidates: Candidates,
     phase: Phase,
-    /// The number of watches made, which is the id of the newest.
+    /// The number of watches created, which is the id of the newest.
     watches: i64,
-    /// The first revision that was not received.
+    /// The first revision that is not received yet.
     next: Revision,
     retry: Retry,
     ready: VecDeque<Result<LeaderEvent>>,
@@ -65,15 +67,16 @@ struct Following {
 enum Phase {
     /// Reads all candidates.
     Reading(Call<GetResponse>),
-    /// Watches them from there on.
+    /// Watches the candidates from the read's revision on.
     Watching,
     /// The backend ended the watch, and the next attempt is not due yet.
     Cut,
+    /// An error ended the watcher.
     Ended,
 }
 
 impl LeaderWatcher {
-    /// Follows the election of that name.
+    /// Starts to watch the election with this name.
     pub fn new(client: impl Into<Client>, name: impl IntoBytes) -> Self {
         let (client, queue) = (client.into(), queue_of(&name.into_bytes()));
         let phase = Phase::Reading(client.get(by_creation(&queue, SortOrder::Ascend)));
@@ -148,7 +151,7 @@ impl Following {
         self.ready.push_back(Err(error));
     }
 
-    /// Reports the present leader, and watches from the read's revision on.
+    /// Queues an event for the current leader, and watches from the read's revision on.
     fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
         let revision = found.header().revision();
         self.candidates = Candidates::new(found.kvs());
@@ -162,14 +165,14 @@ impl Following {
         let before = WatchId::new(self.watches);
         self.watches += 1;
         let watch = Watch::range(self.queue.clone()).start_revision(self.next).id(self.watches);
-        // A watcher that a compaction has ended keeps its id until it is cancelled (R-WCH-13).
+        // A watcher that was cancelled by a compaction keeps its id until an explicit cancel (R-WCH-13).
         // If the backend panics, the next poll watches again.
         self.phase = Phase::Cut;
         mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
 
-    /// Watches again from where the backend ended the watch, so that no event in between is missed.
+    /// Watches again from the first revision that is not received, so no event is missed.
     fn watch_again(&mut self, mailbox: &Mailbox) {
         if let Phase::Cut = self.phase {
             self.retry.start(mailbox.now());
@@ -185,9 +188,9 @@ impl Following {
             return;
         }
         self.receive(response.events());
-        // A compaction up to the next revision at most has lost nothing: the watch is made again as if it was cut.
+        // A compaction at or below `next` has discarded no unreceived event, so the watch is only created again.
         if let Some(compacted) = response.compact_revision().filter(|&compacted| compacted > self.next) {
-            // If the backend panics, the next poll watches again, and learns of the compaction again.
+            // If the backend panics, the next poll watches again, and the compaction is reported again.
             self.phase = Phase::Cut;
             self.phase = Phase::Reading(self.client.get(by_creation(&self.queue, SortOrder::Ascend)));
             self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
@@ -199,7 +202,7 @@ impl Following {
         }
     }
 
-    /// Takes in events, and notes up to where they were received.
+    /// Processes events, and advances `next` past their revisions.
     fn receive(&mut self, events: &[Event]) {
         let is_of_one_revision = |a: &Event, b: &Event| a.kv().mod_revision() == b.kv().mod_revision();
         for changes in events.chunk_by(is_of_one_revision) {
@@ -208,7 +211,7 @@ impl Following {
         }
     }
 
-    /// Takes in what one revision did, as a whole (R-0-2).
+    /// Processes all events of one revision together, so that no state inside a txn is reported (R-0-2).
     fn change(&mut self, changes: &[Event]) {
         let revision = changes[0].kv().mod_revision();
         let before = self.candidates.leader().cloned();
@@ -225,6 +228,7 @@ impl Following {
     }
 }
 
+/// Returns the event for the state of an election at a revision.
 fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
     match leader {
         Some(kv) => LeaderEvent::Elected { revision, kv },
@@ -232,38 +236,52 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
     }
 }
 
-/// What happens in an election, as all can see it.
+/// A change of an election's leadership, received from a [`LeaderWatcher`].
+///
+/// ```
+/// use leasehold::Store;
+/// use leasehold::concurrency::{Election, LeaderEvent, Session};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+/// let election = Election::new(&session, "db");
+/// let leadership = election.campaign("node-1").wait()?;
+/// let event = election.observe().try_recv()?.expect("the current state is the first event");
+/// assert!(matches!(&event, LeaderEvent::Elected { kv, .. } if kv.value() == b"node-1"));
+/// assert_eq!(event.revision(), leadership.token());
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaderEvent {
-    /// Somebody leads who did not before.
+    /// A candidate became the leader.
     Elected {
-        /// The revision of the change. For the first event, and after a [`Gap`](Self::Gap), the revision at which the election was
-        /// read.
+        /// The revision of the change. In the first event, and after a [`Gap`](Self::Gap), the revision of the read.
         revision: Revision,
-        /// The leader's key. Its create revision is the fencing token, its value what the leader stands with.
+        /// The leader's key. Its create revision is the fencing token, and its value is the leader's proposal.
         kv: KeyValue,
     },
-    /// The leader has proclaimed a value, which may be the same as before. The mod revision of the key is the revision of the
-    /// change.
+    /// The leader has proclaimed a value, which may equal the previous value. The revision of the change is the key's mod
+    /// revision.
     Updated {
         /// The leader's key.
         kv: KeyValue,
     },
-    /// Nobody leads.
+    /// The election has no leader.
     NoLeader {
-        /// As in [`Elected`](Self::Elected).
+        /// The revision of the change, or of the read as in [`Elected`](Self::Elected).
         revision: Revision,
     },
-    /// What happened next is lost: it was compacted before it was received. Who leads now follows.
+    /// Changes were compacted before they were received. The next event is the current state.
     Gap {
-        /// The compacted revision: what is lost was before it.
+        /// The compacted revision. The missed changes have lower revisions.
         compacted: Revision,
     },
 }
 
 impl LeaderEvent {
-    /// The leader's key, if there is a leader.
+    /// Returns the leader's key, or `None` if the event has no leader.
     pub fn kv(&self) -> Option<&KeyValue> {
         match self {
             Self::Elected { kv, .. } | Self::Updated { kv } => Some(kv),
@@ -271,7 +289,7 @@ impl LeaderEvent {
         }
     }
 
-    /// The revision of which it tells.
+    /// Returns the revision of the change, of the read, or of the compaction.
     pub fn revision(&self) -> Revision {
         match self {
             Self::Elected { revision, .. } | Self::NoLeader { revision } => *revision,
@@ -281,11 +299,11 @@ impl LeaderEvent {
     }
 }
 
-/// The keys of an election.
+/// The keys of an election, ordered by their create revisions.
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     by_key: BTreeMap<Vec<u8>, KeyValue>,
-    /// By rank: those of one txn by their keys (R-RNG-8).
+    /// Ordered by create revision. Keys that one txn created are ordered by key (R-RNG-8).
     ranked: BTreeSet<(Revision, Vec<u8>)>,
 }
 
@@ -314,7 +332,7 @@ impl Candidates {
             *known = kv.clone();
             return;
         }
-        // One that was deleted and put again has another rank.
+        // The create revision is new, so remove the old rank of the key.
         self.remove(kv.key());
         self.by_key.insert(kv.key().to_vec(), kv.clone());
         self.ranked.insert((kv.create_revision(), kv.key().to_vec()));

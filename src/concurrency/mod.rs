@@ -1,6 +1,7 @@
-//! Locks, semaphores, read-write locks and elections for Rust code: fenced, cancellable, first come first served, and notified
-//! when they are lost. They are recipes over a [`Client`](crate::Client), and always strict where etcd's services keep to what etcd
-//! does.
+//! Locks, semaphores, read-write locks and elections for Rust code, built on a [`Client`](crate::Client).
+//!
+//! Each acquisition is granted in arrival order, can be cancelled while it waits, and has a fencing token. A ticket reports its
+//! loss. The [services](crate::service) reproduce etcd's quirks; the guards of this module do not (R-0-5).
 //!
 //! [`Mutex`] and [`RwLock`] have the names of the standard library's locks. To import both, rename one:
 //! `use leasehold::concurrency::Mutex as StoreMutex`.

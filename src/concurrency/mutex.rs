@@ -13,13 +13,14 @@ use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, Revision};
 use crate::client::{Call, Ticket};
 
-/// A lock that whole processes can hold: first come, first served, and gone with its session.
+/// A lock between processes, acquired in arrival order and released when its session ends.
 ///
-/// Each hold has a key of its own, `name/<lease>-<n>`, so that threads that share a session exclude each other. Whoever uses
-/// etcd's own keys, [`LockService`](crate::service::LockService) among them, queues with it.
+/// Each acquisition puts its own key, `name/<lease>-<n>`, so threads that share a session exclude each other. Clients that use
+/// etcd's keys, such as [`LockService`](crate::service::LockService), wait in the same queue.
 ///
-/// Every key under `name/` is in the queue, whoever put it (R-LCK-13): so keep nothing else there. A key `jobs/last` is in the
-/// way of the lock `jobs` for good, and so is, while it is held, the lock `jobs/nightly`; [`queue`](Self::queue) shows it.
+/// Every key under `name/` is in the queue, whichever client put it (R-LCK-13), so keep no other keys there. A key `jobs/last`
+/// blocks the lock `jobs` until the key is deleted. The lock `jobs/nightly` blocks the lock `jobs` while it is held. Use
+/// [`queue`](Self::queue) to find such keys.
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
@@ -35,7 +36,7 @@ use crate::client::{Call, Ticket};
 /// assert!(mutex.try_lock().wait()?.is_none());
 /// let mut waiting = mutex.lock();
 /// guard.unlock().wait()?;
-/// let next = waiting.try_wait()?.expect("it is its turn");
+/// let next = waiting.try_wait()?.expect("the first lock was released");
 /// assert!(next.token() > guard.token());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
@@ -48,19 +49,21 @@ pub struct Mutex {
 }
 
 impl Mutex {
-    /// The lock of that name, for a session.
+    /// Returns a handle to the lock with this name, for a session.
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
         let name = name.into_bytes();
         let queue = queue_of(&name);
         Self { session: session.clone(), name, queue, is_reentrant: false }
     }
 
-    /// The lock of that name, which a session that has it gets again: its key is etcd's own, `name/<lease>`, and the guards and
-    /// tickets of the session share it (R-LCK-6). They do not exclude each other; those of other sessions and of
-    /// [`new`](Self::new) do. The lock is given back when the last of them is gone.
+    /// Returns a handle to the lock with this name that a session can acquire again while it holds the lock.
     ///
-    /// The key is the lease's: whoever locks by the same lease otherwise, as a caller of the service, shares it too, and loses it
-    /// when it is given back, as with etcd (R-LCK-9).
+    /// The key is etcd's own, `name/<lease>`, and all re-entrant guards and tickets of the session share it (R-LCK-6). These
+    /// guards do not exclude each other. They exclude other sessions, and guards from [`new`](Self::new). The lock is released
+    /// when the last of these guards and tickets is released or dropped.
+    ///
+    /// A caller of [`LockService`](crate::service::LockService) that locks with this lease shares the key too. The caller loses
+    /// the lock when the session releases it, as with etcd (R-LCK-9).
     ///
     /// ```
     /// use leasehold::Store;
@@ -68,7 +71,8 @@ impl Mutex {
     /// use std::time::Duration;
     ///
     /// let store = Store::new();
-    /// let (one, two) = (Session::open(&store, Duration::from_secs(10)).wait()?, Session::open(&store, Duration::from_secs(10)).wait()?);
+    /// let one = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let two = Session::open(&store, Duration::from_secs(10)).wait()?;
     /// let mutex = Mutex::reentrant(&one, "ledger");
     /// let outer = mutex.lock().wait()?;
     /// let inner = mutex.lock().wait()?;
@@ -84,20 +88,30 @@ impl Mutex {
         Self { is_reentrant: true, ..Self::new(session, name) }
     }
 
-    /// Queues for the lock. The ticket keeps its place until it is dropped, which gives it up at once. Locking again on a thread
-    /// that holds the lock deadlocks, unless the mutex is [re-entrant](Self::reentrant).
+    /// Queues for the lock. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
     ///
-    /// The ticket's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session was over at the beginning,
-    /// [`SessionExpired`](crate::Error::SessionExpired) as soon as it ends later or another client deletes the key, and those of
-    /// the backend. A lock that was lost before the ticket was waited for is handed over nevertheless: see [`Ticket`].
+    /// A thread that holds the lock and waits for it again deadlocks, unless the mutex is [re-entrant](Self::reentrant). The
+    /// ticket also returns a guard that was lost after the acquisition and before the wait: see [`Ticket`].
+    ///
+    /// # Errors
+    ///
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
+    /// returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if another client deletes the key,
+    /// before the lock is acquired. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
+    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn lock(&self) -> Ticket<MutexGuard> {
         Acquiring::enter(self.hold())
     }
 
-    /// Acquires the lock if no client holds it or waits for it. Otherwise returns `None`, and leaves no key behind.
+    /// Acquires the lock if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key.
     ///
-    /// The call's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session is over, and those
-    /// of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has ended. It
+    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn try_lock(&self) -> Call<Option<MutexGuard>> {
         try_acquire(self.hold())
     }
@@ -107,9 +121,12 @@ impl Mutex {
         &self.name
     }
 
-    /// Returns the holder of the lock and its waiters, in their order.
+    /// Returns the holder of the lock and the waiters, in queue order.
     ///
-    /// The call's errors are those of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn queue(&self) -> Call<WaitQueue> {
         WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, |_| 1)
     }
@@ -122,15 +139,24 @@ impl Mutex {
     }
 }
 
-/// A held lock or permit: a [`MutexGuard`], a [`Permit`](crate::concurrency::Permit), a
-/// [`ReadGuard`](crate::concurrency::ReadGuard) or a [`WriteGuard`](crate::concurrency::WriteGuard). Dropping it releases its
-/// key, and no other client's; in a panic too, so that locks are not poisoned.
+/// A held lock or permit: a [`MutexGuard`], [`Permit`], [`ReadGuard`] or [`WriteGuard`].
 ///
-/// Over a backend that may lose requests, release it by its method instead, which can be repeated: a drop that is lost leaves the
-/// key until the session ends.
+/// A lock is released by `unlock` ([`MutexGuard::unlock`], [`ReadGuard::unlock`], [`WriteGuard::unlock`]) and a permit by
+/// [`Permit::release`]. Dropping the guard releases it too, also during a panic, so locks are not poisoned. Only the guard's own
+/// key is deleted.
 ///
-/// A guard can be lost: if the session's lease ends, or if another client deletes the key. An operation that must not happen then
-/// goes through [`txn`](Self::txn), or takes the [`token`](Self::token) along to a [`Fence`](crate::concurrency::Fence).
+/// Over a backend that may lose requests, prefer the method, which can be repeated. If the request of a drop is lost, the key
+/// remains until the session ends.
+///
+/// A guard is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen after
+/// the loss by [`txn`](Self::txn), or pass the [`token`](Self::token) to a [`Fence`](crate::concurrency::Fence).
+///
+/// [`Permit`]: crate::concurrency::Permit
+/// [`Permit::release`]: crate::concurrency::Permit::release
+/// [`ReadGuard`]: crate::concurrency::ReadGuard
+/// [`ReadGuard::unlock`]: crate::concurrency::ReadGuard::unlock
+/// [`WriteGuard`]: crate::concurrency::WriteGuard
+/// [`WriteGuard::unlock`]: crate::concurrency::WriteGuard::unlock
 ///
 /// ```
 /// use leasehold::concurrency::{Guard, Mutex, Semaphore, Session};
@@ -156,7 +182,7 @@ pub struct Guard<Of> {
     of: PhantomData<fn() -> Of>,
 }
 
-/// A held [`Mutex`]. Dropping it releases the lock.
+/// A held [`Mutex`]. [`unlock`](Self::unlock) or a drop releases the lock.
 pub type MutexGuard = Guard<Mutex>;
 
 impl<Of: 'static> Acquired for Guard<Of> {
@@ -168,50 +194,128 @@ impl<Of: 'static> Acquired for Guard<Of> {
 }
 
 impl<Of> Guard<Of> {
-    /// The fencing token: higher than the token of every earlier hold that excludes this one. It is the create revision of the
-    /// [`key`](Self::key), by which etcd's locks rank, and so the same for all re-entrant guards that share it.
+    /// Returns the fencing token, which is higher than the token of every earlier guard that excludes this one.
     ///
-    /// A store that is loaded from an older save assigns the tokens of lost holds again. Load it with
-    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen one of
-    /// them. Keys that another client puts in one txn share a token: their guards are held one at a time, in key order.
+    /// The token is the create revision of the [`key`](Self::key), by which etcd orders the queue. Re-entrant guards that share a
+    /// key have equal tokens.
+    ///
+    /// A store that is loaded from an older save assigns the tokens of lost guards again. Load it with
+    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen such a
+    /// token. Keys that another client puts in one txn share a token. Their guards are held one at a time, in key order.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Fence, Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let fence = Fence::new();
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// fence.admit(guard.token())?;
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn token(&self) -> Revision {
         self.hold.token()
     }
 
-    /// The key that exists while the guard is held.
+    /// Returns the key that exists while the guard is held.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// assert_eq!(guard.key(), b"disk/1-0");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn key(&self) -> &[u8] {
         self.hold.key()
     }
 
-    /// A compare that holds while the guard is held, for other txns (R-MTX-5).
-    pub fn owner_compare(&self) -> Compare {
+    /// Returns a compare that holds while the guard is held, for other txns (R-MTX-5).
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use leasehold::{Store, Txn, TxnOp};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// let txn = || Txn::new().when([guard.is_owner()]).and_then([TxnOp::put("saved", "by the owner")]);
+    /// assert!(store.txn(txn())?.succeeded());
+    /// guard.unlock().wait()?;
+    /// assert!(!store.txn(txn())?.succeeded());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    pub fn is_owner(&self) -> Compare {
         self.hold.is_there()
     }
 
-    /// A txn that is executed only if the guard is still held when it is committed.
+    /// Returns a txn that is executed only if the guard is still held when it is committed.
     ///
-    /// Its error when it is not is [`SessionExpired`](Error::SessionExpired).
+    /// If the guard is lost or released, [`commit`](GuardedTxn::commit) fails with [`SessionExpired`](Error::SessionExpired).
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use leasehold::{Store, TxnOp};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// guard.txn().and_then([TxnOp::put("saved", "by the owner")]).commit().wait()?;
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn txn(&self) -> GuardedTxn<'_> {
         GuardedTxn::new(&self.hold, Error::SessionExpired)
     }
 
-    /// Checks that the guard is still held: that its key exists, with the token as create revision. It may be lost right
-    /// afterwards: see [`txn`](Self::txn).
+    /// Checks that the guard is still held: its key exists, and the token is the key's create revision.
     ///
-    /// The call's errors: [`SessionExpired`](Error::SessionExpired) if it is lost, and those of the backend.
+    /// The guard may be lost right after the check. To make an operation depend on the guard, use [`txn`](Self::txn).
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`SessionExpired`](Error::SessionExpired) if the guard is lost or released,
+    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable).
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use leasehold::{Error, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// guard.check().wait()?;
+    /// session.close().wait()?;
+    /// assert_eq!(guard.check().wait(), Err(Error::SessionExpired));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn check(&self) -> Call<()> {
         self.txn().check()
     }
 
-    /// Completes when the guard is lost or released, immediately if it already was, and may be asked again then. Re-entrant guards
-    /// that share a key are released with the last of them.
+    /// Returns a ticket that completes when the guard is lost or released, immediately if it already was.
     ///
-    /// The guard is lost when its key is deleted or when its session's lease ends. A backend that is cut off delivers no deletion,
-    /// but reports the [end of the lease](crate::concurrency::Session::lost), so the ticket completes one TTL after the last
-    /// answered renewal. The key may still exist then.
+    /// A completed ticket returns its result again each time it is polled. If re-entrant guards share a key, a pending ticket
+    /// completes when the last guard is released.
     ///
-    /// The ticket's errors: [`Stopped`](crate::Error::Stopped) if the backend has ended, the error that it refuses a watch with,
-    /// and its error to a repeated read, unless that is `Unavailable` or [ambiguous](crate::Error::is_ambiguous).
+    /// The guard is lost when its key is deleted or when its session's lease ends. A backend that is cut off from its store
+    /// delivers no deletion, but reports the [end of the lease](crate::concurrency::Session::lost). The ticket then completes one
+    /// TTL after the last answered renewal, and the key may still exist.
+    ///
+    /// # Errors
+    ///
+    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's error if the backend refuses a
+    /// watch or a repeated read. It retries a read after [`Unavailable`](Error::Unavailable),
+    /// [ambiguous](Error::is_ambiguous) errors, and errors with [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
     ///
     /// ```
     /// use leasehold::Store;
@@ -238,12 +342,38 @@ impl<Of> Guard<Of> {
 }
 
 impl MutexGuard {
-    /// Releases the lock. If that fails, it can be repeated, even if it was done: only this guard's own key is ever deleted.
-    /// Succeeds if the lock was lost already. Of re-entrant guards that share a key, the last one deletes it.
+    /// Releases the lock. Succeeds if the lock was already lost.
     ///
-    /// The call's errors are those of the backend.
+    /// A failed call can be repeated, even if the store has executed it, because only this guard's key is deleted. If re-entrant
+    /// guards share a key, the last release deletes it.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let mutex = Mutex::new(&session, "disk");
+    /// let guard = mutex.lock().wait()?;
+    /// guard.unlock().wait()?;
+    /// guard.unlock().wait()?; // an already released guard: no effect
+    /// assert!(mutex.try_lock().wait()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn unlock(&self) -> Call<()> {
         self.hold.release()
+    }
+}
+
+impl fmt::Debug for Mutex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "Mutex", &self.name, &self.session)
     }
 }
 
@@ -252,9 +382,3 @@ impl fmt::Debug for MutexGuard {
         self.hold.describe(&mut f.debug_struct("MutexGuard"))
     }
 }
-impl fmt::Debug for Mutex {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        describe_handle(f, "Mutex", &self.name, &self.session)
-    }
-}
-

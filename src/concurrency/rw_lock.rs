@@ -11,13 +11,14 @@ use super::session::Session;
 use crate::api::{IntoBytes, KeyRange, KeyValue};
 use crate::client::{Call, Ticket};
 
-/// A lock that many readers or one writer of whole processes hold: first come, first served, and released with its session.
+/// A lock between processes that several readers or one writer can hold, acquired in arrival order.
 ///
-/// A reader waits for the writers that came before it, a writer for every reader and writer that came before it. So neither
-/// starves: a reader that comes after a waiting writer waits for it.
+/// A reader waits for all earlier writers, and a writer waits for all earlier readers and writers. Neither side starves: a
+/// reader that arrives after a waiting writer waits for that writer. The lock is released when its session ends.
 ///
-/// A reader has a key `name/read/<lease>-<n>`, a writer `name/write/<lease>-<n>`: the queue of the `RWMutex` of etcd's recipes.
-/// Every key under `name/` is in it, so keep no other keys there, and use the name for no mutex, semaphore or election.
+/// A reader puts a key `name/read/<lease>-<n>` and a writer puts `name/write/<lease>-<n>`, as the `RWMutex` of etcd's recipes
+/// does. Every key under `name/` is in the queue, so keep no other keys there. Do not use the name for a mutex, semaphore or
+/// election.
 ///
 /// ```
 /// use leasehold::Store;
@@ -32,8 +33,8 @@ use crate::client::{Call, Ticket};
 /// let (mut writer, mut reader) = (lock.write(), lock.read());
 /// assert!(writer.try_wait()?.is_none() && reader.try_wait()?.is_none());
 /// drop(readers);
-/// let guard = writer.try_wait()?.expect("both readers are gone");
-/// assert!(reader.try_wait()?.is_none(), "it came after the writer");
+/// let guard = writer.try_wait()?.expect("both readers have released the lock");
+/// assert!(reader.try_wait()?.is_none(), "the reader is queued after the writer");
 /// guard.unlock().wait()?;
 /// assert!(reader.try_wait()?.is_some());
 /// # Ok::<(), leasehold::Error>(())
@@ -55,17 +56,17 @@ pub enum Reading {}
 #[derive(Debug)]
 pub enum Writing {}
 
-/// A [`RwLock`] that is held by a reader, perhaps with others.
+/// A [`RwLock`] that a reader holds, possibly together with other readers.
 ///
-/// Read guards that are held at the same time have different [tokens](Guard::token), of which a
-/// [`Fence`](crate::concurrency::Fence) admits the newest alone. So readers use [`Guard::txn`], not a common fence.
+/// Read guards that are held at one time have different [tokens](Guard::token), and a [`Fence`](crate::concurrency::Fence) admits
+/// only the newest token. So readers use [`Guard::txn`], not a common fence.
 pub type ReadGuard = Guard<Reading>;
 
-/// A [`RwLock`] that is held by a writer.
+/// A [`RwLock`] that a writer holds.
 pub type WriteGuard = Guard<Writing>;
 
 impl RwLock {
-    /// The lock of that name, for a session.
+    /// Returns a handle to the lock with this name, for a session.
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
         let name = name.into_bytes();
         let [readers, writers] =
@@ -74,18 +75,28 @@ impl RwLock {
         Self { session: session.clone(), name, queue, readers, writers }
     }
 
-    /// Queues as a reader. The ticket keeps its place until it is dropped, which releases the place at once.
+    /// Queues as a reader. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
     ///
-    /// A thread that holds the lock and locks it again deadlocks if a writer waits, or if one of the two locks is a writer's.
+    /// A thread that holds the lock and waits for it again deadlocks if a writer waits, or if either guard is a writer's.
     ///
-    /// The ticket's errors are those of [`Mutex::lock`](super::Mutex::lock).
+    /// # Errors
+    ///
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put, and
+    /// [`SessionExpired`](crate::Error::SessionExpired) if the lease ends or another client deletes the key before the lock is
+    /// acquired. Other errors are an alarm's refusal of the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and
+    /// the backend's: see [`Mutex::lock`](super::Mutex::lock).
     pub fn read(&self) -> Ticket<ReadGuard> {
         Acquiring::enter(self.reader())
     }
 
-    /// Acquires the lock as a reader if no writer holds it or waits for it. Otherwise returns `None`, and leaves no key behind.
+    /// Acquires the lock as a reader if no writer holds it or waits for it. Otherwise the call returns `None` and leaves no key.
     ///
-    /// The call's errors are those of [`Mutex::try_lock`](super::Mutex::try_lock).
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has ended. It
+    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -103,16 +114,26 @@ impl RwLock {
         try_acquire(self.reader())
     }
 
-    /// Queues as a writer. The ticket keeps its place until it is dropped, which releases the place at once.
+    /// Queues as a writer. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
     ///
-    /// The ticket's errors are those of [`Mutex::lock`](super::Mutex::lock).
+    /// # Errors
+    ///
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put, and
+    /// [`SessionExpired`](crate::Error::SessionExpired) if the lease ends or another client deletes the key before the lock is
+    /// acquired. Other errors are an alarm's refusal of the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and
+    /// the backend's: see [`Mutex::lock`](super::Mutex::lock).
     pub fn write(&self) -> Ticket<WriteGuard> {
         Acquiring::enter(self.writer())
     }
 
-    /// Acquires the lock as a writer if no client holds it or waits for it. Otherwise returns `None`, and leaves no key behind.
+    /// Acquires the lock as a writer if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key.
     ///
-    /// The call's errors are those of [`Mutex::try_lock`](super::Mutex::try_lock).
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has ended. It
+    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn try_write(&self) -> Call<Option<WriteGuard>> {
         try_acquire(self.writer())
     }
@@ -122,9 +143,12 @@ impl RwLock {
         &self.name
     }
 
-    /// Returns the holders of the lock and the waiters, in their order.
+    /// Returns the holders of the lock and the waiters, in queue order.
     ///
-    /// The call's errors are those of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -140,7 +164,7 @@ impl RwLock {
     /// ```
     pub fn queue(&self) -> Call<WaitQueue> {
         let readers = self.readers.clone();
-        // The first key holds the lock, whichever it is. If it is a reader's, so do the readers up to the first other key.
+        // The first key holds the lock. If it is a reader's, the readers up to the first other key hold the lock too.
         let holders =
             move |kvs: &[KeyValue]| kvs.iter().take_while(|kv| readers.contains(kv.key())).count().max(1);
         WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, holders)
@@ -161,16 +185,36 @@ impl RwLock {
 }
 
 impl ReadGuard {
-    /// Releases the lock: see [`MutexGuard::unlock`](super::MutexGuard::unlock).
+    /// Releases the lock. Succeeds if the lock was already lost.
+    ///
+    /// A failed call can be repeated, even if the store has executed it, because only this guard's key is deleted.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn unlock(&self) -> Call<()> {
         self.hold.release()
     }
 }
 
 impl WriteGuard {
-    /// Releases the lock: see [`MutexGuard::unlock`](super::MutexGuard::unlock).
+    /// Releases the lock. Succeeds if the lock was already lost.
+    ///
+    /// A failed call can be repeated, even if the store has executed it, because only this guard's key is deleted.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     pub fn unlock(&self) -> Call<()> {
         self.hold.release()
+    }
+}
+
+impl fmt::Debug for RwLock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        describe_handle(f, "RwLock", &self.name, &self.session)
     }
 }
 
@@ -185,9 +229,3 @@ impl fmt::Debug for WriteGuard {
         self.hold.describe(&mut f.debug_struct("WriteGuard"))
     }
 }
-impl fmt::Debug for RwLock {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        describe_handle(f, "RwLock", &self.name, &self.session)
-    }
-}
-

@@ -12,16 +12,16 @@ use super::session::Session;
 use crate::api::{IntoBytes, KeyRange};
 use crate::client::{Call, Ticket};
 
-/// A number of permits that whole processes share: first come, first served. A permit is released with its session.
+/// A number of permits shared between processes, acquired in arrival order and released when their session ends.
 ///
-/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) of that name; with one
-/// permit, the semaphore is that mutex. Every key under `name/` is in the queue, as with a mutex, so keep no other keys there.
+/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) with this name. A
+/// semaphore with one permit is that mutex. Every key under `name/` is in the queue, so keep no other keys there.
 ///
-/// The number of permits is not stored: every process must use the same number. If they differ, a handle acquires a permit once
-/// fewer keys than its own number are before it, so the highest number bounds the permits that are held.
+/// The store does not know the number of permits, so every process must use one number. If the numbers differ, a handle acquires
+/// a permit once fewer keys than its own number are before its key. The highest number then bounds the held permits.
 ///
-/// A waiter for one of n permits watches the n keys before its own, and a release wakes n waiters at most. So the cost of a wait
-/// is proportional to n; a semaphore of thousands of permits is better split.
+/// A waiter for one of n permits watches the n keys before its own, and a release wakes at most n waiters. The cost of a wait is
+/// proportional to n, so split a semaphore with thousands of permits.
 ///
 /// ```
 /// use leasehold::Store;
@@ -50,18 +50,18 @@ pub struct Semaphore {
     permits: NonZeroU32,
 }
 
-/// A permit of a [`Semaphore`].
+/// A held permit of a [`Semaphore`]. [`release`](Self::release) or a drop releases it.
 ///
-/// Permits that are held at the same time have different [tokens](Guard::token), of which a [`Fence`](crate::concurrency::Fence)
-/// admits the newest alone. So permits use [`Guard::txn`], not a common fence.
+/// Permits that are held at one time have different [tokens](Guard::token), and a [`Fence`](crate::concurrency::Fence) admits
+/// only the newest token. So owners of permits use [`Guard::txn`], not a common fence.
 pub type Permit = Guard<Semaphore>;
 
 impl Semaphore {
-    /// The semaphore of that name, for a session.
+    /// Returns a handle to the semaphore with this name, for a session.
     ///
     /// # Panics
     ///
-    /// If `permits` is 0: every wait would last for ever.
+    /// If `permits` is 0, since no wait would end.
     #[track_caller]
     pub fn new(session: &Session, name: impl IntoBytes, permits: u32) -> Self {
         let permits = NonZeroU32::new(permits).expect("a semaphore has at least one permit");
@@ -85,9 +85,14 @@ impl Semaphore {
         self.permits.get()
     }
 
-    /// Queues for a permit. The ticket keeps its place until it is dropped, which releases the place at once.
+    /// Queues for a permit. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
     ///
-    /// The ticket's errors are those of [`Mutex::lock`](super::Mutex::lock).
+    /// # Errors
+    ///
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put, and
+    /// [`SessionExpired`](crate::Error::SessionExpired) if the lease ends or another client deletes the key before the permit is
+    /// acquired. Other errors are an alarm's refusal of the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and
+    /// the backend's: see [`Mutex::lock`](super::Mutex::lock).
     ///
     /// ```
     /// use leasehold::Store;
@@ -107,13 +112,17 @@ impl Semaphore {
         Acquiring::enter(self.hold())
     }
 
-    /// Acquires a permit if one is free and no client waits. Otherwise returns `None`, and leaves no key behind.
+    /// Acquires a permit if one is free and no client waits. Otherwise the call returns `None` and leaves no key.
     ///
-    /// It takes two requests or more if other permits are held: a txn cannot count keys, so one reads them and the next puts a key
-    /// unless another client queued in between.
+    /// The call sends two or more requests if other permits are held, because a txn cannot count keys. One txn reads the keys.
+    /// The next one puts a key, unless another client has queued in between.
     ///
-    /// The call's errors: [`LeaseNotFound`](crate::Error::LeaseNotFound) if a permit is free and the session is over, and those
-    /// of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if a permit is free and the session's lease has ended. It
+    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -136,9 +145,12 @@ impl Semaphore {
         &self.name
     }
 
-    /// Returns the holders of the permits and the waiters, in their order.
+    /// Returns the holders of the permits and the waiters, in queue order.
     ///
-    /// The call's errors are those of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -164,10 +176,14 @@ impl Semaphore {
 }
 
 impl Permit {
-    /// Releases the permit. If that fails, it can be repeated, even if it was done: only this permit's own key is ever deleted.
-    /// Succeeds if the permit was lost already.
+    /// Releases the permit. Succeeds if the permit was already lost.
     ///
-    /// The call's errors are those of the backend.
+    /// A failed call can be repeated, even if the store has executed it, because only this permit's key is deleted.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -185,14 +201,14 @@ impl Permit {
     }
 }
 
-impl fmt::Debug for Permit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.hold.describe(&mut f.debug_struct("Permit"))
-    }
-}
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         describe_handle(f, "Semaphore", &self.name, &self.session)
     }
 }
 
+impl fmt::Debug for Permit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.hold.describe(&mut f.debug_struct("Permit"))
+    }
+}

@@ -13,11 +13,11 @@ use crate::api::{Grant, IntoBytes, LeaseId};
 use crate::client::{Call, Client, Ticket, finish};
 use crate::sync::{Mutex, MutexGuard};
 
-/// A lease that is kept alive for as long as the session is there: what locks and candidacies go with.
+/// A lease that is kept alive while the session exists. The keys of locks and candidacies are attached to it.
 ///
-/// Handles are cheap to clone. When the last is dropped, and with it the guards and tickets of the session's locks and
-/// elections, the lease is revoked, and whatever was attached to it is gone. One that is forgotten (`mem::forget`) keeps the
-/// session alive until it is [closed](Self::close).
+/// Handles are cheap to clone, and guards and tickets of the session's locks and elections contain a handle. When the last handle
+/// is dropped, the lease is revoked, which deletes all keys attached to it. A forgotten handle (`mem::forget`) keeps the session
+/// alive until the session is [closed](Self::close).
 ///
 /// ```
 /// use leasehold::Store;
@@ -53,29 +53,29 @@ impl WeakSession {
 struct Shared {
     client: Client,
     lease: LeaseId,
-    /// The lease in hexadecimal, which begins the last part of each key of the session.
+    /// The lease in hexadecimal, with which the last part of each key of the session begins.
     lease_text: String,
     ttl: Duration,
     holds: Mutex<Holds>,
     shares: Mutex<Shares>,
     course: Mutex<Course>,
     end: LeaseEnd,
-    /// The session was opened with its own lease, so no other session puts keys of the names of its keys.
+    /// Whether the session was opened with its own lease, so that no other session puts keys with its names.
     is_lease_own: bool,
 }
 
-/// The state that the latest of `resume`, `pause`, `orphan` and `close` has set.
+/// The state set by the latest of `resume`, `pause`, `orphan` and `close`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Course {
-    /// The number of these calls.
+    /// The number of calls of these methods.
     calls: u64,
     is_renewed: bool,
     /// Closed or orphaned: dropping must not revoke the lease.
     is_over: bool,
 }
 
-/// The numbers of holds. One that is over gives its number back, so that a lock that is taken again and again needs but one key,
-/// of which history keeps versions, and not a new key each time.
+/// The numbers of holds, which are reused. A lock that is acquired in a loop then writes new versions of one key rather than a
+/// new key each time.
 #[derive(Default)]
 struct Holds {
     numbered: u64,
@@ -83,13 +83,19 @@ struct Holds {
 }
 
 impl Session {
-    /// Opens a session whose lease lives `ttl` beyond the last renewal. The client renews it from when it receives the grant's
-    /// answer until the session is dropped; over a [`Store`](crate::Store) that is no work. A TTL below the store's minimum, 2 s
-    /// unless [`Limits`](crate::Limits) say otherwise, is raised to it: see [`ttl`](Self::ttl).
+    /// Opens a session with a new lease that expires `ttl` after its last renewal.
     ///
-    /// The call's errors: [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) above 9,000,000,000 s, [`NoSpace`](Error::NoSpace) and
-    /// [`Corrupt`](Error::Corrupt) by an alarm, and those of the backend. A call that is dropped before its answer is received
-    /// leaves a lease that ends with its TTL.
+    /// The client renews the lease from the grant's response until the session is dropped. Over a [`Store`](crate::Store),
+    /// renewing costs nothing. A TTL below the store's minimum is raised to the minimum, which is 2 s by default (see
+    /// [`Limits`](crate::Limits) and [`ttl`](Self::ttl)). If the call is dropped before its response is received, the lease
+    /// remains until it expires.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above 9,000,000,000 s, and
+    /// [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt) if an alarm refuses the grant. It returns
+    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable).
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
         let granted = client.grant(Grant::new(ttl).keep_alive());
@@ -99,26 +105,47 @@ impl Session {
         })
     }
 
-    /// Opens a session on an existing lease and renews it: etcd's `WithLease`. So a process that starts again takes over the
-    /// keys it had before: see [`Election::resume`](super::Election::resume). Like any session, it revokes the lease when it is
-    /// dropped, also if other clients use the lease; [`orphan`](Self::orphan) it first to leave the lease alone.
+    /// Opens a session with an existing lease and renews the lease, as etcd's `WithLease` does.
     ///
-    /// A lease is renewed once, not once for each session: if several have the lease, [`pause`](Self::pause),
-    /// [`orphan`](Self::orphan), [`close`](Self::close) and the drop of one stop it for all, and [`resume`](Self::resume) of any
-    /// starts it again.
+    /// A restarted process can take over the keys of its earlier session this way: see
+    /// [`Election::resume`](super::Election::resume). The session revokes the lease when it is dropped, even if other clients use
+    /// the lease. Call [`orphan`](Self::orphan) first to keep the lease.
     ///
-    /// After an [ambiguous](Error::is_ambiguous) failure to lock, such a session looks for its key once and deletes it. A session
-    /// that was opened with its own lease also deletes a key that is put later. Of several sessions with one lease, another one
-    /// may put a key of that name.
+    /// The backend renews a lease once for all its sessions. [`pause`](Self::pause), [`orphan`](Self::orphan),
+    /// [`close`](Self::close) or a drop of one session stops it for all, and [`resume`](Self::resume) of one session starts it
+    /// again.
     ///
-    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
+    /// After an [ambiguous](Error::is_ambiguous) failure to lock, this session reads its key once and deletes it if it exists. It
+    /// does not delete a key that appears later, because another session with this lease may have put that key. A session from
+    /// [`open`](Self::open) deletes a later key too.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
+    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::Session;
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let before = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// before.orphan().wait()?; // keeps the lease when the session is dropped
+    /// let lease = before.lease();
+    /// drop(before);
+    ///
+    /// let after = Session::open_with_lease(&store, lease).wait()?;
+    /// assert_eq!(after.lease(), lease);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn open_with_lease(client: impl Into<Client>, lease: impl Into<LeaseId>) -> Call<Self> {
         let (client, lease) = (client.into(), lease.into());
         client.clone().call_async(async move {
             let ttl = client.time_to_live(lease, false).await?.granted_ttl().ok_or(Error::LeaseNotFound)?;
             client.keep_alive(lease).await?.ttl().ok_or(Error::LeaseNotFound)?;
             client.renew(lease, true);
-            // Only from here on is the lease this session's to revoke.
+            // Created last: a session that is dropped revokes the lease, and a failed call must not.
             Ok(Self::of_lease(client, lease, ttl, false))
         })
     }
@@ -138,8 +165,9 @@ impl Session {
         Self { shared: Arc::new(shared), name: Bytes::new() }
     }
 
-    /// A handle to the same session whose locks say that they are of whoever has that name: it is the value of their keys, and
-    /// [`Mutex::queue`](super::Mutex::queue) and [`Store::waiters`](crate::Store::waiters) show it.
+    /// Returns a handle to this session whose lock keys have the name as their value.
+    ///
+    /// [`Mutex::queue`](super::Mutex::queue) and [`Store::waiters`](crate::Store::waiters) show the name.
     ///
     /// ```
     /// use leasehold::Store;
@@ -158,53 +186,112 @@ impl Session {
         Self { shared: Arc::clone(&self.shared), name: name.into_bytes() }
     }
 
-    /// The lease.
+    /// Returns the id of the lease.
     pub fn lease(&self) -> LeaseId {
         self.shared.lease
     }
 
-    /// The TTL in force, after raising it to the minimum.
+    /// Returns the TTL of the lease, which was raised to the store's minimum if it was lower.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::Session;
+    /// use std::time::Duration;
+    ///
+    /// let session = Session::open(&Store::new(), Duration::from_secs(1)).wait()?;
+    /// assert_eq!(session.ttl(), Duration::from_secs(2));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn ttl(&self) -> Duration {
         self.shared.ttl
     }
 
     /// Returns whether the lease still exists.
     ///
-    /// The call's errors are those of the backend.
+    /// # Errors
+    ///
+    /// The call returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable). An ended lease is not an error.
     pub fn is_alive(&self) -> Call<bool> {
         let client = self.client();
         client.map(client.time_to_live(self.shared.lease, false), |lease| Ok(lease?.ttl().is_some()))
     }
 
-    /// Completes when the lease has ended, for whatever reason, immediately if it already has, and may be asked again then.
+    /// Returns a ticket that completes when the lease has expired or was revoked, immediately if it already was.
     ///
-    /// Another client may hold the session's locks by then. Over a [`Store`](crate::Store), the keys of the session are deleted
-    /// before. A backend that is cut off from its store reports the end one TTL after the last renewal that was answered: the
-    /// keys may still exist, and no watcher has received a deletion.
+    /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately, until
+    /// [`resume`](Self::resume) is called. After [`orphan`](Self::orphan), the ticket stays pending until the lease ends.
     ///
-    /// Once one ticket has completed, later ones complete immediately until [`resume`](Self::resume) is called. After
-    /// [`orphan`](Self::orphan), the ticket waits until the lease really ends.
+    /// Another client may already hold the session's locks when the ticket completes. Over a [`Store`](crate::Store), the keys of
+    /// the session are deleted first. A backend that is cut off from its store reports the end one TTL after the last answered
+    /// renewal. The keys may then still exist, and no watcher has received a deletion.
+    ///
+    /// # Errors
+    ///
+    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed.
+    ///
+    /// ```
+    /// use leasehold::concurrency::Session;
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let session = Session::open(&store, Duration::from_secs(5)).wait()?;
+    /// let mut lost = session.lost();
+    /// session.pause().wait()?; // the process is suspended
+    /// assert!(lost.try_wait()?.is_none());
+    /// clock.advance(Duration::from_secs(5));
+    /// assert!(lost.try_wait()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn lost(&self) -> Ticket<()> {
         Ticket::new(self.client(), LeaseLost::new(self.shared.end.clone()))
     }
 
-    /// Stops renewing, as when this process hangs or is cut off: the lease ends one TTL after its last renewal, which was at
-    /// most a third of the TTL ago. That happens at once, and no backend can lose it; the call only reports on the lease.
+    /// Stops the renewal of the lease, as when this process is suspended or cut off.
     ///
-    /// The latest of `pause`, [`resume`](Self::resume), [`orphan`](Self::orphan) and [`close`](Self::close) decides whether the
-    /// lease is renewed, in whatever order their calls are answered.
+    /// The lease expires one TTL after its last renewal, which was at most a third of the TTL ago. The renewal stops at once,
+    /// even if the call is dropped or its request is lost. The call only checks whether the lease exists.
     ///
-    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and those of the backend.
+    /// The latest of `pause`, [`resume`](Self::resume), [`orphan`](Self::orphan) and [`close`](Self::close) determines whether
+    /// the lease is renewed, even if their calls are answered in another order.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
+    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     pub fn pause(&self) -> Call<()> {
         self.shared.steer(|course| course.is_renewed = false);
         self.report()
     }
 
-    /// Renews again, from now on: the end of a hang, or of having been orphaned. Renewing begins at once, whether or not the call
-    /// is polled. The call renews the lease once more and reports on the lease.
+    /// Starts the renewal of the lease again, after [`pause`](Self::pause) or [`orphan`](Self::orphan).
     ///
-    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, and then nothing is renewed; and those
-    /// of the backend. After an error of the backend, the session continues to renew: [`pause`](Self::pause) stops it.
+    /// The renewal starts at once, even if the call is never polled. The call also renews the lease once itself, and so checks
+    /// whether the lease exists.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
+    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable). After such a backend error, the
+    /// renewal continues until [`pause`](Self::pause) is called.
+    ///
+    /// ```
+    /// use leasehold::concurrency::Session;
+    /// use leasehold::{ManualClock, Store};
+    /// use std::time::Duration;
+    ///
+    /// let clock = ManualClock::new();
+    /// let store = Store::builder().clock(clock.clone()).build();
+    /// let session = Session::open(&store, Duration::from_secs(5)).wait()?;
+    /// session.pause().wait()?;
+    /// clock.advance(Duration::from_secs(3));
+    /// session.resume().wait()?;
+    /// clock.advance(Duration::from_secs(60));
+    /// assert!(session.is_alive().wait()?);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn resume(&self) -> Call<()> {
         self.shared.end.set_known(false);
         self.shared.steer(|course| (course.is_renewed, course.is_over) = (true, false));
@@ -214,16 +301,35 @@ impl Session {
         })
     }
 
-    /// Leaves the lease and its keys to themselves: they live on until one TTL after the last renewal (R-SES-3). That happens
-    /// at once; the call only reports on the lease.
+    /// Stops the renewal of the lease, and keeps the lease when the session is dropped (R-SES-3).
     ///
-    /// The call's errors are those of [`pause`](Self::pause).
+    /// The lease and its keys remain until one TTL after the last renewal. The renewal stops at once. The call only checks
+    /// whether the lease exists.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
+    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    ///
+    /// ```
+    /// use leasehold::concurrency::Session;
+    /// use leasehold::{Put, Store};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// store.put(Put::new("job", "done").lease(session.lease()))?;
+    /// session.orphan().wait()?;
+    /// drop(session);
+    /// assert_eq!(store.get("job")?.kvs().len(), 1);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn orphan(&self) -> Call<()> {
         self.shared.steer(|course| (course.is_renewed, course.is_over) = (false, true));
         self.report()
     }
 
-    /// Returns whether the lease exists, as a call that succeeds or fails.
+    /// Checks whether the lease exists. The call fails with `LeaseNotFound` if the lease has ended.
     fn report(&self) -> Call<()> {
         let client = self.client();
         client.map(client.time_to_live(self.shared.lease, false), |lease| {
@@ -231,24 +337,41 @@ impl Session {
         })
     }
 
-    /// Stops renewing the lease and revokes it, which deletes its keys: every lock of the session is released (R-SES-3). Renewing
-    /// stops at once, and no backend can lose that.
+    /// Stops the renewal of the lease and revokes the lease, which releases every lock of the session (R-SES-3).
     ///
-    /// The call's errors: [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended already, and those of the backend. The
-    /// lease then ends one TTL after its last renewal, and closing can be repeated.
+    /// The renewal stops at once, even if the revocation is lost. The lease then expires one TTL after its last renewal. A failed
+    /// call can be repeated.
+    ///
+    /// # Errors
+    ///
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has already ended, [`Stopped`](Error::Stopped) if
+    /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use std::time::Duration;
+    ///
+    /// let store = Store::new();
+    /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
+    /// let guard = Mutex::new(&session, "disk").lock().wait()?;
+    /// session.close().wait()?;
+    /// assert!(guard.check().wait().is_err());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn close(&self) -> Call<()> {
         let (client, session) = (self.client(), self.clone());
         self.shared.steer(|course| course.is_renewed = false);
         client.complete(client.revoke(self.shared.lease), move |revoked| {
             revoked?;
-            // A `resume` that was called since then decides.
+            // A later `resume` takes precedence: it has set `is_renewed`, and the session is not over.
             let mut course = session.shared.course.lock();
             course.is_over |= !course.is_renewed;
             Ok(())
         })
     }
 
-    /// Returns whether the session is over for its user: closed or orphaned, or this is the last handle.
+    /// Returns whether the session was closed or orphaned, or this is its last handle.
     pub(super) fn is_ending(&self) -> bool {
         self.shared.course.lock().is_over || Arc::strong_count(&self.shared) == 1
     }
@@ -282,7 +405,7 @@ impl Session {
         &self.shared.lease_text
     }
 
-    /// Returns the number of a new hold: the lowest that is free.
+    /// Returns the lowest free number, for a new hold.
     pub(super) fn next_hold(&self) -> u64 {
         let mut holds = self.shared.holds.lock();
         if let Some(Reverse(free)) = holds.free.pop() {
@@ -292,14 +415,14 @@ impl Session {
         holds.numbered - 1
     }
 
-    /// Gives back the number of a hold whose key it has deleted itself: one that somebody else deleted he may have made anew.
+    /// Returns a number for reuse. Not called if another client deleted the key, since that client may have created it again.
     pub(super) fn end_hold(&self, number: u64) {
         self.shared.holds.lock().free.push(Reverse(number));
     }
 }
 
 impl Shared {
-    /// Changes the course and has the client follow it.
+    /// Changes the course, and starts or stops the client's renewal accordingly.
     fn steer(&self, change: impl FnOnce(&mut Course)) {
         let mut followed = {
             let mut course = self.course.lock();
@@ -308,8 +431,8 @@ impl Shared {
             *course
         };
         loop {
-            // Not under the lock, since a backend may call wakers. So two threads may reach it in the other order, and each then
-            // repeats its call if a later one has changed the course.
+            // Not under the lock, since a backend may call wakers. Two threads may then reach the client in the reverse order, so
+            // each repeats its call if the course has changed.
             self.client.renew(self.lease, followed.is_renewed);
             let course = *self.course.lock();
             if course.calls == followed.calls {
@@ -324,7 +447,7 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if !self.course.get_mut().is_over {
             let (client, lease) = (&self.client, self.lease);
-            // First, since it cannot be lost: a lease whose revocation is lost ends with its TTL.
+            // Pause first, since that cannot be lost: if the revocation is lost, the lease expires after its TTL.
             let mut pause = || client.renew(lease, false);
             let mut revoke = || {
                 let revoking = client.clone();
