@@ -113,7 +113,7 @@ impl fmt::Debug for GuardedTxn<'_> {
 /// A lock can be lost without notice: its lease may have ended while the owner's process was suspended. Only the protected
 /// resource can then reject the late requests of that owner.
 ///
-/// A store that is loaded from an older save may assign the tokens of lost locks again, and the fence then admits a lost owner
+/// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits a lost owner
 /// beside the new one. To prevent this, load the save with
 /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass the newest token that the fence
 /// has seen, or a later revision if another client saw one.

@@ -89,10 +89,11 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put, and
-    /// [`SessionExpired`](crate::Error::SessionExpired) if the lease ends or another client deletes the key before the permit is
-    /// acquired. Other errors are an alarm's refusal of the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and
-    /// the backend's: see [`Mutex::lock`](super::Mutex::lock).
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
+    /// returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if another client deletes the key,
+    /// before the permit is acquired. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
+    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;

@@ -15,9 +15,9 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A lease that is kept alive while the session exists. The keys of locks and candidacies are attached to it.
 ///
-/// Handles are cheap to clone, and guards and tickets of the session's locks and elections contain a handle. When the last handle
-/// is dropped, the lease is revoked, which deletes all keys attached to it. A forgotten handle (`mem::forget`) keeps the session
-/// alive until the session is [closed](Self::close).
+/// Handles are cheap to clone. Each guard, leadership and ticket of an acquisition contains a handle. When the last handle is
+/// dropped, the lease is revoked, which deletes all keys attached to the lease. A forgotten handle (`mem::forget`) keeps the
+/// session alive until the session is [closed](Self::close).
 ///
 /// ```
 /// use leasehold::Store;
@@ -92,10 +92,10 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above 9,000,000,000 s, and
-    /// [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt) if an alarm refuses the grant. It returns
-    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](Error::Unavailable).
+    /// The call returns [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above
+    /// [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl), and [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt)
+    /// if an alarm refuses the grant. It returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors,
+    /// such as [`Unavailable`](Error::Unavailable).
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
         let granted = client.grant(Grant::new(ttl).keep_alive());

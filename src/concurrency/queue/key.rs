@@ -181,7 +181,7 @@ impl Hold {
         self.token = token;
         *self.state.get_mut() = State::Needed;
         if let Of::Many = self.of {
-            // An earlier hold may have left a newer key, which no hold needs: delete that key.
+            // Holds that found a newer key may have been released while this one was entering: delete that key.
             let needless = self.session.shares().entered(&self.entry.key, token, modified);
             self.detach(needless.map(Is::Untouched));
         }

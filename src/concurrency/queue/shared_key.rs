@@ -65,11 +65,7 @@ impl Shares {
     /// Removes a hold that has found the key. Returns the newest key if no hold needs it.
     pub(in crate::concurrency) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<Needless> {
         let share = self.keys.get_mut(key).expect("the key of a hold is in `keys`");
-        share
-            .found
-            .get_mut(&created)
-            .expect("the create revision that a hold has found is in `found`")
-            .needed_by -= 1;
+        share.found.get_mut(&created).expect("the key version of a hold is in `found`").needed_by -= 1;
         self.needless(key)
     }
 
