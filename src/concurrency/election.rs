@@ -240,13 +240,13 @@ impl Leadership {
     /// let store = Store::new();
     /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
     /// let leadership = Election::new(&session, "db").campaign("node-1").wait()?;
-    /// let txn = || Txn::new().when([leadership.is_leader()]).and_then([TxnOp::put("primary", "node-1")]);
+    /// let txn = || Txn::new().when([leadership.leader_compare()]).and_then([TxnOp::put("primary", "node-1")]);
     /// assert!(store.txn(txn())?.succeeded());
     /// leadership.resign().wait()?;
     /// assert!(!store.txn(txn())?.succeeded());
     /// # Ok::<(), leasehold::Error>(())
     /// ```
-    pub fn is_leader(&self) -> Compare {
+    pub fn leader_compare(&self) -> Compare {
         self.hold.is_there()
     }
 

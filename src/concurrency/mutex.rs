@@ -246,13 +246,13 @@ impl<Of> Guard<Of> {
     /// let store = Store::new();
     /// let session = Session::open(&store, Duration::from_secs(10)).wait()?;
     /// let guard = Mutex::new(&session, "disk").lock().wait()?;
-    /// let txn = || Txn::new().when([guard.is_owner()]).and_then([TxnOp::put("saved", "by the owner")]);
+    /// let txn = || Txn::new().when([guard.owner_compare()]).and_then([TxnOp::put("saved", "by the owner")]);
     /// assert!(store.txn(txn())?.succeeded());
     /// guard.unlock().wait()?;
     /// assert!(!store.txn(txn())?.succeeded());
     /// # Ok::<(), leasehold::Error>(())
     /// ```
-    pub fn is_owner(&self) -> Compare {
+    pub fn owner_compare(&self) -> Compare {
         self.hold.is_there()
     }
 

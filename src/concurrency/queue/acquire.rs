@@ -90,7 +90,7 @@ impl<A: Acquired> Acquiring<A> {
                 Ticket::completed(mailbox, Ok(A::acquired(hold)))
             }
             Ok(entered) => {
-                let call = Call::ready(Ok(entered.expect("an answered call returns its response")));
+                let call = Call::from_result(Ok(entered.expect("an answered call returns its response")));
                 Self::begin(hold, |hold| Phase::Entering { hold, call })
             }
             Err(error) => {

@@ -32,7 +32,7 @@ pub(in crate::concurrency) struct Hold {
     released: OnceLock<Arc<AtomicBool>>,
 }
 
-/// How a hold has come to its key.
+/// The kind of a hold's key: exclusive, resumed or shared.
 #[derive(Clone, Copy)]
 enum Of {
     /// The hold alone uses the key `name/<lease>-<n>`.
@@ -63,7 +63,7 @@ pub(in crate::concurrency) enum Entered {
     First,
     /// The key has too many predecessors. Contains the nearest ones if they were read.
     Behind(Option<KeyValues>),
-    /// Another client has put a key with this name.
+    /// A key with this name exists already. Another client or session has put it.
     NameTaken,
 }
 

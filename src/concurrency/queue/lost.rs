@@ -173,8 +173,11 @@ impl KeyLost {
         if response.watch_id() != WatchId::new(self.watches) {
             return Ok(false);
         }
-        if response.canceled() {
-            // Compacted events can no longer be watched, but the current key can be read.
+        if response.compact_revision().is_some_and(|compacted| compacted > self.start) {
+            // Compacted events can no longer be watched, but the present key can be read. Each such attempt starts at a later
+            // revision, so real compactions need no pause.
+            self.look();
+        } else if response.canceled() {
             self.cut(mailbox);
         }
         Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))

@@ -80,8 +80,9 @@ pub(in crate::concurrency) fn describe_handle(
     name: &[u8],
     session: &Session,
 ) -> fmt::Result {
-    let name = format_args!("\"{}\"", name.escape_ascii());
-    f.debug_struct(kind).field("name", &name).field("session", session).finish_non_exhaustive()
+    let mut shown = f.debug_struct(kind);
+    shown.field("name", &format_args!("\"{}\"", name.escape_ascii()));
+    shown.field("session", session).finish_non_exhaustive()
 }
 
 /// Returns a read of the oldest key of a queue, which is the owner's or the leader's.

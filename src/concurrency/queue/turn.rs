@@ -1,4 +1,4 @@
-//! Waiting for a key's turn in a queue.
+//! The wait for a key's turn in a queue.
 
 use std::task::{Poll, Waker, ready};
 
@@ -37,7 +37,7 @@ pub(crate) struct Turn {
     retry: Retry,
 }
 
-/// Which keys with an equal create revision precede, and what ends the wait.
+/// The rules for keys with an equal create revision, and for the end of the wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rules {
     /// etcd's rules: keys with a lower create revision precede, and the wait ignores its own key (R-LCK-7).
@@ -275,7 +275,9 @@ impl Turn {
             }
             Rules::Service if response.canceled() => return Err(Error::WatcherLost),
             _ if is_gone => self.look(client),
-            // Compacted events can no longer be watched, but the current keys can be read.
+            // Compacted events can no longer be watched, but the present keys can be read. Each such attempt starts at a later
+            // revision, so real compactions need no pause.
+            _ if compacted.is_some_and(|compacted| compacted > self.start) => self.look(client),
             _ if response.canceled() => {
                 self.phase = Phase::Cut;
                 if self.retry.is_due(mailbox) {
