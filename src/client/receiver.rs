@@ -8,61 +8,92 @@ use super::inbox::ReadyChannel;
 use super::mailbox::Mailbox;
 use crate::Result;
 
-/// Receives what a backend delivers, in order: the responses of a [`Watcher`](crate::Watcher) or a
-/// [`WatchStream`](crate::watch::WatchStream), the events of a [`LeaderWatcher`](crate::concurrency::LeaderWatcher), the leaders of an
-/// [`Observer`](crate::service::Observer).
+/// Receives the items that a backend delivers, in order.
 ///
-/// There are several ways to receive, for one receiver at a time: [`recv`](Self::recv) blocks,
-/// [`recv_timeout`](Self::recv_timeout) blocks for a time, [`try_recv`](Self::try_recv) does not block, [`next`](Self::next) is a
-/// future, `for item in &mut receiver` blocks for each item, and [`ready_channel`](Self::ready_channel) is a channel for `select!`. Each returns
-/// `Err` once if the receiver has failed, and then `Ok(None)`: [`is_ended`](Self::is_ended) tells an end from an item that is not
-/// there yet.
+/// The items are the responses of a [`Watcher`](crate::Watcher) or a [`WatchStream`](crate::watch::WatchStream), the events of a
+/// [`LeaderWatcher`](crate::concurrency::LeaderWatcher), or the leaders of an [`Observer`](crate::service::Observer).
 ///
-/// Dropping it ends the subscription. It keeps its store alive: a thread that receives returns when the store is
-/// [closed](crate::Store::close).
+/// | method | if there is no item |
+/// |---|---|
+/// | [`recv`](Self::recv) | blocks |
+/// | [`recv_timeout`](Self::recv_timeout) | blocks for a limited time |
+/// | [`try_recv`](Self::try_recv) | returns `Ok(None)` |
+/// | [`next`](Self::next), [`poll_recv`](Self::poll_recv) | are pending |
+/// | `for item in &mut receiver` | blocks for each item |
+/// | [`ready`](Self::ready) | has no token: a channel for `select!` |
+///
+/// A receiver that fails returns the error once, and `Ok(None)` from then on. [`is_ended`](Self::is_ended) distinguishes this
+/// `Ok(None)` from an item that has not arrived yet.
+///
+/// Dropping a receiver ends its subscription. A receiver keeps its store alive. When the store is [closed](crate::Store::close),
+/// a blocked receive returns [`Stopped`](crate::Error::Stopped).
+///
+/// ```
+/// use leasehold::watch::WatchStream;
+/// use leasehold::{Error, Store, Watch};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let mut stream: WatchStream = store.client().watch_stream();
+/// stream.create(Watch::key("mode"));
+/// assert!(stream.recv()?.expect("the stream is open").created());
+/// assert_eq!(stream.try_recv()?, None);
+/// assert_eq!(stream.recv_timeout(Duration::from_millis(1))?, None);
+/// assert!(!stream.is_ended(), "a later receive may return a response");
+///
+/// store.put(("mode", "blue"))?;
+/// let response = store.client().block_on(stream.next())?.expect("the stream is open");
+/// assert_eq!(response.events().len(), 1);
+///
+/// store.close();
+/// let items: Vec<_> = (&mut stream).into_iter().collect();
+/// assert_eq!(items, [Err(Error::Stopped)]);
+/// assert!(stream.is_ended());
+/// # Ok::<(), Error>(())
+/// ```
 #[must_use = "dropping a receiver ends its subscription"]
 pub struct Receiver<T> {
     pub(super) mailbox: Mailbox,
     source: Box<dyn Source<T>>,
 }
 
-/// Makes items out of deliveries: explicit phases, and a poll that goes through them.
+/// The state machine that converts deliveries to items.
 pub(crate) trait Source<T>: Send + Sync {
-    /// Returns the next item, as far as the deliveries in the mailbox allow, and `Ok(None)` at the end.
+    /// Returns the next item as far as the deliveries in the mailbox allow, or `Ok(None)` once the source has ended.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<T>>>;
 
     /// Keeps an item that was polled ahead.
     fn put_back(&mut self, item: Result<T>);
 
-    /// Returns whether there is an item without a delivery.
+    /// Returns whether the next poll returns an item without a delivery.
     fn has_item(&self) -> bool;
 
-    /// Returns whether a delivery may be several items, or none.
+    /// Returns whether a delivery may contain several items, or none.
     fn is_batched(&self) -> bool {
         false
     }
 
-    /// Returns whether an answer is awaited: its arrival wakes no receiver that has not polled.
+    /// Returns whether a call is pending. Its answer sets the ready token only if the source was polled after the call was made.
     fn is_calling(&self) -> bool {
         false
     }
 
-    /// Returns whether no item comes any more, apart from those that were put back.
+    /// Returns whether the source returns no further item, apart from an item that was put back.
     fn is_ended(&self) -> bool;
 
-    /// Writes the name of the type, and what identifies the receiver.
+    /// Writes the name of the receiver's type and its identifying fields.
     fn describe(&self, mailbox: &Mailbox, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl<T> Receiver<T> {
-    /// A receiver that polls once ahead, so that calls are under way at once.
+    /// Creates a receiver and polls it once, which sends its first request.
     pub(crate) fn new(client: &Client, source: impl Source<T> + 'static) -> Self {
         let mut receiver = Self::idle(client.mailbox(), source);
         receiver.poll_ahead();
         receiver
     }
 
-    /// A receiver that does nothing before it is used.
+    /// Creates a receiver without polling it.
     pub(super) fn idle(mailbox: Mailbox, source: impl Source<T> + 'static) -> Self {
         Self { mailbox, source: Box::new(source) }
     }
@@ -74,12 +105,23 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Returns the next item if there is one, without blocking. `None` if there is none yet, or no more.
+    /// Returns the next item, or `None` if there is no item yet or the receiver has [ended](Self::is_ended), without blocking.
     ///
     /// # Errors
     ///
-    /// Once, and then the receiver is over: [`Stopped`](crate::Error::Stopped) if the store was closed, and those that the
-    /// receiver's type names.
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
+    /// that the documentation of the receiver's type lists.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let store = Store::new();
+    /// let mut watcher = store.watch("mode")?;
+    /// assert_eq!(watcher.try_recv()?, None);
+    /// store.put(("mode", "blue"))?;
+    /// assert!(watcher.try_recv()?.is_some());
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn try_recv(&mut self) -> Result<Option<T>> {
         let polled = self.source.poll(&mut self.mailbox, None);
         self.settle();
@@ -89,11 +131,28 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Blocks the thread until there is an item. `None` if there is no more.
+    /// Blocks the thread until there is an item, and returns `None` if the receiver has ended.
     ///
     /// # Errors
     ///
-    /// Those of [`try_recv`](Self::try_recv).
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
+    /// that the documentation of the receiver's type lists.
+    ///
+    /// ```
+    /// use leasehold::{Error, Store};
+    ///
+    /// let store = Store::new();
+    /// let mut watcher = store.watch("mode")?;
+    /// let receiving = std::thread::spawn(move || {
+    ///     let first = watcher.recv();
+    ///     (first.map(|response| response.is_some()), watcher.recv(), watcher.recv())
+    /// });
+    /// store.put(("mode", "blue"))?;
+    /// store.close();
+    /// let received = receiving.join().expect("the thread does not panic");
+    /// assert_eq!(received, (Ok(true), Err(Error::Stopped), Ok(None)));
+    /// # Ok::<(), Error>(())
+    /// ```
     pub fn recv(&mut self) -> Result<Option<T>> {
         let source = &mut self.source;
         let received = self.mailbox.block(|mailbox, waker| source.poll(mailbox, waker));
@@ -101,13 +160,15 @@ impl<T> Receiver<T> {
         received
     }
 
-    /// Blocks the thread until there is an item, or until this much of the store's time has passed, which under a
-    /// [`ManualClock`](crate::ManualClock) passes only if another thread moves it. `None` if the time has passed, or if there is
-    /// no more.
+    /// Blocks the thread until there is an item, or returns `None` once `timeout` of the store's time has passed.
+    ///
+    /// An item at the instant of the timeout is returned. The method also returns `None` if the receiver has
+    /// [ended](Self::is_ended). Under a [`ManualClock`](crate::ManualClock), time passes only if another thread moves the clock.
     ///
     /// # Errors
     ///
-    /// Those of [`try_recv`](Self::try_recv).
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
+    /// that the documentation of the receiver's type lists.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
         let at = self.mailbox.now() + timeout;
         let source = &mut self.source;
@@ -116,29 +177,49 @@ impl<T> Receiver<T> {
         received.unwrap_or(Ok(None))
     }
 
-    /// Returns the next item if there is one, and `None` if there is no more; otherwise the task is woken when there is.
+    /// Polls for the next item, and registers the context's waker if there is no item yet.
+    ///
+    /// Returns `Ready(Ok(None))` if the receiver has ended.
     ///
     /// # Errors
     ///
-    /// Those of [`try_recv`](Self::try_recv).
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
+    /// that the documentation of the receiver's type lists.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>>> {
         let polled = self.source.poll(&mut self.mailbox, Some(context.waker()));
         self.settle();
         polled
     }
 
-    /// Waits for the next item, as a future: `None` if there is no more. Dropping the future loses no item.
+    /// Awaits the next item, and returns `None` if the receiver has ended. Dropping the future loses no item.
     ///
     /// # Errors
     ///
-    /// Those of [`try_recv`](Self::try_recv).
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
+    /// that the documentation of the receiver's type lists.
+    ///
+    /// ```
+    /// use leasehold::{Client, Store};
+    ///
+    /// async fn first_value(client: &Client) -> leasehold::Result<Option<Vec<u8>>> {
+    ///     let mut watcher = client.watch("mode");
+    ///     client.put(("mode", "blue")).await?;
+    ///     let response = watcher.next().await?;
+    ///     Ok(response.map(|response| response.events()[0].kv().value().to_vec()))
+    /// }
+    ///
+    /// let client = Store::new().client();
+    /// assert_eq!(client.block_on(first_value(&client))?, Some(b"blue".to_vec()));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub async fn next(&mut self) -> Result<Option<T>> {
         poll_fn(|context| self.poll_recv(context)).await
     }
 
-    /// Returns a channel that holds a token while [`try_recv`](Self::try_recv) may return an item, for `select!`: a channel of
-    /// capacity one, and without items in it, since an item that is lost from a channel would be lost for good. `try_recv` puts
-    /// the token back if anything is left. It may also find nothing.
+    /// Returns a channel for `select!` that holds a token while [`try_recv`](Self::try_recv) may return an item.
+    ///
+    /// The token carries no item, so dropping the token loses nothing. `try_recv` puts the token back if there may be another
+    /// item. After a token, `try_recv` may also return `None`.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -170,15 +251,16 @@ impl<T> Receiver<T> {
         self.mailbox.ready(self.source.has_item())
     }
 
-    /// Returns whether no item comes any more, and the error that ended the receiver, if there is one, was returned.
+    /// Returns whether the receiver has ended: it returns no further item, and it has returned the error that ended it, if any.
     pub fn is_ended(&self) -> bool {
         self.source.is_ended() && !self.source.has_item()
     }
 
-    /// Keeps the ready token set while items may be available: one delivery may be several items, or none may have been polled;
-    /// and a call wakes no receiver before it is polled.
+    /// Keeps the ready token set while items may be available.
     fn settle(&mut self) {
         let has_token = self.mailbox.has_token();
+        // The token counts deliveries. A delivery may contain several items or none, so a batched source is polled for the next
+        // item. A pending call wakes the inbox only after the source was polled, so a calling source is polled too.
         if !self.source.has_item() && (has_token && self.source.is_batched() || self.source.is_calling()) {
             self.poll_ahead();
         }
@@ -188,7 +270,7 @@ impl<T> Receiver<T> {
     }
 }
 
-/// Gives a type with a field `receiver` the ways to receive of [`Receiver`].
+/// Implements `Deref` to [`Receiver`], iteration, `Stream` and `Debug` for a type with a field `receiver`.
 macro_rules! receives {
     ($receiver:ident, $item:ty) => {
         impl std::ops::Deref for $receiver {
@@ -236,7 +318,9 @@ macro_rules! receives {
 
 pub(crate) use receives;
 
-/// The items of a [`Receiver`], blocking for each, until there is no more: `for item in &mut receiver`.
+/// An iterator over the items of a [`Receiver`] that blocks for each item: `for item in &mut receiver`.
+///
+/// The iterator ends when the receiver has ended. An error that ends the receiver is its last item.
 #[derive(Debug)]
 pub struct ReceiverIter<'a, T> {
     receiver: &'a mut Receiver<T>,

@@ -10,15 +10,17 @@ use super::mailbox::Mailbox;
 use crate::Result;
 use crate::api::Delivery;
 
-/// A wait that has begun: for a queued lock, a candidacy, the loss of either, or a timer.
+/// A pending result, which may already be lost when it is returned: a guard's `check` reports the loss of its lock.
 ///
-/// It keeps its place however often it is waited for in vain: by [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout),
-/// [`try_wait`](Self::try_wait), `.await`, or `select!` on [`ready_channel`](Self::ready_channel). Dropping it gives up the place at once. It keeps
-/// its store alive.
+/// A pending result is a queued lock or candidacy, the loss of a lock or leadership, and a timer. Wait for the result with
+/// [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with `.await`, or in a `select!`
+/// on [`ready`](Self::ready). A wait that times out keeps the ticket's place in the queue. Dropping the ticket withdraws the
+/// request at once.
 ///
-/// A ticket may hand over a lock that is lost by now, since a lease can end at any moment: between the acquisition and the wait,
-/// and right after any check. `guard.check().wait()` reports whether it was lost; what must not happen without the lock goes
-/// through `guard.txn()`, or takes `guard.token()` to a fence.
+/// The lease of the session can end at any moment, also between the acquisition and the wait, or right after a check. A write
+/// that requires the lock therefore uses `guard.txn()`, or passes `guard.token()` to a fence.
+///
+/// A ticket keeps its store alive.
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
@@ -29,56 +31,56 @@ use crate::api::Delivery;
 /// let store = Store::builder().clock(clock.clone()).build();
 /// let session = Session::open(&store, Duration::from_secs(5)).wait()?;
 /// let ticket = Mutex::new(&session, "disk").lock(); // acquired at once: the lock is free
-/// session.pause().wait()?; // the process hangs
-/// clock.advance(Duration::from_secs(5)); // its lease ends
+/// session.pause().wait()?; // as if the process hangs
+/// clock.advance(Duration::from_secs(5)); // the lease expires
 ///
 /// let guard = ticket.wait()?;
 /// assert_eq!(guard.check().wait(), Err(Error::SessionExpired));
 /// assert!(guard.txn().and_then([TxnOp::put("last", "me")]).commit().wait().is_err());
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[must_use = "dropping a ticket gives up its place"]
+#[must_use = "dropping a ticket withdraws its request"]
 pub struct Ticket<T> {
-    /// Before the state: the subscriptions end before the place is given up, which other waiters see.
+    // Declared before `state`, so dropping the ticket ends the subscriptions before it deletes the queue key.
     mailbox: Mailbox,
     state: State<T>,
 }
 
 enum State<T> {
     Waiting(Box<dyn Waiting<T>>),
-    /// The result is there. Dropping the wait withdraws it.
+    /// The result is ready. Dropping the wait, if there is one, withdraws the result.
     Done(Result<T>, Option<Box<dyn Waiting<T>>>),
-    /// The result was returned, and is returned again to every later caller.
+    /// The result was returned once, and each later poll returns it again.
     Repeats(Result<T>, Box<dyn Waiting<T>>),
     Taken,
 }
 
-/// A wait as a state machine: explicit phases, and a poll that goes through them.
+/// The state machine of a wait.
 pub(crate) trait Waiting<T>: Send + Sync {
-    /// Goes as far as the deliveries in the mailbox allow, and registers the waker, if there is one, for the next.
+    /// Advances as far as the deliveries in the mailbox allow. If the wait is pending, registers the waker for the next delivery.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>>;
 
-    /// Returns whether dropping the wait withdraws a result that no caller has taken.
+    /// Returns whether dropping the wait withdraws a result that was not returned to a caller.
     fn withdraws(&self) -> bool {
         false
     }
 
-    /// Called when the result is returned to the caller: from then on, dropping the wait withdraws nothing.
+    /// Notes that the result is returned to the caller, so that dropping the wait no longer withdraws the result.
     fn taken(&mut self) {}
 
-    /// Returns the result once more, if it is one that stays true.
+    /// Returns a copy of the result if it is permanent, such as the loss of a lock.
     fn repeat(&self, _result: &Result<T>) -> Option<Result<T>> {
         None
     }
 }
 
 impl<T> Ticket<T> {
-    /// Begins a wait: goes as far as that is possible at once.
+    /// Begins a wait and polls it once.
     pub(crate) fn new(client: &Client, wait: impl Waiting<T> + 'static) -> Self {
         Self::begin(client.mailbox(), wait)
     }
 
-    /// A wait that is over already.
+    /// Creates a ticket whose result is ready.
     pub(crate) fn completed(mailbox: Mailbox, result: Result<T>) -> Self {
         Self { mailbox, state: State::Done(result, None) }
     }
@@ -94,15 +96,24 @@ impl<T> Ticket<T> {
         Self { mailbox, state }
     }
 
-    /// Blocks the thread until the result is there.
+    /// Blocks the thread until the result is ready.
+    ///
+    /// Under a [`ManualClock`](crate::ManualClock) with one thread, a wait for an instant or for the end of a lease never returns
+    /// unless another thread moves the clock. In a test with one thread, move the clock and call [`try_wait`](Self::try_wait).
     ///
     /// # Errors
     ///
-    /// The error that ended the wait; [`Stopped`](crate::Error::Stopped) if the store was closed.
+    /// - [`Stopped`](crate::Error::Stopped) if the store was closed during the wait.
+    /// - [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session of a lock or candidacy had ended before the ticket was
+    ///   queued.
+    /// - [`SessionExpired`](crate::Error::SessionExpired) for a lock, [`NotLeader`](crate::Error::NotLeader) for a candidacy, if
+    ///   the session ended or the queue key was deleted during the wait.
+    /// - [`Unavailable`](crate::Error::Unavailable), or another error of a request, if the backend answered a request of the wait
+    ///   with that error.
     ///
     /// # Panics
     ///
-    /// If the result was taken before, unless it is one that stays true, as a loss does.
+    /// Panics if the result was returned before. The loss of a lock or leadership is permanent, so its ticket returns it again.
     #[track_caller]
     pub fn wait(mut self) -> Result<T> {
         if !matches!(self.state, State::Waiting(_))
@@ -114,21 +125,25 @@ impl<T> Ticket<T> {
         self.mailbox.block(|mailbox, waker| state.poll(mailbox, waker))
     }
 
-    /// Blocks the thread until the result is there, or until this much of the store's time has passed: then returns `None`, and
-    /// the ticket keeps its place until it is dropped. A result of the very instant still counts, and a timeout of zero does not
-    /// block.
+    /// Blocks the thread until the result is ready, or returns `None` once `timeout` of the store's time has passed.
     ///
-    /// In a `match` on this, a ticket without a name is dropped at the end of the whole `match`, and may get its turn before.
-    /// Give it a name, or use `let else`. Under a [`ManualClock`](crate::ManualClock), time passes only if another thread moves it:
-    /// in a test with one thread, call [`try_wait`](Self::try_wait) after moving the clock.
+    /// After `None`, the ticket keeps its place in the queue until it is dropped. A result at the instant of the timeout is
+    /// returned. A timeout of zero does not block.
+    ///
+    /// A temporary ticket in the head of a `match` is dropped at the end of the `match`, and may acquire the lock before. Bind
+    /// the ticket to a variable, or use `let else`. Under a [`ManualClock`](crate::ManualClock), time passes only if another
+    /// thread moves the clock. In a test with one thread, move the clock and call [`try_wait`](Self::try_wait).
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Self::wait).
+    /// - [`Stopped`](crate::Error::Stopped) if the store was closed during the wait.
+    /// - [`LeaseNotFound`](crate::Error::LeaseNotFound), [`SessionExpired`](crate::Error::SessionExpired) or
+    ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was deleted.
+    /// - Another error that a request of the wait was answered with: see [`wait`](Self::wait).
     ///
     /// # Panics
     ///
-    /// As [`wait`](Self::wait).
+    /// Panics if the result was returned before, except for the loss of a lock or leadership.
     #[track_caller]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
         let at = self.mailbox.now() + timeout;
@@ -136,15 +151,18 @@ impl<T> Ticket<T> {
         self.mailbox.block_until(at, |mailbox, waker| state.poll(mailbox, waker)).transpose()
     }
 
-    /// Returns the result if it is there, without blocking.
+    /// Returns the result if it is ready, and otherwise `None`, without blocking.
     ///
     /// # Errors
     ///
-    /// Those of [`wait`](Self::wait).
+    /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the result was ready.
+    /// - [`LeaseNotFound`](crate::Error::LeaseNotFound), [`SessionExpired`](crate::Error::SessionExpired) or
+    ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was deleted.
+    /// - Another error that a request of the wait was answered with: see [`wait`](Self::wait).
     ///
     /// # Panics
     ///
-    /// As [`wait`](Self::wait).
+    /// Panics if the result was returned before, except for the loss of a lock or leadership.
     #[track_caller]
     pub fn try_wait(&mut self) -> Result<Option<T>> {
         match self.state.poll(&mut self.mailbox, None) {
@@ -153,9 +171,10 @@ impl<T> Ticket<T> {
         }
     }
 
-    /// Returns a channel that holds a token while [`try_wait`](Self::try_wait) may return something, for `select!`. `try_wait`
-    /// puts the token back if there is more to process.
-    pub fn ready_channel(&self) -> &ReadyChannel {
+    /// Returns a channel for `select!` that holds a token while [`try_wait`](Self::try_wait) may return a result.
+    ///
+    /// After a token, `try_wait` may still return `None`. It puts the token back if there are more deliveries to process.
+    pub fn ready(&self) -> &ReadyChannel {
         self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
 }
@@ -164,17 +183,18 @@ impl<T> State<T> {
     #[track_caller]
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>> {
         if let Self::Repeats(result, wait) = self {
-            return Poll::Ready(wait.repeat(result).expect("a result that repeats is returned again"));
+            return Poll::Ready(wait.repeat(result).expect("the result in `Repeats` is permanent"));
         }
         let result = match self {
             Self::Waiting(wait) => Some(ready!(wait.poll(mailbox, waker))),
             _ => None,
         };
+        // The result is ready: end the watches and the timer now, since the ticket may outlive the result.
         mailbox.end();
         let (result, wait) = match (std::mem::replace(self, Self::Taken), result) {
             (Self::Waiting(wait), Some(result)) => (result, Some(wait)),
             (Self::Done(result, wait), _) => (result, wait),
-            _ => panic!("the result of a ticket is taken once"),
+            _ => panic!("the result of a ticket is returned once"),
         };
         let Some(mut wait) = wait else {
             return Poll::Ready(result);
@@ -188,7 +208,7 @@ impl<T> State<T> {
     }
 }
 
-/// Nothing here is pinned in place.
+/// `poll` pins no field.
 impl<T> Unpin for Ticket<T> {}
 
 impl<T> Future for Ticket<T> {
@@ -212,7 +232,7 @@ impl<T> fmt::Debug for Ticket<T> {
     }
 }
 
-/// Waits for the mailbox's alarm.
+/// A wait for the alarm of the mailbox.
 struct Sleep;
 
 impl Waiting<()> for Sleep {
@@ -235,8 +255,9 @@ impl Ticket<()> {
 }
 
 impl Client {
-    /// A ticket that is due when so much of the backend's time has passed. What else happens at that instant has happened
-    /// by then.
+    /// Returns a ticket that completes when `duration` of the backend's time has passed.
+    ///
+    /// Other events of that instant, such as the end of a lease, are delivered before the ticket completes.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -255,11 +276,35 @@ impl Client {
         Ticket::sleep(self, duration)
     }
 
-    /// Awaits a future for this much of the backend's time. Returns `None` if the time passes first; what completes at that very
-    /// instant still counts. The future is dropped then.
+    /// Awaits a future, and returns `None` once `duration` of the backend's time has passed.
     ///
-    /// Also returns `None`, at once, if the backend has ended and the future has not: no clock would end the wait. A call or a
-    /// ticket of a closed [`Store`](crate::Store) has ended, and its [`Stopped`](crate::Error::Stopped) is returned.
+    /// A result at the instant of the timeout is returned. After a timeout the future is dropped: pass `&mut future` to keep it.
+    ///
+    /// The method also returns `None`, without waiting, if the backend has ended and the future is pending: no clock would end
+    /// the wait. A call or ticket of a closed [`Store`](crate::Store) is ready with [`Stopped`](crate::Error::Stopped), which
+    /// is returned.
+    ///
+    /// In an async program, a future that is ready in time is returned in `Some`:
+    ///
+    /// ```
+    /// use leasehold::concurrency::{Mutex, Session};
+    /// use leasehold::{Client, Store};
+    /// use std::time::Duration;
+    ///
+    /// async fn acquire(client: &Client) -> leasehold::Result<bool> {
+    ///     let session = Session::open(client, Duration::from_secs(60)).await?;
+    ///     let mutex = Mutex::new(&session, "disk");
+    ///     let guard = client.timeout(Duration::from_secs(1), mutex.lock()).await.transpose()?;
+    ///     Ok(guard.is_some())
+    /// }
+    ///
+    /// let client = Store::new().client();
+    /// assert!(client.block_on(acquire(&client))?);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
+    ///
+    /// Under a [`ManualClock`](crate::ManualClock), another thread moves the clock. The ticket below keeps its place after the
+    /// timeout:
     ///
     /// ```
     /// use leasehold::concurrency::{Mutex, Session};
@@ -282,7 +327,7 @@ impl Client {
     ///     std::thread::yield_now(); // until the thread waits
     /// }
     /// clock.advance(Duration::from_secs(5));
-    /// assert!(waiting.join().expect("the thread does not panic"), "the lock is held");
+    /// assert!(waiting.join().expect("the thread does not panic"), "the lock was not held");
     /// # drop(guard);
     /// # Ok::<(), leasehold::Error>(())
     /// ```
@@ -294,7 +339,7 @@ impl Client {
             }
             match ready!(Pin::new(&mut timer).poll(context)) {
                 Ok(()) => Poll::Ready(None),
-                // The backend closed the timer's inbox after the first poll of the future, which may have ended with it.
+                // The backend ended between the two polls, and may have completed the future: poll the future again.
                 Err(_) => Poll::Ready(match future.as_mut().poll(context) {
                     Poll::Ready(output) => Some(output),
                     Poll::Pending => None,

@@ -8,14 +8,16 @@ use super::receiver::{Receiver, Source, receives};
 use crate::Result;
 use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
 
-/// etcd's watch stream: any number of watchers whose responses come as one sequence (R-WCH-1), each with the id of its
-/// watcher. All ways to receive are those of [`Receiver`].
+/// A watch stream of etcd: any number of watchers whose responses arrive as one sequence (R-WCH-1).
 ///
-/// [`Watcher`](crate::Watcher) is easier where one is enough. Dropping the stream ends all its watchers; it does not end
-/// because one of them does, but only when the store is closed, with [`Stopped`](crate::Error::Stopped).
+/// Each response has the [id](WatchResponse::watch_id) of its watcher. The stream derefs to [`Receiver`], which has all methods
+/// that receive. [`Watcher`](crate::Watcher) is simpler for a single watcher.
 ///
-/// The answers to its requests are queued until they are received, one response for each creation and cancellation, so a stream
-/// that creates and cancels but does not receive grows.
+/// The end of a watcher does not end the stream. The stream ends with [`Stopped`](crate::Error::Stopped) when the store is
+/// closed. Dropping the stream ends its watchers.
+///
+/// Each creation and cancellation is answered by one response, which is queued until it is received. A stream that creates and
+/// cancels watchers without receiving therefore grows.
 ///
 /// ```
 /// use leasehold::{Store, Watch};
@@ -29,7 +31,7 @@ use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
 /// let ids: Vec<i64> = std::iter::from_fn(|| stream.try_recv().transpose())
 ///     .map(|response| Ok(response?.watch_id().get()))
 ///     .collect::<leasehold::Result<_>>()?;
-/// assert_eq!(ids, [0, 1, 1], "both were created, and the second saw the put");
+/// assert_eq!(ids, [0, 1, 1], "two creations, and the put of the second watcher's key");
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[must_use = "dropping a stream ends its watchers"]
@@ -37,8 +39,22 @@ pub struct WatchStream {
     receiver: Receiver<WatchResponse>,
 }
 
-/// The half of a [`WatchStream`] that asks, for another task than the one that receives. Requests to a stream whose receiving
-/// half was dropped have no effect.
+/// The requesting half of a [`WatchStream`], from [`WatchStream::split`].
+///
+/// It sends requests from another task than the one that receives. Requests have no effect once the receiving half is dropped.
+///
+/// ```
+/// use leasehold::{Store, Watch};
+///
+/// let store = Store::new();
+/// let (requests, mut responses) = store.client().watch_stream().split();
+/// let other = requests.clone();
+/// requests.create(Watch::key("a"));
+/// other.cancel(0);
+/// assert!(responses.recv()?.expect("the stream is open").created());
+/// assert!(responses.recv()?.expect("the stream is open").canceled());
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct WatchRequests {
     asking: Arc<Asking>,
@@ -47,33 +63,89 @@ pub struct WatchRequests {
 impl WatchStream {
     pub(super) fn new(client: &Client) -> Self {
         let mailbox = client.mailbox();
-        // Makes the stream known, or the backend could not report to an unused one that it is closed.
+        // An empty list registers the inbox: the backend closes it at its end even if the stream is never used.
         mailbox.watch(&[]);
         Self { receiver: Receiver::idle(mailbox, Responses { unread: None, is_ended: false }) }
     }
 
-    /// Asks for a watcher. The answer, which may be a refusal, is received before its first event.
+    /// Requests a watcher.
+    ///
+    /// The answer is a response that is [`created`](WatchResponse::created), or [`canceled`](WatchResponse::canceled) if the
+    /// store refuses the watch. It is received before the watcher's first event.
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// let mut stream = store.client().watch_stream();
+    /// stream.create(Watch::prefix("config/").id(7));
+    /// store.put(("config/mode", "blue"))?;
+    ///
+    /// let created = stream.recv()?.expect("the stream is open");
+    /// assert!(created.created() && created.watch_id().get() == 7);
+    /// let change = stream.recv()?.expect("the stream is open");
+    /// assert_eq!((change.watch_id().get(), change.events()[0].kv().value()), (7, &b"blue"[..]));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn create(&self, watch: impl Into<Watch>) {
         self.receiver.mailbox.watch(&[WatchRequest::Create(watch.into())]);
     }
 
-    /// Ends a watcher. If there is one of that id, the answer is received after its last event (R-WCH-22).
+    /// Cancels a watcher.
+    ///
+    /// The answer is a response that is [`canceled`](WatchResponse::canceled), received after the watcher's last event. An
+    /// unknown id is not answered (R-WCH-22).
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    ///
+    /// let store = Store::new();
+    /// let mut stream = store.client().watch_stream();
+    /// stream.create(Watch::key("a"));
+    /// let id = stream.recv()?.expect("the stream is open").watch_id();
+    ///
+    /// stream.cancel(id);
+    /// let answer = stream.recv()?.expect("the stream is open");
+    /// assert!(answer.canceled() && answer.watch_id() == id);
+    /// stream.cancel(id);
+    /// assert_eq!(stream.try_recv()?, None, "the id is unknown by then");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn cancel(&self, id: impl Into<WatchId>) {
         self.receiver.mailbox.watch(&[WatchRequest::Cancel(id.into())]);
     }
 
-    /// Asks how far all watchers have come. If all have caught up, the answer is received after all that they were sent,
-    /// and else there is none (R-WCH-21).
+    /// Requests the progress of all watchers of the stream.
+    ///
+    /// If all watchers are synced, the answer is one response with the id [`WatchId::INVALID`]. It is received after all events
+    /// up to its revision. If a watcher is unsynced, the store sends no answer (R-WCH-21).
+    ///
+    /// ```
+    /// use leasehold::{Store, Watch};
+    /// use leasehold::watch::WatchId;
+    ///
+    /// let store = Store::new();
+    /// let mut stream = store.client().watch_stream();
+    /// stream.create(Watch::key("a"));
+    /// assert!(stream.recv()?.expect("the stream is open").created());
+    ///
+    /// let revision = store.put(("b", "1"))?.header().revision();
+    /// stream.request_progress();
+    /// let progress = stream.recv()?.expect("the stream is open");
+    /// assert!(progress.is_progress_notify());
+    /// assert_eq!((progress.watch_id(), progress.header().revision()), (WatchId::INVALID, revision));
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn request_progress(&self) {
         self.receiver.mailbox.watch(&[WatchRequest::Progress]);
     }
 
-    /// Returns how far a watcher of this stream is behind; `None` if there is no such watcher, or the backend does not know.
+    /// Returns how far a watcher of this stream is behind, or `None` if the watcher or its lag is unknown.
     pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
         self.receiver.mailbox.lag(id.into())
     }
 
-    /// Splits the stream into a half that asks and a half that receives.
+    /// Splits the stream into a requesting half and a receiving half, for two tasks or threads.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -92,22 +164,25 @@ impl WatchStream {
 }
 
 impl WatchRequests {
-    /// As [`WatchStream::create`].
+    /// Requests a watcher: see [`WatchStream::create`].
     pub fn create(&self, watch: impl Into<Watch>) {
         self.asking.watch(&[WatchRequest::Create(watch.into())]);
     }
 
-    /// As [`WatchStream::cancel`].
+    /// Cancels a watcher: see [`WatchStream::cancel`].
     pub fn cancel(&self, id: impl Into<WatchId>) {
         self.asking.watch(&[WatchRequest::Cancel(id.into())]);
     }
 
-    /// As [`WatchStream::request_progress`].
+    /// Requests the progress of all watchers: see [`WatchStream::request_progress`].
     pub fn request_progress(&self) {
         self.asking.watch(&[WatchRequest::Progress]);
     }
 
-    /// As [`WatchStream::lag`], apart from responses that the receiving half has taken from the inbox and not returned yet.
+    /// Returns how far a watcher is behind: see [`WatchStream::lag`].
+    ///
+    /// Unlike `WatchStream::lag`, it does not count responses that the receiving half has taken from the inbox and has not
+    /// returned yet.
     pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
         self.asking.lag(id.into())
     }
@@ -115,7 +190,7 @@ impl WatchRequests {
 
 receives!(WatchStream, WatchResponse);
 
-/// All responses of a stream.
+/// The source of all responses of a stream.
 struct Responses {
     unread: Option<Result<WatchResponse>>,
     is_ended: bool,
@@ -154,7 +229,7 @@ impl Source<WatchResponse> for Responses {
 }
 
 impl Client {
-    /// A stream for several watchers.
+    /// Opens a watch stream for several watchers.
     pub fn watch_stream(&self) -> WatchStream {
         WatchStream::new(self)
     }

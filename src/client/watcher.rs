@@ -7,21 +7,30 @@ use super::receiver::{Receiver, Source, receives};
 use crate::api::{Delivery, Lag, Revision, Watch, WatchId, WatchRequest, WatchResponse, WatchResponseKind};
 use crate::{Error, Result};
 
-/// Receives the changes of keys, from a revision on: every event once and in order, all events of one revision together, and no
-/// gap (R-WCH-7). All ways to receive are those of [`Receiver`].
+/// Receives the changes of keys from a revision on.
 ///
-/// In a [`Store`](crate::Store), a slow watcher costs a bounded amount of memory: events that its share of the queue has no room
-/// for are read from history later. Only if they are compacted by then does the watch end, with the compacted revision. So
-/// receiving either returns the next events, or reports that some are lost.
+/// A watcher receives each event once and in order, all events of one revision together, without a gap (R-WCH-7). It derefs to
+/// [`Receiver`], which has all methods that receive.
 ///
-/// Its errors, once each:
+/// In a [`Store`](crate::Store), a slow watcher uses a bounded amount of memory. Events beyond its
+/// [capacity](Watch::capacity) are read from history when the watcher receives. If they are compacted before that, the watch ends
+/// with [`Compacted`](Error::Compacted). A receive therefore returns the next events or reports a loss.
 ///
-/// - [`Compacted`](Error::Compacted) if the next events were compacted, with the first revision that was not received;
-/// - the [reason](WatchResponse::cancel_reason) of the backend if it ended the watch, as
-///   [`Error::from_wire`](crate::Error::from_wire) returns it with `FailedPrecondition` (R-WCH-24);
-/// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch without a reason;
-/// - [`Stopped`](Error::Stopped) if the store was closed;
-/// - the error that the backend refused the watch with.
+/// # Errors
+///
+/// A receive returns one of these errors once, and the watcher has then ended:
+///
+/// - [`Compacted`](Error::Compacted) if the next events were compacted. Its `requested` is the first revision that was not
+///   received.
+/// - The error of a refusal, such as [`WatchRangeEmpty`](Error::WatchRangeEmpty), if the backend refused the watch.
+/// - The error that [`Error::from_wire`](crate::Error::from_wire) returns for `FailedPrecondition` and the
+///   [reason](WatchResponse::cancel_reason), if the backend ended the watch with a reason (R-WCH-24).
+/// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch without a reason.
+/// - [`Stopped`](Error::Stopped) if the store was closed.
+///
+/// # Examples
+///
+/// Watching a prefix from a revision on, without blocking:
 ///
 /// ```
 /// use leasehold::{Error, Store, Watch};
@@ -42,6 +51,60 @@ use crate::{Error, Result};
 /// assert_eq!(too_late.recv(), Err(Error::Compacted { requested: blue, compacted: Some(green) }));
 /// # Ok::<(), leasehold::Error>(())
 /// ```
+///
+/// The ways to receive: [`recv`](Receiver::recv) blocks, [`recv_timeout`](Receiver::recv_timeout) blocks for a limited time,
+/// [`try_recv`](Receiver::try_recv) does not block, and `for response in &mut watcher` blocks for each response until the watcher
+/// has ended:
+///
+/// ```
+/// use leasehold::{Error, Store};
+/// use std::time::Duration;
+///
+/// let store = Store::new();
+/// let mut watcher = store.watch("mode")?;
+/// assert_eq!(watcher.try_recv()?, None);
+/// assert_eq!(watcher.recv_timeout(Duration::from_millis(1))?, None);
+///
+/// store.put(("mode", "blue"))?;
+/// assert_eq!(watcher.recv()?.expect("the watch is open").events()[0].kv().value(), b"blue");
+///
+/// store.put(("mode", "green"))?;
+/// store.put(("mode", "red"))?;
+/// store.close();
+/// let mut changes = 0;
+/// for response in &mut watcher {
+///     match response {
+///         Ok(response) => changes += response.events().len(),
+///         Err(error) => assert_eq!(error, Error::Stopped),
+///     }
+/// }
+/// assert_eq!(changes, 2);
+/// assert!(watcher.is_ended());
+/// # Ok::<(), leasehold::Error>(())
+/// ```
+///
+/// A watcher with a capacity of 1 is overtaken by a compaction. The queued response is received first:
+///
+/// ```
+/// use leasehold::{Error, Store, Watch};
+///
+/// let store = Store::new();
+/// let mut watcher = store.watch(Watch::key("mode").capacity(1))?;
+/// store.put(("mode", "blue"))?; // queued
+/// let green = store.put(("mode", "green"))?.header().revision(); // stays in history
+/// let red = store.put(("mode", "red"))?.header().revision();
+/// store.compact(red)?;
+///
+/// assert_eq!(watcher.recv()?.expect("the first change is queued").events()[0].kv().value(), b"blue");
+/// assert_eq!(watcher.recv(), Err(Error::Compacted { requested: green, compacted: Some(red) }));
+/// assert_eq!(watcher.recv(), Ok(None));
+///
+/// // Read the current state, and watch from the revision after it.
+/// let state = store.get("mode")?;
+/// let mut watcher = store.watch(Watch::key("mode").start_revision(state.header().revision().next()))?;
+/// assert_eq!((state.kvs()[0].value(), watcher.try_recv()?), (&b"red"[..], None));
+/// # Ok::<(), leasehold::Error>(())
+/// ```
 #[must_use = "dropping a watcher ends the watch"]
 pub struct Watcher {
     receiver: Receiver<WatchResponse>,
@@ -54,10 +117,10 @@ impl Watcher {
         Self { receiver: Receiver::idle(mailbox, source), id }
     }
 
-    /// As [`new`](Self::new), but fails if the backend has refused the watch already.
+    /// Begins a watch, and returns the error if the backend has refused it already.
     pub(crate) fn confirmed(client: &Client, watch: Watch) -> Result<Self> {
         let (mut mailbox, mut source, id) = begin(client, watch);
-        // The answer to the creation is the first delivery. What comes after it is for the first receive.
+        // The answer to the creation is the first delivery. A later delivery is kept for the first receive.
         if let Poll::Ready(Some(first)) = source.poll(&mut mailbox, None).map(Result::transpose) {
             if !source.is_created {
                 return first.and(Ok(Self { receiver: Receiver::idle(mailbox, source), id }));
@@ -67,13 +130,28 @@ impl Watcher {
         Ok(Self { receiver: Receiver::idle(mailbox, source), id })
     }
 
-    /// Asks how far the watch has come. If it has caught up, a response without events is received after all that was sent,
-    /// and else there is none (R-WCH-21).
+    /// Requests the progress of the watch.
+    ///
+    /// If the watcher is synced, it receives a response without events after all events up to the response's revision. If it is
+    /// unsynced, the store sends no response (R-WCH-21).
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let store = Store::new();
+    /// let mut watcher = store.watch("mode")?;
+    /// let revision = store.put(("other", "1"))?.header().revision();
+    /// watcher.request_progress();
+    /// let progress = watcher.recv()?.expect("the watch is open");
+    /// assert!(progress.is_progress_notify());
+    /// assert_eq!(progress.header().revision(), revision);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn request_progress(&self) {
         self.receiver.mailbox.watch(&[WatchRequest::Progress]);
     }
 
-    /// Returns how far the watcher is behind; `None` if it has ended, or the backend does not know.
+    /// Returns how far the watcher is behind, or `None` if it has ended or the backend does not know the lag.
     pub fn lag(&self) -> Option<Lag> {
         if self.receiver.is_ended() { None } else { self.receiver.mailbox.lag(self.id) }
     }
@@ -83,16 +161,16 @@ receives!(Watcher, WatchResponse);
 
 fn begin(client: &Client, watch: Watch) -> (Mailbox, Watching, WatchId) {
     let mailbox = client.mailbox();
-    // The first watcher of a stream that is left to choose has the id 0, which is that request's own.
+    // A new stream assigns 0 as its first automatic id, and `WatchId::AUTO` is 0 too. So the requested id is the watcher's id.
     let (id, source) =
         (watch.id, Watching { next: watch.start, unread: None, is_created: false, is_ended: false });
     mailbox.watch(&[WatchRequest::Create(watch)]);
     (mailbox, source, id)
 }
 
-/// The only watcher of a stream.
+/// The state of a stream's only watcher.
 struct Watching {
-    /// The first revision that has not been received.
+    /// The first revision that is not received yet.
     next: Revision,
     unread: Option<Result<WatchResponse>>,
     is_created: bool,
@@ -100,14 +178,14 @@ struct Watching {
 }
 
 impl Watching {
-    /// Returns the response if it is for the user to see.
+    /// Processes a response, and returns it if the user receives it.
     fn accept(&mut self, response: WatchResponse) -> Result<Option<WatchResponse>> {
         match &response.body.kind {
             WatchResponseKind::Created => {
                 self.is_created = true;
                 return Ok(None);
             }
-            // A watcher does not cancel itself, so the backend did.
+            // A `Watcher` sends no cancellation, so the backend ended the watch.
             WatchResponseKind::Canceled | WatchResponseKind::Refused(_) => {
                 return Err(response.ended_by_backend());
             }
@@ -165,7 +243,17 @@ impl Source<WatchResponse> for Watching {
 }
 
 impl Client {
-    /// Watches keys. If the store refuses to, the first receiving says so.
+    /// Watches keys. If the backend refuses the watch, the first receive returns the error.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let client = Store::new().client();
+    /// let mut watcher = client.watch("mode");
+    /// client.put(("mode", "blue")).wait()?;
+    /// assert_eq!(watcher.recv()?.expect("the watch is open").events()[0].kv().value(), b"blue");
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn watch(&self, watch: impl Into<Watch>) -> Watcher {
         Watcher::new(self, watch.into())
     }
