@@ -1,4 +1,4 @@
-//! The interface between clients and whatever answers them: `Backend`, and `Call`, its answer.
+//! The interface between clients and the store: the `Backend` trait, and `Call`, a pending response.
 
 use std::fmt;
 use std::pin::Pin;
@@ -12,41 +12,43 @@ use crate::Result;
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 use crate::sync::Mutex;
 
-/// Executes store requests: a [`Store`](crate::Store), or a network, real or simulated, in front of one.
-/// [`Client`](crate::Client) is the handle to it.
+/// Executes store requests: a [`Store`](crate::Store), or a real or simulated network in front of one.
+///
+/// [`Client`](crate::Client) is a handle to a backend.
 ///
 /// A backend in front of another one is a [`Layer`](crate::backend::Layer), which forwards what it does not change. A wrapper
 /// that implements `Backend` forwards every method, including those with a default.
 ///
 /// # Contract
 ///
-/// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call abandons the answer,
-///   never the request. Two calls may overtake each other unless the second is made after the first is answered.
+/// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call abandons the
+///   answer, never the request. Two calls may overtake each other unless the second is made after the first is answered.
 /// - All deliveries to one receiver, events and its timer, go into one [`Inbox`], in the order in which the backend decided them.
-///   So the order of polls has no influence on whether a receiver is served or times out. What the backend has received for the
-///   instant of a timer comes before the timer.
+///   The order of polls therefore does not decide whether a receiver gets an event or times out. A delivery that the backend has
+///   received for the instant of a timer comes before the timer.
 /// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: it has its own watch ids, and its responses are one
 ///   sequence.
-/// - No user code runs while the backend holds a lock that its own methods acquire. After the backend has released the lock, it
-///   drops values of users and calls wakers, each of them even if one panics.
+/// - No user code runs while the backend holds a lock that its own methods acquire. The backend drops values of users and calls
+///   wakers after it has released the lock. If a waker panics, the backend still calls the others.
 /// - After [`cancel`](Self::cancel), the backend delivers nothing more to the inbox.
 /// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::backend::WatchResumer) carries a stream over to the
 ///   next one.
-/// - A backend renews a lease from the [call](Self::renew) that begins it to the call that stops it, and stops when the process of
-///   the client ends. Both calls act in that process, so a request that a network loses neither begins nor continues a renewal.
+/// - A backend renews a lease from the [call](Self::renew) that begins it to the call that stops it, and stops when the process
+///   of the client ends. Both calls act in that process, so a request that a network loses neither begins nor continues a
+///   renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
-///   it sent the last renewal that was answered: by then the lease may have ended. A [`LeaseRenewer`](crate::backend::LeaseRenewer)
-///   decides when to renew, and which leases are over.
+///   it sent the last renewal that was answered: by then the lease may have ended. A
+///   [`LeaseRenewer`](crate::backend::LeaseRenewer) decides when to renew, and which leases are over.
 /// - A backend answers a call with [`Unavailable`](crate::Error::Unavailable) for every error of its transport, and with
-///   [`Error::from_wire`](crate::Error::from_wire) for an error of the store. [`Error::is_ambiguous`](crate::Error::is_ambiguous)
-///   lists the errors after which the recipes look for what they may have written.
+///   [`Error::from_wire`](crate::Error::from_wire) for an error of the store. After an
+///   [ambiguous](crate::Error::is_ambiguous) error, the recipes check whether their write was applied.
 ///
 /// # The end of a backend
 ///
-/// A backend may end before its users do: it is closed, or its thread stops. From then on:
+/// A backend may end while clients still use it: it is closed, or its thread stops. From then on:
 ///
 /// - It closes every inbox that it knows, so that no receiver waits for ever. [`watch`](Self::watch) and [`timer`](Self::timer)
-///   close an inbox that they see for the first time.
+///   close an inbox that is new to the backend.
 /// - It answers a call that was sent with `Unavailable { maybe_applied: true }`, and a new call with
 ///   [`Stopped`](crate::Error::Stopped) or `Unavailable { maybe_applied: false }`.
 /// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A lease ends with its TTL.
@@ -54,7 +56,7 @@ use crate::sync::Mutex;
 ///   after it has released its locks.
 ///
 /// Clients, calls, tickets, receivers and detached tasks hold the backend. The last of them may drop the backend on any thread,
-/// also on a thread of the backend: a destructor does not join the current thread.
+/// also on a thread of the backend. A backend's destructor therefore must not join the current thread.
 ///
 /// # Requests of the recipes
 ///
@@ -202,43 +204,51 @@ pub trait Backend: Send + Sync + 'static {
     /// Executes a request. The answer has the request's [kind](Response::kind): a client panics on any other.
     fn call(&self, request: Request) -> Call<Response>;
 
-    /// Makes requests of the watch stream of `inbox`, all of them at one revision of the store if the backend can. It delivers the
-    /// answers into the inbox: [`WatchRequest`] names the answer to each.
+    /// Sends requests on the watch stream of `inbox`, all of them at one revision of the store if the backend can.
     ///
-    /// The list may be empty. The backend then only notes the inbox, to [close](Inbox::close) it when the backend ends.
+    /// The backend delivers the answers into the inbox: see [`WatchRequest`]. If the list is empty, the backend only registers
+    /// the inbox, to [close](Inbox::close) it when the backend ends.
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
 
-    /// Sets the timer of `inbox`, in place of an earlier one, to deliver [`Delivery::Timer`](crate::backend::Delivery) at `at`,
-    /// at once if `at` has passed. `None` unsets it. The delivery carries `at` even if it is late: a receiver ignores a timer of
-    /// any other instant.
+    /// Sets the timer of `inbox` to deliver [`Delivery::Timer`](crate::backend::Delivery) at `at`, or unsets it if `at` is
+    /// `None`.
+    ///
+    /// A new timer replaces the earlier one. If `at` has passed, the timer fires at once. The delivery contains `at` even if it
+    /// is late, since a receiver ignores a timer with another instant.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
-    /// Begins to renew a lease, with a renewal now, or stops. The call is local and immediate: it cannot fail, and a lease that
-    /// has ended is ignored. A [`Store`](crate::Store) keeps a standing keep-alive, which costs nothing; a backend over a network
-    /// renews every third of the TTL. Once renewing stops, the lease ends one TTL after its last renewal.
+    /// Starts to renew a lease, with a renewal now, or stops.
+    ///
+    /// The call is local and immediate, and it cannot fail. A lease that has ended is ignored. A [`Store`](crate::Store) keeps a
+    /// standing keep-alive without any requests, and a backend over a network renews every third of the TTL. Once renewing stops,
+    /// the lease expires one TTL after its last renewal.
     fn renew(&self, lease: LeaseId, is_on: bool);
 
-    /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of. The inbox calls this when its
-    /// receiver polls. A backend that [pushes](Inbox::push) each delivery does nothing.
+    /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of.
+    ///
+    /// A notified inbox calls this method when its receiver polls. In a backend that [pushes](Inbox::push) each delivery, the
+    /// method does nothing.
     fn pull(&self, inbox: &Inbox);
 
-    /// Ends the stream: its watchers and its timer. The backend may not know the inbox, if its owner waited for calls only.
+    /// Ends the watchers and the timer of an inbox. An inbox that the backend does not know is ignored: it was used for calls
+    /// only.
     fn cancel(&self, inbox: &Inbox);
 
-    /// Returns how far a watcher is behind, apart from the deliveries in the inbox. The default returns `None`: unknown.
+    /// Returns how far a watcher is behind, without the deliveries in the inbox. The default returns `None`, which is unknown.
     fn lag(&self, _inbox: &Inbox, _id: WatchId) -> Option<Lag> {
         None
     }
 
-    /// Returns the time that timers are set by.
+    /// Returns the backend's current time, which its timers use.
     fn now(&self) -> Timestamp;
 
-    /// Runs a future to completion in the background: the cleanup of a value that was dropped. It awaits calls, timers and watches
-    /// of this backend, and a waker of it may be called on any thread.
+    /// Runs a future to completion in the background, such as the cleanup of a dropped value.
     ///
-    /// Most tasks end after one or two calls. The cleanup after an ambiguous error may wait as long as the lease of its session
-    /// exists. In an async program, the runtime's `spawn` runs the tasks; otherwise a thread of the backend polls those that are
-    /// woken. The simplest executor has a thread for each task:
+    /// The future awaits calls, timers and watches of this backend. Its waker may be called on any thread. Most tasks complete
+    /// after one or two calls. The cleanup after an ambiguous error may wait as long as the lease of its session exists.
+    ///
+    /// In an async program, the runtime's `spawn` can run the tasks. Otherwise a thread of the backend polls the woken tasks. The
+    /// simplest executor has a thread for each task:
     ///
     /// ```
     /// use std::pin::Pin;
@@ -322,22 +332,38 @@ impl<B: Backend + ?Sized> Backend for Arc<B> {
 
 /// A request that was sent, and a future of its answer.
 ///
-/// The request is executed whether or not the call is polled; dropping the call abandons the answer only. A
+/// The request is executed whether or not the call is polled. Dropping the call abandons only the answer. A
 /// [`Store`](crate::Store) answers at once, without an allocation.
 ///
-/// Wait for the answer by [`wait`](Self::wait), for a limited time by [`wait_timeout`](Self::wait_timeout), check for it by
-/// [`try_wait`](Self::try_wait), or `.await` it.
+/// | method | if there is no answer yet |
+/// |---|---|
+/// | [`wait`](Self::wait) | blocks |
+/// | [`wait_timeout`](Self::wait_timeout) | blocks for a limited time |
+/// | [`try_wait`](Self::try_wait) | returns `None` |
+/// | `.await` | is pending |
 ///
 /// ```
-/// use leasehold::Store;
+/// use leasehold::{Client, Store};
+/// use std::time::Duration;
 ///
 /// let client = Store::new().client();
 /// client.put(("config/mode", "blue")).wait()?;
-/// let call = client.get("config/mode");
-/// assert_eq!(call.wait()?.kvs()[0].value(), b"blue");
+///
+/// let mut call = client.get("config/mode");
+/// let answer = call.try_wait()?.expect("a store answers at once");
+/// assert_eq!(answer.kvs()[0].value(), b"blue");
+///
+/// let mut call = client.get("config/mode");
+/// let answer = call.wait_timeout(Duration::from_secs(1))?.expect("a store answers at once");
+/// assert_eq!(answer.kvs()[0].value(), b"blue");
+///
+/// async fn read(client: &Client) -> leasehold::Result<i64> {
+///     Ok(client.get("config/mode").await?.count())
+/// }
+/// assert_eq!(client.block_on(read(&client))?, 1);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
-#[must_use = "the request is executed, but its answer is seen only by waiting for the call"]
+#[must_use = "the request is executed, but its answer and its error are returned only by waiting for the call"]
 pub struct Call<T> {
     state: State<T>,
 }
@@ -346,7 +372,7 @@ type Answering<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
 enum State<T> {
     Ready(Result<T>),
-    /// The mutex is never locked: it makes a future `Sync` that is reached through `&mut` alone.
+    /// The mutex is never locked. It makes the future `Sync`, and all access is through `&mut`.
     Pending {
         future: Mutex<Answering<T>>,
         backend: Option<Arc<dyn Backend>>,
@@ -354,16 +380,16 @@ enum State<T> {
     Taken,
 }
 
-/// Nothing here is pinned in place.
+/// `poll` pins no field.
 impl<T> Unpin for Call<T> {}
 
 impl<T> Call<T> {
-    /// A call that is answered already.
-    pub fn from_result(answer: Result<T>) -> Self {
+    /// Creates a call that is answered already.
+    pub fn ready(answer: Result<T>) -> Self {
         Self { state: State::Ready(answer) }
     }
 
-    /// A call that a future answers. The request must be executed even if the future is not polled.
+    /// Creates a call that a future answers. The backend must execute the request even if the future is not polled.
     pub fn pending(future: impl Future<Output = Result<T>> + Send + 'static) -> Self {
         Self { state: State::Pending { future: Mutex::new(Box::pin(future)), backend: None } }
     }
@@ -372,11 +398,13 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// The errors of the request.
+    /// - The error that the request was answered with: the method that sent the request lists its errors.
+    /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the request.
+    /// - [`Unavailable`](crate::Error::Unavailable) if a backend over a network lost its connection.
     ///
     /// # Panics
     ///
-    /// If the answer was taken before.
+    /// Panics if the answer was returned before.
     #[track_caller]
     pub fn wait(mut self) -> Result<T> {
         let (mut future, backend) = match std::mem::replace(&mut self.state, State::Taken) {
@@ -394,15 +422,17 @@ impl<T> Call<T> {
         answer.expect("a backend drives a call until it is answered")
     }
 
-    /// Returns the answer if it is there, without blocking.
+    /// Returns the answer if it is ready, and otherwise `None`, without blocking.
     ///
     /// # Errors
     ///
-    /// The errors of the request.
+    /// - The error that the request was answered with: the method that sent the request lists its errors.
+    /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the request.
+    /// - [`Unavailable`](crate::Error::Unavailable) if a backend over a network lost its connection.
     ///
     /// # Panics
     ///
-    /// If the answer was taken before.
+    /// Panics if the answer was returned before.
     #[track_caller]
     pub fn try_wait(&mut self) -> Result<Option<T>> {
         match self.poll_answer(&mut Context::from_waker(Waker::noop())) {
@@ -424,12 +454,12 @@ impl<T> Call<T> {
         }
     }
 
-    /// Returns whether the answer is there.
+    /// Returns whether the answer is ready without a poll.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Returns the backend whose clock and way to block a pending call uses.
+    /// Returns the backend of a pending call, which blocks the thread and measures timeouts.
     pub(super) fn backend(&self) -> Option<&Arc<dyn Backend>> {
         match &self.state {
             State::Pending { backend, .. } => backend.as_ref(),
@@ -437,12 +467,12 @@ impl<T> Call<T> {
         }
     }
 
-    /// Returns whether the answer is still to come.
+    /// Returns whether the call is pending.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, State::Pending { .. })
     }
 
-    /// Changes the answer once it is there.
+    /// Changes the answer when it arrives.
     pub(super) fn map<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -454,7 +484,7 @@ impl<T> Call<T> {
         self.map_result(backend, |answer| answer.map(change))
     }
 
-    /// Changes the answer or the error once it is there.
+    /// Changes the answer or the error when it arrives.
     pub(super) fn map_result<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -472,7 +502,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// Makes this backend's clock and way to block those of the call.
+    /// Sets the backend that blocks the thread and measures timeouts for a pending call.
     pub(super) fn of(mut self, of: &Arc<dyn Backend>) -> Self {
         if let State::Pending { backend, .. } = &mut self.state {
             *backend = Some(Arc::clone(of));

@@ -15,12 +15,12 @@ use crate::api::{
     TxnResponse,
 };
 
-/// A handle to whatever answers as a store does: see [`Backend`].
+/// A cheaply cloned handle to a [`Backend`]: a store, or a real or simulated network in front of one.
 ///
-/// It takes the requests about keys and leases that [`Store`](crate::Store) takes, and gives a [`Call`] where that gives the
-/// answer. Code written against it runs unchanged in front of a store and in a simulation.
+/// A client has the requests of [`Store`](crate::Store) about keys and leases, and its methods return a [`Call`]. Code that
+/// uses a `Client` runs unchanged on a store and in a simulation.
 ///
-/// These methods of a store have no request, so a client has none of them:
+/// These methods of a store have no request, so a client does not have them:
 ///
 /// | [`Store`](crate::Store) | reason | instead |
 /// |---|---|---|
@@ -55,28 +55,30 @@ pub struct Client {
     namespace: Namespace,
 }
 
-/// One method per request: the only place that knows which answer belongs to which.
+/// Defines a method for each request, with the variant of its response.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty, $request:expr, $variant:pat => $got:expr;)*) => {
         $($(#[$doc])*
         pub fn $name(&self, $($argument: impl Into<$type>),*) -> Call<$answer> {
             self.send($request, |response| match response {
                 $variant => $got,
-                other => panic!("a backend answers a request in its own kind, not with {other:?}"),
+                other => panic!("a backend answers a request with its own kind of response, not with {other:?}"),
             })
         })*
     };
 }
 
 impl Client {
-    /// A client of a backend. A store's own is [`Store::client`](crate::Store::client).
+    /// Creates a client of a backend. [`Store::client`](crate::Store::client) returns a client of a store.
     pub fn new(backend: impl Backend) -> Self {
         Self { backend: Arc::new(backend), namespace: Namespace::default() }
     }
 
-    /// The client of a part of the key space: each key that is sent gets the prefix, each key that is shown loses it, in
-    /// reads, writes, txns, compares, watches and lists of a lease's keys alike. A range without an end goes to the end of the
-    /// part. Leases and revisions are those of the whole.
+    /// Returns a client of the keys with a prefix, which adds the prefix to keys in requests and strips it from keys in
+    /// responses.
+    ///
+    /// The prefix applies to reads, writes, txns, compares, watches and the keys of a lease. A range without an end ends with the
+    /// last key of the prefix. Leases and revisions are shared with the whole store.
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -98,7 +100,7 @@ impl Client {
         /// Reads keys, as [`Store::get`](crate::Store::get).
         get(get: Get) -> GetResponse, Request::Get(get.into()), Response::Get(answer) => answer;
 
-        /// Gives a key a value, as [`Store::put`](crate::Store::put).
+        /// Sets the value of a key, as [`Store::put`](crate::Store::put).
         put(put: Put) -> PutResponse, Request::Put(put.into()), Response::Put(answer) => answer;
 
         /// Deletes keys, as [`Store::delete`](crate::Store::delete).
@@ -107,10 +109,10 @@ impl Client {
         /// Runs a transaction, as [`Store::txn`](crate::Store::txn).
         txn(txn: Txn) -> TxnResponse, Request::Txn(txn.into()), Response::Txn(answer) => answer;
 
-        /// Makes history unreadable, as [`Store::compact`](crate::Store::compact).
+        /// Compacts history, as [`Store::compact`](crate::Store::compact).
         compact(compact: Compact) -> CompactResponse, Request::Compact(compact.into()), Response::Compact(answer) => answer;
 
-        /// Ends a lease, as [`Store::revoke`](crate::Store::revoke).
+        /// Revokes a lease, as [`Store::revoke`](crate::Store::revoke).
         revoke(id: LeaseId) -> RevokeResponse, Request::Revoke(id.into()), Response::Revoke(answer) => answer;
 
         /// Renews a lease, as [`Store::keep_alive`](crate::Store::keep_alive).
@@ -119,22 +121,22 @@ impl Client {
         /// Lists the leases, as [`Store::leases`](crate::Store::leases).
         leases() -> LeasesResponse, Request::Leases, Response::Leases(answer) => answer;
 
-        /// Reads the numbers of what the store holds, as [`Store::status`](crate::Store::status). In a namespace too they are those
-        /// of the whole store.
+        /// Reads the store's status, as [`Store::status`](crate::Store::status). A client with a namespace also reads the
+        /// status of the whole store.
         status() -> Status, Request::Status, Response::Status(answer) => answer;
 
-        /// Hashes what is held up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). In a namespace too the hash is of
-        /// the whole store.
+        /// Hashes the keys up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). A client with a namespace also
+        /// hashes the whole store.
         hash_kv(revision: Revision) -> HashKvResponse, Request::HashKv(revision.into()), Response::HashKv(answer) => answer;
 
-        /// Lists, raises or ends alarms, as [`Store::alarm`](crate::Store::alarm).
+        /// Lists, activates or deactivates alarms, as [`Store::alarm`](crate::Store::alarm).
         alarm(request: AlarmRequest) -> AlarmResponse, Request::Alarm(request.into()), Response::Alarm(answer) => answer;
 
         /// Reads one page of a long range, as [`Store::page`](crate::Store::page). [`Page`] has an example that reads all pages.
         page(page: Page) -> PageResponse, Request::Page(page.into()), Response::Page(answer) => answer;
 
-        /// Copies the store into memory, as [`Store::save`](crate::Store::save) writes it. In a namespace too the copy is of the
-        /// whole store.
+        /// Copies the store into memory, in the format of [`Store::save`](crate::Store::save). A client with a namespace also
+        /// copies the whole store.
         ///
         /// ```
         /// use leasehold::Store;
@@ -149,8 +151,10 @@ impl Client {
         snapshot() -> SnapshotResponse, Request::Snapshot, Response::Snapshot(answer) => answer;
     }
 
-    /// Grants a lease, as [`Store::grant`](crate::Store::grant). A [standing](Grant::keep_alive) one is renewed by this client from
-    /// when it receives the answer: if that is lost, the lease ends with its TTL.
+    /// Grants a lease, as [`Store::grant`](crate::Store::grant).
+    ///
+    /// The client starts to renew a [standing](Grant::standing) lease when it receives the answer. If the answer is lost, the
+    /// lease expires after its TTL.
     pub fn grant(&self, grant: impl Into<Grant>) -> Call<GrantResponse> {
         let grant = grant.into();
         let backend = grant.standing.then(|| Arc::clone(&self.backend));
@@ -161,11 +165,11 @@ impl Client {
                 }
                 answer
             }
-            other => panic!("a backend answers a request in its own kind, not with {other:?}"),
+            other => panic!("a backend answers a request with its own kind of response, not with {other:?}"),
         })
     }
 
-    /// Begins to renew a lease, or stops: see [`Backend::renew`].
+    /// Starts to renew a lease, or stops: see [`Backend::renew`].
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -186,11 +190,11 @@ impl Client {
         self.backend.renew(lease.into(), is_on);
     }
 
-    /// Tells how long a lease still lives, as [`Store::time_to_live`](crate::Store::time_to_live).
+    /// Reads the remaining time of a lease, as [`Store::time_to_live`](crate::Store::time_to_live).
     pub fn time_to_live(&self, id: impl Into<LeaseId>, keys: bool) -> Call<TimeToLiveResponse> {
         self.send(Request::TimeToLive { id: id.into(), keys }, |response| match response {
             Response::TimeToLive(answer) => answer,
-            other => panic!("a backend answers a request in its own kind, not with {other:?}"),
+            other => panic!("a backend answers a request with its own kind of response, not with {other:?}"),
         })
     }
 
@@ -207,17 +211,29 @@ impl Client {
         call.map(&self.backend, move |response| answer(namespace.response(response)))
     }
 
-    /// The backend's time.
+    /// Returns the backend's current time.
     pub fn now(&self) -> Timestamp {
         self.backend.now()
     }
 
-    /// Runs a future to its end, blocking the thread as the backend does.
+    /// Runs a future to completion and blocks the thread until then, by [`Backend::drive`].
+    ///
+    /// ```
+    /// use leasehold::Store;
+    ///
+    /// let client = Store::new().client();
+    /// let count = client.block_on(async {
+    ///     client.put(("mode", "blue")).await?;
+    ///     client.get("mode").await.map(|found| found.count())
+    /// })?;
+    /// assert_eq!(count, 1);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         let mut future = std::pin::pin!(future);
         let mut output = None;
         self.backend.drive(&mut |context| future.as_mut().poll(context).map(|got| output = Some(got)));
-        output.expect("a backend drives a future to its end")
+        output.expect("`Backend::drive` returns after the future has completed")
     }
 
     /// Runs a future to completion in the background: see [`Backend::detach`].
@@ -225,7 +241,7 @@ impl Client {
         self.backend.detach(Box::pin(task));
     }
 
-    /// A call of this client with its answer or its error changed once it is there.
+    /// Changes the answer or the error of a call when it arrives.
     pub(crate) fn map<T: 'static, U>(
         &self,
         call: Call<T>,
@@ -234,8 +250,8 @@ impl Client {
         call.map_result(&self.backend, change)
     }
 
-    /// Changes a call's answer. If the call is dropped while it is pending, the change still happens once it is answered, so
-    /// that what it releases is not leaked.
+    /// Changes the answer of a call, also if the returned call is dropped while it is pending. A resource that `change`
+    /// releases is then not leaked.
     pub(crate) fn complete<T: Send + 'static, U: Send + 'static>(
         &self,
         call: Call<T>,
@@ -247,12 +263,12 @@ impl Client {
         self.call_async(async move { change(call.await) })
     }
 
-    /// A mailbox for the keys of this client.
+    /// Creates a mailbox with the namespace of this client.
     pub(crate) fn mailbox(&self) -> Mailbox {
         Mailbox::new(Arc::clone(&self.backend), self.namespace.clone())
     }
 
-    /// A call that several calls make up. It goes as far as it can at once; dropped before its end, it goes on by itself.
+    /// Returns a call made of several requests. It is polled once now, and if it is dropped, it continues in the background.
     pub(crate) fn call_async<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T>> + Send + 'static,
@@ -265,7 +281,7 @@ impl Client {
     }
 }
 
-/// A future that is seen to its end even if it is dropped.
+/// A future that runs to completion even if it is dropped: `Drop` detaches the rest.
 struct Driven<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     backend: Arc<dyn Backend>,
@@ -275,8 +291,9 @@ impl<T: Send + 'static> Future for Driven<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
-        let future = self.future.as_mut().expect("a future is not polled after its end");
+        let future = self.future.as_mut().expect("a completed future is not polled again");
         let output = ready!(future.as_mut().poll(context));
+        // Completed: `Drop` has nothing to detach.
         self.future = None;
         Poll::Ready(output)
     }
@@ -290,7 +307,7 @@ impl<T: Send + 'static> Drop for Driven<T> {
     }
 }
 
-/// A client like it.
+/// Clones the client, so that functions accept `impl Into<Client>`.
 impl From<&Self> for Client {
     fn from(client: &Self) -> Self {
         client.clone()

@@ -1,4 +1,4 @@
-//! The seam: what locks, elections and watchers ask of a store, whichever it is, and how they wait for it.
+//! The client side: the [`Backend`] trait, [`Client`], and the types that wait for answers and events.
 
 mod backend;
 mod handle;

@@ -143,14 +143,13 @@ impl<T> Receiver<T> {
     ///
     /// let store = Store::new();
     /// let mut watcher = store.watch("mode")?;
-    /// let receiving = std::thread::spawn(move || {
-    ///     let first = watcher.recv();
-    ///     (first.map(|response| response.is_some()), watcher.recv(), watcher.recv())
-    /// });
     /// store.put(("mode", "blue"))?;
-    /// store.close();
+    /// assert!(watcher.recv()?.is_some());
+    ///
+    /// let receiving = std::thread::spawn(move || (watcher.recv(), watcher.recv()));
+    /// store.close(); // the thread returns
     /// let received = receiving.join().expect("the thread does not panic");
-    /// assert_eq!(received, (Ok(true), Err(Error::Stopped), Ok(None)));
+    /// assert_eq!(received, (Err(Error::Stopped), Ok(None)));
     /// # Ok::<(), Error>(())
     /// ```
     pub fn recv(&mut self) -> Result<Option<T>> {
@@ -259,8 +258,9 @@ impl<T> Receiver<T> {
     /// Keeps the ready token set while items may be available.
     fn settle(&mut self) {
         let has_token = self.mailbox.has_token();
-        // The token counts deliveries. A delivery may contain several items or none, so a batched source is polled for the next
-        // item. A pending call wakes the inbox only after the source was polled, so a calling source is polled too.
+        // The token shows only that the inbox has deliveries. A delivery may contain several items or none, so a batched source
+        // is polled for the next item. A pending call wakes the inbox only after the source was polled, so a calling source is
+        // polled too.
         if !self.source.has_item() && (has_token && self.source.is_batched() || self.source.is_calling()) {
             self.poll_ahead();
         }

@@ -194,7 +194,7 @@ impl<T> State<T> {
         let (result, wait) = match (std::mem::replace(self, Self::Taken), result) {
             (Self::Waiting(wait), Some(result)) => (result, Some(wait)),
             (Self::Done(result, wait), _) => (result, wait),
-            _ => panic!("the result of a ticket is returned once"),
+            _ => panic!("the result of a ticket is taken once"),
         };
         let Some(mut wait) = wait else {
             return Poll::Ready(result);

@@ -1,4 +1,4 @@
-//! Parking a thread until a future completes, and calling wakers without letting their panics do harm.
+//! Parks a thread until a future completes, and calls wakers and other user code with their panics contained.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::{mem, thread};
 
-/// Wakes a parked thread, and remembers that it did.
+/// Unparks a thread, and records that the thread was woken.
 struct Unpark {
     thread: Thread,
     is_woken: AtomicBool,
@@ -25,16 +25,16 @@ impl Wake for Unpark {
     }
 }
 
-/// Polls until there is an answer, and parks the thread between polls. The first poll is free: most need no second.
+/// Polls until `poll` is ready, and parks the thread between polls. The first poll creates no waker, since most calls are ready.
 ///
-/// The flag, not the thread's token, says whether to poll again. So a token that was left over only makes another round;
-/// and one that another `park_until` below this one on the same thread consumed is not missed, because the flag was set
-/// before it.
+/// `is_woken`, not the park token of the thread, decides whether to poll again. A stale token causes only another round. A nested
+/// `park_until` on the same thread may consume the token, but `is_woken` was set before and is still seen.
 ///
-/// It parks without spinning first. To spin and yield gives the core to others that are busy on it: with one such on each
-/// core, a lock went from thread to thread in 700 us instead of 12 if both were on one core, and in 2 to 4 ms instead of 18 us
-/// on two. To spin without yielding gains only if it outlasts the other's whole turn, and costs as much where it does not:
-/// with 20 us of it a lock was handed over in 5 us instead of 10 on two cores, and in 21 us instead of 3 on one.
+/// The function parks without spinning. Spinning with yields runs the other busy threads of the core first. With a busy thread on
+/// each core, a lock handover took 700 us instead of 12 us on one core, and 2 to 4 ms instead of 18 us on two.
+///
+/// Spinning without yields helps only if it lasts longer than the other thread's turn. With 20 us of spinning, a lock handover
+/// took 5 us instead of 10 us on two cores, and 21 us instead of 3 us on one.
 pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     if poll(&mut Context::from_waker(Waker::noop())).is_ready() {
         return;
@@ -49,8 +49,9 @@ pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     }
 }
 
-/// Runs the steps of a destructor, each though an earlier one panics. The first panic goes on, unless the thread is unwinding
-/// already: a second one would abort the process.
+/// Runs each step of a destructor, even if an earlier step panics.
+///
+/// Resumes the first panic after the last step, unless the thread is already unwinding: a second panic would abort the process.
 pub(crate) fn finish(steps: &mut [&mut dyn FnMut()]) {
     let mut first = None;
     for step in steps {
@@ -65,18 +66,18 @@ pub(crate) fn finish(steps: &mut [&mut dyn FnMut()]) {
     }
 }
 
-/// Calls a waker. A panic of it ends here.
+/// Calls a waker, and contains its panic.
 pub(crate) fn wake(waker: Waker) {
     contain(|| waker.wake());
 }
 
-/// Runs user code that nothing of ours depends on. A panic of it ends here.
+/// Runs user code whose result the crate does not need, and contains its panic.
 pub(crate) fn contain(user_code: impl FnOnce()) {
     let caught = catch_unwind(AssertUnwindSafe(user_code));
     if let Err(payload) = caught
         && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
-        // The payload's destructor panicked as well. Leak the payload of that, or this could go on for ever.
+        // The destructor of the payload panicked. Leak the second payload, since its destructor may panic again without end.
         mem::forget::<Box<dyn Any + Send>>(second);
     }
 }

@@ -70,12 +70,14 @@ use crate::{Error, Result};
 ///
 /// store.put(("mode", "green"))?;
 /// store.put(("mode", "red"))?;
-/// store.close();
 /// let mut changes = 0;
 /// for response in &mut watcher {
 ///     match response {
 ///         Ok(response) => changes += response.events().len(),
 ///         Err(error) => assert_eq!(error, Error::Stopped),
+///     }
+///     if changes == 2 {
+///         store.close(); // ends the loop
 ///     }
 /// }
 /// assert_eq!(changes, 2);

@@ -335,7 +335,7 @@ impl Backend for WrongKindBackend {
 }
 
 #[test]
-#[should_panic(expected = "a backend answers a request in its own kind, not with Leases(")]
+#[should_panic(expected = "a backend answers a request with its own kind of response, not with Leases(")]
 fn response_of_another_kind_panics() {
     drop(Client::new(WrongKindBackend(Store::new())).get("a").wait());
 }
