@@ -10,19 +10,20 @@ use super::wake::{contain, wake};
 use crate::api::{Delivery, StreamId, Timestamp};
 use crate::sync::Mutex;
 
-/// A channel that holds a token while there may be something to receive, for `select!`. The token carries no data.
+/// A channel for `select!` that holds a token while an item may be available. The token carries no data.
 pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 
 /// A queue of a [`Backend`](crate::backend::Backend)'s deliveries to one receiver, in the order in which the backend decided
-/// them. It is also the receiver's watch stream.
+/// them.
 ///
-/// A backend either [pushes](Self::push) each delivery, or it [notifies](Self::notify) the inbox once and [fills](Self::fill) it
-/// when it is [pulled](crate::backend::Backend::pull) from. `push`, `notify` and [`close`](Self::close) return the waker of a
-/// receiver that waits. The backend calls the waker after it has released its locks.
+/// An inbox is also the identity of the receiver's watch stream. A backend either [pushes](Self::push) each delivery, or it
+/// [notifies](Self::notify) the inbox once and [fills](Self::fill) the inbox when the inbox
+/// [pulls](crate::backend::Backend::pull). `push`, `notify` and [`close`](Self::close) return the waker of a waiting receiver.
+/// The backend calls the waker after it has released its locks.
 ///
 /// An inbox has one receiver: the code that created the inbox. The tickets and receivers of this crate create one for themselves.
-/// A [`Layer`](crate::backend::Layer) creates its own and receives by [`poll_recv`](Self::poll_recv), never from an inbox that it
-/// is passed.
+/// A [`Layer`](crate::backend::Layer) creates inner inboxes and receives from them by [`poll_recv`](Self::poll_recv). It never
+/// receives from an inbox that is passed to it.
 ///
 /// ```
 /// use leasehold::{LeaseId, Store};
@@ -69,9 +70,9 @@ pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 /// # No wake-up is lost
 ///
 /// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks, and `push`,
-/// `notify` and `close` take the waker before they unlock. The mark of a notification is cleared before the backend is pulled
-/// from, so a notification during the pull is kept. A backend that is pulled from decides under its own lock whether it has
-/// handed over everything: if so, it notifies the inbox of the next delivery.
+/// `notify` and `close` take the waker before they unlock. The inbox clears the mark of a notification before it pulls, so a
+/// notification during the pull is kept. During a pull, the backend decides under its own lock whether it has delivered
+/// everything: if so, it notifies the inbox of the next delivery.
 pub struct Inbox {
     id: InboxId,
     stream: OnceLock<StreamId>,
@@ -79,11 +80,26 @@ pub struct Inbox {
     token: OnceLock<(Sender<()>, ReadyChannel)>,
 }
 
-/// The identity of an [`Inbox`]: no other inbox of the process has it, before or after.
+/// The identity of an [`Inbox`], which is unique in the process and is never reused.
 ///
-/// Ids ascend in the order of creation, so a map that is ordered by them is deterministic where the creation of inboxes is. They
-/// mean nothing else, and the number is not the same in another run. An id has no public number: a backend over a network numbers
-/// its streams itself.
+/// Ids ascend in the order of creation. A map that is ordered by them is therefore deterministic if the creation of inboxes is.
+/// An id has no public number, since the number differs between runs. A backend over a network numbers its streams itself.
+///
+/// ```
+/// use leasehold::backend::{Inbox, InboxId};
+/// use std::collections::BTreeMap;
+///
+/// let (first, second) = (Inbox::new(), Inbox::new());
+/// assert!(first.id() < second.id());
+///
+/// // The streams of a backend over a network, numbered by the backend.
+/// let mut streams: BTreeMap<InboxId, u32> = BTreeMap::new();
+/// for inbox in [&second, &first, &second] {
+///     let next = streams.len() as u32;
+///     streams.entry(inbox.id()).or_insert(next);
+/// }
+/// assert_eq!(streams.into_values().collect::<Vec<_>>(), [1, 0]);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InboxId(u64);
 
@@ -97,22 +113,22 @@ impl InboxId {
 
 struct Contents {
     queue: VecDeque<Delivery>,
-    /// Whether the backend is to be pulled from.
+    /// Whether the next poll pulls from the backend.
     is_notified: bool,
     is_closed: bool,
-    /// Whether the receiver knows that the inbox is closed.
+    /// Whether a poll has reported to the receiver that the inbox is closed.
     is_seen_closed: bool,
-    /// The time from which the deliveries that were added last, by a pull or a push, are available.
+    /// The time since which the newest deliveries of the queue, added by a pull or a push, are available.
     since: Option<Timestamp>,
-    /// The time of the notification, or of an earlier one whose deliveries were pulled in part.
+    /// The time of the notification, or of an earlier notification whose deliveries were only pulled in part.
     notified_at: Option<Timestamp>,
     waker: Option<Waker>,
 }
 
-/// The contents of an inbox, as its receiver finds them.
+/// The result of one poll of an inbox.
 enum Look {
     Delivery(Delivery),
-    /// The queue is empty, and the backend is to be pulled from.
+    /// The queue is empty and the inbox is notified: pull from the backend and poll again.
     MustPull,
     Nothing,
     Closed,
@@ -123,7 +139,7 @@ impl Contents {
         !self.queue.is_empty() || self.is_notified || self.is_closed && !self.is_seen_closed
     }
 
-    /// Notes that a pull left deliveries with the backend. They are available at least as long as the pulled ones.
+    /// Notes that a pull left deliveries with the backend. The deliveries left are available at least as long as the pulled ones.
     fn must_pull_again(&mut self) {
         if !std::mem::replace(&mut self.is_notified, true) {
             self.notified_at = self.since;
@@ -169,8 +185,8 @@ impl Inbox {
         &self.stream
     }
 
-    /// Adds a delivery. `now` is the backend's time. Returns the waker to call, if the receiver waits.
-    #[must_use = "a receiver that waits has to be woken"]
+    /// Adds a delivery at the backend's time `now`. Returns the waker of a waiting receiver, which the backend calls.
+    #[must_use = "the backend must wake the waiting receiver"]
     pub fn push(&self, delivery: Delivery, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
             if contents.queue.is_empty() {
@@ -180,9 +196,11 @@ impl Inbox {
         })
     }
 
-    /// Notes that the backend has deliveries, so that the receiver's next poll [pulls](crate::backend::Backend::pull) from it.
-    /// `now` is the backend's time. Returns the waker to call, if the receiver waits.
-    #[must_use = "a receiver that waits has to be woken"]
+    /// Notifies the inbox at the backend's time `now` that the backend has deliveries.
+    ///
+    /// The receiver's next poll [pulls](crate::backend::Backend::pull) from the backend. Returns the waker of a waiting receiver,
+    /// which the backend calls.
+    #[must_use = "the backend must wake the waiting receiver"]
     pub fn notify(&self, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
             if !std::mem::replace(&mut contents.is_notified, true) {
@@ -191,9 +209,10 @@ impl Inbox {
         })
     }
 
-    /// Notes that nothing comes any more. The receiver receives the deliveries that are left, and then the end. Returns the waker
-    /// to call, if the receiver waits.
-    #[must_use = "a receiver that waits has to be woken"]
+    /// Closes the inbox: the receiver receives the deliveries in the queue, and then the end.
+    ///
+    /// Returns the waker of a waiting receiver, which the backend calls.
+    #[must_use = "the backend must wake the waiting receiver"]
     pub fn close(&self) -> Option<Waker> {
         self.change(|contents| contents.is_closed = true)
     }
@@ -205,21 +224,23 @@ impl Inbox {
         contents.waker.take()
     }
 
-    /// Adds deliveries when the backend is [pulled](crate::backend::Backend::pull) from. The closure appends to the queue, which
-    /// holds the deliveries that were not received yet, and returns whether the backend has more. The inbox is not locked while
-    /// the closure runs.
+    /// Adds deliveries: a backend calls this method in its [`pull`](crate::backend::Backend::pull).
+    ///
+    /// The closure appends to the queue of deliveries that were not received yet, and returns whether the backend has more. The
+    /// inbox is not locked while the closure runs.
     ///
     /// # Panics
     ///
-    /// If the closure panics. The queue is kept, and the inbox stays notified.
+    /// Panics if the closure panics. The queue is then kept, and the inbox stays notified.
     pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
         let queue = std::mem::take(&mut self.contents.lock().queue);
         let mut filling = Filling { inbox: self, queue, has_more: true };
         filling.has_more = pull(&mut filling.queue);
     }
 
-    /// Receives the next delivery as [`poll_recv`](Self::poll_recv) does, by `pull` where that pulls from a backend, and moves
-    /// the later ones into `rest`, which is empty, unless the channel was requested.
+    /// Receives the next delivery, as [`poll_recv`](Self::poll_recv), with `pull` in place of the backend's.
+    ///
+    /// Moves the later deliveries into `rest`, which is empty before, unless the ready channel was requested.
     pub(super) fn receive(
         &self,
         mut pull: impl FnMut(&Self),
@@ -240,7 +261,7 @@ impl Inbox {
         }
     }
 
-    /// Takes the first delivery and moves the later ones into `rest`. Registers the waker if there is nothing.
+    /// Takes the first delivery and moves the later ones into `rest`. Registers the waker if the inbox is empty.
     fn look(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Look {
         let mut contents = self.contents.lock();
         let look = self.look_into(&mut contents, rest.as_deref_mut());
@@ -251,8 +272,8 @@ impl Inbox {
             return look;
         }
         drop(contents);
-        // Cloning and dropping a waker runs user code, so both happen outside the lock. A delivery may come before the lock is
-        // acquired again, hence the second look.
+        // Cloning and dropping a waker runs user code, so both happen outside the lock. Poll again after the clone, since a
+        // delivery may have arrived before the lock was acquired again.
         let waker = waker.clone();
         let mut contents = self.contents.lock();
         let look = self.look_into(&mut contents, rest);
@@ -265,6 +286,7 @@ impl Inbox {
 
     fn look_into(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Look {
         let look = if let Some(delivery) = contents.queue.pop_front() {
+            // With a token, the deliveries stay in the queue: the token is set if and only if the queue is not empty.
             if let Some(rest) = rest
                 && !self.has_token()
             {
@@ -272,6 +294,7 @@ impl Inbox {
             }
             Look::Delivery(delivery)
         } else if std::mem::take(&mut contents.is_notified) {
+            // Cleared before the pull, so a notification during the pull is kept. The token stays set until the next poll.
             contents.since = contents.notified_at.take();
             return Look::MustPull;
         } else if contents.is_closed {
@@ -287,20 +310,23 @@ impl Inbox {
     /// Puts back the deliveries that were moved into `rest`.
     pub(super) fn put_back(&self, rest: &mut VecDeque<Delivery>) {
         let mut contents = self.contents.lock();
+        // `rest` was taken first, so its deliveries come before those in the queue.
         rest.append(&mut contents.queue);
         std::mem::swap(&mut contents.queue, rest);
         self.settle(&contents);
     }
 
-    /// Calls `read` with the deliveries in the queue. Returns its result, and the time from which the deliveries that were added
-    /// last are available, if it is known.
+    /// Calls `read` with the deliveries in the queue. Returns the result and the time since which the newest are available, if
+    /// known.
     pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> (T, Option<Timestamp>) {
         let contents = self.contents.lock();
         (read(&contents.queue), contents.since)
     }
 
-    /// Returns a channel that holds a token while there is something, or if `has_rest` reports that the receiver has a delivery.
-    /// From then on, deliveries are received one by one.
+    /// Returns a channel that holds a token while the inbox has a delivery, a notification or an unseen end.
+    ///
+    /// `has_rest` states that the receiver has a delivery outside the inbox, which also sets the token. Once the channel was
+    /// requested, [`receive`](Self::receive) takes one delivery at a time.
     pub(super) fn ready(&self, has_rest: bool) -> &ReadyChannel {
         let (sender, receiver) = self.token.get_or_init(|| bounded(1));
         self.settle(&self.contents.lock());
@@ -310,15 +336,15 @@ impl Inbox {
         receiver
     }
 
-    /// Returns whether the channel was requested.
+    /// Returns whether the ready channel was requested.
     pub(super) fn has_token(&self) -> bool {
         self.token.get().is_some()
     }
 
-    /// Makes the channel, if it was requested, hold its token if and only if there is something.
+    /// Sets or clears the token of the ready channel, if the channel was requested, to match the contents.
     fn settle(&self, contents: &Contents) {
         if let Some((sender, receiver)) = self.token.get() {
-            // Neither call waits, and both succeed or find the token as it should be.
+            // Neither call blocks. Each fails only if the token is already set or already clear.
             if contents.has_something() {
                 sender.try_send(()).unwrap_or_default();
             } else {
@@ -328,7 +354,7 @@ impl Inbox {
     }
 }
 
-/// The queue of an inbox that is filled. Dropping it puts the queue back.
+/// The queue of an inbox during [`Inbox::fill`]. Dropping it puts the queue back.
 struct Filling<'a> {
     inbox: &'a Inbox,
     queue: VecDeque<Delivery>,
@@ -338,6 +364,7 @@ struct Filling<'a> {
 impl Drop for Filling<'_> {
     fn drop(&mut self) {
         let mut contents = self.inbox.contents.lock();
+        // Deliveries that were pushed during the pull come after the pulled ones.
         self.queue.append(&mut contents.queue);
         std::mem::swap(&mut contents.queue, &mut self.queue);
         if self.has_more {
@@ -347,7 +374,7 @@ impl Drop for Filling<'_> {
     }
 }
 
-/// Keeps an inbox notified if the backend panics while it is pulled from.
+/// Keeps an inbox notified if the backend panics during a pull.
 struct Pulling<'a> {
     inbox: &'a Inbox,
     is_done: bool,
@@ -363,7 +390,7 @@ impl Drop for Pulling<'_> {
     }
 }
 
-/// Notifies the inbox without a time: the receiver polls again, and pulls from its backend.
+/// Notifies the inbox without a time, so that the receiver polls again and pulls from its backend.
 impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
         if let Some(waker) = self.change(|contents| contents.is_notified = true) {

@@ -13,29 +13,30 @@ use super::wake::{contain, finish};
 use crate::api::{Delivery, Lag, LeaseId, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
-/// Dropping it ends its watchers and its timer.
+/// The receiving half of an [`Inbox`], with an alarm and a deadline on its one timer. Dropping it ends its watchers and the
+/// timer.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     backend: Shared,
     namespace: Namespace,
-    /// Made at its first use: a wait that is over at once needs none.
+    /// Created at the first use, since a wait that is ready at once needs no inbox.
     inbox: OnceLock<Arc<Inbox>>,
     /// Deliveries taken in one lock acquisition and not yet returned.
     rest: VecDeque<Delivery>,
-    /// When the owner is to receive [`Delivery::Timer`].
+    /// The instant at which the owner receives [`Delivery::Timer`].
     alarm: Option<Timestamp>,
-    /// When [`block_until`](Self::block_until) gives up.
+    /// The instant at which [`block_until`](Self::block_until) times out.
     deadline: Option<Timestamp>,
-    /// The earlier of the two, which the backend's timer is set to.
+    /// The instant of the backend's timer: the earlier of `alarm` and `deadline`.
     timer: Option<Timestamp>,
-    /// The deadline has passed, in the backend's order: nothing that comes after it is returned.
+    /// Whether the deadline was delivered. Later deliveries of the backend are not returned until the deadline is removed.
     is_timed_out: bool,
-    /// The lease of the last [`Delivery::LeaseEnded`] that was received, by [`poll_call`](Self::poll_call) too.
+    /// The lease of the last received [`Delivery::LeaseEnded`], also if [`poll_call`](Self::poll_call) discarded the delivery.
     ended: Option<LeaseId>,
     is_over: bool,
 }
 
-/// A backend, as `Debug` can do nothing with it.
+/// A backend with a `Debug` output without contents.
 struct Shared(Arc<dyn Backend>);
 
 impl std::fmt::Debug for Shared {
@@ -68,7 +69,7 @@ impl Mailbox {
         send(&*self.backend.0, &self.namespace, self.inbox(), requests);
     }
 
-    /// The half that asks, for another task.
+    /// Returns the requesting half, for another task.
     pub(super) fn asking(&self) -> Asking {
         let (backend, namespace) = (Shared(Arc::clone(&self.backend.0)), self.namespace.clone());
         Asking { backend, namespace, inbox: Arc::clone(self.inbox()) }
@@ -78,7 +79,7 @@ impl Mailbox {
         self.backend.0.now()
     }
 
-    /// Sets when the owner receives [`Delivery::Timer`], once.
+    /// Sets the instant at which the owner receives one [`Delivery::Timer`], or unsets it.
     pub(crate) fn set_alarm(&mut self, at: Option<Timestamp>) {
         self.alarm = at;
         self.arm();
@@ -88,12 +89,12 @@ impl Mailbox {
         let next = self.alarm.into_iter().chain(self.deadline).min();
         if !self.is_over && self.timer != next {
             self.backend.0.timer(next, self.inbox());
-            // Noted afterwards: a backend that panics may not have set the timer.
+            // Assigned after the call: if the backend panics, it may not have set the timer.
             self.timer = next;
         }
     }
 
-    /// Processes a delivery of the timer. Returns whether it is the owner's alarm.
+    /// Processes a delivery of the timer. Returns whether the owner's alarm fires.
     fn fire(&mut self, at: Timestamp) -> bool {
         if self.timer != Some(at) {
             // The timer was set again after this delivery was queued.
@@ -106,7 +107,7 @@ impl Mailbox {
         is_alarm
     }
 
-    /// Ends the watchers and the timer: nothing is received any more.
+    /// Ends the watchers and the timer, so that the backend delivers nothing more.
     pub(crate) fn end(&mut self) {
         if !std::mem::replace(&mut self.is_over, true)
             && let Some(inbox) = self.inbox.get()
@@ -115,7 +116,9 @@ impl Mailbox {
         }
     }
 
-    /// Returns the next delivery; [`Delivery::Timer`] only for the owner's alarm. Registers the waker, if any, if there is none.
+    /// Returns the next delivery, and registers the waker, if any, when there is none.
+    ///
+    /// [`Delivery::Timer`] is returned only for the owner's alarm. Returns [`Error::Stopped`] once the inbox is closed.
     pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
         Poll::Ready(match ready!(self.next(waker)) {
             Some(Delivery::Watch(response)) => Ok(Delivery::Watch(self.namespace.watch_response(response))),
@@ -130,6 +133,7 @@ impl Mailbox {
 
     /// Returns the next delivery with the keys of the backend, and `None` once the inbox is closed.
     fn next(&mut self, waker: Option<&Waker>) -> Poll<Option<Delivery>> {
+        // The ready channel was requested after `rest` was taken: the inbox sets the token for what is in its queue.
         if !self.rest.is_empty() && self.has_token() {
             self.inbox.get_or_init(Arc::default).put_back(&mut self.rest);
         }
@@ -149,18 +153,18 @@ impl Mailbox {
         Poll::Pending
     }
 
-    /// Returns whether the end of this lease was received. An owner asks for the end of one lease at most.
+    /// Returns whether the end of a lease was received. An owner watches the end of one lease at most.
     pub(crate) fn has_ended(&self, lease: LeaseId) -> bool {
         self.ended == Some(lease)
     }
 
-    /// Takes a call's answer once it is there.
+    /// Polls a call, and returns its answer once it is ready.
     ///
-    /// The call wakes the mailbox, and the mailbox wakes the receiver, so a waker and the mailbox's token both work. Watch events
-    /// that are received before the answer are discarded: the caller watches again from the answer's revision on.
+    /// The call wakes the inbox, and the inbox wakes the receiver or sets the ready token. Watch events that arrive before the
+    /// answer are discarded: the caller must watch again from the answer's revision.
     pub(crate) fn poll_call<T>(&mut self, call: &mut Call<T>, waker: Option<&Waker>) -> Poll<Result<T>> {
         if call.is_answered() {
-            // The usual case, which needs no waker.
+            // The usual case: a ready answer needs no waker.
             return Pin::new(call).poll(&mut Context::from_waker(Waker::noop()));
         }
         let arrival = self.waker();
@@ -172,27 +176,29 @@ impl Mailbox {
             match self.poll(waker) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                // Poll again: the call may have woken the mailbox between the two polls.
+                // Poll again: the call may have woken the inbox between the two polls, and `poll` has consumed that wake-up.
                 Poll::Pending => return look(),
             }
         }
     }
 
-    /// A waker that makes the receiver poll again.
+    /// Returns a waker that notifies the inbox, so that the receiver polls again.
     pub(crate) fn waker(&self) -> Waker {
         Arc::clone(self.inbox()).into()
     }
 
-    /// Blocks the thread until `poll` returns something.
+    /// Blocks the thread until `poll` is ready.
     pub(crate) fn block<T>(&mut self, mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>) -> T {
         let backend = Arc::clone(&self.backend.0);
         let mut found = None;
         backend.drive(&mut |context| poll(self, Some(context.waker())).map(|got| found = Some(got)));
-        found.expect("a backend drives a poll until it is ready")
+        found.expect("`Backend::drive` returns after the poll is ready")
     }
 
-    /// Blocks the thread until `poll` returns something, or `None` once the time is `at`. The backend's order decides: what it
-    /// delivers before its timer counts, also what happens at the same instant.
+    /// Blocks the thread until `poll` is ready, or returns `None` at the time `at`.
+    ///
+    /// The order of deliveries decides: a delivery that the backend queues before the timer is processed, also one of the instant
+    /// `at`.
     pub(crate) fn block_until<T>(
         &mut self,
         at: Timestamp,
@@ -211,37 +217,37 @@ impl Mailbox {
         })
     }
 
-    /// A channel that holds a token while there is something; `has_more` says that the owner has something anyway.
+    /// Returns a channel that holds a token while there may be a delivery. `has_more` states that the owner has an item to
+    /// return.
     pub(crate) fn ready(&self, has_more: bool) -> &ReadyChannel {
         self.inbox().ready(has_more || !self.rest.is_empty())
     }
 
-    /// Returns whether that channel was asked for.
+    /// Returns whether the ready channel was requested.
     pub(crate) fn has_token(&self) -> bool {
         self.inbox.get().is_some_and(|inbox| inbox.has_token())
     }
 
-    /// Returns how far a watcher is behind, with the deliveries that were not returned yet.
+    /// Returns how far a watcher is behind, including the deliveries that were not returned yet.
     pub(crate) fn lag(&self, id: WatchId) -> Option<Lag> {
         lag(&*self.backend.0, self.inbox(), id, &self.rest)
     }
 }
 
 impl Inbox {
-    /// Receives the next delivery of `backend`, the one that the caller passes this inbox to. [Pulls](Backend::pull) from it if
-    /// the inbox is notified. Returns `Ready(None)` at each call once the inbox is closed and empty.
+    /// Receives the next delivery of `backend`, to which the caller passes this inbox, or registers the context's waker.
     ///
-    /// If there is no delivery, it registers the context's waker in place of an earlier one: the next `push`, `notify` or `close`
-    /// returns that waker. The inbox is not locked while a waker is cloned or dropped, and while the backend is pulled from.
+    /// A notified inbox [pulls](Backend::pull) from the backend first. Once the inbox is closed and empty, each call returns
+    /// `Ready(None)`. A registered waker replaces the earlier one, and the next `push`, `notify` or `close` returns it. The
+    /// inbox is not locked while a waker is cloned or dropped, or during a pull.
     ///
-    /// The caller is the one receiver of the inbox: a [`Layer`](crate::backend::Layer), or another user that calls a backend
-    /// directly, polls from one task at a time and only inboxes that it has created. With a second receiver, each would miss
-    /// deliveries and wake-ups.
+    /// An inbox has one receiver. A [`Layer`](crate::backend::Layer), or other code that calls a backend directly, polls only
+    /// inboxes that it has created, from one task at a time. With a second receiver, each would miss deliveries and wake-ups.
     ///
     /// # Panics
     ///
-    /// If the backend panics when it is pulled from, or the waker when it is cloned. No delivery is lost, and the caller may poll
-    /// again.
+    /// Panics if the backend panics during a pull, or if the waker panics when it is cloned. No delivery is lost, and the
+    /// caller may poll again.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -275,30 +281,44 @@ impl Inbox {
 }
 
 impl<T> Call<T> {
-    /// Blocks the thread until the call is answered, or until this much of the backend's time has passed: then returns `None`,
-    /// and the call can be waited for again. A timeout of zero does not block.
+    /// Blocks the thread until the call is answered, or returns `None` once `timeout` of the backend's time has passed.
+    ///
+    /// After `None`, the call is still pending and can be waited for again. A timeout of zero does not block.
     ///
     /// # Errors
     ///
-    /// The errors of the request.
+    /// - The error that the request was answered with: the method that sent the request lists its errors.
+    /// - [`Stopped`](Error::Stopped) if the backend ended before the answer.
+    /// - [`Unavailable`](Error::Unavailable) if a backend over a network lost its connection.
     ///
     /// # Panics
     ///
-    /// If the answer was taken before, or if the call is pending and was made by [`pending`](Self::pending) rather than by a
-    /// [`Client`](crate::Client): it has no clock.
+    /// - Panics if the answer was returned before.
+    /// - Panics if the call is pending and was created by [`pending`](Self::pending), not by a [`Client`](crate::Client). Such a
+    ///   call has no clock.
+    ///
+    /// ```
+    /// use leasehold::Store;
+    /// use std::time::Duration;
+    ///
+    /// let mut call = Store::new().client().put(("mode", "blue"));
+    /// let answer = call.wait_timeout(Duration::from_secs(1))?.expect("a store answers at once");
+    /// assert_eq!(answer.header().revision().get(), 2);
+    /// # Ok::<(), leasehold::Error>(())
+    /// ```
     #[track_caller]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
         if !self.is_pending() {
             return self.try_wait();
         }
-        let backend = self.backend().expect("a call with a timeout is a client's");
+        let backend = self.backend().expect("a pending call with a timeout was made by a client");
         let mut mailbox = Mailbox::new(Arc::clone(backend), Namespace::default());
         let at = mailbox.now() + timeout;
         mailbox.block_until(at, |mailbox, waker| mailbox.poll_call(self, waker)).transpose()
     }
 }
 
-/// A handle that sends requests for a mailbox's stream, and cannot receive.
+/// The requesting half of a mailbox, which sends requests on its stream.
 #[derive(Debug)]
 pub(super) struct Asking {
     backend: Shared,
@@ -334,7 +354,7 @@ fn lag(backend: &dyn Backend, inbox: &Inbox, id: WatchId, rest: &VecDeque<Delive
         return Some(behind);
     };
     let revisions = behind.current.next().get().abs_diff(next.get());
-    // Received events are older than those that the backend still has, so the backend's time does not apply.
+    // Events in the inbox are older than those that the backend has, so the time since which the inbox has them applies.
     Some(Lag { revisions, since, ..behind })
 }
 
@@ -346,14 +366,14 @@ impl Drop for Mailbox {
     }
 }
 
-/// A mailbox with a deadline, which ends with this value, also if the poll panics.
+/// A mailbox with a deadline. Dropping it removes the deadline, also if the poll panics.
 struct Limited<'a>(&'a mut Mailbox);
 
 impl Drop for Limited<'_> {
     fn drop(&mut self) {
         self.0.deadline = None;
         self.0.is_timed_out = false;
-        // Contained, as what was found is returned after this. A timer that is still set does nothing.
+        // Contain a panic of the backend, since `block_until` returns its result after this. A timer that stays set is ignored.
         contain(|| self.0.arm());
     }
 }
