@@ -7,11 +7,10 @@ use super::inbox::Inbox;
 use super::request::{Request, Response};
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 
-/// A backend in front of another one. Each method forwards to the inner backend unless it is overridden, so a layer writes only
-/// what it changes: it delays answers, loses them, counts requests, cuts watches.
+/// A backend in front of another backend, such as one that delays answers, loses answers, counts requests or cuts watches.
 ///
-/// Every layer is a [`Backend`], so layers stack. Within a layer, call the inner backend by `self.inner().now()`: `self.now()` is
-/// ambiguous where both traits are in scope.
+/// Each method forwards to the inner backend unless the layer overrides it. Every layer is a [`Backend`], so layers stack. In a
+/// layer, call the inner backend as `self.inner().now()`: `self.now()` is ambiguous if both traits are in scope.
 ///
 /// ```
 /// use leasehold::{Call, Client, Store};
@@ -56,8 +55,8 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///   receives.
 /// - [`lag`](Self::lag), to forward the call with the inner inbox.
 ///
-/// When the inner inbox is closed, the layer closes the outer one. `pull` and `cancel` ignore an inbox that the layer does not
-/// know: its owner waits for calls only.
+/// When the inner inbox is closed, the layer closes the outer inbox. `pull` and `cancel` ignore an inbox that the layer does not
+/// know, which is used for calls only.
 ///
 /// ```
 /// use leasehold::{Client, Store, Watch};
@@ -159,10 +158,10 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///
 /// A layer that holds deliveries back needs a task that receives and pushes, and a timer of its own for each receiver:
 ///
-/// - The task polls two inner inboxes with one waker. The receiver's requests and timer are made on the first. The layer's timer is
-///   set on the second, or it would replace the receiver's.
-/// - `cancel` takes the outer inbox out of the mutex under which the task pushes, so nothing is pushed after it. Then it cancels
-///   and closes the first inner inbox, which wakes and ends the task, and cancels the second.
+/// - The task polls two inner inboxes with one waker. The layer forwards the receiver's requests and timer with the first
+///   inbox. It sets its own timer on the second inbox, since an inbox has one timer.
+/// - `cancel` takes the outer inbox out of the mutex under which the task pushes, so the task pushes nothing afterwards. Then it
+///   cancels and closes the first inner inbox, which wakes and ends the task, and cancels the second.
 /// - Wakers are called, and inner inboxes are cancelled, after the mutex is released.
 ///
 /// ```
@@ -278,52 +277,52 @@ pub trait Layer: Send + Sync + 'static {
     /// Returns the backend behind this layer.
     fn inner(&self) -> &dyn Backend;
 
-    /// See [`Backend::call`].
+    /// Forwards to the inner backend by default: see [`Backend::call`].
     fn call(&self, request: Request) -> Call<Response> {
         self.inner().call(request)
     }
 
-    /// See [`Backend::watch`].
+    /// Forwards to the inner backend by default: see [`Backend::watch`].
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
         self.inner().watch(requests, inbox);
     }
 
-    /// See [`Backend::timer`].
+    /// Forwards to the inner backend by default: see [`Backend::timer`].
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
         self.inner().timer(at, inbox);
     }
 
-    /// See [`Backend::renew`].
+    /// Forwards to the inner backend by default: see [`Backend::renew`].
     fn renew(&self, lease: LeaseId, is_on: bool) {
         self.inner().renew(lease, is_on);
     }
 
-    /// See [`Backend::pull`].
+    /// Forwards to the inner backend by default: see [`Backend::pull`].
     fn pull(&self, inbox: &Inbox) {
         self.inner().pull(inbox);
     }
 
-    /// See [`Backend::cancel`].
+    /// Forwards to the inner backend by default: see [`Backend::cancel`].
     fn cancel(&self, inbox: &Inbox) {
         self.inner().cancel(inbox);
     }
 
-    /// See [`Backend::lag`].
+    /// Forwards to the inner backend by default: see [`Backend::lag`].
     fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
         self.inner().lag(inbox, id)
     }
 
-    /// See [`Backend::now`].
+    /// Forwards to the inner backend by default: see [`Backend::now`].
     fn now(&self) -> Timestamp {
         self.inner().now()
     }
 
-    /// See [`Backend::detach`].
+    /// Forwards to the inner backend by default: see [`Backend::detach`].
     fn detach(&self, task: Pin<Box<dyn Future<Output = ()> + Send>>) {
         self.inner().detach(task);
     }
 
-    /// See [`Backend::drive`].
+    /// Forwards to the inner backend by default: see [`Backend::drive`].
     fn drive(&self, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         self.inner().drive(poll);
     }

@@ -1,4 +1,4 @@
-//! A part of the key space that looks like all of it: every key sent gets a prefix, every key shown loses it.
+//! Namespaces: adds a prefix to keys in requests, and strips it from keys in responses.
 
 use bytes::Bytes;
 
@@ -9,12 +9,12 @@ use crate::api::{
     WatchResponseKind,
 };
 
-/// The prefix; empty for the whole key space.
+/// The prefix of a client's keys, which is empty for the whole key space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Namespace(Bytes);
 
 impl Namespace {
-    /// The namespace of that prefix inside this one.
+    /// Returns the nested namespace with a further prefix.
     pub(super) fn inside(&self, prefix: &[u8]) -> Self {
         Self([&self.0, prefix].concat().into())
     }
@@ -42,7 +42,7 @@ impl Namespace {
             Response::Txn(txn) => Response::Txn(self.txn_response(txn)),
             Response::Page(page) => Response::Page(PageResponse { kvs: self.strip_all(&page.kvs), ..page }),
             Response::TimeToLive(mut lease) => {
-                // A lease may have keys outside.
+                // A lease may have keys outside the namespace, which the client does not see.
                 lease.keys =
                     lease.keys.iter().filter_map(|key| Some(key.strip_prefix(&*self.0)?.to_vec())).collect();
                 Response::TimeToLive(lease)
@@ -56,7 +56,7 @@ impl Namespace {
             return watch;
         }
         let range = if watch.range.start().is_empty() {
-            // What an empty key means to a watch (R-WCH-2), said before it gets a prefix.
+            // In a watch, an empty key means the key "\0" (R-WCH-2). Replace it before the prefix is added.
             KeyRange::from_wire(b"\0", watch.range.range_end())
         } else {
             watch.range
@@ -81,12 +81,12 @@ impl Namespace {
         WatchResponse::new(response.watch_id, *response.header(), kind)
     }
 
-    /// An empty key stays empty, so that it is refused as it would be outside.
+    /// Adds the prefix to a key. An empty key stays empty, so that the store refuses it.
     fn key(&self, key: &[u8]) -> Bytes {
         if key.is_empty() { Bytes::new() } else { [&self.0, key].concat().into() }
     }
 
-    /// A range without an end goes to the end of the namespace.
+    /// Adds the prefix to a range. A range without an end ends with the last key of the namespace.
     fn range(&self, range: &KeyRange) -> KeyRange {
         let end = if range.is_from_key() {
             KeyRange::prefix(&self.0).shared_end()

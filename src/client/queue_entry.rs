@@ -2,9 +2,9 @@ use std::fmt;
 
 use crate::api::{KeyValue, LeaseId, Revision};
 
-/// A key in the queue of a lock or an election: the holder's or a waiter's.
+/// A key in the queue of a lock or an election: the key of the owner or of a waiter.
 ///
-/// `Display` shows it in a line, for the output of a failing test; the lease is in hexadecimal there, as in the key.
+/// `Display` writes one line, for the output of a failing test. The lease is in hexadecimal, as in the key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct QueueEntry {
     key: Vec<u8>,
@@ -23,7 +23,7 @@ impl QueueEntry {
         }
     }
 
-    /// The entry of a key that is deleted.
+    /// Creates the entry of a deleted key.
     pub(crate) fn gone(key: &[u8]) -> Self {
         Self { key: key.to_vec(), value: Vec::new(), token: Revision::new(0), lease: LeaseId::NONE }
     }
@@ -33,18 +33,18 @@ impl QueueEntry {
         &self.key
     }
 
-    /// Returns the key's value: a candidate's proposal, or the [name](crate::concurrency::Session::with_name) of the session that
-    /// locks.
+    /// Returns the key's value: the proposal of a candidate, or the [name](crate::concurrency::Session::named) of a lock's
+    /// session.
     pub fn value(&self) -> &[u8] {
         &self.value
     }
 
-    /// Returns the key's create revision, which is the fencing token of the lock or leadership; 0 if the key is deleted.
+    /// Returns the key's create revision, which is the fencing token of the lock or leadership, or 0 if the key is deleted.
     pub fn token(&self) -> Revision {
         self.token
     }
 
-    /// Returns the lease that the key is attached to, which is its session's.
+    /// Returns the lease that the key is attached to, which is the lease of its session.
     pub fn lease(&self) -> LeaseId {
         self.lease
     }
@@ -64,10 +64,11 @@ impl fmt::Display for QueueEntry {
     }
 }
 
-/// A wait for a lock or an election: a key in a queue, and the key that it waits for.
+/// A wait for a lock or an election: the queue key of a waiter, and a predecessor's key that the waiter waits for.
 ///
-/// A waiter for one of several permits waits for several keys, and there is a `Wait` for each. `Display` shows a wait in a line,
-/// for the output of a failing test. If the key that is waited for is deleted, the waiter's ticket was not polled since.
+/// A waiter for one of several permits waits for several keys, with a `Wait` for each. If [`blocked_on`](Self::blocked_on) is a
+/// deleted key, the waiter's ticket has not been polled since the deletion. `Display` writes one line, for the output of a
+/// failing test.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Wait {
     waiting: QueueEntry,
@@ -79,12 +80,12 @@ impl Wait {
         Self { waiting, blocked_on }
     }
 
-    /// Returns the entry of the key that waits.
+    /// Returns the entry of the waiter.
     pub fn waiting(&self) -> &QueueEntry {
         &self.waiting
     }
 
-    /// Returns the entry of the key that it waits for: its predecessor in the queue, or one of its nearest predecessors.
+    /// Returns the entry that the waiter waits for: its predecessor in the queue, or one of its nearest predecessors.
     pub fn blocked_on(&self) -> &QueueEntry {
         &self.blocked_on
     }
@@ -96,14 +97,14 @@ impl fmt::Display for Wait {
     }
 }
 
-/// The line of `Display`.
+/// Writes the line of `Display`.
 impl fmt::Debug for QueueEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "QueueEntry({self})")
     }
 }
 
-/// The line of `Display`.
+/// Writes the line of `Display`.
 impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Wait({self})")

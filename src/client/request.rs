@@ -8,13 +8,13 @@ use crate::api::{
     TimeToLiveResponse, Txn, TxnOp, TxnResponse,
 };
 
-/// A request to a [`Backend`](crate::backend::Backend). Each variant is sent by the [`Client`](crate::Client) method of its name.
+/// A request to a [`Backend`](crate::backend::Backend). The [`Client`](crate::Client) method of a variant's name sends it.
 ///
-/// A backend reads the request through the getters of its parts, which are named as etcd's fields with `get_`, and as in
+/// A backend reads the parts of a request through getters with the names of etcd's fields and the prefix `get_`, as in
 /// [`std::process::Command`].
 ///
-/// `Display` writes one line for a log. Its text is for people: it shortens long keys, values and lists, and it may change in any
-/// release. Programs compare requests.
+/// `Display` writes one line for a log. It shortens long keys, values and lists, and its text may change in any release. Programs
+/// compare requests, not their text.
 ///
 /// ```
 /// use leasehold::{KeyRange, Put};
@@ -32,35 +32,35 @@ use crate::api::{
 pub enum Request {
     /// Reads keys.
     Get(Get),
-    /// Gives a key a value.
+    /// Sets the value of a key.
     Put(Put),
     /// Deletes keys.
     Delete(Delete),
     /// Runs a transaction.
     Txn(Txn),
-    /// Makes history unreadable.
+    /// Compacts history.
     Compact(Compact),
     /// Grants a lease. [`Grant::keep_alive`] is not part of the request: the client that receives the answer
     /// [renews](crate::backend::Backend::renew) the lease.
     Grant(Grant),
-    /// Ends a lease.
+    /// Revokes a lease.
     Revoke(LeaseId),
     /// Renews a lease.
     KeepAlive(LeaseId),
-    /// Asks how long a lease still lives.
+    /// Reads the remaining time of a lease.
     TimeToLive {
         /// The lease.
         id: LeaseId,
-        /// Whether its keys are asked for.
+        /// Whether the response lists the keys of the lease.
         keys: bool,
     },
     /// Lists the leases.
     Leases,
-    /// Reads the numbers of what the store holds.
+    /// Reads the store's status.
     Status,
-    /// Hashes what is held up to a revision; 0 and below mean the current one.
+    /// Hashes the keys up to a revision. A revision of 0 or below means the current revision.
     HashKv(Revision),
-    /// Lists, raises or ends alarms.
+    /// Lists, activates or deactivates alarms.
     Alarm(AlarmRequest),
     /// Reads a page of a range.
     Page(Page),
@@ -68,39 +68,39 @@ pub enum Request {
     Snapshot,
 }
 
-/// The answer to a [`Request`], in the variant of its name.
+/// The response to a [`Request`], in the variant with the request's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Response {
-    /// To [`Request::Get`].
+    /// Answers [`Request::Get`].
     Get(GetResponse),
-    /// To [`Request::Put`].
+    /// Answers [`Request::Put`].
     Put(PutResponse),
-    /// To [`Request::Delete`].
+    /// Answers [`Request::Delete`].
     Delete(DeleteResponse),
-    /// To [`Request::Txn`].
+    /// Answers [`Request::Txn`].
     Txn(TxnResponse),
-    /// To [`Request::Compact`].
+    /// Answers [`Request::Compact`].
     Compact(CompactResponse),
-    /// To [`Request::Grant`].
+    /// Answers [`Request::Grant`].
     Grant(GrantResponse),
-    /// To [`Request::Revoke`].
+    /// Answers [`Request::Revoke`].
     Revoke(RevokeResponse),
-    /// To [`Request::KeepAlive`].
+    /// Answers [`Request::KeepAlive`].
     KeepAlive(KeepAliveResponse),
-    /// To [`Request::TimeToLive`].
+    /// Answers [`Request::TimeToLive`].
     TimeToLive(TimeToLiveResponse),
-    /// To [`Request::Leases`].
+    /// Answers [`Request::Leases`].
     Leases(LeasesResponse),
-    /// To [`Request::Status`].
+    /// Answers [`Request::Status`].
     Status(Status),
-    /// To [`Request::HashKv`].
+    /// Answers [`Request::HashKv`].
     HashKv(HashKvResponse),
-    /// To [`Request::Alarm`].
+    /// Answers [`Request::Alarm`].
     Alarm(AlarmResponse),
-    /// To [`Request::Page`].
+    /// Answers [`Request::Page`].
     Page(PageResponse),
-    /// To [`Request::Snapshot`].
+    /// Answers [`Request::Snapshot`].
     Snapshot(SnapshotResponse),
 }
 
@@ -108,40 +108,53 @@ pub enum Response {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RequestKind {
-    /// [`Request::Get`].
+    /// The kind of [`Request::Get`].
     Get,
-    /// [`Request::Put`].
+    /// The kind of [`Request::Put`].
     Put,
-    /// [`Request::Delete`].
+    /// The kind of [`Request::Delete`].
     Delete,
-    /// [`Request::Txn`].
+    /// The kind of [`Request::Txn`].
     Txn,
-    /// [`Request::Compact`].
+    /// The kind of [`Request::Compact`].
     Compact,
-    /// [`Request::Grant`].
+    /// The kind of [`Request::Grant`].
     Grant,
-    /// [`Request::Revoke`].
+    /// The kind of [`Request::Revoke`].
     Revoke,
-    /// [`Request::KeepAlive`].
+    /// The kind of [`Request::KeepAlive`].
     KeepAlive,
-    /// [`Request::TimeToLive`].
+    /// The kind of [`Request::TimeToLive`].
     TimeToLive,
-    /// [`Request::Leases`].
+    /// The kind of [`Request::Leases`].
     Leases,
-    /// [`Request::Status`].
+    /// The kind of [`Request::Status`].
     Status,
-    /// [`Request::HashKv`].
+    /// The kind of [`Request::HashKv`].
     HashKv,
-    /// [`Request::Alarm`].
+    /// The kind of [`Request::Alarm`].
     Alarm,
-    /// [`Request::Page`].
+    /// The kind of [`Request::Page`].
     Page,
-    /// [`Request::Snapshot`].
+    /// The kind of [`Request::Snapshot`].
     Snapshot,
 }
 
 impl Request {
-    /// Returns the kind of the request.
+    /// Returns the kind of the request, to count or filter requests by it.
+    ///
+    /// ```
+    /// use leasehold::Put;
+    /// use leasehold::backend::{Request, RequestKind};
+    /// use std::collections::BTreeMap;
+    ///
+    /// let mut counts: BTreeMap<RequestKind, u32> = BTreeMap::new();
+    /// for request in [Request::Put(Put::new("mode", "blue")), Request::Leases, Request::Leases] {
+    ///     *counts.entry(request.kind()).or_default() += 1;
+    /// }
+    /// assert_eq!(counts[&RequestKind::Leases], 2);
+    /// assert_eq!(RequestKind::Leases.to_string(), "leases");
+    /// ```
     pub fn kind(&self) -> RequestKind {
         match self {
             Self::Get(_) => RequestKind::Get,
@@ -162,8 +175,22 @@ impl Request {
         }
     }
 
-    /// Returns whether the request may change the store: keys, leases and their deadlines, history, alarms. A txn may if one of
-    /// its operations, nested ones included, does.
+    /// Returns whether the request may change the store: its keys, its leases and their deadlines, its history or its alarms.
+    ///
+    /// A txn is a write if it contains a put or a delete, also in a nested txn.
+    ///
+    /// ```
+    /// use leasehold::{Get, Put, Txn, TxnOp};
+    /// use leasehold::backend::Request;
+    ///
+    /// assert!(!Request::Get(Get::key("mode")).is_write());
+    /// assert!(Request::KeepAlive(7.into()).is_write(), "a renewal moves the deadline");
+    ///
+    /// let read_only = Txn::new().and_then([TxnOp::get("mode")]);
+    /// assert!(!Request::Txn(read_only.clone()).is_write());
+    /// let nested = read_only.or_else([TxnOp::txn(Txn::new().and_then([TxnOp::put("mode", "blue")]))]);
+    /// assert!(Request::Txn(nested).is_write());
+    /// ```
     pub fn is_write(&self) -> bool {
         match self {
             Self::Get(_)
@@ -188,10 +215,10 @@ impl Request {
         }
     }
 
-    /// Returns the keys and ranges that the request names: those that it reads, compares, puts and deletes. For a txn, they are
-    /// in the order of its compares, its operations in either case, and then those of nested txns.
+    /// Returns the keys and ranges that the request reads, compares, puts or deletes.
     ///
-    /// A [`Revoke`](Self::Revoke) deletes the keys of its lease, which it does not name.
+    /// The ranges of a txn are in the order of its compares, the operations of both branches, and then the nested txns. A
+    /// [`Revoke`](Self::Revoke) has no ranges, although it deletes the keys of its lease.
     pub fn ranges(&self) -> Vec<KeyRange> {
         match self {
             Self::Get(get) => vec![get.range.clone()],
@@ -242,9 +269,9 @@ impl Part<'_> {
     }
 }
 
-/// Calls `see` with the parts of a txn, then with those of the txns inside it.
+/// Calls `see` with the parts of a txn, and then with the parts of each nested txn.
 fn visit<'a>(txn: &'a Txn, mut see: impl FnMut(Part<'a>)) {
-    // A list of txns, since recursion could overflow the stack.
+    // A queue instead of recursion, which could overflow the stack.
     let mut txns = VecDeque::from([txn]);
     while let Some(txn) = txns.pop_front() {
         txn.compare.iter().for_each(|compare| see(Part::Compare(&compare.range)));
@@ -281,7 +308,7 @@ impl fmt::Display for Request {
 }
 
 impl Response {
-    /// Returns the kind of the request that this answers.
+    /// Returns the kind of the request that this response answers.
     pub fn kind(&self) -> RequestKind {
         match self {
             Self::Get(_) => RequestKind::Get,
@@ -302,7 +329,7 @@ impl Response {
         }
     }
 
-    /// Returns the header.
+    /// Returns the header of the response.
     pub fn header(&self) -> &ResponseHeader {
         match self {
             Self::Get(answer) => answer.header(),

@@ -26,7 +26,7 @@ use crate::{Error, Result};
 /// - The error that [`Error::from_wire`](crate::Error::from_wire) returns for `FailedPrecondition` and the
 ///   [reason](WatchResponse::cancel_reason), if the backend ended the watch with a reason (R-WCH-24).
 /// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch without a reason.
-/// - [`Stopped`](Error::Stopped) if the store was closed.
+/// - [`Stopped`](Error::Stopped) if the store was closed. Events that were not received before may be lost.
 ///
 /// # Examples
 ///
