@@ -1,4 +1,4 @@
-//! Renewing leases over a network, without I/O.
+//! Renews leases over a network, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -18,10 +18,10 @@ const RETRY: Duration = Duration::from_millis(500);
 ///   [`WatchRequest::Lease`](crate::backend::WatchRequest::Lease) to [`watch`](Self::watch) and
 ///   [`Backend::cancel`](crate::backend::Backend::cancel) to [`cancel`](Self::cancel), also without a connection.
 /// - It passes the answers to its clients' own grants, renewals and revocations to [`note`](Self::note).
-/// - After each of these calls, and at [`next_deadline`](Self::next_deadline), it calls [`poll`](Self::poll) until that returns
+/// - After each of these calls, and at [`next_deadline`](Self::next_deadline), it calls [`poll`](Self::poll) until `poll` returns
 ///   `None`. It sends the returned requests and delivers the ends of leases.
 /// - It passes the answers to the returned requests to [`answer`](Self::answer), and polls. A request that fails or is lost needs
-///   no call: it is due again after the retry interval.
+///   no call, since the request is due again after the retry interval.
 ///
 /// A [`WatchResumer`](crate::backend::WatchResumer) does not replace `watch`: it delivers nothing while there is no connection.
 ///
@@ -53,11 +53,11 @@ const RETRY: Duration = Duration::from_millis(500);
 ///
 /// # Time and memory
 ///
-/// Instants are those of [`Backend::now`](crate::backend::Backend::now), which does not go back. If it does, requests and ends
-/// are late.
+/// Instants are times of [`Backend::now`](crate::backend::Backend::now), which must be monotonic. If the clock is set back,
+/// requests and ends of leases are late.
 ///
-/// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline passes. Each method
-/// takes logarithmic time in the number of leases; `cancel` takes it for each lease that the inbox watches.
+/// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline passes. Each
+/// method takes logarithmic time in the number of leases; `cancel` takes it for each lease that the inbox watches.
 ///
 /// ```
 /// use leasehold::{Grant, LeaseId, ManualClock, Store};
@@ -114,7 +114,7 @@ pub struct LeaseRenewer {
     /// The next instant of each lease that has one.
     schedule: BTreeSet<(Timestamp, LeaseId)>,
     watches: BTreeSet<(InboxId, LeaseId)>,
-    /// The leases that the store reported as gone, until they are polled.
+    /// The leases that do not exist, by a report of the store, until `poll` returns their end. Each has its inboxes.
     gone: VecDeque<(LeaseId, BTreeSet<InboxId>)>,
     next_number: u64,
 }
@@ -126,12 +126,12 @@ pub struct LeaseRenewer {
 pub enum LeaseStep {
     /// Send this request, and pass its answer to [`LeaseRenewer::answer`].
     Send(LeaseRequest),
-    /// The lease has ended, or may have ended if the backend is cut off. It is not renewed any more. Deliver
-    /// [`Delivery::LeaseEnded`](crate::backend::Delivery::LeaseEnded) to the inboxes.
+    /// Deliver [`Delivery::LeaseEnded`](crate::backend::Delivery::LeaseEnded) to the inboxes: the lease has ended, or may have
+    /// ended if the backend is cut off. The renewer has forgotten the lease.
     Over {
         /// The lease.
         lease: LeaseId,
-        /// The inboxes that watched it, in ascending order: none if it was only renewed.
+        /// The inboxes that watched the lease, in ascending order. Empty if the lease was only renewed.
         inboxes: Vec<InboxId>,
     },
 }
@@ -145,7 +145,7 @@ pub struct LeaseRequest {
     lease: LeaseId,
     is_renewal: bool,
     sent: Timestamp,
-    /// Requests are numbered in the order in which they are made.
+    /// The number of the request, in the order in which the renewer made its requests.
     number: u64,
 }
 
@@ -153,13 +153,13 @@ pub struct LeaseRequest {
 struct Lease {
     is_renewed: bool,
     inboxes: BTreeSet<InboxId>,
-    /// The TTL in force, once a renewal is answered or noted.
+    /// The current TTL, once a renewal is answered or noted.
     ttl: Option<Duration>,
-    /// When the lease is over without another answer.
+    /// The instant at which the lease is over if no other answer arrives.
     deadline: Option<Timestamp>,
-    /// The number of the first request whose answer counts.
+    /// The number of the first request whose answer is processed.
     first: u64,
-    /// When the last of them was sent.
+    /// The instant at which the last request was sent, from number `first` on.
     last_sent: Option<Timestamp>,
     /// The next request is due at this instant, or after the retry interval if that ends later.
     due: Timestamp,
@@ -194,7 +194,7 @@ impl Lease {
         }
     }
 
-    /// Returns whether there are requests to make.
+    /// Returns whether the lease is renewed or watched, so that the renewer makes requests for it.
     fn is_active(&self) -> bool {
         self.is_renewed || !self.inboxes.is_empty()
     }
@@ -208,7 +208,7 @@ impl Lease {
         (self.first, self.last_sent, self.due) = (next_number, None, now);
     }
 
-    /// Notes that the lease was granted or renewed not earlier than an instant.
+    /// Notes that the lease was granted or renewed at `since` or later.
     fn extend(&mut self, ttl: Duration, since: Timestamp) {
         self.ttl = Some(ttl);
         self.deadline = self.deadline.max(Some(since + ttl));
@@ -216,7 +216,7 @@ impl Lease {
 
     fn retry_interval(&self) -> Duration {
         match self.ttl {
-            // Rounded up, so that the last try is not a few nanoseconds before the deadline.
+            // Round up: six rounded-down intervals end a few nanoseconds before the deadline, with one more useless try.
             Some(ttl) if self.is_renewed => (ttl.saturating_add(Duration::from_nanos(5)) / 6).min(RETRY),
             _ => RETRY,
         }
@@ -225,11 +225,11 @@ impl Lease {
     /// Returns when the next request is due.
     fn next_request(&self) -> Option<Timestamp> {
         let Some(sent) = self.last_sent else { return Some(self.due) };
-        // At the end of time the sum is not later than the last request, and no further request is made.
+        // `Timestamp` addition saturates at its maximum. There, the sum equals `sent`, and no further request is made.
         Some(self.due.max(sent + self.retry_interval())).filter(|due| *due > sent)
     }
 
-    /// Returns when the lease is to be polled.
+    /// Returns the next instant of the lease: its next request or its deadline.
     fn next(&self) -> Option<Timestamp> {
         let due = if self.is_active() { self.next_request() } else { None };
         due.into_iter().chain(self.deadline).min()
@@ -242,7 +242,7 @@ impl LeaseRenewer {
         Self::default()
     }
 
-    /// Begins to renew a lease, with a renewal now, or stops. A repeated call has no effect.
+    /// Starts to renew a lease, with a renewal now, or stops. A repeated call has no effect.
     ///
     /// Answers to requests that were returned before this call are ignored. The lease keeps its deadline.
     pub fn renew(&mut self, lease: LeaseId, is_on: bool, now: Timestamp) {
@@ -258,9 +258,10 @@ impl LeaseRenewer {
         });
     }
 
-    /// Watches the end of a lease for an inbox: [`LeaseStep::Over`] lists the inbox once. A repeated call has no effect until then.
+    /// Watches the end of a lease for an inbox, which [`LeaseStep::Over`] then lists once.
     ///
-    /// The renewer has forgotten a lease that is over, so a watch after that requests its time to live again.
+    /// A repeated call has no effect before the lease is over. The renewer forgets a lease that is over, so a later watch
+    /// requests its time to live again.
     pub fn watch(&mut self, lease: LeaseId, inbox: InboxId, now: Timestamp) {
         let number = self.next_number;
         self.forget_expired(lease, now);
@@ -273,7 +274,7 @@ impl LeaseRenewer {
         });
     }
 
-    /// Ends all watches of an inbox, which no later step lists.
+    /// Ends all watches of an inbox. No later step lists the inbox.
     pub fn cancel(&mut self, inbox: InboxId) {
         let (first, last) = (LeaseId::new(i64::MIN), LeaseId::new(i64::MAX));
         while let Some(&(_, lease)) = self.watches.range((inbox, first)..=(inbox, last)).next() {
@@ -290,7 +291,7 @@ impl LeaseRenewer {
     /// Notes the answer to a grant, renewal or revocation that a client requested, and when the request was sent.
     ///
     /// `ttl` is the TTL of the lease, from `sent` on. If the lease was revoked or does not exist, `ttl` is `None`, or zero as on
-    /// etcd's wire, and `sent` is ignored. A remaining time is not a TTL, and is not noted.
+    /// etcd's wire, and `sent` is ignored. Do not pass a remaining time, which is not a TTL.
     pub fn note(&mut self, lease: LeaseId, ttl: Option<Duration>, sent: Timestamp) {
         match ttl {
             Some(ttl) if !ttl.is_zero() => self.change(lease, |state| state.extend(ttl, sent)),
@@ -300,8 +301,8 @@ impl LeaseRenewer {
 
     /// Processes the answer to a request that [`poll`](Self::poll) returned. Answers may arrive in any order, and more than once.
     ///
-    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no such lease, it is
-    /// `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
+    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no such lease,
+    /// it is `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
     ///
     /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request was
     /// returned.
@@ -321,11 +322,12 @@ impl LeaseRenewer {
         });
     }
 
-    /// Returns a step that is due, or `None` if nothing is. A returned request counts as sent now, so it may be sent later: the
-    /// deadline is then early, never late.
+    /// Returns a step that is due, or `None` if no step is due.
     ///
-    /// Leases that the store reported as gone come first, in the order of the reports. The others come in the order of the instants
-    /// at which a step was first due, and in the order of their ids at one instant.
+    /// A returned request counts as sent at `now`. If the backend sends it later, the deadline of the lease is early, never late.
+    ///
+    /// Leases that do not exist come first, in the order of the store's reports. The other leases come in the order of the
+    /// instants at which a step was first due, and by their ids at one instant.
     pub fn poll(&mut self, now: Timestamp) -> Option<LeaseStep> {
         if let Some((lease, inboxes)) = self.gone.pop_front() {
             return Some(LeaseStep::Over { lease, inboxes: inboxes.into_iter().collect() });
@@ -336,6 +338,7 @@ impl LeaseRenewer {
             if !self.leases.get(&lease).is_some_and(|state| state.is_over(now)) {
                 return Some(LeaseStep::Send(self.send(lease, now)));
             }
+            // The deadline of a lease that is not active only limits how long the lease is remembered.
             let state = self.remove(lease).expect("a scheduled lease is in `leases`");
             if state.is_active() {
                 return Some(LeaseStep::Over { lease, inboxes: state.inboxes.into_iter().collect() });
@@ -346,7 +349,8 @@ impl LeaseRenewer {
 
     /// Returns the next instant at which [`poll`](Self::poll) may return a step; an earlier poll returns `None`.
     ///
-    /// The instant may be in the past. It is [`Timestamp::ORIGIN`] while a lease that the store reported as gone is not polled.
+    /// The instant may be in the past. It is [`Timestamp::ORIGIN`] while `poll` has yet to return the end of a lease that does
+    /// not exist.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if !self.gone.is_empty() {
             return Some(Timestamp::ORIGIN);
@@ -364,7 +368,7 @@ impl LeaseRenewer {
         LeaseRequest { lease, is_renewal, sent: now, number }
     }
 
-    /// Processes the report that there is no such lease.
+    /// Processes a report of the store that the lease does not exist.
     fn end(&mut self, lease: LeaseId) {
         if let Some(state) = self.remove(lease)
             && state.is_active()
@@ -391,8 +395,8 @@ impl LeaseRenewer {
         Some(state)
     }
 
-    /// Changes the state of a lease, which is new if there is none, and updates the schedule. Forgets the lease if it is not
-    /// needed after that.
+    /// Changes the state of a lease, creating it if there is none, and updates the schedule. Forgets the lease if it is neither
+    /// active nor has a deadline after the change.
     fn change<T>(&mut self, lease: LeaseId, change: impl FnOnce(&mut Lease) -> T) -> T {
         let state = self.leases.entry(lease).or_insert_with(|| Lease::new(self.next_number));
         let before = state.next();

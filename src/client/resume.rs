@@ -1,4 +1,4 @@
-//! Resuming the watchers of a stream, without I/O.
+//! Resumes the watchers of a stream on a new connection, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -7,8 +7,7 @@ use crate::api::{
     WatchResponse, WatchResponseKind,
 };
 
-/// Carries a watch stream over lost connections, so that its receiver sees one stream: each event once, in order, without a
-/// gap.
+/// Resumes a watch stream after lost connections, so that its receiver receives each event once, in order, without a gap.
 ///
 /// A [`Backend`](crate::backend::Backend) over a network keeps one resumer for each [`Inbox`](crate::backend::Inbox) and does the
 /// I/O itself:
@@ -17,13 +16,13 @@ use crate::api::{
 ///   [`WatchRequest::Lease`] goes to [`LeaseRenewer::watch`](crate::backend::LeaseRenewer::watch) instead, unless the server
 ///   reports the ends of leases on its streams, which etcd does not.
 /// - When the connection is lost, it calls [`cut`](Self::cut) and drops what is in flight, in both directions.
-/// - When there is a connection, also the first one, it calls [`resume`](Self::resume) and sends the returned requests on a new
-///   stream before any other request.
+/// - When a connection is established, the first one included, it calls [`resume`](Self::resume). It sends the returned
+///   requests on a new stream before any other request.
 ///
 /// # What is resumed
 ///
-/// A watcher is created again, with the same id, from the first revision that its receiver may lack. That is the revision after
-/// its last event or progress notification. Before either, it is the start revision, or without one the revision after its
+/// A watcher is created again, with its id, from its next revision: the revision after its last event or progress notification. A
+/// watcher that has received neither starts at its start revision, or without one after the revision of its
 /// [creation](WatchResponse::created).
 ///
 /// The response to the second creation is not delivered. A response that was cut between two [pieces](WatchResponse::fragment)
@@ -37,13 +36,14 @@ use crate::api::{
 ///
 /// - An etcd that reads the header of a creation late (R-WCH-5) may have events before the header's revision. A cut before they
 ///   are received loses them, unless the watcher has a start revision.
-/// - A resumed watcher that has received everything starts after the store's current revision. A request for progress is then
-///   not answered before the store's next revision (R-WCH-21).
+/// - A resumed watcher that has received all events starts after the store's current revision. The store then answers a request
+///   for progress only after its next revision (R-WCH-21).
 /// - A watcher whose keys do not change keeps an old next revision. If a compaction passes that revision, a cut ends the watcher
 ///   with the compaction, even if none of its events was compacted. An uncut watcher continues (R-CMP-4). Progress notifications
 ///   move the next revision: those of a watch with [`progress_notify`](Watch::progress_notify), and answers to
 ///   [`WatchRequest::Progress`]. The resumer requests none itself, because a store that sends them periodically is never idle.
-/// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::backend::LeaseRenewer) reports it.
+/// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::backend::LeaseRenewer) reports
+///   it.
 /// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
 ///
 /// ```
@@ -62,7 +62,7 @@ use crate::api::{
 /// // The connection is lost, and there is another one.
 /// assert_eq!(resumer.cut(), []);
 /// assert_eq!(resumer.resume(), [WatchRequest::Create(Watch::key("config/mode").start_revision(8))]);
-/// assert_eq!(resumer.receive(created), None, "the receiver knows its watcher");
+/// assert_eq!(resumer.receive(created), None, "the receiver has received its creation already");
 /// ```
 #[derive(Clone, Debug)]
 pub struct WatchResumer {
@@ -73,13 +73,13 @@ pub struct WatchResumer {
     resuming: VecDeque<WatchId>,
     /// The unanswered requests, in order. The front is not a cancellation that the server ignores.
     pending: VecDeque<Pending>,
-    /// How many of them are creations.
+    /// The number of creations in `pending`.
     pending_creates: usize,
     /// The explicit ids of unanswered creations that were sent on this connection, each with the number of creations.
     claimed: BTreeMap<WatchId, usize>,
-    /// The leases whose ends are awaited.
+    /// The leases whose end the receiver watches.
     leases: BTreeSet<LeaseId>,
-    /// How many requests for progress are not answered.
+    /// The number of unanswered requests for progress.
     progress_requests: u64,
     /// The next id of the counter of automatic ids, as an uncut stream has it (R-WCH-3).
     next_auto: i64,
@@ -106,7 +106,7 @@ pub enum Requested {
 enum Pending {
     Create {
         watch: Watch,
-        /// The id that was assigned to it for this connection.
+        /// The id that the resumer assigned to the watcher for this connection.
         assigned: Option<i64>,
     },
     Cancel(WatchId),
@@ -117,15 +117,15 @@ struct Watcher {
     watch: Watch,
     /// The first revision that is not completely delivered.
     next: Revision,
-    /// The delivered events of that revision, which comes in pieces.
+    /// The delivered events of the revision `next`, which arrives in pieces.
     delivered: Vec<KeyValue>,
-    /// The part of them that this connection delivers again.
+    /// The events of `delivered` that this connection may deliver again.
     repeated: VecDeque<KeyValue>,
-    /// The start revision on this connection. Earlier events were delivered already.
+    /// The start revision on this connection. Earlier events were delivered before.
     floor: Revision,
-    /// Whether its second creation on this connection is not answered.
+    /// Whether the second creation on this connection is unanswered.
     is_resuming: bool,
-    /// Ended by a compaction. Its id is in use until it is cancelled (R-WCH-13), so it is created again all the same.
+    /// Whether a compaction has ended the watcher. Its id stays in use until a cancellation (R-WCH-13), so it is created again.
     is_compacted: bool,
 }
 
@@ -149,7 +149,7 @@ impl Watcher {
         if kv.mod_revision() != self.next {
             return kv.mod_revision() < self.floor;
         }
-        // A compaction may have dropped some of those that were delivered, but the order is the same.
+        // A compaction may have dropped some of the delivered events. The others are repeated in the order of the first delivery.
         let Some(place) = self.repeated.iter().position(|seen| seen == kv) else {
             self.repeated.clear();
             return false;
@@ -168,7 +168,7 @@ impl Watcher {
             self.advance(last.next());
             return unseen;
         }
-        // The rest of the last revision may be in the next piece.
+        // The next piece may contain more events of the last revision, so remember which of them were delivered.
         if last != self.next {
             self.advance(last);
         }
@@ -183,14 +183,14 @@ impl Watcher {
         self.repeated.clear();
     }
 
-    /// Notes that everything up to a revision was delivered.
+    /// Notes that all events up to a revision were delivered.
     fn has_progressed(&mut self, to: Revision) {
         if !self.is_resuming && !self.is_compacted && to >= self.next {
             self.advance(to.next());
         }
     }
 
-    /// Returns the request to create it again.
+    /// Returns the request that creates the watcher again.
     fn resume(&mut self, id: WatchId) -> WatchRequest {
         (self.floor, self.is_resuming) = (self.next, true);
         self.repeated = self.delivered.iter().cloned().collect();
@@ -221,13 +221,13 @@ impl WatchResumer {
         self.is_connected
     }
 
-    /// Notes a request of the receiver and returns what to do with it.
+    /// Notes a request of the receiver, and returns the backend's next step.
     pub fn request(&mut self, request: WatchRequest) -> Requested {
         match &request {
             WatchRequest::Create(watch) => return self.request_create(watch.clone()),
             WatchRequest::Cancel(id) => {
                 let is_known = self.watchers.contains_key(id);
-                // A creation that is not answered may be the one that is cancelled, or be refused because of this watcher.
+                // An unanswered creation may use this id. It may also be refused because this watcher has its id.
                 if self.pending_creates > 0 || is_known && self.is_connected {
                     self.pending.push_back(Pending::Cancel(*id));
                 } else if is_known {
@@ -249,10 +249,10 @@ impl WatchResumer {
         if self.is_connected { Requested::Send(WatchRequest::Create(sent)) } else { Requested::Kept }
     }
 
-    /// Returns a watch as it is to be sent on this connection, and the id that is assigned to it.
+    /// Returns the watch to send on this connection, and the id that the resumer assigns to it, if any.
     ///
-    /// The server's counter of automatic ids begins at 0 again with each connection, so those that an uncut stream would assign
-    /// later are requested as explicit ones.
+    /// The server's counter of automatic ids restarts at 0 on each connection. On a resumed connection, the resumer therefore
+    /// requests the next automatic id of an uncut stream as an explicit id.
     fn place(&mut self, watch: &Watch) -> (Watch, Option<i64>) {
         let assigned = match &mut self.next_assigned {
             Some(next) if watch.id == WatchId::AUTO => {
@@ -274,10 +274,10 @@ impl WatchResumer {
         (sent, assigned)
     }
 
-    /// Notes a delivery of the server and returns the part of it that is new to the receiver. [`Delivery::Timer`] is returned
-    /// unchanged.
+    /// Notes a delivery of the server, and returns its part that the receiver has not received.
     ///
-    /// Without a connection, a delivery of the server is dropped: it is late, and the next connection repeats it.
+    /// Without a connection, a delivery of the server is late and is dropped: the next connection repeats it.
+    /// [`Delivery::Timer`] is returned unchanged.
     pub fn receive(&mut self, delivery: Delivery) -> Option<Delivery> {
         match delivery {
             Delivery::Watch(response) if self.is_connected => self.respond(response).map(Delivery::Watch),
@@ -324,7 +324,7 @@ impl WatchResumer {
         }
     }
 
-    /// Processes the answer to a creation: creations are answered in their order.
+    /// Processes the answer to a creation. The server answers creations in their order.
     fn answer_create(&mut self, response: WatchResponse) -> Option<WatchResponse> {
         if let Some(id) = self.resuming.pop_front() {
             return self.answer_resumed(id, &response);
@@ -337,7 +337,7 @@ impl WatchResumer {
         self.pending_creates -= 1;
         self.unclaim(assigned.map_or(watch.id, WatchId::new));
         if response.canceled() {
-            // A refused creation uses up no id, unless a later one has the next already.
+            // A refused creation uses no automatic id. Its id is assigned again unless a later creation has the next id already.
             self.next_assigned = match (self.next_assigned, assigned) {
                 (Some(next), Some(id)) if next == id + 1 => Some(id),
                 (next, _) => next,
@@ -352,7 +352,7 @@ impl WatchResumer {
         Some(response)
     }
 
-    /// Processes the answer to a second creation. Returns the end of the watcher if it cannot be resumed.
+    /// Processes the answer to a second creation. Returns the watcher's end if the server did not resume the watcher.
     fn answer_resumed(&mut self, id: WatchId, response: &WatchResponse) -> Option<WatchResponse> {
         let watcher = self.watchers.get_mut(&id)?;
         watcher.is_resuming = false;
@@ -368,14 +368,14 @@ impl WatchResumer {
         Some(ended).filter(|_| is_asked || !is_compacted)
     }
 
-    /// Removes the first pending cancellation of a watcher. Returns whether there was one.
+    /// Removes the first pending cancellation of a watcher, and returns whether the watcher had one.
     fn answer_cancel(&mut self, id: WatchId) -> bool {
         let place =
             self.pending.iter().position(|pending| matches!(pending, Pending::Cancel(of) if *of == id));
         place.is_some_and(|place| self.pending.remove(place).is_some())
     }
 
-    /// Drops cancellations of watchers that do not exist: the server does not answer them (R-WCH-22).
+    /// Drops the cancellations of unknown watchers at the front of `pending`: the server does not answer them (R-WCH-22).
     fn drop_ignored(&mut self) {
         while let Some(Pending::Cancel(id)) = self.pending.front()
             && !self.watchers.contains_key(id)
@@ -384,6 +384,7 @@ impl WatchResumer {
         }
     }
 
+    /// Notes that a creation with an explicit id was answered.
     fn unclaim(&mut self, id: WatchId) {
         if let Some(count) = self.claimed.get_mut(&id) {
             *count -= 1;
@@ -393,11 +394,11 @@ impl WatchResumer {
         }
     }
 
-    /// Notes a progress notification. Returns whether it is for a watcher of this stream.
+    /// Notes a progress notification, and returns whether to deliver it.
     fn note_progress(&mut self, id: WatchId, to: Revision) -> bool {
         if id == WatchId::INVALID {
             self.progress_requests = self.progress_requests.saturating_sub(1);
-            // Of a watcher that has chosen this id, it may be that watcher's own (R-WCH-4).
+            // A watcher may have requested this id (R-WCH-4). The notification may then be about that watcher only.
             if !self.watchers.contains_key(&id) {
                 self.watchers.values_mut().for_each(|watcher| watcher.has_progressed(to));
                 return true;
@@ -407,14 +408,14 @@ impl WatchResumer {
         watcher.map(|watcher| watcher.has_progressed(to)).is_some()
     }
 
-    /// Notes that the connection is lost. Returns the answers to cancellations, to be delivered in order.
+    /// Notes that the connection is lost. Returns the answers to pending cancellations, which the backend delivers in order.
     #[must_use = "the receiver waits for these answers"]
     pub fn cut(&mut self) -> Vec<Delivery> {
         self.is_connected = false;
         self.resuming.clear();
         self.claimed.clear();
         let mut answers = Vec::new();
-        // A cancellation behind a creation is sent again: the creation may be the one that is cancelled.
+        // A cancellation after an unanswered creation is sent again, since the creation may use its id.
         while let Some(Pending::Cancel(id)) = self.pending.front() {
             let id = *id;
             self.pending.pop_front();
@@ -430,14 +431,14 @@ impl WatchResumer {
         Delivery::Watch(WatchResponse::new_canceled(id, self.newest, ""))
     }
 
-    /// Notes that there is a connection. Returns the requests to send on it, in order, before any other.
+    /// Notes a new connection. Returns the requests to send on it, in order, before any other request.
     ///
     /// # Panics
     ///
-    /// If the stream has a connection: [`cut`](Self::cut) comes first.
-    #[must_use = "the watchers are resumed by these requests"]
+    /// Panics if the stream has a connection: call [`cut`](Self::cut) first.
+    #[must_use = "these requests resume the watchers"]
     pub fn resume(&mut self) -> Vec<WatchRequest> {
-        assert!(!self.is_connected, "a stream that is resumed was cut before");
+        assert!(!self.is_connected, "a resumed stream has no connection");
         self.is_connected = true;
         self.next_assigned = Some(self.next_auto).filter(|&next| next > 0);
         let mut requests: Vec<WatchRequest> =
@@ -456,7 +457,7 @@ impl WatchResumer {
         }
         self.pending = pending;
         requests.extend(self.leases.iter().copied().map(WatchRequest::Lease));
-        // One answer serves all requests.
+        // One answer serves all requests for progress.
         self.progress_requests = self.progress_requests.min(1);
         requests.extend((self.progress_requests > 0).then_some(WatchRequest::Progress));
         requests
