@@ -1,5 +1,5 @@
 //! Layers between the deliveries of a backend and their receivers, over the public API alone. Each has an inner inbox for each
-//! inbox that it is passed.
+//! outer inbox.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
@@ -25,7 +25,7 @@ pub(crate) struct Delaying<B> {
     inner: Arc<B>,
     delay: Duration,
     lines: Mutex<BTreeMap<InboxId, Arc<Line>>>,
-    /// How often a thread was parked.
+    /// The number of times a thread was parked.
     parked: AtomicUsize,
 }
 
@@ -43,12 +43,12 @@ impl<B: Backend> Delaying<B> {
         Self { inner: Arc::new(inner), delay, lines: Mutex::default(), parked: AtomicUsize::new(0) }
     }
 
-    /// Returns how often a thread was parked. Its waker was registered before.
+    /// Returns the number of times a thread was parked. The thread registers its waker before it parks.
     pub(crate) fn parked(&self) -> usize {
         self.parked.load(Ordering::SeqCst)
     }
 
-    /// Returns how many couriers have not ended.
+    /// Returns the number of running couriers.
     pub(crate) fn couriers(&self) -> usize {
         Arc::strong_count(&self.inner) - 1
     }
@@ -135,7 +135,7 @@ impl<B: Backend> Courier<B> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
         loop {
             if self.receive(context) {
-                // Nothing comes after this, so the rest is not held back.
+                // No delivery follows the end, so push the rest without a delay.
                 self.deliver(Timestamp::MAX);
                 self.line.close();
                 return Poll::Ready(());
@@ -150,7 +150,7 @@ impl<B: Backend> Courier<B> {
         }
     }
 
-    /// Receives all that there is. Returns whether the line is closed.
+    /// Receives all available deliveries. Returns whether the line is closed.
     fn receive(&mut self, context: &mut Context<'_>) -> bool {
         while let Poll::Ready(next) = self.line.arrivals.poll_recv(&*self.inner, context) {
             let Some(delivery) = next else {

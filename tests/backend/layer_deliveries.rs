@@ -1,4 +1,4 @@
-//! Layers that hold deliveries back, and that drop some of them: locks, elections and watchers behind such a layer, in one thread
+//! Layers that delay or drop deliveries: locks, elections and watchers work over them, in one thread
 //! and in several.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use leasehold_testkit::helpers::{at, grant, manual, put, put_leased, secs, show_
 use leasehold_testkit::wakers::guarded;
 use leasehold_testkit::watch_helpers::{NOTHING, say};
 
-/// A layer that holds deliveries back for 2 s.
+/// Returns a store and a layer over it that delays deliveries by 2 s.
 fn delaying() -> (Store, ManualClock, Arc<Delaying<Store>>) {
     let (store, clock) = manual();
     let layer = Arc::new(Delaying::new(store.clone(), secs(2)));

@@ -200,8 +200,8 @@ fn equal_histories_have_equal_hashes() {
     assert_ne!(hash(&one, 0), hash(&other, 0));
 }
 
-/// A hash depends only on its revision and the compacted one, not on later changes or on how much is reclaimed. That
-/// holds if the compacted revision is one of a delete, too.
+/// A hash depends only on its revision and the compacted revision, not on later changes or on how much is reclaimed. This
+/// includes a compacted revision that deleted a key.
 #[test]
 fn hash_does_not_depend_on_reclaiming() {
     for seed in 0..u64::from(cases(1)) {

@@ -26,7 +26,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
 enum Answer {
     /// The response to a request of the renewer, by its number.
     Requested(usize, Option<Duration>),
-    /// The response to another request, with the instant at which that was sent.
+    /// The response to another request, with the instant at which the request was sent.
     Noted(LeaseId, Option<Duration>, Timestamp),
 }
 
@@ -40,7 +40,7 @@ pub(crate) struct RenewalHarness {
     requests: Vec<LeaseRequest>,
     to_server: Vec<usize>,
     to_client: Vec<Answer>,
-    /// Leases that were revoked, so that they ended before their deadlines.
+    /// The revoked leases, which ended before their deadlines.
     revoked: BTreeSet<LeaseId>,
     pub(crate) tally: Tally,
 }
@@ -102,7 +102,7 @@ impl RenewalHarness {
             }
             8..=10 => self.grant(lease, b),
             11 => self.revoke(lease, b),
-            // Another client renews the lease, or this client without the renewer.
+            // Another client renews the lease, or this client renews it without the renewer.
             12 => {
                 let renewed = self.store.keep_alive(lease).expect("the store is open");
                 if b.is_multiple_of(2) {
@@ -145,7 +145,7 @@ impl RenewalHarness {
             Request::KeepAlive(lease) => self.store.keep_alive(lease).expect("the store is open").ttl(),
             Request::TimeToLive { id, keys: false } => {
                 let ttl = self.store.time_to_live(id, false).expect("the store is open").ttl();
-                // etcd cuts it to whole seconds (R-LSE-10).
+                // etcd cuts the remaining time to whole seconds (R-LSE-10).
                 ttl.map(|ttl| if b.is_multiple_of(2) { Duration::from_secs(ttl.as_secs()) } else { ttl })
             }
             other => panic!("the renewer does not request `{other}`"),

@@ -1,4 +1,4 @@
-//! Random runs of `LeaseRenewer`: compared with a model, and checked against its promises.
+//! Random runs of `LeaseRenewer`, compared with a model and checked against the documented intervals.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -168,7 +168,7 @@ proptest! {
         renewer.renew(lease, true, Timestamp::ORIGIN);
         let mut arrivals: BTreeMap<Timestamp, Vec<LeaseRequest>> = BTreeMap::new();
         let mut now = Timestamp::ORIGIN;
-        // The last request, until it is answered.
+        // The last request, while it is unanswered.
         let mut pending: Option<(LeaseRequest, Timestamp)> = None;
         for delay in delays {
             let Some(LeaseStep::Send(request)) = renewer.poll(now) else { panic!("a renewal is due at {now:?}") };

@@ -126,7 +126,7 @@ fn first_response_sets_retry_interval_of_pending_renewal() {
     assert_idle_until(&mut renewer, START + HALF + millis(200));
 }
 
-/// R-LSE-3: the store's deadline is one TTL after the renewal arrives, which is not before it is sent.
+/// R-LSE-3: the store's deadline is one TTL after the arrival of the renewal, which is not earlier than its sending.
 #[test]
 fn lease_is_over_one_ttl_after_last_answered_renewal() {
     let mut renewer = renewing(secs(2));
@@ -307,7 +307,7 @@ fn renewing_started_twice_sends_one_renewal() {
     assert_idle_until(&mut renewer, START + secs(3));
 }
 
-/// Another client may have renewed the lease since. A poll at the deadline would have removed its state.
+/// Another client may have renewed the lease since the stop. A poll at the deadline would have removed the state of the lease.
 #[test]
 fn deadline_passed_while_stopped_is_ignored() {
     for is_watch in [false, true] {

@@ -1,5 +1,5 @@
-//! A backend that is cut off from its store, and reports the end of a lease once, one TTL after its last renewal. By then every
-//! wait of the session's locks ends, although no watch delivers anything.
+//! A backend that is cut off from its store reports the end of a lease once, one TTL after its last renewal. Each wait of the
+//! session's locks ends by then, although no watch delivers an event.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as Slot, MutexGuard};
@@ -50,8 +50,8 @@ impl Line {
         self.0.is_cut.store(is_cut, Ordering::SeqCst);
     }
 
-    /// Reports the end of a lease to the inboxes that requested it. Later requests are not answered, as by a backend that has
-    /// forgotten the lease and is still cut off.
+    /// Reports the end of a lease to the inboxes that requested it. Later requests are not answered, since a backend forgets a
+    /// lease that it has reported and learns nothing while it is cut off.
     fn report_end(&self, lease: LeaseId) {
         let requests = std::mem::take(&mut *self.ends());
         let (of_lease, others) = requests.into_iter().partition(|(id, _)| *id == lease);
@@ -77,13 +77,13 @@ impl Line {
         }
     }
 
-    /// Cuts the connection until the session is over.
+    /// Cuts the connection until the session has expired.
     fn lose(&self, session: &Session) {
         self.set_cut(true);
         self.report_end(session.lease());
     }
 
-    /// Returns how often the end of a lease was requested so far.
+    /// Returns the number of requests for the end of a lease.
     fn requested_ends(&self) -> usize {
         self.0.requested_ends.load(Ordering::SeqCst)
     }
@@ -117,7 +117,7 @@ impl Layer for Line {
     }
 }
 
-/// The session alone was notified, so a holder that waited for the loss of its lock never learned of it.
+/// Regression: only the session was notified, so the ticket of `lost` stayed pending.
 #[test]
 fn guard_of_a_session_that_is_cut_off_is_lost() {
     let line = Line::new();
@@ -129,7 +129,7 @@ fn guard_of_a_session_that_is_cut_off_is_lost() {
     let leader = Election::new(&one, "e").campaign("v").wait().unwrap();
     let mut lost = [lock.lost(), again.lost(), permit.lost(), reader.lost(), leader.lost()];
     line.set_cut(true);
-    // The read of this one fails, so it watches from the creation of its key.
+    // The read of this `lost` fails, so it watches from the create revision of its key.
     let mut late = lock.lost();
     assert!(lost.iter_mut().chain([&mut late]).all(|lost| lost.try_wait() == Ok(None)));
     let woken = Count::default();
@@ -137,10 +137,10 @@ fn guard_of_a_session_that_is_cut_off_is_lost() {
     line.lose(&one);
     assert_eq!(woken.get(), 1);
     assert!(lost.iter_mut().chain([&mut late]).all(|lost| lost.try_wait() == Ok(Some(()))));
-    assert_eq!(lock.lost().try_wait(), Ok(Some(())), "at once, although the backend reports the end no more");
+    assert_eq!(lock.lost().try_wait(), Ok(Some(())), "a later ticket completes at once");
 }
 
-/// The loss failed with the error of its read.
+/// Regression: the ticket of `lost` failed with the error of its read.
 #[test]
 fn loss_whose_watch_ends_while_reads_fail_is_notified_later() {
     let line = Line::new();
@@ -158,7 +158,7 @@ fn loss_whose_watch_ends_while_reads_fail_is_notified_later() {
     assert_eq!(lost.try_wait(), Ok(Some(())));
 }
 
-/// A waiting ticket stayed pending for as long as its backend was cut off.
+/// Regression: a waiting ticket stayed pending for as long as its backend was cut off.
 #[test]
 fn ticket_of_a_session_that_is_cut_off_ends() {
     let line = Line::new();
@@ -180,7 +180,7 @@ fn ticket_of_a_session_that_is_cut_off_ends() {
     drop(held);
 }
 
-/// The answer to its put was not polled before the end was reported.
+/// The end of the lease is reported before the ticket polls the answer to its put.
 #[test]
 fn ticket_whose_put_is_answered_before_the_cut_ends() {
     let line = Line::new();
@@ -195,14 +195,14 @@ fn ticket_whose_put_is_answered_before_the_cut_ends() {
     assert_eq!(waiting.try_wait().map(drop), Err(Error::SessionExpired));
 }
 
-/// A second ticket stayed pending, since a backend that has reported the end of a lease forgets the lease.
+/// Regression: a second ticket stayed pending, since a backend that has reported the end of a lease forgets the lease.
 #[test]
 fn loss_of_a_session_is_repeated_to_later_tickets() {
     let line = Line::new();
     let one = line.session();
     let mut first = one.lost();
     line.lose(&one);
-    assert_eq!(one.lost().try_wait(), Ok(None), "no ticket has received it");
+    assert_eq!(one.lost().try_wait(), Ok(None), "no ticket has received the end of the lease");
     assert_eq!(first.try_wait(), Ok(Some(())));
     assert_eq!([one.lost().try_wait(), one.with_name("x").lost().try_wait()], [Ok(Some(())), Ok(Some(()))]);
     // The connection is back before the lease has ended at the store.
@@ -214,7 +214,7 @@ fn loss_of_a_session_is_repeated_to_later_tickets() {
     assert_eq!(later.try_wait(), Ok(Some(())));
 }
 
-/// The end is received while a read is pending, which discards events.
+/// The end of the lease is received while a read is pending. A pending read discards watch events, but not this end.
 #[test]
 fn end_of_a_session_during_a_read_is_not_missed() {
     let line = Line::new();
@@ -226,7 +226,7 @@ fn end_of_a_session_during_a_read_is_not_missed() {
     let mut lost = held.lost();
     assert_eq!(lost.try_wait(), Ok(None));
     held.unlock().wait().unwrap();
-    assert!(waiting.try_wait().unwrap().is_none(), "it reads its place");
+    assert!(waiting.try_wait().unwrap().is_none(), "the ticket reads its place in the queue");
     line.report_end(one.lease());
     assert_eq!(lost.try_wait(), Ok(Some(())));
     assert_eq!(waiting.try_wait().map(drop), Err(Error::SessionExpired));
@@ -265,10 +265,10 @@ fn waits_request_the_end_of_their_lease_once() {
     assert_eq!(line.requested_ends(), 4, "a wait of the service ignores its lease (R-LCK-7)");
     while before.pop().is_some() {
         line.0.stepped.settle();
-        assert!(waiting.try_wait().unwrap().is_none(), "it watches the next one");
+        assert!(waiting.try_wait().unwrap().is_none(), "the ticket watches the next predecessor");
     }
     held.unlock().wait().unwrap();
-    waiting.try_wait().unwrap().expect("it is its turn").unlock().wait().unwrap();
+    waiting.try_wait().unwrap().expect("the ticket has no predecessor").unlock().wait().unwrap();
     assert!(served.try_wait().unwrap().is_some());
     drop(Mutex::new(&two, "free").lock().wait().unwrap());
     drop(Mutex::new(&two, "free").try_lock().wait().unwrap());
@@ -295,7 +295,7 @@ fn late_put_is_deleted_although_its_watch_was_ended_and_compacted() {
         }
         assert!(stepped.step(), "the put is executed");
         stepped.run_tasks();
-        assert_eq!(stepped.store().get("m/1-0").unwrap().count(), 1, "there is no watch");
+        assert_eq!(stepped.store().get("m/1-0").unwrap().count(), 1, "no watch deletes the late key yet");
         line.set_cut(is_compacted);
         for _ in 0..5 {
             stepped.clock().advance(millis(100));

@@ -1,4 +1,4 @@
-//! A backend that cancels watches by itself, as after a lost connection, or that refuses to create them. No wait may hang: locks
+//! A backend that cancels watches without a request, as after a lost connection, or that refuses them. No wait may hang: locks
 //! and leader watchers watch again, and a plain watcher reports an error.
 
 use std::pin::Pin;
@@ -51,7 +51,7 @@ impl Cutting {
         self.0.cuts_at_once.store(is_on, Ordering::SeqCst);
     }
 
-    /// Compacts the store's past, and has each new watch begin in it.
+    /// Compacts the store, and makes each new watch start at a compacted revision.
     fn compact_at_once(&self) {
         self.0.store.compact(helpers::revision(&self.0.store)).expect("the revision exists");
         self.0.compacts.store(true, Ordering::SeqCst);
@@ -62,7 +62,7 @@ impl Cutting {
         self.0.refuses.store(true, Ordering::SeqCst);
     }
 
-    /// Cancels all present watches.
+    /// Cancels all current watches.
     fn cut(&self) {
         let inboxes = self.0.inboxes.lock().expect("no test panicked while it held the list").clone();
         for inbox in inboxes.iter().filter_map(Weak::upgrade) {
@@ -76,7 +76,7 @@ impl Cutting {
         Backend::watch(&self.0.store, &ids.collect::<Vec<_>>(), inbox);
     }
 
-    /// Returns how many watches were requested.
+    /// Returns the number of requested watches.
     fn watches(&self) -> usize {
         self.0.watches.load(Ordering::SeqCst)
     }
@@ -126,7 +126,7 @@ impl Layer for Cutting {
     }
 }
 
-/// When the watches are cut.
+/// The instant at which watches are cut.
 #[derive(Clone, Copy, Debug)]
 enum When {
     /// Right after their creation, once.
@@ -192,7 +192,7 @@ fn candidacy_whose_watch_is_cut_is_won_after_the_resignation() {
     }
 }
 
-/// The end of the waiter's own session is noticed too, since the watch of its key is created again.
+/// A waiter notices the end of its session after a cut, since it watches its queue key again.
 #[test]
 fn waiter_whose_watch_is_cut_notices_the_end_of_its_session() {
     for when in TIMES {
@@ -231,14 +231,14 @@ fn parked_waiter_is_woken_for_the_next_attempt() {
     assert!(poll_with(&mut waiting, &woken.waker()).is_pending());
     cutting.cut_at_once(false);
     held.unlock().wait().unwrap();
-    assert_eq!(woken.get(), 0, "no watch is left");
+    assert_eq!(woken.get(), 0, "all watches are cut");
     cutting.advance(100);
     assert_eq!(woken.get(), 1);
     assert!(poll_with(&mut waiting, &woken.waker()).is_ready());
 }
 
-/// Each poll makes a bounded number of attempts, and time makes one in 100 ms. A wait whose watches were all ended by a compaction
-/// did not return.
+/// Each poll makes a bounded number of attempts, and a timer makes one every 100 ms. Regression: a wait whose watches were all
+/// ended by a compaction never returned.
 #[test]
 fn backend_that_ends_every_watch_costs_few_attempts() {
     for end_at_once in [|cutting: &Cutting| cutting.cut_at_once(true), Cutting::compact_at_once] {
@@ -388,7 +388,7 @@ fn refused_watches_end_every_wait_with_an_error() {
     assert_eq!((observer.try_recv(), observer.is_ended()), (Ok(None), true));
 }
 
-/// SEMANTICS.md, section 14: the errors of etcd's services when their watch ends.
+/// SEMANTICS.md, section 14, lists the errors of etcd's services when their watch ends.
 #[test]
 fn services_whose_watch_is_cut_return_etcd_errors() {
     let cutting = Cutting::new();

@@ -1,4 +1,4 @@
-//! Requests that are executed or answered late: after another call of the session, or after the error that the caller received.
+//! Requests that the backend executes or answers late: after another call of the session, or after the caller received an error.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +13,7 @@ use crate::scheduled_backend::{FaultRates, Stepped};
 const AT_ONCE: FaultRates = FaultRates { at_once: 1, refused: 0, lost: 0, late: 0 };
 const LATE: FaultRates = FaultRates { at_once: 0, refused: 0, lost: 0, late: 0 };
 
-/// A backend that answers at once, and a session of 5 s.
+/// Returns a backend that answers at once, and a session with a TTL of 5 s.
 fn begin() -> (Stepped, Session) {
     let backend = Stepped::new(1);
     backend.set_fault_rates(AT_ONCE);
@@ -22,7 +22,7 @@ fn begin() -> (Stepped, Session) {
 }
 
 impl Stepped {
-    /// Returns how many leases exist one TTL after the late calls are answered.
+    /// Returns the number of leases one TTL after the late calls are answered.
     fn leases_after_a_ttl(&self) -> usize {
         self.settle();
         self.clock().advance(secs(5));
@@ -30,7 +30,7 @@ impl Stepped {
     }
 }
 
-/// The late answer to a resumption began to renew again, so the lease of a paused session lived for ever.
+/// Regression: the late answer to a resumption started renewals again, so the lease of a paused session never expired.
 #[test]
 fn resume_answered_after_a_pause_renews_nothing() {
     let (backend, one) = begin();
@@ -56,9 +56,9 @@ fn resume_answered_after_a_close_without_revocation_renews_nothing() {
     assert_eq!(backend.leases_after_a_ttl(), 0);
 }
 
-/// Dropping the session revoked the lease of the orphan, and its keys were deleted at once.
+/// Regression: dropping the session revoked the lease after `orphan`, so the keys of the lease were deleted at once.
 #[test]
-fn resume_answered_after_an_orphan_leaves_the_lease_to_itself() {
+fn resume_answered_after_orphan_revokes_and_renews_nothing() {
     for is_awaited in [false, true] {
         let (backend, one) = begin();
         backend.store().put(Put::new("k", "v").lease(one.lease())).unwrap();
@@ -78,9 +78,9 @@ fn resume_answered_after_an_orphan_leaves_the_lease_to_itself() {
     }
 }
 
-/// The same three calls in the other order: the resumption decides.
+/// If `resume` is called after `pause` or `orphan`, the session renews its lease, in any order of the answers.
 #[test]
-fn resume_called_last_renews_whatever_is_answered_later() {
+fn resume_called_last_renews_despite_late_answers() {
     for ended in [Session::pause, Session::orphan] {
         let (backend, one) = begin();
         backend.set_fault_rates(LATE);
@@ -94,7 +94,7 @@ fn resume_called_last_renews_whatever_is_answered_later() {
     }
 }
 
-/// A resumption renewed only once its answer was polled.
+/// Regression: a resumption started renewals only once its answer was polled.
 #[test]
 fn resume_without_a_poll_renews_at_once() {
     let (backend, one) = begin();
@@ -107,7 +107,7 @@ fn resume_without_a_poll_renews_at_once() {
     assert!(backend.store().time_to_live(one.lease(), false).unwrap().ttl().is_some());
 }
 
-/// Answers the next txn with an error once `fails` is set, and executes it all the same or not.
+/// Answers the next txn with an error once `fails` is set. The txn is executed or not, depending on the test.
 struct Failing {
     store: Store,
     clock: ManualClock,
@@ -156,7 +156,7 @@ fn ambiguous_errors() -> [Error; 4] {
     ]
 }
 
-/// The key of a put that was answered as if it had been refused blocked the lock until the session ended.
+/// Regression: the key of a put that was executed and answered with an error blocked the lock until the session ended.
 #[test]
 fn lock_answered_with_an_ambiguous_error_leaves_no_key() {
     for error in ambiguous_errors() {
@@ -167,7 +167,7 @@ fn lock_answered_with_an_ambiguous_error_leaves_no_key() {
     }
 }
 
-/// The release of a dropped guard was tried once, unless the error was `Unavailable`.
+/// Regression: the release of a dropped guard was retried only after `Unavailable`.
 #[test]
 fn dropped_guard_whose_release_fails_is_released_later() {
     let busy = Error::from_wire(Code::ResourceExhausted, "etcdserver: too many requests");
@@ -182,11 +182,11 @@ fn dropped_guard_whose_release_fails_is_released_later() {
     }
 }
 
-/// Fails with an error, and is executed by a later step.
+/// The next request fails with an error, and a later step executes it.
 const FAILS: FaultRates = FaultRates { at_once: 1, refused: 0, lost: 0, late: 1 };
 const LOST: Error = Error::Unavailable { maybe_applied: true };
 
-/// Begins something whose first request fails and is executed later.
+/// Runs `begin`, whose first request fails and is executed later.
 fn fail<T>(backend: &Stepped, begin: impl FnOnce() -> T) -> T {
     backend.set_fault_rates(FAILS);
     let begun = begin();
@@ -214,7 +214,7 @@ const WAYS: [Enter; 9] = [
     |one| RwLock::new(one, "m").write().wait().map(drop),
 ];
 
-/// The cleanup read the key once. A put that came after that blocked the lock for as long as the session lived.
+/// Regression: the cleanup read the key once. A put that was executed after the read blocked the lock until the session ended.
 #[test]
 fn put_executed_after_the_cleanup_leaves_no_key() {
     for way in WAYS {
@@ -246,7 +246,7 @@ fn put_executed_after_its_ticket_was_dropped_leaves_no_key() {
     assert_eq!((all_keys(backend.store()), backend.streams()), (vec![], 0));
 }
 
-/// The cleanup that waits is no handle to the session.
+/// A pending cleanup is not a handle to the session: dropping the last handle ends the session and the cleanup.
 #[test]
 fn cleanup_that_waits_ends_with_its_session() {
     type End = fn(&Stepped, Session);
@@ -271,9 +271,9 @@ fn cleanup_that_waits_ends_with_its_session() {
     }
 }
 
-/// The number of the failed hold is not used again, or the cleanup could delete the key of a later hold.
+/// The number of a failed hold is not reused, since the cleanup could otherwise delete the key of a later hold.
 #[test]
-fn key_of_a_late_put_is_no_later_hold_s() {
+fn key_of_a_late_put_is_not_reused_by_a_later_hold() {
     let (backend, one) = begin();
     let mutex = Mutex::new(&one, "m");
     assert_eq!(fail(&backend, || mutex.lock().wait().map(drop)), Err(LOST));
@@ -286,9 +286,9 @@ fn key_of_a_late_put_is_no_later_hold_s() {
     assert_eq!(mutex.lock().wait().unwrap().key(), b"m/1-1");
 }
 
-/// A re-entrant hold that has acquired the key keeps it, and the last one deletes it.
+/// A re-entrant hold that has acquired the key of a late put keeps the key, and the last hold deletes it.
 #[test]
-fn shared_key_of_a_late_put_is_left_to_its_holds() {
+fn shared_key_of_a_late_put_is_deleted_by_its_last_hold() {
     for is_executed_while_held in [true, false] {
         let (backend, one) = begin();
         let mutex = Mutex::reentrant(&one, "m");
@@ -306,9 +306,9 @@ fn shared_key_of_a_late_put_is_left_to_its_holds() {
     }
 }
 
-/// Another session of the same lease may put a key of that name, so the cleanup of such a session reads once.
+/// Another session with this lease may put a key of this name, so the cleanup reads the key once and does not wait.
 #[test]
-fn cleanup_of_a_shared_lease_waits_for_no_put() {
+fn cleanup_of_a_shared_lease_does_not_wait_for_the_put() {
     let (backend, one) = begin();
     let two = Session::open_with_lease(backend.client(), one.lease()).wait().unwrap();
     assert_eq!(fail(&backend, || Mutex::new(&two, "m").lock().wait().map(drop)), Err(LOST));

@@ -1,4 +1,4 @@
-//! A naive model of `LeaseRenewer`: a list of all that happened to a lease, from which each answer is computed again.
+//! A naive model of `LeaseRenewer`: a list of all facts about a lease, from which each answer is computed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,7 +38,7 @@ struct View {
     is_renewed: bool,
     inboxes: BTreeSet<InboxId>,
     deadline: Option<u64>,
-    /// The position and instant of the fact from which on responses are accepted.
+    /// The position and instant of the first fact whose responses are accepted.
     since: Option<(usize, u64)>,
 }
 
