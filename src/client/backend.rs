@@ -67,8 +67,8 @@ use crate::sync::Mutex;
 /// |---|---|
 /// | [`Session`](crate::concurrency::Session) | grant, keep_alive, time_to_live without keys, revoke; `renew`; `WatchRequest::Lease` |
 /// | a lock, permit or candidacy, queued | a txn: if the key has create revision 0, get the newest n keys of a range (sort by create revision, descending, limit n), put the key with the lease |
-/// | the same, tried | a txn: if a range has create revision 0, which holds of an empty range alone, put the key. With several permits or readers, a txn: if a range has create revisions below r and the key has 0, put the key, else get the key and the newest n |
-/// | the same, re-entrant | in the else branch of both: put the key with `ignore_value`, `ignore_lease` and `prev_kv`, and get the oldest key of the range. A try nests that in a txn: if the key has a create revision above 0 |
+/// | a lock, permit or candidacy, tried | a txn: if a range has create revision 0, which holds only for an empty range, put the key. With several permits or readers, a txn: if a range has create revisions below r and the key has 0, put the key, else get the key and the newest n |
+/// | a re-entrant lock | in the else branch of both txns: put the key with `ignore_value`, `ignore_lease` and `prev_kv`, and get the oldest key of the range. A try nests these operations in a txn: if the key has a create revision above 0 |
 /// | a wait | a txn without compares: get the newest n keys up to `max_create_revision` r - 1, get the key, and, if another client may have put it, get the keys below it with `min_create_revision` and `max_create_revision` r (sort by key, descending, limit n) |
 /// | | one stream: watches of single keys with ids above 0, from a revision, `no_put`; later cancels of these ids, some of them ended; `WatchRequest::Lease` |
 /// | a release | a txn: if the key has create revision r, delete the key. For a re-entrant key: and mod revision m, else get the key |
@@ -78,7 +78,7 @@ use crate::sync::Mutex;
 /// | `queue`, `candidates`, `leader` | get a range (sort by create revision, ascending), with limit 1 for the leader |
 /// | [`LeaderWatcher`](crate::concurrency::LeaderWatcher) | get a range as `candidates`, then a stream: watches of the range with ids above 0, from a revision; cancels, the first of the unknown id 0 |
 ///
-/// The [services](crate::service) send txns, gets, puts, deletes, grants and watches of the same forms. A
+/// The [services](crate::service) send txns, gets, puts, deletes, grants and watches of these forms. A
 /// [`Watcher`](crate::Watcher) creates one watch with the automatic id, which is 0 in a new stream.
 ///
 /// # Examples

@@ -1,4 +1,4 @@
-//! The client side: the [`Backend`] trait, [`Client`], and the types that wait for answers and events.
+//! The client side: the `Backend` trait, `Client`, and the types that wait for answers and events.
 
 mod backend;
 mod handle;

@@ -188,7 +188,7 @@ impl Request {
     ///
     /// let read_only = Txn::new().and_then([TxnOp::get("mode")]);
     /// assert!(!Request::Txn(read_only.clone()).is_write());
-    /// let nested = read_only.or_else([TxnOp::txn(Txn::new().and_then([TxnOp::put("mode", "blue")]))]);
+    /// let nested = read_only.or_else([TxnOp::Txn(Txn::new().and_then([TxnOp::put("mode", "blue")]))]);
     /// assert!(Request::Txn(nested).is_write());
     /// ```
     pub fn is_write(&self) -> bool {

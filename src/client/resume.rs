@@ -40,8 +40,9 @@ use crate::api::{
 ///   for progress only after its next revision (R-WCH-21).
 /// - A watcher whose keys do not change keeps an old next revision. If a compaction passes that revision, a cut ends the watcher
 ///   with the compaction, even if none of its events was compacted. An uncut watcher continues (R-CMP-4). Progress notifications
-///   move the next revision: those of a watch with [`progress_notify`](Watch::progress_notify), and answers to
-///   [`WatchRequest::Progress`]. The resumer requests none itself, because a store that sends them periodically is never idle.
+///   move the next revision. A watch with [`progress_notify`](Watch::progress_notify) receives them periodically, and
+///   [`WatchRequest::Progress`] requests one. The resumer requests none, because a store that sends them periodically is never
+///   idle.
 /// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::backend::LeaseRenewer) reports
 ///   it.
 /// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
@@ -83,7 +84,7 @@ pub struct WatchResumer {
     progress_requests: u64,
     /// The next id of the counter of automatic ids, as an uncut stream has it (R-WCH-3).
     next_auto: i64,
-    /// The next automatic id to assign on this connection. `None` if the server's own counter equals that of an uncut stream.
+    /// The next automatic id to assign on this connection. `None` if the server's counter equals the counter of an uncut stream.
     next_assigned: Option<i64>,
     /// The header of the newest revision that was received.
     newest: ResponseHeader,

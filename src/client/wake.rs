@@ -28,7 +28,7 @@ impl Wake for Unpark {
 /// Polls until `poll` is ready, and parks the thread between polls. The first poll creates no waker, since most calls are ready.
 ///
 /// `is_woken`, not the park token of the thread, decides whether to poll again. A stale token causes only another round. A nested
-/// `park_until` on the same thread may consume the token, but `is_woken` was set before and is still seen.
+/// `park_until` on the same thread may consume the token, but `is_woken` was set before the token and is still set.
 ///
 /// The function parks without spinning. Spinning with yields runs the other busy threads of the core first. With a busy thread on
 /// each core, a lock handover took 700 us instead of 12 us on one core, and 2 to 4 ms instead of 18 us on two.
