@@ -385,7 +385,7 @@ impl<T> Unpin for Call<T> {}
 
 impl<T> Call<T> {
     /// Creates a call that is answered already.
-    pub fn ready(answer: Result<T>) -> Self {
+    pub fn from_result(answer: Result<T>) -> Self {
         Self { state: State::Ready(answer) }
     }
 

@@ -153,7 +153,7 @@ impl Client {
 
     /// Grants a lease, as [`Store::grant`](crate::Store::grant).
     ///
-    /// The client starts to renew a [standing](Grant::standing) lease when it receives the answer. If the answer is lost, the
+    /// The client starts to renew a [standing](Grant::keep_alive) lease when it receives the answer. If the answer is lost, the
     /// lease expires after its TTL.
     pub fn grant(&self, grant: impl Into<Grant>) -> Call<GrantResponse> {
         let grant = grant.into();

@@ -33,7 +33,7 @@ impl QueueEntry {
         &self.key
     }
 
-    /// Returns the key's value: the proposal of a candidate, or the [name](crate::concurrency::Session::named) of a lock's
+    /// Returns the key's value: the proposal of a candidate, or the [name](crate::concurrency::Session::with_name) of a lock's
     /// session.
     pub fn value(&self) -> &[u8] {
         &self.value

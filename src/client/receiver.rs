@@ -20,7 +20,7 @@ use crate::Result;
 /// | [`try_recv`](Self::try_recv) | returns `Ok(None)` |
 /// | [`next`](Self::next), [`poll_recv`](Self::poll_recv) | are pending |
 /// | `for item in &mut receiver` | blocks for each item |
-/// | [`ready`](Self::ready) | has no token: a channel for `select!` |
+/// | [`ready_channel`](Self::ready_channel) | has no token: a channel for `select!` |
 ///
 /// A receiver that fails returns the error once, and `Ok(None)` from then on. [`is_ended`](Self::is_ended) distinguishes this
 /// `Ok(None)` from an item that has not arrived yet.

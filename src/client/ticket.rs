@@ -14,7 +14,7 @@ use crate::api::Delivery;
 ///
 /// A pending result is a queued lock or candidacy, the loss of a lock or leadership, and a timer. Wait for the result with
 /// [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with `.await`, or in a `select!`
-/// on [`ready`](Self::ready). A wait that times out keeps the ticket's place in the queue. Dropping the ticket withdraws the
+/// on [`ready_channel`](Self::ready_channel). A wait that times out keeps the ticket's place in the queue. Dropping the ticket withdraws the
 /// request at once.
 ///
 /// The lease of the session can end at any moment, also between the acquisition and the wait, or right after a check. A write
@@ -174,7 +174,7 @@ impl<T> Ticket<T> {
     /// Returns a channel for `select!` that holds a token while [`try_wait`](Self::try_wait) may return a result.
     ///
     /// After a token, `try_wait` may still return `None`. It puts the token back if there are more deliveries to process.
-    pub fn ready(&self) -> &ReadyChannel {
+    pub fn ready_channel(&self) -> &ReadyChannel {
         self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
 }

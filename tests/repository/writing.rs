@@ -73,7 +73,7 @@ const ALLOWED: [(&str, usize, usize); 30] = [
     ("src/", 0, 0),
     ("src/api/", 0, 0),
     ("src/client/", 0, 0),
-    ("src/concurrency/", 65, 27),
+    ("src/concurrency/", 0, 0),
     ("src/engine/", 0, 0),
     ("src/service/", 0, 0),
     ("src/snapshot/", 0, 0),
@@ -94,7 +94,7 @@ const ALLOWED: [(&str, usize, usize); 30] = [
 ];
 
 /// For each folder, the allowed odd starts in 1,000 sentences. The goal is 15.
-const SHARES: [(&str, usize); 2] = [("src", 47), ("tests", 32)];
+const SHARES: [(&str, usize); 2] = [("src", 0), ("tests", 0)];
 
 /// The prose of one file: paragraphs of comments or of a page, and messages of panics and assertions.
 struct Prose {

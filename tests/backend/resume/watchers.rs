@@ -269,7 +269,7 @@ fn late_responses_of_a_lost_connection_are_dropped() {
 }
 
 #[test]
-#[should_panic(expected = "was cut before")]
+#[should_panic(expected = "a resumed stream has no connection")]
 fn resuming_a_connected_stream_panics() {
     let mut resumer = with([]);
     drop(resumer.resume());
