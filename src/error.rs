@@ -222,8 +222,8 @@ impl Error {
     /// | `Foreign` with [`ResourceExhausted`](Code::ResourceExhausted) or [`OutOfRange`](Code::OutOfRange), and a message that does not begin with `etcdserver: ` | the answer was longer than the limit of a gRPC library |
     /// | [`Service`](Self::Service) | the inner error is ambiguous |
     ///
-    /// Every other error is a refusal: etcd checks the request before it executes it, and no gRPC library makes these codes for an
-    /// executed request.
+    /// With any other error, the request was not executed: etcd returns these errors before it executes a request, and a gRPC
+    /// library returns none of them for an executed request.
     ///
     /// ```
     /// use leasehold::{Code, Error};

@@ -49,7 +49,7 @@ use crate::sync::Mutex;
 ///
 /// - It closes every inbox that it knows, so that no receiver waits for ever. [`watch`](Self::watch) and [`timer`](Self::timer)
 ///   close an inbox that is new to the backend.
-/// - It answers a call that was sent with `Unavailable { maybe_applied: true }`, and a new call with
+/// - A call that the backend has sent but not answered returns `Unavailable { maybe_applied: true }`. A new call returns
 ///   [`Stopped`](crate::Error::Stopped) or `Unavailable { maybe_applied: false }`.
 /// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A lease ends with its TTL.
 /// - [Detached](Self::detach) tasks end by these answers and closed inboxes if they are polled. The backend may also drop them,
