@@ -92,7 +92,7 @@ impl Client {
     /// ```
     #[must_use]
     pub fn namespace(&self, prefix: impl IntoBytes) -> Self {
-        let namespace = self.namespace.inside(&prefix.into_bytes());
+        let namespace = self.namespace.nested(&prefix.into_bytes());
         Self { backend: Arc::clone(&self.backend), namespace }
     }
 
@@ -203,7 +203,7 @@ impl Client {
         request: Request,
         answer: impl FnOnce(Response) -> T + Send + 'static,
     ) -> Call<T> {
-        if self.namespace.is_everything() {
+        if self.namespace.is_root() {
             return self.backend.call(request).map(&self.backend, answer);
         }
         let namespace = self.namespace.clone();
@@ -273,7 +273,8 @@ impl Client {
         &self,
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Call<T> {
-        let mut driven = Driven { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
+        let mut driven =
+            RunToCompletion { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
         match Pin::new(&mut driven).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Call::from_result(answer),
             Poll::Pending => Call::pending(driven).of(&self.backend),
@@ -282,12 +283,12 @@ impl Client {
 }
 
 /// A future that runs to completion even if it is dropped: `Drop` detaches the rest.
-struct Driven<T: Send + 'static> {
+struct RunToCompletion<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     backend: Arc<dyn Backend>,
 }
 
-impl<T: Send + 'static> Future for Driven<T> {
+impl<T: Send + 'static> Future for RunToCompletion<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
@@ -299,7 +300,7 @@ impl<T: Send + 'static> Future for Driven<T> {
     }
 }
 
-impl<T: Send + 'static> Drop for Driven<T> {
+impl<T: Send + 'static> Drop for RunToCompletion<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
             self.backend.detach(Box::pin(async move { drop(future.await) }));

@@ -126,11 +126,11 @@ struct Contents {
 }
 
 /// The result of one poll of an inbox.
-enum Look {
+enum Next {
     Delivery(Delivery),
     /// The queue is empty and the inbox is notified: pull from the backend and poll again.
-    MustPull,
-    Nothing,
+    NeedsPull,
+    Empty,
     Closed,
 }
 
@@ -234,7 +234,7 @@ impl Inbox {
     /// Panics if the closure panics. The queue is then kept, and the inbox stays notified.
     pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
         let queue = std::mem::take(&mut self.contents.lock().queue);
-        let mut filling = Filling { inbox: self, queue, has_more: true };
+        let mut filling = FillGuard { inbox: self, queue, has_more: true };
         filling.has_more = pull(&mut filling.queue);
     }
 
@@ -249,23 +249,23 @@ impl Inbox {
     ) -> Poll<Option<Delivery>> {
         loop {
             match self.look(rest.as_deref_mut(), waker) {
-                Look::Delivery(delivery) => return Poll::Ready(Some(delivery)),
-                Look::MustPull => {
+                Next::Delivery(delivery) => return Poll::Ready(Some(delivery)),
+                Next::NeedsPull => {
                     let mut pulling = Pulling { inbox: self, is_done: false };
                     pull(self);
                     pulling.is_done = true;
                 }
-                Look::Closed => return Poll::Ready(None),
-                Look::Nothing => return Poll::Pending,
+                Next::Closed => return Poll::Ready(None),
+                Next::Empty => return Poll::Pending,
             }
         }
     }
 
     /// Takes the first delivery and moves the later ones into `rest`. Registers the waker if the inbox is empty.
-    fn look(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Look {
+    fn look(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Next {
         let mut contents = self.contents.lock();
         let look = self.look_into(&mut contents, rest.as_deref_mut());
-        let (Look::Nothing, Some(waker)) = (&look, waker) else {
+        let (Next::Empty, Some(waker)) = (&look, waker) else {
             return look;
         };
         if contents.waker.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
@@ -277,14 +277,13 @@ impl Inbox {
         let waker = waker.clone();
         let mut contents = self.contents.lock();
         let look = self.look_into(&mut contents, rest);
-        let displaced =
-            if matches!(look, Look::Nothing) { contents.waker.replace(waker) } else { Some(waker) };
+        let displaced = if matches!(look, Next::Empty) { contents.waker.replace(waker) } else { Some(waker) };
         drop(contents);
         contain(|| drop(displaced));
         look
     }
 
-    fn look_into(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Look {
+    fn look_into(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Next {
         let look = if let Some(delivery) = contents.queue.pop_front() {
             // With a token, the deliveries stay in the queue: the token is set if and only if the queue is not empty.
             if let Some(rest) = rest
@@ -292,16 +291,16 @@ impl Inbox {
             {
                 std::mem::swap(&mut contents.queue, rest);
             }
-            Look::Delivery(delivery)
+            Next::Delivery(delivery)
         } else if std::mem::take(&mut contents.is_notified) {
             // Cleared before the pull, so a notification during the pull is kept. The token stays set until the next poll.
             contents.since = contents.notified_at.take();
-            return Look::MustPull;
+            return Next::NeedsPull;
         } else if contents.is_closed {
             contents.is_seen_closed = true;
-            Look::Closed
+            Next::Closed
         } else {
-            Look::Nothing
+            Next::Empty
         };
         self.settle(contents);
         look
@@ -355,13 +354,13 @@ impl Inbox {
 }
 
 /// The queue of an inbox during [`Inbox::fill`]. Dropping it puts the queue back.
-struct Filling<'a> {
+struct FillGuard<'a> {
     inbox: &'a Inbox,
     queue: VecDeque<Delivery>,
     has_more: bool,
 }
 
-impl Drop for Filling<'_> {
+impl Drop for FillGuard<'_> {
     fn drop(&mut self) {
         let mut contents = self.inbox.contents.lock();
         // Deliveries that were pushed during the pull come after the pulled ones.

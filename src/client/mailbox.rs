@@ -337,7 +337,7 @@ impl Asking {
 }
 
 fn send(backend: &dyn Backend, namespace: &Namespace, inbox: &Arc<Inbox>, requests: &[WatchRequest]) {
-    if namespace.is_everything() {
+    if namespace.is_root() {
         return backend.watch(requests, inbox);
     }
     let placed = requests.iter().map(|request| match request {

@@ -15,11 +15,11 @@ pub(super) struct Namespace(Bytes);
 
 impl Namespace {
     /// Returns the nested namespace with a further prefix.
-    pub(super) fn inside(&self, prefix: &[u8]) -> Self {
+    pub(super) fn nested(&self, prefix: &[u8]) -> Self {
         Self([&self.0, prefix].concat().into())
     }
 
-    pub(super) fn is_everything(&self) -> bool {
+    pub(super) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
 
@@ -52,7 +52,7 @@ impl Namespace {
     }
 
     pub(super) fn watch(&self, watch: Watch) -> Watch {
-        if self.is_everything() {
+        if self.is_root() {
             return watch;
         }
         let range = if watch.range.start().is_empty() {
@@ -66,7 +66,7 @@ impl Namespace {
     }
 
     pub(super) fn watch_response(&self, response: WatchResponse) -> WatchResponse {
-        if self.is_everything() {
+        if self.is_root() {
             return response;
         }
         let WatchResponseKind::Events { events, fragment } = &response.body.kind else {

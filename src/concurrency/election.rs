@@ -4,10 +4,10 @@ use bytes::Bytes;
 
 use super::fencing::GuardedTxn;
 use super::leader_watcher::LeaderWatcher;
-use super::queue::acquire::{Acquired, Acquiring, try_acquire};
+use super::queue::acquire::{AcquireTask, Acquired, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{describe_handle, oldest, queue_of};
+use super::queue::{describe_handle, oldest, queue_range};
 use super::session::Session;
 use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, KeyValue, Put, Revision, TxnOp};
@@ -55,7 +55,7 @@ impl Election {
     /// Returns a handle to the election with this name, for a session.
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
         let name = name.into_bytes();
-        let queue = queue_of(&name);
+        let queue = queue_range(&name);
         Self { session: session.clone(), name, queue }
     }
 
@@ -72,7 +72,7 @@ impl Election {
     /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn campaign(&self, value: impl IntoBytes) -> Ticket<Leadership> {
-        Acquiring::enter(self.hold(value.into_bytes()))
+        AcquireTask::enter(self.hold(value.into_bytes()))
     }
 
     /// Becomes the leader if the election has no candidate. Otherwise the call returns `None` and leaves no key.
@@ -136,9 +136,9 @@ impl Election {
     pub fn resume(&self, key: impl IntoBytes, token: impl Into<Revision>) -> Ticket<Leadership> {
         let key = key.into_bytes();
         if !self.queue.contains(&key) {
-            return Acquiring::refuse(&self.session);
+            return AcquireTask::refuse(&self.session);
         }
-        Acquiring::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
+        AcquireTask::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
     }
 
     /// Returns the leader's key, or `None` if there is no leader.
@@ -247,7 +247,7 @@ impl Leadership {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn leader_compare(&self) -> Compare {
-        self.hold.is_there()
+        self.hold.key_unchanged()
     }
 
     /// Returns a txn that is executed only if the leadership is still held when it is committed.

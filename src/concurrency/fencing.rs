@@ -86,7 +86,7 @@ impl<'a> GuardedTxn<'a> {
         }
         let client = hold.session().client();
         // Nested, so that a lost hold (the outer compare) and a failed compare of the caller (the inner) have separate results.
-        let guarded = Txn::new().when([hold.is_there()]).and_then([TxnOp::Txn(txn)]);
+        let guarded = Txn::new().when([hold.key_unchanged()]).and_then([TxnOp::Txn(txn)]);
         client.map(client.txn(guarded), |done| {
             let done = done?;
             match done.responses {

@@ -3,7 +3,7 @@ use std::fmt;
 use std::task::{Poll, Waker, ready};
 
 use super::queue::retry::Retry;
-use super::queue::{by_creation, queue_of};
+use super::queue::{by_creation, queue_range};
 use crate::api::{
     Delivery, Event, EventType, GetResponse, IntoBytes, KeyRange, KeyValue, Revision, SortOrder, Watch,
     WatchId, WatchRequest, WatchResponse,
@@ -51,7 +51,7 @@ pub struct LeaderWatcher {
 receives!(LeaderWatcher, LeaderEvent);
 
 /// Produces the events of a [`LeaderWatcher`].
-struct Following {
+struct LeaderFeed {
     client: Client,
     queue: KeyRange,
     candidates: Candidates,
@@ -78,10 +78,10 @@ enum Phase {
 impl LeaderWatcher {
     /// Starts to watch the election with this name.
     pub fn new(client: impl Into<Client>, name: impl IntoBytes) -> Self {
-        let (client, queue) = (client.into(), queue_of(&name.into_bytes()));
+        let (client, queue) = (client.into(), queue_range(&name.into_bytes()));
         let phase = Phase::Reading(client.get(by_creation(&queue, SortOrder::Ascend)));
         let (candidates, ready) = (Candidates::default(), VecDeque::new());
-        let following = Following {
+        let following = LeaderFeed {
             client: client.clone(),
             queue,
             candidates,
@@ -95,7 +95,7 @@ impl LeaderWatcher {
     }
 }
 
-impl Source<LeaderEvent> for Following {
+impl Source<LeaderEvent> for LeaderFeed {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderEvent>>> {
         if let Phase::Cut = self.phase {
             self.watch_again(mailbox);
@@ -145,7 +145,7 @@ impl Source<LeaderEvent> for Following {
     }
 }
 
-impl Following {
+impl LeaderFeed {
     fn end(&mut self, error: Error) {
         self.phase = Phase::Ended;
         self.ready.push_back(Err(error));

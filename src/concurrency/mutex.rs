@@ -4,10 +4,10 @@ use std::marker::PhantomData;
 use bytes::Bytes;
 
 use super::fencing::GuardedTxn;
-use super::queue::acquire::{Acquired, Acquiring, try_acquire};
+use super::queue::acquire::{AcquireTask, Acquired, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{describe_handle, queue_of};
+use super::queue::{describe_handle, queue_range};
 use super::session::Session;
 use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, Revision};
@@ -52,7 +52,7 @@ impl Mutex {
     /// Returns a handle to the lock with this name, for a session.
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
         let name = name.into_bytes();
-        let queue = queue_of(&name);
+        let queue = queue_range(&name);
         Self { session: session.clone(), name, queue, is_reentrant: false }
     }
 
@@ -101,7 +101,7 @@ impl Mutex {
     /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn lock(&self) -> Ticket<MutexGuard> {
-        Acquiring::enter(self.hold())
+        AcquireTask::enter(self.hold())
     }
 
     /// Acquires the lock if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key.
@@ -145,7 +145,7 @@ impl Mutex {
 /// [`Permit::release`]. Dropping the guard releases it too, also during a panic, so locks are not poisoned. Only the guard's own
 /// key is deleted.
 ///
-/// Over a backend that may lose requests, prefer the method, which can be repeated. If the request of a drop is lost, the key
+/// Over a backend that may lose requests, prefer the method, which can be repeated. If the request that a drop sends is lost, the key
 /// remains until the session ends.
 ///
 /// A guard is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen after
@@ -253,7 +253,7 @@ impl<Of> Guard<Of> {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn owner_compare(&self) -> Compare {
-        self.hold.is_there()
+        self.hold.key_unchanged()
     }
 
     /// Returns a txn that is executed only if the guard is still held when it is committed.

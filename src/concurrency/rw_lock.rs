@@ -3,10 +3,10 @@ use std::fmt;
 use bytes::Bytes;
 
 use super::mutex::Guard;
-use super::queue::acquire::{Acquiring, try_acquire};
+use super::queue::acquire::{AcquireTask, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{Predecessors, describe_handle, queue_of};
+use super::queue::{Predecessors, describe_handle, queue_range};
 use super::session::Session;
 use crate::api::{IntoBytes, KeyRange, KeyValue};
 use crate::client::{Call, Ticket};
@@ -70,8 +70,8 @@ impl RwLock {
     pub fn new(session: &Session, name: impl IntoBytes) -> Self {
         let name = name.into_bytes();
         let [readers, writers] =
-            [&b"/read"[..], b"/write"].map(|ending| queue_of(&[&name[..], ending].concat()));
-        let queue = queue_of(&name);
+            [&b"/read"[..], b"/write"].map(|ending| queue_range(&[&name[..], ending].concat()));
+        let queue = queue_range(&name);
         Self { session: session.clone(), name, queue, readers, writers }
     }
 
@@ -87,7 +87,7 @@ impl RwLock {
     /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn read(&self) -> Ticket<ReadGuard> {
-        Acquiring::enter(self.reader())
+        AcquireTask::enter(self.reader())
     }
 
     /// Acquires the lock as a reader if no writer holds it or waits for it. Otherwise the call returns `None` and leaves no key.
@@ -125,7 +125,7 @@ impl RwLock {
     /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn write(&self) -> Ticket<WriteGuard> {
-        Acquiring::enter(self.writer())
+        AcquireTask::enter(self.writer())
     }
 
     /// Acquires the lock as a writer if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key.

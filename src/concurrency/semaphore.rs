@@ -4,10 +4,10 @@ use std::num::NonZeroU32;
 use bytes::Bytes;
 
 use super::mutex::Guard;
-use super::queue::acquire::{Acquiring, try_acquire};
+use super::queue::acquire::{AcquireTask, try_acquire};
 use super::queue::key::Hold;
 use super::queue::wait_queue::WaitQueue;
-use super::queue::{Predecessors, describe_handle, queue_of};
+use super::queue::{Predecessors, describe_handle, queue_range};
 use super::session::Session;
 use crate::api::{IntoBytes, KeyRange};
 use crate::client::{Call, Ticket};
@@ -66,7 +66,7 @@ impl Semaphore {
     pub fn new(session: &Session, name: impl IntoBytes, permits: u32) -> Self {
         let permits = NonZeroU32::new(permits).expect("a semaphore has at least one permit");
         let name = name.into_bytes();
-        let queue = queue_of(&name);
+        let queue = queue_range(&name);
         Self { session: session.clone(), name, queue, permits }
     }
 
@@ -110,7 +110,7 @@ impl Semaphore {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn acquire(&self) -> Ticket<Permit> {
-        Acquiring::enter(self.hold())
+        AcquireTask::enter(self.hold())
     }
 
     /// Acquires a permit if one is free and no client waits. Otherwise the call returns `None` and leaves no key.

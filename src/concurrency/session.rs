@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::queue::lost::{LeaseEnd, LeaseLost};
-use super::queue::shared_key::Shares;
+use super::queue::shared_key::SharedKeys;
 use crate::Error;
 use crate::api::{Grant, IntoBytes, LeaseId};
 use crate::client::{Call, Client, Ticket, finish};
@@ -57,7 +57,7 @@ struct Shared {
     lease_text: String,
     ttl: Duration,
     holds: Mutex<Holds>,
-    shares: Mutex<Shares>,
+    shared_keys: Mutex<SharedKeys>,
     course: Mutex<Course>,
     end: LeaseEnd,
     /// Whether the session was opened with its own lease, so that no other session puts keys with its names.
@@ -157,7 +157,7 @@ impl Session {
             lease_text: format!("{lease:x}"),
             ttl,
             holds: Mutex::default(),
-            shares: Mutex::default(),
+            shared_keys: Mutex::default(),
             course: Mutex::new(Course { calls: 0, is_renewed: true, is_over: false }),
             end: LeaseEnd::new(lease),
             is_lease_own,
@@ -397,8 +397,8 @@ impl Session {
         &self.name
     }
 
-    pub(super) fn shares(&self) -> MutexGuard<'_, Shares> {
-        self.shared.shares.lock()
+    pub(super) fn shared_keys(&self) -> MutexGuard<'_, SharedKeys> {
+        self.shared.shared_keys.lock()
     }
 
     pub(super) fn lease_text(&self) -> &str {

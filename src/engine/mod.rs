@@ -32,7 +32,7 @@ pub use crate::api::StreamId;
 pub(crate) use maintenance::Diagnostics;
 
 pub(crate) use keys::hash_kv::Crc32c;
-pub(crate) use snapshot::{Heading, Restore, RestoreError, SavedLease, SavedRenewal, Snapshot};
+pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snapshot, SnapshotHeader};
 
 /// etcd's store as a pure state machine. The result of a command depends only on the earlier commands and on the times
 /// passed to [`advance`](Self::advance).

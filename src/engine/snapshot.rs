@@ -17,7 +17,7 @@ use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestam
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) current: Revision,
-    pub(crate) heading: Heading,
+    pub(crate) heading: SnapshotHeader,
     /// The number of keys that exist.
     pub(crate) keys: u64,
     /// Leases by ascending sequence.
@@ -32,7 +32,7 @@ pub(crate) struct Snapshot {
 
 /// The compacted revision and the counters of leases.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Heading {
+pub(crate) struct SnapshotHeader {
     pub(crate) compacted: Option<Revision>,
     pub(crate) next_lease_id: i64,
     pub(crate) next_lease_sequence: u64,
@@ -60,7 +60,7 @@ impl Engine {
     /// Returns a snapshot of the state. Visits every version.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let (next_lease_id, next_lease_sequence) = self.lessor.counters();
-        let heading = Heading { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
+        let heading = SnapshotHeader { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
         let mut leases: Vec<_> = self.lessor.iter().map(|lease| lease.saved(self.now)).collect();
         leases.sort_unstable_by_key(|lease| lease.sequence);
         Snapshot {
@@ -103,7 +103,7 @@ impl KeySpace {
     /// Returns the changes in history that are still versions of their keys.
     fn changes_retained(&self) -> Vec<KeyValue> {
         let from = self.history.position_of(self.floor());
-        self.history.iter_from(from).filter(|kv| self.survives(kv)).cloned().collect()
+        self.history.iter_from(from).filter(|kv| self.is_retained(kv)).cloned().collect()
     }
 }
 
@@ -126,11 +126,11 @@ pub(crate) enum RestoreError {
 /// then [`start`](Self::start). The input is untrusted: states that no engine can reach are rejected, so the invariants hold for
 /// every restored engine.
 #[derive(Debug)]
-pub(crate) struct Restore {
+pub(crate) struct Restorer {
     config: EngineConfig,
     /// The current revision. `None` in format 1, where it is the revision of the newest version.
     current: Option<Revision>,
-    heading: Heading,
+    heading: SnapshotHeader,
     leases: Vec<SavedLease>,
     alarms: Alarms,
     keys: KeySpace,
@@ -138,13 +138,13 @@ pub(crate) struct Restore {
     last: (Revision, u32),
 }
 
-impl Restore {
+impl Restorer {
     pub(crate) fn new(
         config: EngineConfig,
         current: Option<Revision>,
-        heading: Heading,
+        heading: SnapshotHeader,
     ) -> Result<Self, RestoreError> {
-        let Heading { compacted, next_lease_id, next_lease_sequence } = heading;
+        let SnapshotHeader { compacted, next_lease_id, next_lease_sequence } = heading;
         let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
         check(compacted.is_none_or(is_possible), "the compacted revision")?;
         check(next_lease_sequence < COUNT_END, "the number of leases granted")?;

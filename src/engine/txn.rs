@@ -13,16 +13,16 @@ use crate::{Error, Result};
 
 /// The outcomes of the compares of a txn and of the nested txns in the branches that run. Nested outcomes are in the
 /// order in which `run_branch` visits them. Most txns have no nested txn, and then `nested` allocates nothing.
-pub(super) struct Path {
+pub(super) struct Branches {
     succeeded: bool,
     nested: Vec<bool>,
 }
 
 impl KeySpace {
     /// Evaluates the compares of all txns on the path, before any operation runs (R-TXN-13).
-    pub(super) fn choose_path(&self, txn: &Txn) -> Path {
+    pub(super) fn choose_path(&self, txn: &Txn) -> Branches {
         let succeeded = self.all_hold(&txn.compare);
-        let mut path = Path { succeeded, nested: Vec::new() };
+        let mut path = Branches { succeeded, nested: Vec::new() };
         self.choose_nested(txn, succeeded, &mut path.nested);
         path
     }
@@ -97,7 +97,7 @@ fn taken(txn: &Txn, succeeded: bool) -> &[TxnOp] {
 
 impl Engine {
     /// Checks the operations on the path against the state before the txn, in their order (R-TXN-4).
-    pub(super) fn check_path(&self, txn: &Txn, path: &Path) -> Result<()> {
+    pub(super) fn check_path(&self, txn: &Txn, path: &Branches) -> Result<()> {
         self.check_branch(txn, path.succeeded, &mut path.nested.iter())
     }
 
@@ -124,7 +124,7 @@ impl Engine {
     }
 
     /// Runs the path. On an error, some operations have run, and the caller rolls them back.
-    pub(super) fn run(&mut self, txn: &Txn, path: &Path) -> Result<TxnResponse> {
+    pub(super) fn run(&mut self, txn: &Txn, path: &Branches) -> Result<TxnResponse> {
         let responses = self.run_branch(txn, path.succeeded, &mut path.nested.iter())?;
         // `Engine::txn` sets the header after the commit.
         let header = ResponseHeader::of_operation(Revision::new(0));

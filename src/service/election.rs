@@ -13,7 +13,7 @@ use crate::api::{
     TxnResponse,
 };
 use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
-use crate::concurrency::{Predecessors, Turn, queue_of};
+use crate::concurrency::{Predecessors, Turn, queue_range};
 use crate::{Error, Result};
 
 /// etcd's election service, `v3electionpb.Election`, for code that uses etcd's messages. It behaves like etcd, oddities
@@ -73,7 +73,7 @@ impl ElectionService {
     ///
     /// A candidate whose key no longer exists when its turn comes gets a response and no error (R-ELC-5).
     pub fn campaign(&self, request: CampaignRequest) -> Ticket<CampaignResponse> {
-        Ticket::new(&self.client, Campaigning::new(&self.client, request))
+        Ticket::new(&self.client, CampaignTask::new(&self.client, request))
     }
 
     /// Changes the value of a leader, or of a waiting candidate (R-ELC-7, R-ELC-8).
@@ -197,7 +197,7 @@ impl ElectionService {
 }
 
 /// State machine that campaigns in an election.
-pub(super) struct Campaigning {
+pub(super) struct CampaignTask {
     client: Client,
     name: Bytes,
     value: Bytes,
@@ -231,7 +231,7 @@ enum Phase {
 
 type Stepped = Poll<Result<Option<CampaignResponse>>>;
 
-impl Campaigning {
+impl CampaignTask {
     pub(super) fn new(client: &Client, request: CampaignRequest) -> Self {
         let CampaignRequest { name, lease, value } = request;
         let mut campaign = Self { client: client.clone(), name, value, phase: Phase::Over };
@@ -270,7 +270,7 @@ impl Campaigning {
 
     /// Waits for the deletion of every earlier key of the queue.
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
-        let before = Predecessors::all(queue_of(&self.name));
+        let before = Predecessors::all(queue_range(&self.name));
         let turn = Turn::new(&self.client, before, candidacy.leader.key.clone(), candidacy.leader.rev);
         Phase::Waiting { candidacy, turn }
     }
@@ -353,7 +353,7 @@ impl Campaigning {
     }
 }
 
-impl Waiting<CampaignResponse> for Campaigning {
+impl Waiting<CampaignResponse> for CampaignTask {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<CampaignResponse>> {
         loop {
             if let Some(response) = ready!(self.step(mailbox, waker))? {
@@ -362,7 +362,8 @@ impl Waiting<CampaignResponse> for Campaigning {
         }
     }
 
-    /// Returns true: until the response is taken, no caller can resign with the key.
+    /// Returns true: a drop before the response is received deletes the candidate's key. No caller has the `LeaderKey` that a
+    /// resign request needs.
     fn withdraws(&self) -> bool {
         true
     }
@@ -372,7 +373,7 @@ impl Waiting<CampaignResponse> for Campaigning {
     }
 }
 
-impl Drop for Campaigning {
+impl Drop for CampaignTask {
     fn drop(&mut self) {
         finish(&mut [&mut || self.withdraw()]);
     }

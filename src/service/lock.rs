@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{LockRequest, LockResponse, UnlockRequest, UnlockResponse, degrade, grant, key_of};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
-use crate::concurrency::{Entry, Predecessors, Turn, places, queue_of};
+use crate::concurrency::{Entry, Predecessors, Turn, places, queue_range};
 use crate::{Error, Result};
 
 /// etcd's lock service, `v3lockpb.Lock`, for code that uses etcd's messages. It behaves like etcd, oddities included
@@ -63,7 +63,7 @@ impl LockService {
         } else {
             enter(&self.client, &name, lease)
         };
-        let lock = Locking { client: self.client.clone(), name, phase };
+        let lock = LockTask { client: self.client.clone(), name, phase };
         Ticket::new(&self.client, lock)
     }
 
@@ -91,7 +91,7 @@ impl LockService {
 }
 
 /// State machine that acquires a lock.
-struct Locking {
+struct LockTask {
     client: Client,
     name: Bytes,
     phase: Phase,
@@ -123,7 +123,7 @@ enum Phase {
 
 /// Returns the keys that a lock waits for: every earlier key of its queue (R-LCK-4).
 fn before(name: &[u8]) -> Predecessors {
-    Predecessors::all(queue_of(name))
+    Predecessors::all(queue_range(name))
 }
 
 /// Sends the transaction that puts the key and reads the oldest key of the queue (R-LCK-3).
@@ -133,7 +133,7 @@ fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     Phase::Entering { key, call: client.txn(entry.txn()) }
 }
 
-impl Locking {
+impl LockTask {
     /// Runs one phase. Returns the response after the last phase.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LockResponse>>> {
         let next = match &mut self.phase {
@@ -209,7 +209,7 @@ impl Locking {
     }
 }
 
-impl Waiting<LockResponse> for Locking {
+impl Waiting<LockResponse> for LockTask {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<LockResponse>> {
         loop {
             if let Some(response) = ready!(self.step(mailbox, waker))? {
@@ -228,7 +228,7 @@ impl Waiting<LockResponse> for Locking {
     }
 }
 
-impl Drop for Locking {
+impl Drop for LockTask {
     fn drop(&mut self) {
         finish(&mut [&mut || self.withdraw()]);
     }

@@ -14,7 +14,7 @@ use crate::api::{
     TxnOp,
 };
 use crate::client::{Call, Client};
-use crate::concurrency::{oldest, queue_of};
+use crate::concurrency::{oldest, queue_range};
 use crate::{Code, Error};
 
 pub use election::ElectionService;
@@ -158,7 +158,7 @@ fn degrade(error: Error) -> Error {
 
 /// Returns a read of the oldest key of an election, which is the leader's.
 fn get_leader(name: &[u8]) -> Get {
-    oldest(&queue_of(name))
+    oldest(&queue_range(name))
 }
 
 /// Returns a compare that holds while the candidate's key has its create revision.

@@ -9,7 +9,7 @@ use crate::api::{
     Delivery, EventType, GetResponse, KeyValue, ResponseHeader, Watch, WatchId, WatchRequest, WatchResponse,
 };
 use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
-use crate::concurrency::queue_of;
+use crate::concurrency::queue_range;
 use crate::{Error, Result};
 
 /// A stream of an election's leaders and their values, as etcd's `Observe` sends (R-ELC-11).
@@ -43,7 +43,7 @@ pub struct Observer {
 receives!(Observer, LeaderResponse);
 
 /// State machine that follows the leaders of an election.
-struct Following {
+struct LeaderFeed {
     client: Client,
     name: Bytes,
     phase: Phase,
@@ -58,19 +58,20 @@ enum Phase {
     /// There is no leader. Watches the queue for the first candidate.
     Awaiting,
     /// Watches the leader's key.
-    Following,
+    LeaderFeed,
     Ended,
 }
 
 impl Observer {
     pub(super) fn new(client: &Client, name: Bytes) -> Self {
         let phase = Phase::Reading(client.get(get_leader(&name)));
-        let following = Following { client: client.clone(), name, phase, watches: 0, ready: VecDeque::new() };
+        let following =
+            LeaderFeed { client: client.clone(), name, phase, watches: 0, ready: VecDeque::new() };
         Self { receiver: Receiver::new(client, following) }
     }
 }
 
-impl Source<LeaderResponse> for Following {
+impl Source<LeaderResponse> for LeaderFeed {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderResponse>>> {
         loop {
             if let Some(received) = self.ready.pop_front() {
@@ -82,7 +83,7 @@ impl Source<LeaderResponse> for Following {
                     Ok(found) => self.found(mailbox, &found),
                     Err(error) => self.end(error),
                 },
-                Phase::Awaiting | Phase::Following => match ready!(mailbox.poll(waker)) {
+                Phase::Awaiting | Phase::LeaderFeed => match ready!(mailbox.poll(waker)) {
                     Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
                     Ok(Delivery::LeaseEnded(_) | Delivery::Timer(_)) => {}
                     Err(error) => self.end(error),
@@ -116,7 +117,7 @@ impl Source<LeaderResponse> for Following {
     }
 }
 
-impl Following {
+impl LeaderFeed {
     fn end(&mut self, error: Error) {
         self.phase = Phase::Ended;
         self.ready.push_back(Err(degrade(error)));
@@ -131,7 +132,7 @@ impl Following {
                 // revision (R-ELC-11).
                 self.watch(
                     mailbox,
-                    Watch::range(queue_of(&self.name)).start_revision(header.revision()).no_delete(),
+                    Watch::range(queue_range(&self.name)).start_revision(header.revision()).no_delete(),
                 );
                 self.phase = Phase::Awaiting;
             }
@@ -142,7 +143,7 @@ impl Following {
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
         self.watch(mailbox, Watch::key(kv.key()).start_revision(header.revision().next()));
         self.ready.push_back(Ok(LeaderResponse { header, kv }));
-        self.phase = Phase::Following;
+        self.phase = Phase::LeaderFeed;
     }
 
     /// Replaces the present watch.

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use super::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, LoadError, MAGIC, NO_SPACE, STANDING};
 use crate::api::{Alarm, AlarmType, Fields, LeaseId, Revision};
-use crate::engine::{Crc32c, EngineConfig, Heading, Restore, SavedLease, SavedRenewal};
+use crate::engine::{Crc32c, EngineConfig, Restorer, SavedLease, SavedRenewal, SnapshotHeader};
 
 type Result<T> = std::result::Result<T, LoadError>;
 
 /// Reads a save to its end and no further.
-pub(crate) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restore> {
+pub(crate) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restorer> {
     let (mut chunks, format) = Chunks::begin(from)?;
     // The newest version of a save in format 1 has the current revision.
     let current = if format == 1 { None } else { Some(Revision::new(chunks.signed()?)) };
-    let heading = Heading {
+    let heading = SnapshotHeader {
         compacted: Some(Revision::new(chunks.signed()?)).filter(|&revision| revision != Revision::new(-1)),
         next_lease_id: chunks.signed()?,
         next_lease_sequence: chunks.long()?,
     };
     let (leases, alarms, versions) = (chunks.long()?, chunks.long()?, chunks.long()?);
-    let mut restore = Restore::new(config, current, heading)?;
+    let mut restore = Restorer::new(config, current, heading)?;
     for _ in 0..leases {
         restore.lease(read_lease(&mut chunks)?)?;
     }
@@ -68,7 +68,7 @@ fn read_alarm(chunks: &mut Chunks<'_>) -> Result<Alarm> {
 }
 
 /// Reads a version. `text` is a reused buffer for its key and value.
-fn read_version(restore: &mut Restore, text: &mut Vec<u8>, chunks: &mut Chunks<'_>) -> Result<()> {
+fn read_version(restore: &mut Restorer, text: &mut Vec<u8>, chunks: &mut Chunks<'_>) -> Result<()> {
     let fields = Fields {
         create_revision: Revision::new(chunks.signed()?),
         mod_revision: Revision::new(chunks.signed()?),

@@ -38,11 +38,11 @@ impl Backend for Store {
     }
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        self.unless_closed(inbox, self.shell().watch(requests, inbox));
+        self.close_on_error(inbox, self.shell().watch(requests, inbox));
     }
 
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        self.unless_closed(inbox, self.shell().set_timer(at, inbox));
+        self.close_on_error(inbox, self.shell().set_timer(at, inbox));
     }
 
     fn renew(&self, lease: LeaseId, is_on: bool) {
@@ -98,7 +98,7 @@ impl Store {
 
     /// Closes the inbox and wakes its receiver if a request failed. The request fails if the store is closed, or if the inbox was
     /// cancelled or belongs to another store.
-    fn unless_closed(&self, inbox: &Inbox, done: Result<()>) {
+    fn close_on_error(&self, inbox: &Inbox, done: Result<()>) {
         if done.is_err()
             && let Some(waker) = inbox.close()
         {

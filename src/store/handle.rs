@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::Write;
 use std::sync::{Arc, Weak};
 
-use super::shell::{Shell, Time};
+use super::shell::{Advance, Shell};
 use crate::Result;
 use crate::api::{
     AlarmRequest, AlarmResponse, Compact, CompactResponse, Delete, DeleteResponse, Event, Get, GetResponse,
@@ -149,7 +149,7 @@ impl Store {
         // allocated later, after the check of its size.
         let is_small = put.key.len() + put.value.len() <= DRAFT_MAX;
         let draft = is_small.then(|| KeyValue::draft(&put.key, &put.value));
-        self.shell.command(Time::IsNoMatter, |engine| engine.put_draft(&put, draft))
+        self.shell.command(Advance::IfDue, |engine| engine.put_draft(&put, draft))
     }
 
     /// Deletes keys, as one revision.
@@ -175,7 +175,7 @@ impl Store {
     /// - [`Corrupt`](crate::Error::Corrupt): the CORRUPT alarm is active.
     pub fn delete(&self, delete: impl Into<Delete>) -> Result<DeleteResponse> {
         let delete = delete.into();
-        self.shell.command(Time::IsNoMatter, |engine| engine.delete(&delete))
+        self.shell.command(Advance::IfDue, |engine| engine.delete(&delete))
     }
 
     /// Runs a transaction: all of its operations, or none if it fails.
@@ -215,7 +215,7 @@ impl Store {
     ///   [`LeaseNotFound`](crate::Error::LeaseNotFound) or [`KeyNotFound`](crate::Error::KeyNotFound): an operation that would
     ///   run fails in the current state, as in [`get`](Self::get) and [`put`](Self::put).
     pub fn txn(&self, txn: Txn) -> Result<TxnResponse> {
-        self.shell.command(Time::IsNoMatter, |engine| engine.txn(&txn))
+        self.shell.command(Advance::IfDue, |engine| engine.txn(&txn))
     }
 
     /// Makes the history before a revision unreadable.
@@ -248,7 +248,7 @@ impl Store {
     /// - [`FutureRevision`](crate::Error::FutureRevision): the revision is above the current one.
     pub fn compact(&self, compact: impl Into<Compact>) -> Result<CompactResponse> {
         let compact = compact.into();
-        let response = self.shell.command(Time::IsNoMatter, |engine| engine.compact(&compact))?;
+        let response = self.shell.command(Advance::IfDue, |engine| engine.compact(&compact))?;
         if compact.physical {
             self.shell.tick()?;
         }
@@ -439,7 +439,7 @@ impl Store {
     ///
     /// [`Stopped`](crate::Error::Stopped) if the store is closed.
     pub fn alarm(&self, request: AlarmRequest) -> Result<AlarmResponse> {
-        self.shell.command(Time::IsNoMatter, |engine| Ok(engine.alarm(&request)))
+        self.shell.command(Advance::IfDue, |engine| Ok(engine.alarm(&request)))
     }
 
     /// Grants a lease. Keys that are attached to it are deleted when it ends.
@@ -469,7 +469,7 @@ impl Store {
     /// - [`LeaseExists`](crate::Error::LeaseExists): the requested id is in use.
     pub fn grant(&self, grant: impl Into<Grant>) -> Result<GrantResponse> {
         let grant = grant.into();
-        self.shell.command(Time::Matters, |engine| engine.grant(&grant))
+        self.shell.command(Advance::Always, |engine| engine.grant(&grant))
     }
 
     /// Revokes a lease and deletes its keys, as one revision (R-LSE-5).
@@ -496,7 +496,7 @@ impl Store {
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound): the lease does not exist.
     pub fn revoke(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
         let id = id.into();
-        self.shell.command(Time::Matters, |engine| engine.revoke(id))
+        self.shell.command(Advance::Always, |engine| engine.revoke(id))
     }
 
     /// Expires a lease now, as if its deadline had passed, even if it is kept alive.
@@ -521,7 +521,7 @@ impl Store {
     /// does not exist.
     pub fn expire(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
         let id = id.into();
-        self.shell.command(Time::Matters, |engine| engine.expire(id))
+        self.shell.command(Advance::Always, |engine| engine.expire(id))
     }
 
     /// Renews a lease once: its full TTL is left again. If no such lease exists, the response has no TTL (R-LSE-7).
@@ -546,7 +546,7 @@ impl Store {
     /// [`Stopped`](crate::Error::Stopped) if the store is closed.
     pub fn keep_alive(&self, id: impl Into<LeaseId>) -> Result<KeepAliveResponse> {
         let id = id.into();
-        self.shell.command(Time::Matters, |engine| Ok(engine.keep_alive(id)))
+        self.shell.command(Advance::Always, |engine| Ok(engine.keep_alive(id)))
     }
 
     /// Ends the standing keep-alive of a lease, as if its client hung. Does nothing to a lease without one.
@@ -572,7 +572,7 @@ impl Store {
     /// does not exist.
     pub fn pause_keep_alive(&self, id: impl Into<LeaseId>) -> Result<()> {
         let id = id.into();
-        self.shell.command(Time::Matters, |engine| engine.pause_keep_alive(id))
+        self.shell.command(Advance::Always, |engine| engine.pause_keep_alive(id))
     }
 
     /// Starts a standing keep-alive of a lease, beginning with a renewal. Does nothing to a lease that has one.
@@ -599,7 +599,7 @@ impl Store {
     /// does not exist.
     pub fn resume_keep_alive(&self, id: impl Into<LeaseId>) -> Result<()> {
         let id = id.into();
-        self.shell.command(Time::Matters, |engine| engine.resume_keep_alive(id))
+        self.shell.command(Advance::Always, |engine| engine.resume_keep_alive(id))
     }
 
     /// Returns the remaining time of a lease and, if `keys` is `true`, its keys.

@@ -32,7 +32,7 @@ impl State {
     /// Notifies inboxes while the lock is held, so a receiver that polls after a command returns sees its effects. The
     /// wakers are returned in `woken` and called after unlock. The time of a notification is the engine's time, which is the
     /// deadline of overdue work, however late the work is done.
-    fn gather(&mut self, woken: &mut WakeList) -> Garbage {
+    fn notify_inboxes(&mut self, woken: &mut WakeList) -> Garbage {
         let now = self.engine.now();
         let mut unreceived = Vec::new();
         if self.engine.has_woken() {
@@ -100,13 +100,13 @@ impl Drop for WakeList {
 
 /// How a command advances time before it runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Time {
+pub(super) enum Advance {
     /// Always, because the result depends on the time.
-    Matters,
+    Always,
     /// Only if a deadline may have passed, an inbox may be notified, or the engine needs the time.
-    IsNoMatter,
+    IfDue,
     /// Never. Due work is not run.
-    IsLeftAlone,
+    Never,
 }
 
 impl Shell {
@@ -144,18 +144,22 @@ impl Shell {
 
     /// Runs due work, and then a query that depends on the time.
     pub(super) fn read_now<T>(&self, query: impl FnOnce(&Engine) -> T) -> Result<T> {
-        self.command(Time::Matters, |_| Ok(()))?;
+        self.command(Advance::Always, |_| Ok(()))?;
         self.read(|engine| Ok(query(engine)))
     }
 
     /// Runs due work, as far as `time` requires it, and then a command.
-    pub(super) fn command<T>(&self, time: Time, command: impl FnOnce(&mut Engine) -> Result<T>) -> Result<T> {
+    pub(super) fn command<T>(
+        &self,
+        time: Advance,
+        command: impl FnOnce(&mut Engine) -> Result<T>,
+    ) -> Result<T> {
         self.write(time, |state| command(&mut state.engine))
     }
 
     /// Takes the lock for writing. Due work runs first, one deadline at a time, and the lock is released between two deadlines.
     /// Freed memory is dropped, and the timer and the wakers are called, after the lock is released.
-    fn write<T>(&self, time: Time, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
+    fn write<T>(&self, time: Advance, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
         // Declared first and so dropped last, without the lock, even if a user's clock or timer panics. The drop calls the
         // wakers.
         let mut woken = WakeList::default();
@@ -167,13 +171,13 @@ impl Shell {
             let engine = &mut state.engine;
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
             let is_timed = before.is_some() || engine.needs_time() || engine.has_streams();
-            if time == Time::Matters || time == Time::IsNoMatter && is_timed {
+            if time == Advance::Always || time == Advance::IfDue && is_timed {
                 // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
                 // of order, but the engine's time must not decrease.
                 let now = self.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
                     engine.advance(deadline.max(engine.now()));
-                    let garbage = state.gather(&mut woken);
+                    let garbage = state.notify_inboxes(&mut woken);
                     drop(state);
                     drop(garbage);
                     continue;
@@ -188,7 +192,7 @@ impl Shell {
             } else {
                 engine.next_deadline().filter(|&next| before.is_none_or(|before| next < before))
             };
-            let garbage = state.gather(&mut woken);
+            let garbage = state.notify_inboxes(&mut woken);
             drop(state);
             drop(garbage);
             self.arm(next);
@@ -205,16 +209,16 @@ impl Shell {
 
     /// Counts the internal objects of the engine, and the slots for inboxes.
     pub(super) fn diagnostics(&self) -> Result<Diagnostics> {
-        self.write(Time::IsLeftAlone, |State { engine, inboxes, .. }| {
+        self.write(Advance::Never, |State { engine, inboxes, .. }| {
             Ok(Diagnostics { inbox_slots: inboxes.capacity(), ..engine.diagnostics() })
         })
     }
 
     /// Runs due work and reclaims all memory of a compaction. The lock is released between two pieces.
     pub(super) fn tick(&self) -> Result<()> {
-        self.command(Time::Matters, |_| Ok(()))?;
+        self.command(Advance::Always, |_| Ok(()))?;
         while self.read(|engine| Ok(engine.is_reclaiming()))? {
-            self.command(Time::IsNoMatter, |engine| Ok(engine.reclaim()))?;
+            self.command(Advance::IfDue, |engine| Ok(engine.reclaim()))?;
         }
         Ok(())
     }
@@ -233,7 +237,7 @@ impl Shell {
 
     /// Runs a command on the stream of an inbox. The first call opens the stream.
     fn with_stream(&self, inbox: &Arc<Inbox>, command: impl FnOnce(&mut Engine, StreamId)) -> Result<()> {
-        self.write(Time::Matters, |state| {
+        self.write(Advance::Always, |state| {
             let State { engine, inboxes, .. } = state;
             let stream = *inbox.stream().get_or_init(|| {
                 let stream = engine.open_stream();
@@ -258,7 +262,7 @@ impl Shell {
             return;
         };
         inbox.fill(|queue| {
-            let has_more = self.write(Time::IsNoMatter, |state| {
+            let has_more = self.write(Advance::IfDue, |state| {
                 Ok(state.owns(stream, inbox) && state.engine.receive(stream, queue))
             });
             // A closed store has no more deliveries: `close` ended the inbox.
@@ -271,7 +275,7 @@ impl Shell {
         let Some(&stream) = inbox.stream().get() else {
             return Ok(());
         };
-        let unreceived = self.write(Time::IsLeftAlone, |state| {
+        let unreceived = self.write(Advance::Never, |state| {
             if !state.owns(stream, inbox) {
                 return Ok(None);
             }
@@ -291,7 +295,7 @@ impl Shell {
 
     /// Closes the store: later commands and queries fail, its memory is freed, and every inbox is closed and woken.
     pub(super) fn close(&self) -> Result<()> {
-        let (held, inboxes) = self.write(Time::IsNoMatter, |state| {
+        let (held, inboxes) = self.write(Advance::IfDue, |state| {
             state.closed = true;
             // Move the contents out, to drop them after the lock is released.
             let empty = Engine::new(EngineConfig::default(), state.engine.now());
@@ -304,7 +308,7 @@ impl Shell {
                 woken.extend(inbox.close(), inbox);
             }
         }
-        // Wakes the timer so that it sees the closed store. A user's timer may panic, so it comes after the inboxes.
+        // Wakes the timer so that it sees the closed store. A user's timer may panic, so the inboxes are closed first.
         self.arm(held.next_deadline().map(|_| held.now()));
         Ok(())
     }

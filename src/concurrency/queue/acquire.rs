@@ -25,15 +25,15 @@ pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<O
     if !hold.entry().is_of_exclusive_range() {
         return client.call_async(enter_if_admitted(hold));
     }
-    let call = client.txn(hold.entering_first());
+    let call = client.txn(hold.try_put_txn());
     client.complete(call, move |entered| {
         let entered = entered.inspect_err(|error| hold.failed(error))?;
-        Ok(hold.entered_first(&entered).then(|| A::acquired(hold)))
+        Ok(hold.on_try_put(&entered).then(|| A::acquired(hold)))
     })
 }
 
 /// State machine that puts a hold's key and waits for its turn.
-pub(in crate::concurrency) struct Acquiring<A> {
+pub(in crate::concurrency) struct AcquireTask<A> {
     session: Session,
     phase: Phase,
     acquired: PhantomData<fn() -> A>,
@@ -57,7 +57,7 @@ enum Phase {
 
 impl Phase {
     fn enter(hold: Hold) -> Self {
-        let call = hold.session().client().txn(hold.entering());
+        let call = hold.session().client().txn(hold.put_txn());
         Self::Entering { hold, call }
     }
 
@@ -74,11 +74,11 @@ impl Phase {
     }
 }
 
-impl<A: Acquired> Acquiring<A> {
+impl<A: Acquired> AcquireTask<A> {
     /// Puts the key and waits for its turn.
     pub(in crate::concurrency) fn enter(mut hold: Hold) -> Ticket<A> {
         let client = hold.session().client();
-        let mut call = client.txn(hold.entering());
+        let mut call = client.txn(hold.put_txn());
         if !call.is_answered() {
             return Self::begin(hold, |hold| Phase::Entering { hold, call });
         }
@@ -86,7 +86,7 @@ impl<A: Acquired> Acquiring<A> {
         // Fast path: the lock is free, and no state machine is needed.
         match call.try_wait() {
             Ok(Some(entered)) if hold.is_first(&entered) => {
-                hold.entered(&entered);
+                hold.on_put(&entered);
                 Ticket::completed(mailbox, Ok(A::acquired(hold)))
             }
             Ok(entered) => {
@@ -121,7 +121,7 @@ impl<A: Acquired> Acquiring<A> {
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
             Phase::Entering { call, .. } => {
-                ready!(mailbox.poll_call(call, waker)).map(|entered| self.entered(&entered))
+                ready!(mailbox.poll_call(call, waker)).map(|entered| self.on_put(&entered))
             }
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
                 Err(Error::SessionExpired) => Err(A::LOST),
@@ -137,9 +137,9 @@ impl<A: Acquired> Acquiring<A> {
     }
 
     /// Processes the response to the put. Returns the hold if it is the key's turn.
-    fn entered(&mut self, entered: &TxnResponse) -> Option<Hold> {
+    fn on_put(&mut self, entered: &TxnResponse) -> Option<Hold> {
         let mut hold = self.take_hold()?;
-        self.phase = match hold.entered(entered) {
+        self.phase = match hold.on_put(entered) {
             Entered::First => return Some(hold),
             Entered::Behind(Some(nearest)) => Phase::wait_behind(hold, nearest),
             Entered::Behind(None) => Phase::wait(hold),
@@ -169,7 +169,7 @@ impl<A: Acquired> Acquiring<A> {
     }
 }
 
-impl<A: Acquired> Waiting<A> for Acquiring<A> {
+impl<A: Acquired> Waiting<A> for AcquireTask<A> {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<A>> {
         loop {
             if let Some(hold) = ready!(self.step(mailbox, waker))? {
@@ -179,7 +179,7 @@ impl<A: Acquired> Waiting<A> for Acquiring<A> {
     }
 }
 
-impl<A> Drop for Acquiring<A> {
+impl<A> Drop for AcquireTask<A> {
     fn drop(&mut self) {
         if let Phase::Entering { hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
             leave_entering(&self.session, hold, call);
@@ -192,7 +192,7 @@ fn leave_entering(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
     session.client().detach(async move {
         // The hold is dropped after this, which deletes the key.
         match call.await {
-            Ok(entered) => drop(hold.entered(&entered)),
+            Ok(entered) => drop(hold.on_put(&entered)),
             Err(error) => hold.failed(&error),
         }
     });
@@ -233,7 +233,7 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
 fn put_unless_created_after(read_at: Revision, entry: &Entry) -> Txn {
     let are_known = Compare::create_revision(entry.before.range().clone(), CompareOp::Less, read_at.next());
     Txn::new()
-        .when([are_known, entry.is_absent()])
+        .when([are_known, entry.key_absent()])
         .and_then([entry.put()])
         .or_else([TxnOp::get(entry.key.clone()), TxnOp::Get(entry.before.newest())])
 }

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use super::late_put::LatePut;
 use super::lost::{KeyLost, LeaseEnd, Lost};
 use super::retry::{INTERVAL, may_pass};
-use super::shared_key::Needless;
+use super::shared_key::KeyVersion;
 use super::{Entry, Predecessors, places};
 use crate::api::{
     Compare, CompareOp, GetResponse, KeyRange, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
@@ -24,37 +24,37 @@ use crate::{Error, Result};
 pub(in crate::concurrency) struct Hold {
     session: Session,
     entry: Entry,
-    of: Of,
+    kind: KeyKind,
     /// The key's create revision, 0 until it is known.
     token: Revision,
-    state: Mutex<State>,
+    state: Mutex<KeyState>,
     /// Created by a release whose response is pending, and set to `true` by the response.
     released: OnceLock<Arc<AtomicBool>>,
 }
 
 /// The kind of a hold's key: exclusive, resumed or shared.
 #[derive(Clone, Copy)]
-enum Of {
+enum KeyKind {
     /// The hold alone uses the key `name/<lease>-<n>`.
-    One { number: u64 },
+    Exclusive { number: u64 },
     /// The hold alone uses the key, which another client or session has put.
     Resumed,
     /// The session's re-entrant holds share the key `name/<lease>` (R-LCK-1).
-    Many,
+    Shared,
 }
 
 #[derive(Clone, Copy)]
-enum State {
+enum KeyState {
     /// The response to the put is pending, or the put was refused.
-    Entering,
+    Putting,
     /// The put failed with an ambiguous error, so the key may exist now or later.
-    Doubtful,
+    Unknown,
     /// The key was put or found.
-    Needed,
+    Held,
     /// The hold was released, and the key must be deleted.
-    Leaving(Is),
+    Releasing(DeleteIf),
     /// The key is deleted, or left to other holds.
-    Gone,
+    Released,
 }
 
 /// The result of putting a key into a queue.
@@ -82,15 +82,15 @@ impl Hold {
     ) -> Self {
         let number = session.next_hold();
         let key = key_of(prefix, session, Some(number));
-        Self::make(session, before, key, value, Of::One { number })
+        Self::make(session, before, key, value, KeyKind::Exclusive { number })
     }
 
     /// Creates a hold with the key that the session's re-entrant holds share. The key is put unless it exists.
     pub(in crate::concurrency) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let key = key_of(queue.start(), session, None);
-        session.shares().enter(&key);
+        session.shared_keys().enter(&key);
         let before = Predecessors::all(queue.clone());
-        Self::make(session, before, key, session.name().clone(), Of::Many)
+        Self::make(session, before, key, session.name().clone(), KeyKind::Shared)
     }
 
     /// Creates a hold with a key that may exist already.
@@ -101,9 +101,9 @@ impl Hold {
         token: Revision,
     ) -> Self {
         let before = Predecessors::all(queue.clone());
-        let mut resumed = Self::make(session, before, key, Bytes::new(), Of::Resumed);
+        let mut resumed = Self::make(session, before, key, Bytes::new(), KeyKind::Resumed);
         resumed.token = token;
-        *resumed.state.get_mut() = State::Needed;
+        *resumed.state.get_mut() = KeyState::Held;
         resumed
     }
 
@@ -116,10 +116,10 @@ impl Hold {
         Self::queued(&self.session, &key[..prefix], before, value)
     }
 
-    fn make(session: &Session, before: Predecessors, key: Bytes, value: Bytes, of: Of) -> Self {
+    fn make(session: &Session, before: Predecessors, key: Bytes, value: Bytes, kind: KeyKind) -> Self {
         let entry = Entry { before, key, value, lease: session.lease() };
-        let (token, state) = (Revision::new(0), Mutex::new(State::Entering));
-        Self { session: session.clone(), entry, of, token, state, released: OnceLock::new() }
+        let (token, state) = (Revision::new(0), Mutex::new(KeyState::Putting));
+        Self { session: session.clone(), entry, kind, token, state, released: OnceLock::new() }
     }
 
     pub(in crate::concurrency) fn session(&self) -> &Session {
@@ -139,27 +139,27 @@ impl Hold {
     }
 
     /// Returns a compare that holds while the key has this create revision.
-    pub(in crate::concurrency) fn is_there(&self) -> Compare {
+    pub(in crate::concurrency) fn key_unchanged(&self) -> Compare {
         is_created(&self.entry.key, self.token)
     }
 
     /// Returns a txn that puts the key. If the key of re-entrant holds exists, the txn joins it.
-    pub(in crate::concurrency) fn entering(&self) -> Txn {
+    pub(in crate::concurrency) fn put_txn(&self) -> Txn {
         let entering = self.entry.behind_newest();
-        if let Of::Many = self.of { entering.or_else(self.entry.joining()) } else { entering }
+        if let KeyKind::Shared = self.kind { entering.or_else(self.entry.touch_ops()) } else { entering }
     }
 
-    /// Returns whether the response to [`entering`](Self::entering) shows that the key was put and has its turn.
+    /// Returns whether the response to [`entering`](Self::put_txn) shows that the key was put and has its turn.
     pub(in crate::concurrency) fn is_first(&self, entered: &TxnResponse) -> bool {
         let admits = |newest: &GetResponse| self.entry.before.admit(newest.kvs().len());
         matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
             && entered.succeeded()
     }
 
-    /// Processes the response to [`entering`](Self::entering).
-    pub(in crate::concurrency) fn entered(&mut self, entered: &TxnResponse) -> Entered {
+    /// Processes the response to [`entering`](Self::put_txn).
+    pub(in crate::concurrency) fn on_put(&mut self, entered: &TxnResponse) -> Entered {
         let at = entered.header().revision();
-        match (entered.responses(), self.of) {
+        match (entered.responses(), self.kind) {
             ([TxnOpResponse::Get(newest), _], _) => {
                 self.found(at, at);
                 if self.entry.before.admit(newest.kvs().len()) {
@@ -167,7 +167,7 @@ impl Hold {
                 }
                 Entered::Behind(Some(newest.kvs.clone()))
             }
-            (_, Of::Many) => {
+            (_, KeyKind::Shared) => {
                 let (own, oldest) = places(entered);
                 self.found(own, at);
                 if (own, &*self.entry.key) == oldest { Entered::First } else { Entered::Behind(None) }
@@ -179,36 +179,36 @@ impl Hold {
     /// Records the create and mod revision of the key that was put or joined.
     pub(in crate::concurrency) fn found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
-        *self.state.get_mut() = State::Needed;
-        if let Of::Many = self.of {
+        *self.state.get_mut() = KeyState::Held;
+        if let KeyKind::Shared = self.kind {
             // Holds that found a newer key may have been released while this one was entering: delete that key.
-            let needless = self.session.shares().entered(&self.entry.key, token, modified);
-            self.detach(needless.map(Is::Untouched));
+            let unneeded = self.session.shared_keys().on_put(&self.entry.key, token, modified);
+            self.detach(unneeded.map(DeleteIf::Unmodified));
         }
     }
 
     /// Returns a txn that puts the key if the range is empty. The txn joins the key of re-entrant holds if it exists.
-    pub(in crate::concurrency) fn entering_first(&self) -> Txn {
+    pub(in crate::concurrency) fn try_put_txn(&self) -> Txn {
         // A compare of a create revision with 0 holds for a range exactly if the range is empty (R-TXN-7).
         let is_empty = Compare::create_revision(self.entry.before.range().clone(), CompareOp::Equal, 0);
         let first = Txn::new().when([is_empty]).and_then([self.entry.put()]);
-        let Of::Many = self.of else {
+        let KeyKind::Shared = self.kind else {
             return first;
         };
-        let is_there = Compare::create_revision(self.entry.key.clone(), CompareOp::Greater, 0);
-        first.or_else([TxnOp::Txn(Txn::new().when([is_there]).and_then(self.entry.joining()))])
+        let exists = Compare::create_revision(self.entry.key.clone(), CompareOp::Greater, 0);
+        first.or_else([TxnOp::Txn(Txn::new().when([exists]).and_then(self.entry.touch_ops()))])
     }
 
-    /// Processes the response to [`entering_first`](Self::entering_first). Returns whether the key is the oldest of the range. If
+    /// Processes the response to [`try_put_txn`](Self::try_put_txn). Returns whether the key is the oldest of the range. If
     /// it is not, the hold has no key to release.
-    pub(in crate::concurrency) fn entered_first(&mut self, entered: &TxnResponse) -> bool {
+    pub(in crate::concurrency) fn on_try_put(&mut self, entered: &TxnResponse) -> bool {
         let at = entered.header().revision();
         if entered.succeeded() {
             self.found(at, at);
             return true;
         }
-        match (entered.responses(), self.of) {
-            ([TxnOpResponse::Txn(joined)], Of::Many) if joined.succeeded() => {
+        match (entered.responses(), self.kind) {
+            ([TxnOpResponse::Txn(joined)], KeyKind::Shared) if joined.succeeded() => {
                 let (own, oldest) = places(joined);
                 let is_oldest = (own, &*self.entry.key) == oldest;
                 if is_oldest {
@@ -225,7 +225,7 @@ impl Hold {
 
     /// Returns the hold's number to the session, since its key was not put.
     pub(in crate::concurrency) fn not_put(&self) {
-        if let Of::One { number } = self.of {
+        if let KeyKind::Exclusive { number } = self.kind {
             self.session.end_hold(number);
         }
     }
@@ -233,19 +233,19 @@ impl Hold {
     /// Processes an error of the put. After an ambiguous error, the key may exist now or later.
     pub(in crate::concurrency) fn failed(&mut self, error: &Error) {
         if error.is_ambiguous() {
-            *self.state.get_mut() = State::Doubtful;
+            *self.state.get_mut() = KeyState::Unknown;
         }
     }
 
     /// Returns whether the hold was released. A failed release does not count.
     pub(in crate::concurrency) fn is_given_up(&self) -> bool {
-        self.is_released() || matches!(*self.state.lock(), State::Gone)
+        self.is_released() || matches!(*self.state.lock(), KeyState::Released)
     }
 
     /// Returns a ticket that completes once the key is deleted or the session's lease has ended.
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
-        let is_resumed = matches!(self.of, Of::Resumed);
+        let is_resumed = matches!(self.kind, KeyKind::Resumed);
         if self.is_given_up() || end.is_known() && !is_resumed {
             return Ticket::new(client, Lost);
         }
@@ -255,7 +255,7 @@ impl Hold {
 
     /// Returns the end of the session's lease if the key is attached to that lease.
     pub(in crate::concurrency) fn end(&self) -> Option<LeaseEnd> {
-        (!matches!(self.of, Of::Resumed)).then(|| self.session.end().clone())
+        (!matches!(self.kind, KeyKind::Resumed)).then(|| self.session.end().clone())
     }
 
     /// Writes the fields of a guard's `Debug`.
@@ -266,12 +266,12 @@ impl Hold {
 
     /// Releases the key. A failed call can be repeated.
     pub(in crate::concurrency) fn release(&self) -> Call<()> {
-        let Some(is) = self.leave() else {
+        let Some(delete_if) = self.leave() else {
             return Call::from_result(Ok(()));
         };
         let client = self.session.client();
-        let Is::Created(created) = is else {
-            let (released, release) = (self.released(), self.release_of(is));
+        let DeleteIf::CreateRevision(created) = delete_if else {
+            let (released, release) = (self.released(), self.release_of(delete_if));
             return client.call_async(async move {
                 release.run().await?;
                 released.store(true, Ordering::Release);
@@ -282,13 +282,13 @@ impl Hold {
         if call.is_answered() {
             // Fast path: nothing is cloned for a future.
             return Call::from_result(call.wait().map(|done| {
-                end_number(&self.session, self.of, &done);
-                *self.state.lock() = State::Gone;
+                end_number(&self.session, self.kind, &done);
+                *self.state.lock() = KeyState::Released;
             }));
         }
-        let (session, of, released) = (self.session.clone(), self.of, self.released());
+        let (session, kind, released) = (self.session.clone(), self.kind, self.released());
         client.map(call, move |done| {
-            end_number(&session, of, &done?);
+            end_number(&session, kind, &done?);
             released.store(true, Ordering::Release);
             Ok(())
         })
@@ -303,41 +303,43 @@ impl Hold {
     }
 
     /// Releases the hold. Returns which key to delete, or `None` if the key is already deleted or other holds need it.
-    fn leave(&self) -> Option<Is> {
+    fn leave(&self) -> Option<DeleteIf> {
         if self.is_released() {
             return None;
         }
         let mut state = self.state.lock();
         let key = &self.entry.key;
-        let is = match (*state, self.of) {
-            (State::Leaving(is), _) => Some(is),
-            (State::Gone, _) | (State::Entering, Of::One { .. } | Of::Resumed) => None,
-            (State::Doubtful, Of::One { .. } | Of::Resumed) => Some(Is::Unknown),
-            (State::Needed, Of::One { .. } | Of::Resumed) => Some(Is::Created(self.token)),
-            (State::Needed, Of::Many) => self.session.shares().leave(key, self.token).map(Is::Untouched),
-            (State::Entering, Of::Many) => self.session.shares().refused(key).map(Is::Untouched),
-            (State::Doubtful, Of::Many) => {
+        let is_shared = matches!(self.kind, KeyKind::Shared);
+        let shared_keys = || self.session.shared_keys();
+        let delete_if = match (*state, is_shared) {
+            (KeyState::Releasing(delete_if), _) => Some(delete_if),
+            (KeyState::Released, _) | (KeyState::Putting, false) => None,
+            (KeyState::Unknown, false) => Some(DeleteIf::OwnLease),
+            (KeyState::Held, false) => Some(DeleteIf::CreateRevision(self.token)),
+            (KeyState::Held, true) => shared_keys().leave(key, self.token).map(DeleteIf::Unmodified),
+            (KeyState::Putting, true) => shared_keys().refused(key).map(DeleteIf::Unmodified),
+            (KeyState::Unknown, true) => {
                 // Look up the current key, which may be a key that an earlier hold left.
-                self.session.shares().refused(key);
-                Some(Is::Unknown)
+                shared_keys().refused(key);
+                Some(DeleteIf::OwnLease)
             }
         };
-        *state = is.map_or(State::Gone, State::Leaving);
-        is
+        *state = delete_if.map_or(KeyState::Released, KeyState::Releasing);
+        delete_if
     }
 
-    fn release_of(&self, is: Is) -> Release {
-        let number = match (self.of, is) {
-            (Of::One { number }, Is::Created(_)) => Some(number),
+    fn release_of(&self, delete_if: DeleteIf) -> Release {
+        let number = match (self.kind, delete_if) {
+            (KeyKind::Exclusive { number }, DeleteIf::CreateRevision(_)) => Some(number),
             _ => None,
         };
-        Release { session: self.session.clone(), key: self.entry.key.clone(), is, number }
+        Release { session: self.session.clone(), key: self.entry.key.clone(), delete_if, number }
     }
 
     /// Deletes the key in the background.
-    fn detach(&self, is: Option<Is>) {
-        if let Some(is) = is {
-            let release = self.release_of(is);
+    fn detach(&self, delete_if: Option<DeleteIf>) {
+        if let Some(delete_if) = delete_if {
+            let release = self.release_of(delete_if);
             self.session.client().detach(release.persist());
         }
     }
@@ -346,15 +348,15 @@ impl Hold {
 impl Drop for Hold {
     fn drop(&mut self) {
         // The usual case: the hold was released.
-        if !matches!(self.state.get_mut(), State::Gone) {
+        if !matches!(self.state.get_mut(), KeyState::Released) {
             finish(&mut [&mut || self.detach(self.leave())]);
         }
     }
 }
 
 /// Returns the number of a hold to its session if the txn has deleted its key.
-fn end_number(session: &Session, of: Of, done: &TxnResponse) {
-    if let Of::One { number } = of
+fn end_number(session: &Session, kind: KeyKind, done: &TxnResponse) {
+    if let KeyKind::Exclusive { number } = kind
         && done.succeeded()
     {
         session.end_hold(number);
@@ -387,20 +389,20 @@ fn push_decimal(key: &mut Vec<u8>, number: u64) {
 
 /// The key to delete, by its revisions.
 #[derive(Clone, Copy)]
-pub(in crate::concurrency) enum Is {
+pub(in crate::concurrency) enum DeleteIf {
     /// The key with this create revision.
-    Created(Revision),
+    CreateRevision(Revision),
     /// The key with these create and mod revisions.
-    Untouched(Needless),
+    Unmodified(KeyVersion),
     /// The existing key if it is attached to the session's lease and no hold needs it.
-    Unknown,
+    OwnLease,
 }
 
 /// The deletion of a key.
 pub(in crate::concurrency) struct Release {
     pub(in crate::concurrency) session: Session,
     pub(in crate::concurrency) key: Bytes,
-    pub(in crate::concurrency) is: Is,
+    pub(in crate::concurrency) delete_if: DeleteIf,
     /// The number of the hold, if the key is not shared and its create revision is known.
     pub(in crate::concurrency) number: Option<u64>,
 }
@@ -408,7 +410,7 @@ pub(in crate::concurrency) struct Release {
 /// The event that a release waits for before the next attempt.
 enum Pause {
     Interval,
-    /// A put after this revision, at which the key did not exist. The outcome of the put request is unknown.
+    /// A put after this revision, at which no key was deleted. The outcome of the put request is unknown.
     UntilPut(Revision),
 }
 
@@ -416,8 +418,8 @@ impl Release {
     /// Deletes the key, and retries while the backend is unavailable, until the session ends. Retrying is safe, since the create
     /// revision is compared.
     ///
-    /// If the outcome of the put is unknown and the key does not exist, waits for the key until the session's lease ends. The
-    /// backend may still execute the put.
+    /// If the outcome of the put is unknown and no key was deleted, waits for a later put of the key and deletes it, until the
+    /// session's lease ends: the backend may still execute the put. Does not wait if several sessions have the lease.
     pub(in crate::concurrency) async fn persist(self) {
         let mut next = Some(self);
         while let Some(release) = next {
@@ -436,11 +438,11 @@ impl Release {
     async fn pause(self, pause: Pause) -> Option<Self> {
         let client = self.session.client().clone();
         let end = self.session.end().clone();
-        let Self { session, key, is, number } = self;
+        let Self { session, key, delete_if, number } = self;
         // Weak, so that the waiting task does not keep the session alive.
         let waiting = session.downgrade();
         drop(session);
-        let awake = || Some(Self { session: waiting.upgrade()?, key: key.clone(), is, number });
+        let awake = || Some(Self { session: waiting.upgrade()?, key: key.clone(), delete_if, number });
         let mut seen_at = match pause {
             Pause::Interval => return client.sleep(INTERVAL).await.ok().and_then(|()| awake()),
             Pause::UntilPut(seen_at) => seen_at,
@@ -449,11 +451,11 @@ impl Release {
             let put = LatePut::new(&client, key.clone(), end.clone(), seen_at);
             let put = Ticket::new(&client, put).await.ok()??;
             let release = awake()?;
-            if !release.session.shares().is_needed(&key, put) {
+            if !release.session.shared_keys().is_needed(&key, put) {
                 return Some(release);
             }
             // A hold of this session needs the key, so wait for a later put.
-            seen_at = put.1;
+            seen_at = put.mod_revision;
         }
     }
 
@@ -462,19 +464,19 @@ impl Release {
     /// Returns the revision of the read if the outcome of the put is unknown and no key was deleted.
     pub(in crate::concurrency) async fn run(&self) -> Result<Option<Revision>> {
         let client = self.session.client();
-        match self.is {
-            Is::Created(created) => {
+        match self.delete_if {
+            DeleteIf::CreateRevision(created) => {
                 let done = client.txn(delete_created(&self.key, created)).await?;
                 if let Some(number) = self.number.filter(|_| done.succeeded()) {
                     self.session.end_hold(number);
                 }
                 Ok(None)
             }
-            Is::Untouched(untouched) => self.delete(untouched).await.map(|_| None),
-            Is::Unknown => {
+            DeleteIf::Unmodified(version) => self.delete(version).await.map(|_| None),
+            DeleteIf::OwnLease => {
                 let found = client.get(self.key.clone()).await?;
-                let is_deleted = match self.needless(&found, None) {
-                    Some(untouched) => self.delete(untouched).await?,
+                let is_deleted = match self.unneeded(&found, None) {
+                    Some(version) => self.delete(version).await?,
                     None => false,
                 };
                 Ok((!is_deleted).then(|| found.header().revision()))
@@ -484,32 +486,32 @@ impl Release {
 
     /// Deletes the key with these revisions. If its mod revision has changed, deletes the newer version unless a hold needs it.
     /// Returns whether the key was deleted.
-    async fn delete(&self, untouched: Needless) -> Result<bool> {
+    async fn delete(&self, version: KeyVersion) -> Result<bool> {
         let client = self.session.client();
-        let mut next = Some(untouched);
-        while let Some((created, modified)) = next {
-            let is_untouched = Compare::mod_revision(self.key.clone(), CompareOp::Equal, modified);
-            let delete = delete_created(&self.key, created).when([is_untouched]);
+        let mut next = Some(version);
+        while let Some(KeyVersion { create_revision: created, mod_revision }) = next {
+            let is_unmodified = Compare::mod_revision(self.key.clone(), CompareOp::Equal, mod_revision);
+            let delete = delete_created(&self.key, created).when([is_unmodified]);
             let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
             next = match done.responses() {
                 // Another hold may have joined, which put the key again.
-                [TxnOpResponse::Get(found)] => self.needless(found, Some(created)),
+                [TxnOpResponse::Get(found)] => self.unneeded(found, Some(created)),
                 _ => return Ok(true),
             };
         }
         Ok(false)
     }
 
-    /// Returns the revisions of the found key if no hold needs it. The key must have the create revision `created`, or the
-    /// session's lease if that is `None`.
-    fn needless(&self, found: &GetResponse, created: Option<Revision>) -> Option<Needless> {
+    /// Returns the version of the found key, or `None` if there is no key, a hold needs it, or it is a different key. With
+    /// `created`, the key must have this create revision. Otherwise it must be attached to the session's lease.
+    fn unneeded(&self, found: &GetResponse, created: Option<Revision>) -> Option<KeyVersion> {
         let kv = found.kvs().first()?;
         let is_meant = match created {
             Some(created) => kv.create_revision() == created,
             None => kv.lease() == self.session.lease(),
         };
-        let found = (kv.create_revision(), kv.mod_revision());
-        (is_meant && !self.session.shares().is_needed(&self.key, found)).then_some(found)
+        let version = KeyVersion::of(kv);
+        (is_meant && !self.session.shared_keys().is_needed(&self.key, version)).then_some(version)
     }
 }
 

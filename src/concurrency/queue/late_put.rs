@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::lost::LeaseEnd;
 use super::retry::Retry;
-use super::shared_key::Needless;
+use super::shared_key::KeyVersion;
 use crate::Result;
 use crate::api::{
     Delivery, Get, GetResponse, KeyValue, Revision, Watch, WatchId, WatchRequest, WatchResponse,
@@ -85,7 +85,7 @@ impl LatePut {
     }
 
     /// Returns the key's revisions if the key exists. Otherwise watches the key from the read's revision on.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<Needless> {
+    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));
         if put.is_none() {
@@ -95,7 +95,7 @@ impl LatePut {
     }
 
     /// Processes a watch response. Returns the revisions of a put with the session's lease.
-    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<Option<Needless>> {
+    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<Option<KeyVersion>> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
@@ -118,13 +118,13 @@ impl LatePut {
     }
 
     /// Returns the key's revisions if the key is attached to the session's lease.
-    fn on_lease(&self, kv: &KeyValue) -> Option<Needless> {
-        (self.end.lease() == kv.lease()).then(|| (kv.create_revision(), kv.mod_revision()))
+    fn on_lease(&self, kv: &KeyValue) -> Option<KeyVersion> {
+        (self.end.lease() == kv.lease()).then(|| KeyVersion::of(kv))
     }
 }
 
-impl Waiting<Option<Needless>> for LatePut {
-    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Needless>>> {
+impl Waiting<Option<KeyVersion>> for LatePut {
+    fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<KeyVersion>>> {
         if let Phase::Cut = self.phase {
             self.look(mailbox);
         }

@@ -34,19 +34,19 @@ impl Entry {
     pub(crate) fn txn(&self) -> Txn {
         let oldest = || TxnOp::Get(oldest(self.before.range()));
         let there = [TxnOp::get(self.key.clone()), oldest()];
-        Txn::new().when([self.is_absent()]).and_then([self.put(), oldest()]).or_else(there)
+        Txn::new().when([self.key_absent()]).and_then([self.put(), oldest()]).or_else(there)
     }
 
     /// Returns a guard's txn: reads the nearest predecessors and puts the key behind them, unless the key exists.
     pub(in crate::concurrency) fn behind_newest(&self) -> Txn {
         let newest = TxnOp::Get(self.before.newest());
-        Txn::new().when([self.is_absent()]).and_then([newest, self.put()])
+        Txn::new().when([self.key_absent()]).and_then([newest, self.put()])
     }
 
     /// Returns operations that put the existing key again and read the oldest key of the range.
     ///
     /// The put keeps the key's rank (R-LCK-4). It raises the mod revision, so a concurrent compare-and-delete of the key fails.
-    pub(in crate::concurrency) fn joining(&self) -> [TxnOp; 2] {
+    pub(in crate::concurrency) fn touch_ops(&self) -> [TxnOp; 2] {
         let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
         [TxnOp::Put(touch), TxnOp::Get(oldest(self.before.range()))]
     }
@@ -63,13 +63,13 @@ impl Entry {
     }
 
     /// Returns a compare that holds while the key does not exist.
-    pub(in crate::concurrency) fn is_absent(&self) -> Compare {
+    pub(in crate::concurrency) fn key_absent(&self) -> Compare {
         Compare::create_revision(self.key.clone(), CompareOp::Equal, 0)
     }
 }
 
 /// Returns the range of keys that is the queue of the lock or election with this name (R-LCK-1).
-pub(crate) fn queue_of(name: &[u8]) -> KeyRange {
+pub(crate) fn queue_range(name: &[u8]) -> KeyRange {
     KeyRange::prefix([name, b"/"].concat())
 }
 
@@ -97,7 +97,7 @@ pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) ->
 
 /// Returns the create revision of the entry's key, and the create revision and name of the oldest key of the queue.
 ///
-/// `entered` is the response to [`Entry::txn`] or to the operations of [`Entry::joining`].
+/// `entered` is the response to [`Entry::txn`] or to the operations of [`Entry::touch_ops`].
 pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
     fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
         (kv.create_revision(), kv.key())

@@ -4,100 +4,112 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use crate::api::Revision;
+use crate::api::{KeyValue, Revision};
 
 /// The create and mod revision of a key that no hold needs.
-pub(in crate::concurrency) type Needless = (Revision, Revision);
+#[derive(Clone, Copy)]
+pub(in crate::concurrency) struct KeyVersion {
+    pub(in crate::concurrency) create_revision: Revision,
+    pub(in crate::concurrency) mod_revision: Revision,
+}
+
+impl KeyVersion {
+    pub(in crate::concurrency) fn of(kv: &KeyValue) -> Self {
+        Self { create_revision: kv.create_revision(), mod_revision: kv.mod_revision() }
+    }
+}
 
 /// The keys that holds of a session share. A key is deleted when its last hold is released.
 #[derive(Debug, Default)]
-pub(in crate::concurrency) struct Shares {
-    keys: BTreeMap<Bytes, Share>,
+pub(in crate::concurrency) struct SharedKeys {
+    keys: BTreeMap<Bytes, SharedKey>,
 }
 
 /// The holds that share one key name.
 #[derive(Debug, Default)]
-struct Share {
+struct SharedKey {
     /// The number of holds whose txn to put or join the key is pending.
-    entering: usize,
+    pending: usize,
     /// The uses of the key by its create revision. A key that was deleted and created again is another key.
-    found: BTreeMap<Revision, Found>,
+    found: BTreeMap<Revision, KeyUse>,
 }
 
 /// The holds that found one create revision of a key.
 #[derive(Debug)]
-struct Found {
+struct KeyUse {
     /// The number of these holds.
-    needed_by: usize,
+    holders: usize,
     /// The newest mod revision that one of these holds knows.
     modified: Revision,
 }
 
-impl Shares {
+impl SharedKeys {
     /// Records a hold that is about to put or join the key.
     pub(in crate::concurrency) fn enter(&mut self, key: &Bytes) {
-        self.keys.entry(key.clone()).or_default().entering += 1;
+        self.keys.entry(key.clone()).or_default().pending += 1;
     }
 
-    /// Records the key that an entering hold has found. Returns the newest key if no hold needs it: the hold may have found an
+    /// Records the key that a pending hold has found. Returns the newest key if no hold needs it: the hold may have found an
     /// earlier key.
-    pub(in crate::concurrency) fn entered(
+    pub(in crate::concurrency) fn on_put(
         &mut self,
         key: &Bytes,
         created: Revision,
         modified: Revision,
-    ) -> Option<Needless> {
-        let share = self.keys.get_mut(key).expect("the key of an entering hold is in `keys`");
-        share.entering -= 1;
-        let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
-        found.needed_by += 1;
+    ) -> Option<KeyVersion> {
+        let share = self.keys.get_mut(key).expect("the key of a pending hold is in `keys`");
+        share.pending -= 1;
+        let found = share.found.entry(created).or_insert(KeyUse { holders: 0, modified });
+        found.holders += 1;
         found.modified = found.modified.max(modified);
-        self.needless(key)
+        self.unneeded(key)
     }
 
-    /// Removes an entering hold whose put has failed or was dropped. Returns the newest key if no hold needs it.
-    pub(in crate::concurrency) fn refused(&mut self, key: &Bytes) -> Option<Needless> {
-        let share = self.keys.get_mut(key).expect("the key of an entering hold is in `keys`");
-        share.entering -= 1;
-        self.needless(key)
+    /// Removes a pending hold whose put has failed or was dropped. Returns the newest key if no hold needs it.
+    pub(in crate::concurrency) fn refused(&mut self, key: &Bytes) -> Option<KeyVersion> {
+        let share = self.keys.get_mut(key).expect("the key of a pending hold is in `keys`");
+        share.pending -= 1;
+        self.unneeded(key)
     }
 
     /// Removes a hold that has found the key. Returns the newest key if no hold needs it.
-    pub(in crate::concurrency) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<Needless> {
+    pub(in crate::concurrency) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a hold is in `keys`");
-        share.found.get_mut(&created).expect("the key version of a hold is in `found`").needed_by -= 1;
-        self.needless(key)
+        share.found.get_mut(&created).expect("the key version of a hold is in `found`").holders -= 1;
+        self.unneeded(key)
     }
 
     /// Returns whether a hold needs the key with these revisions.
     ///
-    /// An entering hold may still find the key. So the key is kept while a hold is entering, and the last hold to leave deletes
+    /// A pending hold may still find the key. So the key is kept while a hold is pending, and the last hold to leave deletes
     /// it.
-    pub(in crate::concurrency) fn is_needed(&mut self, key: &Bytes, (created, modified): Needless) -> bool {
+    pub(in crate::concurrency) fn is_needed(&mut self, key: &Bytes, version: KeyVersion) -> bool {
+        let KeyVersion { create_revision: created, mod_revision: modified } = version;
         let Some(share) = self.keys.get_mut(key) else {
             return false;
         };
-        if share.entering == 0 {
-            return share.found.get(&created).is_some_and(|found| found.needed_by > 0);
+        if share.pending == 0 {
+            return share.found.get(&created).is_some_and(|found| found.holders > 0);
         }
-        let found = share.found.entry(created).or_insert(Found { needed_by: 0, modified });
+        let found = share.found.entry(created).or_insert(KeyUse { holders: 0, modified });
         found.modified = found.modified.max(modified);
         true
     }
 
     /// Returns the newest of the found keys if no hold needs it. Earlier keys are deleted already, since only one key of a name
     /// exists.
-    fn needless(&mut self, key: &Bytes) -> Option<Needless> {
+    fn unneeded(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a change is in `keys`");
-        if share.entering > 0 {
+        if share.pending > 0 {
             return None;
         }
-        let newest = share.found.last_key_value().filter(|(_, found)| found.needed_by == 0);
-        let needless = newest.map(|(&created, found)| (created, found.modified));
-        share.found.retain(|_, found| found.needed_by > 0);
+        let newest = share.found.last_key_value().filter(|(_, found)| found.holders == 0);
+        let unneeded = newest
+            .map(|(&create_revision, found)| KeyVersion { create_revision, mod_revision: found.modified });
+        share.found.retain(|_, found| found.holders > 0);
         if share.found.is_empty() {
             self.keys.remove(key);
         }
-        needless
+        unneeded
     }
 }

@@ -53,9 +53,9 @@ enum Phase {
     /// The nearest predecessors are known, but are not watched yet.
     Behind(KeyValues),
     /// Reads the nearest predecessors.
-    Looking(Call<GetResponse>),
+    Querying(Call<GetResponse>),
     /// Reads the nearest predecessors and the waiting key.
-    LookingAtBoth(Call<TxnResponse>),
+    QueryingBoth(Call<TxnResponse>),
     /// Watches the nearest predecessors and, for a guard, the waiting key.
     Watching,
     /// The backend ended a watch, and the next attempt is not due yet.
@@ -145,11 +145,11 @@ impl Turn {
                 return Poll::Ready(Err(Error::SessionExpired));
             }
             let is_its_turn = match &mut self.phase {
-                Phase::Looking(call) => {
+                Phase::Querying(call) => {
                     let found = ready!(mailbox.poll_call(call, waker))?;
                     self.found(mailbox, found.kvs().iter(), found.header().revision())
                 }
-                Phase::LookingAtBoth(call) => {
+                Phase::QueryingBoth(call) => {
                     let looked = mailbox.poll_call(call, waker);
                     // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
                     if looked.is_pending() && self.has_ended(mailbox) {
@@ -303,7 +303,7 @@ impl Turn {
         let earlier = Revision::new(self.revision.get().saturating_sub(1));
         let newest = self.before.newest().max_create_revision(earlier);
         let Rules::Guard { may_tie } = self.rules else {
-            self.phase = Phase::Looking(client.get(newest));
+            self.phase = Phase::Querying(client.get(newest));
             return;
         };
         let mut reads = vec![TxnOp::Get(newest), TxnOp::get(self.key.clone())];
@@ -315,6 +315,6 @@ impl Turn {
                 .sort(SortTarget::Key, SortOrder::Descend);
             reads.push(TxnOp::Get(of_same_revision.limit(self.before.watched() as i64)));
         }
-        self.phase = Phase::LookingAtBoth(client.txn(Txn::new().and_then(reads)));
+        self.phase = Phase::QueryingBoth(client.txn(Txn::new().and_then(reads)));
     }
 }

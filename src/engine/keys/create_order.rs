@@ -24,12 +24,12 @@ const RANGES_MAX: usize = 1024;
 
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct CreateOrder {
-    ranges: IntervalTree<Kept>,
+    ranges: IntervalTree<OrderedRange>,
 }
 
 /// An indexed range. `range` is `None` only in the tree's default value.
 #[derive(Clone, Debug, Default)]
-struct Kept {
+struct OrderedRange {
     range: Option<KeyRange>,
     keys: Keys,
 }
@@ -88,7 +88,7 @@ impl CreateOrder {
         // A copy, so that the index does not keep the caller's buffer alive.
         let range = KeyRange::from_wire(range.start(), range.range_end());
         let node = self.ranges.find_or_insert(&range);
-        *self.ranges.at_mut(node) = Kept { range: Some(range), keys };
+        *self.ranges.at_mut(node) = OrderedRange { range: Some(range), keys };
     }
 
     /// Adds a created key to the indexes of all ranges that contain it.

@@ -22,20 +22,20 @@ pub(in crate::engine) struct KeyIndex {
     points: HashIndex<KeyValue>,
     order: BTreeMap<Box<[u8]>, SlotId>,
     /// The older versions of each key, and its position in its lease.
-    past: Slab<Past>,
+    past: Slab<KeyHistory>,
 }
 
 #[derive(Clone, Debug, Default)]
-struct Past {
+struct KeyHistory {
     /// The versions before the newest, oldest first.
-    older: VecDeque<Older>,
+    older: VecDeque<OldVersion>,
     /// The position of this key in its lease's list of keys. Meaningless without a lease.
     attachment: u32,
 }
 
 /// A version with a copy of its revision, so that a search does not follow pointers to the records.
 #[derive(Clone, Debug)]
-struct Older {
+struct OldVersion {
     mod_revision: Revision,
     kv: KeyValue,
 }
@@ -78,7 +78,7 @@ impl KeyIndex {
 
     /// Adds a key that is not in the index, with its first version.
     pub(in crate::engine) fn insert(&mut self, hash: u32, kv: KeyValue) -> SlotId {
-        let slot = SlotId { hash, id: self.past.insert(Past::default()) };
+        let slot = SlotId { hash, id: self.past.insert(KeyHistory::default()) };
         self.order.insert(kv.key().into(), slot);
         self.points.insert(hash, slot.id, kv);
         slot
@@ -100,7 +100,7 @@ impl KeyIndex {
             // Grow by a quarter rather than double: history is most of a store's memory.
             older.reserve_exact((older.len() / 4).max(4));
         }
-        older.push_back(Older { mod_revision: kv.mod_revision(), kv });
+        older.push_back(OldVersion { mod_revision: kv.mod_revision(), kv });
     }
 
     /// Removes and returns the newest version. Returns `None` and does nothing if it is the only version.
@@ -241,7 +241,7 @@ impl<'a> KeySlot<'a> {
         self.past().attachment
     }
 
-    fn past(self) -> &'a Past {
+    fn past(self) -> &'a KeyHistory {
         self.index.past.at(self.id.id)
     }
 }
@@ -252,7 +252,7 @@ impl<'a> KeySlot<'a> {
 /// The search starts at a guess and doubles its steps from there, then bisects. The guess assumes that all versions
 /// came at the average interval of the newest generation. Most searches read one or two places in memory, while
 /// bisection from the ends reads one for each step.
-fn count_until(older: &VecDeque<Older>, newest: &KeyValue, revision: Revision) -> usize {
+fn count_until(older: &VecDeque<OldVersion>, newest: &KeyValue, revision: Revision) -> usize {
     let is_until = |place: usize| older[place].mod_revision <= revision;
     let distance = |earlier: Revision| newest.mod_revision().get().abs_diff(earlier.get());
     // `back` is the estimated number of versions after `revision`: the distance times the versions per revision.

@@ -48,7 +48,7 @@ fn tombstone_bytes(kv: &KeyValue) -> u64 {
 }
 
 /// The effect of a put.
-pub(in crate::engine) struct Written {
+pub(in crate::engine) struct PutOutcome {
     pub(in crate::engine) slot: SlotId,
     pub(in crate::engine) lease_before: LeaseId,
     pub(in crate::engine) lease: LeaseId,
@@ -56,7 +56,7 @@ pub(in crate::engine) struct Written {
 }
 
 /// An undone change.
-pub(in crate::engine) struct Undone {
+pub(in crate::engine) struct UndoneChange {
     /// `None` if the change had created the key, which no longer exists.
     pub(in crate::engine) slot: Option<SlotId>,
     /// The lease and position of the undone attachment, if the change was a put with a lease.
@@ -135,7 +135,7 @@ impl KeySpace {
 
     /// Puts a key (R-REV-4, R-REV-5). `draft` has the put's key and value. Fails without effect if the put keeps the
     /// value or lease of a key that does not exist.
-    pub(in crate::engine) fn put(&mut self, put: &Put, draft: KeyValue) -> Result<Written> {
+    pub(in crate::engine) fn put(&mut self, put: &Put, draft: KeyValue) -> Result<PutOutcome> {
         let hash = self.index.hash(&put.key);
         let found = self.index.find_hashed(hash, &put.key);
         // A tombstone counts as absent, so a put after a delete starts a generation, even in one transaction (R-REV-5).
@@ -164,7 +164,7 @@ impl KeySpace {
             }
         }
         let slot = self.record(hash, found, kv);
-        Ok(Written { slot, lease_before, lease, prev_kv })
+        Ok(PutOutcome { slot, lease_before, lease, prev_kv })
     }
 
     /// Deletes a key that exists, and returns its previous pair.
@@ -238,7 +238,7 @@ impl KeySpace {
     }
 
     /// Undoes the newest change of the open transaction. Returns `None` if no change is left.
-    pub(in crate::engine) fn undo(&mut self) -> Option<Undone> {
+    pub(in crate::engine) fn undo(&mut self) -> Option<UndoneChange> {
         self.changes = self.changes.checked_sub(1)?;
         let kv = self.history.pop_back().expect("each change of the transaction is in history");
         self.uncount_version(&kv);
@@ -265,7 +265,7 @@ impl KeySpace {
         if created {
             self.purge(slot);
         }
-        Some(Undone { slot: Some(slot).filter(|_| !created), attached, lease })
+        Some(UndoneChange { slot: Some(slot).filter(|_| !created), attached, lease })
     }
 
     /// Removes a key whose last version is no longer counted. Returns this version.
@@ -352,12 +352,14 @@ impl KeySpace {
     pub(in crate::engine) fn events(&self, revision: Revision) -> Result<impl Iterator<Item = Event>> {
         self.check_not_compacted(revision)?;
         let changes = self.history.iter_from(self.history.position_of(revision));
-        Ok(changes.filter(|kv| self.survives(kv)).map(|kv| Event { kv: kv.clone(), prev_kv: PrevKv::None }))
+        Ok(changes
+            .filter(|kv| self.is_retained(kv))
+            .map(|kv| Event { kv: kv.clone(), prev_kv: PrevKv::None }))
     }
 
     /// Returns whether a change in history is still a version of its key. Of several changes of one key at the
     /// compacted revision, only the last is (R-CMP-2). The change must not be below the compacted revision.
-    pub(in crate::engine) fn survives(&self, kv: &KeyValue) -> bool {
+    pub(in crate::engine) fn is_retained(&self, kv: &KeyValue) -> bool {
         kv.mod_revision() > self.floor() || {
             let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
             slot.is_some_and(|slot| slot.retained(self.floor()).any(|version| version.same_record(kv)))

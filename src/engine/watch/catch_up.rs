@@ -4,7 +4,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 
-use super::{State, View, WatchHub, Watcher};
+use super::{EngineView, State, WatchHub, Watcher};
 use crate::api::{
     Event, Events, Lag, ResponseHeader, Revision, StreamId, WatchId, WatchResponseBody, WatchResponseKind,
     first_unread,
@@ -19,7 +19,7 @@ const REVISIONS_MAX: usize = 1000;
 impl WatchHub {
     /// Catches up the unsynced watchers of a stream by ascending id. They share one budget of `SCAN_MAX` changes, which
     /// only the last watcher can exceed.
-    pub(super) fn catch_up_all(&mut self, slot: u32, view: &View<'_>) {
+    pub(super) fn catch_up_all(&mut self, slot: u32, view: &EngineView<'_>) {
         let mut budget = SCAN_MAX;
         let mut after = None;
         while budget > 0 {
@@ -41,7 +41,7 @@ impl WatchHub {
 
     /// Catches up an unsynced watcher by one response at most, and returns the number of changes visited. At the end of
     /// history, the watcher becomes synced. If the next revision to read is compacted, the watcher ends (R-CMP-4).
-    pub(super) fn catch_up(&mut self, watcher: u32, view: &View<'_>) -> usize {
+    pub(super) fn catch_up(&mut self, watcher: u32, view: &EngineView<'_>) -> usize {
         let record = self.watchers.at(watcher);
         let (slot, id) = (record.stream, record.id);
         let State::Lagging { next } = record.state else {
@@ -51,7 +51,7 @@ impl WatchHub {
             let kind = WatchResponseKind::Compacted(view.keys.floor());
             // The response to a compaction has revision 0 in etcd (R-WCH-12).
             let header = ResponseHeader { revision: Revision::new(0), ..view.header };
-            self.respond(slot, id, kind, &View { header, ..*view });
+            self.respond(slot, id, kind, &EngineView { header, ..*view });
             self.leave(watcher);
             self.stop_progress(watcher);
             // The record stays, because the id is in use until it is cancelled (R-WCH-13).
@@ -90,7 +90,7 @@ impl WatchHub {
 
 /// Returns the events of a piece of history for a watcher, in whole revisions. Also returns the first revision after
 /// the piece, and the number of changes visited.
-fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revision, usize) {
+fn read(watcher: &Watcher, from: Revision, view: &EngineView<'_>) -> (Vec<Event>, Revision, usize) {
     let history = &view.keys.history;
     let start = history.position_of(from);
     let mut events: Vec<Event> = Vec::new();
@@ -104,7 +104,7 @@ fn read(watcher: &Watcher, from: Revision, view: &View<'_>) -> (Vec<Event>, Revi
         last = revision;
         let is_wanted = watcher.range.contains(kv.key()) && !watcher.options.filter_out(kv.event_type());
         // A compaction may have dropped a change that history still holds (R-CMP-2).
-        if !is_wanted || !view.keys.survives(kv) {
+        if !is_wanted || !view.keys.is_retained(kv) {
             continue;
         }
         if events.last().is_none_or(|event| event.kv.mod_revision() != revision) {

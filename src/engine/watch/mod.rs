@@ -235,7 +235,7 @@ impl WatchHub {
             self.lease_ends.remove(&(lease, id));
         }
         self.give_up(stream.woken_at);
-        // Without synced watchers nothing is published, so the list's memory is not needed.
+        // Events are published to synced watchers only. Without one, the memory of `recipients` is freed.
         if self.topics.is_empty() {
             self.recipients = Vec::new();
         }
@@ -244,7 +244,12 @@ impl WatchHub {
 
     /// Appends the queue to `into`, and a bounded part of the history that unsynced watchers have to read. Returns
     /// whether there may be more. If not, the stream becomes ready when something is queued.
-    pub(super) fn receive(&mut self, id: StreamId, into: &mut VecDeque<Delivery>, view: &View<'_>) -> bool {
+    pub(super) fn receive(
+        &mut self,
+        id: StreamId,
+        into: &mut VecDeque<Delivery>,
+        view: &EngineView<'_>,
+    ) -> bool {
         let Some(slot) = self.find(id) else {
             return false;
         };
@@ -285,7 +290,7 @@ impl WatchHub {
     }
 
     /// Queues a response about a watcher.
-    fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &View<'_>) {
+    fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &EngineView<'_>) {
         // A response may share the body of the one before it, so that equal responses in a row take little memory.
         let last = self.streams.at(slot).queue.back();
         let response = WatchResponse::new_after(last, watch_id, view.header, kind);
@@ -341,7 +346,7 @@ impl Watcher {
 }
 
 /// The parts of the engine that the hub reads.
-pub(super) struct View<'a> {
+pub(super) struct EngineView<'a> {
     pub(super) keys: &'a KeySpace,
     pub(super) lessor: &'a Lessor,
     pub(super) header: ResponseHeader,
@@ -354,7 +359,7 @@ pub(super) struct View<'a> {
     pub(super) fragment_bytes: usize,
 }
 
-impl View<'_> {
+impl EngineView<'_> {
     /// Returns how many ticks a stream opened at `opened_at` has had. A tick at this instant counts unless a lease
     /// expires.
     fn ticks_passed(&self, opened_at: Timestamp) -> u64 {
@@ -554,10 +559,10 @@ impl Engine {
         hub.fire(&view);
     }
 
-    pub(super) fn hub_and_view(&mut self) -> (&mut WatchHub, View<'_>) {
+    pub(super) fn hub_and_view(&mut self) -> (&mut WatchHub, EngineView<'_>) {
         let header = self.header();
         let fragment_bytes = self.limits.max_request_bytes.saturating_add(FRAGMENT_OVERHEAD);
-        let view = View {
+        let view = EngineView {
             keys: &self.keys,
             lessor: &self.lessor,
             header,

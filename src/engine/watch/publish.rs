@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::index::{Member, TopicId};
-use super::{Options, State, Stream, View, WatchHub, Watcher};
+use super::{EngineView, Options, State, Stream, WatchHub, Watcher};
 use crate::api::{
     Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
     WatchResponseKind,
@@ -27,7 +27,7 @@ impl<'a> Batch<'a> {
     }
 
     /// Returns the response for watchers with these options, or `None` if all events are filtered out (R-WCH-16).
-    fn body(&mut self, options: Options, view: &View<'_>) -> Option<&Arc<WatchResponseBody>> {
+    fn body(&mut self, options: Options, view: &EngineView<'_>) -> Option<&Arc<WatchResponseBody>> {
         let made = &mut self.made[options.index()];
         if made.is_none() {
             let wanted = |kv: &&&KeyValue| !options.filter_out(kv.event_type());
@@ -48,7 +48,7 @@ impl<'a> Batch<'a> {
 
 impl WatchHub {
     /// Queues the last `changes` changes of history, which are one transaction, for each synced watcher (R-WCH-9).
-    pub(in crate::engine) fn publish(&mut self, changes: u32, view: &View<'_>) {
+    pub(in crate::engine) fn publish(&mut self, changes: u32, view: &EngineView<'_>) {
         if self.topics.is_empty() {
             return;
         }
@@ -113,7 +113,7 @@ impl WatchHub {
 
     /// Queues the response for a watcher. If the watcher's share of the queue is full, it becomes unsynced at the end
     /// of `publish`.
-    fn serve(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &View<'_>) {
+    fn serve(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &EngineView<'_>) {
         let record = self.watchers.at_mut(watcher);
         let revision = view.header.revision;
         // A start in the future: no earlier event is delivered.
@@ -155,7 +155,7 @@ impl Watcher {
         &mut self,
         stream: &mut Stream,
         body: &Arc<WatchResponseBody>,
-        view: &View<'_>,
+        view: &EngineView<'_>,
         woken: &mut Vec<StreamId>,
     ) {
         let queued = self.queued(stream);
@@ -178,7 +178,7 @@ impl Watcher {
     }
 
     /// Returns the encoded length of a response without its events.
-    fn envelope_len(&self, view: &View<'_>) -> usize {
+    fn envelope_len(&self, view: &EngineView<'_>) -> usize {
         WatchResponse::envelope_len(self.id, &view.header)
     }
 
@@ -187,7 +187,7 @@ impl Watcher {
         &self,
         stream: &mut Stream,
         mut rest: &[Event],
-        view: &View<'_>,
+        view: &EngineView<'_>,
         woken: &mut Vec<StreamId>,
     ) {
         // The `fragment` field takes two bytes. Reserve them in each piece, also in the last one, which does not have

@@ -1,6 +1,6 @@
 //! Requests on a stream: creating and cancelling watchers, progress, and the ends of leases.
 
-use super::{Options, State, View, WatchHub, Watcher};
+use super::{EngineView, Options, State, WatchHub, Watcher};
 use crate::api::{
     Delivery, KeyRange, LeaseId, Revision, StreamId, Watch, WatchId, WatchRefusal, WatchRequest,
     WatchResponseKind,
@@ -8,7 +8,12 @@ use crate::api::{
 
 impl WatchHub {
     /// Runs a request and queues its response, if it has one.
-    pub(in crate::engine) fn request(&mut self, stream: StreamId, request: &WatchRequest, view: &View<'_>) {
+    pub(in crate::engine) fn request(
+        &mut self,
+        stream: StreamId,
+        request: &WatchRequest,
+        view: &EngineView<'_>,
+    ) {
         let Some(slot) = self.find(stream) else {
             return;
         };
@@ -21,7 +26,7 @@ impl WatchHub {
     }
 
     /// Creates a watcher. The response comes before its first event (R-WCH-2 to R-WCH-6).
-    fn create(&mut self, slot: u32, watch: &Watch, view: &View<'_>) {
+    fn create(&mut self, slot: u32, watch: &Watch, view: &EngineView<'_>) {
         let range = normalize(&watch.range);
         let id = match self.choose_id(slot, watch, &range) {
             Ok(id) => id,
@@ -84,7 +89,7 @@ impl WatchHub {
     }
 
     /// Cancels a watcher, also one that a compaction ended. Ignores an unknown id (R-WCH-13, R-WCH-22).
-    fn cancel(&mut self, slot: u32, id: WatchId, view: &View<'_>) {
+    fn cancel(&mut self, slot: u32, id: WatchId, view: &EngineView<'_>) {
         let Some(watcher) = self.streams.at_mut(slot).watchers.remove(&id) else {
             return;
         };
@@ -96,7 +101,7 @@ impl WatchHub {
 
     /// Notifies a stream when a lease ends, at once if the lease does not exist. A repeated request gets no second
     /// notification while the first one is pending, or while it is the last delivery in the queue.
-    pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &View<'_>) {
+    pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &EngineView<'_>) {
         if !view.lessor.exists(lease) {
             let answer = Delivery::LeaseEnded(lease);
             if self.streams.at(slot).queue.back() != Some(&answer) {

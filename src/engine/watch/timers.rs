@@ -1,6 +1,6 @@
 //! Timers and progress notifications of streams, and the list of streams that are ready to be received from.
 
-use super::{State, View, WatchHub, Watcher};
+use super::{EngineView, State, WatchHub, Watcher};
 use crate::api::{Delivery, StreamId, Timestamp, WatchId, WatchResponseKind};
 use crate::engine::tables::shrink;
 
@@ -14,7 +14,7 @@ impl WatchHub {
     }
 
     /// Fires the ticks and then the timers that are due at `view.now`.
-    pub(in crate::engine) fn fire(&mut self, view: &View<'_>) {
+    pub(in crate::engine) fn fire(&mut self, view: &EngineView<'_>) {
         while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
             let slot = self.find(id).expect("a stream in `ticks` is open");
             // Remove the tick first: `tick` schedules the next one only if none is scheduled.
@@ -63,7 +63,7 @@ impl WatchHub {
     /// Queues one response for all watchers of a stream, after everything that is already queued (R-WCH-21). Queues
     /// none if a watcher is unsynced or has not reached its start, or if the stream has no watcher. A watcher that a
     /// compaction ended counts as unsynced until it is cancelled (R-WCH-13).
-    pub(super) fn request_progress(&mut self, slot: u32, view: &View<'_>) {
+    pub(super) fn request_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         // A watcher may be unsynced only because its history was not read yet: read a piece before judging.
         self.catch_up_all(slot, view);
         self.schedule_tick(slot, view);
@@ -79,7 +79,7 @@ impl WatchHub {
 
     /// Queues the response to a progress request. From `ANSWERS_MAX` unreceived responses on, it replaces the last
     /// delivery if that is such a response too. So the queue of a caller that never receives is bounded.
-    fn answer_progress(&mut self, slot: u32, view: &View<'_>) {
+    fn answer_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         let stream = self.streams.at_mut(slot);
         let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
         if stream.progress_answers < ANSWERS_MAX {
@@ -101,7 +101,7 @@ impl WatchHub {
     }
 
     /// Counts a new watcher that requested progress notifications, and schedules a tick.
-    pub(super) fn start_progress(&mut self, slot: u32, view: &View<'_>) {
+    pub(super) fn start_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         let stream = self.streams.at_mut(slot);
         stream.progress_watchers += 1;
         self.progress_streams += usize::from(stream.progress_watchers == 1);
@@ -127,7 +127,7 @@ impl WatchHub {
     /// Notifies each watcher that requested progress notifications. Skips a watcher that was sent events since the last
     /// tick, is unsynced, has a start in the future, or has unreceived deliveries (R-WCH-20). Schedules the next tick
     /// only if a watcher can be notified then without a receive in between.
-    pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &View<'_>) {
+    pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &EngineView<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
         // The number of the tick before this one. Ticks are numbered from 1, and number 0 is the opening of the stream.
@@ -164,7 +164,7 @@ impl WatchHub {
     }
 
     /// Schedules the next ticks of streams with a watcher whose start the store has reached.
-    pub(super) fn start_ticks(&mut self, view: &View<'_>) {
+    pub(super) fn start_ticks(&mut self, view: &EngineView<'_>) {
         while let Some(&(_, id)) =
             self.awaited_starts.first().filter(|&&(start, _)| start <= view.header.revision)
         {
@@ -175,7 +175,7 @@ impl WatchHub {
 
     /// Schedules the next tick of a stream, at a whole number of intervals after it was opened. Does nothing if a tick
     /// is scheduled, or if no watcher requested progress notifications.
-    pub(super) fn schedule_tick(&mut self, slot: u32, view: &View<'_>) {
+    pub(super) fn schedule_tick(&mut self, slot: u32, view: &EngineView<'_>) {
         let stream = self.streams.at(slot);
         if stream.progress_watchers == 0 || stream.tick.is_some() {
             return;
