@@ -13,6 +13,7 @@
 //! | use etcd's lock and election messages | [`service`] |
 //! | simulate | [`engine::Engine`], or a [`Client`] over a [`backend`] of your own |
 //! | provoke a fault in a test | [`manual::testing`], [`backend::Layer`] |
+//! | run a store for weeks | [`manual::embedding`] |
 //! | save and load | [`Store::save`], [`StoreBuilder::load`], [`snapshot`] |
 //!
 //! # Keys and revisions
@@ -183,7 +184,7 @@
 //!
 //! History is kept until it is compacted by [`Store::compact`] or by the store itself: see [`AutoCompaction`]. A store that lives
 //! long needs one of them. Neither bounds bytes: a periodic compaction keeps the history of one to two periods, so memory follows
-//! the rate of writes. A quota ([`Limits::quota_bytes`]) refuses puts; it deletes nothing.
+//! the rate of writes. A quota ([`Limits::quota_bytes`]) refuses puts; it deletes nothing. The page [`manual::embedding`] bounds bytes.
 //!
 //! ```
 //! use leasehold::{AutoCompaction, Error, Get, Store};
@@ -231,6 +232,7 @@
 //! # Pages
 //!
 //! - [`manual::testing`]: recipes for a crash, a hang, a late leader, a lost lease, a compaction under a watcher, a full store.
+//! - [`manual::embedding`]: bounded memory, caches, lost sessions and figures in a long-lived process.
 //! - [`manual::costs`]: what each operation costs, measured.
 //! - [`manual::compared`]: when to take this crate, and when etcd, the client of a simulator or a map.
 //! - [`manual::which_etcd`]: where etcd's releases differ, and which release the crate follows.

@@ -472,7 +472,7 @@ pub struct Lag {
     pub current: Revision,
     /// The number of revisions from the first pending one up to the current one. 0 if the watcher has received all events.
     ///
-    /// The first pending revision has events that the watcher has not received, or the store has not searched it for events yet.
+    /// It can include revisions without events for the watcher that the store has not searched yet.
     pub revisions: u64,
     /// The time since which events for the watcher are pending. `None` if the watcher has received all events.
     ///

@@ -10,7 +10,7 @@ use super::mailbox::Mailbox;
 use crate::Result;
 use crate::api::Delivery;
 
-/// A pending result, which may already be lost when it is returned: a guard's `check` reports the loss of its lock.
+/// A result that may be pending, such as a queued lock. Even a returned lock may be lost already: its guard's `check` reports it.
 ///
 /// A pending result is a queued lock or candidacy, the loss of a lock or leadership, and a timer. Wait for the result with
 /// [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with `.await`, or in a `select!`

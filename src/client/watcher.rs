@@ -16,6 +16,13 @@ use crate::{Error, Result};
 /// [capacity](Watch::capacity) are read from history when the watcher receives. If they are compacted before that, the watch ends
 /// with [`Compacted`](Error::Compacted). A receive therefore returns the next events or reports a loss.
 ///
+/// To watch again later without a gap, start after the mod revision of the last event. The revision of a
+/// [header](WatchResponse::header) can be later than the events of its response (R-WCH-9).
+///
+/// A blocked receive ends with a response, with the end of the watch or with [`Store::close`](crate::Store::close). A watcher keeps
+/// its store alive, so dropping the other handles does not end it. To stop a receiving thread, wait for the
+/// [ready channel](Receiver::ready_channel) and for a channel of your own: see [`embedding`](crate::manual::embedding).
+///
 /// # Errors
 ///
 /// A receive returns one of these errors once, and the watcher has then ended:

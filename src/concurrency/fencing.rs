@@ -111,7 +111,8 @@ impl fmt::Debug for GuardedTxn<'_> {
 /// Rejects fencing tokens that are older than the newest token seen.
 ///
 /// A lock can be lost without notice: its lease may have ended while the owner's process was suspended. Only the protected
-/// resource can then reject the late requests of that owner.
+/// resource can then reject the late requests of that owner. It rejects them from the first request of the next owner on, so pass
+/// the token as soon as the lock is acquired.
 ///
 /// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits a lost owner
 /// beside the new one. To prevent this, load the save with

@@ -104,7 +104,8 @@ impl Mutex {
         AcquireTask::enter(self.hold())
     }
 
-    /// Acquires the lock if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key.
+    /// Acquires the lock if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key, even if the
+    /// session's lease has ended: a loop of attempts must also check [`Session::lost`].
     ///
     /// # Errors
     ///

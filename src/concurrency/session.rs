@@ -219,8 +219,9 @@ impl Session {
 
     /// Returns a ticket that completes when the lease has expired or was revoked, immediately if it already was.
     ///
-    /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately, until
-    /// [`resume`](Self::resume) is called. After [`orphan`](Self::orphan), the ticket stays pending until the lease ends.
+    /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately. A lost session does
+    /// not come back: open a new one. Only if a backend has assumed the end although the lease is alive, [`resume`](Self::resume)
+    /// makes later tickets wait again. After [`orphan`](Self::orphan), the ticket stays pending until the lease ends.
     ///
     /// Another client may already hold the session's locks when the ticket completes. Over a [`Store`](crate::Store), the keys of
     /// the session are deleted first. A backend that is cut off from its store reports the end one TTL after the last answered

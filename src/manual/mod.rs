@@ -1,4 +1,4 @@
-//! The manual: testing recipes, costs, alternatives, the behaviour of etcd rule by rule, and wishes of users.
+//! The manual: testing recipes, the store in a long-lived process, costs, alternatives, the behaviour of etcd rule by rule, and wishes of users.
 
 pub mod asked {
     #![doc = include_str!("asked.md")]
@@ -12,6 +12,9 @@ pub mod compared {}
 
 #[doc = include_str!("costs.md")]
 pub mod costs {}
+
+#[doc = include_str!("embedding.md")]
+pub mod embedding {}
 
 #[expect(
     rustdoc::broken_intra_doc_links,

@@ -255,7 +255,8 @@ impl Store {
         Ok(response)
     }
 
-    /// Returns all changes of keys from a revision on, in order. The list is empty if the revision is in the future.
+    /// Returns all changes of keys from a revision on, in order. The list is empty if the revision is in the future. Revision 1 and
+    /// any lower one stand for the first change. After a compaction, pass [`Status::compact_revision`] to get all changes that remain.
     ///
     /// The read lock is held until the list is complete, so other calls can read but not write. For a long history, pass a late
     /// revision or compact first.
@@ -702,7 +703,8 @@ impl Store {
 
     /// Returns the time of the next scheduled work, or `None` if no work is scheduled or the store is closed.
     ///
-    /// Scheduled work is the end of a lease, an automatic compaction, a progress notification or the end of a timed wait.
+    /// Scheduled work is the end of a lease, an automatic compaction, a progress notification or the end of a timed wait. An automatic
+    /// compaction without history to compact is not scheduled, so a write can add a deadline.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};

@@ -28,7 +28,7 @@ use crate::sync::Mutex;
 /// ```
 ///
 /// A test of a thread that waits for a time must advance the clock only after the wait has started. The wait is then a deadline
-/// of the store:
+/// of the store. A store with other deadlines, such as a lease without renewal, needs a comparison with the deadline before:
 ///
 /// ```
 /// use leasehold::{ManualClock, Store, Watch};
