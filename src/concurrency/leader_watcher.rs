@@ -257,7 +257,8 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
 pub enum LeaderEvent {
     /// A candidate became the leader.
     Elected {
-        /// The revision of the change. In the first event, and after a [`Gap`](Self::Gap), the revision of the read.
+        /// The revision of the change. The first event, and the first one after a [`Gap`](Self::Gap), come from a read of the
+        /// election's keys, and have the revision of that read.
         revision: Revision,
         /// The leader's key. Its create revision is the fencing token, and its value is the leader's proposal.
         kv: KeyValue,

@@ -196,9 +196,11 @@ impl Engine {
     /// - [`TooManyOps`](Error::TooManyOps) if the transaction has more than [`Txn::MAX_DEPTH`] levels.
     /// - [`NoSpace`](Error::NoSpace) if the transaction would reach the quota.
     /// - [`TooManyOps`](Error::TooManyOps) if a list is longer than [`Limits::max_txn_ops`](crate::Limits) permits.
-    ///   Of the fields of an operation: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
+    ///   Then [`EmptyKey`](Error::EmptyKey) if a compare has an empty key. Then the errors of the operations' fields, in the order
+    ///   of the operations: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
     ///   [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided), and
-    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset).
+    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset). A nested txn is checked at its place in
+    ///   the same way.
     /// - [`DuplicateKey`](Error::DuplicateKey) if a branch changes a key twice.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the transaction writes and is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).

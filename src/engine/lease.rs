@@ -174,7 +174,7 @@ impl Lessor {
         Ok(())
     }
 
-    /// Starts a standing keep-alive with a renewal. Does nothing to a lease that has one.
+    /// Renews the lease and continues to renew it, which is a standing keep-alive. Does nothing to a lease that has one.
     pub(super) fn resume_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
         if let Renewal::ByHand { .. } = self.leases.at(slot).renewal {
@@ -414,7 +414,7 @@ impl Engine {
         Ok(())
     }
 
-    /// Starts a standing keep-alive with a renewal. The lease has no deadline until the keep-alive is paused. Does
+    /// Renews the lease and continues to renew it, which is a standing keep-alive. The lease has no deadline until the keep-alive is paused. Does
     /// nothing to a lease that has a standing keep-alive.
     ///
     /// ```

@@ -130,10 +130,9 @@ impl Engine {
         AlarmResponse { header: self.header(), alarms }
     }
 
-    /// Reclaims a bounded number of compacted versions, and returns how many: 256 at most, and 0 if this piece had
-    /// none.
+    /// Reclaims at most 256 compacted versions, and returns how many. The number may be 0 while more versions remain.
     ///
-    /// Each command that succeeds reclaims a piece too. Call this method while [`is_reclaiming`](Self::is_reclaiming)
+    /// Each command that succeeds also reclaims at most 256 versions. Call this method while [`is_reclaiming`](Self::is_reclaiming)
     /// returns true to free the memory sooner.
     ///
     /// ```

@@ -727,8 +727,8 @@ impl Store {
     /// alarms. It contains neither the clock, the configuration nor the samples of automatic compaction.
     ///
     /// The store collects the state under the read lock, without copying keys or values. It writes pieces of 64 KiB without a
-    /// lock, so the writer may be slow and may call the store. At the end, it flushes the writer. A save has checksums, but a
-    /// file needs more to survive a crash: see the example `save`.
+    /// lock, so the writer may be slow and may call the store. At the end, it flushes the writer. A save has checksums. A
+    /// file of a save survives a crash only if it is synced and then renamed into place, as in the example `save`.
     ///
     /// Changes after the save are lost to a store that loads it, and their revisions and fencing tokens are assigned again.
     /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of them, load the save with a bump:

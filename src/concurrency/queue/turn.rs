@@ -194,7 +194,7 @@ impl Turn {
             [TxnOpResponse::Get(ties)] => ties.kvs(),
             _ => &[],
         };
-        // No later key gets this create revision, so once there is no tie, none can appear.
+        // A key that is created later has a higher create revision. So if no other key has this create revision now, none will.
         self.rules = Rules::Guard { may_tie: !ties.is_empty() };
         let nearest = ties.iter().chain(earlier.kvs());
         Ok(self.found(mailbox, nearest, found.header().revision()))

@@ -106,7 +106,7 @@ impl WatchHub {
         );
     }
 
-    /// Adds the counts of the hub's tables.
+    /// Sets the sizes of the hub's tables.
     pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.streams = self.streams.len();
         diagnostics.watchers = self.watchers.len();

@@ -133,7 +133,8 @@ impl WatchIndex {
         }
     }
 
-    /// Adds the counts of the topics' tables.
+    /// Sets the number of topics and of their slots. Adds the capacity of the member lists, and raises the longest probe to
+    /// that of this index.
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.topics = self.singles.len() + self.intervals.len();
         diagnostics.topic_slots = self.singles.slots() + self.intervals.slots();

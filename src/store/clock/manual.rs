@@ -11,7 +11,7 @@ use crate::sync::Mutex;
 
 /// A clock for tests, which only [`advance`](Self::advance) moves.
 ///
-/// It starts no thread. Handles are cheap to clone, and one clock may serve several stores.
+/// It starts no thread. A clone is cheap and shares the time with its original. One clock may serve several stores.
 ///
 /// ```
 /// use leasehold::{Grant, ManualClock, Put, Store};

@@ -32,7 +32,8 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 ///
-/// The call that starts the thread panics if the operating system cannot start a thread.
+/// The store's call that sets its first deadline panics if the operating system cannot start the timer thread. The next call that
+/// sets a deadline tries again.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Instant,
