@@ -34,8 +34,8 @@ use crate::sync::Mutex;
 /// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::backend::WatchResumer) carries a stream over to the
 ///   next one.
 /// - A backend renews a lease from the [call](Self::renew) that begins it to the call that stops it, and stops when the process
-///   of the client ends. Both calls act in that process, so a request that a network loses neither begins nor continues a
-///   renewal.
+///   of the client ends. Both calls act in that process and send no request that a network could lose: they always start and
+///   stop the renewal.
 /// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
 ///   it sent the last renewal that was answered: by then the lease may have ended. A
 ///   [`LeaseRenewer`](crate::backend::LeaseRenewer) decides when to renew, and which leases are over.

@@ -55,7 +55,8 @@ pub struct Client {
     namespace: Namespace,
 }
 
-/// Defines a method for each request, with the variant of its response.
+/// Defines one method for each request. The method sends the request and takes the result from the expected variant of
+/// [`Response`]. Any other variant is a panic.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty, $request:expr, $variant:pat => $got:expr;)*) => {
         $($(#[$doc])*

@@ -120,7 +120,7 @@ impl Engine {
     /// - [`LeaseProvided`](Error::LeaseProvided) if the put has a lease and keeps the present one.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the put is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
-    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm is active.
+    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm of that name is active.
     /// - [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
     /// - [`KeyNotFound`](Error::KeyNotFound) if the put keeps the value or lease of a key that does not exist.
     pub fn put(&mut self, put: &Put) -> Result<PutResponse> {
@@ -164,7 +164,7 @@ impl Engine {
     /// - [`EmptyKey`](Error::EmptyKey) if the range starts with an empty key.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
-    /// - [`Corrupt`](Error::Corrupt) if the alarm is active.
+    /// - [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active.
     pub fn delete(&mut self, delete: &Delete) -> Result<DeleteResponse> {
         check_delete(delete)?;
         self.check_size(delete.encoded_len())?;
@@ -204,7 +204,8 @@ impl Engine {
     /// - [`DuplicateKey`](Error::DuplicateKey) if a branch changes a key twice.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the transaction writes and is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
-    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm is active.
+    /// - [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active and the transaction writes, and [`NoSpace`](Error::NoSpace) if
+    ///   the NOSPACE alarm is active and an operation counts towards the quota.
     /// - Of the operations that would run: [`FutureRevision`](Error::FutureRevision), [`Compacted`](Error::Compacted),
     ///   [`LeaseNotFound`](Error::LeaseNotFound), and [`KeyNotFound`](Error::KeyNotFound).
     pub fn txn(&mut self, txn: &Txn) -> Result<TxnResponse> {

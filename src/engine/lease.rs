@@ -323,7 +323,7 @@ impl Engine {
     /// - [`NoSpace`](Error::NoSpace) if the lease would reach the quota.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
-    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm is active.
+    /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm of that name is active.
     /// - [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above [`Limits::max_lease_ttl`](crate::Limits).
     /// - [`LeaseExists`](Error::LeaseExists) if a lease has the requested id.
     pub fn grant(&mut self, grant: &Grant) -> Result<GrantResponse> {
@@ -353,7 +353,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// - [`Corrupt`](Error::Corrupt) if the alarm is active.
+    /// - [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active.
     /// - [`LeaseNotFound`](Error::LeaseNotFound) if the lease does not exist.
     pub fn revoke(&mut self, id: LeaseId) -> Result<RevokeResponse> {
         self.alarms.check(|| true, || false)?;

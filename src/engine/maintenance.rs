@@ -101,7 +101,7 @@ impl Engine {
     ///
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
-    /// - [`Corrupt`](Error::Corrupt) if the alarm is active.
+    /// - [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active.
     /// - [`Compacted`](Error::Compacted) if the revision is at or below the compacted one.
     /// - [`FutureRevision`](Error::FutureRevision) if the revision is above the current one.
     pub fn compact(&mut self, compact: &Compact) -> Result<CompactResponse> {

@@ -100,7 +100,7 @@ impl KeySpace {
         survivors.filter(|kv| kv.mod_revision() < floor).cloned().collect()
     }
 
-    /// Returns the changes in history that are still versions of their keys.
+    /// Returns the changes in history from the compacted revision on, without versions that the compaction deletes.
     fn changes_retained(&self) -> Vec<KeyValue> {
         let from = self.history.position_of(self.floor());
         self.history.iter_from(from).filter(|kv| self.is_retained(kv)).cloned().collect()

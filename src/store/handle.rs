@@ -415,7 +415,7 @@ impl Store {
             };
             let waits = engine.labels().map(|(key, watched)| Ok(Wait::new(entry(key)?, entry(watched)?)));
             let mut waits: Vec<Wait> = waits.collect::<Result<_>>()?;
-            // `labels` returns them in no particular order.
+            // `labels` returns the labels in no particular order.
             waits.sort_by_cached_key(|wait| {
                 [wait.waiting(), wait.blocked_on()].map(|entry| (entry.token(), entry.key().to_vec()))
             });

@@ -10,9 +10,11 @@ use crate::engine::tables::slab::Slab;
 #[derive(Clone, Debug)]
 pub(super) struct WatchIndex {
     hasher: KeyHasher,
-    /// The topics with a single key, by the hash of the key.
+    /// The positions in `singles`, by the hash of the topic's key.
     points: HashIndex<()>,
+    /// The topics of a single key.
     singles: Slab<Single>,
+    /// The topics of a range.
     intervals: IntervalTree<Members>,
 }
 
