@@ -163,12 +163,12 @@ fn tickets_complete_over_remote_backend() {
         remote.advance(secs(1));
         assert_eq!(nap.ready_channel().recv(), Ok(()));
         assert_eq!(nap.try_wait(), Ok(Some(())));
-        let (nap, (told, tells)) = (client.sleep(secs(1)), channel());
+        let (nap, (reported, reports)) = (client.sleep(secs(1)), channel());
         drop(client.sleep(secs(1)));
         std::thread::scope(|scope| {
-            scope.spawn(move || told.send(nap.wait()));
+            scope.spawn(move || reported.send(nap.wait()));
             remote.advance(secs(1));
-            assert_eq!(tells.recv(), Ok(Ok(())));
+            assert_eq!(reports.recv(), Ok(Ok(())));
         });
     });
 }
@@ -203,16 +203,16 @@ fn streams_and_namespaces_work_over_remote_backend() {
 fn detached_task_runs_over_remote_backend() {
     guarded(|| {
         let (remote, client) = remote();
-        let (inner, (told, tells)) = (client.clone(), channel());
+        let (inner, (reported, reports)) = (client.clone(), channel());
         remote.hold();
         client.detach(async move {
             let first = inner.put(("a", "1")).await.map(|answer| answer.header().revision().get());
             let second = inner.put(("a", "2")).await.map(|answer| answer.header().revision().get());
-            told.send((first, second)).expect("the test receives");
+            reported.send((first, second)).expect("the test receives");
         });
         settle(&remote);
         remote.release(false);
-        assert_eq!(tells.recv(), Ok((Ok(2), Ok(3))));
+        assert_eq!(reports.recv(), Ok((Ok(2), Ok(3))));
     });
 }
 

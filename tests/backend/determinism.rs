@@ -97,7 +97,7 @@ impl Program {
 fn run(seed: u64) -> Vec<String> {
     let (store, clock) = manual();
     let (mut program, mut random) = (Program::new(&store), Random::new(seed));
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     for _ in 0..400 {
         match random.below(12) {
             0..=3 => drop(store.put((random.pick(&KEYS), "v")).expect("the key is not empty")),
@@ -121,21 +121,21 @@ fn run(seed: u64) -> Vec<String> {
             9 => program.wait_for_more(&mut random),
             _ => program.look(&mut random),
         }
-        told.extend(program.notes.take());
+        reported.extend(program.notes.take());
     }
-    told.push(format!("{:?}", store.get(Get::all()).expect("the range is not empty")));
-    told
+    reported.push(format!("{:?}", store.get(Get::all()).expect("the range is not empty")));
+    reported
 }
 
 #[test]
 fn equal_commands_lead_to_equal_deliveries_and_wake_ups() {
     let (mut deliveries, mut wakes) = (0, 0);
     for seed in 0..40 {
-        let told = run(seed);
+        let reported = run(seed);
         // Each run has a new store, and with it another random hash seed.
-        assert_eq!(run(seed), told, "seed {seed}: both runs have one log");
-        wakes += told.iter().filter(|line| line.starts_with("wakes")).count();
-        deliveries += told.len();
+        assert_eq!(run(seed), reported, "seed {seed}: both runs have one log");
+        wakes += reported.iter().filter(|line| line.starts_with("wakes")).count();
+        deliveries += reported.len();
     }
     assert!(wakes > 500 && deliveries > 2 * wakes, "{wakes} of {deliveries}");
 }
@@ -209,7 +209,7 @@ fn deliveries_of_one_stream_are_in_store_order() {
     clock.advance(secs(5));
     stream.cancel(0);
     put(&store, "ab", "3");
-    let told = std::iter::from_fn(|| stream.try_recv().unwrap()).map(|response| {
+    let reported = std::iter::from_fn(|| stream.try_recv().unwrap()).map(|response| {
         let keys = response.events().iter().map(|event| event.kv().key_str().unwrap().to_owned());
         let kind = match (response.created(), response.canceled(), response.is_progress_notify()) {
             (true, ..) => "created".to_owned(),
@@ -231,5 +231,5 @@ fn deliveries_of_one_stream_are_in_store_order() {
         "0 cancelled at 4",
         "1 ab at 5",
     ];
-    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert_eq!(reported.collect::<Vec<_>>(), expected);
 }

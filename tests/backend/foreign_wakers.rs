@@ -355,8 +355,9 @@ fn timer_thread_continues_after_panicking_waker() {
             })
         };
         let (mut nap, time) = pending_nap(&store.client(), &panicking, millis(100));
-        let (later, (told, tells)) = (store.client().sleep(time + millis(50)), std::sync::mpsc::channel());
-        let waiting = std::thread::Builder::new().spawn(move || told.send(later.wait()));
+        let (later, (reported, tells)) =
+            (store.client().sleep(time + millis(50)), std::sync::mpsc::channel());
+        let waiting = std::thread::Builder::new().spawn(move || reported.send(later.wait()));
         waiting.expect("a thread can be started");
         assert_eq!(tells.recv(), Ok(Ok(())), "the timer thread still runs");
         assert_eq!((woken.get(), nap.try_wait()), (1, Ok(Some(()))));

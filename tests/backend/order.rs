@@ -135,8 +135,8 @@ fn progress_notification_at_timeout_is_received() {
         let script_left = Arc::new(Mutex::new(script.iter().copied().collect()));
         let client = Client::new(Scripted { store, clock, script: script_left });
         let mut watcher = client.watch(Watch::key("quiet").progress_notify());
-        let told = watcher.recv_timeout(secs(2)).unwrap().expect("the tick is due with the timer");
-        assert!(told.is_progress_notify(), "{script:?}");
+        let reported = watcher.recv_timeout(secs(2)).unwrap().expect("the tick is due with the timer");
+        assert!(reported.is_progress_notify(), "{script:?}");
     }
 }
 

@@ -246,8 +246,8 @@ fn candidates_display_lists_leader_and_waiters() {
     assert_eq!(election.candidates().wait().unwrap().to_string(), "e: no leader");
     let leader = election.campaign("a").wait().unwrap();
     let standing = [election.campaign(""), election.campaign("c")];
-    let told = "e: led by a (e/1-0, token 2, lease 1); to be followed by e/1-1 (token 3, lease 1), c (e/1-2, token 4, lease 1)";
-    assert_eq!(election.candidates().wait().unwrap().to_string(), told);
+    let reported = "e: led by a (e/1-0, token 2, lease 1); to be followed by e/1-1 (token 3, lease 1), c (e/1-2, token 4, lease 1)";
+    assert_eq!(election.candidates().wait().unwrap().to_string(), reported);
     assert_eq!(format!("{leader:?}"), "Leadership { key: \"e/1-0\", token: R2, .. }");
     drop(standing);
 }

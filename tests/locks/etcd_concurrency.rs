@@ -122,16 +122,16 @@ fn each_proclamation_is_a_separate_event() {
         observed.push(observer.try_recv().unwrap().unwrap());
         leader.proclaim(value).wait().unwrap();
     }
-    let told = |event: &LeaderEvent| {
+    let reported = |event: &LeaderEvent| {
         let kv = event.kv().unwrap();
         (event.revision(), kv.version(), text(kv.value()))
     };
     let expected: Vec<_> = (1..4).map(|n| (at(n + 1), n, n.to_string())).collect();
-    assert_eq!(followed.iter().map(told).collect::<Vec<_>>(), expected);
-    let told = |item: &leasehold::service::LeaderResponse| {
+    assert_eq!(followed.iter().map(reported).collect::<Vec<_>>(), expected);
+    let reported = |item: &leasehold::service::LeaderResponse| {
         (item.header.revision(), item.kv.version(), text(item.kv.value()))
     };
-    assert_eq!(observed.iter().map(told).collect::<Vec<_>>(), expected);
+    assert_eq!(observed.iter().map(reported).collect::<Vec<_>>(), expected);
 }
 
 /// TestResumeElection: a resumed candidacy can resign, and an observer sees only the next leader after it.
@@ -212,8 +212,8 @@ fn session_with_existing_lease_ends_with_it() {
 fn session_has_requested_ttl() {
     let (store, clock) = manual();
     let one = session(&store, 90);
-    let told = store.time_to_live(one.lease(), false).unwrap();
-    assert_eq!((one.ttl(), told.granted_ttl()), (secs(90), Some(secs(90))));
+    let reported = store.time_to_live(one.lease(), false).unwrap();
+    assert_eq!((one.ttl(), reported.granted_ttl()), (secs(90), Some(secs(90))));
     one.pause().wait().unwrap();
     clock.advance(secs(90) - millis(1));
     assert!(one.is_alive().wait().unwrap());

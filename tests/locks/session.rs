@@ -40,12 +40,12 @@ fn lost_completes_after_any_end_of_session() {
     store.revoke(is_revoked.lease()).unwrap();
     is_closed.close().wait().unwrap();
     store.expire(is_made_to.lease()).unwrap();
-    let told = |lost: &mut [leasehold::Ticket<()>]| -> Vec<bool> {
+    let reported = |lost: &mut [leasehold::Ticket<()>]| -> Vec<bool> {
         lost.iter().map(|lost| !lost.ready_channel().is_empty()).collect()
     };
-    assert_eq!(told(&mut lost), [false, true, true, true, false]);
+    assert_eq!(reported(&mut lost), [false, true, true, true, false]);
     clock.advance(secs(5));
-    assert_eq!(told(&mut lost), [true, true, true, true, false]);
+    assert_eq!(reported(&mut lost), [true, true, true, true, false]);
     let [ref mut ended @ .., ref mut last] = lost;
     assert!(ended.iter_mut().all(|lost| lost.try_wait() == Ok(Some(()))));
     assert_eq!(last.try_wait(), Ok(None));

@@ -139,11 +139,11 @@ fn waiter_reports_loss_before_older_response() {
     assert!(stepped.step_in_order(), "the read is applied");
     stepped.store().delete("l/1-2").unwrap();
     // The waiter receives the DELETE now, and reports the loss now or once the response has come.
-    let told = waiting.try_wait().and_then(|_| {
+    let reported = waiting.try_wait().and_then(|_| {
         stepped.settle();
         waiting.try_wait()
     });
-    assert_eq!(told.map(drop), Err(Error::SessionExpired));
+    assert_eq!(reported.map(drop), Err(Error::SessionExpired));
 }
 
 /// R-LCK-5, R-LCK-9: a key with the name of a released one is not treated as the waiter's key. It would outlive the session.

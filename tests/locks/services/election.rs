@@ -242,8 +242,8 @@ fn waiting_candidate_may_proclaim() {
     for wrong in [candidacy("e", "e/2", 2, 2), candidacy("e", "e/3", 3, 2), candidacy("e", "e/2", 4, 2)] {
         assert_refused(proclaim(&elections, &wrong, "v"), NOT_LEADER);
     }
-    let nobody = candidacy("e", "fresh", 0, 2);
-    assert_eq!(proclaim(&elections, &nobody, "v"), Ok(5), "an absent key has create revision 0");
+    let absent = candidacy("e", "fresh", 0, 2);
+    assert_eq!(proclaim(&elections, &absent, "v"), Ok(5), "an absent key has create revision 0");
     assert_eq!(value(&store, "fresh"), Some("v".into()));
 }
 

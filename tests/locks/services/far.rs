@@ -134,10 +134,10 @@ fn remote_lock_is_acquired_by_each_waiter() {
         assert_eq!(won.key, "a/3", "the service granted the lease");
         resign(&elections, &won).unwrap();
         settle(&remote);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         let mut history = history;
         while let Some(response) = history.try_recv().unwrap() {
-            told.extend(show_events(response.events()));
+            reported.extend(show_events(response.events()));
         }
         let expected = [
             "put a/1=v 2/2/1 #1",
@@ -147,7 +147,7 @@ fn remote_lock_is_acquired_by_each_waiter() {
             "delete a/2 6",
             "delete a/3 7",
         ];
-        assert_eq!(told, expected);
+        assert_eq!(reported, expected);
         let waiting = lock(&locks, "b", 0);
         remote.stop();
         drop(waiting);

@@ -20,7 +20,7 @@ pub(super) struct Follower {
     /// The number of history's events that it has passed; `None` before it has received the current state.
     past: Option<usize>,
     /// The revision of the last event; each later event has this revision at least.
-    told: Revision,
+    reported: Revision,
     leader: Option<KeyValue>,
     poll_mode: PollMode,
     is_woken: Arc<Flag>,
@@ -29,7 +29,7 @@ pub(super) struct Follower {
 impl Follower {
     pub(super) fn new(client: &Client, queue: usize, since: Revision, poll_mode: PollMode) -> Self {
         let (watcher, is_woken) = (LeaderWatcher::new(client, NAMES[queue]), raised());
-        Self { queue, watcher, past: None, told: since, leader: None, poll_mode, is_woken }
+        Self { queue, watcher, past: None, reported: since, leader: None, poll_mode, is_woken }
     }
 
     pub(super) fn poll_by_mode(&mut self) -> Result<Option<LeaderEvent>> {
@@ -81,9 +81,9 @@ impl Follower {
             }
             (None, event) => panic!("the first event is the current leader, not {event:?}"),
         }
-        assert!(at >= self.told, "an event at {at} is received after one at {}", self.told);
+        assert!(at >= self.reported, "an event at {at} is received after one at {}", self.reported);
         self.check_value(&event);
-        self.told = at;
+        self.reported = at;
         self.leader = event.kv().cloned();
     }
 

@@ -64,7 +64,7 @@ impl History {
         for (queue, before) in before.into_iter().enumerate() {
             let after = self.first(NAMES[queue]).cloned();
             self.queues[queue].firsts.extend(after.as_ref().map(KeyValue::create_revision));
-            self.queues[queue].events.extend(told(revision, before, after));
+            self.queues[queue].events.extend(reported(revision, before, after));
         }
     }
 
@@ -109,7 +109,7 @@ impl History {
 }
 
 /// Returns the event of a revision that changed the first key of an election.
-fn told(revision: Revision, before: Option<KeyValue>, after: Option<KeyValue>) -> Option<LeaderEvent> {
+fn reported(revision: Revision, before: Option<KeyValue>, after: Option<KeyValue>) -> Option<LeaderEvent> {
     let created = |kv: &Option<KeyValue>| kv.as_ref().map(KeyValue::create_revision);
     if created(&before) == created(&after) {
         return after.filter(|kv| kv.mod_revision() == revision).map(|kv| LeaderEvent::Updated { kv });
