@@ -218,7 +218,8 @@ impl Waiting<LockResponse> for LockTask {
         }
     }
 
-    /// Returns true: until the response is taken, no caller can release the key.
+    /// Returns true: a drop before the response is received deletes the waiting key. No caller has the key that an unlock request
+    /// needs.
     fn withdraws(&self) -> bool {
         true
     }

@@ -74,9 +74,9 @@ fn transaction_is_one_leader_change() {
     );
     store.txn(Txn::new().and_then([TxnOp::delete("e/1"), TxnOp::put("e/2", "two, updated")])).unwrap();
     assert_eq!(seen(&mut leaders), ["+two, updated@3"]);
-    let replace = [TxnOp::delete(KeyRange::from_key("e/2")), TxnOp::put("e/2", "anew")];
+    let replace = [TxnOp::delete(KeyRange::from_key("e/2")), TxnOp::put("e/2", "again")];
     store.txn(Txn::new().and_then(replace)).unwrap();
-    assert_eq!(seen(&mut leaders), ["+anew@4"], "a recreated key is another candidacy");
+    assert_eq!(seen(&mut leaders), ["+again@4"], "a recreated key is another candidacy");
     store.put(("e/1", "behind")).unwrap();
     store.put(("e0", "not of it")).unwrap();
     let both = [TxnOp::put("e/1", "behind still"), TxnOp::put("e/2", "updated")];

@@ -4,7 +4,7 @@ use std::marker::PhantomData;
 use std::task::{Poll, Waker, ready};
 
 use super::Entry;
-use super::key::{Entered, Hold};
+use super::key::{Hold, PutResult};
 use super::turn::Turn;
 use crate::api::{Compare, CompareOp, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::{Call, Mailbox, Ticket, Waiting};
@@ -26,9 +26,9 @@ pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<O
         return client.call_async(enter_if_admitted(hold));
     }
     let call = client.txn(hold.try_put_txn());
-    client.complete(call, move |entered| {
-        let entered = entered.inspect_err(|error| hold.failed(error))?;
-        Ok(hold.on_try_put(&entered).then(|| A::acquired(hold)))
+    client.complete(call, move |response| {
+        let response = response.inspect_err(|error| hold.failed(error))?;
+        Ok(hold.on_try_put(&response).then(|| A::acquired(hold)))
     })
 }
 
@@ -85,12 +85,12 @@ impl<A: Acquired> AcquireTask<A> {
         let mailbox = client.mailbox();
         // Fast path: the lock is free, and no state machine is needed.
         match call.try_wait() {
-            Ok(Some(entered)) if hold.is_first(&entered) => {
-                hold.on_put(&entered);
+            Ok(Some(response)) if hold.is_first(&response) => {
+                hold.on_put(&response);
                 Ticket::completed(mailbox, Ok(A::acquired(hold)))
             }
-            Ok(entered) => {
-                let call = Call::from_result(Ok(entered.expect("an answered call returns its response")));
+            Ok(response) => {
+                let call = Call::from_result(Ok(response.expect("an answered call returns its response")));
                 Self::begin(hold, |hold| Phase::Entering { hold, call })
             }
             Err(error) => {
@@ -121,7 +121,7 @@ impl<A: Acquired> AcquireTask<A> {
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
             Phase::Entering { call, .. } => {
-                ready!(mailbox.poll_call(call, waker)).map(|entered| self.on_put(&entered))
+                ready!(mailbox.poll_call(call, waker)).map(|response| self.on_put(&response))
             }
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
                 Err(Error::SessionExpired) => Err(A::LOST),
@@ -137,13 +137,13 @@ impl<A: Acquired> AcquireTask<A> {
     }
 
     /// Processes the response to the put. Returns the hold if it is the key's turn.
-    fn on_put(&mut self, entered: &TxnResponse) -> Option<Hold> {
+    fn on_put(&mut self, response: &TxnResponse) -> Option<Hold> {
         let mut hold = self.take_hold()?;
-        self.phase = match hold.on_put(entered) {
-            Entered::First => return Some(hold),
-            Entered::Behind(Some(nearest)) => Phase::wait_behind(hold, nearest),
-            Entered::Behind(None) => Phase::wait(hold),
-            Entered::NameTaken => Phase::enter(hold.another()),
+        self.phase = match hold.on_put(response) {
+            PutResult::First => return Some(hold),
+            PutResult::Behind(Some(nearest)) => Phase::wait_behind(hold, nearest),
+            PutResult::Behind(None) => Phase::wait(hold),
+            PutResult::NameTaken => Phase::enter(hold.another()),
         };
         None
     }
@@ -154,7 +154,7 @@ impl<A: Acquired> AcquireTask<A> {
     fn give_up(&mut self, error: &Error) {
         if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
             if call.is_pending() {
-                leave_entering(&self.session, hold, call);
+                release_after_put(&self.session, hold, call);
             } else {
                 hold.failed(error);
             }
@@ -182,17 +182,17 @@ impl<A: Acquired> Waiting<A> for AcquireTask<A> {
 impl<A> Drop for AcquireTask<A> {
     fn drop(&mut self) {
         if let Phase::Entering { hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
-            leave_entering(&self.session, hold, call);
+            release_after_put(&self.session, hold, call);
         }
     }
 }
 
 /// Waits in the background for the outcome of a put, and then releases the key.
-fn leave_entering(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
+fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
     session.client().detach(async move {
         // The hold is dropped after this, which deletes the key.
         match call.await {
-            Ok(entered) => drop(hold.on_put(&entered)),
+            Ok(response) => drop(hold.on_put(&response)),
             Err(error) => hold.failed(&error),
         }
     });
@@ -208,15 +208,15 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
     // No key is created at revision 0, so the first attempt puts the key if there are no predecessors.
     let mut read_at = Revision::new(0);
     loop {
-        let entered = client.txn(put_unless_created_after(read_at, hold.entry())).await;
-        let entered = entered.inspect_err(|error| hold.failed(error))?;
-        read_at = entered.header().revision();
-        if entered.succeeded() {
+        let response = client.txn(put_unless_created_after(read_at, hold.entry())).await;
+        let response = response.inspect_err(|error| hold.failed(error))?;
+        read_at = response.header().revision();
+        if response.succeeded() {
             hold.found(read_at, read_at);
             return Ok(Some(A::acquired(hold)));
         }
-        let [TxnOpResponse::Get(own), TxnOpResponse::Get(nearest)] = entered.responses() else {
-            panic!("the responses to two gets are get responses, not {entered:?}");
+        let [TxnOpResponse::Get(own), TxnOpResponse::Get(nearest)] = response.responses() else {
+            panic!("the responses to two gets are get responses, not {response:?}");
         };
         if !hold.entry().before.admit(nearest.kvs().len()) {
             hold.not_put();

@@ -58,7 +58,7 @@ enum KeyState {
 }
 
 /// The result of putting a key into a queue.
-pub(in crate::concurrency) enum Entered {
+pub(in crate::concurrency) enum PutResult {
     /// The key has its turn.
     First,
     /// The key has too many predecessors. Contains the nearest ones if they were read.
@@ -145,34 +145,34 @@ impl Hold {
 
     /// Returns a txn that puts the key. If the key of re-entrant holds exists, the txn joins it.
     pub(in crate::concurrency) fn put_txn(&self) -> Txn {
-        let entering = self.entry.behind_newest();
-        if let KeyKind::Shared = self.kind { entering.or_else(self.entry.touch_ops()) } else { entering }
+        let txn = self.entry.behind_newest();
+        if let KeyKind::Shared = self.kind { txn.or_else(self.entry.touch_ops()) } else { txn }
     }
 
-    /// Returns whether the response to [`entering`](Self::put_txn) shows that the key was put and has its turn.
-    pub(in crate::concurrency) fn is_first(&self, entered: &TxnResponse) -> bool {
+    /// Returns whether the response to [`put_txn`](Self::put_txn) shows that the key was put and has its turn.
+    pub(in crate::concurrency) fn is_first(&self, response: &TxnResponse) -> bool {
         let admits = |newest: &GetResponse| self.entry.before.admit(newest.kvs().len());
-        matches!(entered.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
-            && entered.succeeded()
+        matches!(response.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
+            && response.succeeded()
     }
 
-    /// Processes the response to [`entering`](Self::put_txn).
-    pub(in crate::concurrency) fn on_put(&mut self, entered: &TxnResponse) -> Entered {
-        let at = entered.header().revision();
-        match (entered.responses(), self.kind) {
+    /// Processes the response to [`put_txn`](Self::put_txn).
+    pub(in crate::concurrency) fn on_put(&mut self, response: &TxnResponse) -> PutResult {
+        let at = response.header().revision();
+        match (response.responses(), self.kind) {
             ([TxnOpResponse::Get(newest), _], _) => {
                 self.found(at, at);
                 if self.entry.before.admit(newest.kvs().len()) {
-                    return Entered::First;
+                    return PutResult::First;
                 }
-                Entered::Behind(Some(newest.kvs.clone()))
+                PutResult::Behind(Some(newest.kvs.clone()))
             }
             (_, KeyKind::Shared) => {
-                let (own, oldest) = places(entered);
+                let (own, oldest) = places(response);
                 self.found(own, at);
-                if (own, &*self.entry.key) == oldest { Entered::First } else { Entered::Behind(None) }
+                if (own, &*self.entry.key) == oldest { PutResult::First } else { PutResult::Behind(None) }
             }
-            _ => Entered::NameTaken,
+            _ => PutResult::NameTaken,
         }
     }
 
@@ -181,7 +181,7 @@ impl Hold {
         self.token = token;
         *self.state.get_mut() = KeyState::Held;
         if let KeyKind::Shared = self.kind {
-            // Holds that found a newer key may have been released while this one was entering: delete that key.
+            // A hold that found a newer key may have been released while the put was pending: delete that key.
             let unneeded = self.session.shared_keys().on_put(&self.entry.key, token, modified);
             self.detach(unneeded.map(DeleteIf::Unmodified));
         }
@@ -201,13 +201,13 @@ impl Hold {
 
     /// Processes the response to [`try_put_txn`](Self::try_put_txn). Returns whether the key is the oldest of the range. If
     /// it is not, the hold has no key to release.
-    pub(in crate::concurrency) fn on_try_put(&mut self, entered: &TxnResponse) -> bool {
-        let at = entered.header().revision();
-        if entered.succeeded() {
+    pub(in crate::concurrency) fn on_try_put(&mut self, response: &TxnResponse) -> bool {
+        let at = response.header().revision();
+        if response.succeeded() {
             self.found(at, at);
             return true;
         }
-        match (entered.responses(), self.kind) {
+        match (response.responses(), self.kind) {
             ([TxnOpResponse::Txn(joined)], KeyKind::Shared) if joined.succeeded() => {
                 let (own, oldest) = places(joined);
                 let is_oldest = (own, &*self.entry.key) == oldest;

@@ -97,8 +97,8 @@ pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) ->
 
 /// Returns the create revision of the entry's key, and the create revision and name of the oldest key of the queue.
 ///
-/// `entered` is the response to [`Entry::txn`] or to the operations of [`Entry::touch_ops`].
-pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
+/// `response` is the response to [`Entry::txn`] or to the operations of [`Entry::touch_ops`].
+pub(crate) fn places(response: &TxnResponse) -> (Revision, (Revision, &[u8])) {
     fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
         (kv.create_revision(), kv.key())
     }
@@ -108,8 +108,8 @@ pub(crate) fn places(entered: &TxnResponse) -> (Revision, (Revision, &[u8])) {
         _ => None,
     };
     // A put without a previous version created the key, so the key's create revision is the header's.
-    let own = first(&entered.responses()[0]).unwrap_or_else(|| entered.header().revision());
-    let oldest = match &entered.responses()[1] {
+    let own = first(&response.responses()[0]).unwrap_or_else(|| response.header().revision());
+    let oldest = match &response.responses()[1] {
         TxnOpResponse::Get(found) => found.kvs().first().map(rank),
         _ => None,
     };

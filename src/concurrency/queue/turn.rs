@@ -87,20 +87,7 @@ impl Turn {
         end: Option<LeaseEnd>,
         nearest: KeyValues,
     ) -> Self {
-        let rules = Rules::Guard { may_tie: false };
-        let (phase, retry) = (Phase::Behind(nearest), Retry::default());
-        Self {
-            before,
-            key,
-            revision,
-            rules,
-            end,
-            is_end_requested: false,
-            phase,
-            generation: 0,
-            start: revision,
-            retry,
-        }
+        Self::make(before, key, revision, Rules::Guard { may_tie: false }, end, Phase::Behind(nearest))
     }
 
     fn begin(
@@ -111,8 +98,20 @@ impl Turn {
         rules: Rules,
         end: Option<LeaseEnd>,
     ) -> Self {
-        let (phase, retry) = (Phase::Cut, Retry::default());
-        let mut turn = Self {
+        let mut turn = Self::make(before, key, revision, rules, end, Phase::Cut);
+        turn.look(client);
+        turn
+    }
+
+    fn make(
+        before: Predecessors,
+        key: Bytes,
+        revision: Revision,
+        rules: Rules,
+        end: Option<LeaseEnd>,
+        phase: Phase,
+    ) -> Self {
+        Self {
             before,
             key,
             revision,
@@ -122,10 +121,8 @@ impl Turn {
             phase,
             generation: 0,
             start: revision,
-            retry,
-        };
-        turn.look(client);
-        turn
+            retry: Retry::default(),
+        }
     }
 
     /// Completes when the key has its turn, or with an error if the wait cannot continue.
