@@ -31,10 +31,10 @@ impl From<Store> for Client {
     }
 }
 
-/// Each call has its response when it returns, so most detached tasks complete at their first poll.
+/// `call` returns a [`Call`] that already has its response, so most detached tasks complete at their first poll.
 impl Backend for Store {
     fn call(&self, request: Request) -> Call<Response> {
-        Call::from_result(self.answer(request))
+        Call::from_result(self.execute(request))
     }
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
@@ -47,7 +47,7 @@ impl Backend for Store {
 
     fn renew(&self, lease: LeaseId, is_on: bool) {
         let renewed = if is_on { self.resume_keep_alive(lease) } else { self.pause_keep_alive(lease) };
-        // A lease that has ended and a closed store need no renewal, so ignore the error.
+        // The call fails if the lease has ended or the store is closed. Neither needs a renewal, so ignore the error.
         renewed.unwrap_or_default();
     }
 
@@ -56,7 +56,7 @@ impl Backend for Store {
     }
 
     fn cancel(&self, inbox: &Inbox) {
-        // A closed store has already ended the stream, so ignore `Stopped`.
+        // `Stopped` means that the store is closed, which has already ended the stream, so ignore the error.
         self.shell().cancel(inbox).unwrap_or_default();
     }
 
@@ -75,14 +75,15 @@ impl Backend for Store {
 
 impl Store {
     /// Executes a request and returns its response.
-    fn answer(&self, request: Request) -> Result<Response> {
+    fn execute(&self, request: Request) -> Result<Response> {
         Ok(match request {
             Request::Get(get) => Response::Get(self.get(get)?),
             Request::Put(put) => Response::Put(self.put(put)?),
             Request::Delete(delete) => Response::Delete(self.delete(delete)?),
             Request::Txn(txn) => Response::Txn(self.txn(txn)?),
             Request::Compact(compact) => Response::Compact(self.compact(compact)?),
-            // A keep-alive starts with `renew`, so a lost response leaves no lease that is kept alive for ever.
+            // Grant the lease without a standing keep-alive, which the client starts by `renew` once it has the
+            // response. So a response that is lost on the way leaves no lease that is kept alive for ever.
             Request::Grant(grant) => Response::Grant(self.grant(Grant { standing: false, ..grant })?),
             Request::Revoke(id) => Response::Revoke(self.revoke(id)?),
             Request::KeepAlive(id) => Response::KeepAlive(self.keep_alive(id)?),
@@ -96,8 +97,8 @@ impl Store {
         })
     }
 
-    /// Closes the inbox and wakes its receiver if a request failed. The request fails if the store is closed, or if the inbox was
-    /// cancelled or belongs to another store.
+    /// Closes the inbox and wakes its receiver if `done` is an error. A request for an inbox fails if the store is
+    /// closed, or if the inbox was cancelled or belongs to another store.
     fn close_on_error(&self, inbox: &Inbox, done: Result<()>) {
         if done.is_err()
             && let Some(waker) = inbox.close()
@@ -107,18 +108,20 @@ impl Store {
     }
 }
 
-/// A detached future without a thread: each thread that wakes the future polls it, with no lock of the store held.
+/// A detached future that has no thread of its own. A thread that wakes the future also polls it, without holding the
+/// store's lock, unless another thread is polling.
 ///
-/// Only wakers own the future, and the inboxes that it waits for hold the wakers. So the future is dropped with the store at the
-/// latest.
+/// Only wakers own the task. While the future waits, it owns an inbox that holds such a waker, so the future lives
+/// until it completes. A future that uses a client also keeps the store alive, until the future completes or the store
+/// is closed.
 pub(super) struct Task {
     state: Mutex<State>,
 }
 
 struct State {
-    /// `None` while a thread polls the future, and after it has completed.
+    /// `None` while a thread polls the future, and after the future has completed.
     future: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
-    /// Whether the future was woken during a poll. The polling thread then polls again.
+    /// Whether the future was woken since the last poll began. If so, the polling thread polls again.
     is_woken: bool,
 }
 
@@ -135,12 +138,13 @@ impl Wake for Task {
         let mut future = {
             let mut state = self.state.lock();
             state.is_woken = true;
-            // Another thread polls the future, and finds `is_woken` when its poll returns.
+            // Another thread is polling the future, and checks `is_woken` when its poll returns.
             let Some(future) = state.future.take() else {
                 return;
             };
             future
         };
+        // Poll without the lock: the poll may wake this task again.
         let waker = Waker::from(Arc::clone(&self));
         loop {
             // Clear the mark before the poll, so that a wake-up during the poll is not lost.
@@ -149,6 +153,7 @@ impl Wake for Task {
                 return;
             }
             let mut state = self.state.lock();
+            // Under one lock, so that a wake-up either finds the future or sets the mark that this thread sees.
             if !state.is_woken {
                 state.future = Some(future);
                 return;

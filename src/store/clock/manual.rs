@@ -11,7 +11,8 @@ use crate::sync::Mutex;
 
 /// A clock for tests, which only [`advance`](Self::advance) moves.
 ///
-/// It starts no thread. A clone is cheap and shares the time with its original. One clock may serve several stores.
+/// The clock starts no thread. A clone is cheap and shares its time with the original. One clock may serve several
+/// stores.
 ///
 /// ```
 /// use leasehold::{Grant, ManualClock, Put, Store};
@@ -27,8 +28,9 @@ use crate::sync::Mutex;
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 ///
-/// A test of a thread that waits for a time must advance the clock only after the wait has started. The wait is then a deadline
-/// of the store. A store with other deadlines, such as a lease without renewal, needs a comparison with the deadline before:
+/// If a thread of a test waits with a timeout, the test must advance the clock only after the wait has started. From
+/// then on, the end of the timeout is a deadline of the store, which the example waits for. If the store has an earlier
+/// deadline, such as the end of a lease, the test must find out in another way that the thread waits.
 ///
 /// ```
 /// use leasehold::{ManualClock, Store, Watch};
@@ -48,14 +50,14 @@ use crate::sync::Mutex;
 /// ```
 #[derive(Clone, Default)]
 pub struct ManualClock {
-    face: Arc<Mutex<Face>>,
+    time: Arc<Mutex<ManualTime>>,
 }
 
-/// The state that the handles of a clock share.
+/// The state that the clones of a clock share.
 #[derive(Default)]
-struct Face {
+struct ManualTime {
     now: Timestamp,
-    /// The time at which the pending calls of `advance` end.
+    /// The time that the clock has reached when all pending calls of `advance` have returned.
     target: Timestamp,
     stores: Vec<WeakStore>,
 }
@@ -68,12 +70,14 @@ impl ManualClock {
 
     /// Returns the current time.
     pub fn now(&self) -> Timestamp {
-        self.face.lock().now
+        self.time.lock().now
     }
 
-    /// Advances the time through every deadline of the attached stores, in order. All work that is due is done when it returns.
+    /// Advances the time through every deadline of the attached stores, in order. When the call returns, all work that
+    /// was due is done.
     ///
-    /// Each lease expires at its own instant and revision. If several threads call it concurrently, their durations add up.
+    /// Each lease expires at its own instant and revision. If several threads call `advance` concurrently, the
+    /// durations add up.
     ///
     /// ```
     /// use leasehold::{ManualClock, Put, Store};
@@ -93,24 +97,27 @@ impl ManualClock {
     /// ```
     pub fn advance(&self, duration: Duration) {
         let target = {
-            let mut face = self.face.lock();
-            face.target += duration;
-            face.target
+            let mut time = self.time.lock();
+            time.target += duration;
+            time.target
         };
-        // Stores with a deadline that a tick did not change, for example because their own clock lags behind this one. Skip
-        // these stores, or the loop would not end.
+        // The stores whose deadline a tick did not change, for example because a store has a clock that wraps this
+        // clock and lags behind. Skip these stores, or the loop would not end.
         let mut idle: Vec<Store> = Vec::new();
         loop {
+            // Read the stores again in each round: a tick runs wakers, which may build stores.
             let stores = self.stores();
             let deadlines = stores.iter().filter_map(|store| Some((store.next_deadline()?, store)));
             let due = deadlines
                 .filter(|(deadline, store)| {
                     *deadline <= target && !idle.iter().any(|idle| idle.is_same(store))
                 })
+                // Of stores with equal deadlines, the one that was built first ticks first, so that a test is
+                // deterministic.
                 .min_by_key(|(deadline, _)| *deadline);
             let Some((deadline, store)) = due else {
                 self.move_to(target);
-                // Also reclaims the memory that a compaction left, which has no deadline.
+                // Tick stores without a due deadline too: reclaiming the memory of a compaction has no deadline.
                 stores.iter().for_each(Store::tick);
                 return;
             };
@@ -123,15 +130,16 @@ impl ManualClock {
     }
 
     fn move_to(&self, instant: Timestamp) {
-        let mut face = self.face.lock();
+        let mut time = self.time.lock();
         // A concurrent `advance` may have moved the time further.
-        face.now = face.now.max(instant);
+        time.now = time.now.max(instant);
     }
 
-    /// Returns the attached stores that still exist, in the order in which they were built. Forgets the others.
+    /// Returns the attached stores that still exist, in the order in which they were built. Removes the dropped stores
+    /// from the list.
     fn stores(&self) -> Vec<Store> {
         let mut stores = Vec::new();
-        self.face.lock().stores.retain(|weak| {
+        self.time.lock().stores.retain(|weak| {
             let store = weak.upgrade();
             let is_left = store.is_some();
             stores.extend(store);
@@ -147,8 +155,9 @@ impl Clock for ManualClock {
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
-        let stores = &mut self.face.lock().stores;
-        // Forget dropped stores only before the list grows, which takes amortized constant time.
+        let stores = &mut self.time.lock().stores;
+        // Remove dropped stores only when the list is about to grow, so that attaching a store takes amortized constant
+        // time.
         if stores.len() == stores.capacity() {
             stores.retain(WeakStore::is_left);
         }

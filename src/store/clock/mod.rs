@@ -47,14 +47,14 @@ pub use system::SystemClock;
 pub trait Clock: Send + Sync + 'static {
     /// Returns the current time.
     ///
-    /// The time should be monotonic. The store clamps an earlier time to the latest time that it has seen. The store calls this
-    /// method while it holds its lock, so an implementation must neither call a store nor block.
+    /// The time should be monotonic. If the time decreases, the store uses the latest time that it has seen. The store
+    /// calls `now` while it holds its lock, so an implementation must neither call a store nor block.
     fn now(&self) -> Timestamp;
 
     /// Attaches a store, and returns the timer that the store arms for its next deadline.
     ///
-    /// The builder of a store calls it once. The default returns no timer, for a clock with an owner that calls
-    /// [`Store::tick`](crate::Store::tick). [`Timer`] has an example.
+    /// The builder of a store calls `attach` once. The default returns no timer, which is right for a clock whose owner
+    /// calls [`Store::tick`](crate::Store::tick). [`Timer`] has an example.
     fn attach(&self, _store: WeakStore) -> Option<Box<dyn Timer>> {
         None
     }
@@ -70,7 +70,7 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
     }
 }
 
-/// Calls [`Store::tick`](crate::Store::tick) in time, on a thread or task of its clock.
+/// Calls [`Store::tick`](crate::Store::tick) at the store's deadlines, on a thread or task of its clock.
 ///
 /// The store drops its timer when the store is dropped. The `Drop` of a timer must stop its thread or task without joining it,
 /// because that thread may be the one that drops the store.
@@ -110,8 +110,9 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 pub trait Timer: Send + Sync {
     /// Requests a call of [`Store::tick`](crate::Store::tick) at `deadline` or soon after.
     ///
-    /// The store calls it without a lock when a request makes its next deadline earlier, or leaves memory to reclaim. A later
-    /// call may have a later deadline, and replaces no earlier one. After a tick, the timer must read
-    /// [`Store::next_deadline`](crate::Store::next_deadline) itself.
+    /// The store calls `arm` without holding its lock, when a request makes the store's next deadline earlier or leaves
+    /// memory to reclaim. Each call adds a deadline: a call with a later deadline does not replace an earlier deadline.
+    /// After a tick, the timer must read [`Store::next_deadline`](crate::Store::next_deadline), since the store does
+    /// not arm it again for deadlines that it already had.
     fn arm(&self, deadline: Timestamp);
 }

@@ -13,10 +13,11 @@ use crate::sync::{Condvar, Mutex};
 /// The time after which the timer thread retries a tick that panicked.
 const RETRY: Duration = Duration::from_secs(1);
 
-/// The operating system's monotonic clock. Its origin is the time at which it was created.
+/// The operating system's monotonic clock. The origin is the time at which the `SystemClock` was created.
 ///
-/// A store with this clock has one timer thread. The thread starts when the store first has a deadline: the end of a lease, a
-/// compaction, or the end of a timed wait. It sleeps between deadlines, and ends when the store is dropped or closed.
+/// A store with this clock has one timer thread. The thread starts when the store first has a deadline: the end of a
+/// lease, a compaction, or the end of a timed wait. The thread sleeps between deadlines. It ends when the store is
+/// dropped, or when a store that has a deadline is closed.
 ///
 /// ```
 /// use leasehold::Store;
@@ -32,8 +33,8 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 ///
-/// The store's call that sets its first deadline panics if the operating system cannot start the timer thread. The next call that
-/// sets a deadline tries again.
+/// The call that sets the store's first deadline panics if the operating system cannot start the timer thread. The next
+/// call that sets a deadline tries to start the thread again.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Instant,
@@ -58,7 +59,7 @@ impl Clock for SystemClock {
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
-        Some(Box::new(TimerThread { alarm: Arc::default(), clock: *self, store }))
+        Some(Box::new(TimerThread { signal: Arc::default(), clock: *self, store }))
     }
 }
 
@@ -69,21 +70,21 @@ fn instant_now() -> Instant {
 
 /// The store's handle to its timer thread.
 struct TimerThread {
-    alarm: Arc<Alarm>,
+    signal: Arc<TimerSignal>,
     clock: SystemClock,
     store: WeakStore,
 }
 
 /// The state that the store and its timer thread share.
 #[derive(Default)]
-struct Alarm {
-    setting: Mutex<Setting>,
+struct TimerSignal {
+    state: Mutex<TimerState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct Setting {
-    /// The earliest deadline that was armed and not processed.
+struct TimerState {
+    /// The earliest deadline that the store has armed and for which the thread has not ticked the store.
     deadline: Option<Timestamp>,
     is_started: bool,
     is_stopped: bool,
@@ -92,18 +93,19 @@ struct Setting {
 impl Timer for TimerThread {
     fn arm(&self, deadline: Timestamp) {
         let must_start = {
-            let mut setting = self.alarm.setting.lock();
-            setting.advance_to(deadline);
-            // Of concurrent calls, exactly one starts the thread.
-            !std::mem::replace(&mut setting.is_started, true)
+            let mut state = self.signal.state.lock();
+            state.add_deadline(deadline);
+            // Of several concurrent calls of `arm`, exactly one starts the thread.
+            !std::mem::replace(&mut state.is_started, true)
         };
-        self.alarm.changed.notify_one();
+        self.signal.changed.notify_one();
         if must_start {
-            let (alarm, clock, store) = (Arc::clone(&self.alarm), self.clock, self.store.clone());
+            let (signal, clock, store) = (Arc::clone(&self.signal), self.clock, self.store.clone());
+            // Started here and not by `attach`, so that a store without a deadline has no thread.
             let thread = thread::Builder::new().name("leasehold-timer".into());
-            if let Err(error) = thread.spawn(move || alarm.run(clock, &store)) {
-                // The next call tries again.
-                self.alarm.setting.lock().is_started = false;
+            if let Err(error) = thread.spawn(move || signal.run(clock, &store)) {
+                // The next call of `arm` tries to start the thread again.
+                self.signal.state.lock().is_started = false;
                 panic!("the operating system cannot start the timer thread: {error}");
             }
         }
@@ -113,20 +115,20 @@ impl Timer for TimerThread {
 impl Drop for TimerThread {
     /// Stops the thread without joining it, because the thread may be the one that drops the store.
     fn drop(&mut self) {
-        self.alarm.setting.lock().is_stopped = true;
-        self.alarm.changed.notify_one();
+        self.signal.state.lock().is_stopped = true;
+        self.signal.changed.notify_one();
     }
 }
 
-impl Setting {
-    /// Adds a deadline, and keeps the earliest one.
-    fn advance_to(&mut self, deadline: Timestamp) {
+impl TimerState {
+    /// Keeps the earlier of the present deadline and the new one.
+    fn add_deadline(&mut self, deadline: Timestamp) {
         self.deadline = Some(self.deadline.map_or(deadline, |set| set.min(deadline)));
     }
 }
 
-impl Alarm {
-    /// Ticks the store at its deadlines, until the store is dropped or closed.
+impl TimerSignal {
+    /// Ticks the store at each deadline, until the store is dropped or a tick finds that it is closed.
     fn run(&self, clock: SystemClock, store: &WeakStore) {
         while self.wait(clock) {
             // The handle lives for one tick, so a waiting thread does not keep the store alive.
@@ -136,34 +138,35 @@ impl Alarm {
             let next = match catch_unwind(AssertUnwindSafe(|| store.try_tick())) {
                 Ok(Ok(())) => store.next_deadline(),
                 Ok(Err(_)) => return,
-                // Panics of wakers are contained, so this one is a bug of the store. Without this thread the store would miss
-                // every later deadline, so retry.
+                // A panic of a waker never comes this far, so this panic is a bug of the store. Without this thread,
+                // the store would miss every later deadline, so retry.
                 Err(_) => Some(clock.now() + RETRY),
             };
             if let Some(deadline) = next {
-                self.setting.lock().advance_to(deadline);
+                self.state.lock().add_deadline(deadline);
             }
         }
     }
 
-    /// Waits until the deadline, which may become earlier during the wait, and clears it. Returns `false` if the thread must
-    /// stop.
+    /// Waits until the earliest armed deadline, which may become earlier during the wait, and clears the deadline.
+    /// Returns `false` if the thread must stop.
     fn wait(&self, clock: SystemClock) -> bool {
-        let mut setting = self.setting.lock();
+        let mut state = self.state.lock();
         loop {
-            if setting.is_stopped {
+            if state.is_stopped {
                 return false;
             }
-            let Some(deadline) = setting.deadline else {
-                self.changed.wait(&mut setting);
+            let Some(deadline) = state.deadline else {
+                self.changed.wait(&mut state);
                 continue;
             };
             let left = deadline.duration_since(clock.now());
             if left.is_zero() {
-                setting.deadline = None;
+                state.deadline = None;
                 return true;
             }
-            self.changed.wait_for(&mut setting, left);
+            // The loop reads the deadline again, because the wait ends early if an earlier deadline is armed.
+            self.changed.wait_for(&mut state, left);
         }
     }
 }
