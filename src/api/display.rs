@@ -1,5 +1,5 @@
-//! `Display` of requests, pairs and events: one line for logs. Keys, values and lists are shortened, so that a line stays short.
-//! The text may change in any release.
+//! `Display` of requests, pairs and events: each is formatted as one line for logs. Long keys, values and lists are
+//! cut, so that the length of a line is bounded. The text may change in any release.
 
 use std::fmt;
 
@@ -15,7 +15,8 @@ const BYTES_MAX: usize = 48;
 /// The maximum number of elements of a list that are shown.
 const LIST_MAX: usize = 4;
 
-/// Formats bytes as quoted text, with their length if they are cut.
+/// Formats bytes as quoted text. If there are more than [`BYTES_MAX`] bytes, formats the first ones and the number of
+/// all bytes.
 struct Text<'a>(&'a [u8]);
 
 impl fmt::Display for Text<'_> {
@@ -29,7 +30,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Formats a list in brackets, with the number of omitted elements.
+/// Formats the first [`LIST_MAX`] elements of a list in brackets, with the number of the other elements.
 struct List<'a, T>(&'a [T]);
 
 impl<T: fmt::Display> fmt::Display for List<'_, T> {
@@ -61,12 +62,13 @@ fn lease(f: &mut fmt::Formatter<'_>, id: LeaseId) -> fmt::Result {
     if id == LeaseId::NONE { Ok(()) } else { write!(f, " lease {id:x}") }
 }
 
-/// Formats one key as `"a"`, a prefix as `"a"*`, and all keys as `*`. An interval is `"a".."c"`, or `"a"..` without an upper
-/// end.
+/// Formats one key as `"a"`, a prefix as `"a"*`, and all keys as `*`. Formats another range as `"a".."c"`, or as
+/// `"a"..` if the range has no upper end.
 impl fmt::Display for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (start, end) = (Text(self.start()), Text(self.range_end()));
-        // Special cases first: `*` has no upper end either, and a prefix is an interval too.
+        // Test the special ranges first: the range of all keys has no upper end either, and the range of a prefix is an
+        // interval too.
         if self.is_single() {
             write!(f, "{start}")
         } else if *self == Self::all() {
@@ -115,7 +117,7 @@ impl fmt::Display for Delete {
     }
 }
 
-/// Formats the operator, for example as `==`. [`Unrecognized`](Self::Unrecognized) is `?`.
+/// Formats the operator, for example as `==`. Formats [`Unrecognized`](Self::Unrecognized) as `?`.
 impl fmt::Display for CompareOp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -159,7 +161,7 @@ impl fmt::Display for TxnOp {
             Self::Put(put) => put.fmt(f),
             Self::Delete(delete) => delete.fmt(f),
             Self::Txn(txn) => {
-                // Without its operations, which may nest up to `Txn::MAX_DEPTH` levels.
+                // Omit the operations of the nested txn, since they may nest up to `Txn::MAX_DEPTH` levels.
                 let (success, failure) = (txn.success.len(), txn.failure.len());
                 write!(f, "txn of {} compares, {success} + {failure} operations", txn.compare.len())
             }
@@ -198,6 +200,7 @@ impl fmt::Display for AlarmRequest {
             AlarmType::NoSpace => " NOSPACE",
             AlarmType::Corrupt => " CORRUPT",
         })?;
+        // A listing ignores the member id (R-MNT-7), so the line does not show it.
         if self.action == AlarmAction::Get { Ok(()) } else { write!(f, " member {:x}", self.member_id) }
     }
 }
@@ -251,6 +254,7 @@ impl fmt::Display for Event {
         match self.event_type() {
             EventType::Put => write!(f, "{} {}", EventType::Put, self.kv()),
             EventType::Delete => {
+                // The pair of a delete has no value and no lease, so its `Display` would mislead.
                 let kv = self.kv();
                 write!(f, "{} {} (revision {})", EventType::Delete, Text(kv.key()), kv.mod_revision())
             }
@@ -258,7 +262,7 @@ impl fmt::Display for Event {
     }
 }
 
-/// Formats etcd's name of the kind: `PUT` or `DELETE`.
+/// Formats the type as etcd names it: `PUT` or `DELETE`.
 impl fmt::Display for EventType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,13 +1,14 @@
-//! The length of requests in their protobuf encoding, which etcd limits (SEMANTICS.md, section 15).
+//! The lengths of requests and watch responses in etcd's protobuf encoding, to which etcd's limits apply (SEMANTICS.md,
+//! section 15).
 
 use crate::api::{
     Compact, Compare, CompareOp, CompareOperand, Delete, Event, EventType, Get, Grant, KeyValue, Put,
     ResponseHeader, SortOrder, SortTarget, Txn, TxnOp, WatchId, WatchResponse,
 };
 
-/// The length of the tag of a field with a number from 1 to 15.
+/// The number of bytes that protobuf uses for the tag of a field, if the field's number is from 1 to 15.
 const TAG: usize = 1;
-/// The length of the tag of a field with a number from 16 on.
+/// The number of bytes that protobuf uses for the tag of a field, if the field's number is from 16 to 2047.
 const LONG_TAG: usize = 2;
 
 impl Put {
@@ -40,8 +41,9 @@ impl Grant {
 
 impl Get {
     fn encoded_len(&self) -> usize {
+        // Only for a read inside a txn: etcd does not limit the length of a single read.
         let revision = self.revision.map_or(0, |revision| revision.get());
-        // An enum of one byte is encoded as a flag is: with a tag and one byte, and only if it is not 0.
+        // A sort order or target is encoded like a boolean: as a tag and one byte, or not at all if it is the default.
         let enums = [self.sort_order != SortOrder::None, self.sort_target != SortTarget::Key];
         bytes(self.range.start())
             + bytes(self.range.range_end())
@@ -53,18 +55,18 @@ impl Get {
     }
 }
 
-/// An upper bound of the bytes that the encoding of an operation or a compare adds to its keys and values. It adds at most 12
-/// fields of 11 bytes each, in two messages.
+/// An upper bound of the bytes that the encoding of an operation or a compare adds to its keys and values. A read adds
+/// the most: 98 bytes of tags, lengths and numbers, in two messages with up to 11 bytes of tag and length each.
 const OVERHEAD: usize = 160;
 
 impl Txn {
-    /// Returns whether the encoding has at most `limit` bytes.
+    /// Returns whether the encoding of the txn has at most `limit` bytes.
     pub(crate) fn fits(&self, limit: usize) -> bool {
-        // The bound is much cheaper to compute than the exact length, and decides for nearly every txn.
+        // `len_bound` is much cheaper to compute than the exact length, and is below the limit for nearly every txn.
         self.len_bound() <= limit || self.encoded_len() <= limit
     }
 
-    /// Returns an upper bound of the encoding's length.
+    /// Returns an upper bound of the length of the txn's encoding.
     fn len_bound(&self) -> usize {
         let compares = self.compare.iter().map(Compare::payload_len);
         let operations = self.success.iter().chain(&self.failure).map(TxnOp::payload_len);
@@ -79,7 +81,8 @@ impl Txn {
 }
 
 impl TxnOp {
-    /// Returns the length of the operation's keys and values.
+    /// Returns the length of the operation's keys and values together. For a nested txn, returns an upper bound of its
+    /// encoding.
     fn payload_len(&self) -> usize {
         match self {
             Self::Get(get) => get.range.start().len() + get.range.range_end().len(),
@@ -102,15 +105,16 @@ impl TxnOp {
 }
 
 impl Compare {
-    /// Returns the length of the compare's keys and value.
+    /// Returns the length of the compare's keys and value together.
     fn payload_len(&self) -> usize {
         let operand = if let CompareOperand::Value(value) = &self.operand { value.len() } else { 0 };
         self.range.start().len() + self.range.range_end().len() + operand
     }
 
-    /// Returns the length of the encoding. The operand is a member of a oneof, so it is encoded even if it is 0 or empty.
+    /// Returns the length of the compare's encoding. The operand is a member of a protobuf oneof, so it is encoded even
+    /// if it is 0 or empty.
     fn encoded_len(&self) -> usize {
-        // `target` is VERSION by default, and only another target is encoded.
+        // Protobuf omits a `target` of VERSION, the default, and encodes any other target.
         let (target, operand) = match &self.operand {
             CompareOperand::Version(number) => (false, TAG + varint(*number)),
             CompareOperand::CreateRevision(revision) | CompareOperand::ModRevision(revision) => {
@@ -121,14 +125,14 @@ impl Compare {
             CompareOperand::Unrecognized => (true, 0),
         };
         let range_end = self.range.range_end();
-        // `range_end` has the field number 64, so its tag is a long one.
+        // In etcd's `Compare`, `range_end` has the field number 64, so its tag takes `LONG_TAG` bytes.
         let range_end = if range_end.is_empty() { 0 } else { LONG_TAG - TAG + message(range_end.len()) };
         flags([self.op != CompareOp::Equal, target]) + bytes(self.range.start()) + operand + range_end
     }
 }
 
 impl Event {
-    /// Returns the length of the event as an element of a response's list.
+    /// Returns the length of the event's encoding in a response's list of events, including its tag and length prefix.
     pub(crate) fn encoded_len(&self) -> usize {
         let prev_kv = self.prev_kv().map_or(0, |kv| message(kv.encoded_len()));
         message(flags([self.event_type() == EventType::Delete]) + message(self.kv.encoded_len()) + prev_kv)
@@ -136,9 +140,11 @@ impl Event {
 }
 
 impl WatchResponse {
-    /// Returns the length of a response without its events.
+    /// Returns the length of the encoding of a response without its events.
     pub(crate) fn envelope_len(watch_id: WatchId, header: &ResponseHeader) -> usize {
+        // Protobuf encodes a `u64` like the `i64` with equal bits.
         let ids = [header.cluster_id, header.member_id, header.raft_term].map(u64::cast_signed).map(number);
+        // A response with events has no reason, and the caller counts its only flag, `fragment`.
         let header = ids.into_iter().sum::<usize>() + number(header.revision.get());
         message(header) + number(watch_id.get())
     }
@@ -155,28 +161,33 @@ impl KeyValue {
     }
 }
 
-/// Returns the length of a field of bytes, which is omitted if it is empty.
+/// Returns the encoded length of a field of type `bytes`. Protobuf omits an empty field, so its length is 0.
 fn bytes(value: &[u8]) -> usize {
     if value.is_empty() { 0 } else { message(value.len()) }
 }
 
-/// Returns the length of a field that is a message, or bytes that are never omitted.
+/// Returns the encoded length of a field with `len` bytes of contents. The field is a message, or bytes that are
+/// encoded even if they are empty.
 fn message(len: usize) -> usize {
     TAG + varint(i64::try_from(len).unwrap_or(i64::MAX)) + len
 }
 
-/// Returns the length of a field that is a number, which is omitted if it is 0.
+/// Returns the encoded length of a field that is a number. Protobuf omits a field with the number 0, so its length is
+/// 0.
 fn number(value: i64) -> usize {
     if value == 0 { 0 } else { TAG + varint(value) }
 }
 
-/// Returns the length of the fields of a tag and one byte that are set: booleans, and enums that are not the default.
+/// Returns the encoded length of booleans and small enums. A boolean that is true, or an enum other than the default,
+/// takes a tag and one byte.
 fn flags<const N: usize>(set: [bool; N]) -> usize {
     set.into_iter().filter(|&set| set).count() * 2
 }
 
-/// Returns the length of a varint. A byte holds seven bits, and a negative number takes all ten bytes.
+/// Returns the length of a number as a protobuf varint. Each byte holds seven bits, and a negative number takes ten
+/// bytes.
 fn varint(value: i64) -> usize {
+    // The number 0 also takes one byte, so count at least one bit.
     let bits = 64 - (value.cast_unsigned() | 1).leading_zeros() as usize;
     bits.div_ceil(7)
 }

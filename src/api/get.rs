@@ -96,8 +96,8 @@ impl Get {
 
     /// Sorts the pairs. Pairs that compare equal stay in ascending key order, in both directions (R-RNG-8).
     ///
-    /// A target other than the key with [`SortOrder::None`] and a limit sorts only the first `limit + 1` pairs in key order, as
-    /// in etcd (R-RNG-5).
+    /// If the target is not the key, the order is [`SortOrder::None`] and a limit is set, only the first `limit + 1`
+    /// pairs in key order are sorted, as in etcd (R-RNG-5).
     #[must_use]
     pub fn sort(self, target: SortTarget, order: SortOrder) -> Self {
         Self { sort_target: target, sort_order: order, ..self }
@@ -121,25 +121,27 @@ impl Get {
         Self { serializable: true, ..self }
     }
 
-    /// Omits pairs with a lower `mod_revision`. 0 means no bound.
+    /// Omits pairs with a `mod_revision` below `revision`. A bound of 0 means no bound.
     #[must_use]
     pub fn min_mod_revision(self, revision: impl Into<Revision>) -> Self {
         Self { min_mod_revision: revision.into().get(), ..self }
     }
 
-    /// Omits pairs with a higher `mod_revision`. 0 means no bound, and a negative number omits all pairs.
+    /// Omits pairs with a `mod_revision` above `revision`. A bound of 0 means no bound, and a negative bound omits all
+    /// pairs.
     #[must_use]
     pub fn max_mod_revision(self, revision: impl Into<Revision>) -> Self {
         Self { max_mod_revision: revision.into().get(), ..self }
     }
 
-    /// Omits pairs with a lower `create_revision`. 0 means no bound.
+    /// Omits pairs with a `create_revision` below `revision`. A bound of 0 means no bound.
     #[must_use]
     pub fn min_create_revision(self, revision: impl Into<Revision>) -> Self {
         Self { min_create_revision: revision.into().get(), ..self }
     }
 
-    /// Omits pairs with a higher `create_revision`. 0 means no bound, and a negative number omits all pairs.
+    /// Omits pairs with a `create_revision` above `revision`. A bound of 0 means no bound, and a negative bound omits
+    /// all pairs.
     #[must_use]
     pub fn max_create_revision(self, revision: impl Into<Revision>) -> Self {
         Self { max_create_revision: revision.into().get(), ..self }
@@ -157,14 +159,15 @@ impl<K: Into<KeyRange>> From<K> for Get {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SortOrder {
-    /// No requested direction: the pairs are in ascending order of the target.
+    /// Requests no direction. The pairs are then sorted in ascending order of the target.
     #[default]
     None,
-    /// Ascending order.
+    /// Sorts in ascending order.
     Ascend,
-    /// Descending order.
+    /// Sorts in descending order.
     Descend,
-    /// An unknown number of etcd's wire: the request fails with [`Error::InvalidSort`](crate::Error::InvalidSort).
+    /// Stands for a number that etcd's protocol does not define. The request fails with
+    /// [`Error::InvalidSort`](crate::Error::InvalidSort).
     Unrecognized,
 }
 
@@ -197,18 +200,19 @@ impl SortOrder {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SortTarget {
-    /// The key.
+    /// Sorts by the key.
     #[default]
     Key,
-    /// [`KeyValue::version`].
+    /// Sorts by [`KeyValue::version`].
     Version,
-    /// [`KeyValue::create_revision`].
+    /// Sorts by [`KeyValue::create_revision`].
     CreateRevision,
-    /// [`KeyValue::mod_revision`].
+    /// Sorts by [`KeyValue::mod_revision`].
     ModRevision,
-    /// The value.
+    /// Sorts by the value.
     Value,
-    /// An unknown number of etcd's wire: the request fails with [`Error::InvalidSort`](crate::Error::InvalidSort).
+    /// Stands for a number that etcd's protocol does not define. The request fails with
+    /// [`Error::InvalidSort`](crate::Error::InvalidSort).
     Unrecognized,
 }
 
@@ -227,7 +231,8 @@ impl SortTarget {
 }
 
 impl Get {
-    /// Returns the bounds of the mod revision and of the create revision. A bound of 0 means no bound.
+    /// Returns the bounds: minimum and maximum of the mod revision, then minimum and maximum of the create revision. A
+    /// bound of 0 means no bound.
     pub(crate) fn revision_bounds(&self) -> [i64; 4] {
         [self.min_mod_revision, self.max_mod_revision, self.min_create_revision, self.max_create_revision]
     }
@@ -288,7 +293,8 @@ impl GetResponse {
     }
 }
 
-/// The pairs of a response. A read of a single key needs no list. The variants compare and print alike.
+/// The pairs of a response. `Single` stores the pair of a read of one key without allocating a list. `PartialEq` and
+/// `Debug` see only the pairs, not the variant.
 #[derive(Clone)]
 pub(crate) enum KeyValues {
     Single(Option<KeyValue>),
@@ -330,7 +336,8 @@ impl Get {
         self.limit
     }
 
-    /// Returns the revision to read at; `None` means the latest. [`Revision::to_wire`] returns its number in etcd's request.
+    /// Returns the revision to read at, or `None` for the latest revision. [`Revision::to_wire`] converts the result to
+    /// the field of etcd's request.
     pub fn get_revision(&self) -> Option<Revision> {
         self.revision
     }
@@ -382,7 +389,8 @@ impl Get {
 }
 
 impl SortOrder {
-    /// Returns the order's number on etcd's wire. [`Unrecognized`](Self::Unrecognized) is -1, which etcd does not know either.
+    /// Returns the order's number on etcd's wire. For [`Unrecognized`](Self::Unrecognized), returns -1, which etcd's
+    /// protocol does not define.
     pub const fn to_wire(self) -> i32 {
         match self {
             Self::None => 0,
@@ -394,7 +402,8 @@ impl SortOrder {
 }
 
 impl SortTarget {
-    /// Returns the target's number on etcd's wire. [`Unrecognized`](Self::Unrecognized) is -1, which etcd does not know either.
+    /// Returns the target's number on etcd's wire. For [`Unrecognized`](Self::Unrecognized), returns -1, which etcd's
+    /// protocol does not define.
     pub const fn to_wire(self) -> i32 {
         match self {
             Self::Key => 0,
@@ -408,8 +417,8 @@ impl SortTarget {
 }
 
 impl GetResponse {
-    /// Creates a response, for a backend. The header has the store's current revision, not the revision that was read (R-REV-7).
-    /// `count` ignores limit and filters (R-RNG-6).
+    /// Creates a response, for a backend. The header has the store's current revision, not the revision that was read
+    /// (R-REV-7). `count` is the number of keys in the range, regardless of limit and filters (R-RNG-6).
     pub fn new(header: ResponseHeader, kvs: Vec<KeyValue>, more: bool, count: i64) -> Self {
         Self { header, kvs: KeyValues::Many(kvs), more, count }
     }
@@ -449,10 +458,11 @@ pub struct Page {
 impl Page {
     /// Reads up to `limit` pairs of a range at the latest revision. A limit of 0 is raised to 1.
     pub fn new(range: impl Into<KeyRange>, limit: usize) -> Self {
+        // A page without pairs would have no last key for the next page to start after.
         Self { range: range.into(), limit: limit.max(1), revision: None, keys_only: false }
     }
 
-    /// Reads the state at a revision. 0 and negative numbers mean the latest.
+    /// Reads the state at a revision. 0 and negative numbers mean the latest revision.
     ///
     /// ```
     /// use leasehold::{KeyRange, Page, Store};
@@ -475,11 +485,12 @@ impl Page {
         Self { keys_only: true, ..self }
     }
 
-    /// Returns the request for the next page, at the revision of `response`, which must be the response to this request. Returns
-    /// `None` if `response` is the last page.
+    /// Returns the request for the next page, at the revision of `response`, which must be the response to this
+    /// request. Returns `None` if no page follows `response`.
     pub fn after(&self, response: &PageResponse) -> Option<Self> {
         let last = response.kvs.last().filter(|_| response.more)?;
-        // No key is between `last` and `last` with a zero byte appended.
+        // No key is between `last` and `last` with a zero byte appended. A range of a single key never has a second
+        // page, so the end is not empty and the new range is an interval.
         let after_last = [last.key(), b"\0"].concat();
         let range = KeyRange::from_wire(after_last, self.range.shared_end());
         Some(Self { range, revision: Some(response.revision), ..self.clone() })
@@ -495,7 +506,7 @@ impl Page {
         self.limit
     }
 
-    /// Returns the revision to read at; `None` means the latest.
+    /// Returns the revision to read at, or `None` for the latest revision.
     pub fn get_revision(&self) -> Option<Revision> {
         self.revision
     }
@@ -516,7 +527,8 @@ pub struct PageResponse {
 }
 
 impl PageResponse {
-    /// Creates a response, for a backend: the revision that was read, the pairs in key order, and whether the range has more.
+    /// Creates a response, for a backend, from the revision that was read and the pairs in key order. `more` states
+    /// whether the range has pairs after these.
     pub fn new(
         header: ResponseHeader,
         revision: impl Into<Revision>,

@@ -17,9 +17,10 @@ impl Revision {
         Self(number)
     }
 
-    /// Returns the revision that a request's revision field means: `None`, the latest, for 0, and otherwise the revision with
-    /// this number.
+    /// Converts the revision field of an etcd request: 0, which means the latest revision, to `None`, and any other
+    /// number to the revision with this number.
     pub const fn from_wire(number: i64) -> Option<Self> {
+        // protobuf does not distinguish 0 from an absent field.
         if number == 0 { None } else { Some(Self(number)) }
     }
 
@@ -48,7 +49,7 @@ impl From<Revision> for i64 {
     }
 }
 
-/// Compares with a number.
+/// Compares the revision's number with an `i64`.
 impl PartialEq<i64> for Revision {
     fn eq(&self, number: &i64) -> bool {
         self.0 == *number
@@ -78,12 +79,14 @@ impl fmt::Display for Revision {
 
 /// The id of a lease: any `i64` except 0, including negative numbers (R-LSE-2). A key without a lease has [`NONE`](Self::NONE).
 ///
-/// `Display` writes the decimal number. Keys of locks, and the lines about queues, have it in hexadecimal.
+/// `Display` writes the decimal number. A lock's key contains the id in hexadecimal, and so does the `Display` of a
+/// [`QueueEntry`](crate::concurrency::QueueEntry).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LeaseId(i64);
 
 impl LeaseId {
-    /// The id 0, which means no lease. In a [`Grant`](crate::Grant), it lets the store choose the id.
+    /// The id 0, which means no lease. With this id in a [`Grant`](crate::Grant), the store chooses the id of the
+    /// lease.
     pub const NONE: Self = Self(0);
 
     /// Creates the id with this number.
@@ -109,7 +112,8 @@ impl From<LeaseId> for i64 {
     }
 }
 
-/// Parses the decimal number that `Display` writes. For the hexadecimal of a key, call `i64::from_str_radix`.
+/// Parses the decimal number that `Display` writes. To parse the hexadecimal id in a lock's key, call
+/// `i64::from_str_radix` with radix 16.
 impl FromStr for LeaseId {
     type Err = ParseIntError;
 
@@ -147,15 +151,15 @@ impl fmt::LowerHex for LeaseId {
 pub struct WatchId(i64);
 
 impl WatchId {
-    /// The id 0. In a request, it lets the store choose the id (R-WCH-3). Each stream counts from 0, skips ids in use, and never
-    /// chooses an id twice.
+    /// The id 0. With this id in a request, the store chooses the watcher's id (R-WCH-3). In each stream, the store
+    /// counts from 0, skips ids in use, and never chooses an id twice.
     pub const AUTO: Self = Self(0);
 
-    /// The id -1. It is the id of refused watchers, and of the response to a progress request, which is for all watchers of a
-    /// stream (R-WCH-4, R-WCH-21).
+    /// The id -1. A response that refuses a watcher has this id. The response to a progress request has this id too,
+    /// since it is for all watchers of a stream (R-WCH-4, R-WCH-21).
     ///
-    /// A request may choose this id too, as in etcd, but should not. A progress notification with the id may then be for this
-    /// watcher alone. The response does not show whether it is for all watchers of the stream.
+    /// A request may choose -1 as the id of a watcher, as in etcd, but should not. In a stream with such a watcher, a
+    /// progress notification with the id -1 does not show whether it is for this watcher alone or for all watchers.
     pub const INVALID: Self = Self(-1);
 
     /// Creates the id with this number.
@@ -198,22 +202,22 @@ impl fmt::Display for WatchId {
 pub struct StreamId(u64);
 
 impl StreamId {
-    /// Creates an id. The slot belongs to one open stream at a time, and the generation distinguishes the streams that used the
-    /// slot one after another.
+    /// Creates the id of the stream in a slot of the engine's table. A slot belongs to one open stream at a time, and
+    /// the generation distinguishes the streams that use the slot one after another.
     pub(crate) const fn new(generation: u32, slot: u32) -> Self {
         Self((generation as u64) << 32 | slot as u64)
     }
 
     /// Returns the slot of the stream in the engine's table.
     pub(crate) const fn slot(self) -> usize {
-        // The lower half is the slot.
+        // The lower 32 bits of the id are the slot, so the cast drops the generation.
         self.0 as u32 as usize
     }
 }
 
 impl Revision {
-    /// Returns the number in a request's revision field: 0 for `None`, the latest. It is the inverse of
-    /// [`from_wire`](Self::from_wire).
+    /// Converts a revision to the revision field of an etcd request: `None`, which means the latest revision, to 0.
+    /// This function is the inverse of [`from_wire`](Self::from_wire).
     pub const fn to_wire(revision: Option<Self>) -> i64 {
         match revision {
             Some(revision) => revision.get(),
@@ -224,8 +228,8 @@ impl Revision {
 
 /// An instant of a store's time: nanoseconds since its clock's origin.
 ///
-/// A [`Clock`](crate::clock::Clock) returns it. It is monotonic and unrelated to the time of day. Arithmetic saturates at
-/// [`MAX`](Self::MAX), 584 years after the origin.
+/// A [`Clock`](crate::clock::Clock) returns timestamps, which never decrease and are unrelated to the time of day.
+/// Adding a duration saturates at [`MAX`](Self::MAX), 584 years after the origin.
 ///
 /// ```
 /// use leasehold::clock::Timestamp;
@@ -243,7 +247,7 @@ impl Timestamp {
     /// The origin of the clock.
     pub const ORIGIN: Self = Self(0);
 
-    /// The last instant, at which arithmetic saturates.
+    /// The last instant. Adding a duration never exceeds this instant.
     pub const MAX: Self = Self(u64::MAX);
 
     /// Creates the instant that is `nanos` nanoseconds after the origin.
@@ -266,6 +270,7 @@ impl Add<Duration> for Timestamp {
     type Output = Self;
 
     fn add(self, duration: Duration) -> Self {
+        // A `Duration` can be longer than `u64::MAX` nanoseconds.
         let nanos = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
         Self(self.0.saturating_add(nanos))
     }
@@ -277,7 +282,8 @@ impl AddAssign<Duration> for Timestamp {
     }
 }
 
-/// Returns the time from the second instant to the first, or zero if it is negative, as [`duration_since`](Timestamp::duration_since) does.
+/// Subtracts an earlier instant, as [`duration_since`](Timestamp::duration_since) does. The result is zero if `earlier`
+/// is the later instant.
 impl Sub for Timestamp {
     type Output = Duration;
 

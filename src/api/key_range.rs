@@ -22,7 +22,7 @@ pub struct KeyRange {
     range_end: Bytes,
 }
 
-/// etcd's `range_end` of a range without an upper end.
+/// The `range_end` by which etcd marks a range without an upper end.
 const FROM_KEY: &[u8] = b"\0";
 
 impl KeyRange {
@@ -40,26 +40,30 @@ impl KeyRange {
         if key.is_empty() {
             return Self::all();
         }
-        // Increment the last byte that can be incremented, and cut after it.
+        // The range ends before the first key above all keys with the prefix. To get this key, increment the last byte
+        // that is not 0xff, and cut after this byte (R-RNG-2).
         let range_end = match key.iter().rposition(|&byte| byte < 0xff) {
             Some(last) => {
                 let mut end = key[..=last].to_vec();
                 end[last] += 1;
                 end.into()
             }
+            // All bytes are 0xff, so every key above the prefix begins with it.
             None => Bytes::from_static(FROM_KEY),
         };
         Self { key, range_end }
     }
 
-    /// Creates the range of all keys that are not below `key`. An empty `key` makes the range of all keys.
+    /// Creates the range of `key` and all keys above it. If `key` is empty, creates the range of all keys.
     pub fn from_key(key: impl IntoBytes) -> Self {
         let key = key.into_bytes();
+        // etcd refuses an empty key, so start at the first key that can exist.
         let key = if key.is_empty() { Bytes::from_static(FROM_KEY) } else { key };
         Self { key, range_end: Bytes::from_static(FROM_KEY) }
     }
 
-    /// Creates the range of all keys from `start` up to, but not including, `end`. It is empty if `start` is not below `end`.
+    /// Creates the range of all keys from `start` up to, but not including, `end`. The range is empty if `start` is not
+    /// below `end`.
     ///
     /// An empty `start` means the first key, `"\0"`, as in [`from_key`](Self::from_key). No key is below an `end` that is empty
     /// or `"\0"`, so the range is then empty and its range end is `"\0\0"`.
@@ -74,7 +78,8 @@ impl KeyRange {
         let Self { key, .. } = Self::from_key(start);
         let range_end = end.into_bytes();
         if range_end.is_empty() || range_end == FROM_KEY {
-            // On the wire these two ends mean a single key and no upper end.
+            // On etcd's wire, an empty end means a single key, and `"\0"` means no upper end. So use another end, and a
+            // start that is not below this end.
             let end = Bytes::from_static(b"\0\0");
             return Self { key: key.max(end.clone()), range_end: end };
         }
@@ -88,8 +93,9 @@ impl KeyRange {
 
     /// Creates the range of etcd's `key` and `range_end` fields, without a check.
     ///
-    /// An empty `range_end` means the single key, and `"\0"` means no upper end. Any other end that is not above the key makes
-    /// an empty range. A request with an empty `key` fails with [`Error::EmptyKey`](crate::Error::EmptyKey), except a watch.
+    /// An empty `range_end` means the single key, and a `range_end` of `"\0"` means no upper end. With any other
+    /// `range_end` that is not above `key`, the range is empty. A request with an empty `key` fails with
+    /// [`Error::EmptyKey`](crate::Error::EmptyKey), except a watch.
     pub fn from_wire(key: impl IntoBytes, range_end: impl IntoBytes) -> Self {
         Self { key: key.into_bytes(), range_end: range_end.into_bytes() }
     }

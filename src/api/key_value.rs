@@ -24,8 +24,8 @@ use crate::api::{LeaseId, Revision};
 /// ```
 #[derive(Clone)]
 pub struct KeyValue {
-    /// One allocation: the fields of [`Fields`] in their order, the length of the key, the key, and the value. Numbers are little
-    /// endian.
+    /// One allocation that contains the fields of [`Fields`] in their order, then the length of the key, the key and
+    /// the value. Numbers are little-endian.
     record: Arc<[u8]>,
 }
 
@@ -41,7 +41,7 @@ pub(crate) struct Fields {
     pub(crate) sub: u32,
 }
 
-// Offsets of the fields in a record.
+// Byte offsets of the parts of a record.
 const CREATE: usize = 0;
 const MOD: usize = 8;
 const VERSION: usize = 16;
@@ -51,10 +51,12 @@ const KEY_LEN: usize = 36;
 const KEY: usize = 40;
 
 impl KeyValue {
-    /// The number of bytes that a record takes besides its key and value: the fixed fields and two reference counts.
+    /// The number of bytes that a record takes besides its key and value: the fixed fields, the length of the key, and
+    /// the two reference counts of the `Arc`.
     pub(crate) const OVERHEAD: u64 = KEY as u64 + 16;
 
-    /// Creates a record with fixed fields of 0. [`with_fields`](Self::with_fields) sets these without an allocation.
+    /// Creates a record whose fixed fields are 0. [`with_fields`](Self::with_fields) sets the fixed fields later,
+    /// without an allocation.
     pub(crate) fn draft(key: &[u8], value: &[u8]) -> Self {
         let key_len = u32::try_from(key.len()).expect("a key is shorter than 4 GiB");
         let value_at = KEY + key.len();
@@ -69,6 +71,7 @@ impl KeyValue {
 
     /// Sets the fixed fields of a draft.
     pub(crate) fn with_fields(mut self, fields: Fields) -> Self {
+        // Written in place, so that the record is not allocated again under the store's lock.
         let bytes = Arc::get_mut(&mut self.record).expect("a draft has one handle");
         bytes[CREATE..MOD].copy_from_slice(&fields.create_revision.get().to_le_bytes());
         bytes[MOD..VERSION].copy_from_slice(&fields.mod_revision.get().to_le_bytes());
@@ -132,7 +135,7 @@ impl KeyValue {
         Revision::new(self.number(CREATE))
     }
 
-    /// Returns the revision that stored this value. In the event of a delete, it is the revision of the delete.
+    /// Returns the revision that stored this value. For the pair of a delete event, returns the revision of the delete.
     pub fn mod_revision(&self) -> Revision {
         Revision::new(self.number(MOD))
     }
@@ -168,7 +171,7 @@ impl KeyValue {
         (self.record.len() - KEY) as u64
     }
 
-    /// Returns whether both handles share one record. Equal records may be two allocations.
+    /// Returns whether both handles share one allocation. Equal records may be separate allocations.
     pub(crate) fn same_record(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.record, &other.record)
     }
@@ -245,9 +248,9 @@ pub struct Event {
 /// The previous pair of an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum PrevKv {
-    /// The watcher did not request it, or the key did not exist.
+    /// The watcher did not request the previous pair, or the key did not exist before the transaction.
     None,
-    /// The watcher requested it, but the state before the change is compacted (R-CMP-5).
+    /// The watcher requested the previous pair, but the state before the transaction is compacted (R-CMP-5).
     Compacted,
     Pair(KeyValue),
 }
@@ -278,8 +281,8 @@ impl Event {
     /// Returns the pair as it was before the whole transaction, if the watcher requested it with
     /// [`Watch::prev_kv`](crate::Watch::prev_kv).
     ///
-    /// It is `None` for a put that created the key, and for a delete of a key that the same transaction had created. It is also
-    /// `None` if the state before the transaction is compacted (R-WCH-17), which
+    /// The result is `None` for a put that created the key, and for a delete of a key that the transaction itself had
+    /// created. The result is also `None` if the state before the transaction is compacted (R-WCH-17), which
     /// [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) reports.
     pub fn prev_kv(&self) -> Option<&KeyValue> {
         match &self.prev_kv {
@@ -290,11 +293,13 @@ impl Event {
 
     /// Returns whether [`prev_kv`](Self::prev_kv) is missing because of a compaction (R-CMP-5). etcd does not report this case.
     ///
-    /// It returns `true` if the watcher requested the previous pair, the event is not a create, and the state before its
-    /// transaction is compacted. Only events of the compacted revision itself can return `true`. A delete of that revision
-    /// returns `true` even if its transaction had created the key, because the compaction dropped that put.
+    /// The result is `true` if the watcher requested the previous pair, the event is not a create, and the state before
+    /// the event's transaction is compacted. So the result can be `true` only for events of the compacted revision
+    /// itself. For a delete of the compacted revision, the result is `true` even if the transaction had created the key
+    /// before it deleted the key, because the compaction dropped the record of the put.
     ///
-    /// For a watcher that requested previous pairs, `false` means that an event without one is of a key that did not exist.
+    /// If the watcher requested previous pairs, `false` for an event without a previous pair means that the key did not
+    /// exist before the transaction.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -316,6 +321,7 @@ impl Event {
 
     /// Returns whether the event is a put of a key that was absent.
     pub fn is_create(&self) -> bool {
+        // A key that was deleted and put again has a new create revision, so this put is a create too (R-REV-5).
         self.event_type() == EventType::Put && self.kv.create_revision() == self.kv.mod_revision()
     }
 }
@@ -330,8 +336,8 @@ pub enum EventType {
 }
 
 impl KeyValue {
-    /// Creates a pair from etcd's fields, for a backend. An existing key has a version of at least 1; version 0 makes a
-    /// [tombstone](Self::tombstone).
+    /// Creates a pair from etcd's fields, for a backend. An existing key has a version of at least 1. With version 0,
+    /// the pair is a [tombstone](Self::tombstone).
     ///
     /// ```
     /// use leasehold::{KeyValue, LeaseId};
@@ -369,8 +375,8 @@ impl KeyValue {
 impl Event {
     /// Creates an event, for a backend: a delete if the version of `kv` is 0, and a put otherwise.
     ///
-    /// R-WCH-17 defines which events have a previous pair. [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) returns `false`,
-    /// because etcd's wire does not carry this fact.
+    /// R-WCH-17 defines which events have a previous pair. [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) returns
+    /// `false` for the created event, because etcd does not send the reason why a previous pair is missing.
     ///
     /// ```
     /// use leasehold::{Event, EventType, KeyValue};

@@ -28,8 +28,8 @@ pub struct Grant {
 impl Grant {
     /// Grants a lease that expires `ttl` after it was granted or last renewed. The store chooses the id.
     ///
-    /// A TTL below [`Limits::min_lease_ttl`](crate::Limits::min_lease_ttl) is raised to it. A TTL above
-    /// [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl) is an error.
+    /// The store raises a TTL below [`Limits::min_lease_ttl`](crate::Limits::min_lease_ttl) to this minimum. The
+    /// request fails if the TTL is above [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl).
     ///
     /// ```
     /// use leasehold::{Grant, Store};
@@ -46,6 +46,7 @@ impl Grant {
     /// Creates the grant of etcd's `TTL` and `ID` fields. The TTL is in whole seconds, and 0 or less means the minimum TTL. With
     /// the id 0, the store chooses the id.
     pub fn from_wire(ttl: i64, id: i64) -> Self {
+        // The store raises a TTL of 0 to the minimum, as etcd raises a negative one (R-LSE-2).
         Self::new(Duration::from_secs(u64::try_from(ttl).unwrap_or(0))).id(id)
     }
 
@@ -68,7 +69,7 @@ impl Grant {
 
     /// Keeps the lease alive without requests, until [`Store::pause_keep_alive`](crate::Store::pause_keep_alive) is called.
     ///
-    /// The effect is as if a client renewed the lease every third of its TTL, but no work is done.
+    /// The effect is as if a client renewed the lease every third of its TTL, but the store executes no renewals.
     ///
     /// ```
     /// use leasehold::{Grant, ManualClock, Store};
@@ -155,7 +156,8 @@ impl KeepAliveResponse {
         self.id
     }
 
-    /// Returns the TTL that the lease now has left. `None`, which is 0 on etcd's wire, means that no such lease exists.
+    /// Returns the time that the lease has left after the renewal, which is its TTL. `None`, which is 0 on etcd's wire,
+    /// means that no such lease exists.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
@@ -182,8 +184,8 @@ impl TimeToLiveResponse {
         self.id
     }
 
-    /// Returns the remaining time of the lease. `None`, which is -1 on etcd's wire, means that no such lease exists. etcd
-    /// truncates the time to whole seconds (R-LSE-10).
+    /// Returns the remaining time of the lease. `None`, which is -1 on etcd's wire, means that no such lease exists. A
+    /// [`Store`](crate::Store) returns the exact time, and etcd truncates the time to whole seconds (R-LSE-10).
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
@@ -231,8 +233,8 @@ impl Grant {
         self.id
     }
 
-    /// Returns whether the lease is kept alive without requests. In a request that a backend receives, it is `false`: the client
-    /// calls [`renew`](crate::backend::Backend::renew) when it receives the response.
+    /// Returns whether the lease is kept alive without requests. A backend always receives `false`. If a caller sets
+    /// the option, the client calls [`renew`](crate::backend::Backend::renew) after it has received the response.
     pub const fn get_keep_alive(&self) -> bool {
         self.standing
     }
@@ -247,6 +249,7 @@ impl Grant {
     /// assert_eq!(Grant::new(Duration::from_millis(1500)).id(7).to_wire(), (2, 7));
     /// ```
     pub fn to_wire(&self) -> (i64, i64) {
+        // Saturate, since etcd refuses any TTL above 9,000,000,000 s.
         let seconds = self.ttl.as_secs().saturating_add(u64::from(self.ttl.subsec_nanos() > 0));
         (i64::try_from(seconds).unwrap_or(i64::MAX), self.id.get())
     }

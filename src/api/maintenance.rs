@@ -6,8 +6,8 @@ use crate::api::Revision;
 
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
 ///
-/// A test with this crate does not show one fault of etcd ([`which_etcd`](crate::manual::which_etcd)). If the compacted revision
-/// deleted a key and put it again, etcd 3.5.16 and later crash when the key is read.
+/// etcd 3.5.16 and later have a fault that this crate does not reproduce ([`which_etcd`](crate::manual::which_etcd)).
+/// If the compacted revision deleted a key and put the key again, the server crashes when the key is read.
 ///
 /// ```
 /// use leasehold::{Compact, Store};
@@ -31,15 +31,16 @@ impl Compact {
         Self { revision: revision.into(), physical: false }
     }
 
-    /// Makes [`Store::compact`](crate::Store::compact) return only after the memory is reclaimed. Other threads can use the store
-    /// concurrently. An [`Engine`](crate::engine::Engine) ignores the option.
+    /// Makes [`Store::compact`](crate::Store::compact) return only after the memory of the compacted history is
+    /// reclaimed. Other threads can use the store during the call. An [`Engine`](crate::engine::Engine) ignores the
+    /// option.
     #[must_use]
     pub fn physical(self) -> Self {
         Self { physical: true, ..self }
     }
 }
 
-/// Compacts to a revision.
+/// Creates a request to compact to a revision.
 impl<R: Into<Revision>> From<R> for Compact {
     fn from(revision: R) -> Self {
         Self::new(revision)
@@ -86,8 +87,9 @@ impl CompactResponse {
 pub enum AutoCompaction {
     /// Keeps the history of this period. Zero turns automatic compaction off, as in etcd.
     ///
-    /// The store samples its revision every tenth of the period and compacts to the oldest sample once per period. With a period
-    /// above one hour, it samples every 6 minutes and compacts every hour. A period below 10 ms is raised to 10 ms.
+    /// The store samples its revision every tenth of the period, and compacts to the oldest sample once per period.
+    /// With a period above one hour, the store samples every 6 minutes and compacts every hour. A period below 10 ms is
+    /// raised to 10 ms.
     Periodic(Duration),
     /// Keeps this number of revisions. The store compacts every five minutes. Zero turns automatic compaction off, as in etcd.
     Revision(u64),
@@ -168,7 +170,7 @@ impl Status {
         &self.header
     }
 
-    /// Returns the compacted revision, which is the oldest readable one. `None` if nothing was compacted yet.
+    /// Returns the compacted revision, which is the oldest readable revision, or `None` if nothing was compacted yet.
     pub fn compact_revision(&self) -> Option<Revision> {
         self.compact_revision
     }
@@ -190,8 +192,8 @@ impl Status {
 
     /// Returns an estimate of the memory that keys, versions and leases take, in bytes.
     ///
-    /// A version counts 96 bytes plus its key and value. A key with a version in memory counts 112 bytes plus the key, and a
-    /// lease counts 96 bytes.
+    /// The estimate is 96 bytes plus key and value for each version, 112 bytes plus the key for each key that has a
+    /// version in memory, and 96 bytes for each lease.
     pub fn bytes_held(&self) -> u64 {
         self.bytes_held
     }
@@ -201,11 +203,12 @@ impl Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum AlarmType {
-    /// No reason. A request that lists alarms uses it to list alarms of all types.
+    /// No type. An [`AlarmRequest`] with this type lists the alarms of all types.
     None,
-    /// The quota was reached: puts, grants and txns that cost space fail.
+    /// The quota was reached. While this alarm is active, puts, grants and txns that contain a put fail (R-MNT-8).
     NoSpace,
-    /// The data cannot be trusted: writes fail.
+    /// The data cannot be trusted. While this alarm is active, puts, deletes, writing txns, compactions, grants and
+    /// revocations fail (R-MNT-8).
     Corrupt,
 }
 
@@ -246,17 +249,19 @@ pub enum AlarmAction {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AlarmRequest {
-    /// The action.
+    /// Whether the request lists, raises or ends alarms.
     pub action: AlarmAction,
-    /// The member of the alarm. A request that lists alarms ignores it.
+    /// The id of the member whose alarm is raised or ended. A request that lists alarms ignores this field.
     pub member_id: u64,
-    /// The type of the alarm. With [`AlarmType::None`], a request lists alarms of all types, and raises or ends no alarm.
+    /// The type of the alarms. With [`AlarmType::None`], a request lists alarms of all types, but raises and ends no
+    /// alarm.
     pub alarm: AlarmType,
 }
 
 impl AlarmRequest {
     /// Lists all alarms.
     pub const fn list() -> Self {
+        // etcd ignores the member id when it lists alarms (R-MNT-7).
         Self { action: AlarmAction::Get, member_id: 0, alarm: AlarmType::None }
     }
 
@@ -297,7 +302,7 @@ impl Compact {
         self.revision
     }
 
-    /// Returns whether the response waits until memory is reclaimed.
+    /// Returns whether the response is sent only after the memory of the compacted history is reclaimed.
     pub fn get_physical(&self) -> bool {
         self.physical
     }
@@ -323,7 +328,7 @@ impl HashKvResponse {
 }
 
 impl Status {
-    /// Creates a response, for a backend. A backend that does not know a count passes 0.
+    /// Creates a status, for a backend. A backend that does not know a count or the size passes 0.
     pub fn new(
         header: ResponseHeader,
         compact_revision: Option<Revision>,
@@ -370,7 +375,7 @@ impl SnapshotResponse {
 
 /// The header of every response: etcd's `ResponseHeader`.
 ///
-/// In the responses to a txn's operations only the revision is set, as in etcd (R-REV-7).
+/// In the response to an operation inside a txn, only the revision of the header is set, as in etcd (R-REV-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHeader {
     pub(crate) cluster_id: u64,
@@ -385,17 +390,18 @@ impl ResponseHeader {
         Self { cluster_id: 0, member_id: 0, revision, raft_term: 0 }
     }
 
-    /// Returns the id of the cluster that sent the response. It is a constant of a store.
+    /// Returns the id of the cluster that sent the response. A store always returns the id with which it was built.
     pub const fn cluster_id(&self) -> u64 {
         self.cluster_id
     }
 
-    /// Returns the id of the member that sent the response. It is a constant of a store.
+    /// Returns the id of the member that sent the response. A store always returns the id with which it was built.
     pub const fn member_id(&self) -> u64 {
         self.member_id
     }
 
-    /// Returns the store's revision when the request was executed. R-REV-7 defines it for each kind of request.
+    /// Returns a revision of the store, usually the store's current revision after the request. R-REV-7 defines the
+    /// value for each kind of response.
     pub const fn revision(&self) -> Revision {
         self.revision
     }
@@ -407,7 +413,8 @@ impl ResponseHeader {
 }
 
 impl ResponseHeader {
-    /// Creates a header, for a backend. In the responses to a txn's operations all numbers but the revision are 0 (R-REV-7).
+    /// Creates a header, for a backend. For the response to an operation inside a txn, all numbers but the revision are
+    /// 0 (R-REV-7).
     pub fn new(cluster_id: u64, member_id: u64, revision: impl Into<Revision>, raft_term: u64) -> Self {
         Self { cluster_id, member_id, revision: revision.into(), raft_term }
     }
@@ -433,20 +440,22 @@ pub struct Limits {
     /// The maximum size of a writing request in its protobuf encoding: 1.5 MiB by default, and never more than 4 GiB - 1 byte. A
     /// larger request fails with [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
     pub max_request_bytes: usize,
-    /// The maximum length of a list of a txn, shared down the nesting (R-TXN-3): 128 by default. A txn with a longer list fails
-    /// with [`Error::TooManyOps`](crate::Error::TooManyOps). Nesting is always limited to
-    /// [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH) levels.
+    /// The maximum length of each list of a txn (compares, success and failure operations): 128 by default. A nested
+    /// txn may only use what the longest list of the outer txn leaves (R-TXN-3). A txn with a longer list fails with
+    /// [`Error::TooManyOps`](crate::Error::TooManyOps). Txns nest at most [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH)
+    /// levels, whatever this limit is.
     pub max_txn_ops: usize,
-    /// The minimum TTL of a lease: 2 s by default, and at least 1 ns. A shorter TTL is raised to it.
+    /// The minimum TTL of a lease: 2 s by default, and at least 1 ns. The store raises a shorter TTL of a grant to this
+    /// minimum.
     pub min_lease_ttl: Duration,
-    /// The maximum TTL of a lease: 9,000,000,000 s by default. A longer TTL fails with
+    /// The maximum TTL of a lease: 9,000,000,000 s by default. A grant with a longer TTL fails with
     /// [`Error::LeaseTtlTooLarge`](crate::Error::LeaseTtlTooLarge).
     pub max_lease_ttl: Duration,
     /// The quota of bytes in memory. `None`, the default, sets no quota.
     ///
-    /// The bytes are counted as in [`Status::bytes_held`](crate::maintenance::Status::bytes_held), but without tombstones. A put,
-    /// grant or txn that would reach the quota fails with [`Error::NoSpace`](crate::Error::NoSpace) and raises the NOSPACE alarm
-    /// (R-MNT-9). To write again, delete keys, compact and end the alarm, as in etcd:
+    /// The bytes are counted as by [`Status::bytes_held`](crate::maintenance::Status::bytes_held), but tombstones do
+    /// not count. A put, grant or txn that would reach the quota fails with [`Error::NoSpace`](crate::Error::NoSpace)
+    /// and raises the NOSPACE alarm (R-MNT-9). To write again, delete keys, compact and end the alarm, as in etcd:
     ///
     /// ```
     /// use leasehold::{Compact, Delete, Error, Limits, Store};
@@ -473,6 +482,7 @@ impl Default for Limits {
         Self {
             max_request_bytes: 1536 * 1024,
             max_txn_ops: 128,
+            // etcd's minimum is 1.5 times its election timeout of 1 s, rounded up to seconds (R-LSE-2).
             min_lease_ttl: Duration::from_secs(2),
             max_lease_ttl: Duration::from_secs(9_000_000_000),
             quota_bytes: None,

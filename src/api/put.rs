@@ -106,7 +106,7 @@ impl PutResponse {
         &self.header
     }
 
-    /// Returns the pair as it was before the put, if it was requested and the key existed.
+    /// Returns the pair as it was before the put, if [`Put::prev_kv`] requested the pair and the key existed.
     pub fn prev_kv(&self) -> Option<&KeyValue> {
         self.prev_kv.as_ref()
     }
@@ -124,7 +124,7 @@ impl Put {
         &self.value
     }
 
-    /// Returns the lease; [`LeaseId::NONE`] means no lease.
+    /// Returns the lease, or [`LeaseId::NONE`] for no lease.
     pub fn get_lease(&self) -> LeaseId {
         self.lease
     }
@@ -146,7 +146,8 @@ impl Put {
 }
 
 impl PutResponse {
-    /// Creates a response, for a backend. It has the previous pair if it was requested and the key existed.
+    /// Creates a response, for a backend. `prev_kv` is the pair before the put, if the request asked for the pair and
+    /// the key existed.
     pub fn new(header: ResponseHeader, prev_kv: Option<KeyValue>) -> Self {
         Self { header, prev_kv }
     }

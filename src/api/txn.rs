@@ -10,8 +10,8 @@ use crate::api::{
 /// If all compares hold, the operations of [`and_then`](Self::and_then) run, and otherwise the operations of
 /// [`or_else`](Self::or_else). All changes of a txn have one revision.
 ///
-/// All compares, including the compares of nested txns, read the state before the txn (R-TXN-13). The operations run in order,
-/// and each operation sees the effects of earlier ones (R-TXN-12).
+/// All compares, including the compares of nested txns, read the state before the txn (R-TXN-13). The operations run in
+/// order, and each operation sees the effects of the operations before it (R-TXN-12).
 ///
 /// Txns nest up to [`MAX_DEPTH`](Self::MAX_DEPTH) levels, and [`Limits::max_txn_ops`](crate::Limits) may allow fewer.
 /// A deeper txn fails with [`Error::TooManyOps`](crate::Error::TooManyOps).
@@ -108,19 +108,22 @@ impl Txn {
     }
 }
 
-/// Adds operations to a list of a txn, and raises its `levels_inside`. Drops nested txns that are too deep.
+/// Adds operations to a list of a txn, and raises its `levels_inside`. Drops a nested txn that would exceed
+/// [`Txn::MAX_DEPTH`].
 fn add_operations(
     list: &mut Vec<TxnOp>,
     levels_inside: &mut usize,
     operations: impl IntoIterator<Item: Into<TxnOp>>,
 ) {
     let operations = operations.into_iter().map(Into::into);
+    // Reserve here, because `filter` reports no lower bound of its length to `extend`.
     list.reserve(operations.size_hint().0);
     list.extend(operations.filter(|operation| {
         let TxnOp::Txn(nested) = operation else {
             return true;
         };
-        // A nested txn that is too deep itself makes this one too deep.
+        // A nested txn that is already too deep makes the outer txn too deep, so `levels` stays at the maximum.
+        // Dropping the nested txn bounds the recursion of `Drop` and `Clone`.
         let levels = (nested.levels_inside + 1).min(Txn::MAX_DEPTH);
         *levels_inside = levels.max(*levels_inside);
         levels < Txn::MAX_DEPTH
@@ -129,8 +132,9 @@ fn add_operations(
 
 /// A condition on the keys of a range: etcd's `Compare`.
 ///
-/// A compare holds if it holds for every existing key of its range (R-TXN-7). If no key exists, a compare of values does not
-/// hold, and any other compare is made once with 0 (R-TXN-8). So `create_revision == 0` holds if the key is absent.
+/// A compare holds if it holds for every existing key of its range (R-TXN-7). If no key exists in the range, a compare
+/// of values does not hold, and any other compare compares 0 with its operand (R-TXN-8). So `create_revision == 0`
+/// holds if the key is absent.
 ///
 /// ```
 /// use leasehold::{Compare, CompareOp, Store, Txn};
@@ -165,12 +169,13 @@ pub enum CompareOperand {
     Value(Bytes),
     /// Compares the id of the lease.
     Lease(LeaseId),
-    /// An unknown target number of etcd's wire: every stored key compares as equal (R-TXN-11).
+    /// Stands for a target number that etcd's protocol does not define. Every stored key then compares as equal to the
+    /// operand (R-TXN-11).
     Unrecognized,
 }
 
 impl Compare {
-    /// Holds if no key of the range exists: etcd's `create_revision == 0` (R-TXN-8).
+    /// Creates a compare that holds if no key of the range exists: etcd's `create_revision == 0` (R-TXN-8).
     ///
     /// ```
     /// use leasehold::{Compare, Store, Txn, TxnOp};
@@ -185,7 +190,7 @@ impl Compare {
         Self::create_revision(range, CompareOp::Equal, 0)
     }
 
-    /// Holds if at least one key of the range exists: etcd's `create_revision > 0`.
+    /// Creates a compare that holds if at least one key of the range exists: etcd's `create_revision > 0`.
     ///
     /// ```
     /// use leasehold::{Compare, KeyRange, Store, Txn};
@@ -201,7 +206,7 @@ impl Compare {
         Self::create_revision(range, CompareOp::Greater, 0)
     }
 
-    /// Compares the key's version: the number of puts since the key was created, or 0 if it is absent.
+    /// Compares the key's version: the number of puts since the key was created, or 0 if the key is absent.
     ///
     /// ```
     /// use leasehold::{Compare, CompareOp, Store, Txn};
@@ -251,7 +256,8 @@ impl Compare {
         Self { range: range.into(), op, operand: CompareOperand::ModRevision(revision.into()) }
     }
 
-    /// Compares the key's value, byte by byte. It does not hold if the key is absent, whatever the operator (R-TXN-8).
+    /// Compares the key's value, byte by byte. The compare does not hold if the key is absent, whatever the operator
+    /// (R-TXN-8).
     ///
     /// ```
     /// use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
@@ -287,9 +293,9 @@ impl Compare {
 
     /// Creates the compare of etcd's numbers `result` and `target` (VERSION 0, CREATE 1, MOD 2, VALUE 3, LEASE 4).
     ///
-    /// The argument `number` is the operand of the numeric targets, and `value` is the operand of VALUE. An operand that was sent
-    /// for another target must be passed as 0 or empty, as etcd treats it. With an unknown target, every stored key compares as
-    /// equal (R-TXN-11).
+    /// The argument `number` is the operand of the numeric targets, and `value` is the operand of VALUE. If a client
+    /// sent an operand for another target, pass 0 or an empty value instead, since etcd ignores such an operand. With
+    /// an unknown target, every stored key compares as equal to the operand (R-TXN-11).
     pub fn from_wire(range: KeyRange, result: i32, target: i32, number: i64, value: impl IntoBytes) -> Self {
         let operand = match target {
             0 => CompareOperand::Version(number),
@@ -315,7 +321,7 @@ pub enum CompareOp {
     Less,
     /// The stored field is not equal to the operand.
     NotEqual,
-    /// An unknown operator number of etcd's wire: the compare holds (R-TXN-11).
+    /// Stands for an operator number that etcd's protocol does not define. The compare then holds (R-TXN-11).
     Unrecognized,
 }
 
@@ -352,10 +358,10 @@ pub enum TxnOp {
     Put(Put),
     /// Deletes keys.
     Delete(Delete),
-    /// Runs a nested txn. Its compares read the state before the outermost txn. The whole tree has at most
-    /// [`Txn::MAX_DEPTH`] levels.
+    /// Runs a nested txn. The compares of the nested txn read the state before the outermost txn. A txn with its nested
+    /// txns has at most [`Txn::MAX_DEPTH`] levels.
     Txn(Txn),
-    /// An operation without a request, which etcd's wire allows: the txn fails with
+    /// Stands for an operation without a request, which etcd's protocol permits. The txn fails with
     /// [`Error::KeyNotFound`](crate::Error::KeyNotFound).
     Unset,
 }
@@ -410,8 +416,8 @@ pub struct TxnResponse {
 }
 
 impl TxnResponse {
-    /// Returns the header. Its revision is the revision of this txn if it changed a key, and otherwise the store's current
-    /// revision. A nested txn has revision 0, as in etcd (R-TXN-14).
+    /// Returns the header. Its revision is the revision of this txn if it changed a key, and otherwise the store's
+    /// current revision. The header of a nested txn has revision 0, as in etcd (R-TXN-14).
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -488,8 +494,9 @@ impl Compare {
         &self.operand
     }
 
-    /// Returns the arguments of [`from_wire`](Self::from_wire) that create this compare: range, result, target, number and value.
-    /// An operand that the target does not use is 0 or empty. An unrecognized operator or target is -1.
+    /// Returns the arguments of [`from_wire`](Self::from_wire) that create this compare: range, result, target, number
+    /// and value. An argument that the target does not use is 0 or empty. For an unrecognized operator or target, the
+    /// number is -1.
     ///
     /// ```
     /// use leasehold::{Compare, CompareOp};
@@ -513,7 +520,8 @@ impl Compare {
 }
 
 impl CompareOp {
-    /// Returns the operator's number on etcd's wire. [`Unrecognized`](Self::Unrecognized) is -1, which etcd does not know either.
+    /// Returns the operator's number on etcd's wire. For [`Unrecognized`](Self::Unrecognized), returns -1, which etcd's
+    /// protocol does not define.
     pub const fn to_wire(self) -> i32 {
         match self {
             Self::Equal => 0,

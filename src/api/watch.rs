@@ -22,7 +22,7 @@ pub struct Watch {
     pub(crate) range: KeyRange,
     pub(crate) start: Revision,
     pub(crate) id: WatchId,
-    /// `None` means the store's default.
+    /// The number of responses to queue, or `None` for the store's default.
     pub(crate) capacity: Option<usize>,
     pub(crate) prev_kv: bool,
     pub(crate) no_put: bool,
@@ -39,9 +39,9 @@ impl Watch {
 
     /// Watches the keys of a range. A range that ends at or before its start is refused (R-WCH-2).
     ///
-    /// An empty start key is accepted, unlike in a read: etcd replaces it by `"\0"`, the first key that can exist. So
-    /// `KeyRange::key("")`, to which `""` converts, watches the single key `"\0"`. [`KeyRange::prefix`] of `""` watches every
-    /// key.
+    /// An empty start key is accepted, unlike in a read: etcd replaces the empty key by `"\0"`, the first key that can
+    /// exist. So the range `KeyRange::key("")`, into which `""` converts, watches the single key `"\0"`.
+    /// [`KeyRange::prefix`] of `""` watches every key.
     pub fn range(range: impl Into<KeyRange>) -> Self {
         Self {
             range: range.into(),
@@ -85,11 +85,12 @@ impl Watch {
         Self::range(KeyRange::all())
     }
 
-    /// Sets the first revision to receive events of: etcd's `start_revision` (R-WCH-6).
+    /// Sets the first revision whose events are delivered: etcd's `start_revision` (R-WCH-6).
     ///
-    /// Events from a revision up to the current one are read from history. If they are compacted, the watch ends with the
-    /// compacted revision. With a future revision, no event is delivered before the store reaches it. 0, the default, means all
-    /// events from now on, and a negative revision is refused.
+    /// The store reads events up to its current revision from history. If the start revision is below the compacted
+    /// revision, the watch ends, and the last response has the compacted revision. If the start revision is in the
+    /// future, no earlier event is delivered. 0, the default, means all events from now on, and a negative start
+    /// revision is refused.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -106,8 +107,8 @@ impl Watch {
         Self { start: revision.into(), ..self }
     }
 
-    /// Requests the pair as it was before each change (R-WCH-17). [`Event::is_prev_kv_compacted`] reports whether it is missing
-    /// because of a compaction.
+    /// Requests the pair as it was before each change (R-WCH-17). [`Event::is_prev_kv_compacted`] reports whether an
+    /// event has no such pair because of a compaction.
     #[must_use]
     pub fn prev_kv(self) -> Self {
         Self { prev_kv: true, ..self }
@@ -132,8 +133,8 @@ impl Watch {
         Self { progress_notify: true, ..self }
     }
 
-    /// Allows the store to split a response of at least [`Limits::max_request_bytes`](crate::Limits::max_request_bytes) plus
-    /// 512 KiB (R-WCH-18).
+    /// Allows the store to split a response into pieces if its encoding has at least
+    /// [`Limits::max_request_bytes`](crate::Limits::max_request_bytes) plus 512 KiB (R-WCH-18).
     #[must_use]
     pub fn fragment(self) -> Self {
         Self { fragment: true, ..self }
@@ -145,18 +146,20 @@ impl Watch {
         Self { id: id.into(), ..self }
     }
 
-    /// Sets the number of responses with events that the store queues for the watcher. It is at least 1, and the default is
-    /// [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity).
+    /// Sets the maximum number of responses with events that the store queues for the watcher. The store raises 0 to 1.
+    /// The default is [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity).
     ///
-    /// Further events are read from history when the watcher receives. They are lost only if they are compacted before that.
-    /// Responses that the receiver took from the queue and has not returned yet do not count; there are at most as many again.
-    /// A capacity of 1 lets a test compact events before a watcher receives them.
+    /// While the queue is full, later events stay in history, and the store reads them from there when the watcher
+    /// receives. Events are lost only if they are compacted before the store reads them. The receiver takes all queued
+    /// responses at once, so up to `responses` further ones may wait in the receiver itself. With a capacity of 1, a
+    /// test can compact events before a watcher receives them.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: Some(responses), ..self }
     }
 
-    /// Labels the watch with a key, for `Engine::labels`. The label has no other effect.
+    /// Labels the watch with the queue key of the waiter that watches. `Engine::labels` returns the label, which has no
+    /// other effect.
     #[must_use]
     pub(crate) fn label(self, label: Bytes) -> Self {
         Self { label: Some(label), ..self }
@@ -171,18 +174,19 @@ impl<K: Into<KeyRange>> From<K> for Watch {
     }
 }
 
-/// A request of a watch stream: etcd's `WatchRequest` (R-WCH-1), or a request to be notified of a lease's end.
+/// A request to a watch stream: etcd's `WatchRequest` (R-WCH-1), or a request for a notification when a lease ends.
 ///
-/// Answers are queued until they are received. Each creation and each cancellation has its own answer, so a caller that
-/// keeps making requests must receive.
+/// Responses are queued until they are received. Each creation and each cancellation has its own response, so the queue
+/// grows without a limit if a caller makes such requests and never receives.
 ///
-/// A [`Store`](crate::Store) bounds the queued answers to the other requests, as the variants describe. A backend that
-/// [pushes](crate::backend::Inbox::push) its deliveries cannot inspect the queue, and need not.
+/// A [`Store`](crate::Store) bounds the number of queued responses to the other requests, as the variants describe. A
+/// backend that [pushes](crate::backend::Inbox::push) its deliveries cannot inspect the queue, and need not bound these
+/// responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchRequest {
-    /// Creates a watcher. The response is [created](WatchResponse::new_created) or [refused](WatchResponse::new_refused).
-    /// Responses come in the order of the creations.
+    /// Creates a watcher. The response is [created](WatchResponse::new_created) or
+    /// [refused](WatchResponse::new_refused). The responses to several creations have the order of the creations.
     Create(Watch),
     /// Cancels a watcher. The response is [cancelled](WatchResponse::new_canceled), without a reason. There is no response if the
     /// stream has no such watcher (R-WCH-22).
@@ -190,14 +194,16 @@ pub enum WatchRequest {
     /// Requests the progress of all watchers of the stream. The response is [progress](WatchResponse::new_progress) for
     /// [`WatchId::INVALID`]. There is no response unless all watchers are synced (R-WCH-21).
     ///
-    /// Once 128 answers were queued and not received, a `Store` replaces the last delivery in the queue by the next answer, if that
-    /// delivery is such an answer too.
+    /// Once 128 responses to progress requests are queued and not received, a `Store` replaces the last delivery in the
+    /// queue by the next such response, if that delivery is also a response to a progress request.
     Progress,
-    /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if there is no such lease. A client of etcd learns of the
-    /// end from the responses to its keep-alives (R-LSE-7), but a standing keep-alive has no responses.
+    /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if the lease does not exist. etcd has no
+    /// such request: its clients detect the end of a lease by the responses to keep-alives (R-LSE-7), but a standing
+    /// keep-alive has no responses.
     ///
-    /// A receiver makes the request for a lease once, and again only after the answer. A `Store` has no further answer to a
-    /// repeated request while the lease exists, or while the earlier answer is the last delivery in the queue.
+    /// A receiver should repeat the request for a lease only after it has received the `LeaseEnded` of the lease. A
+    /// `Store` ignores a repeated request while the lease exists, or while that `LeaseEnded` is the last delivery in
+    /// the queue.
     Lease(LeaseId),
 }
 
@@ -205,7 +211,8 @@ pub enum WatchRequest {
 #[derive(Clone, PartialEq, Eq)]
 pub struct WatchResponse {
     pub(crate) watch_id: WatchId,
-    /// Everything but the id. Watchers with equal responses share it.
+    /// All fields of the response except the id. Responses to several watchers share one body if they differ only in
+    /// the id.
     pub(crate) body: Arc<WatchResponseBody>,
 }
 
@@ -213,7 +220,7 @@ pub struct WatchResponse {
 pub(crate) struct WatchResponseBody {
     pub(crate) header: ResponseHeader,
     pub(crate) kind: WatchResponseKind,
-    /// The reason of a `Canceled`, if the backend has one.
+    /// The reason why the backend ended the watcher, if `kind` is `Canceled` and the backend has a reason.
     pub(crate) reason: Option<Box<str>>,
 }
 
@@ -238,7 +245,7 @@ pub(crate) enum WatchResponseKind {
     Progress,
 }
 
-/// The events of a response. A single event, the usual case, needs no list.
+/// The events of a response. `Single` stores one event, the usual case, without allocating a list.
 #[derive(Clone, Debug)]
 pub(crate) enum Events {
     Single(Event),
@@ -254,7 +261,7 @@ impl Events {
     }
 }
 
-/// Compares the events only: the variants compare alike.
+/// Compares the events, whichever variants store them.
 impl PartialEq for Events {
     fn eq(&self, other: &Self) -> bool {
         self.as_slice() == other.as_slice()
@@ -268,9 +275,9 @@ impl Eq for Events {}
 pub(crate) enum WatchRefusal {
     EmptyRange,
     DuplicateId,
-    /// Holds the requested revision.
+    /// The requested start revision is negative. Holds this revision.
     NegativeStart(Revision),
-    /// Holds the reason of another backend.
+    /// A backend other than a store refused the watcher, for a reason that is none of the others. Holds the reason.
     Foreign(Box<str>),
 }
 
@@ -294,7 +301,8 @@ impl WatchResponse {
         Self { watch_id, body: Arc::new(WatchResponseBody::new(header, kind)) }
     }
 
-    /// Creates a response. It shares its body with the delivery before it, if that is a response with an equal body.
+    /// Creates a response to queue after the delivery `last`. The response shares the body of `last` if `last` is a
+    /// response with an equal body.
     pub(crate) fn new_after(
         last: Option<&Delivery>,
         watch_id: WatchId,
@@ -302,6 +310,7 @@ impl WatchResponse {
         kind: WatchResponseKind,
     ) -> Self {
         match last {
+            // Equal responses in a row, such as the progress notifications of many watchers, then share one allocation.
             Some(Delivery::Watch(last)) if last.body.header == header && last.body.kind == kind => {
                 Self { watch_id, body: Arc::clone(&last.body) }
             }
@@ -312,21 +321,21 @@ impl WatchResponse {
     /// Returns the header. Its revision depends on the response (R-WCH-9, R-WCH-10, R-WCH-12):
     ///
     /// - events to a synced watcher: the revision of the events;
-    /// - events to an unsynced watcher: the store's revision when the response was created;
+    /// - events to an unsynced watcher: the store's current revision when the response was created;
     /// - a [progress notification](Self::is_progress_notify): a revision up to which all events were delivered;
     /// - the end of a watch by a compaction: 0;
-    /// - any other response: the store's revision.
+    /// - any other response: the store's current revision when the response was created.
     pub fn header(&self) -> &ResponseHeader {
         &self.body.header
     }
 
-    /// Returns the id of the watcher. It is [`WatchId::INVALID`] if the watcher was refused, or if the response is for all
-    /// watchers of the stream.
+    /// Returns the id of the watcher. The id is [`WatchId::INVALID`] if the watcher was refused, or if the response is
+    /// for all watchers of the stream.
     pub fn watch_id(&self) -> WatchId {
         self.watch_id
     }
 
-    /// Returns whether this is the response to a request that creates a watcher. It is `true` for a refused watcher too.
+    /// Returns whether this is the response to a request to create a watcher, even if the watcher was refused.
     pub fn created(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Created | WatchResponseKind::Refused(_))
     }
@@ -345,10 +354,11 @@ impl WatchResponse {
         }
     }
 
-    /// Returns the reason why the watcher was refused or why a backend ended it, or the empty text if there is none.
+    /// Returns the reason why the watcher was refused or why a backend ended the watcher, or the empty text if there is
+    /// no reason.
     ///
-    /// A store refuses watchers with etcd's reasons. It ends a watcher by itself only because of a compaction, which has no
-    /// reason text.
+    /// A store refuses watchers with etcd's reasons. Without a request, a store ends a watcher only because of a
+    /// compaction, for which the reason is empty.
     pub fn cancel_reason(&self) -> &str {
         match &self.body.kind {
             WatchResponseKind::Refused(refusal) => refusal.reason(),
@@ -365,14 +375,16 @@ impl WatchResponse {
             WatchRefusal::EmptyRange => Error::WatchRangeEmpty,
             WatchRefusal::DuplicateId => Error::WatchIdTaken,
             WatchRefusal::NegativeStart(requested) => {
+                // A negative start is refused even before the first compaction, so no compacted revision is known.
                 Error::Compacted { requested: *requested, compacted: None }
             }
+            // etcd's client reports a reason with this code (R-WCH-24).
             WatchRefusal::Foreign(reason) => Error::from_wire(Code::FailedPrecondition, reason),
         })
     }
 
-    /// Returns the error of the only watcher of a stream that the backend ended or refused. Like etcd's client, it carries the
-    /// reason (R-WCH-24).
+    /// Returns the error that a [`Watcher`](crate::Watcher) reports when the backend has ended or refused its only
+    /// watcher. As in etcd's client, the error contains the backend's reason (R-WCH-24).
     pub(crate) fn ended_by_backend(&self) -> Error {
         match self.body.reason.as_deref() {
             Some(reason) => Error::from_wire(Code::FailedPrecondition, reason),
@@ -380,7 +392,7 @@ impl WatchResponse {
         }
     }
 
-    /// Whether more pieces of the same response follow.
+    /// Returns whether this is a piece of a split response, and further pieces follow.
     pub fn fragment(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Events { fragment: true, .. })
     }
@@ -393,7 +405,7 @@ impl WatchResponse {
         }
     }
 
-    /// Returns the events as an owned list. An event is a handle, so no key or value is copied.
+    /// Returns the events as an owned list. No key or value is copied, because an event is a handle to a shared record.
     pub fn into_events(self) -> Vec<Event> {
         // Other watchers may share the body, so the events cannot be moved out of it.
         self.events().to_vec()
@@ -408,6 +420,7 @@ impl WatchResponse {
 impl fmt::Debug for WatchResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("WatchResponse");
+        // The other numbers of the header are constants of the store.
         shown.field("revision", &self.header().revision).field("watch_id", &self.watch_id);
         match &self.body.kind {
             WatchResponseKind::Events { events, .. } => shown.field("events", &events.as_slice()),
@@ -420,24 +433,25 @@ impl fmt::Debug for WatchResponse {
     }
 }
 
-/// A delivery to the receiver of a stream. Deliveries are received in the order in which the backend decided them.
+/// A delivery to the receiver of a stream. A receiver gets the deliveries of a stream in the order in which the backend
+/// queued them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
     /// A response of a watcher.
     Watch(WatchResponse),
-    /// The stream's timer, which was set to this instant.
+    /// The timer of the stream has fired. Holds the instant to which the timer was set.
     Timer(Timestamp),
-    /// The end of a lease that was [requested](WatchRequest::Lease).
+    /// The lease with this id has ended, and the receiver had [requested](WatchRequest::Lease) a notification.
     ///
-    /// A [`Store`](crate::Store) delivers it after the deletions of the lease's keys. A backend that is cut off from its store
-    /// delivers it when the lease [may have ended](crate::backend::LeaseStep::Over). The keys may still exist then, and their
-    /// deletions are delivered later or not at all.
+    /// A [`Store`](crate::Store) queues this delivery after the deletions of the lease's keys. A backend that is cut
+    /// off from its store queues it when the lease [may have ended](crate::backend::LeaseStep::Over). In this case, the
+    /// lease's keys may still exist, and their deletions are delivered later or not at all.
     LeaseEnded(LeaseId),
 }
 
-/// Returns the revision of the first event among the deliveries in `sent` to the watcher with this id. Events to an earlier
-/// watcher with this id do not count.
+/// Returns the revision of the first event among the deliveries in `sent` to the watcher with this id. Ignores events
+/// to an earlier watcher that had this id.
 pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: WatchId) -> Option<Revision> {
     let responses = sent.filter_map(|delivery| match delivery {
         Delivery::Watch(response) if response.watch_id == id => Some(response),
@@ -445,8 +459,8 @@ pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: Wat
     });
     responses.fold(None, |first, response| {
         let event = response.events().first().map(|event| event.kv.mod_revision());
-        // A refusal has the id -1, which a watcher may have too (R-WCH-4).
-        // Events before the creation are for an earlier watcher.
+        // The events before this response were for an earlier watcher, so forget their revision. A refusal has the id
+        // -1, which a watcher may have too (R-WCH-4), but creates no watcher.
         let is_new = response.created() && !response.canceled();
         if is_new { None } else { first.or(event) }
     })
@@ -470,14 +484,16 @@ pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: Wat
 pub struct Lag {
     /// The store's revision.
     pub current: Revision,
-    /// The number of revisions from the first pending one up to the current one. 0 if the watcher has received all events.
+    /// The number of revisions from the first one whose events are pending, up to the current one. 0 if the watcher has
+    /// received all events.
     ///
-    /// It can include revisions without events for the watcher that the store has not searched yet.
+    /// The number can include revisions that have no event for the watcher, as long as the store has not searched these
+    /// revisions.
     pub revisions: u64,
     /// The time since which events for the watcher are pending. `None` if the watcher has received all events.
     ///
-    /// In a stream with several watchers, it may be the time of another watcher. It is also `None` if the time is unknown: a
-    /// [`Layer`](crate::backend::Layer) may notify a receiver without a time.
+    /// In a stream with several watchers, the time may belong to another watcher of the stream. `None` also stands for
+    /// an unknown time: a [`Layer`](crate::backend::Layer) may notify a receiver without a time.
     pub since: Option<Timestamp>,
 }
 
@@ -488,7 +504,7 @@ impl Watch {
         &self.range
     }
 
-    /// Returns the first revision to watch; 0 means from now on.
+    /// Returns the first revision whose events are delivered. 0 means all events from now on.
     pub fn get_start_revision(&self) -> Revision {
         self.start
     }
@@ -498,8 +514,9 @@ impl Watch {
         self.id
     }
 
-    /// Returns the number of responses with events that are kept for the watcher; `None` means the store's default. It is not a
-    /// part of etcd's request, and a backend other than a [`Store`](crate::Store) may ignore it.
+    /// Returns the maximum number of responses with events that the store queues for the watcher, or `None` for the
+    /// store's default. etcd's request has no such field, and a backend other than a [`Store`](crate::Store) may ignore
+    /// the number.
     pub fn get_capacity(&self) -> Option<usize> {
         self.capacity
     }
@@ -538,20 +555,22 @@ impl Watch {
 ///   [`new_canceled`](Self::new_canceled);
 /// - no flag: [`new_events`](Self::new_events) if there are events, and otherwise [`new_progress`](Self::new_progress).
 impl WatchResponse {
-    /// Creates the response to a request that created a watcher. It precedes the watcher's events. A watcher without a start
-    /// revision receives the events after the header's revision (R-WCH-5).
+    /// Creates the response to a request that created a watcher. A backend must send this response before the watcher's
+    /// events. A watcher without a start revision receives the events after the header's revision (R-WCH-5).
     pub fn new_created(watch_id: impl Into<WatchId>, header: ResponseHeader) -> Self {
         Self::new(watch_id.into(), header, WatchResponseKind::Created)
     }
 
     /// Creates the response to a request that was refused.
     ///
-    /// A [`Watcher`](crate::Watcher) reports etcd's own reasons (R-WCH-2, R-WCH-3, R-WCH-6) as the matching variant of [`Error`].
-    /// Such an [`Error::Compacted`] has the requested revision 0, because the message does not carry it.
+    /// A [`Watcher`](crate::Watcher) reports etcd's own reasons (R-WCH-2, R-WCH-3, R-WCH-6) as the matching variant of
+    /// [`Error`]. For a negative start revision, this is an [`Error::Compacted`] whose requested revision is 0, because
+    /// etcd's message does not contain the revision.
     pub fn new_refused(header: ResponseHeader, reason: &str) -> Self {
         let refusal = match reason {
             WatchRefusal::EMPTY_RANGE => WatchRefusal::EmptyRange,
             WatchRefusal::DUPLICATE_ID => WatchRefusal::DuplicateId,
+            // The message does not contain the requested revision.
             WatchRefusal::NEGATIVE_START => WatchRefusal::NegativeStart(Revision::new(0)),
             other => WatchRefusal::Foreign(other.into()),
         };
@@ -560,8 +579,8 @@ impl WatchResponse {
 
     /// Creates a response with at least one event.
     ///
-    /// All events of a revision must be in one response (R-WCH-7), which may be split into pieces. The flag `fragment` is set in
-    /// all pieces but the last (R-WCH-18).
+    /// All events of a revision must be in one response (R-WCH-7). A backend may split the response into pieces, and
+    /// sets `fragment` in all pieces but the last (R-WCH-18).
     pub fn new_events(
         watch_id: impl Into<WatchId>,
         header: ResponseHeader,
@@ -572,14 +591,14 @@ impl WatchResponse {
         Self::new(watch_id.into(), header, kind)
     }
 
-    /// Creates a progress notification. It states that all events up to the header's revision were delivered to the watcher, or
-    /// for [`WatchId::INVALID`] to all watchers of the stream (R-WCH-19).
+    /// Creates a progress notification, which states that all events up to the header's revision were delivered to the
+    /// watcher. With [`WatchId::INVALID`], the statement is for all watchers of the stream (R-WCH-19).
     pub fn new_progress(watch_id: impl Into<WatchId>, header: ResponseHeader) -> Self {
         Self::new(watch_id.into(), header, WatchResponseKind::Progress)
     }
 
-    /// Creates the end of a watcher, by a request or by the backend. The reason is empty if the watcher was cancelled by
-    /// a request (R-WCH-22). A [`Watcher`](crate::Watcher) reports the reason as its error.
+    /// Creates the response that reports the end of a watcher, by a request or by the backend. `reason` is empty if a
+    /// request cancelled the watcher (R-WCH-22). A [`Watcher`](crate::Watcher) returns the reason in an error.
     ///
     /// ```
     /// use leasehold::response::{ResponseHeader, WatchResponse};
@@ -590,6 +609,7 @@ impl WatchResponse {
     /// ```
     pub fn new_canceled(watch_id: impl Into<WatchId>, header: ResponseHeader, reason: &str) -> Self {
         let body = WatchResponseBody::new(header, WatchResponseKind::Canceled);
+        // etcd's wire has no absent text: an empty reason means that there is none.
         let reason = Some(reason).filter(|reason| !reason.is_empty()).map(Box::from);
         Self { watch_id: watch_id.into(), body: Arc::new(WatchResponseBody { reason, ..body }) }
     }
