@@ -67,7 +67,7 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets the cluster id in headers. The default is 1.
+    /// Sets the cluster id in the headers of responses. The default is 1.
     ///
     /// ```
     /// use leasehold::Store;
@@ -82,7 +82,7 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets the member id in headers and alarms. The default is 1.
+    /// Sets the member id in the headers of responses and in alarms. The default is 1.
     pub fn member_id(mut self, id: u64) -> Self {
         self.config.member_id = id;
         self
@@ -90,7 +90,8 @@ impl StoreBuilder {
 
     /// Sets the automatic compaction. By default, the store does not compact by itself.
     ///
-    /// With automatic compaction, the store starts the timer thread of a [`SystemClock`] when it is built.
+    /// With [`AutoCompaction::Periodic`], the store starts the timer thread of a [`SystemClock`] at once, because the
+    /// first compaction is a deadline.
     ///
     /// ```
     /// use leasehold::{AutoCompaction, ManualClock, Revision, Store};
@@ -134,7 +135,7 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets the [capacity](crate::Watch::capacity) of watches that set none. The default is
+    /// Sets the [capacity](crate::Watch::capacity) of watches whose request sets no capacity. The default is
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY).
     ///
     /// With a capacity of 1, a slow watcher is unsynced after two changes, so a test can compact its next events:
@@ -194,11 +195,12 @@ impl StoreBuilder {
     ///
     /// The reader is read to the end of the save and no further, in pieces of at most 64 KiB.
     ///
-    /// The store continues from the saved state with this builder's clock and configuration. Automatic compaction takes new
-    /// samples.
+    /// The store continues from the saved state with this builder's clock and configuration. Samples of automatic
+    /// compaction are not saved, so its first period begins with the load.
     ///
-    /// Changes after the save are lost, and their revisions and fencing tokens are assigned again. If something outside the
-    /// store may have seen one of them, load with [`LoadOptions::bump_revision`] or [`LoadOptions::bump_revision_above`].
+    /// Changes after the save are lost, and their revisions and fencing tokens are assigned again. If a client or
+    /// another system may have seen one of these revisions or tokens, load with [`LoadOptions::bump_revision`] or
+    /// [`LoadOptions::bump_revision_above`].
     ///
     /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load (R-LSE-12).
     /// Standing keep-alives end, so the locks of a process that does not restart are released when its lease expires. A
@@ -231,6 +233,7 @@ impl StoreBuilder {
     /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
         let (config, clock, options) = self.into_parts();
+        // Read the clock after the whole input is read: a slow reader must not shorten the leases.
         let engine = read_snapshot(config, &mut from)?.start(&options, clock.now())?;
         Ok(open(engine, clock))
     }
@@ -249,7 +252,8 @@ fn open(engine: Engine, clock: Arc<dyn Clock>) -> Store {
         move || clock.now()
     });
     let store = Store::from_shell(Arc::new(shell));
-    // The clock holds a weak handle, so it does not keep the store alive.
+    // The clock gets a weak handle, so that the clock does not keep the store alive.
+    // The timer needs a handle to the store, so the timer is set after the store is created.
     if let Some(timer) = clock.attach(store.downgrade()) {
         store.shell().set_timer_of_clock(move |deadline| timer.arm(deadline));
     }

@@ -21,9 +21,9 @@ const DRAFT_MAX: usize = 64 * 1024;
 
 /// An etcd inside your process: keys with revisions and history, transactions, leases, and watches.
 ///
-/// A handle is cheap to clone and can be used from any thread. The store is dropped with its last handle; clients, watchers and
-/// tickets hold handles too. A call blocks only while other calls hold the store's lock. After [`close`](Self::close), every
-/// method with a [`Result`] fails with [`Error::Stopped`](crate::Error::Stopped).
+/// A handle is cheap to clone and can be used from any thread. The store is dropped with its last handle. Clients,
+/// watchers, tickets and sessions also hold handles. A call blocks only while other calls hold the store's lock. After
+/// [`close`](Self::close), every method with a [`Result`] fails with [`Error::Stopped`](crate::Error::Stopped).
 ///
 /// ```
 /// use leasehold::{Get, Put, Store};
@@ -69,7 +69,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`EmptyKey`](crate::Error::EmptyKey): the start of the range is empty.
@@ -99,13 +99,14 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`EmptyKey`](crate::Error::EmptyKey): the start of the range is empty.
     /// - [`FutureRevision`](crate::Error::FutureRevision): the requested revision is above the current one.
     /// - [`Compacted`](crate::Error::Compacted): the requested revision is below the compacted one.
     pub fn page(&self, page: Page) -> Result<PageResponse> {
+        // Read whole pairs under the lock, which copies handles only.
         let keys_only = page.keys_only;
         let page = Page { keys_only: false, ..page };
         let mut response = self.shell.read(|engine| engine.page(&page))?;
@@ -131,7 +132,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`NoSpace`](crate::Error::NoSpace): the put would reach the [quota](crate::Limits::quota_bytes).
@@ -145,14 +146,14 @@ impl Store {
     /// - [`KeyNotFound`](crate::Error::KeyNotFound): `ignore_value` or `ignore_lease` is set, and the key is absent.
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
         let put = put.into();
-        // Allocate the record before the lock is taken, so that no other call waits for the allocation. A large record is
-        // allocated later, after the check of its size.
+        // Allocate the record before the lock is taken, so that no other call waits for the allocation. A large record
+        // is allocated later, after the engine has checked the size of the request.
         let is_small = put.key.len() + put.value.len() <= DRAFT_MAX;
         let draft = is_small.then(|| KeyValue::draft(&put.key, &put.value));
         self.shell.command(Advance::IfDue, |engine| engine.put_draft(&put, draft))
     }
 
-    /// Deletes keys, as one revision.
+    /// Deletes keys. All deletes of the call have one revision.
     ///
     /// ```
     /// use leasehold::{Delete, Store};
@@ -166,7 +167,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`EmptyKey`](crate::Error::EmptyKey): the start of the range is empty.
@@ -178,7 +179,7 @@ impl Store {
         self.shell.command(Advance::IfDue, |engine| engine.delete(&delete))
     }
 
-    /// Runs a transaction: all of its operations, or none if it fails.
+    /// Runs a transaction: evaluates the compares, and runs all operations of one branch, or none if the call fails.
     ///
     /// ```
     /// use leasehold::{Compare, Store, Txn, TxnOp};
@@ -195,7 +196,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`TooManyOps`](crate::Error::TooManyOps): the txn has more than [`Txn::MAX_DEPTH`] levels.
@@ -220,8 +221,8 @@ impl Store {
 
     /// Makes the history before a revision unreadable.
     ///
-    /// Later commands and the clock's timer reclaim its memory in pieces. With [`Compact::physical`], the memory is reclaimed
-    /// before this method returns.
+    /// Later commands and the clock's timer reclaim the memory of this history in pieces. With [`Compact::physical`],
+    /// the memory is reclaimed before `compact` returns.
     ///
     /// ```
     /// use leasehold::{Error, Get, Store};
@@ -238,7 +239,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`RequestTooLarge`](crate::Error::RequestTooLarge): the request is larger than
@@ -249,14 +250,16 @@ impl Store {
     pub fn compact(&self, compact: impl Into<Compact>) -> Result<CompactResponse> {
         let compact = compact.into();
         let response = self.shell.command(Advance::IfDue, |engine| engine.compact(&compact))?;
+        // Reclaim after the command, in pieces with the lock released between them, so that other calls run.
         if compact.physical {
             self.shell.tick()?;
         }
         Ok(response)
     }
 
-    /// Returns all changes of keys from a revision on, in order. The list is empty if the revision is in the future. Revision 1 and
-    /// any lower one stand for the first change. After a compaction, pass [`Status::compact_revision`] to get all changes that remain.
+    /// Returns all changes of keys from a revision on, in order. The list is empty if the revision is in the future.
+    /// Before the first compaction, revision 1 returns all changes. After a compaction, [`Status::compact_revision`]
+    /// returns all changes that remain.
     ///
     /// The read lock is held until the list is complete, so other calls can read but not write. For a long history, pass a late
     /// revision or compact first.
@@ -274,14 +277,15 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`Compacted`](crate::Error::Compacted) if the revision is
-    /// below the compacted one.
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`Compacted`](crate::Error::Compacted) if the
+    /// revision is below the compacted one, which counts as -1 before the first compaction.
     pub fn events(&self, from: impl Into<Revision>) -> Result<Vec<Event>> {
         let from = from.into();
         self.shell.read(|engine| Ok(engine.events(from)?.collect()))
     }
 
-    /// Returns etcd's hash of the retained versions up to a revision. 0 and negative numbers mean the current revision.
+    /// Returns etcd's hash of the versions that the store retains, up to a revision. 0 and negative numbers mean the
+    /// current revision.
     ///
     /// ```
     /// use leasehold::Store;
@@ -375,7 +379,8 @@ impl Store {
         self.shell.read(|engine| Ok(engine.status()))
     }
 
-    /// Returns counts of internal objects, for tests and monitoring. It visits all tables while the store is locked.
+    /// Returns counts of internal objects, for tests and monitoring. The call visits all tables of the store, and
+    /// blocks all other calls while it does.
     ///
     /// # Errors
     ///
@@ -384,8 +389,8 @@ impl Store {
         self.shell.diagnostics()
     }
 
-    /// Returns the pending waits for locks and elections, in the order of their create revisions. Waits of guards and of the
-    /// services are included.
+    /// Returns the pending waits for locks and elections, sorted by the create revision of the waiting key. Waits in
+    /// `concurrency` and in `service` are included.
     ///
     /// ```
     /// use leasehold::Store;
@@ -411,11 +416,13 @@ impl Store {
         self.shell.read(|engine| {
             let entry = |key: &[u8]| {
                 let found = engine.get(&Get::key(key))?;
+                // A key may be deleted although the waiter has not yet received the event.
                 Ok(found.kvs().first().map_or_else(|| QueueEntry::gone(key), QueueEntry::new))
             };
             let waits = engine.labels().map(|(key, watched)| Ok(Wait::new(entry(key)?, entry(watched)?)));
             let mut waits: Vec<Wait> = waits.collect::<Result<_>>()?;
-            // `labels` returns the labels in no particular order.
+            // `labels` returns the labels in no particular order. A waiter for several keys has several waits, so
+            // compare the awaited key too.
             waits.sort_by_cached_key(|wait| {
                 [wait.waiting(), wait.blocked_on()].map(|entry| (entry.token(), entry.key().to_vec()))
             });
@@ -443,7 +450,7 @@ impl Store {
         self.shell.command(Advance::IfDue, |engine| Ok(engine.alarm(&request)))
     }
 
-    /// Grants a lease. Keys that are attached to it are deleted when it ends.
+    /// Grants a lease. When the lease ends, the store deletes the keys that are attached to the lease.
     ///
     /// ```
     /// use leasehold::{Put, Store};
@@ -458,7 +465,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`NoSpace`](crate::Error::NoSpace): the grant would reach the [quota](crate::Limits::quota_bytes).
@@ -470,10 +477,11 @@ impl Store {
     /// - [`LeaseExists`](crate::Error::LeaseExists): the requested id is in use.
     pub fn grant(&self, grant: impl Into<Grant>) -> Result<GrantResponse> {
         let grant = grant.into();
+        // The deadline counts from the present time, and an expired lease must not keep its id (R-LSE-3, R-LSE-9).
         self.shell.command(Advance::Always, |engine| engine.grant(&grant))
     }
 
-    /// Revokes a lease and deletes its keys, as one revision (R-LSE-5).
+    /// Revokes a lease and deletes its keys. All deletes have one revision (R-LSE-5).
     ///
     /// ```
     /// use leasehold::{Error, Put, Store};
@@ -490,19 +498,21 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The first of these that applies:
+    /// The call returns the first of these errors that applies:
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`Corrupt`](crate::Error::Corrupt): the CORRUPT alarm is active.
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound): the lease does not exist.
     pub fn revoke(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
         let id = id.into();
+        // A lease whose deadline has passed must be reported as not found (R-LSE-9).
         self.shell.command(Advance::Always, |engine| engine.revoke(id))
     }
 
     /// Expires a lease now, as if its deadline had passed, even if it is kept alive.
     ///
-    /// It is for tests of code that loses its lease. Unlike [`revoke`](Self::revoke), it works during the CORRUPT alarm.
+    /// This method is for tests of code that loses its lease. Unlike [`revoke`](Self::revoke), `expire` works while the
+    /// CORRUPT alarm is active.
     ///
     /// ```
     /// use leasehold::{Grant, Put, Store};
@@ -525,7 +535,7 @@ impl Store {
         self.shell.command(Advance::Always, |engine| engine.expire(id))
     }
 
-    /// Renews a lease once: its full TTL is left again. If no such lease exists, the response has no TTL (R-LSE-7).
+    /// Renews a lease once, so that its full TTL remains. If no such lease exists, the response has no TTL (R-LSE-7).
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -547,12 +557,15 @@ impl Store {
     /// [`Stopped`](crate::Error::Stopped) if the store is closed.
     pub fn keep_alive(&self, id: impl Into<LeaseId>) -> Result<KeepAliveResponse> {
         let id = id.into();
+        // Expire a lease whose deadline has passed first: a late renewal must not revive the lease (R-LSE-8).
         self.shell.command(Advance::Always, |engine| Ok(engine.keep_alive(id)))
     }
 
-    /// Ends the standing keep-alive of a lease, as if its client hung. Does nothing to a lease without one.
+    /// Ends the standing keep-alive of a lease, as if the lease's client hung. Does nothing to a lease without a
+    /// standing keep-alive.
     ///
-    /// The lease then expires one TTL after the last renewal of the keep-alive, which renews every third of the TTL.
+    /// The standing keep-alive has renewed the lease every third of the TTL. The lease expires one TTL after the last
+    /// of these renewals.
     ///
     /// ```
     /// use leasehold::{Grant, ManualClock, Store};
@@ -576,7 +589,8 @@ impl Store {
         self.shell.command(Advance::Always, |engine| engine.pause_keep_alive(id))
     }
 
-    /// Starts a standing keep-alive of a lease, beginning with a renewal. Does nothing to a lease that has one.
+    /// Renews a lease, and starts a standing keep-alive, which continues to renew the lease without requests. Does
+    /// nothing to a lease that has a standing keep-alive.
     ///
     /// The lease has no deadline until [`pause_keep_alive`](Self::pause_keep_alive) is called.
     ///
@@ -656,11 +670,11 @@ impl Store {
 
     /// Runs the work that is due: expires leases, compacts, sends progress notifications, fires timers and reclaims memory.
     ///
-    /// The clocks of this crate call it in time. With another [`Clock`](crate::clock::Clock), call it at
-    /// [`next_deadline`](Self::next_deadline). A closed store ignores the call.
+    /// The clocks of this crate call `tick` at the store's deadlines. With another [`Clock`](crate::clock::Clock), call
+    /// `tick` at [`next_deadline`](Self::next_deadline). A closed store ignores the call.
     ///
     /// Every request that changes the store runs due work first, and so do [`time_to_live`](Self::time_to_live) and
-    /// [`leases`](Self::leases). Other reads do not: they return the state after the last due work that was run.
+    /// [`leases`](Self::leases). Other reads run no due work, and return the present state even if work is due.
     ///
     /// ```
     /// use leasehold::{Put, Store};
@@ -687,7 +701,7 @@ impl Store {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn tick(&self) {
-        // A closed store has nothing due, so ignore `Stopped`.
+        // `Stopped` means that the store is closed and has no due work, so ignore the error.
         self.try_tick().unwrap_or_default();
     }
 
@@ -696,7 +710,7 @@ impl Store {
         self.shell.tick()
     }
 
-    /// Returns whether both are handles to one store.
+    /// Returns whether `self` and `other` are handles to one store.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         Arc::ptr_eq(&self.shell, &other.shell)
     }
@@ -718,6 +732,7 @@ impl Store {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn next_deadline(&self) -> Option<Timestamp> {
+        // A closed store has no deadline, so ignore `Stopped`.
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
@@ -770,7 +785,8 @@ impl Store {
 
     /// Closes the store for all its handles: frees its memory and ends all watchers and waits.
     ///
-    /// Every later call fails with [`Error::Stopped`](crate::Error::Stopped), and closing again does nothing.
+    /// Every later call with a [`Result`] fails with [`Error::Stopped`](crate::Error::Stopped), and a second `close`
+    /// does nothing.
     ///
     /// ```
     /// use leasehold::{Error, Store, Watch};
@@ -783,7 +799,7 @@ impl Store {
     /// # Ok::<(), Error>(())
     /// ```
     pub fn close(&self) {
-        // A store that is closed already is no failure, so ignore `Stopped`.
+        // `Stopped` means that the store was closed before, so ignore the error.
         self.shell.close().unwrap_or_default();
     }
 }
@@ -794,7 +810,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// A handle to a store that does not keep it alive.
+/// A handle to a store that does not keep the store alive.
 #[derive(Clone)]
 pub struct WeakStore(Weak<Shell>);
 

@@ -13,7 +13,7 @@ pub struct RangePages {
     store: Store,
     revision: Revision,
     page_size: usize,
-    /// The number of pairs that the limit still allows.
+    /// The number of pairs that the limit of the `Get` still allows.
     left: usize,
     /// The request for the next page.
     next: Option<Page>,
@@ -21,7 +21,8 @@ pub struct RangePages {
 
 impl RangePages {
     pub(super) fn new(store: Store, get: Get, page_size: usize) -> Result<Self> {
-        // A read that counts one key checks the request as `get` does, and returns the current revision.
+        // Count the first key of the range: this small read checks the request as `get` does, and its header has the
+        // current revision.
         let start = KeyRange::key(get.range.start());
         let first = store.get(Get { count_only: true, range: start, ..get })?;
         if get.sort_target != SortTarget::Key || get.sort_order == SortOrder::Descend {
@@ -36,6 +37,7 @@ impl RangePages {
             store,
             revision,
             page_size: page.limit,
+            // As in etcd, a limit of 0 or below means no limit (R-RNG-4).
             left: usize::try_from(get.limit).ok().filter(|&limit| limit > 0).unwrap_or(usize::MAX),
             next: Some(page).filter(|_| !get.count_only),
         })
@@ -54,13 +56,14 @@ impl Iterator for RangePages {
         let page = Page { limit: self.page_size.min(self.left), ..self.next.take()? };
         let response = match self.store.page(page.clone()) {
             Ok(response) => response,
-            // `next` is empty now, so the iterator ends after the error.
+            // `next` is empty now, so the next call returns `None`.
             Err(error) => return Some(Err(error)),
         };
         self.left -= response.kvs.len();
         if self.left > 0 {
             self.next = page.after(&response);
         }
+        // A range without keys has no page, rather than one empty page.
         Some(Ok(response.kvs)).filter(|page| page.as_ref().is_ok_and(|kvs| !kvs.is_empty()))
     }
 }
@@ -70,11 +73,11 @@ impl FusedIterator for RangePages {}
 impl Store {
     /// Returns an iterator that reads a long range in pages of up to `page_size` pairs.
     ///
-    /// All pages are read at one revision: the revision of `get`, or the current one at this call. Each page is a separate read,
-    /// so a writer waits for at most one page, and only one page is in memory.
+    /// All pages are read at one revision: the revision of `get`, or the store's current revision at this call. Each
+    /// page is a separate read, so a writer waits for at most one page, and only one page is in memory.
     ///
-    /// A page size of 0 is raised to 1. The limit of `get` bounds the pairs of all pages together. A `count_only` read has no
-    /// pages.
+    /// A page size of 0 is raised to 1. The limit of `get` bounds the pairs of all pages together. If `get` is
+    /// `count_only`, the iterator is empty.
     ///
     /// ```
     /// use leasehold::{Get, Store};

@@ -1,4 +1,4 @@
-//! The store's lock, which one function takes for writes and one for reads.
+//! The store's lock, which one function acquires for writes and one for reads.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock, Weak};
@@ -14,13 +14,13 @@ use crate::{Error, Result};
 pub(super) struct Shell {
     state: RwLock<State>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Arms the clock's timer. It is set after the clock is attached, if the clock has a timer.
+    /// The function that arms the clock's timer. Unset until the clock is attached, and if the clock has no timer.
     timer: OnceLock<Box<dyn Fn(Timestamp) + Send + Sync>>,
 }
 
 struct State {
     engine: Engine,
-    /// The inbox of each stream, by the stream's slot.
+    /// The inbox of each open stream, at the index [`StreamId::slot`]. An unused slot is `None`.
     inboxes: Vec<Option<(StreamId, Weak<Inbox>)>>,
     closed: bool,
 }
@@ -29,9 +29,10 @@ struct State {
 type Garbage = (Vec<KeyValue>, Vec<VecDeque<Delivery>>);
 
 impl State {
-    /// Notifies inboxes while the lock is held, so a receiver that polls after a command returns sees its effects. The
-    /// wakers are returned in `woken` and called after unlock. The time of a notification is the engine's time, which is the
-    /// deadline of overdue work, however late the work is done.
+    /// Notifies the inboxes of ready streams while the lock is held, so a receiver that polls after a command has
+    /// returned sees the command's effects. Adds the wakers of these inboxes to `woken`, whose drop calls the wakers
+    /// after the lock is released. Each notification has the engine's time. For overdue work, this is the deadline of
+    /// the work, however late the work runs. Returns the memory to free after the lock is released.
     fn notify_inboxes(&mut self, woken: &mut WakeList) -> Garbage {
         let now = self.engine.now();
         let mut unreceived = Vec::new();
@@ -40,7 +41,8 @@ impl State {
                 let place = self.inboxes.get(id.slot()).and_then(Option::as_ref);
                 match place.filter(|(stream, _)| *stream == id).and_then(|(_, inbox)| inbox.upgrade()) {
                     Some(inbox) => woken.extend(inbox.notify(now), inbox),
-                    // The inbox was dropped without `cancel`.
+                    // The inbox was dropped without `cancel`, so nothing will receive from the stream: close the
+                    // stream.
                     None => {
                         unreceived.push(self.engine.close_stream(id));
                         let place = self.inboxes.get_mut(id.slot());
@@ -53,8 +55,8 @@ impl State {
         (self.engine.take_garbage(), unreceived)
     }
 
-    /// Returns whether `stream` is open and was opened for `inbox`. An inbox of another store has a stream id of that store,
-    /// which another inbox may use in this store.
+    /// Returns whether `stream` is an open stream of this store that was opened for `inbox`. The id alone does not show
+    /// this: an inbox of another store has a stream id of that store, and a stream of this store may have an equal id.
     fn owns(&self, stream: StreamId, inbox: &Inbox) -> bool {
         let place = self.inboxes.get(stream.slot()).and_then(Option::as_ref);
         place.is_some_and(|(id, owner)| *id == stream && std::ptr::eq(owner.as_ptr(), inbox))
@@ -66,7 +68,8 @@ impl State {
         while inboxes.last().is_some_and(Option::is_none) {
             inboxes.pop();
         }
-        // Shrink only a table that is less than a quarter full, to half full: then not every change reallocates.
+        // Shrink only a table that is less than a quarter full, and leave the new table half full, so that not every
+        // change reallocates.
         if inboxes.capacity() > 64 && inboxes.capacity() / 4 > inboxes.len() {
             inboxes.shrink_to(inboxes.len() * 2);
         }
@@ -98,14 +101,15 @@ impl Drop for WakeList {
     }
 }
 
-/// How a command advances time before it runs.
+/// Whether the engine's time is advanced to the clock's time, and due work is run, before a command runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Advance {
-    /// Always, because the result depends on the time.
+    /// Advances always, because the result of the command depends on the time.
     Always,
-    /// Only if a deadline may have passed, an inbox may be notified, or the engine needs the time.
+    /// Advances only if the engine has a deadline, has an open stream to notify with a time, or needs the time.
+    /// Otherwise does not read the clock.
     IfDue,
-    /// Never. Due work is not run.
+    /// Does not advance, and runs no due work.
     Never,
 }
 
@@ -115,7 +119,8 @@ impl Shell {
         Self { state, now: Box::new(now), timer: OnceLock::new() }
     }
 
-    /// Sets the clock's timer and arms it for the next deadline. Commands that make the deadline earlier arm it again.
+    /// Sets the function that arms the clock's timer, and arms the timer for the next deadline. A command that makes
+    /// the next deadline earlier arms the timer again.
     pub(super) fn set_timer_of_clock(&self, arm: impl Fn(Timestamp) + Send + Sync + 'static) {
         let arm = self.timer.get_or_init(|| Box::new(arm));
         if let Ok(Some(deadline)) = self.read(|engine| Ok(engine.next_deadline())) {
@@ -133,7 +138,7 @@ impl Shell {
         self.read_state(|state| query(&state.engine))
     }
 
-    /// Takes the lock for reading.
+    /// Acquires the lock for reading, and runs a query.
     fn read_state<T>(&self, query: impl FnOnce(&State) -> Result<T>) -> Result<T> {
         let state = self.state.read();
         if state.closed {
@@ -145,10 +150,12 @@ impl Shell {
     /// Runs due work, and then a query that depends on the time.
     pub(super) fn read_now<T>(&self, query: impl FnOnce(&Engine) -> T) -> Result<T> {
         self.command(Advance::Always, |_| Ok(()))?;
+        // Query under the read lock, so that a long query does not block other reads. Another command may run in
+        // between.
         self.read(|engine| Ok(query(engine)))
     }
 
-    /// Runs due work, as far as `time` requires it, and then a command.
+    /// Runs due work if `time` requires it, and then a command.
     pub(super) fn command<T>(
         &self,
         time: Advance,
@@ -157,11 +164,12 @@ impl Shell {
         self.write(time, |state| command(&mut state.engine))
     }
 
-    /// Takes the lock for writing. Due work runs first, one deadline at a time, and the lock is released between two deadlines.
-    /// Freed memory is dropped, and the timer and the wakers are called, after the lock is released.
+    /// Acquires the lock for writing, runs due work and then `change`. Due work runs one deadline at a time, and the
+    /// lock is released between two deadlines. After the lock is released, drops freed memory and calls the timer and
+    /// the wakers.
     fn write<T>(&self, time: Advance, change: impl FnOnce(&mut State) -> Result<T>) -> Result<T> {
-        // Declared first and so dropped last, without the lock, even if a user's clock or timer panics. The drop calls the
-        // wakers.
+        // Declare `woken` first, so that it is dropped last, without the lock, even if a user's clock or timer panics.
+        // The drop calls the wakers.
         let mut woken = WakeList::default();
         loop {
             let mut state = self.state.write();
@@ -172,10 +180,11 @@ impl Shell {
             let (before, was_reclaiming) = (engine.next_deadline(), engine.is_reclaiming());
             let is_timed = before.is_some() || engine.needs_time() || engine.has_streams();
             if time == Advance::Always || time == Advance::IfDue && is_timed {
-                // The clock is user code and may panic, so read it before anything is changed. Two threads may read it out
-                // of order, but the engine's time must not decrease.
+                // The clock is user code and may panic, so read the clock before anything is changed. Another thread
+                // may have read a later time before, but the engine's time must not decrease.
                 let now = self.now().max(engine.now());
                 if let Some(deadline) = before.filter(|&deadline| deadline <= now) {
+                    // Advance to one deadline only: each lease expires at its own time and revision (R-LSE-6).
                     engine.advance(deadline.max(engine.now()));
                     let garbage = state.notify_inboxes(&mut woken);
                     drop(state);
@@ -186,10 +195,11 @@ impl Shell {
             }
             let answer = change(&mut state);
             let engine = &mut state.engine;
-            // After a compaction, the timer must tick at once to reclaim memory.
+            // If the command was a compaction, the timer must tick at once to reclaim the memory.
             let next = if engine.is_reclaiming() && !was_reclaiming {
                 Some(engine.now())
             } else {
+                // The timer reads later deadlines itself after a tick, so arm it only for an earlier one.
                 engine.next_deadline().filter(|&next| before.is_none_or(|before| next < before))
             };
             let garbage = state.notify_inboxes(&mut woken);
@@ -200,7 +210,8 @@ impl Shell {
         }
     }
 
-    /// Arms the clock's timer, if both exist. The timer is user code, so no lock may be held.
+    /// Arms the clock's timer if the clock has a timer and `deadline` is not `None`. The timer is user code, so the
+    /// caller must not hold a lock.
     fn arm(&self, deadline: Option<Timestamp>) {
         if let (Some(timer), Some(deadline)) = (self.timer.get(), deadline) {
             timer(deadline);
@@ -214,7 +225,8 @@ impl Shell {
         })
     }
 
-    /// Runs due work and reclaims all memory of a compaction. The lock is released between two pieces.
+    /// Runs due work, and then reclaims all memory of compacted history in pieces. Releases the lock between two
+    /// pieces.
     pub(super) fn tick(&self) -> Result<()> {
         self.command(Advance::Always, |_| Ok(()))?;
         while self.read(|engine| Ok(engine.is_reclaiming()))? {
@@ -223,22 +235,23 @@ impl Shell {
         Ok(())
     }
 
-    /// Sends requests to the stream of an inbox. The first call opens the stream.
+    /// Sends requests to the stream of an inbox. Opens the stream if the inbox has none.
     pub(super) fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) -> Result<()> {
         self.with_stream(inbox, |engine, stream| {
             requests.iter().for_each(|request| engine.watch(stream, request))
         })
     }
 
-    /// Sets the timer of an inbox's stream. The first call opens the stream.
+    /// Sets the timer of an inbox's stream. Opens the stream if the inbox has none.
     pub(super) fn set_timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) -> Result<()> {
         self.with_stream(inbox, |engine, stream| engine.set_timer(stream, at))
     }
 
-    /// Runs a command on the stream of an inbox. The first call opens the stream.
+    /// Runs a command on the stream of an inbox. Opens the stream if the inbox has none.
     fn with_stream(&self, inbox: &Arc<Inbox>, command: impl FnOnce(&mut Engine, StreamId)) -> Result<()> {
         self.write(Advance::Always, |state| {
             let State { engine, inboxes, .. } = state;
+            // Open the stream under the lock, so that concurrent first calls open one stream.
             let stream = *inbox.stream().get_or_init(|| {
                 let stream = engine.open_stream();
                 if inboxes.len() <= stream.slot() {
@@ -256,7 +269,8 @@ impl Shell {
         })
     }
 
-    /// Moves deliveries from the queue of an inbox's stream into the inbox.
+    /// Moves deliveries from the queue of an inbox's stream into the inbox. Called by the inbox when its receiver
+    /// polls.
     pub(super) fn pull(&self, inbox: &Inbox) {
         let Some(&stream) = inbox.stream().get() else {
             return;
@@ -265,7 +279,7 @@ impl Shell {
             let has_more = self.write(Advance::IfDue, |state| {
                 Ok(state.owns(stream, inbox) && state.engine.receive(stream, queue))
             });
-            // A closed store has no more deliveries: `close` ended the inbox.
+            // A closed store has no more deliveries, and `Shell::close` has closed the inbox.
             has_more.unwrap_or(false)
         });
     }
@@ -279,6 +293,7 @@ impl Shell {
             if !state.owns(stream, inbox) {
                 return Ok(None);
             }
+            // Free the slot now, because the engine reuses it for the next stream.
             let owner = state.inboxes[stream.slot()].take();
             Ok(Some((state.engine.close_stream(stream), owner)))
         })?;
@@ -293,11 +308,12 @@ impl Shell {
             .ok()?
     }
 
-    /// Closes the store: later commands and queries fail, its memory is freed, and every inbox is closed and woken.
+    /// Closes the store: later commands and queries fail, the engine's memory is freed, and every inbox is closed and
+    /// its receiver is woken.
     pub(super) fn close(&self) -> Result<()> {
         let (held, inboxes) = self.write(Advance::IfDue, |state| {
             state.closed = true;
-            // Move the contents out, to drop them after the lock is released.
+            // Move the engine out of the state, so that its memory is freed after the lock is released.
             let empty = Engine::new(EngineConfig::default(), state.engine.now());
             let held = std::mem::replace(&mut state.engine, empty);
             Ok((held, std::mem::take(&mut state.inboxes)))
@@ -308,7 +324,8 @@ impl Shell {
                 woken.extend(inbox.close(), inbox);
             }
         }
-        // Wakes the timer so that it sees the closed store. A user's timer may panic, so the inboxes are closed first.
+        // Arm the timer for now, so that the timer thread wakes, sees the closed store and ends. A user's timer may
+        // panic, so close the inboxes first.
         self.arm(held.next_deadline().map(|_| held.now()));
         Ok(())
     }
