@@ -7,10 +7,11 @@ use crate::api::Revision;
 /// A `Result` with an [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// The error of a request that failed.
+/// The error of a failed request.
 ///
-/// A request that a store refuses changes nothing, with one exception: a request that exceeds the quota raises the NOSPACE alarm
-/// (R-MNT-9). A request that failed in front of the store may still have been executed: see [`is_ambiguous`](Self::is_ambiguous).
+/// A request that a store refuses changes nothing, with one exception: a request that would reach the quota raises the
+/// NOSPACE alarm (R-MNT-9). If a request fails between the client and the store, for example in a network, the store
+/// may have executed it: see [`is_ambiguous`](Self::is_ambiguous).
 ///
 /// `Display` writes etcd's exact message, and [`code`](Self::code) returns etcd's gRPC code (section 14 of
 /// [`semantics`](crate::manual::semantics)).
@@ -39,8 +40,8 @@ pub enum Error {
     /// `ignore_lease` is set together with a lease. Message: `etcdserver: lease is provided`
     #[error("etcdserver: lease is provided")]
     LeaseProvided,
-    /// A list of a txn is longer than [`Limits::max_txn_ops`](crate::Limits::max_txn_ops) allows, or the txn nests too deep
-    /// (R-TXN-3). Message: `etcdserver: too many operations in txn request`
+    /// A list of a txn is longer than [`Limits::max_txn_ops`](crate::Limits::max_txn_ops) allows, or the txn has too
+    /// many levels of nested txns (R-TXN-3). Message: `etcdserver: too many operations in txn request`
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
     /// A txn changes one key twice (R-TXN-16). Message: `etcdserver: duplicate key given in txn request`
@@ -58,8 +59,8 @@ pub enum Error {
     Compacted {
         /// The requested revision.
         requested: Revision,
-        /// The compacted revision, which is the oldest readable one. `None` if nothing was compacted yet: some requests refuse a
-        /// negative revision even then.
+        /// The compacted revision, which is the oldest readable revision. `None` if nothing was compacted yet, since
+        /// some requests fail with this error for a negative revision even before the first compaction.
         compacted: Option<Revision>,
     },
     /// The requested revision is above the store's current revision. Message:
@@ -95,18 +96,20 @@ pub enum Error {
     /// `mvcc: duplicate watch ID provided on the WatchStream`
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,
-    /// The backend ended a watch that its receiver did not cancel, without a reason and not by a compaction: a connection that was
-    /// lost, say. A reason is reported as [`Foreign`](Self::Foreign) (R-WCH-24). The message is this crate's.
+    /// The backend ended a watch and reported no reason, for example because a connection was lost. The receiver had
+    /// not cancelled the watch, and no compaction ended it. If the backend reports a reason, the error is
+    /// [`Foreign`](Self::Foreign) instead (R-WCH-24). The message is not etcd's.
     #[error("watch was canceled by the backend")]
     WatchCanceled,
-    /// The backend ended the watch on which a lock or a campaign of the services waits. Message:
+    /// The backend ended the watch by which a call of the lock or election service waits for its predecessor. Message:
     /// `lost watcher waiting for delete`
     #[error("lost watcher waiting for delete")]
     WatcherLost,
     /// The key of a lock was deleted, by a request or because its lease ended (R-LCK-5). Message: `mutex: session is expired`
     #[error("mutex: session is expired")]
     SessionExpired,
-    /// A fencing token is older than the newest one seen: its owner has lost the lock. etcd has no such message.
+    /// A fencing token is older than the newest token that the resource has seen, so the token's owner has lost the
+    /// lock. The message is not etcd's.
     #[error("fencing token {token} is stale: {newest} was seen")]
     StaleToken {
         /// The rejected token.
@@ -123,27 +126,27 @@ pub enum Error {
     /// A request to the election service has no `leader` field (R-ELC-7). Message: `"leader" field must be provided`
     #[error("\"leader\" field must be provided")]
     MissingLeaderField,
-    /// An error that the lock or election service passes on. As in etcd, its code becomes [`Code::Unknown`] (R-LCK-8), and its
-    /// message is unchanged.
+    /// An error of a request that the lock or election service sent on behalf of its caller. As in etcd, the message of
+    /// the inner error is unchanged, but the code is [`Code::Unknown`] (R-LCK-8).
     #[error(transparent)]
     Service(Box<Self>),
-    /// The store was closed, and the request was not executed. `etcdserver: server stopped`
+    /// The store was closed, and the request was not executed. Message: `etcdserver: server stopped`
     ///
-    /// An etcd server that shuts down answers with this text for a request that it may still execute. So
-    /// [`from_wire`](Self::from_wire) returns an ambiguous [`Foreign`](Self::Foreign) for the text.
+    /// An etcd server that shuts down sends this message even for a request that the server may still execute. So
+    /// [`from_wire`](Self::from_wire) converts this message to [`Foreign`](Self::Foreign), which is ambiguous.
     #[error("etcdserver: server stopped")]
     Stopped,
-    /// The backend could not reach the store, or received no answer from it. The message is this crate's.
+    /// The backend could not reach the store, or received no response from it. The message is not etcd's.
     ///
-    /// A backend answers a call with it for every error of its transport. `maybe_applied` is false only if the backend knows that
-    /// the request was not sent.
+    /// A backend reports every error of its transport as `Unavailable`. `maybe_applied` is `false` only if the backend
+    /// knows that the request was not sent.
     #[error("the store is unavailable{}", if *.maybe_applied { "; the request may have been executed" } else { "" })]
     Unavailable {
         /// `true` if the request may have been executed, or may still be executed.
         maybe_applied: bool,
     },
-    /// An error of a backend that is none of the others: its message and gRPC code. The code decides whether it
-    /// [is ambiguous](Self::is_ambiguous).
+    /// An error of a backend for which this enum has no other variant, with the error's message and gRPC code. The
+    /// code, and for some codes the message, decide whether the error [is ambiguous](Self::is_ambiguous).
     #[error("{message}")]
     Foreign {
         /// The gRPC code.
@@ -162,13 +165,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the error with this gRPC code and message, as received over a network: the variant whose message it is, if that
-    /// needs nothing more, or [`Foreign`](Self::Foreign). [`Stopped`](Self::Stopped) is not returned: a store that a network
-    /// reaches may have executed the request.
+    /// Converts a gRPC code and a message that a backend received over a network to an error.
     ///
-    /// The result is the variant without fields that has this code and message, or [`Foreign`](Self::Foreign) if there is none.
-    /// [`Compacted`](Self::Compacted) and [`FutureRevision`](Self::FutureRevision) have revisions that the wire does not carry,
-    /// so a backend creates them itself from its request.
+    /// The result is the variant without fields that has this code and message, or [`Foreign`](Self::Foreign) if no
+    /// variant has them. The result is never [`Stopped`](Self::Stopped), because a store behind a network may have
+    /// executed the request. [`Compacted`](Self::Compacted) and [`FutureRevision`](Self::FutureRevision) contain
+    /// revisions that etcd does not send, so a backend creates these errors itself from its request.
     ///
     /// ```
     /// use leasehold::{Code, Error};
@@ -179,7 +181,8 @@ impl Error {
     /// assert_eq!((foreign.code(), foreign.to_string()), (Code::PermissionDenied, "etcdserver: permission denied".into()));
     /// ```
     pub fn from_wire(code: Code, message: &str) -> Self {
-        // The variants of etcd's messages that need no fields.
+        // The variants that etcd's messages determine. `Stopped` is absent, because it states that the request was not
+        // executed.
         let known = [
             Self::EmptyKey,
             Self::KeyNotFound,
@@ -208,22 +211,22 @@ impl Error {
         found.unwrap_or_else(|| Self::Foreign { code, message: message.into() })
     }
 
-    /// Returns whether the request may have been executed although it failed, or may be executed later. A caller then reads before
-    /// it retries, or retries only what is safe to execute twice.
+    /// Returns whether the failed request may have been executed, or may be executed later. After such an error, a
+    /// caller should read the state before a retry, or retry only a request that is safe to execute twice.
     ///
     /// These errors are ambiguous:
     ///
     /// | error | cause |
     /// |---|---|
-    /// | [`Unavailable`](Self::Unavailable) with `maybe_applied` | the backend received no answer |
-    /// | [`Foreign`](Self::Foreign) with [`Cancelled`](Code::Cancelled) or [`DeadlineExceeded`](Code::DeadlineExceeded) | the caller or a time limit ended the wait for the answer |
+    /// | [`Unavailable`](Self::Unavailable) with `maybe_applied` | the backend received no response |
+    /// | [`Foreign`](Self::Foreign) with [`Cancelled`](Code::Cancelled) or [`DeadlineExceeded`](Code::DeadlineExceeded) | the caller or a time limit ended the wait for the response |
     /// | `Foreign` with [`Unavailable`](Code::Unavailable) | the connection was lost, or etcd timed out, changed its leader or stopped |
-    /// | `Foreign` with [`Internal`](Code::Internal) or [`Unknown`](Code::Unknown) | the answer was broken |
-    /// | `Foreign` with [`ResourceExhausted`](Code::ResourceExhausted) or [`OutOfRange`](Code::OutOfRange), and a message that does not begin with `etcdserver: ` | the answer was longer than the limit of a gRPC library |
+    /// | `Foreign` with [`Internal`](Code::Internal) or [`Unknown`](Code::Unknown) | the response was broken |
+    /// | `Foreign` with [`ResourceExhausted`](Code::ResourceExhausted) or [`OutOfRange`](Code::OutOfRange), and a message that does not begin with `etcdserver: ` | the response was longer than the limit of a gRPC library |
     /// | [`Service`](Self::Service) | the inner error is ambiguous |
     ///
-    /// With any other error, the request was not executed: etcd returns these errors before it executes a request, and a gRPC
-    /// library returns none of them for an executed request.
+    /// After any other error, the request was not executed. etcd returns the other errors before it executes a request,
+    /// and a gRPC library returns none of them for an executed request.
     ///
     /// ```
     /// use leasehold::{Code, Error};
@@ -241,7 +244,8 @@ impl Error {
                 | Code::DeadlineExceeded
                 | Code::Internal
                 | Code::Unavailable => true,
-                // grpc-go and tonic report an answer that is too long by these codes, which etcd uses for refusals.
+                // grpc-go and tonic report a response that is too long by one of these codes. etcd uses the codes for
+                // refused requests, with messages that begin with `etcdserver: `.
                 Code::ResourceExhausted | Code::OutOfRange => !message.starts_with("etcdserver: "),
                 _ => false,
             },
@@ -270,6 +274,7 @@ impl Error {
             | Self::MissingLeaderField
             | Self::WatcherLost
             | Self::Service(_) => Code::Unknown,
+            // etcd's client reports the reasons for the end of a watch, the last three, by this code (R-WCH-24).
             Self::StaleToken { .. }
             | Self::LeaseExists
             | Self::WatchRangeEmpty
@@ -306,7 +311,7 @@ pub enum Code {
     ResourceExhausted = 8,
     /// The state does not allow the request.
     FailedPrecondition = 9,
-    /// The request was aborted, by a conflict for example.
+    /// The request was aborted, for example because of a conflict.
     Aborted = 10,
     /// A revision or a TTL is outside the valid range.
     OutOfRange = 11,
@@ -323,6 +328,7 @@ pub enum Code {
 }
 
 impl Code {
+    // All codes of gRPC except 0, which means success.
     const ALL: [Self; 16] = [
         Self::Cancelled,
         Self::Unknown,

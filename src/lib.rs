@@ -1,9 +1,9 @@
-//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases, watches, locks and elections. It
-//! needs no server, network or disk, and with a [`ManualClock`] no real time.
+//! etcd v3's data model inside your process: keys with revisions, history, transactions, leases, watches, locks and
+//! elections. The crate needs no server, network or disk, and with a [`ManualClock`] no real time.
 //!
-//! A [`Store`] returns etcd's answers and etcd's errors: the test suite replays recorded conversations with a real etcd against it.
-//! So tests of code that coordinates through etcd run in microseconds, threads of one process use the primitives that processes
-//! use, and a simulation is deterministic.
+//! A [`Store`] returns etcd's responses and etcd's errors: the test suite sends recorded requests to a store, and
+//! compares its responses with the recorded ones of a real etcd. So code that coordinates through etcd can be tested in
+//! microseconds and simulated deterministically, and the threads of one process can use etcd's primitives.
 //!
 //! | to | see |
 //! |---|---|
@@ -18,8 +18,8 @@
 //!
 //! # Keys and revisions
 //!
-//! Every transaction that changes keys gets the next [`Revision`] of the whole store. An old value stays readable until its revision
-//! is compacted.
+//! Every transaction that changes keys has the next [`Revision`] of the whole store. An old value stays readable until
+//! its revision is compacted.
 //!
 //! ```
 //! use leasehold::{Get, Put, Store};
@@ -46,7 +46,8 @@
 //!
 //! # Transactions
 //!
-//! A [`Txn`] evaluates its compares and runs one of two lists of operations. All changes have one revision.
+//! A [`Txn`] evaluates its compares and runs one of two lists of operations. All changes of a transaction have one
+//! revision.
 //!
 //! ```
 //! use leasehold::{Compare, CompareOp, Store, Txn, TxnOp};
@@ -89,9 +90,9 @@
 //!
 //! # Watching
 //!
-//! A [`Watcher`] delivers every event of its keys from a revision on, once and in order. A slow watcher of a store costs a bounded
-//! amount of memory: events for which its queue has no room are read from history later. If a compaction deletes them first, the
-//! watch ends with [`Error::Compacted`].
+//! A [`Watcher`] delivers every event of its keys from a revision on, once and in order. A slow watcher of a store
+//! costs a bounded amount of memory: events for which its queue has no room are read from history later. If a
+//! compaction deletes these events first, the watch ends with [`Error::Compacted`].
 //!
 //! ```
 //! use leasehold::{EventType, Store, Watch};
@@ -111,9 +112,10 @@
 //!
 //! # Clients
 //!
-//! Code against a [`Client`] runs over every [`Backend`](backend::Backend): a store, or a real or simulated network in front of one.
-//! A client has the methods of [`Store`] for keys and leases, and each returns a [`Call`]. An operation that waits for more than an
-//! answer returns a [`Ticket`]. Both are futures, and both block a thread with `wait()`; no runtime is needed.
+//! Code against a [`Client`] runs over every [`Backend`](backend::Backend): a store, or a real or simulated network in
+//! front of one. A client has the methods of [`Store`] for keys and leases, and each method returns a [`Call`]. An
+//! operation that waits for more than one response returns a [`Ticket`]. Both are futures, and both can block a thread
+//! with `wait()`. No runtime is needed.
 //!
 //! ```
 //! use leasehold::{ManualClock, Store};
@@ -137,8 +139,9 @@
 //!
 //! # Locks and elections
 //!
-//! [`concurrency`] has locks, semaphores, read-write locks and elections. Their guards carry fencing tokens and are notified when
-//! they are lost. [`service`] has etcd's lock and election services, message for message. Locks of one name share a queue in both.
+//! [`concurrency`] has locks, semaphores, read-write locks and elections. A guard has a fencing token, and reports when
+//! its lock is lost. [`service`] has etcd's lock and election services, message for message. A lock of [`concurrency`]
+//! and a lock of [`service`] share a queue if they have one name.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -182,9 +185,10 @@
 //!
 //! # Memory
 //!
-//! History is kept until it is compacted by [`Store::compact`] or by the store itself: see [`AutoCompaction`]. A store that lives
-//! long needs one of them. Neither bounds bytes: a periodic compaction keeps the history of one to two periods, so memory follows
-//! the rate of writes. A quota ([`Limits::quota_bytes`]) refuses puts; it deletes nothing. The page [`manual::embedding`] bounds bytes.
+//! History is kept until it is compacted by [`Store::compact`] or by the store itself: see [`AutoCompaction`]. A store
+//! that lives long needs one of the two. Neither bounds bytes: a periodic compaction keeps the history of one to two
+//! periods, so memory grows with the rate of writes. A quota ([`Limits::quota_bytes`]) refuses puts, but deletes
+//! nothing. The page [`manual::embedding`] shows how to bound bytes.
 //!
 //! ```
 //! use leasehold::{AutoCompaction, Error, Get, Store};
@@ -232,11 +236,11 @@
 //! # Pages
 //!
 //! - [`manual::testing`]: recipes for a crash, a hang, a late leader, a lost lease, a compaction under a watcher, a full store.
-//! - [`manual::embedding`]: bounded memory, caches, lost sessions and figures in a long-lived process.
+//! - [`manual::embedding`]: bounded memory, caches, lost sessions and monitoring in a long-lived process.
 //! - [`manual::costs`]: what each operation costs, measured.
-//! - [`manual::compared`]: when to take this crate, and when etcd, the client of a simulator or a map.
+//! - [`manual::compared`]: when to use this crate, and when etcd, the client of a simulator or a map.
 //! - [`manual::which_etcd`]: where etcd's releases differ, and which release the crate follows.
-//! - [`manual::asked`]: wishes of users of etcd's locks and elections, and how each is met.
+//! - [`manual::asked`]: requests of users of etcd's locks and elections, and how the crate answers each request.
 //! - [`manual::semantics`]: etcd's behaviour, rule by rule. Rule numbers such as R-TXN-12 refer to it.
 //!
 //! # What it does not do
@@ -246,20 +250,20 @@
 
 #![deny(missing_docs)]
 
-/// The vocabulary: requests, responses, records.
+/// Requests, responses and records, with etcd's names.
 mod api;
 /// The interface between clients and backends.
 mod client;
 pub mod concurrency;
 pub mod engine;
-/// One error, in etcd's words.
+/// The error type, with etcd's messages and codes.
 mod error;
 pub mod manual;
 pub mod service;
 pub mod snapshot;
-/// The thread-safe shell with its clocks.
+/// The thread-safe store, and clocks.
 mod store;
-/// The door to synchronisation.
+/// The locks that the crate uses.
 mod sync;
 
 /// Types for a backend of your own, such as a simulated network or a real etcd: see [`Backend`](backend::Backend) and
@@ -272,7 +276,8 @@ pub mod backend {
     };
 }
 
-/// Real time, and types for a clock of your own: see [`Clock`](clock::Clock). The clock of tests is [`ManualClock`].
+/// The clock of real time, and types to implement a clock: see [`Clock`](clock::Clock). The clock of tests is
+/// [`ManualClock`].
 pub mod clock {
     pub use crate::api::Timestamp;
     pub use crate::store::{Clock, SystemClock, Timer, WeakStore};
@@ -294,7 +299,7 @@ pub mod response {
     pub use crate::store::RangePages;
 }
 
-/// Streams of several watchers, and ways to receive.
+/// Watch streams with several watchers, and the types that receive from a stream.
 pub mod watch {
     pub use crate::api::{Lag, WatchId};
     pub use crate::client::{ReadyChannel, Receiver, ReceiverIter, WatchRequests, WatchStream};
@@ -305,7 +310,7 @@ pub use api::{
     KeyValue, LeaseId, Limits, Page, Put, Revision, SortOrder, SortTarget, Txn, TxnOp, Watch,
 };
 pub use client::{Call, Client, Ticket, Watcher};
-/// For `select!` over the channels that `ready_channel()` returns.
+/// The crate whose `select!` waits for the channels that `ready_channel()` returns.
 pub use crossbeam_channel;
 pub use error::{Code, Error, Result};
 pub use store::{ManualClock, Store, StoreBuilder};
