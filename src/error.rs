@@ -105,7 +105,8 @@ pub enum Error {
     /// `lost watcher waiting for delete`
     #[error("lost watcher waiting for delete")]
     WatcherLost,
-    /// The key of a lock was deleted, by a request or because its lease ended (R-LCK-5). Message: `mutex: session is expired`
+    /// The key of a lock was deleted, by a request or because its lease ended (R-LCK-5). Message: `mutex: session is
+    /// expired`
     #[error("mutex: session is expired")]
     SessionExpired,
     /// A fencing token is older than the newest token that the resource has seen, so the token's owner has lost the
@@ -120,7 +121,8 @@ pub enum Error {
     /// The election has no leader (R-ELC-10). Message: `election: no leader`
     #[error("election: no leader")]
     NoLeader,
-    /// The candidacy has ended (R-ELC-7). Message: `election: not leader`
+    /// The candidate's key does not exist any more, or was created again, so the candidacy has ended (R-ELC-7).
+    /// Message: `election: not leader`
     #[error("election: not leader")]
     NotLeader,
     /// A request to the election service has no `leader` field (R-ELC-7). Message: `"leader" field must be provided`
@@ -154,8 +156,8 @@ pub enum Error {
         /// The message.
         message: Box<str>,
     },
-    /// A read in pages is sorted other than by ascending key, which etcd's range stream does not support (R-RNG-12). Message:
-    /// `RangeStream does not support custom sort orders`
+    /// A read in pages is sorted other than by ascending key, which etcd's range stream does not support (R-RNG-12).
+    /// Message: `RangeStream does not support custom sort orders`
     #[error("RangeStream does not support custom sort orders")]
     PageSortUnsupported,
     /// A read in pages has a revision filter, which etcd's range stream does not support (R-RNG-12). Message:
@@ -181,8 +183,8 @@ impl Error {
     /// assert_eq!((foreign.code(), foreign.to_string()), (Code::PermissionDenied, "etcdserver: permission denied".into()));
     /// ```
     pub fn from_wire(code: Code, message: &str) -> Self {
-        // The variants that etcd's messages determine. `Stopped` is absent, because it states that the request was not
-        // executed.
+        // All variants with a message of etcd and without fields, except `Stopped`, which would state that the request
+        // was not executed.
         let known = [
             Self::EmptyKey,
             Self::KeyNotFound,

@@ -66,9 +66,9 @@
 //!
 //! # Leases and time
 //!
-//! A key that is attached to a lease is deleted when the lease expires. Under a [`ManualClock`], time passes only when the test
-//! moves it, and every deadline on the way runs in order. Under the [`SystemClock`](clock::SystemClock), the default, a timer thread ends leases on
-//! time.
+//! A key that is attached to a lease is deleted when the lease expires. Under a [`ManualClock`], time passes only when
+//! the test advances the clock, and all deadlines up to the new time run in order. Under the
+//! [`SystemClock`](clock::SystemClock), the default, a timer thread ends leases on time.
 //!
 //! ```
 //! use leasehold::{Grant, ManualClock, Put, Store};
@@ -164,8 +164,8 @@
 //! # Ok::<(), leasehold::Error>(())
 //! ```
 //!
-//! An election is a lock with a value that every client can read. A [`concurrency::LeaderWatcher`] receives every change of
-//! leadership.
+//! An election is a lock with a value that every client can read. A [`concurrency::LeaderWatcher`] receives every
+//! change of leadership.
 //!
 //! ```
 //! use leasehold::concurrency::{Election, LeaderEvent, LeaderWatcher, Session};
@@ -206,13 +206,14 @@
 //!
 //! # Errors and limits
 //!
-//! An [`Error`] has etcd's message and [`Code`]. A refused request has changed nothing. The limits of etcd's server apply, and
-//! [`Limits`] sets them.
+//! An [`Error`] has etcd's message and [`Code`]. A refused request has changed nothing. The default [`Limits`] of a
+//! store are the limits of etcd's server, without a quota.
 //!
 //! # Determinism
 //!
-//! An [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine whose input includes the time. Equal
-//! commands have equal answers, events, saves and [`state_hash`](engine::Engine::state_hash) in every process.
+//! An [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine whose input includes the
+//! time. Equal commands have equal answers, events, saves and [`state_hash`](engine::Engine::state_hash) in every
+//! process.
 //!
 //! ```
 //! use leasehold::clock::Timestamp;
@@ -235,18 +236,19 @@
 //!
 //! # Pages
 //!
-//! - [`manual::testing`]: recipes for a crash, a hang, a late leader, a lost lease, a compaction under a watcher, a full store.
+//! - [`manual::testing`]: recipes for a crash, a hang, a late leader, a lost lease, a compaction under a watcher, a
+//!   full store.
 //! - [`manual::embedding`]: bounded memory, caches, lost sessions and monitoring in a long-lived process.
 //! - [`manual::costs`]: what each operation costs, measured.
 //! - [`manual::compared`]: when to use this crate, and when etcd, the client of a simulator or a map.
 //! - [`manual::which_etcd`]: where etcd's releases differ, and which release the crate follows.
 //! - [`manual::asked`]: requests of users of etcd's locks and elections, and how the crate answers each request.
-//! - [`manual::semantics`]: etcd's behaviour, rule by rule. Rule numbers such as R-TXN-12 refer to it.
+//! - [`manual::semantics`]: etcd's behaviour, rule by rule. Rule numbers such as R-TXN-12 refer to this page.
 //!
 //! # What it does not do
 //!
-//! There is no transactional memory, barrier or queue yet, no persistence other than [`Store::save`], no authentication and no
-//! cluster.
+//! There is no transactional memory, barrier or queue yet, no persistence other than [`Store::save`], no authentication
+//! and no cluster.
 
 #![deny(missing_docs)]
 

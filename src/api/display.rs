@@ -1,5 +1,5 @@
 //! `Display` of requests, pairs and events: each is formatted as one line for logs. Long keys, values and lists are
-//! cut, so that the length of a line is bounded. The text may change in any release.
+//! cut, so that the length of a line is bounded. The formatted text may change in any release.
 
 use std::fmt;
 
@@ -254,7 +254,7 @@ impl fmt::Display for Event {
         match self.event_type() {
             EventType::Put => write!(f, "{} {}", EventType::Put, self.kv()),
             EventType::Delete => {
-                // The pair of a delete has no value and no lease, so its `Display` would mislead.
+                // The pair of a delete has no value, and the `Display` of a pair would show an empty one.
                 let kv = self.kv();
                 write!(f, "{} {} (revision {})", EventType::Delete, Text(kv.key()), kv.mod_revision())
             }

@@ -85,10 +85,11 @@ impl Get {
         Self { limit, ..self }
     }
 
-    /// Reads the state at a revision instead of the latest state. The read fails if the revision is compacted or in the future.
+    /// Reads the state at a revision instead of the latest state. The read fails if the revision is compacted or in the
+    /// future.
     ///
-    /// 0 means the latest state, and so does a negative number outside of a txn. Inside a txn, a negative number fails if it is
-    /// below the compacted revision, which counts as -1 before the first compaction (R-REV-8, R-REV-9).
+    /// 0 means the latest state, and so does a negative number outside of a txn. Inside a txn, a negative number fails
+    /// if it is below the compacted revision, which counts as -1 before the first compaction (R-REV-8, R-REV-9).
     #[must_use]
     pub fn at(self, revision: impl Into<Revision>) -> Self {
         Self { revision: Some(revision.into()), ..self }
@@ -248,7 +249,7 @@ pub struct GetResponse {
 }
 
 impl GetResponse {
-    /// Returns the header. Its revision is the store's current revision, not the revision that was read.
+    /// Returns the header. The header's revision is the store's current revision, not the revision that was read.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -538,7 +539,8 @@ impl PageResponse {
         Self { header, revision: revision.into(), kvs, more }
     }
 
-    /// Returns the header. Its revision is the store's current revision, which may be later than the revision of the page.
+    /// Returns the header. The header's revision is the store's current revision, which may be later than the revision
+    /// of the page.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }

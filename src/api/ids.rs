@@ -6,8 +6,8 @@ use std::time::Duration;
 
 /// The store-wide number of a transaction: etcd's main revision.
 ///
-/// A new store has revision 1, and each transaction that changes a key increments it by one (R-REV-1, R-REV-2). Any `i64` is
-/// accepted, as on etcd's wire. [`Get::at`](crate::Get::at) explains 0 and negative numbers.
+/// A new store has revision 1, and each transaction that changes a key increments the store's revision by one (R-REV-1,
+/// R-REV-2). Any `i64` is accepted, as on etcd's wire. [`Get::at`](crate::Get::at) explains 0 and negative numbers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(i64);
 
@@ -77,7 +77,8 @@ impl fmt::Display for Revision {
     }
 }
 
-/// The id of a lease: any `i64` except 0, including negative numbers (R-LSE-2). A key without a lease has [`NONE`](Self::NONE).
+/// The id of a lease: any `i64` except 0, including negative numbers (R-LSE-2). A key without a lease has
+/// [`NONE`](Self::NONE).
 ///
 /// `Display` writes the decimal number. A lock's key contains the id in hexadecimal, and so does the `Display` of a
 /// [`QueueEntry`](crate::concurrency::QueueEntry).
@@ -128,8 +129,8 @@ impl fmt::Debug for LeaseId {
     }
 }
 
-/// Formats the decimal number. `{:x}` formats the lower-case hexadecimal of etcd's lock keys, with the sign of a negative id
-/// (R-LCK-1).
+/// Formats the decimal number. `{:x}` formats the lower-case hexadecimal of etcd's lock keys, with the sign of a
+/// negative id (R-LCK-1).
 impl fmt::Display for LeaseId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(&self.0, f)

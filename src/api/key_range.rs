@@ -65,8 +65,8 @@ impl KeyRange {
     /// Creates the range of all keys from `start` up to, but not including, `end`. The range is empty if `start` is not
     /// below `end`.
     ///
-    /// An empty `start` means the first key, `"\0"`, as in [`from_key`](Self::from_key). No key is below an `end` that is empty
-    /// or `"\0"`, so the range is then empty and its range end is `"\0\0"`.
+    /// An empty `start` means the first key, `"\0"`, as in [`from_key`](Self::from_key). No key is below an `end` that
+    /// is empty or `"\0"`, so the range is then empty and its range end is `"\0\0"`.
     ///
     /// ```
     /// use leasehold::KeyRange;
@@ -78,8 +78,8 @@ impl KeyRange {
         let Self { key, .. } = Self::from_key(start);
         let range_end = end.into_bytes();
         if range_end.is_empty() || range_end == FROM_KEY {
-            // On etcd's wire, an empty end means a single key, and `"\0"` means no upper end. So use another end, and a
-            // start that is not below this end.
+            // On etcd's wire, an empty end means a single key, and `"\0"` means no upper end. Encode the empty range by
+            // the end `"\0\0"` instead, with a start that is not below this end.
             let end = Bytes::from_static(b"\0\0");
             return Self { key: key.max(end.clone()), range_end: end };
         }
@@ -105,8 +105,8 @@ impl KeyRange {
         &self.key
     }
 
-    /// Returns etcd's `range_end`: empty for a single key, `"\0"` for a range without an upper end, and otherwise the first key
-    /// above the range.
+    /// Returns etcd's `range_end`: empty for a single key, `"\0"` for a range without an upper end, and otherwise the
+    /// first key above the range.
     pub fn range_end(&self) -> &[u8] {
         &self.range_end
     }
@@ -188,7 +188,8 @@ impl From<RangeFull> for KeyRange {
 
 /// Converts text or bytes into a key or a value.
 ///
-/// `Bytes`, `Vec<u8>`, `String` and boxes are converted without a copy. Borrowed text, borrowed bytes and arrays are copied.
+/// `Bytes`, `Vec<u8>`, `String` and boxes are converted without a copy. Borrowed text, borrowed bytes and arrays are
+/// copied.
 ///
 /// ```
 /// use leasehold::Store;

@@ -7,8 +7,8 @@ use crate::api::{LeaseId, Revision};
 
 /// A key-value pair with its revisions, version and lease: etcd's `mvccpb.KeyValue`.
 ///
-/// A `KeyValue` is an immutable handle to the store's own record, which the key's history and all readers share. A clone
-/// only increments a reference count.
+/// A `KeyValue` is an immutable handle to the store's own record, which the key's history and all readers share. A
+/// clone only increments a reference count.
 ///
 /// ```
 /// use leasehold::Store;
@@ -29,7 +29,7 @@ pub struct KeyValue {
     record: Arc<[u8]>,
 }
 
-/// The fields of a record that have a fixed size.
+/// The fields of a record, except the key and the value. Each of these fields has a fixed size.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Fields {
     pub(crate) create_revision: Revision,
@@ -71,7 +71,7 @@ impl KeyValue {
 
     /// Sets the fixed fields of a draft.
     pub(crate) fn with_fields(mut self, fields: Fields) -> Self {
-        // Written in place, so that the record is not allocated again under the store's lock.
+        // Write the fields in place, so that no record is allocated under the store's lock.
         let bytes = Arc::get_mut(&mut self.record).expect("a draft has one handle");
         bytes[CREATE..MOD].copy_from_slice(&fields.create_revision.get().to_le_bytes());
         bytes[MOD..VERSION].copy_from_slice(&fields.mod_revision.get().to_le_bytes());
@@ -140,13 +140,14 @@ impl KeyValue {
         Revision::new(self.number(MOD))
     }
 
-    /// Returns the number of puts of the key since it was created, including the put of this value: 1 for the first put.
+    /// Returns the number of puts of the key since the key was created, including the put of this value: 1 for the
+    /// first put.
     pub fn version(&self) -> i64 {
         self.number(VERSION)
     }
 
-    /// Returns the lease that this value was attached to, or [`LeaseId::NONE`]. An old value keeps its lease id after the
-    /// lease has ended (R-LSE-4).
+    /// Returns the lease that this value was attached to, or [`LeaseId::NONE`]. An old value keeps its lease id after
+    /// the lease has ended (R-LSE-4).
     pub fn lease(&self) -> LeaseId {
         LeaseId::new(self.number(LEASE))
     }
@@ -272,8 +273,8 @@ impl Event {
         self.kv.event_type()
     }
 
-    /// Returns the pair that the put stored. The pair of a delete has only the key and, as `mod_revision`, the revision of the
-    /// delete.
+    /// Returns the pair that the put stored. The pair of a delete has only the key and, as `mod_revision`, the revision
+    /// of the delete.
     pub fn kv(&self) -> &KeyValue {
         &self.kv
     }
@@ -291,7 +292,8 @@ impl Event {
         }
     }
 
-    /// Returns whether [`prev_kv`](Self::prev_kv) is missing because of a compaction (R-CMP-5). etcd does not report this case.
+    /// Returns whether [`prev_kv`](Self::prev_kv) is missing because of a compaction (R-CMP-5). etcd does not report
+    /// this case.
     ///
     /// The result is `true` if the watcher requested the previous pair, the event is not a create, and the state before
     /// the event's transaction is compacted. So the result can be `true` only for events of the compacted revision

@@ -43,8 +43,8 @@ impl Grant {
         Self { ttl, id: LeaseId::NONE, standing: false }
     }
 
-    /// Creates the grant of etcd's `TTL` and `ID` fields. The TTL is in whole seconds, and 0 or less means the minimum TTL. With
-    /// the id 0, the store chooses the id.
+    /// Creates the grant of etcd's `TTL` and `ID` fields. The TTL is in whole seconds, and 0 or less means the minimum
+    /// TTL. With the id 0, the store chooses the id.
     pub fn from_wire(ttl: i64, id: i64) -> Self {
         // The store raises a TTL of 0 to the minimum, as etcd raises a negative one (R-LSE-2).
         Self::new(Duration::from_secs(u64::try_from(ttl).unwrap_or(0))).id(id)
@@ -67,7 +67,8 @@ impl Grant {
         Self { id: id.into(), ..self }
     }
 
-    /// Keeps the lease alive without requests, until [`Store::pause_keep_alive`](crate::Store::pause_keep_alive) is called.
+    /// Keeps the lease alive without requests, until [`Store::pause_keep_alive`](crate::Store::pause_keep_alive) is
+    /// called.
     ///
     /// The effect is as if a client renewed the lease every third of its TTL, but the store executes no renewals.
     ///
@@ -130,8 +131,8 @@ pub struct RevokeResponse {
 }
 
 impl RevokeResponse {
-    /// Returns the header. Its revision is the revision that deleted the keys of the lease, or the store's current revision if
-    /// the lease had no keys.
+    /// Returns the header. The header's revision is the revision that deleted the keys of the lease, or the store's
+    /// current revision if the lease had no keys.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -190,7 +191,8 @@ impl TimeToLiveResponse {
         self.ttl
     }
 
-    /// Returns the TTL that the lease has after each renewal. `None`, which is 0 on etcd's wire, means that no such lease exists.
+    /// Returns the TTL that the lease has after each renewal. `None`, which is 0 on etcd's wire, means that no such
+    /// lease exists.
     pub fn granted_ttl(&self) -> Option<Duration> {
         self.granted_ttl
     }
@@ -214,8 +216,8 @@ impl LeasesResponse {
         &self.header
     }
 
-    /// Returns the ids in ascending order of the remaining time. Leases with equal remaining times are in the order in which they
-    /// were granted (R-LSE-11).
+    /// Returns the ids in ascending order of the remaining time. Leases with equal remaining times are in the order in
+    /// which they were granted (R-LSE-11).
     pub fn leases(&self) -> &[LeaseId] {
         &self.leases
     }
@@ -239,8 +241,8 @@ impl Grant {
         self.standing
     }
 
-    /// Returns the `TTL` and `ID` fields of etcd's request. The TTL is in whole seconds, rounded up so that the lease does not
-    /// expire before its TTL.
+    /// Returns the `TTL` and `ID` fields of etcd's request. The TTL is in whole seconds, rounded up so that the lease
+    /// does not expire before its TTL.
     ///
     /// ```
     /// use leasehold::Grant;
@@ -277,8 +279,8 @@ impl KeepAliveResponse {
 }
 
 impl TimeToLiveResponse {
-    /// Creates a response, for a backend. Both TTLs are `None` if no such lease exists. `keys` is in ascending order, or empty if
-    /// the keys were not requested (R-LSE-10).
+    /// Creates a response, for a backend. Both TTLs are `None` if no such lease exists. `keys` is in ascending order,
+    /// or empty if the keys were not requested (R-LSE-10).
     pub fn new(
         header: ResponseHeader,
         id: impl Into<LeaseId>,

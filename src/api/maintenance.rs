@@ -62,9 +62,9 @@ impl CompactResponse {
 
 /// The amount of history that automatic compaction keeps (R-CMP-7, R-CMP-8).
 ///
-/// A periodic compaction compacts to the oldest sample of the store's revision, which is about one period old. The first
-/// compaction runs one period after the store was built, and compacts to the revision at which the store was built. So history
-/// is kept for one to two periods:
+/// A periodic compaction compacts to the oldest sample of the store's revision, which is about one period old. The
+/// first compaction runs one period after the store was built, and compacts to the revision at which the store was
+/// built. So history is kept for one to two periods:
 ///
 /// ```
 /// use leasehold::{AutoCompaction, ManualClock, Store};
@@ -91,7 +91,8 @@ pub enum AutoCompaction {
     /// With a period above one hour, the store samples every 6 minutes and compacts every hour. A period below 10 ms is
     /// raised to 10 ms.
     Periodic(Duration),
-    /// Keeps this number of revisions. The store compacts every five minutes. Zero turns automatic compaction off, as in etcd.
+    /// Keeps this number of revisions. The store compacts every five minutes. Zero turns automatic compaction off, as
+    /// in etcd.
     Revision(u64),
 }
 
@@ -180,7 +181,8 @@ impl Status {
         self.keys
     }
 
-    /// Returns the number of versions of keys in memory, including tombstones and compacted versions that are not reclaimed yet.
+    /// Returns the number of versions of keys in memory, including tombstones and compacted versions that are not
+    /// reclaimed yet.
     pub fn versions(&self) -> u64 {
         self.versions
     }
@@ -253,8 +255,8 @@ pub struct AlarmRequest {
     pub action: AlarmAction,
     /// The id of the member whose alarm is raised or ended. A request that lists alarms ignores this field.
     pub member_id: u64,
-    /// The type of the alarms. With [`AlarmType::None`], a request lists alarms of all types, but raises and ends no
-    /// alarm.
+    /// The type of the alarms that the request lists, raises or ends. With [`AlarmType::None`], a request to list
+    /// alarms lists all types, and a request to raise or end an alarm has no effect.
     pub alarm: AlarmType,
 }
 
@@ -316,7 +318,8 @@ impl CompactResponse {
 }
 
 impl HashKvResponse {
-    /// Creates a response, for a backend. A `compact_revision` of `None`, etcd's -1, means that nothing was compacted (R-MNT-3).
+    /// Creates a response, for a backend. A `compact_revision` of `None`, etcd's -1, means that nothing was compacted
+    /// (R-MNT-3).
     pub fn new(
         header: ResponseHeader,
         hash: u32,
@@ -361,13 +364,13 @@ impl SnapshotResponse {
         Self { header, blob: blob.into() }
     }
 
-    /// Returns the header. Its revision is the current revision of the copied state.
+    /// Returns the header. The header's revision is the current revision of the copied state.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
 
-    /// Returns the bytes, in the format of the backend. [`StoreBuilder::load`](crate::StoreBuilder::load) reads the format of a
-    /// [`Store`](crate::Store).
+    /// Returns the bytes, in the format of the backend. [`StoreBuilder::load`](crate::StoreBuilder::load) reads the
+    /// format of a [`Store`](crate::Store).
     pub fn blob(&self) -> &Bytes {
         &self.blob
     }
@@ -422,8 +425,8 @@ impl ResponseHeader {
 
 /// The limits of a store.
 ///
-/// The defaults are the limits of etcd's server (section 15 of [`semantics`](crate::manual::semantics)), except that no quota is
-/// set.
+/// The defaults are the limits of etcd's server (section 15 of [`semantics`](crate::manual::semantics)), except that no
+/// quota is set.
 ///
 /// ```
 /// use leasehold::{Limits, Store};
@@ -431,14 +434,14 @@ impl ResponseHeader {
 ///
 /// let limits = Limits { min_lease_ttl: Duration::from_millis(1), ..Limits::default() };
 /// let store = Store::builder().limits(limits).build();
-/// let short = Duration::from_millis(5); // the default minimum would raise it to 2 s
+/// let short = Duration::from_millis(5); // the default minimum would raise the TTL to 2 s
 /// assert_eq!(store.grant(short)?.ttl(), short);
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The maximum size of a writing request in its protobuf encoding: 1.5 MiB by default, and never more than 4 GiB - 1 byte. A
-    /// larger request fails with [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
+    /// The maximum size of a writing request in its protobuf encoding: 1.5 MiB by default, and never more than 4 GiB -
+    /// 1 byte. A larger request fails with [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
     pub max_request_bytes: usize,
     /// The maximum length of each list of a txn (compares, success and failure operations): 128 by default. A nested
     /// txn may only use what the longest list of the outer txn leaves (R-TXN-3). A txn with a longer list fails with

@@ -1,4 +1,5 @@
-//! Requests, responses and records, with etcd's names. The types only construct and return data; the engine acts on it.
+//! Requests, responses and records, with etcd's names. The types only construct and return data, and the engine
+//! executes the requests.
 
 mod display;
 mod encoded_len;

@@ -36,7 +36,8 @@ impl Put {
         }
     }
 
-    /// Attaches the key to a lease, instead of the key's earlier lease (R-PUT-5). The key is deleted when the lease ends.
+    /// Attaches the key to a lease, instead of the key's earlier lease (R-PUT-5). The key is deleted when the lease
+    /// ends.
     #[must_use]
     pub fn lease(self, lease: impl Into<LeaseId>) -> Self {
         Self { lease: lease.into(), ..self }
@@ -101,7 +102,7 @@ pub struct PutResponse {
 }
 
 impl PutResponse {
-    /// Returns the header. Its revision is the revision of this put.
+    /// Returns the header. The header's revision is the revision of this put.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -217,8 +218,8 @@ pub struct DeleteResponse {
 }
 
 impl DeleteResponse {
-    /// Returns the header. Its revision is the revision of this delete if a key was deleted, and otherwise the store's current
-    /// revision.
+    /// Returns the header. The header's revision is the revision of this delete if a key was deleted, and otherwise the
+    /// store's current revision.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -248,8 +249,8 @@ impl Delete {
 }
 
 impl DeleteResponse {
-    /// Creates a response, for a backend. `prev_kvs` has the deleted pairs in ascending key order, or is empty if they were not
-    /// requested.
+    /// Creates a response, for a backend. `prev_kvs` has the deleted pairs in ascending key order, or is empty if they
+    /// were not requested.
     pub fn new(header: ResponseHeader, deleted: i64, prev_kvs: Vec<KeyValue>) -> Self {
         Self { header, deleted, prev_kvs }
     }

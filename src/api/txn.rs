@@ -39,11 +39,12 @@ pub struct Txn {
 }
 
 impl Txn {
-    /// The maximum number of levels of a txn, including itself, for any value of [`Limits::max_txn_ops`](crate::Limits).
+    /// The maximum number of levels of a txn, including itself, for any value of
+    /// [`Limits::max_txn_ops`](crate::Limits).
     ///
-    /// Txns are processed recursively, so the maximum bounds the required stack: 1 MiB suffices in unoptimized builds. If a txn
-    /// is built deeper, the nested txn that exceeds the maximum is dropped. Every store then refuses the outer txn with
-    /// [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
+    /// Txns are processed recursively, so the maximum bounds the required stack: 1 MiB suffices in unoptimized builds.
+    /// If a txn is built deeper, the nested txn that exceeds the maximum is dropped. Every store then refuses the outer
+    /// txn with [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
     ///
     /// ```
     /// use leasehold::{Error, Store, Txn, TxnOp};
@@ -416,8 +417,8 @@ pub struct TxnResponse {
 }
 
 impl TxnResponse {
-    /// Returns the header. Its revision is the revision of this txn if it changed a key, and otherwise the store's
-    /// current revision. The header of a nested txn has revision 0, as in etcd (R-TXN-14).
+    /// Returns the header. The header's revision is the revision of this txn if it changed a key, and otherwise the
+    /// store's current revision. The header of a nested txn has revision 0, as in etcd (R-TXN-14).
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }
@@ -534,8 +535,8 @@ impl CompareOp {
 }
 
 impl TxnResponse {
-    /// Creates a response, for a backend, with one response for each operation that ran. The headers of these responses have only
-    /// a revision, and the header of a nested txn is all 0 (R-REV-7, R-TXN-14).
+    /// Creates a response, for a backend, with one response for each operation that ran. The headers of these responses
+    /// have only a revision, and the header of a nested txn is all 0 (R-REV-7, R-TXN-14).
     pub fn new(header: ResponseHeader, succeeded: bool, responses: Vec<TxnOpResponse>) -> Self {
         Self { header, succeeded, responses }
     }

@@ -59,7 +59,8 @@ impl Watch {
 
     /// Watches one key.
     ///
-    /// An empty key is accepted, as by etcd, and means the single key `"\0"` (R-WCH-2). [`Watch::all`] watches every key.
+    /// An empty key is accepted, as by etcd, and means the single key `"\0"` (R-WCH-2). [`Watch::all`] watches every
+    /// key.
     ///
     /// ```
     /// use leasehold::{Error, Store, Watch};
@@ -140,14 +141,15 @@ impl Watch {
         Self { fragment: true, ..self }
     }
 
-    /// Sets the id of the watcher in its stream. With [`WatchId::AUTO`], the default, the store chooses the id (R-WCH-3).
+    /// Sets the id of the watcher in its stream. With [`WatchId::AUTO`], the default, the store chooses the id
+    /// (R-WCH-3).
     #[must_use]
     pub fn id(self, id: impl Into<WatchId>) -> Self {
         Self { id: id.into(), ..self }
     }
 
-    /// Sets the maximum number of responses with events that the store queues for the watcher. The store raises 0 to 1.
-    /// The default is [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity).
+    /// Sets the maximum number of responses with events that the store queues for the watcher. The store raises a
+    /// capacity of 0 to 1. The default is [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity).
     ///
     /// While the queue is full, later events stay in history, and the store reads them from there when the watcher
     /// receives. Events are lost only if they are compacted before the store reads them. The receiver takes all queued
@@ -188,8 +190,8 @@ pub enum WatchRequest {
     /// Creates a watcher. The response is [created](WatchResponse::new_created) or
     /// [refused](WatchResponse::new_refused). The responses to several creations have the order of the creations.
     Create(Watch),
-    /// Cancels a watcher. The response is [cancelled](WatchResponse::new_canceled), without a reason. There is no response if the
-    /// stream has no such watcher (R-WCH-22).
+    /// Cancels a watcher. The response is [cancelled](WatchResponse::new_canceled), without a reason. There is no
+    /// response if the stream has no such watcher (R-WCH-22).
     Cancel(WatchId),
     /// Requests the progress of all watchers of the stream. The response is [progress](WatchResponse::new_progress) for
     /// [`WatchId::INVALID`]. There is no response unless all watchers are synced (R-WCH-21).
@@ -318,7 +320,7 @@ impl WatchResponse {
         }
     }
 
-    /// Returns the header. Its revision depends on the response (R-WCH-9, R-WCH-10, R-WCH-12):
+    /// Returns the header. The header's revision depends on the response (R-WCH-9, R-WCH-10, R-WCH-12):
     ///
     /// - events to a synced watcher: the revision of the events;
     /// - events to an unsynced watcher: the store's current revision when the response was created;
@@ -397,7 +399,8 @@ impl WatchResponse {
         matches!(self.body.kind, WatchResponseKind::Events { fragment: true, .. })
     }
 
-    /// Returns the events in ascending order of revision. Events of one revision are in the order of execution (R-WCH-8).
+    /// Returns the events in ascending order of revision. Events of one revision are in the order of execution
+    /// (R-WCH-8).
     pub fn events(&self) -> &[Event] {
         match &self.body.kind {
             WatchResponseKind::Events { events, .. } => events.as_slice(),
@@ -411,7 +414,8 @@ impl WatchResponse {
         self.events().to_vec()
     }
 
-    /// Returns whether this is a progress notification: all events up to the header's revision were delivered (R-WCH-19).
+    /// Returns whether this is a progress notification: all events up to the header's revision were delivered
+    /// (R-WCH-19).
     pub fn is_progress_notify(&self) -> bool {
         matches!(self.body.kind, WatchResponseKind::Progress)
     }
@@ -445,8 +449,8 @@ pub enum Delivery {
     /// The lease with this id has ended, and the receiver had [requested](WatchRequest::Lease) a notification.
     ///
     /// A [`Store`](crate::Store) queues this delivery after the deletions of the lease's keys. A backend that is cut
-    /// off from its store queues it when the lease [may have ended](crate::backend::LeaseStep::Over). In this case, the
-    /// lease's keys may still exist, and their deletions are delivered later or not at all.
+    /// off from its store queues `LeaseEnded` when the lease [may have ended](crate::backend::LeaseStep::Over). In this
+    /// case, the lease's keys may still exist, and their deletions are delivered later or not at all.
     LeaseEnded(LeaseId),
 }
 

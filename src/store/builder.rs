@@ -113,8 +113,8 @@ impl StoreBuilder {
         self
     }
 
-    /// Sets the interval of progress notifications to watchers that requested them and receive no events (R-WCH-20). The default
-    /// is 10 minutes, and the minimum is 100 ms.
+    /// Sets the interval of progress notifications to watchers that requested them and receive no events (R-WCH-20).
+    /// The default is 10 minutes, and the minimum is 100 ms.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store, Watch};
@@ -195,18 +195,18 @@ impl StoreBuilder {
     ///
     /// The reader is read to the end of the save and no further, in pieces of at most 64 KiB.
     ///
-    /// The store continues from the saved state with this builder's clock and configuration. Samples of automatic
-    /// compaction are not saved, so its first period begins with the load.
+    /// The store continues from the saved state with this builder's clock and configuration. A save has no samples of
+    /// automatic compaction, so the first period of a periodic compaction begins with the load.
     ///
     /// Changes after the save are lost, and their revisions and fencing tokens are assigned again. If a client or
     /// another system may have seen one of these revisions or tokens, load with [`LoadOptions::bump_revision`] or
     /// [`LoadOptions::bump_revision_above`].
     ///
-    /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load (R-LSE-12).
-    /// Standing keep-alives end, so the locks of a process that does not restart are released when its lease expires. A
-    /// process that restarts keeps its lease with
-    /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease).
-    /// [`LoadOptions::keep_standing`] restores standing keep-alives instead.
+    /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load
+    /// (R-LSE-12). Standing keep-alives end, so the locks of a process that does not restart are released when its
+    /// lease expires. A process that restarts keeps its lease with
+    /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease). [`LoadOptions::keep_standing`]
+    /// restores standing keep-alives instead.
     ///
     /// ```
     /// use leasehold::{Grant, ManualClock, Store};
@@ -227,8 +227,8 @@ impl StoreBuilder {
     /// # Errors
     ///
     /// - [`LoadError::Io`] if the reader fails.
-    /// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid
-    ///   save.
+    /// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and
+    ///   valid save.
     /// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
     /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {

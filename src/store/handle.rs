@@ -141,7 +141,8 @@ impl Store {
     /// - [`LeaseProvided`](crate::Error::LeaseProvided): `ignore_lease` is set together with a lease.
     /// - [`RequestTooLarge`](crate::Error::RequestTooLarge): the request is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits::max_request_bytes).
-    /// - [`Corrupt`](crate::Error::Corrupt) or [`NoSpace`](crate::Error::NoSpace): the CORRUPT or NOSPACE alarm is active.
+    /// - [`Corrupt`](crate::Error::Corrupt) or [`NoSpace`](crate::Error::NoSpace): the CORRUPT or NOSPACE alarm is
+    ///   active.
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound): the lease does not exist.
     /// - [`KeyNotFound`](crate::Error::KeyNotFound): `ignore_value` or `ignore_lease` is set, and the key is absent.
     pub fn put(&self, put: impl Into<Put>) -> Result<PutResponse> {
@@ -201,20 +202,20 @@ impl Store {
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
     /// - [`TooManyOps`](crate::Error::TooManyOps): the txn has more than [`Txn::MAX_DEPTH`] levels.
     /// - [`NoSpace`](crate::Error::NoSpace): the txn would reach the [quota](crate::Limits::quota_bytes).
-    /// - [`TooManyOps`](crate::Error::TooManyOps): a list is longer than [`Limits::max_txn_ops`](crate::Limits::max_txn_ops)
-    ///   allows. [`EmptyKey`](crate::Error::EmptyKey): the key of a compare is empty.
-    ///   [`KeyNotFound`](crate::Error::KeyNotFound): an operation has no request. [`EmptyKey`](crate::Error::EmptyKey),
-    ///   [`InvalidSort`](crate::Error::InvalidSort), [`ValueProvided`](crate::Error::ValueProvided) or
-    ///   [`LeaseProvided`](crate::Error::LeaseProvided): an operation of any branch is invalid by itself, as in
-    ///   [`get`](Self::get), [`put`](Self::put) and [`delete`](Self::delete).
+    /// - [`TooManyOps`](crate::Error::TooManyOps): a list is longer than
+    ///   [`Limits::max_txn_ops`](crate::Limits::max_txn_ops) allows. [`EmptyKey`](crate::Error::EmptyKey): the key of a
+    ///   compare is empty. [`KeyNotFound`](crate::Error::KeyNotFound): an operation has no request.
+    ///   [`EmptyKey`](crate::Error::EmptyKey), [`InvalidSort`](crate::Error::InvalidSort),
+    ///   [`ValueProvided`](crate::Error::ValueProvided) or [`LeaseProvided`](crate::Error::LeaseProvided): an operation
+    ///   of any branch is invalid by itself, as in [`get`](Self::get), [`put`](Self::put) and [`delete`](Self::delete).
     /// - [`DuplicateKey`](crate::Error::DuplicateKey): a branch changes one key twice.
     /// - [`RequestTooLarge`](crate::Error::RequestTooLarge): the txn is not a list of reads, and is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits::max_request_bytes).
     /// - [`Corrupt`](crate::Error::Corrupt): the CORRUPT alarm is active, and the txn is not a list of reads.
     /// - [`NoSpace`](crate::Error::NoSpace): the NOSPACE alarm is active, and a branch has a put.
     /// - [`FutureRevision`](crate::Error::FutureRevision), [`Compacted`](crate::Error::Compacted),
-    ///   [`LeaseNotFound`](crate::Error::LeaseNotFound) or [`KeyNotFound`](crate::Error::KeyNotFound): an operation that would
-    ///   run fails in the current state, as in [`get`](Self::get) and [`put`](Self::put).
+    ///   [`LeaseNotFound`](crate::Error::LeaseNotFound) or [`KeyNotFound`](crate::Error::KeyNotFound): an operation
+    ///   that would run fails in the current state, as in [`get`](Self::get) and [`put`](Self::put).
     pub fn txn(&self, txn: Txn) -> Result<TxnResponse> {
         self.shell.command(Advance::IfDue, |engine| engine.txn(&txn))
     }
@@ -261,8 +262,8 @@ impl Store {
     /// Before the first compaction, revision 1 returns all changes. After a compaction, [`Status::compact_revision`]
     /// returns all changes that remain.
     ///
-    /// The read lock is held until the list is complete, so other calls can read but not write. For a long history, pass a late
-    /// revision or compact first.
+    /// The read lock is held until the list is complete, so other calls can read but not write. For a long history,
+    /// pass a late revision or compact first.
     ///
     /// ```
     /// use leasehold::Store;
@@ -311,7 +312,8 @@ impl Store {
 
     /// Watches keys.
     ///
-    /// An empty key is accepted, unlike in a read, and means the single key `"\0"` (R-WCH-2). [`Watch::all`] watches every key.
+    /// An empty key is accepted, unlike in a read, and means the single key `"\0"` (R-WCH-2). [`Watch::all`] watches
+    /// every key.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -327,8 +329,8 @@ impl Store {
     /// # Errors
     ///
     /// - [`Stopped`](crate::Error::Stopped): the store is closed.
-    /// - [`Compacted`](crate::Error::Compacted): the start revision is negative. A compacted start revision is reported by the
-    ///   first receive instead (R-WCH-6).
+    /// - [`Compacted`](crate::Error::Compacted): the start revision is negative. A compacted start revision is reported
+    ///   by the first receive instead (R-WCH-6).
     /// - [`WatchRangeEmpty`](crate::Error::WatchRangeEmpty): the range ends at or before its start.
     pub fn watch(&self, watch: impl Into<Watch>) -> Result<Watcher> {
         Watcher::confirmed(&self.client(), watch.into())
@@ -471,7 +473,8 @@ impl Store {
     /// - [`NoSpace`](crate::Error::NoSpace): the grant would reach the [quota](crate::Limits::quota_bytes).
     /// - [`RequestTooLarge`](crate::Error::RequestTooLarge): the request is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits::max_request_bytes).
-    /// - [`Corrupt`](crate::Error::Corrupt) or [`NoSpace`](crate::Error::NoSpace): the CORRUPT or NOSPACE alarm is active.
+    /// - [`Corrupt`](crate::Error::Corrupt) or [`NoSpace`](crate::Error::NoSpace): the CORRUPT or NOSPACE alarm is
+    ///   active.
     /// - [`LeaseTtlTooLarge`](crate::Error::LeaseTtlTooLarge): the TTL is above
     ///   [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl).
     /// - [`LeaseExists`](crate::Error::LeaseExists): the requested id is in use.
@@ -528,8 +531,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lease
-    /// does not exist.
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`LeaseNotFound`](crate::Error::LeaseNotFound) if
+    /// the lease does not exist.
     pub fn expire(&self, id: impl Into<LeaseId>) -> Result<RevokeResponse> {
         let id = id.into();
         self.shell.command(Advance::Always, |engine| engine.expire(id))
@@ -582,8 +585,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lease
-    /// does not exist.
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`LeaseNotFound`](crate::Error::LeaseNotFound) if
+    /// the lease does not exist.
     pub fn pause_keep_alive(&self, id: impl Into<LeaseId>) -> Result<()> {
         let id = id.into();
         self.shell.command(Advance::Always, |engine| engine.pause_keep_alive(id))
@@ -610,8 +613,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lease
-    /// does not exist.
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and [`LeaseNotFound`](crate::Error::LeaseNotFound) if
+    /// the lease does not exist.
     pub fn resume_keep_alive(&self, id: impl Into<LeaseId>) -> Result<()> {
         let id = id.into();
         self.shell.command(Advance::Always, |engine| engine.resume_keep_alive(id))
@@ -668,7 +671,8 @@ impl Store {
         self.shell.now()
     }
 
-    /// Runs the work that is due: expires leases, compacts, sends progress notifications, fires timers and reclaims memory.
+    /// Runs the work that is due: expires leases, compacts, sends progress notifications, fires timers and reclaims
+    /// memory.
     ///
     /// The clocks of this crate call `tick` at the store's deadlines. With another [`Clock`](crate::clock::Clock), call
     /// `tick` at [`next_deadline`](Self::next_deadline). A closed store ignores the call.
@@ -717,8 +721,8 @@ impl Store {
 
     /// Returns the time of the next scheduled work, or `None` if no work is scheduled or the store is closed.
     ///
-    /// Scheduled work is the end of a lease, an automatic compaction, a progress notification or the end of a timed wait. An automatic
-    /// compaction without history to compact is not scheduled, so a write can add a deadline.
+    /// Scheduled work is the end of a lease, an automatic compaction, a progress notification or the end of a timed
+    /// wait. An automatic compaction without history to compact is not scheduled, so a write can add a deadline.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -736,18 +740,20 @@ impl Store {
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
-    /// Saves the current state and returns a summary of it. [`StoreBuilder::load`](crate::StoreBuilder::load) restores it.
+    /// Saves the current state and returns a summary of it. [`StoreBuilder::load`](crate::StoreBuilder::load) restores
+    /// it.
     ///
-    /// A save contains the keys with their history from the compacted revision on, leases with their remaining time, and
-    /// alarms. It contains neither the clock, the configuration nor the samples of automatic compaction.
+    /// A save contains the keys with their history from the compacted revision on, leases with their remaining time,
+    /// and alarms. A save contains neither the clock, the configuration nor the samples of automatic compaction.
     ///
-    /// The store collects the state under the read lock, without copying keys or values. It writes pieces of 64 KiB without a
-    /// lock, so the writer may be slow and may call the store. At the end, it flushes the writer. A save has checksums. A
-    /// file of a save survives a crash only if it is synced and then renamed into place, as in the example `save`.
+    /// The store collects the state under the read lock, without copying keys or values. The store writes pieces of 64
+    /// KiB without the lock, so the writer may be slow and may call the store. At the end, the store flushes the
+    /// writer. A save has checksums. A file of a save survives a crash only if it is synced and then renamed into
+    /// place, as in the example `save`.
     ///
-    /// Changes after the save are lost to a store that loads it, and their revisions and fencing tokens are assigned again.
-    /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of them, load the save with a bump:
-    /// see [`LoadOptions`](crate::snapshot::LoadOptions).
+    /// A store that loads the save does not have later changes, and assigns their revisions and fencing tokens again.
+    /// If a client, a cache or a [`Fence`](crate::concurrency::Fence) may have seen one of these revisions or tokens,
+    /// load the save with a bump: see [`LoadOptions`](crate::snapshot::LoadOptions).
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -767,8 +773,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`SaveError::Io`] if the writer fails, and [`SaveError::Closed`] with [`Stopped`](crate::Error::Stopped) if the store is
-    /// closed. A `SaveError` converts to `Box<dyn std::error::Error>`, not to this crate's `Error`.
+    /// [`SaveError::Io`] if the writer fails, and [`SaveError::Closed`] with [`Stopped`](crate::Error::Stopped) if the
+    /// store is closed. A `SaveError` converts to `Box<dyn std::error::Error>`, not to this crate's `Error`.
     pub fn save(&self, mut into: impl Write) -> std::result::Result<Saved, SaveError> {
         let snapshot = self.shell.read_now(Engine::snapshot)?;
         Ok(write_snapshot(snapshot, &mut into)?)

@@ -96,10 +96,10 @@ impl Store {
     ///
     /// - [`Error::EmptyKey`] if the start of the range is empty.
     /// - [`Error::InvalidSort`] if etcd does not know the sort order or target.
-    /// - [`Error::FutureRevision`] or [`Error::Compacted`] if the requested revision is above the current one or below the
-    ///   compacted one.
-    /// - [`Error::PageSortUnsupported`] if the sort is not by ascending key, and [`Error::PageFilterUnsupported`] if there is a revision
-    ///   filter (R-RNG-12).
+    /// - [`Error::FutureRevision`] or [`Error::Compacted`] if the requested revision is above the current one or below
+    ///   the compacted one.
+    /// - [`Error::PageSortUnsupported`] if the sort is not by ascending key, and [`Error::PageFilterUnsupported`] if
+    ///   there is a revision filter (R-RNG-12).
     /// - [`Error::Stopped`] if the store is closed.
     pub fn range_pages(&self, get: impl Into<Get>, page_size: usize) -> Result<RangePages> {
         RangePages::new(self.clone(), get.into(), page_size)

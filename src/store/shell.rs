@@ -14,7 +14,8 @@ use crate::{Error, Result};
 pub(super) struct Shell {
     state: RwLock<State>,
     now: Box<dyn Fn() -> Timestamp + Send + Sync>,
-    /// The function that arms the clock's timer. Unset until the clock is attached, and if the clock has no timer.
+    /// The function that arms the clock's timer. The cell is empty until the clock is attached, and stays empty if the
+    /// clock has no timer.
     timer: OnceLock<Box<dyn Fn(Timestamp) + Send + Sync>>,
 }
 
@@ -31,8 +32,8 @@ type Garbage = (Vec<KeyValue>, Vec<VecDeque<Delivery>>);
 impl State {
     /// Notifies the inboxes of ready streams while the lock is held, so a receiver that polls after a command has
     /// returned sees the command's effects. Adds the wakers of these inboxes to `woken`, whose drop calls the wakers
-    /// after the lock is released. Each notification has the engine's time. For overdue work, this is the deadline of
-    /// the work, however late the work runs. Returns the memory to free after the lock is released.
+    /// after the lock is released. Each notification has the engine's time. For overdue work, the engine's time is the
+    /// deadline of the work, however late the work runs. Returns the memory to free after the lock is released.
     fn notify_inboxes(&mut self, woken: &mut WakeList) -> Garbage {
         let now = self.engine.now();
         let mut unreceived = Vec::new();
@@ -78,9 +79,9 @@ impl State {
 
 /// Wakers collected under a lock, to be called in order after it is released.
 ///
-/// Every waker is called, even if another waker panics or the owner of the list unwinds. The panic of a waker is contained: the
-/// panic hook reports it, and it must not reach the caller that made the change. The list keeps the inboxes too, because dropping
-/// an inbox may drop a waker, which runs user code.
+/// Every waker is called, even if another waker panics or the owner of the list unwinds. The panic of a waker is
+/// contained: the panic hook reports the panic, which does not reach the caller that made the change. The list also
+/// holds the inboxes, because dropping an inbox may drop a waker, which runs user code.
 #[derive(Debug, Default)]
 struct WakeList {
     wakers: Vec<Waker>,
@@ -284,7 +285,7 @@ impl Shell {
         });
     }
 
-    /// Closes the stream of an inbox. Its undelivered queue is dropped after the lock is released.
+    /// Closes the stream of an inbox. The stream's undelivered queue is dropped after the lock is released.
     pub(super) fn cancel(&self, inbox: &Inbox) -> Result<()> {
         let Some(&stream) = inbox.stream().get() else {
             return Ok(());

@@ -14,8 +14,8 @@ pub use system::SystemClock;
 /// A store's source of time.
 ///
 /// [`SystemClock`] is real time, and [`ManualClock`] is moved by a test. A simulator implements `now`, and calls
-/// [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline). A runtime with its own timers
-/// also implements `attach`, and returns a [`Timer`] that the store arms for its next deadline.
+/// [`Store::tick`](crate::Store::tick) at [`Store::next_deadline`](crate::Store::next_deadline). A runtime with its own
+/// timers also implements `attach`, and returns a [`Timer`] that the store arms for its next deadline.
 ///
 /// ```
 /// use leasehold::{Grant, Put, Store};
@@ -72,8 +72,8 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// Calls [`Store::tick`](crate::Store::tick) at the store's deadlines, on a thread or task of its clock.
 ///
-/// The store drops its timer when the store is dropped. The `Drop` of a timer must stop its thread or task without joining it,
-/// because that thread may be the one that drops the store.
+/// The store drops its timer when the store is dropped. The `Drop` of a timer must stop its thread or task without
+/// joining it, because that thread may be the one that drops the store.
 ///
 /// ```
 /// use leasehold::Store;

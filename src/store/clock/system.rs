@@ -16,8 +16,8 @@ const RETRY: Duration = Duration::from_secs(1);
 /// The operating system's monotonic clock. The origin is the time at which the `SystemClock` was created.
 ///
 /// A store with this clock has one timer thread. The thread starts when the store first has a deadline: the end of a
-/// lease, a compaction, or the end of a timed wait. The thread sleeps between deadlines. It ends when the store is
-/// dropped, or when a store that has a deadline is closed.
+/// lease, a compaction, or the end of a timed wait. The thread sleeps between deadlines. The thread ends when the store
+/// is dropped, or when the store is closed while it has a deadline.
 ///
 /// ```
 /// use leasehold::Store;
