@@ -274,11 +274,10 @@ impl Client {
         &self,
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Call<T> {
-        let mut driven =
-            RunToCompletion { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
-        match Pin::new(&mut driven).poll(&mut Context::from_waker(Waker::noop())) {
+        let mut task = RunToCompletion { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
+        match Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Call::from_result(answer),
-            Poll::Pending => Call::pending(driven).of(&self.backend),
+            Poll::Pending => Call::pending(task).of(&self.backend),
         }
     }
 }

@@ -119,7 +119,7 @@ struct Contents {
     /// Whether a poll has reported to the receiver that the inbox is closed.
     is_seen_closed: bool,
     /// The time since which the newest deliveries of the queue, added by a pull or a push, are available.
-    since: Option<Timestamp>,
+    oldest_at: Option<Timestamp>,
     /// The time of the notification, or of an earlier notification whose deliveries were only pulled in part.
     notified_at: Option<Timestamp>,
     waker: Option<Waker>,
@@ -142,7 +142,7 @@ impl Contents {
     /// Notes that a pull left deliveries with the backend. The deliveries left are available at least as long as the pulled ones.
     fn must_pull_again(&mut self) {
         if !std::mem::replace(&mut self.is_notified, true) {
-            self.notified_at = self.since;
+            self.notified_at = self.oldest_at;
         }
     }
 }
@@ -155,7 +155,7 @@ impl Inbox {
             is_notified: false,
             is_closed: false,
             is_seen_closed: false,
-            since: None,
+            oldest_at: None,
             notified_at: None,
             waker: None,
         };
@@ -190,7 +190,7 @@ impl Inbox {
     pub fn push(&self, delivery: Delivery, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
             if contents.queue.is_empty() {
-                contents.since = Some(now);
+                contents.oldest_at = Some(now);
             }
             contents.queue.push_back(delivery);
         })
@@ -220,7 +220,7 @@ impl Inbox {
     fn change(&self, change: impl FnOnce(&mut Contents)) -> Option<Waker> {
         let mut contents = self.contents.lock();
         change(&mut contents);
-        self.settle(&contents);
+        self.sync_token(&contents);
         contents.waker.take()
     }
 
@@ -248,10 +248,10 @@ impl Inbox {
         waker: Option<&Waker>,
     ) -> Poll<Option<Delivery>> {
         loop {
-            match self.look(rest.as_deref_mut(), waker) {
+            match self.poll_queue(rest.as_deref_mut(), waker) {
                 Next::Delivery(delivery) => return Poll::Ready(Some(delivery)),
                 Next::NeedsPull => {
-                    let mut pulling = Pulling { inbox: self, is_done: false };
+                    let mut pulling = PullGuard { inbox: self, is_done: false };
                     pull(self);
                     pulling.is_done = true;
                 }
@@ -262,39 +262,39 @@ impl Inbox {
     }
 
     /// Takes the first delivery and moves the later ones into `rest`. Registers the waker if the inbox is empty.
-    fn look(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Next {
+    fn poll_queue(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Next {
         let mut contents = self.contents.lock();
-        let look = self.look_into(&mut contents, rest.as_deref_mut());
-        let (Next::Empty, Some(waker)) = (&look, waker) else {
-            return look;
+        let next = self.take_next(&mut contents, rest.as_deref_mut());
+        let (Next::Empty, Some(waker)) = (&next, waker) else {
+            return next;
         };
         if contents.waker.as_ref().is_some_and(|registered| registered.will_wake(waker)) {
-            return look;
+            return next;
         }
         drop(contents);
         // Cloning and dropping a waker runs user code, so both happen outside the lock. Poll again after the clone, since a
         // delivery may have arrived before the lock was acquired again.
         let waker = waker.clone();
         let mut contents = self.contents.lock();
-        let look = self.look_into(&mut contents, rest);
-        let displaced = if matches!(look, Next::Empty) { contents.waker.replace(waker) } else { Some(waker) };
+        let next = self.take_next(&mut contents, rest);
+        let displaced = if matches!(next, Next::Empty) { contents.waker.replace(waker) } else { Some(waker) };
         drop(contents);
         contain(|| drop(displaced));
-        look
+        next
     }
 
-    fn look_into(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Next {
-        let look = if let Some(delivery) = contents.queue.pop_front() {
+    fn take_next(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Next {
+        let next = if let Some(delivery) = contents.queue.pop_front() {
             // With a token, the deliveries stay in the queue: the token is set if and only if the queue is not empty.
             if let Some(rest) = rest
-                && !self.has_token()
+                && !self.has_ready_channel()
             {
                 std::mem::swap(&mut contents.queue, rest);
             }
             Next::Delivery(delivery)
         } else if std::mem::take(&mut contents.is_notified) {
             // Cleared before the pull, so a notification during the pull is kept. The token stays set until the next poll.
-            contents.since = contents.notified_at.take();
+            contents.oldest_at = contents.notified_at.take();
             return Next::NeedsPull;
         } else if contents.is_closed {
             contents.is_seen_closed = true;
@@ -302,24 +302,24 @@ impl Inbox {
         } else {
             Next::Empty
         };
-        self.settle(contents);
-        look
+        self.sync_token(contents);
+        next
     }
 
     /// Puts back the deliveries that were moved into `rest`.
-    pub(super) fn put_back(&self, rest: &mut VecDeque<Delivery>) {
+    pub(super) fn requeue(&self, rest: &mut VecDeque<Delivery>) {
         let mut contents = self.contents.lock();
         // `rest` was taken first, so its deliveries come before those in the queue.
         rest.append(&mut contents.queue);
         std::mem::swap(&mut contents.queue, rest);
-        self.settle(&contents);
+        self.sync_token(&contents);
     }
 
     /// Calls `read` with the deliveries in the queue. Returns the result and the time since which the newest are available, if
     /// known.
     pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> (T, Option<Timestamp>) {
         let contents = self.contents.lock();
-        (read(&contents.queue), contents.since)
+        (read(&contents.queue), contents.oldest_at)
     }
 
     /// Returns a channel that holds a token while the inbox has a delivery, a notification or an unseen end.
@@ -328,7 +328,7 @@ impl Inbox {
     /// requested, [`receive`](Self::receive) takes one delivery at a time.
     pub(super) fn ready(&self, has_rest: bool) -> &ReadyChannel {
         let (sender, receiver) = self.token.get_or_init(|| bounded(1));
-        self.settle(&self.contents.lock());
+        self.sync_token(&self.contents.lock());
         if has_rest {
             sender.try_send(()).unwrap_or_default();
         }
@@ -336,12 +336,12 @@ impl Inbox {
     }
 
     /// Returns whether the ready channel was requested.
-    pub(super) fn has_token(&self) -> bool {
+    pub(super) fn has_ready_channel(&self) -> bool {
         self.token.get().is_some()
     }
 
     /// Sets or clears the token of the ready channel, if the channel was requested, to match the contents.
-    fn settle(&self, contents: &Contents) {
+    fn sync_token(&self, contents: &Contents) {
         if let Some((sender, receiver)) = self.token.get() {
             // Neither call blocks. Each fails only if the token is already set or already clear.
             if contents.has_something() {
@@ -369,22 +369,22 @@ impl Drop for FillGuard<'_> {
         if self.has_more {
             contents.must_pull_again();
         }
-        self.inbox.settle(&contents);
+        self.inbox.sync_token(&contents);
     }
 }
 
 /// Keeps an inbox notified if the backend panics during a pull.
-struct Pulling<'a> {
+struct PullGuard<'a> {
     inbox: &'a Inbox,
     is_done: bool,
 }
 
-impl Drop for Pulling<'_> {
+impl Drop for PullGuard<'_> {
     fn drop(&mut self) {
         if !self.is_done {
             let mut contents = self.inbox.contents.lock();
             contents.must_pull_again();
-            self.inbox.settle(&contents);
+            self.inbox.sync_token(&contents);
         }
     }
 }

@@ -70,9 +70,9 @@ impl Mailbox {
     }
 
     /// Returns the requesting half, for another task.
-    pub(super) fn asking(&self) -> Asking {
+    pub(super) fn request_sender(&self) -> RequestSender {
         let (backend, namespace) = (Shared(Arc::clone(&self.backend.0)), self.namespace.clone());
-        Asking { backend, namespace, inbox: Arc::clone(self.inbox()) }
+        RequestSender { backend, namespace, inbox: Arc::clone(self.inbox()) }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -134,8 +134,8 @@ impl Mailbox {
     /// Returns the next delivery with the keys of the backend, and `None` once the inbox is closed.
     fn next(&mut self, waker: Option<&Waker>) -> Poll<Option<Delivery>> {
         // The ready channel was requested after `rest` was taken: the inbox sets the token for what is in its queue.
-        if !self.rest.is_empty() && self.has_token() {
-            self.inbox.get_or_init(Arc::default).put_back(&mut self.rest);
+        if !self.rest.is_empty() && self.has_ready_channel() {
+            self.inbox.get_or_init(Arc::default).requeue(&mut self.rest);
         }
         while !self.is_timed_out {
             let delivery = match self.rest.pop_front() {
@@ -168,16 +168,16 @@ impl Mailbox {
             return Pin::new(call).poll(&mut Context::from_waker(Waker::noop()));
         }
         let arrival = self.waker();
-        let mut look = || Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival));
+        let mut poll_once = || Pin::new(&mut *call).poll(&mut Context::from_waker(&arrival));
         loop {
-            if let Poll::Ready(answer) = look() {
+            if let Poll::Ready(answer) = poll_once() {
                 return Poll::Ready(answer);
             }
             match self.poll(waker) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 // Poll again: the call may have woken the inbox between the two polls, and `poll` has consumed that wake-up.
-                Poll::Pending => return look(),
+                Poll::Pending => return poll_once(),
             }
         }
     }
@@ -207,10 +207,10 @@ impl Mailbox {
         if let Poll::Ready(found) = poll(self, None) {
             return Some(found);
         }
-        let limited = Limited(self);
-        limited.0.deadline = Some(at);
-        limited.0.arm();
-        limited.0.block(|mailbox, waker| match poll(mailbox, waker) {
+        let guard = DeadlineGuard(self);
+        guard.0.deadline = Some(at);
+        guard.0.arm();
+        guard.0.block(|mailbox, waker| match poll(mailbox, waker) {
             Poll::Ready(found) => Poll::Ready(Some(found)),
             Poll::Pending if mailbox.is_timed_out => Poll::Ready(None),
             Poll::Pending => Poll::Pending,
@@ -224,8 +224,8 @@ impl Mailbox {
     }
 
     /// Returns whether the ready channel was requested.
-    pub(crate) fn has_token(&self) -> bool {
-        self.inbox.get().is_some_and(|inbox| inbox.has_token())
+    pub(crate) fn has_ready_channel(&self) -> bool {
+        self.inbox.get().is_some_and(|inbox| inbox.has_ready_channel())
     }
 
     /// Returns how far a watcher is behind, including the deliveries that were not returned yet.
@@ -320,13 +320,13 @@ impl<T> Call<T> {
 
 /// The requesting half of a mailbox, which sends requests on its stream.
 #[derive(Debug)]
-pub(super) struct Asking {
+pub(super) struct RequestSender {
     backend: Shared,
     namespace: Namespace,
     inbox: Arc<Inbox>,
 }
 
-impl Asking {
+impl RequestSender {
     pub(super) fn watch(&self, requests: &[WatchRequest]) {
         send(&*self.backend.0, &self.namespace, &self.inbox, requests);
     }
@@ -367,9 +367,9 @@ impl Drop for Mailbox {
 }
 
 /// A mailbox with a deadline. Dropping it removes the deadline, also if the poll panics.
-struct Limited<'a>(&'a mut Mailbox);
+struct DeadlineGuard<'a>(&'a mut Mailbox);
 
-impl Drop for Limited<'_> {
+impl Drop for DeadlineGuard<'_> {
     fn drop(&mut self) {
         self.0.deadline = None;
         self.0.is_timed_out = false;

@@ -74,7 +74,7 @@ pub(crate) trait Source<T>: Send + Sync {
     }
 
     /// Returns whether a call is pending. Its answer sets the ready token only if the source was polled after the call was made.
-    fn is_calling(&self) -> bool {
+    fn has_pending_call(&self) -> bool {
         false
     }
 
@@ -124,7 +124,7 @@ impl<T> Receiver<T> {
     /// ```
     pub fn try_recv(&mut self) -> Result<Option<T>> {
         let polled = self.source.poll(&mut self.mailbox, None);
-        self.settle();
+        self.sync_ready_token();
         match polled {
             Poll::Ready(received) => received,
             Poll::Pending => Ok(None),
@@ -155,7 +155,7 @@ impl<T> Receiver<T> {
     pub fn recv(&mut self) -> Result<Option<T>> {
         let source = &mut self.source;
         let received = self.mailbox.block(|mailbox, waker| source.poll(mailbox, waker));
-        self.settle();
+        self.sync_ready_token();
         received
     }
 
@@ -172,7 +172,7 @@ impl<T> Receiver<T> {
         let at = self.mailbox.now() + timeout;
         let source = &mut self.source;
         let received = self.mailbox.block_until(at, |mailbox, waker| source.poll(mailbox, waker));
-        self.settle();
+        self.sync_ready_token();
         received.unwrap_or(Ok(None))
     }
 
@@ -186,7 +186,7 @@ impl<T> Receiver<T> {
     /// that the documentation of the receiver's type lists.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>>> {
         let polled = self.source.poll(&mut self.mailbox, Some(context.waker()));
-        self.settle();
+        self.sync_ready_token();
         polled
     }
 
@@ -256,15 +256,17 @@ impl<T> Receiver<T> {
     }
 
     /// Keeps the ready token set while items may be available.
-    fn settle(&mut self) {
-        let has_token = self.mailbox.has_token();
+    fn sync_ready_token(&mut self) {
+        let has_channel = self.mailbox.has_ready_channel();
         // The token shows only that the inbox has deliveries. A delivery may contain several items or none, so a batched source
         // is polled for the next item. A pending call wakes the inbox only after the source was polled, so a calling source is
         // polled too.
-        if !self.source.has_item() && (has_token && self.source.is_batched() || self.source.is_calling()) {
+        if !self.source.has_item()
+            && (has_channel && self.source.is_batched() || self.source.has_pending_call())
+        {
             self.poll_ahead();
         }
-        if has_token {
+        if has_channel {
             self.ready_channel();
         }
     }

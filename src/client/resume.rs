@@ -185,7 +185,7 @@ impl Watcher {
     }
 
     /// Notes that all events up to a revision were delivered.
-    fn has_progressed(&mut self, to: Revision) {
+    fn advance_past(&mut self, to: Revision) {
         if !self.is_resuming && !self.is_compacted && to >= self.next {
             self.advance(to.next());
         }
@@ -244,7 +244,7 @@ impl WatchResumer {
     }
 
     fn request_create(&mut self, watch: Watch) -> Requested {
-        let (sent, assigned) = if self.is_connected { self.place(&watch) } else { (watch.clone(), None) };
+        let (sent, assigned) = if self.is_connected { self.assign_id(&watch) } else { (watch.clone(), None) };
         self.pending.push_back(Pending::Create { watch, assigned });
         self.pending_creates += 1;
         if self.is_connected { Requested::Send(WatchRequest::Create(sent)) } else { Requested::Kept }
@@ -254,7 +254,7 @@ impl WatchResumer {
     ///
     /// The server's counter of automatic ids restarts at 0 on each connection. On a resumed connection, the resumer therefore
     /// requests the next automatic id of an uncut stream as an explicit id.
-    fn place(&mut self, watch: &Watch) -> (Watch, Option<i64>) {
+    fn assign_id(&mut self, watch: &Watch) -> (Watch, Option<i64>) {
         let assigned = match &mut self.next_assigned {
             Some(next) if watch.id == WatchId::AUTO => {
                 let is_used = |id| {
@@ -401,12 +401,12 @@ impl WatchResumer {
             self.progress_requests = self.progress_requests.saturating_sub(1);
             // A watcher may have requested this id (R-WCH-4). The notification may then be about that watcher only.
             if !self.watchers.contains_key(&id) {
-                self.watchers.values_mut().for_each(|watcher| watcher.has_progressed(to));
+                self.watchers.values_mut().for_each(|watcher| watcher.advance_past(to));
                 return true;
             }
         }
         let watcher = self.watchers.get_mut(&id);
-        watcher.map(|watcher| watcher.has_progressed(to)).is_some()
+        watcher.map(|watcher| watcher.advance_past(to)).is_some()
     }
 
     /// Notes that the connection is lost. Returns the answers to pending cancellations, which the backend delivers in order.
@@ -449,7 +449,7 @@ impl WatchResumer {
         for request in &mut pending {
             requests.push(match request {
                 Pending::Create { watch, assigned } => {
-                    let (sent, id) = self.place(watch);
+                    let (sent, id) = self.assign_id(watch);
                     *assigned = id;
                     WatchRequest::Create(sent)
                 }

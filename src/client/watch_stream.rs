@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::task::{Poll, Waker, ready};
 
 use super::handle::Client;
-use super::mailbox::{Asking, Mailbox};
+use super::mailbox::{Mailbox, RequestSender};
 use super::receiver::{Receiver, Source, receives};
 use crate::Result;
 use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
@@ -57,7 +57,7 @@ pub struct WatchStream {
 /// ```
 #[derive(Clone, Debug)]
 pub struct WatchRequests {
-    asking: Arc<Asking>,
+    sender: Arc<RequestSender>,
 }
 
 impl WatchStream {
@@ -159,24 +159,24 @@ impl WatchStream {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn split(self) -> (WatchRequests, Receiver<WatchResponse>) {
-        (WatchRequests { asking: Arc::new(self.receiver.mailbox.asking()) }, self.receiver)
+        (WatchRequests { sender: Arc::new(self.receiver.mailbox.request_sender()) }, self.receiver)
     }
 }
 
 impl WatchRequests {
     /// Requests a watcher: see [`WatchStream::create`].
     pub fn create(&self, watch: impl Into<Watch>) {
-        self.asking.watch(&[WatchRequest::Create(watch.into())]);
+        self.sender.watch(&[WatchRequest::Create(watch.into())]);
     }
 
     /// Cancels a watcher: see [`WatchStream::cancel`].
     pub fn cancel(&self, id: impl Into<WatchId>) {
-        self.asking.watch(&[WatchRequest::Cancel(id.into())]);
+        self.sender.watch(&[WatchRequest::Cancel(id.into())]);
     }
 
     /// Requests the progress of all watchers: see [`WatchStream::request_progress`].
     pub fn request_progress(&self) {
-        self.asking.watch(&[WatchRequest::Progress]);
+        self.sender.watch(&[WatchRequest::Progress]);
     }
 
     /// Returns how far a watcher is behind: see [`WatchStream::lag`].
@@ -184,7 +184,7 @@ impl WatchRequests {
     /// Unlike `WatchStream::lag`, it does not count responses that the receiving half has taken from the inbox and has not
     /// returned yet.
     pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
-        self.asking.lag(id.into())
+        self.sender.lag(id.into())
     }
 }
 

@@ -132,7 +132,7 @@ impl Source<LeaderEvent> for LeaderFeed {
         true
     }
 
-    fn is_calling(&self) -> bool {
+    fn has_pending_call(&self) -> bool {
         matches!(self.phase, Phase::Reading(_))
     }
 

@@ -104,7 +104,7 @@ impl Source<LeaderResponse> for LeaderFeed {
         true
     }
 
-    fn is_calling(&self) -> bool {
+    fn has_pending_call(&self) -> bool {
         matches!(self.phase, Phase::Reading(_))
     }
 
