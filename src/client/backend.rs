@@ -12,78 +12,87 @@ use crate::Result;
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 use crate::sync::Mutex;
 
-/// Executes store requests: a [`Store`](crate::Store), or a real or simulated network in front of one.
+/// Executes the requests of clients. A backend is a [`Store`](crate::Store), or a real or simulated network in front
+/// of a store.
 ///
 /// [`Client`](crate::Client) is a handle to a backend.
 ///
-/// A backend in front of another one is a [`Layer`](crate::backend::Layer), which forwards what it does not change. A wrapper
-/// that implements `Backend` forwards every method, including those with a default.
+/// A backend in front of another backend implements [`Layer`](crate::backend::Layer), which forwards each method that
+/// the layer does not override. A wrapper that implements `Backend` itself must forward every method, including the
+/// methods with a default.
 ///
 /// # Contract
 ///
-/// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call abandons the
-///   answer, never the request. Two calls may overtake each other unless the second is made after the first is answered.
-/// - All deliveries to one receiver, events and its timer, go into one [`Inbox`], in the order in which the backend decided them.
-///   The order of polls therefore does not decide whether a receiver gets an event or times out. A delivery that the backend has
-///   received for the instant of a timer comes before the timer.
-/// - An inbox belongs to one backend. It is the watch stream of R-WCH-1: it has its own watch ids, and its responses are one
-///   sequence.
-/// - No user code runs while the backend holds a lock that its own methods acquire. The backend drops values of users and calls
-///   wakers after it has released the lock. If a waker panics, the backend still calls the others.
+/// - [`call`](Self::call) sends its request whether or not the returned [`Call`] is polled. Dropping the call
+///   abandons the answer, never the request. Two requests may be executed in either order, unless the second call is
+///   made after the first call is answered.
+/// - All deliveries to one receiver (watch responses, ends of leases and its timer) go into one [`Inbox`], in the
+///   order in which the backend decided them. The order of polls therefore does not decide whether a receiver gets an
+///   event or times out. At the instant of a timer, the deliveries that the backend has for the inbox come before the
+///   timer.
+/// - An inbox belongs to one backend. An inbox is a watch stream (R-WCH-1): the inbox has its own watch ids, and its
+///   responses are one sequence.
+/// - No user code runs while the backend holds a lock that its own methods acquire. The backend drops values of users
+///   and calls wakers after it has released the lock. If a waker panics, the backend still calls the other wakers.
 /// - After [`cancel`](Self::cancel), the backend delivers nothing more to the inbox.
-/// - A lost connection ends no watch by itself: a [`WatchResumer`](crate::backend::WatchResumer) carries a stream over to the
-///   next one.
-/// - A backend renews a lease from the [call](Self::renew) that begins it to the call that stops it, and stops when the process
-///   of the client ends. Both calls act in that process and send no request that a network could lose: they always start and
-///   stop the renewal.
-/// - A backend that may be cut off from its store reports a lease's end, if it was [asked to](WatchRequest::Lease), one TTL after
-///   it sent the last renewal that was answered: by then the lease may have ended. A
-///   [`LeaseRenewer`](crate::backend::LeaseRenewer) decides when to renew, and which leases are over.
-/// - A backend answers a call with [`Unavailable`](crate::Error::Unavailable) for every error of its transport, and with
-///   [`Error::from_wire`](crate::Error::from_wire) for an error of the store. After an
-///   [ambiguous](crate::Error::is_ambiguous) error, the recipes check whether their write was applied.
+/// - A lost connection ends no watch: a [`WatchResumer`](crate::backend::WatchResumer) resumes the watchers of a
+///   stream on the next connection.
+/// - A backend renews a lease from the call of [`renew`](Self::renew) that turns renewing on until the call that
+///   turns renewing off, or until the client's process ends. `renew` takes effect inside the client's process, so a
+///   lost request neither starts nor stops renewing.
+/// - A backend that may be cut off from its store delivers a [requested](WatchRequest::Lease) end of a lease one TTL
+///   after the backend sent the last answered renewal, since the lease may have ended by then. A
+///   [`LeaseRenewer`](crate::backend::LeaseRenewer) decides when a lease is renewed, and when a lease is over.
+/// - A backend answers a call with [`Unavailable`](crate::Error::Unavailable) for every error of its transport, and
+///   with [`Error::from_wire`](crate::Error::from_wire) for an error of the store. After an
+///   [ambiguous](crate::Error::is_ambiguous) error, the locks and elections of [`concurrency`](crate::concurrency)
+///   check whether their write was applied.
 ///
 /// # The end of a backend
 ///
-/// A backend may end while clients still use it: it is closed, or its thread stops. From then on:
+/// A backend may end while clients still use it, for example when the backend is closed or its thread stops. An ended
+/// backend acts as follows:
 ///
-/// - It closes every inbox that it knows, so that no receiver waits for ever. [`watch`](Self::watch) and [`timer`](Self::timer)
-///   close an inbox that is new to the backend.
+/// - The backend closes every inbox that it knows, so that no receiver waits for ever. [`watch`](Self::watch) and
+///   [`timer`](Self::timer) close an inbox that is new to the backend.
 /// - A call that the backend has sent but not answered returns `Unavailable { maybe_applied: true }`. A new call returns
 ///   [`Stopped`](crate::Error::Stopped) or `Unavailable { maybe_applied: false }`.
-/// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A lease ends with its TTL.
-/// - [Detached](Self::detach) tasks end by these answers and closed inboxes if they are polled. The backend may also drop them,
-///   after it has released its locks.
+/// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A renewed lease expires
+///   one TTL after its last renewal.
+/// - [Detached](Self::detach) tasks that are polled end, since their calls return errors and their inboxes are
+///   closed. The backend may also drop the tasks, after it has released its locks.
 ///
-/// Clients, calls, tickets, receivers and detached tasks hold the backend. The last of them may drop the backend on any thread,
-/// also on a thread of the backend. A backend's destructor therefore must not join the current thread.
+/// Clients, calls, tickets, receivers and detached tasks share the ownership of the backend. The last owner may drop
+/// the backend on any thread, also on a thread of the backend. A backend's destructor therefore must not join the
+/// thread that it runs on.
 ///
 /// # Requests of the recipes
 ///
 /// A backend that serves only some requests answers the others with an error, such as `Unimplemented`. The types of
-/// [`concurrency`](crate::concurrency) send these, where r is a create revision, m a mod revision and n a number of permits:
+/// [`concurrency`](crate::concurrency) send the requests in this table, where r is a create revision, m a mod
+/// revision and n a number of permits:
 ///
 /// | type | requests |
 /// |---|---|
 /// | [`Session`](crate::concurrency::Session) | grant, keep_alive, time_to_live without keys, revoke; `renew`; `WatchRequest::Lease` |
 /// | a lock, permit or candidacy, queued | a txn: if the key has create revision 0, get the newest n keys of a range (sort by create revision, descending, limit n), put the key with the lease |
-/// | a lock, permit or candidacy, tried | a txn: if a range has create revision 0, which holds only for an empty range, put the key. With several permits or readers, a txn: if a range has create revisions below r and the key has 0, put the key, else get the key and the newest n |
+/// | a lock, permit or candidacy, tried | a txn: if a range has create revision 0, which holds only for an empty range, put the key. With several permits or readers, a txn: if a range has create revisions below r and the key has create revision 0, put the key, else get the key and the newest n keys of the range |
 /// | a re-entrant lock | in the else branch of both txns: put the key with `ignore_value`, `ignore_lease` and `prev_kv`, and get the oldest key of the range. A try nests these operations in a txn: if the key has a create revision above 0 |
 /// | a wait | a txn without compares: get the newest n keys up to `max_create_revision` r - 1, get the key, and, if another client may have put it, get the keys below it with `min_create_revision` and `max_create_revision` r (sort by key, descending, limit n) |
-/// | | one stream: watches of single keys with ids above 0, from a revision, `no_put`; later cancels of these ids, some of them ended; `WatchRequest::Lease` |
-/// | a release | a txn: if the key has create revision r, delete the key. For a re-entrant key: and mod revision m, else get the key |
+/// | | one stream: watches of single keys with ids above 0, from a revision, `no_put`; later cancels of these ids, also of watches that have ended; `WatchRequest::Lease` |
+/// | a release | a txn: if the key has create revision r, delete the key. For a re-entrant key, the txn also compares the mod revision with m, and gets the key if a compare fails |
 /// | `lost` | get the key, then a stream as for a wait |
 /// | the cleanup after an ambiguous error | get the key, then a stream as for a wait with `no_delete`, and a cancel of id 0, which is unknown |
 /// | a guarded txn, `check`, `proclaim` | a txn: if the key has create revision r, the nested txn |
 /// | `queue`, `candidates`, `leader` | get a range (sort by create revision, ascending), with limit 1 for the leader |
 /// | [`LeaderWatcher`](crate::concurrency::LeaderWatcher) | get a range as `candidates`, then a stream: watches of the range with ids above 0, from a revision; cancels, the first of the unknown id 0 |
 ///
-/// The [services](crate::service) send txns, gets, puts, deletes, grants and watches of these forms. A
+/// The [services](crate::service) send txns, gets, puts, deletes, grants and watches of the forms in this table. A
 /// [`Watcher`](crate::Watcher) creates one watch with the automatic id, which is 0 in a new stream.
 ///
 /// # Examples
 ///
-/// A backend that pushes its deliveries:
+/// This example is a backend that pushes its deliveries:
 ///
 /// ```
 /// use leasehold::{Call, Client, Code, Error, Event, KeyValue, LeaseId};
@@ -96,7 +105,8 @@ use crate::sync::Mutex;
 /// use std::sync::{Arc, Mutex};
 /// use std::task::{Context, Waker};
 ///
-/// /// Has one key, `mode`, and no leases. A stream has one watcher, of that key. Time does not pass.
+/// /// A backend with the single key `mode` and without leases. Each stream has one watcher, which watches `mode`.
+/// /// The clock of the backend does not advance.
 /// struct Switch(Mutex<State>);
 ///
 /// struct State {
@@ -105,7 +115,8 @@ use crate::sync::Mutex;
 /// }
 ///
 /// impl Switch {
-///     /// Runs a command under the lock. The wakers that it collects are called after the lock is released.
+///     /// Runs a command under the lock, and calls the wakers that the command has collected after the lock is
+///     /// released.
 ///     fn locked<T>(&self, command: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
 ///         let mut wakers = Vec::new();
 ///         let answer = command(&mut self.0.lock().expect("no command panics"), &mut wakers);
@@ -186,7 +197,8 @@ use crate::sync::Mutex;
 ///     }
 ///
 ///     fn detach(&self, mut task: Pin<Box<dyn Future<Output = ()> + Send>>) {
-///         // Every call is answered at once, so a task that is pending awaits a timer that never fires.
+///         // Every call is answered at once, so a task that only makes calls completes here. This backend drops any
+///         // other task.
 ///         let _polled = task.as_mut().poll(&mut Context::from_waker(Waker::noop()));
 ///     }
 /// }
@@ -201,27 +213,31 @@ use crate::sync::Mutex;
 /// # Ok::<(), Error>(())
 /// ```
 pub trait Backend: Send + Sync + 'static {
-    /// Executes a request. The answer has the request's [kind](Response::kind): a client panics on any other.
+    /// Executes a request, and answers with a response of the request's [kind](Response::kind). A client panics on a
+    /// response of another kind.
     fn call(&self, request: Request) -> Call<Response>;
 
-    /// Sends requests on the watch stream of `inbox`, all of them at one revision of the store if the backend can.
+    /// Sends requests on the watch stream of `inbox`. If possible, the backend executes all requests of the list at
+    /// one revision of the store.
     ///
-    /// The backend delivers the answers into the inbox: see [`WatchRequest`]. If the list is empty, the backend only registers
-    /// the inbox, to [close](Inbox::close) it when the backend ends.
+    /// The backend delivers the answers into the inbox: see [`WatchRequest`]. If the list is empty, the backend only
+    /// registers the inbox, so that it can [close](Inbox::close) the inbox when the backend ends.
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
 
     /// Sets the timer of `inbox` to deliver [`Delivery::Timer`](crate::backend::Delivery) at `at`, or unsets it if `at` is
     /// `None`.
     ///
-    /// A new timer replaces the earlier one. If `at` has passed, the timer fires at once. The delivery contains `at` even if it
-    /// is late, since a receiver ignores a timer with another instant.
+    /// A new timer replaces the earlier timer of the inbox. If `at` has passed, the timer fires at once. The delivery
+    /// contains `at` even if the timer fires late, since a receiver ignores a `Delivery::Timer` with any other
+    /// instant.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
-    /// Starts to renew a lease, with a renewal now, or stops.
+    /// Starts renewing a lease if `is_on` is true, with the first renewal at once. Otherwise stops renewing the
+    /// lease.
     ///
-    /// The call is local and immediate, and it cannot fail. A lease that has ended is ignored. A [`Store`](crate::Store) keeps a
-    /// standing keep-alive without any requests, and a backend over a network renews every third of the TTL. Once renewing stops,
-    /// the lease expires one TTL after its last renewal.
+    /// The call is local and immediate, and it cannot fail. The call has no effect on a lease that has ended. A
+    /// [`Store`](crate::Store) renews the lease internally, and a backend over a network sends a renewal every third
+    /// of the TTL. Once renewing stops, the lease expires one TTL after its last renewal.
     fn renew(&self, lease: LeaseId, is_on: bool);
 
     /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of.
@@ -230,11 +246,12 @@ pub trait Backend: Send + Sync + 'static {
     /// method does nothing.
     fn pull(&self, inbox: &Inbox);
 
-    /// Ends the watchers and the timer of an inbox. An inbox that the backend does not know is ignored: it was used for calls
-    /// only.
+    /// Ends the watchers and the timer of an inbox. The backend ignores an inbox that it does not know: a client has
+    /// used such an inbox only to wait for calls.
     fn cancel(&self, inbox: &Inbox);
 
-    /// Returns how far a watcher is behind, without the deliveries in the inbox. The default returns `None`, which is unknown.
+    /// Returns how far a watcher is behind, where deliveries that are in the inbox count as received. The default
+    /// returns `None`, which means that the backend does not know.
     fn lag(&self, _inbox: &Inbox, _id: WatchId) -> Option<Lag> {
         None
     }
@@ -244,11 +261,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Runs a future to completion in the background, such as the cleanup of a dropped value.
     ///
-    /// The future awaits calls, timers and watches of this backend. Its waker may be called on any thread. Most tasks complete
-    /// after one or two calls. The cleanup after an ambiguous error may wait as long as the lease of its session exists.
+    /// The future awaits calls, timers and watches of this backend. The future's waker may be called on any thread.
+    /// Most tasks complete after one or two calls. The cleanup after an ambiguous error may wait as long as the lease
+    /// of its session exists.
     ///
-    /// In an async program, the runtime's `spawn` can run the tasks. Otherwise a thread of the backend polls the woken tasks. The
-    /// simplest executor has a thread for each task:
+    /// In an async program, the runtime's `spawn` can run the tasks. Without a runtime, a thread of the backend polls
+    /// the tasks that were woken. The simplest executor has a thread for each task:
     ///
     /// ```
     /// use std::pin::Pin;
@@ -372,7 +390,8 @@ type Answering<T> = Pin<Box<dyn Future<Output = Result<T>> + Send>>;
 
 enum State<T> {
     Ready(Result<T>),
-    /// The mutex is never locked. It makes the future `Sync`, and all access is through `&mut`.
+    /// The call waits for the future. The mutex around the future makes the call `Sync` and is never locked, since
+    /// all access is through `&mut`.
     Pending {
         future: Mutex<Answering<T>>,
         backend: Option<Arc<dyn Backend>>,
@@ -380,7 +399,7 @@ enum State<T> {
     Taken,
 }
 
-/// `poll` pins no field.
+/// A call may be moved after a poll, since `poll` pins no field.
 impl<T> Unpin for Call<T> {}
 
 impl<T> Call<T> {
@@ -416,6 +435,7 @@ impl<T> Call<T> {
         let mut poll =
             |context: &mut Context<'_>| future.as_mut().poll(context).map(|got| answer = Some(got));
         match backend {
+            // A simulated backend overrides `drive`, to run the simulation instead of parking the thread.
             Some(backend) => backend.drive(&mut poll),
             None => park_until(&mut poll),
         }
@@ -445,6 +465,7 @@ impl<T> Call<T> {
     fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<Result<T>> {
         if let State::Pending { future, .. } = &mut self.state {
             let answer = std::task::ready!(future.get_mut().as_mut().poll(context));
+            // The state is set after the poll: if the future is pending or panics, the call keeps the future.
             self.state = State::Taken;
             return Poll::Ready(answer);
         }
@@ -454,12 +475,13 @@ impl<T> Call<T> {
         }
     }
 
-    /// Returns whether the answer is ready without a poll.
+    /// Returns whether the call holds its answer already, so that no future must be polled.
     pub(crate) fn is_answered(&self) -> bool {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Returns the backend of a pending call, which blocks the thread and measures timeouts.
+    /// Returns the backend by which a pending call blocks the thread and measures timeouts. A call that no client has
+    /// made has no backend.
     pub(super) fn backend(&self) -> Option<&Arc<dyn Backend>> {
         match &self.state {
             State::Pending { backend, .. } => backend.as_ref(),
@@ -472,7 +494,7 @@ impl<T> Call<T> {
         matches!(self.state, State::Pending { .. })
     }
 
-    /// Changes the answer when it arrives.
+    /// Returns a call whose answer is `change` of this call's answer. An error of this call is returned unchanged.
     pub(super) fn map<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -484,7 +506,7 @@ impl<T> Call<T> {
         self.map_result(backend, |answer| answer.map(change))
     }
 
-    /// Changes the answer or the error when it arrives.
+    /// Returns a call whose result is `change` of this call's result.
     pub(super) fn map_result<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -498,11 +520,12 @@ impl<T> Call<T> {
             State::Pending { future, .. } => {
                 Call::pending(async move { change(future.into_inner().await) }).of(backend)
             }
+            // The new call panics when it is polled, as this call would.
             State::Taken => Call { state: State::Taken },
         }
     }
 
-    /// Sets the backend that blocks the thread and measures timeouts for a pending call.
+    /// Sets the backend by which a pending call blocks the thread and measures timeouts.
     pub(super) fn of(mut self, of: &Arc<dyn Backend>) -> Self {
         if let State::Pending { backend, .. } = &mut self.state {
             *backend = Some(Arc::clone(of));

@@ -15,20 +15,21 @@ use crate::api::{
     TxnResponse,
 };
 
-/// A cheaply cloned handle to a [`Backend`]: a store, or a real or simulated network in front of one.
+/// A cheaply cloned handle to a [`Backend`]: a store, or a real or simulated network in front of a store.
 ///
-/// A client has the requests of [`Store`](crate::Store) about keys and leases, and its methods return a [`Call`]. Code that
-/// uses a `Client` runs unchanged on a store and in a simulation.
+/// A client has a method for each kind of [`Request`](crate::backend::Request). The method sends the request, and
+/// returns a [`Call`], which is a future of the response. Code that uses a `Client` runs unchanged on a store and in
+/// a simulation.
 ///
-/// These methods of a store have no request, so a client does not have them:
+/// No request exists for these methods of a store, so a client does not have them:
 ///
 /// | [`Store`](crate::Store) | reason | instead |
 /// |---|---|---|
-/// | [`events`](crate::Store::events) | a list of unbounded length, which etcd has no request for | [`watch`](Self::watch) from the revision |
-/// | [`waiters`](crate::Store::waiters) | reads labels that the store keeps with its own watches; no request carries them | |
-/// | [`expire`](crate::Store::expire) | ends a lease without a request, for tests | [`revoke`](Self::revoke) |
-/// | [`range_pages`](crate::Store::range_pages) | an iterator that blocks | [`page`](Self::page) |
-/// | [`save`](crate::Store::save) | writes without the whole copy in memory | [`snapshot`](Self::snapshot) |
+/// | [`events`](crate::Store::events) | returns a list of unbounded length | [`watch`](Self::watch) from the revision |
+/// | [`waiters`](crate::Store::waiters) | reads the labels of watches, which no response contains | |
+/// | [`expire`](crate::Store::expire) | expires a lease early, for tests | [`revoke`](Self::revoke) |
+/// | [`range_pages`](crate::Store::range_pages) | returns an iterator that blocks | [`page`](Self::page) |
+/// | [`save`](crate::Store::save) | writes the copy in pieces, so that it is never whole in memory | [`snapshot`](Self::snapshot) |
 ///
 /// ```
 /// use leasehold::{Client, Store};
@@ -55,8 +56,8 @@ pub struct Client {
     namespace: Namespace,
 }
 
-/// Defines one method for each request. The method sends the request and takes the result from the expected variant of
-/// [`Response`]. Any other variant is a panic.
+/// Defines a method for each listed request. Each method sends its request, and returns the contents of the listed
+/// variant of [`Response`]. The method panics if the backend answers with another variant.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty, $request:expr, $variant:pat => $got:expr;)*) => {
         $($(#[$doc])*
@@ -75,11 +76,11 @@ impl Client {
         Self { backend: Arc::new(backend), namespace: Namespace::default() }
     }
 
-    /// Returns a client of the keys with a prefix, which adds the prefix to keys in requests and strips it from keys in
-    /// responses.
+    /// Returns a client that adds a prefix to the keys in requests, and strips the prefix from the keys in responses.
     ///
-    /// The prefix applies to reads, writes, txns, compares, watches and the keys of a lease. A range without an end ends with the
-    /// last key of the prefix. Leases and revisions are shared with the whole store.
+    /// The prefix applies to reads, writes, txns, compares, watches and the keys of a lease. A range of all keys from
+    /// its start key on ends with the last key that has the prefix. Leases and revisions are shared with the whole
+    /// store.
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -122,12 +123,12 @@ impl Client {
         /// Lists the leases, as [`Store::leases`](crate::Store::leases).
         leases() -> LeasesResponse, Request::Leases, Response::Leases(answer) => answer;
 
-        /// Reads the store's status, as [`Store::status`](crate::Store::status). A client with a namespace also reads the
-        /// status of the whole store.
+        /// Reads the store's status, as [`Store::status`](crate::Store::status). The namespace of the client has no
+        /// effect: the status is about the whole store.
         status() -> Status, Request::Status, Response::Status(answer) => answer;
 
-        /// Hashes the keys up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). A client with a namespace also
-        /// hashes the whole store.
+        /// Hashes the keys up to a revision, as [`Store::hash_kv`](crate::Store::hash_kv). The namespace of the
+        /// client has no effect: the hash is of the whole store.
         hash_kv(revision: Revision) -> HashKvResponse, Request::HashKv(revision.into()), Response::HashKv(answer) => answer;
 
         /// Lists, activates or deactivates alarms, as [`Store::alarm`](crate::Store::alarm).
@@ -136,8 +137,8 @@ impl Client {
         /// Reads one page of a long range, as [`Store::page`](crate::Store::page). [`Page`] has an example that reads all pages.
         page(page: Page) -> PageResponse, Request::Page(page.into()), Response::Page(answer) => answer;
 
-        /// Copies the store into memory, in the format of [`Store::save`](crate::Store::save). A client with a namespace also
-        /// copies the whole store.
+        /// Copies the store into memory, in the format of [`Store::save`](crate::Store::save). The namespace of the
+        /// client has no effect: the copy is of the whole store.
         ///
         /// ```
         /// use leasehold::Store;
@@ -154,11 +155,12 @@ impl Client {
 
     /// Grants a lease, as [`Store::grant`](crate::Store::grant).
     ///
-    /// The client starts to renew a [standing](Grant::keep_alive) lease when it receives the answer. If the answer is lost, the
-    /// lease expires after its TTL.
+    /// If the grant requests a [keep-alive](Grant::keep_alive), the client starts to renew the lease when the client
+    /// receives the answer. If the answer is lost, the lease expires after its TTL.
     pub fn grant(&self, grant: impl Into<Grant>) -> Call<GrantResponse> {
         let grant = grant.into();
         let backend = grant.standing.then(|| Arc::clone(&self.backend));
+        // The request asks for no keep-alive: if the answer were lost, the lease would be renewed for ever.
         self.send(Request::Grant(Grant { standing: false, ..grant }), move |response| match response {
             Response::Grant(answer) => {
                 if let Some(backend) = backend {
@@ -170,7 +172,7 @@ impl Client {
         })
     }
 
-    /// Starts to renew a lease, or stops: see [`Backend::renew`].
+    /// Starts renewing a lease if `is_on` is true, and otherwise stops renewing it: see [`Backend::renew`].
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -199,6 +201,8 @@ impl Client {
         })
     }
 
+    /// Sends a request with the prefix of the namespace. `answer` converts the response, from which the prefix is
+    /// stripped.
     fn send<T: 'static>(
         &self,
         request: Request,
@@ -242,7 +246,7 @@ impl Client {
         self.backend.detach(Box::pin(task));
     }
 
-    /// Changes the answer or the error of a call when it arrives.
+    /// Returns a call whose result is `change` of the result of `call`.
     pub(crate) fn map<T: 'static, U>(
         &self,
         call: Call<T>,
@@ -251,13 +255,14 @@ impl Client {
         call.map_result(&self.backend, change)
     }
 
-    /// Changes the answer of a call, also if the returned call is dropped while it is pending. A resource that `change`
-    /// releases is then not leaked.
+    /// Returns a call whose result is `change` of the result of `call`. `change` runs even if the returned call is
+    /// dropped while it is pending, so a resource that `change` releases is not leaked.
     pub(crate) fn complete<T: Send + 'static, U: Send + 'static>(
         &self,
         call: Call<T>,
         change: impl FnOnce(Result<T>) -> Result<U> + Send + 'static,
     ) -> Call<U> {
+        // An answered call needs no task.
         if call.is_answered() {
             return call.map_result(&self.backend, change);
         }
@@ -269,12 +274,15 @@ impl Client {
         Mailbox::new(Arc::clone(&self.backend), self.namespace.clone())
     }
 
-    /// Returns a call made of several requests. It is polled once now, and if it is dropped, it continues in the background.
+    /// Returns a call for a future that makes several requests. The future is polled once now, and runs to completion
+    /// in the background if the call is dropped.
     pub(crate) fn call_async<T: Send + 'static>(
         &self,
         future: impl Future<Output = Result<T>> + Send + 'static,
     ) -> Call<T> {
         let mut task = RunToCompletion { future: Some(Box::pin(future)), backend: Arc::clone(&self.backend) };
+        // Poll the future once now, so that its first request is sent whether or not the call is polled. The waker
+        // does nothing, since a poll of the call registers another waker.
         match Pin::new(&mut task).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(answer) => Call::from_result(answer),
             Poll::Pending => Call::pending(task).of(&self.backend),
@@ -282,7 +290,7 @@ impl Client {
     }
 }
 
-/// A future that runs to completion even if it is dropped: `Drop` detaches the rest.
+/// A future that runs to completion even if it is dropped, since `Drop` detaches an unfinished future.
 struct RunToCompletion<T: Send + 'static> {
     future: Option<Pin<Box<dyn Future<Output = T> + Send>>>,
     backend: Arc<dyn Backend>,
@@ -294,7 +302,7 @@ impl<T: Send + 'static> Future for RunToCompletion<T> {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<T> {
         let future = self.future.as_mut().expect("a completed future is not polled again");
         let output = ready!(future.as_mut().poll(context));
-        // Completed: `Drop` has nothing to detach.
+        // The future has completed, so `Drop` has nothing to detach.
         self.future = None;
         Poll::Ready(output)
     }
@@ -303,12 +311,13 @@ impl<T: Send + 'static> Future for RunToCompletion<T> {
 impl<T: Send + 'static> Drop for RunToCompletion<T> {
     fn drop(&mut self) {
         if let Some(future) = self.future.take() {
+            // No caller is left to receive the output.
             self.backend.detach(Box::pin(async move { drop(future.await) }));
         }
     }
 }
 
-/// Clones the client, so that functions accept `impl Into<Client>`.
+/// Clones the client, so that a function with a parameter `impl Into<Client>` accepts a reference.
 impl From<&Self> for Client {
     fn from(client: &Self) -> Self {
         client.clone()

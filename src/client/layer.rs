@@ -7,10 +7,11 @@ use super::inbox::Inbox;
 use super::request::{Request, Response};
 use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 
-/// A backend in front of another backend, such as one that delays answers, loses answers, counts requests or cuts watches.
+/// A backend in front of another backend, for example to delay answers, lose answers, count requests or cut watches.
 ///
-/// Each method forwards to the inner backend unless the layer overrides it. Every layer is a [`Backend`], so layers stack. In a
-/// layer, call the inner backend as `self.inner().now()`: `self.now()` is ambiguous if both traits are in scope.
+/// Each method forwards to the inner backend unless the layer overrides it. Every layer is a [`Backend`], so layers
+/// stack. In a layer, call the inner backend as `self.inner().now()`: `self.now()` is ambiguous if `Layer` and
+/// `Backend` are both in scope.
 ///
 /// ```
 /// use leasehold::{Call, Client, Store};
@@ -44,19 +45,21 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///
 /// # Deliveries
 ///
-/// A layer that delays, drops, changes or adds deliveries creates an inner inbox for each outer inbox that it is passed. It makes
-/// the requests on the inner inbox, receives from it by [`poll_recv`](Inbox::poll_recv), and delivers to the outer one. Events,
-/// ends of leases and timers of a receiver come in one order this way. Such a layer overrides:
+/// A layer that delays, drops, changes or adds deliveries creates an inner inbox for each outer inbox, which is an
+/// inbox that a client passes to the layer. The layer makes the client's requests on the inner inbox, receives from
+/// the inner inbox by [`poll_recv`](Inbox::poll_recv), and delivers to the outer inbox. The receiver's events, ends
+/// of leases and timers therefore stay in one order. A layer that changes deliveries overrides these methods:
 ///
 /// - [`watch`](Self::watch) and [`timer`](Self::timer), to forward the call with the inner inbox.
-/// - [`pull`](Self::pull), to receive and to [fill](Inbox::fill) the outer inbox. The waker is the outer inbox
-///   (`Waker::from(Arc<Inbox>)`). If a task of the layer receives and [pushes](Inbox::push) instead, `pull` is empty.
-/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop that inbox. Closing it ends a task that
-///   receives.
+/// - [`pull`](Self::pull), to receive from the inner inbox and to [fill](Inbox::fill) the outer inbox. The waker for
+///   `poll_recv` is the outer inbox (`Waker::from(Arc<Inbox>)`). If a task of the layer receives and
+///   [pushes](Inbox::push) the deliveries, `pull` does nothing.
+/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop the inner inbox. Closing the
+///   inner inbox ends a task that receives from it.
 /// - [`lag`](Self::lag), to forward the call with the inner inbox.
 ///
-/// When the inner inbox is closed, the layer closes the outer inbox. `pull` and `cancel` ignore an inbox that the layer does not
-/// know, which is used for calls only.
+/// When the inner inbox is closed, the layer closes the outer inbox. `pull` and `cancel` ignore an inbox that the
+/// layer does not know: a client has used such an inbox only to wait for calls.
 ///
 /// ```
 /// use leasehold::{Client, Store, Watch};
@@ -67,7 +70,7 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// use std::sync::{Arc, Mutex, MutexGuard};
 /// use std::task::{Context, Poll, Waker};
 ///
-/// /// Drops each response that has a key of `secret/`.
+/// /// Drops each watch response with an event of a key under `secret/`.
 /// struct Hiding {
 ///     store: Store,
 ///     streams: Mutex<BTreeMap<InboxId, Stream>>,
@@ -89,7 +92,7 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///         let mut streams = self.streams();
 ///         let stream = streams.entry(outer.id()).or_insert_with(|| {
 ///             let stream = Stream { inner: Arc::default(), waker: Waker::from(Arc::clone(outer)) };
-///             // The new inbox is empty, so this registers the waker.
+///             // The new inner inbox is empty, so `poll_recv` registers the waker.
 ///             assert!(stream.inner.poll_recv(&self.store, &mut Context::from_waker(&stream.waker)).is_pending());
 ///             stream
 ///         });
@@ -158,10 +161,11 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///
 /// A layer that holds deliveries back needs a task that receives and pushes, and a timer of its own for each receiver:
 ///
-/// - The task polls two inner inboxes with one waker. The layer forwards the receiver's requests and timer with the first
-///   inbox. It sets its own timer on the second inbox, since an inbox has one timer.
-/// - `cancel` takes the outer inbox out of the mutex under which the task pushes, so the task pushes nothing afterwards. Then it
-///   cancels and closes the first inner inbox, which wakes and ends the task, and cancels the second.
+/// - The task polls two inner inboxes with one waker. The layer forwards the receiver's requests and timer with the
+///   first inbox. The layer sets its own timer on the second inbox, since an inbox has one timer.
+/// - `cancel` takes the outer inbox out of the mutex under which the task pushes, so the task pushes nothing
+///   afterwards. `cancel` then cancels and closes the first inner inbox, which wakes and ends the task, and cancels
+///   the second inner inbox.
 /// - Wakers are called, and inner inboxes are cancelled, after the mutex is released.
 ///
 /// ```
@@ -176,7 +180,7 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///
 /// const DELAY: Duration = Duration::from_secs(1);
 ///
-/// /// Delivers each delivery a second later.
+/// /// Delays each delivery by a second.
 /// struct Delaying {
 ///     store: Store,
 ///     lines: Mutex<BTreeMap<InboxId, Arc<Line>>>,
@@ -185,7 +189,7 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// struct Line {
 ///     arrivals: Arc<Inbox>,
 ///     alarm: Arc<Inbox>,
-///     /// The receiver's inbox, until it is cancelled.
+///     /// The receiver's inbox. `None` once the receiver's inbox is cancelled.
 ///     outer: Mutex<Option<Arc<Inbox>>>,
 /// }
 ///
@@ -194,13 +198,14 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// }
 ///
 /// impl Line {
-///     /// Pushes to the receiver, or closes its inbox, unless the inbox is cancelled.
+///     /// Runs `act`, which pushes to the receiver's inbox or closes it, unless the inbox is cancelled.
 ///     fn deliver(&self, act: impl FnOnce(&Inbox) -> Option<Waker>) {
 ///         let waker = lock(&self.outer).as_deref().and_then(act);
 ///         waker.into_iter().for_each(Waker::wake);
 ///     }
 ///
-///     /// Receives, and pushes what is due. Completes when `arrivals` is closed.
+///     /// Receives deliveries into `held`, and pushes each delivery that is due. Completes when `arrivals` is
+///     /// closed.
 ///     fn poll(&self, store: &Store, held: &mut VecDeque<(Timestamp, Delivery)>, context: &mut Context<'_>) -> Poll<()> {
 ///         loop {
 ///             while let Poll::Ready(next) = self.arrivals.poll_recv(store, context) {
@@ -330,6 +335,7 @@ pub trait Layer: Send + Sync + 'static {
 
 impl<L: Layer> Backend for L {
     fn call(&self, request: Request) -> Call<Response> {
+        // Each method names the trait `Layer`, since `Backend` has methods with the same names.
         Layer::call(self, request)
     }
 

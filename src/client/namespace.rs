@@ -1,4 +1,4 @@
-//! Namespaces: adds a prefix to keys in requests, and strips it from keys in responses.
+//! Adds the prefix of a namespace to keys in requests, and strips the prefix from keys in responses.
 
 use bytes::Bytes;
 
@@ -9,16 +9,18 @@ use crate::api::{
     WatchResponseKind,
 };
 
-/// The prefix of a client's keys, which is empty for the whole key space.
+/// The prefix that a client adds to its keys. An empty prefix stands for the whole key space.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Namespace(Bytes);
 
 impl Namespace {
-    /// Returns the nested namespace with a further prefix.
+    /// Returns a namespace inside this namespace: the prefix of the returned namespace is the prefix of this
+    /// namespace, followed by `prefix`.
     pub(super) fn nested(&self, prefix: &[u8]) -> Self {
         Self([&self.0, prefix].concat().into())
     }
 
+    /// Returns whether the namespace is the whole key space, so that requests and responses need no change.
     pub(super) fn is_root(&self) -> bool {
         self.0.is_empty()
     }
@@ -42,7 +44,8 @@ impl Namespace {
             Response::Txn(txn) => Response::Txn(self.txn_response(txn)),
             Response::Page(page) => Response::Page(PageResponse { kvs: self.strip_all(&page.kvs), ..page }),
             Response::TimeToLive(mut lease) => {
-                // A lease may have keys outside the namespace, which the client does not see.
+                // The lease may also have keys outside the namespace. Leave them out of the response, since the
+                // client cannot access them.
                 lease.keys =
                     lease.keys.iter().filter_map(|key| Some(key.strip_prefix(&*self.0)?.to_vec())).collect();
                 Response::TimeToLive(lease)
@@ -56,7 +59,8 @@ impl Namespace {
             return watch;
         }
         let range = if watch.range.start().is_empty() {
-            // In a watch, an empty key means the key "\0" (R-WCH-2). Replace it before the prefix is added.
+            // In a watch, an empty start key means the key "\0" (R-WCH-2). Write out "\0", since `key` adds no prefix
+            // to an empty key.
             KeyRange::from_wire(b"\0", watch.range.range_end())
         } else {
             watch.range
@@ -69,6 +73,7 @@ impl Namespace {
         if self.is_root() {
             return response;
         }
+        // Only events contain keys. Any other response is returned as it is, which keeps its body shared.
         let WatchResponseKind::Events { events, fragment } = &response.body.kind else {
             return response;
         };
@@ -86,9 +91,10 @@ impl Namespace {
         if key.is_empty() { Bytes::new() } else { [&self.0, key].concat().into() }
     }
 
-    /// Adds the prefix to a range. A range without an end ends with the last key of the namespace.
+    /// Adds the prefix to a range. A range of all keys from its start key on ends with the last key of the namespace.
     fn range(&self, range: &KeyRange) -> KeyRange {
         let end = if range.is_from_key() {
+            // The end of the range of a prefix is the first key after all keys with the prefix.
             KeyRange::prefix(&self.0).shared_end()
         } else {
             self.key(range.range_end())
@@ -109,6 +115,7 @@ impl Namespace {
     }
 
     fn txn(&self, txn: Txn) -> Txn {
+        // A txn has at most `Txn::MAX_DEPTH` levels, so the recursion through nested txns cannot overflow the stack.
         let compare = |compare: Compare| Compare { range: self.range(&compare.range), ..compare };
         let operation = |operation: TxnOp| match operation {
             TxnOp::Get(get) => TxnOp::Get(self.get(get)),
@@ -121,6 +128,8 @@ impl Namespace {
             compare: txn.compare.into_iter().map(compare).collect(),
             success: txn.success.into_iter().map(operation).collect(),
             failure: txn.failure.into_iter().map(operation).collect(),
+            // `levels_inside` is copied and not counted again: the number also marks a txn whose nested txns were too
+            // deep and were dropped.
             levels_inside: txn.levels_inside,
         }
     }
@@ -152,6 +161,7 @@ impl Namespace {
     }
 
     fn strip(&self, kv: &KeyValue) -> KeyValue {
+        // A backend returns only keys of the requested range, so each key has the prefix.
         kv.without_prefix(self.0.len())
     }
 }
