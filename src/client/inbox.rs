@@ -16,14 +16,14 @@ pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 /// A queue of a [`Backend`](crate::backend::Backend)'s deliveries to one receiver, in the order in which the backend decided
 /// them.
 ///
-/// An inbox is also the identity of the receiver's watch stream. A backend either [pushes](Self::push) each delivery, or it
+/// An inbox also identifies the receiver's watch stream. A backend either [pushes](Self::push) each delivery, or it
 /// [notifies](Self::notify) the inbox once and [fills](Self::fill) the inbox when the inbox
-/// [pulls](crate::backend::Backend::pull). `push`, `notify` and [`close`](Self::close) return the waker of a waiting receiver.
-/// The backend calls the waker after it has released its locks.
+/// [pulls](crate::backend::Backend::pull). `push`, `notify` and [`close`](Self::close) return the waker of a waiting
+/// receiver. The backend calls the waker after it has released its locks.
 ///
-/// An inbox has one receiver: the code that created the inbox. The tickets and receivers of this crate create one for themselves.
-/// A [`Layer`](crate::backend::Layer) creates inner inboxes and receives from them by [`poll_recv`](Self::poll_recv). It never
-/// receives from an inbox that is passed to it.
+/// An inbox has one receiver: the code that created the inbox. Each ticket and each receiver of this crate creates an
+/// inbox for itself. A [`Layer`](crate::backend::Layer) creates inner inboxes and receives from them by
+/// [`poll_recv`](Self::poll_recv). A layer never receives from an inbox that a client passes to it.
 ///
 /// ```
 /// use leasehold::{LeaseId, Store};
@@ -49,7 +49,8 @@ pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 /// let mut poll = || inbox.poll_recv(&store, &mut Context::from_waker(&waker));
 /// assert_eq!(poll(), Poll::Pending); // registers the waker
 ///
-/// // The backend's part, with its time: only the first push finds a receiver that waits.
+/// // Push two deliveries, as a backend does at its own time. Only the first push returns the waker, which is
+/// // registered once.
 /// let ended = |id| Delivery::LeaseEnded(LeaseId::new(id));
 /// inbox.push(ended(1), Timestamp::ORIGIN).expect("the receiver waits").wake();
 /// assert!(inbox.push(ended(2), Timestamp::ORIGIN).is_none());
@@ -59,7 +60,7 @@ pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 /// assert_eq!(poll(), Poll::Ready(Some(ended(2))));
 /// assert_eq!(poll(), Poll::Pending);
 ///
-/// // A notified receiver is woken too. It finds nothing here, since the store has nothing for this inbox.
+/// // A notification returns the waker too. The next poll pulls from the store, which has no delivery for this inbox.
 /// inbox.notify(Timestamp::ORIGIN).expect("the receiver waits").wake();
 /// assert_eq!(poll(), Poll::Pending);
 ///
@@ -69,10 +70,10 @@ pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 ///
 /// # No wake-up is lost
 ///
-/// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks, and `push`,
-/// `notify` and `close` take the waker before they unlock. The inbox clears the mark of a notification before it pulls, so a
-/// notification during the pull is kept. During a pull, the backend decides under its own lock whether it has delivered
-/// everything: if so, it notifies the inbox of the next delivery.
+/// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks,
+/// and `push`, `notify` and `close` take the waker before they unlock. The inbox clears the mark of a notification
+/// before it pulls, so a notification during the pull is kept. During a pull, the backend decides under its own lock
+/// whether the pull delivers everything, and if so, notifies the inbox of the next delivery.
 pub struct Inbox {
     id: InboxId,
     stream: OnceLock<StreamId>,
@@ -82,8 +83,9 @@ pub struct Inbox {
 
 /// The identity of an [`Inbox`], which is unique in the process and is never reused.
 ///
-/// Ids ascend in the order of creation. A map that is ordered by them is therefore deterministic if the creation of inboxes is.
-/// An id has no public number, since the number differs between runs. A backend over a network numbers its streams itself.
+/// Ids ascend in the order of creation. A map that is ordered by inbox ids is therefore deterministic if inboxes are
+/// created in a deterministic order. An id has no public number, since the number differs between runs. A backend
+/// over a network numbers its streams itself.
 ///
 /// ```
 /// use leasehold::backend::{Inbox, InboxId};
@@ -106,21 +108,22 @@ pub struct InboxId(u64);
 impl InboxId {
     fn next() -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        // Only the uniqueness of the number matters, so no ordering is needed.
+        // `Relaxed` suffices, since all changes of one atomic have one order: ids are unique and ascend.
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 
 struct Contents {
     queue: VecDeque<Delivery>,
-    /// Whether the next poll pulls from the backend.
+    /// Whether the next poll pulls from the backend, unless the queue has a delivery.
     is_notified: bool,
     is_closed: bool,
     /// Whether a poll has reported to the receiver that the inbox is closed.
     is_seen_closed: bool,
-    /// The time since which the newest deliveries of the queue, added by a pull or a push, are available.
+    /// The time since which the oldest delivery in the queue is available: the time of a push to the empty queue, or
+    /// the time of the notification before a pull. `None` if the notification before the last pull had no time.
     oldest_at: Option<Timestamp>,
-    /// The time of the notification, or of an earlier notification whose deliveries were only pulled in part.
+    /// The time of the notification. A pull that leaves deliveries with the backend keeps the time.
     notified_at: Option<Timestamp>,
     waker: Option<Waker>,
 }
@@ -135,11 +138,14 @@ enum Next {
 }
 
 impl Contents {
+    /// Returns whether a poll would not be pending: there is a delivery, a notification, or a close that no poll has
+    /// reported.
     fn has_something(&self) -> bool {
         !self.queue.is_empty() || self.is_notified || self.is_closed && !self.is_seen_closed
     }
 
-    /// Notes that a pull left deliveries with the backend. The deliveries left are available at least as long as the pulled ones.
+    /// Marks the inbox as notified again, because a pull left deliveries with the backend. The backend sends no new
+    /// notification of these deliveries, so the time of the earlier notification is kept.
     fn must_pull_again(&mut self) {
         if !std::mem::replace(&mut self.is_notified, true) {
             self.notified_at = self.oldest_at;
@@ -231,16 +237,17 @@ impl Inbox {
     ///
     /// # Panics
     ///
-    /// Panics if the closure panics. The queue is then kept, and the inbox stays notified.
+    /// Panics if the closure panics. The queue is kept after such a panic, and the inbox stays notified.
     pub fn fill(&self, pull: impl FnOnce(&mut VecDeque<Delivery>) -> bool) {
         let queue = std::mem::take(&mut self.contents.lock().queue);
         let mut filling = FillGuard { inbox: self, queue, has_more: true };
         filling.has_more = pull(&mut filling.queue);
     }
 
-    /// Receives the next delivery, as [`poll_recv`](Self::poll_recv), with `pull` in place of the backend's.
+    /// Receives the next delivery, as [`poll_recv`](Self::poll_recv), but pulls by `pull`.
     ///
-    /// Moves the later deliveries into `rest`, which is empty before, unless the ready channel was requested.
+    /// Moves all other deliveries of the queue into `rest`, which the caller passes empty, unless the ready channel
+    /// was requested.
     pub(super) fn receive(
         &self,
         mut pull: impl FnMut(&Self),
@@ -251,6 +258,7 @@ impl Inbox {
             match self.poll_queue(rest.as_deref_mut(), waker) {
                 Next::Delivery(delivery) => return Poll::Ready(Some(delivery)),
                 Next::NeedsPull => {
+                    // The pull runs without the lock of the inbox, since the backend fills the inbox.
                     let mut pulling = PullGuard { inbox: self, is_done: false };
                     pull(self);
                     pulling.is_done = true;
@@ -261,10 +269,12 @@ impl Inbox {
         }
     }
 
-    /// Takes the first delivery and moves the later ones into `rest`. Registers the waker if the inbox is empty.
+    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`. Registers the waker if the
+    /// inbox has no delivery.
     fn poll_queue(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Next {
         let mut contents = self.contents.lock();
         let next = self.take_next(&mut contents, rest.as_deref_mut());
+        // Only a poll that finds nothing registers its waker.
         let (Next::Empty, Some(waker)) = (&next, waker) else {
             return next;
         };
@@ -272,8 +282,8 @@ impl Inbox {
             return next;
         }
         drop(contents);
-        // Cloning and dropping a waker runs user code, so both happen outside the lock. Poll again after the clone, since a
-        // delivery may have arrived before the lock was acquired again.
+        // Cloning and dropping a waker runs user code, so both happen outside the lock. Poll the queue again after
+        // the clone, since a delivery may have arrived before the lock was acquired again.
         let waker = waker.clone();
         let mut contents = self.contents.lock();
         let next = self.take_next(&mut contents, rest);
@@ -283,9 +293,12 @@ impl Inbox {
         next
     }
 
+    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`. If the queue is empty,
+    /// takes the notification instead.
     fn take_next(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Next {
         let next = if let Some(delivery) = contents.queue.pop_front() {
-            // With a token, the deliveries stay in the queue: the token is set if and only if the queue is not empty.
+            // If the ready channel was requested, the deliveries stay in the queue, since `sync_token` sets the token
+            // for them.
             if let Some(rest) = rest
                 && !self.has_ready_channel()
             {
@@ -293,7 +306,8 @@ impl Inbox {
             }
             Next::Delivery(delivery)
         } else if std::mem::take(&mut contents.is_notified) {
-            // Cleared before the pull, so a notification during the pull is kept. The token stays set until the next poll.
+            // The mark `is_notified` is cleared before the pull, so a notification during the pull is kept. The token
+            // stays set until the poll after the pull.
             contents.oldest_at = contents.notified_at.take();
             return Next::NeedsPull;
         } else if contents.is_closed {
@@ -306,28 +320,30 @@ impl Inbox {
         next
     }
 
-    /// Puts back the deliveries that were moved into `rest`.
+    /// Moves the deliveries in `rest` back to the front of the queue.
     pub(super) fn requeue(&self, rest: &mut VecDeque<Delivery>) {
         let mut contents = self.contents.lock();
-        // `rest` was taken first, so its deliveries come before those in the queue.
+        // The deliveries in `rest` were taken earlier, so they come before the deliveries in the queue.
         rest.append(&mut contents.queue);
         std::mem::swap(&mut contents.queue, rest);
         self.sync_token(&contents);
     }
 
-    /// Calls `read` with the deliveries in the queue. Returns the result and the time since which the newest are available, if
-    /// known.
+    /// Calls `read` with the deliveries in the queue. Returns the result, and the time since which the oldest
+    /// delivery in the queue is available, if known.
     pub(super) fn peek<T>(&self, read: impl FnOnce(&VecDeque<Delivery>) -> T) -> (T, Option<Timestamp>) {
         let contents = self.contents.lock();
         (read(&contents.queue), contents.oldest_at)
     }
 
-    /// Returns a channel that holds a token while the inbox has a delivery, a notification or an unseen end.
+    /// Returns a channel that holds a token while the inbox has a delivery, a notification, or a close that no poll
+    /// has reported.
     ///
-    /// `has_rest` states that the receiver has a delivery outside the inbox, which also sets the token. Once the channel was
-    /// requested, [`receive`](Self::receive) takes one delivery at a time.
+    /// `has_rest` states that the receiver holds a delivery or an item outside the inbox, which also sets the token.
+    /// Once the channel was requested, [`receive`](Self::receive) takes one delivery at a time.
     pub(super) fn ready(&self, has_rest: bool) -> &ReadyChannel {
         let (sender, receiver) = self.token.get_or_init(|| bounded(1));
+        // The inbox may have had a delivery before the channel was requested.
         self.sync_token(&self.contents.lock());
         if has_rest {
             sender.try_send(()).unwrap_or_default();
@@ -343,7 +359,8 @@ impl Inbox {
     /// Sets or clears the token of the ready channel, if the channel was requested, to match the contents.
     fn sync_token(&self, contents: &Contents) {
         if let Some((sender, receiver)) = self.token.get() {
-            // Neither call blocks. Each fails only if the token is already set or already clear.
+            // Neither `try_send` nor `try_recv` blocks. Each fails only if the token is already set or already
+            // cleared, so ignore the failure.
             if contents.has_something() {
                 sender.try_send(()).unwrap_or_default();
             } else {
@@ -353,7 +370,7 @@ impl Inbox {
     }
 }
 
-/// The queue of an inbox during [`Inbox::fill`]. Dropping it puts the queue back.
+/// The queue of an inbox during [`Inbox::fill`]. Dropping the guard puts the queue back.
 struct FillGuard<'a> {
     inbox: &'a Inbox,
     queue: VecDeque<Delivery>,
@@ -392,6 +409,7 @@ impl Drop for PullGuard<'_> {
 /// Notifies the inbox without a time, so that the receiver polls again and pulls from its backend.
 impl Wake for Inbox {
     fn wake(self: Arc<Self>) {
+        // A waker call has no time, so `notified_at` keeps the time of an earlier notification, if any.
         if let Some(waker) = self.change(|contents| contents.is_notified = true) {
             wake(waker);
         }

@@ -13,15 +13,15 @@ use super::wake::{contain, finish};
 use crate::api::{Delivery, Lag, LeaseId, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
-/// The receiving half of an [`Inbox`], with an alarm and a deadline on its one timer. Dropping it ends its watchers and the
-/// timer.
+/// The receiving half of an [`Inbox`], which shares the inbox's one timer between an alarm and a deadline. Dropping
+/// the mailbox ends the watchers and the timer of the inbox.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     backend: Shared,
     namespace: Namespace,
-    /// Created at the first use, since a wait that is ready at once needs no inbox.
+    /// The inbox is created at its first use, since a wait that is ready at once needs no inbox.
     inbox: OnceLock<Arc<Inbox>>,
-    /// Deliveries taken in one lock acquisition and not yet returned.
+    /// Deliveries that were taken from the inbox, many in one lock acquisition, and not returned yet.
     rest: VecDeque<Delivery>,
     /// The instant at which the owner receives [`Delivery::Timer`].
     alarm: Option<Timestamp>,
@@ -29,14 +29,16 @@ pub(crate) struct Mailbox {
     deadline: Option<Timestamp>,
     /// The instant of the backend's timer: the earlier of `alarm` and `deadline`.
     timer: Option<Timestamp>,
-    /// Whether the deadline was delivered. Later deliveries of the backend are not returned until the deadline is removed.
+    /// Whether the timer of the deadline was delivered. No other delivery is returned until the deadline is removed.
     is_timed_out: bool,
-    /// The lease of the last received [`Delivery::LeaseEnded`], also if [`poll_call`](Self::poll_call) discarded the delivery.
+    /// The lease of the last received [`Delivery::LeaseEnded`], even if [`poll_call`](Self::poll_call) discarded the
+    /// delivery.
     ended: Option<LeaseId>,
+    /// Whether [`end`](Self::end) has cancelled the inbox at the backend.
     is_over: bool,
 }
 
-/// A backend with a `Debug` output without contents.
+/// A shared backend. The `Debug` output is the word `Backend`, since a backend need not implement `Debug`.
 struct Shared(Arc<dyn Backend>);
 
 impl std::fmt::Debug for Shared {
@@ -69,7 +71,7 @@ impl Mailbox {
         send(&*self.backend.0, &self.namespace, self.inbox(), requests);
     }
 
-    /// Returns the requesting half, for another task.
+    /// Returns a handle that sends requests on the stream of this mailbox, for another task.
     pub(super) fn request_sender(&self) -> RequestSender {
         let (backend, namespace) = (Shared(Arc::clone(&self.backend.0)), self.namespace.clone());
         RequestSender { backend, namespace, inbox: Arc::clone(self.inbox()) }
@@ -79,17 +81,18 @@ impl Mailbox {
         self.backend.0.now()
     }
 
-    /// Sets the instant at which the owner receives one [`Delivery::Timer`], or unsets it.
+    /// Sets the alarm: the owner receives one [`Delivery::Timer`] at the instant `at`, or none if `at` is `None`.
     pub(crate) fn set_alarm(&mut self, at: Option<Timestamp>) {
         self.alarm = at;
         self.arm();
     }
 
+    /// Sets the backend's timer to the earlier of `alarm` and `deadline`, unless the timer is set to that instant.
     fn arm(&mut self) {
         let next = self.alarm.into_iter().chain(self.deadline).min();
         if !self.is_over && self.timer != next {
             self.backend.0.timer(next, self.inbox());
-            // Assigned after the call: if the backend panics, it may not have set the timer.
+            // `timer` is assigned after the call, since a backend that panics may not have set the timer.
             self.timer = next;
         }
     }
@@ -97,7 +100,7 @@ impl Mailbox {
     /// Processes a delivery of the timer. Returns whether the owner's alarm fires.
     fn fire(&mut self, at: Timestamp) -> bool {
         if self.timer != Some(at) {
-            // The timer was set again after this delivery was queued.
+            // The timer was set to another instant after this delivery was queued, so ignore the delivery.
             return false;
         }
         self.timer = None;
@@ -116,7 +119,7 @@ impl Mailbox {
         }
     }
 
-    /// Returns the next delivery, and registers the waker, if any, when there is none.
+    /// Returns the next delivery. If there is no delivery, registers `waker`.
     ///
     /// [`Delivery::Timer`] is returned only for the owner's alarm. Returns [`Error::Stopped`] once the inbox is closed.
     pub(crate) fn poll(&mut self, waker: Option<&Waker>) -> Poll<Result<Delivery>> {
@@ -131,12 +134,14 @@ impl Mailbox {
         })
     }
 
-    /// Returns the next delivery with the keys of the backend, and `None` once the inbox is closed.
+    /// Returns the next delivery, or `None` once the inbox is closed. Keys still have the prefix of the namespace.
     fn next(&mut self, waker: Option<&Waker>) -> Poll<Option<Delivery>> {
-        // The ready channel was requested after `rest` was taken: the inbox sets the token for what is in its queue.
+        // The ready channel was requested after the deliveries in `rest` were taken. Move the deliveries back, since
+        // the inbox sets the token only for its own queue.
         if !self.rest.is_empty() && self.has_ready_channel() {
             self.inbox.get_or_init(Arc::default).requeue(&mut self.rest);
         }
+        // After the deadline, deliveries stay where they are for the next wait.
         while !self.is_timed_out {
             let delivery = match self.rest.pop_front() {
                 Some(delivery) => Some(delivery),
@@ -158,13 +163,14 @@ impl Mailbox {
         self.ended == Some(lease)
     }
 
-    /// Polls a call, and returns its answer once it is ready.
+    /// Polls a call, and returns the answer once the answer is ready.
     ///
-    /// The call wakes the inbox, and the inbox wakes the receiver or sets the ready token. Watch events that arrive before the
-    /// answer are discarded: the caller must watch again from the answer's revision.
+    /// The answer notifies the inbox, and the inbox wakes the receiver or sets the ready token. Deliveries that
+    /// arrive before the answer are discarded, so the caller must watch again from the answer's revision. The end of
+    /// a lease is still known to [`has_ended`](Self::has_ended).
     pub(crate) fn poll_call<T>(&mut self, call: &mut Call<T>, waker: Option<&Waker>) -> Poll<Result<T>> {
         if call.is_answered() {
-            // The usual case: a ready answer needs no waker.
+            // The usual case: the call holds its answer, so the poll needs no waker.
             return Pin::new(call).poll(&mut Context::from_waker(Waker::noop()));
         }
         let arrival = self.waker();
@@ -176,7 +182,8 @@ impl Mailbox {
             match self.poll(waker) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                // Poll again: the call may have woken the inbox between the two polls, and `poll` has consumed that wake-up.
+                // Poll the call again: the call may have woken the inbox between the two polls, and `poll` has
+                // consumed that wake-up.
                 Poll::Pending => return poll_once(),
             }
         }
@@ -197,13 +204,14 @@ impl Mailbox {
 
     /// Blocks the thread until `poll` is ready, or returns `None` at the time `at`.
     ///
-    /// The order of deliveries decides: a delivery that the backend queues before the timer is processed, also one of the instant
-    /// `at`.
+    /// The order of deliveries decides: a delivery that the backend queues before the timer is processed, even a
+    /// delivery of the instant `at`.
     pub(crate) fn block_until<T>(
         &mut self,
         at: Timestamp,
         mut poll: impl FnMut(&mut Self, Option<&Waker>) -> Poll<T>,
     ) -> Option<T> {
+        // A result that is ready needs no timer, so poll before the deadline is set.
         if let Poll::Ready(found) = poll(self, None) {
             return Some(found);
         }
@@ -217,8 +225,8 @@ impl Mailbox {
         })
     }
 
-    /// Returns a channel that holds a token while there may be a delivery. `has_more` states that the owner has an item to
-    /// return.
+    /// Returns a channel that holds a token while there may be a delivery. `has_more` states that the owner has an
+    /// item to return, which also sets the token.
     pub(crate) fn ready(&self, has_more: bool) -> &ReadyChannel {
         self.inbox().ready(has_more || !self.rest.is_empty())
     }
@@ -228,21 +236,24 @@ impl Mailbox {
         self.inbox.get().is_some_and(|inbox| inbox.has_ready_channel())
     }
 
-    /// Returns how far a watcher is behind, including the deliveries that were not returned yet.
+    /// Returns how far a watcher is behind. Deliveries that the mailbox has not returned count as not received.
     pub(crate) fn lag(&self, id: WatchId) -> Option<Lag> {
         lag(&*self.backend.0, self.inbox(), id, &self.rest)
     }
 }
 
 impl Inbox {
-    /// Receives the next delivery of `backend`, to which the caller passes this inbox, or registers the context's waker.
+    /// Receives the next delivery, or registers the context's waker if there is no delivery. `backend` must be the
+    /// backend to which the inbox belongs.
     ///
-    /// A notified inbox [pulls](Backend::pull) from the backend first. Once the inbox is closed and empty, each call returns
-    /// `Ready(None)`. A registered waker replaces the earlier one, and the next `push`, `notify` or `close` returns it. The
-    /// inbox is not locked while a waker is cloned or dropped, or during a pull.
+    /// If the queue is empty and the inbox is notified, the inbox first [pulls](Backend::pull) from the backend. Once
+    /// the inbox is closed and empty, each call returns `Ready(None)`. A registered waker replaces the earlier waker,
+    /// and the next `push`, `notify` or `close` returns the registered waker. The inbox is not locked while a waker
+    /// is cloned or dropped, or during a pull.
     ///
-    /// An inbox has one receiver. A [`Layer`](crate::backend::Layer), or other code that calls a backend directly, polls only
-    /// inboxes that it has created, from one task at a time. With a second receiver, each would miss deliveries and wake-ups.
+    /// An inbox has one receiver. A [`Layer`](crate::backend::Layer), or other code that calls a backend directly,
+    /// polls only inboxes that it has created, from one task at a time. If two tasks receive from one inbox, both
+    /// miss deliveries and wake-ups.
     ///
     /// # Panics
     ///
@@ -294,8 +305,8 @@ impl<T> Call<T> {
     /// # Panics
     ///
     /// - Panics if the answer was returned before.
-    /// - Panics if the call is pending and was created by [`pending`](Self::pending), not by a [`Client`](crate::Client). Such a
-    ///   call has no clock.
+    /// - Panics if the call is pending and was created by [`pending`](Self::pending), not by a
+    ///   [`Client`](crate::Client). Such a call has no clock to measure the timeout.
     ///
     /// ```
     /// use leasehold::Store;
@@ -318,7 +329,7 @@ impl<T> Call<T> {
     }
 }
 
-/// The requesting half of a mailbox, which sends requests on its stream.
+/// Sends requests on the stream of a mailbox from another task.
 #[derive(Debug)]
 pub(super) struct RequestSender {
     backend: Shared,
@@ -342,6 +353,7 @@ fn send(backend: &dyn Backend, namespace: &Namespace, inbox: &Arc<Inbox>, reques
     }
     let placed = requests.iter().map(|request| match request {
         WatchRequest::Create(watch) => WatchRequest::Create(namespace.watch(watch.clone())),
+        // No other request contains a key.
         other => other.clone(),
     });
     backend.watch(&placed.collect::<Vec<_>>(), inbox);
@@ -353,27 +365,32 @@ fn lag(backend: &dyn Backend, inbox: &Inbox, id: WatchId, rest: &VecDeque<Delive
     let Some(next) = unread else {
         return Some(behind);
     };
+    // The number counts the revisions from the first unread event up to the current revision, including both.
     let revisions = behind.current.next().get().abs_diff(next.get());
-    // Events in the inbox are older than those that the backend has, so the time since which the inbox has them applies.
+    // Events in the inbox are older than the events that the backend has, so the time of the inbox replaces the time
+    // of the backend.
     Some(Lag { revisions, since, ..behind })
 }
 
 impl Drop for Mailbox {
     fn drop(&mut self) {
         if self.inbox.get().is_some() {
+            // A mailbox may be dropped while a panic unwinds, and a panic of the backend would then abort the
+            // process.
             finish(&mut [&mut || self.end()]);
         }
     }
 }
 
-/// A mailbox with a deadline. Dropping it removes the deadline, also if the poll panics.
+/// A mailbox with a deadline, during `block_until`. Dropping the guard removes the deadline, even if the poll panics.
 struct DeadlineGuard<'a>(&'a mut Mailbox);
 
 impl Drop for DeadlineGuard<'_> {
     fn drop(&mut self) {
         self.0.deadline = None;
         self.0.is_timed_out = false;
-        // Contain a panic of the backend, since `block_until` returns its result after this. A timer that stays set is ignored.
+        // Contain a panic of the backend, so that `block_until` still returns its result. If the timer stays set,
+        // `fire` ignores its delivery.
         contain(|| self.0.arm());
     }
 }

@@ -4,7 +4,8 @@ use crate::api::{KeyValue, LeaseId, Revision};
 
 /// A key in the queue of a lock or an election: the key of the owner or of a waiter.
 ///
-/// `Display` writes one line, for the output of a failing test. The lease is in hexadecimal, as in the key.
+/// `Display` writes one line, for the output of a failing test. The lease is written in hexadecimal, as in a queue
+/// key.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct QueueEntry {
     key: Vec<u8>,
@@ -23,7 +24,7 @@ impl QueueEntry {
         }
     }
 
-    /// Creates the entry of a deleted key.
+    /// Creates the entry of a deleted key, which has no value, token or lease.
     pub(crate) fn gone(key: &[u8]) -> Self {
         Self { key: key.to_vec(), value: Vec::new(), token: Revision::new(0), lease: LeaseId::NONE }
     }
@@ -55,6 +56,7 @@ impl fmt::Display for QueueEntry {
         let Self { key, value, token, lease } = self;
         let key = key.escape_ascii();
         if token.get() == 0 {
+            // No existing key has the create revision 0, so the key is deleted.
             write!(f, "{key} (gone)")
         } else if value.is_empty() {
             write!(f, "{key} (token {token}, lease {lease:x})")
@@ -66,9 +68,9 @@ impl fmt::Display for QueueEntry {
 
 /// A wait for a lock or an election: the queue key of a waiter, and a predecessor's key that the waiter waits for.
 ///
-/// A waiter for one of several permits waits for several keys, with a `Wait` for each. If [`blocked_on`](Self::blocked_on) is a
-/// deleted key, the waiter's ticket has not been polled since the deletion. `Display` writes one line, for the output of a
-/// failing test.
+/// A waiter for one of several permits waits for several keys, and has a `Wait` for each key. If
+/// [`blocked_on`](Self::blocked_on) is a deleted key, the waiter's ticket has not been polled since the deletion.
+/// `Display` writes one line, for the output of a failing test.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Wait {
     waiting: QueueEntry,
@@ -80,12 +82,13 @@ impl Wait {
         Self { waiting, blocked_on }
     }
 
-    /// Returns the entry of the waiter.
+    /// Returns the entry of the waiter's queue key.
     pub fn waiting(&self) -> &QueueEntry {
         &self.waiting
     }
 
-    /// Returns the entry that the waiter waits for: its predecessor in the queue, or one of its nearest predecessors.
+    /// Returns the entry that the waiter waits for: the nearest predecessor of the waiting key, or one of the nearest
+    /// predecessors.
     pub fn blocked_on(&self) -> &QueueEntry {
         &self.blocked_on
     }
@@ -97,14 +100,14 @@ impl fmt::Display for Wait {
     }
 }
 
-/// Writes the line of `Display`.
+/// Writes the type's name, and in parentheses the line of `Display`.
 impl fmt::Debug for QueueEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "QueueEntry({self})")
     }
 }
 
-/// Writes the line of `Display`.
+/// Writes the type's name, and in parentheses the line of `Display`.
 impl fmt::Debug for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Wait({self})")

@@ -20,10 +20,10 @@ use crate::Result;
 /// | [`try_recv`](Self::try_recv) | returns `Ok(None)` |
 /// | [`next`](Self::next), [`poll_recv`](Self::poll_recv) | are pending |
 /// | `for item in &mut receiver` | blocks for each item |
-/// | [`ready_channel`](Self::ready_channel) | has no token: a channel for `select!` |
+/// | [`ready_channel`](Self::ready_channel), for `select!` | the channel holds no token |
 ///
-/// A receiver that fails returns the error once, and `Ok(None)` from then on. [`is_ended`](Self::is_ended) distinguishes this
-/// `Ok(None)` from an item that has not arrived yet.
+/// A receiver that fails returns the error once, and `Ok(None)` from then on. [`is_ended`](Self::is_ended)
+/// distinguishes a receiver that has ended from a receiver that waits for its next item.
 ///
 /// Dropping a receiver ends its subscription. A receiver keeps its store alive. When the store is [closed](crate::Store::close),
 /// a blocked receive returns [`Stopped`](crate::Error::Stopped).
@@ -57,23 +57,25 @@ pub struct Receiver<T> {
     source: Box<dyn Source<T>>,
 }
 
-/// The state machine that converts deliveries to items.
+/// The state machine that converts the deliveries of a mailbox to the items of a receiver.
 pub(crate) trait Source<T>: Send + Sync {
-    /// Returns the next item as far as the deliveries in the mailbox allow, or `Ok(None)` once the source has ended.
+    /// Receives deliveries until there is an item, and returns the item. Returns `Ok(None)` once the source has
+    /// ended. If there is no delivery, registers the waker.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<T>>>;
 
-    /// Keeps an item that was polled ahead.
+    /// Keeps an item that was polled ahead, so that the next poll returns the item.
     fn put_back(&mut self, item: Result<T>);
 
-    /// Returns whether the next poll returns an item without a delivery.
+    /// Returns whether the source holds an item, which the next poll returns without a delivery.
     fn has_item(&self) -> bool;
 
-    /// Returns whether a delivery may contain several items, or none.
+    /// Returns whether one delivery may contain several items, or no item.
     fn is_batched(&self) -> bool {
         false
     }
 
-    /// Returns whether a call is pending. Its answer sets the ready token only if the source was polled after the call was made.
+    /// Returns whether the source waits for the answer to a call. The answer sets the ready token only if the source
+    /// was polled after the call was made.
     fn has_pending_call(&self) -> bool {
         false
     }
@@ -81,12 +83,12 @@ pub(crate) trait Source<T>: Send + Sync {
     /// Returns whether the source returns no further item, apart from an item that was put back.
     fn is_ended(&self) -> bool;
 
-    /// Writes the name of the receiver's type and its identifying fields.
+    /// Writes the `Debug` output of the receiver: the name of its type, and its identifying fields.
     fn describe(&self, mailbox: &Mailbox, f: &mut fmt::Formatter<'_>) -> fmt::Result;
 }
 
 impl<T> Receiver<T> {
-    /// Creates a receiver and polls it once, which sends its first request.
+    /// Creates a receiver and polls it once, so that the source sends its first request.
     pub(crate) fn new(client: &Client, source: impl Source<T> + 'static) -> Self {
         let mut receiver = Self::idle(client.mailbox(), source);
         receiver.poll_ahead();
@@ -98,7 +100,7 @@ impl<T> Receiver<T> {
         Self { mailbox, source: Box::new(source) }
     }
 
-    /// Polls once; an item found is kept for the first receive.
+    /// Polls the source once. An item that the poll returns is kept for the next receive.
     pub(super) fn poll_ahead(&mut self) {
         if let Poll::Ready(Some(next)) = self.source.poll(&mut self.mailbox, None).map(Result::transpose) {
             self.source.put_back(next);
@@ -161,8 +163,9 @@ impl<T> Receiver<T> {
 
     /// Blocks the thread until there is an item, or returns `None` once `timeout` of the store's time has passed.
     ///
-    /// An item at the instant of the timeout is returned. The method also returns `None` if the receiver has
-    /// [ended](Self::is_ended). Under a [`ManualClock`](crate::ManualClock), time passes only if another thread moves the clock.
+    /// An item that is delivered at the instant of the timeout, but before the timer, is returned. The method also
+    /// returns `None` if the receiver has [ended](Self::is_ended). Under a [`ManualClock`](crate::ManualClock), time
+    /// passes only if another thread moves the clock.
     ///
     /// # Errors
     ///
@@ -250,23 +253,25 @@ impl<T> Receiver<T> {
         self.mailbox.ready(self.source.has_item())
     }
 
-    /// Returns whether the receiver has ended: it returns no further item, and it has returned the error that ended it, if any.
+    /// Returns whether the receiver has ended. An ended receiver returns no further item. The error that ended the
+    /// receiver, if any, was returned before.
     pub fn is_ended(&self) -> bool {
         self.source.is_ended() && !self.source.has_item()
     }
 
-    /// Keeps the ready token set while items may be available.
+    /// Keeps the ready token set while items may be available. Each method that receives calls this function last.
     fn sync_ready_token(&mut self) {
         let has_channel = self.mailbox.has_ready_channel();
-        // The token shows only that the inbox has deliveries. A delivery may contain several items or none, so a batched source
-        // is polled for the next item. A pending call wakes the inbox only after the source was polled, so a calling source is
-        // polled too.
+        // The token shows only that the inbox has deliveries. A delivery may contain several items or none, so a
+        // batched source is polled for the next item. A call that the receive has made wakes the inbox only after the
+        // source was polled, so a source with a pending call is polled too.
         if !self.source.has_item()
             && (has_channel && self.source.is_batched() || self.source.has_pending_call())
         {
             self.poll_ahead();
         }
         if has_channel {
+            // This sets the token for an item that the source holds.
             self.ready_channel();
         }
     }
@@ -322,7 +327,7 @@ pub(crate) use receives;
 
 /// An iterator over the items of a [`Receiver`] that blocks for each item: `for item in &mut receiver`.
 ///
-/// The iterator ends when the receiver has ended. An error that ends the receiver is its last item.
+/// The iterator ends when the receiver has ended. An error that ends the receiver is the last item of the iterator.
 #[derive(Debug)]
 pub struct ReceiverIter<'a, T> {
     receiver: &'a mut Receiver<T>,

@@ -20,21 +20,26 @@ impl Wake for Unpark {
     }
 
     fn wake_by_ref(self: &Arc<Self>) {
+        // `is_woken` is set before `unpark`, so that the thread finds the mark when it continues. `Release` pairs
+        // with the `Acquire` in `park_until`: the next poll sees the writes before the wake-up.
         self.is_woken.store(true, Ordering::Release);
         self.thread.unpark();
     }
 }
 
-/// Polls until `poll` is ready, and parks the thread between polls. The first poll creates no waker, since most calls are ready.
+/// Polls until `poll` is ready, and parks the thread between polls. The first poll passes a waker that does nothing,
+/// since most calls are ready.
 ///
-/// `is_woken`, not the park token of the thread, decides whether to poll again. A stale token causes only another round. A nested
-/// `park_until` on the same thread may consume the token, but `is_woken` was set before the token and is still set.
+/// `is_woken`, not the park token of the thread, decides whether to poll again. A stale park token causes only
+/// another check of `is_woken`. A nested `park_until` on the same thread may consume the park token, but `is_woken`
+/// was set before the token and is still set.
 ///
-/// The function parks without spinning. Spinning with yields runs the other busy threads of the core first. With a busy thread on
-/// each core, a lock handover took 700 us instead of 12 us on one core, and 2 to 4 ms instead of 18 us on two.
+/// The function parks without spinning. A thread that spins and yields waits for the other busy threads of its core.
+/// With yields and a busy thread on each core, a lock handover took 700 us instead of 12 us on one core, and 2 to 4
+/// ms instead of 18 us on two cores.
 ///
-/// Spinning without yields helps only if it lasts longer than the other thread's turn. With 20 us of spinning, a lock handover
-/// took 5 us instead of 10 us on two cores, and 21 us instead of 3 us on one.
+/// Spinning without yields helps only if the other thread runs at the same time on another core. With 20 us of
+/// spinning, a lock handover took 5 us instead of 10 us on two cores, and 21 us instead of 3 us on one core.
 pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     if poll(&mut Context::from_waker(Waker::noop())).is_ready() {
         return;
@@ -43,6 +48,7 @@ pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     let waker = Waker::from(Arc::clone(&unpark));
     let mut context = Context::from_waker(&waker);
     while poll(&mut context).is_pending() {
+        // The mark is cleared before the poll, so a wake-up during the poll causes another poll.
         while !unpark.is_woken.swap(false, Ordering::Acquire) {
             thread::park();
         }
@@ -56,6 +62,8 @@ pub(crate) fn finish(steps: &mut [&mut dyn FnMut()]) {
     let mut first = None;
     for step in steps {
         match catch_unwind(AssertUnwindSafe(step)) {
+            // Only the first panic is resumed. Dropping the payload of another panic runs user code, so it is
+            // contained.
             Err(payload) if first.is_none() && !thread::panicking() => first = Some(payload),
             Err(payload) => contain(|| drop(payload)),
             Ok(()) => {}
@@ -66,18 +74,19 @@ pub(crate) fn finish(steps: &mut [&mut dyn FnMut()]) {
     }
 }
 
-/// Calls a waker, and contains its panic.
+/// Calls a waker. A panic of the waker does not reach the caller.
 pub(crate) fn wake(waker: Waker) {
     contain(|| waker.wake());
 }
 
-/// Runs user code whose result the crate does not need, and contains its panic.
+/// Runs user code whose result the crate does not need. A panic of the code does not reach the caller.
 pub(crate) fn contain(user_code: impl FnOnce()) {
     let caught = catch_unwind(AssertUnwindSafe(user_code));
     if let Err(payload) = caught
         && let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload)))
     {
-        // The destructor of the payload panicked. Leak the second payload, since its destructor may panic again without end.
+        // The destructor of the payload panicked. Leak the payload of this second panic, since its destructor may
+        // panic too, without end.
         mem::forget::<Box<dyn Any + Send>>(second);
     }
 }
