@@ -1,4 +1,4 @@
-//! Renews leases over a network, without I/O.
+//! Decides when leases are renewed over a network, without I/O.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -14,57 +14,62 @@ const RETRY: Duration = Duration::from_millis(500);
 ///
 /// A [`Backend`](crate::backend::Backend) over a network keeps one renewer for all its leases and does the I/O itself:
 ///
-/// - It passes [`Backend::renew`](crate::backend::Backend::renew) to [`renew`](Self::renew),
+/// - The backend passes [`Backend::renew`](crate::backend::Backend::renew) to [`renew`](Self::renew),
 ///   [`WatchRequest::Lease`](crate::backend::WatchRequest::Lease) to [`watch`](Self::watch) and
 ///   [`Backend::cancel`](crate::backend::Backend::cancel) to [`cancel`](Self::cancel), also without a connection.
-/// - It passes the answers to its clients' own grants, renewals and revocations to [`note`](Self::note).
-/// - After each of these calls, and at [`next_deadline`](Self::next_deadline), it calls [`poll`](Self::poll) until `poll` returns
-///   `None`. It sends the returned requests and delivers the ends of leases.
-/// - It passes the answers to the returned requests to [`answer`](Self::answer), and polls. A request that fails or is lost needs
-///   no call, since the request is due again after the retry interval.
+/// - The backend passes the answers to the grants, renewals and revocations of its clients to [`note`](Self::note).
+/// - After each of these calls, and at [`next_deadline`](Self::next_deadline), the backend calls [`poll`](Self::poll)
+///   until `poll` returns `None`. The backend sends the requests, and delivers the ends of leases, that `poll`
+///   returns.
+/// - The backend passes the answers to requests of `poll` to [`answer`](Self::answer), and calls `poll` again. A
+///   request that fails or is lost needs no call, since the request is due again after the retry interval.
 ///
-/// A [`WatchResumer`](crate::backend::WatchResumer) does not replace `watch`: it delivers nothing while there is no connection.
+/// A [`WatchResumer`](crate::backend::WatchResumer) does not replace `watch`, since a resumer delivers no end of a
+/// lease while there is no connection.
 ///
 /// # When a lease is renewed
 ///
-/// The first renewal is due at once, and the next one a third of the TTL after the last answered renewal was sent. An unanswered
-/// renewal is sent again after the retry interval: a sixth of the TTL, or 500 ms if that is less or the TTL is not known. While
-/// renewing continues, two renewals of a lease are never closer. If polls are on time, at least four renewals are sent before an
-/// unanswered lease is over.
+/// The first renewal is due at once. Each further renewal is due a third of the TTL after the last answered renewal
+/// was sent. An unanswered renewal is sent again after the retry interval: a sixth of the TTL, or 500 ms if that is
+/// less or the TTL is not known. While renewing continues, two renewals of a lease are at least a retry interval
+/// apart. If polls are on time and no further renewal is answered, at least four renewals are sent before the lease
+/// is over.
 ///
 /// # When a lease is over
 ///
 /// - The store reports that there is no such lease (R-LSE-7).
-/// - One TTL has passed since the last answered renewal was sent. The store's deadline is not earlier (R-LSE-3), so the lease
-///   exists until then unless it is revoked. The late answer to an earlier renewal does not move this deadline back.
+/// - One TTL has passed since the last answered renewal was sent. The store's deadline is not earlier (R-LSE-3), so
+///   the lease exists until then unless it is revoked. The late answer to an earlier renewal does not move the
+///   deadline of the lease back.
 ///
 /// A lease has no deadline until a renewal is answered, or a grant or renewal is [noted](Self::note). A backend that notes grants
 /// reports the end of a lease even if it is cut off right after the grant.
 ///
 /// # When a lease is watched and not renewed
 ///
-/// A lease keeps its deadline when renewing stops. While an inbox watches the lease, the renewer requests its
-/// [time to live](Request::TimeToLive): at once, then a third of the remaining time after the last answered request was sent. The
-/// retry interval is 500 ms.
+/// A lease keeps its deadline when renewing stops. While an inbox watches the lease, the renewer requests the lease's
+/// [time to live](Request::TimeToLive): at once, then a third of the remaining time after the last answered request
+/// was sent. The retry interval of these requests is 500 ms.
 ///
-/// The answers extend the deadline, since another client may renew the lease. etcd cuts the remaining time to whole seconds
-/// (R-LSE-10), so an extended deadline is up to a second early. A lease without a deadline is over only if the store reports that
-/// it does not exist.
+/// The answers extend the deadline, since another client may renew the lease. etcd cuts the remaining time to whole
+/// seconds (R-LSE-10), so an extended deadline is up to a second early. A lease without a deadline is over only if
+/// the store reports that the lease does not exist.
 ///
 /// # Time and memory
 ///
 /// Instants are times of [`Backend::now`](crate::backend::Backend::now), which must be monotonic. If the clock is set back,
 /// requests and ends of leases are late.
 ///
-/// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline passes. Each
-/// method takes logarithmic time in the number of leases; `cancel` takes it for each lease that the inbox watches.
+/// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline
+/// passes. Each method takes logarithmic time in the number of leases, for each lease that it changes and each inbox
+/// that watches such a lease. `cancel` also visits the leases whose end `poll` has yet to return.
 ///
 /// ```
 /// use leasehold::{Grant, LeaseId, ManualClock, Store};
 /// use leasehold::backend::{Backend, Inbox, LeaseRenewer, LeaseStep, Response};
 /// use std::time::Duration;
 ///
-/// /// Sends what is due and receives the answers, unless the network is cut. Returns the leases that are over.
+/// /// Sends the due requests and processes the answers, unless the network is cut. Returns the leases that are over.
 /// fn pump(renewer: &mut LeaseRenewer, server: &Store, is_cut: bool) -> Vec<LeaseId> {
 ///     let mut over = Vec::new();
 ///     while let Some(step) = renewer.poll(server.now()) {
@@ -111,10 +116,12 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Clone, Debug, Default)]
 pub struct LeaseRenewer {
     leases: BTreeMap<LeaseId, Lease>,
-    /// The next instant of each lease that has one.
+    /// The instant of the next request or of the deadline of each lease, whichever is earlier.
     schedule: BTreeSet<(Timestamp, LeaseId)>,
+    /// The inboxes that watch leases. `cancel` finds the leases of an inbox here.
     watches: BTreeSet<(InboxId, LeaseId)>,
-    /// The leases that do not exist, by a report of the store, until `poll` returns their end. Each has its inboxes.
+    /// The leases that do not exist, as the store has reported, until `poll` returns their end. Each lease has the
+    /// inboxes that watched it.
     gone: VecDeque<(LeaseId, BTreeSet<InboxId>)>,
     next_number: u64,
 }
@@ -129,17 +136,18 @@ pub enum LeaseStep {
     /// Deliver [`Delivery::LeaseEnded`](crate::backend::Delivery::LeaseEnded) to the inboxes: the lease has ended, or may have
     /// ended if the backend is cut off. The renewer has forgotten the lease.
     Over {
-        /// The lease.
+        /// The lease that is over.
         lease: LeaseId,
-        /// The inboxes that watched the lease, in ascending order. Empty if the lease was only renewed.
+        /// The inboxes that watched the lease, in ascending order. The list is empty if the lease was renewed and not
+        /// watched.
         inboxes: Vec<InboxId>,
     },
 }
 
-/// A request about a lease that a [`LeaseRenewer`] made. The backend keeps it until the answer arrives.
+/// A request about a lease that a [`LeaseRenewer`] made. The backend keeps the request until the answer arrives.
 ///
-/// etcd answers the renewals of a stream in their order (R-LSE-7), so a queue of the requests sent on a stream finds the request
-/// of each answer.
+/// etcd answers the renewals of a stream in their order (R-LSE-7), so a backend finds the request of each answer at
+/// the front of a queue of the requests that were sent on the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
     lease: LeaseId,
@@ -153,20 +161,20 @@ pub struct LeaseRequest {
 struct Lease {
     is_renewed: bool,
     inboxes: BTreeSet<InboxId>,
-    /// The current TTL, once a renewal is answered or noted.
+    /// The TTL of the lease. `None` until a renewal is answered, or a grant or renewal is noted.
     ttl: Option<Duration>,
-    /// The instant at which the lease is over if no other answer arrives.
+    /// The instant at which the lease is over, unless a further answer extends it.
     deadline: Option<Timestamp>,
-    /// The number of the first request whose answer is processed.
+    /// The number of the first request whose answer is not ignored.
     first: u64,
-    /// The instant at which the last request was sent, from number `first` on.
+    /// The instant at which the last request was sent. `None` if no request was sent since `first` was set.
     last_sent: Option<Timestamp>,
     /// The next request is due at this instant, or after the retry interval if that ends later.
     due: Timestamp,
 }
 
 impl LeaseRequest {
-    /// Returns the lease.
+    /// Returns the lease that the request is about.
     pub fn lease(&self) -> LeaseId {
         self.lease
     }
@@ -203,7 +211,7 @@ impl Lease {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
-    /// Makes a request due now, and ignores the answers to earlier ones.
+    /// Makes a request due now. Answers to earlier requests are ignored from now on.
     fn restart(&mut self, next_number: u64, now: Timestamp) {
         (self.first, self.last_sent, self.due) = (next_number, None, now);
     }
@@ -211,12 +219,14 @@ impl Lease {
     /// Notes that the lease was granted or renewed at `since` or later.
     fn extend(&mut self, ttl: Duration, since: Timestamp) {
         self.ttl = Some(ttl);
+        // Take the maximum, since the answer to an earlier renewal may arrive late.
         self.deadline = self.deadline.max(Some(since + ttl));
     }
 
     fn retry_interval(&self) -> Duration {
         match self.ttl {
-            // Round up: six rounded-down intervals end a few nanoseconds before the deadline, with one more useless try.
+            // Round up: six intervals that are rounded down end a few nanoseconds before the deadline, and cause one
+            // more useless request.
             Some(ttl) if self.is_renewed => (ttl.saturating_add(Duration::from_nanos(5)) / 6).min(RETRY),
             _ => RETRY,
         }
@@ -225,7 +235,8 @@ impl Lease {
     /// Returns when the next request is due.
     fn next_request(&self) -> Option<Timestamp> {
         let Some(sent) = self.last_sent else { return Some(self.due) };
-        // `Timestamp` addition saturates at its maximum. There, the sum equals `sent`, and no further request is made.
+        // `Timestamp` addition saturates at its maximum. At the maximum, the sum equals `sent`, and no further
+        // request is made.
         Some(self.due.max(sent + self.retry_interval())).filter(|due| *due > sent)
     }
 
@@ -242,15 +253,17 @@ impl LeaseRenewer {
         Self::default()
     }
 
-    /// Starts to renew a lease, with a renewal now, or stops. A repeated call has no effect.
+    /// Starts renewing a lease if `is_on` is true, with the first renewal due now. Otherwise stops renewing the
+    /// lease. A repeated call has no effect.
     ///
-    /// Answers to requests that were returned before this call are ignored. The lease keeps its deadline.
+    /// Answers to requests that `poll` returned before this call are ignored. The lease keeps its deadline.
     pub fn renew(&mut self, lease: LeaseId, is_on: bool, now: Timestamp) {
         let is_renewed = self.leases.get(&lease).is_some_and(|state| state.is_renewed);
         if is_on == is_renewed {
             return;
         }
         let number = self.next_number;
+        // An old deadline that has passed would end the lease at the next poll, without a request to the store.
         self.forget_expired(lease, now);
         self.change(lease, |state| {
             state.is_renewed = is_on;
@@ -260,13 +273,14 @@ impl LeaseRenewer {
 
     /// Watches the end of a lease for an inbox, which [`LeaseStep::Over`] then lists once.
     ///
-    /// A repeated call has no effect before the lease is over. The renewer forgets a lease that is over, so a later watch
-    /// requests its time to live again.
+    /// A repeated call has no effect before the lease is over. The renewer forgets a lease that is over, so a later
+    /// watch requests the lease's time to live again.
     pub fn watch(&mut self, lease: LeaseId, inbox: InboxId, now: Timestamp) {
         let number = self.next_number;
         self.forget_expired(lease, now);
         self.watches.insert((inbox, lease));
         self.change(lease, |state| {
+            // An active lease has its requests scheduled already.
             if !state.is_active() {
                 state.restart(number, now);
             }
@@ -276,6 +290,7 @@ impl LeaseRenewer {
 
     /// Ends all watches of an inbox. No later step lists the inbox.
     pub fn cancel(&mut self, inbox: InboxId) {
+        // The watches are ordered by inbox, so the watches of one inbox are a range.
         let (first, last) = (LeaseId::new(i64::MIN), LeaseId::new(i64::MAX));
         while let Some(&(_, lease)) = self.watches.range((inbox, first)..=(inbox, last)).next() {
             self.watches.remove(&(inbox, lease));
@@ -301,19 +316,22 @@ impl LeaseRenewer {
 
     /// Processes the answer to a request that [`poll`](Self::poll) returned. Answers may arrive in any order, and more than once.
     ///
-    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no such lease,
-    /// it is `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
+    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no
+    /// such lease, `ttl` is `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
     ///
     /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request was
     /// returned.
     pub fn answer(&mut self, request: LeaseRequest, ttl: Option<Duration>) {
         let LeaseRequest { lease, is_renewal, sent, number } = request;
+        // The renewer has forgotten the lease, or renewing it began or stopped after the request.
         if self.leases.get(&lease).is_none_or(|state| number < state.first) {
             return;
         }
         let Some(ttl) = ttl.filter(|ttl| !is_renewal || !ttl.is_zero()) else { return self.end(lease) };
         self.change(lease, |state| {
             state.due = state.due.max(sent + ttl / 3);
+            // etcd rounds a remaining time down, even to zero (R-LSE-10). So a remaining time may extend a deadline,
+            // but it sets no first deadline.
             if is_renewal {
                 state.extend(ttl, sent);
             } else {
@@ -324,10 +342,11 @@ impl LeaseRenewer {
 
     /// Returns a step that is due, or `None` if no step is due.
     ///
-    /// A returned request counts as sent at `now`. If the backend sends it later, the deadline of the lease is early, never late.
+    /// A returned request counts as sent at `now`. If the backend sends the request later, the deadline of the lease
+    /// is early, never late.
     ///
-    /// Leases that do not exist come first, in the order of the store's reports. The other leases come in the order of the
-    /// instants at which a step was first due, and by their ids at one instant.
+    /// Leases that do not exist come first, in the order of the store's reports. The steps of the other leases are
+    /// ordered by the instants at which they became due, and at one instant by lease id.
     pub fn poll(&mut self, now: Timestamp) -> Option<LeaseStep> {
         if let Some((lease, inboxes)) = self.gone.pop_front() {
             return Some(LeaseStep::Over { lease, inboxes: inboxes.into_iter().collect() });
@@ -347,10 +366,11 @@ impl LeaseRenewer {
         None
     }
 
-    /// Returns the next instant at which [`poll`](Self::poll) may return a step; an earlier poll returns `None`.
+    /// Returns the next instant at which [`poll`](Self::poll) may return a step. A poll before that instant returns
+    /// `None`.
     ///
-    /// The instant may be in the past. It is [`Timestamp::ORIGIN`] while `poll` has yet to return the end of a lease that does
-    /// not exist.
+    /// The instant may be in the past. The method returns [`Timestamp::ORIGIN`] while `poll` has yet to return the
+    /// end of a lease that does not exist.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         if !self.gone.is_empty() {
             return Some(Timestamp::ORIGIN);
@@ -403,6 +423,7 @@ impl LeaseRenewer {
         let result = change(state);
         let (after, is_needed) = (state.next(), state.is_active() || state.deadline.is_some());
         if before != after {
+            // The schedule has one entry for each lease, so replace the entry only if the instant has changed.
             self.schedule.extend(after.map(|at| (at, lease)));
             if let Some(at) = before {
                 self.schedule.remove(&(at, lease));

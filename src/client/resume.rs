@@ -12,40 +12,45 @@ use crate::api::{
 /// A [`Backend`](crate::backend::Backend) over a network keeps one resumer for each [`Inbox`](crate::backend::Inbox) and does the
 /// I/O itself:
 ///
-/// - It passes each request through [`request`](Self::request), and each delivery through [`receive`](Self::receive). A
-///   [`WatchRequest::Lease`] goes to [`LeaseRenewer::watch`](crate::backend::LeaseRenewer::watch) instead, unless the server
-///   reports the ends of leases on its streams, which etcd does not.
-/// - When the connection is lost, it calls [`cut`](Self::cut) and drops what is in flight, in both directions.
-/// - When a connection is established, the first one included, it calls [`resume`](Self::resume). It sends the returned
-///   requests on a new stream before any other request.
+/// - The backend passes each request of the receiver to [`request`](Self::request), and each delivery of the server
+///   to [`receive`](Self::receive). A [`WatchRequest::Lease`] goes to
+///   [`LeaseRenewer::watch`](crate::backend::LeaseRenewer::watch) instead, unless the server, unlike etcd, reports
+///   the ends of leases on its watch streams.
+/// - When the connection is lost, the backend calls [`cut`](Self::cut), and drops the requests and deliveries in
+///   flight.
+/// - When a connection is established, even for the first time, the backend calls [`resume`](Self::resume), and sends
+///   the returned requests on a new stream before any other request.
 ///
 /// # What is resumed
 ///
-/// A watcher is created again, with its id, from its next revision: the revision after its last event or progress notification. A
-/// watcher that has received neither starts at its start revision, or without one after the revision of its
-/// [creation](WatchResponse::created).
+/// A watcher is created again, with its id, from its next revision: the revision after its last event or progress
+/// notification. A watcher that has received no event and no progress notification starts at its start revision, or,
+/// without a start revision, after the revision of its [creation](WatchResponse::created).
 ///
-/// The response to the second creation is not delivered. A response that was cut between two [pieces](WatchResponse::fragment)
-/// continues where it was cut. If the next revision is older than the compacted one, the compaction is delivered.
+/// The response to the repeated creation is not delivered. A response that was cut between two
+/// [pieces](WatchResponse::fragment) continues after the last delivered piece. If the next revision is older than the
+/// compacted revision, the compaction is delivered.
 ///
-/// Unanswered requests are sent again in their order, and requests for progress as one, after the others. A watcher that is
-/// cancelled without a connection is not created again: the cancellation is answered at once, with the newest header that was
-/// received.
+/// Unanswered requests are sent again in their order. The unanswered requests for progress are sent as one request,
+/// after all other requests. A watcher that is cancelled without a connection is not created again, and the
+/// cancellation is answered at once, with the newest header that was received.
 ///
 /// # Limits
 ///
-/// - An etcd that reads the header of a creation late (R-WCH-5) may have events before the header's revision. A cut before they
-///   are received loses them, unless the watcher has a start revision.
-/// - A resumed watcher that has received all events starts after the store's current revision. The store then answers a request
-///   for progress only after its next revision (R-WCH-21).
-/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes that revision, a cut ends the watcher
-///   with the compaction, even if none of its events was compacted. An uncut watcher continues (R-CMP-4). Progress notifications
-///   move the next revision. A watch with [`progress_notify`](Watch::progress_notify) receives them periodically, and
-///   [`WatchRequest::Progress`] requests one. The resumer requests none, because a store that sends them periodically is never
-///   idle.
-/// - The end of a lease is not delivered while there is no connection: a [`LeaseRenewer`](crate::backend::LeaseRenewer) reports
-///   it.
-/// - A compaction to exactly the next revision drops the first change of a key that this revision changed twice (R-CMP-2).
+/// - An etcd server that reads the header of a creation late (R-WCH-5) may deliver events of earlier revisions than
+///   the header's, and a cut can lose these events, unless the watcher has a start revision.
+/// - A resumed watcher that has received all events starts after the store's current revision. The store then answers
+///   a request for progress only once the store has a further revision (R-WCH-21).
+/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes the next revision of the
+///   watcher, a cut ends the watcher with that compaction, even if none of the watcher's events was compacted. A
+///   watcher that is not cut continues (R-CMP-4). Progress notifications advance the next revision: a watch with
+///   [`progress_notify`](Watch::progress_notify) receives them periodically, and [`WatchRequest::Progress`] requests
+///   a single notification. The resumer itself requests no progress, because a client and a store with periodic
+///   requests are never idle.
+/// - The end of a lease is not delivered while there is no connection. A
+///   [`LeaseRenewer`](crate::backend::LeaseRenewer) reports the end of a lease also without a connection.
+/// - If the next revision changes a key twice, a compaction to exactly that revision drops the first change
+///   (R-CMP-2), and the resumed watcher never receives the first change.
 ///
 /// ```
 /// use leasehold::Watch;
@@ -60,7 +65,7 @@ use crate::api::{
 /// let created = Delivery::Watch(WatchResponse::new_created(0, ResponseHeader::new(1, 1, 7, 1)));
 /// assert_eq!(resumer.receive(created.clone()), Some(created.clone()));
 ///
-/// // The connection is lost, and there is another one.
+/// // The connection is lost, and another connection is established.
 /// assert_eq!(resumer.cut(), []);
 /// assert_eq!(resumer.resume(), [WatchRequest::Create(Watch::key("config/mode").start_revision(8))]);
 /// assert_eq!(resumer.receive(created), None, "the receiver has received its creation already");
@@ -70,9 +75,11 @@ pub struct WatchResumer {
     is_connected: bool,
     /// The watchers that were created and not cancelled.
     watchers: BTreeMap<WatchId, Watcher>,
-    /// The watchers whose second creation on this connection is not answered, in the order of the requests.
+    /// The watchers that were created again on this connection without an answer so far, in the order of the
+    /// requests.
     resuming: VecDeque<WatchId>,
-    /// The unanswered requests, in order. The front is not a cancellation that the server ignores.
+    /// The unanswered creations and cancellations, in the order of the requests. The first entry is never a
+    /// cancellation that the server ignores.
     pending: VecDeque<Pending>,
     /// The number of creations in `pending`.
     pending_creates: usize,
@@ -82,11 +89,12 @@ pub struct WatchResumer {
     leases: BTreeSet<LeaseId>,
     /// The number of unanswered requests for progress.
     progress_requests: u64,
-    /// The next id of the counter of automatic ids, as an uncut stream has it (R-WCH-3).
+    /// The value that the counter of automatic ids (R-WCH-3) has on a stream that was never cut.
     next_auto: i64,
-    /// The next automatic id to assign on this connection. `None` if the server's counter equals the counter of an uncut stream.
+    /// The next automatic id that the resumer assigns on this connection. `None` if the server assigns the ids,
+    /// because its counter is the same as on a stream that was never cut.
     next_assigned: Option<i64>,
-    /// The header of the newest revision that was received.
+    /// The received header with the highest revision.
     newest: ResponseHeader,
 }
 
@@ -97,9 +105,10 @@ pub struct WatchResumer {
 pub enum Requested {
     /// Send this request on the connection.
     Send(WatchRequest),
-    /// Deliver this answer, which needs no connection.
+    /// Deliver this answer to the receiver, and send nothing.
     Deliver(Delivery),
-    /// Do nothing: [`resume`](WatchResumer::resume) returns the request if it is still needed.
+    /// Do nothing. The resumer keeps the request, and [`resume`](WatchResumer::resume) returns the request if it is
+    /// still needed.
     Kept,
 }
 
@@ -118,15 +127,17 @@ struct Watcher {
     watch: Watch,
     /// The first revision that is not completely delivered.
     next: Revision,
-    /// The delivered events of the revision `next`, which arrives in pieces.
+    /// The events of the revision `next` that were delivered, if the revision arrives in pieces.
     delivered: Vec<KeyValue>,
     /// The events of `delivered` that this connection may deliver again.
     repeated: VecDeque<KeyValue>,
-    /// The start revision on this connection. Earlier events were delivered before.
+    /// The start revision of the watcher on this connection. Events of earlier revisions were delivered on an earlier
+    /// connection.
     floor: Revision,
-    /// Whether the second creation on this connection is unanswered.
+    /// Whether the watcher was created again on this connection without an answer so far.
     is_resuming: bool,
-    /// Whether a compaction has ended the watcher. Its id stays in use until a cancellation (R-WCH-13), so it is created again.
+    /// Whether a compaction has ended the watcher. The id of an ended watcher stays in use until a cancellation
+    /// (R-WCH-13), so an ended watcher is created again too.
     is_compacted: bool,
 }
 
@@ -150,7 +161,8 @@ impl Watcher {
         if kv.mod_revision() != self.next {
             return kv.mod_revision() < self.floor;
         }
-        // A compaction may have dropped some of the delivered events. The others are repeated in the order of the first delivery.
+        // A compaction may have dropped some of the delivered events. The delivered events that remain are repeated
+        // in the order of their first delivery.
         let Some(place) = self.repeated.iter().position(|seen| seen == kv) else {
             self.repeated.clear();
             return false;
@@ -159,7 +171,7 @@ impl Watcher {
         true
     }
 
-    /// Notes the events of a response and returns those to deliver.
+    /// Notes the events of a response. Returns the events that were not delivered before a cut.
     fn accept(&mut self, events: &[Event], is_fragment: bool) -> Vec<Event> {
         let Some(last) = events.last().map(|event| event.kv.mod_revision()) else {
             return Vec::new();
@@ -169,10 +181,12 @@ impl Watcher {
             self.advance(last.next());
             return unseen;
         }
-        // The next piece may contain more events of the last revision, so remember which of them were delivered.
+        // The next piece may contain more events of the last revision, so remember the delivered events of that
+        // revision.
         if last != self.next {
             self.advance(last);
         }
+        // Add only the unseen events, since the repeated events are in `delivered` already.
         let of_last = unseen.iter().map(|event| &event.kv).filter(|kv| kv.mod_revision() == last);
         self.delivered.extend(of_last.cloned());
         unseen
@@ -186,14 +200,17 @@ impl Watcher {
 
     /// Notes that all events up to a revision were delivered.
     fn advance_past(&mut self, to: Revision) {
+        // A notification for all watchers of the stream does not cover a watcher that is not created again yet, or
+        // that a compaction has ended.
         if !self.is_resuming && !self.is_compacted && to >= self.next {
             self.advance(to.next());
         }
     }
 
-    /// Returns the request that creates the watcher again.
+    /// Returns the request that creates the watcher again on a new connection, with the id `id`.
     fn resume(&mut self, id: WatchId) -> WatchRequest {
         (self.floor, self.is_resuming) = (self.next, true);
+        // The server repeats all events of the revision `next`, including the delivered events.
         self.repeated = self.delivered.iter().cloned().collect();
         WatchRequest::Create(self.watch.clone().start_revision(self.next).id(id))
     }
@@ -228,9 +245,11 @@ impl WatchResumer {
             WatchRequest::Create(watch) => return self.request_create(watch.clone()),
             WatchRequest::Cancel(id) => {
                 let is_known = self.watchers.contains_key(id);
-                // An unanswered creation may use this id. It may also be refused because this watcher has its id.
+                // An unanswered creation may use the cancelled id, or may be refused because a watcher has the id.
+                // The cancellation therefore stays in `pending`, behind the creation.
                 if self.pending_creates > 0 || is_known && self.is_connected {
                     self.pending.push_back(Pending::Cancel(*id));
+                // Without a connection, no server has the watcher, so the resumer itself answers.
                 } else if is_known {
                     return Requested::Deliver(self.cancel_locally(*id));
                 }
@@ -257,6 +276,7 @@ impl WatchResumer {
     fn assign_id(&mut self, watch: &Watch) -> (Watch, Option<i64>) {
         let assigned = match &mut self.next_assigned {
             Some(next) if watch.id == WatchId::AUTO => {
+                // An id is in use by a watcher, or by a creation that the server has yet to answer.
                 let is_used = |id| {
                     self.watchers.contains_key(&WatchId::new(id)) || self.claimed.contains_key(&id.into())
                 };
@@ -275,9 +295,9 @@ impl WatchResumer {
         (sent, assigned)
     }
 
-    /// Notes a delivery of the server, and returns its part that the receiver has not received.
+    /// Notes a delivery of the server, and returns the part of the delivery that the receiver has not received.
     ///
-    /// Without a connection, a delivery of the server is late and is dropped: the next connection repeats it.
+    /// A delivery of the server that arrives without a connection is dropped, since the next connection repeats it.
     /// [`Delivery::Timer`] is returned unchanged.
     pub fn receive(&mut self, delivery: Delivery) -> Option<Delivery> {
         match delivery {
@@ -289,6 +309,7 @@ impl WatchResumer {
     }
 
     fn respond(&mut self, response: WatchResponse) -> Option<WatchResponse> {
+        // The header of a compaction has revision 0 (R-WCH-12), so it does not replace the newest header.
         if response.header().revision >= self.newest.revision {
             self.newest = *response.header();
         }
@@ -296,6 +317,8 @@ impl WatchResumer {
         match &response.body.kind {
             WatchResponseKind::Created | WatchResponseKind::Refused(_) => self.answer_create(response),
             WatchResponseKind::Canceled => {
+                // The receiver waits for the answer to its own cancellation, even if the watcher is unknown by now.
+                // Any other cancellation is delivered only for a known watcher.
                 let is_asked = self.answer_cancel(id);
                 let is_known = self.watchers.remove(&id).is_some();
                 self.drop_ignored();
@@ -303,6 +326,8 @@ impl WatchResumer {
             }
             WatchResponseKind::Compacted(_) => {
                 let watcher = self.watchers.get_mut(&id)?;
+                // A watcher that is created again after a compaction is compacted again, so deliver only the first
+                // compaction.
                 let is_known = std::mem::replace(&mut watcher.is_compacted, true);
                 watcher.delivered.clear();
                 Some(response).filter(|_| !is_known)
@@ -312,6 +337,8 @@ impl WatchResumer {
             }
             WatchResponseKind::Events { events, fragment } => {
                 let watcher = self.watchers.get_mut(&id)?;
+                // Either the watcher is not created again on this connection yet, or a compaction has ended the
+                // watcher.
                 if watcher.is_resuming || watcher.is_compacted {
                     return None;
                 }
@@ -325,12 +352,14 @@ impl WatchResumer {
         }
     }
 
-    /// Processes the answer to a creation. The server answers creations in their order.
+    /// Processes the answer to a creation. The server answers creations in the order of the requests, and the
+    /// repeated creations were sent first.
     fn answer_create(&mut self, response: WatchResponse) -> Option<WatchResponse> {
         if let Some(id) = self.resuming.pop_front() {
             return self.answer_resumed(id, &response);
         }
         let place = self.pending.iter().position(|pending| matches!(pending, Pending::Create { .. }));
+        // An answer that belongs to no request is delivered unchanged.
         let Some(Pending::Create { watch, assigned }) = place.and_then(|place| self.pending.remove(place))
         else {
             return Some(response);
@@ -338,7 +367,8 @@ impl WatchResumer {
         self.pending_creates -= 1;
         self.unclaim(assigned.map_or(watch.id, WatchId::new));
         if response.canceled() {
-            // A refused creation uses no automatic id. Its id is assigned again unless a later creation has the next id already.
+            // A refused creation uses up no automatic id (R-WCH-3). Assign the refused id again, unless a later
+            // creation already has the next id.
             self.next_assigned = match (self.next_assigned, assigned) {
                 (Some(next), Some(id)) if next == id + 1 => Some(id),
                 (next, _) => next,
@@ -353,7 +383,8 @@ impl WatchResumer {
         Some(response)
     }
 
-    /// Processes the answer to a second creation. Returns the watcher's end if the server did not resume the watcher.
+    /// Processes the answer to a repeated creation. Returns the end of the watcher if the server did not resume the
+    /// watcher.
     fn answer_resumed(&mut self, id: WatchId, response: &WatchResponse) -> Option<WatchResponse> {
         let watcher = self.watchers.get_mut(&id)?;
         watcher.is_resuming = false;
@@ -366,6 +397,8 @@ impl WatchResumer {
         self.drop_ignored();
         let reason = if response.canceled() { response.cancel_reason() } else { "the watch id was not kept" };
         let ended = WatchResponse::new_canceled(id, *response.header(), reason);
+        // A delivered compaction has ended the watcher for the receiver, so deliver another end only if the receiver
+        // has requested it.
         Some(ended).filter(|_| is_asked || !is_compacted)
     }
 
@@ -399,7 +432,8 @@ impl WatchResumer {
     fn note_progress(&mut self, id: WatchId, to: Revision) -> bool {
         if id == WatchId::INVALID {
             self.progress_requests = self.progress_requests.saturating_sub(1);
-            // A watcher may have requested this id (R-WCH-4). The notification may then be about that watcher only.
+            // A watcher may have requested the id -1 (R-WCH-4), and a notification with the id -1 may then be about
+            // that watcher only.
             if !self.watchers.contains_key(&id) {
                 self.watchers.values_mut().for_each(|watcher| watcher.advance_past(to));
                 return true;
@@ -416,7 +450,8 @@ impl WatchResumer {
         self.resuming.clear();
         self.claimed.clear();
         let mut answers = Vec::new();
-        // A cancellation after an unanswered creation is sent again, since the creation may use its id.
+        // A cancellation after an unanswered creation stays in `pending`, since the creation may use the cancelled
+        // id. `resume` returns the creation and the cancellation again.
         while let Some(Pending::Cancel(id)) = self.pending.front() {
             let id = *id;
             self.pending.pop_front();
@@ -432,7 +467,8 @@ impl WatchResumer {
         Delivery::Watch(WatchResponse::new_canceled(id, self.newest, ""))
     }
 
-    /// Notes a new connection. Returns the requests to send on it, in order, before any other request.
+    /// Notes a new connection. Returns the requests that the backend sends on the new connection in this order,
+    /// before any other request.
     ///
     /// # Panics
     ///
@@ -441,10 +477,12 @@ impl WatchResumer {
     pub fn resume(&mut self) -> Vec<WatchRequest> {
         assert!(!self.is_connected, "a resumed stream has no connection");
         self.is_connected = true;
+        // If no automatic id was assigned so far, the counter of the server starts at the right value, 0.
         self.next_assigned = Some(self.next_auto).filter(|&next| next > 0);
         let mut requests: Vec<WatchRequest> =
             self.watchers.iter_mut().map(|(&id, watcher)| watcher.resume(id)).collect();
         self.resuming.extend(self.watchers.keys());
+        // `pending` is taken out during the loop, since `assign_id` borrows the whole resumer.
         let mut pending = std::mem::take(&mut self.pending);
         for request in &mut pending {
             requests.push(match request {
@@ -458,7 +496,7 @@ impl WatchResumer {
         }
         self.pending = pending;
         requests.extend(self.leases.iter().copied().map(WatchRequest::Lease));
-        // One answer serves all requests for progress.
+        // One answer of the server serves all requests for progress.
         self.progress_requests = self.progress_requests.min(1);
         requests.extend((self.progress_requests > 0).then_some(WatchRequest::Progress));
         requests
