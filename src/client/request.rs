@@ -8,13 +8,14 @@ use crate::api::{
     TimeToLiveResponse, Txn, TxnOp, TxnResponse,
 };
 
-/// A request to a [`Backend`](crate::backend::Backend). The [`Client`](crate::Client) method of a variant's name sends it.
+/// A request to a [`Backend`](crate::backend::Backend). Each variant is sent by the [`Client`](crate::Client) method
+/// with the name of the variant.
 ///
 /// A backend reads the parts of a request through getters with the names of etcd's fields and the prefix `get_`, as in
 /// [`std::process::Command`].
 ///
-/// `Display` writes one line for a log. It shortens long keys, values and lists, and its text may change in any release. Programs
-/// compare requests, not their text.
+/// `Display` writes one line for a log, and shortens long keys, values and lists. The text may change in any release,
+/// so a program compares requests and not their text.
 ///
 /// ```
 /// use leasehold::{KeyRange, Put};
@@ -49,7 +50,7 @@ pub enum Request {
     KeepAlive(LeaseId),
     /// Reads the remaining time of a lease.
     TimeToLive {
-        /// The lease.
+        /// The id of the lease.
         id: LeaseId,
         /// Whether the response lists the keys of the lease.
         keys: bool,
@@ -104,7 +105,8 @@ pub enum Response {
     Snapshot(SnapshotResponse),
 }
 
-/// The kind of a [`Request`] and of its [`Response`]. `Display` is the name of the [`Client`](crate::Client) method.
+/// The kind of a [`Request`] and of its [`Response`]. `Display` writes the name of the [`Client`](crate::Client)
+/// method that sends the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum RequestKind {
@@ -207,6 +209,7 @@ impl Request {
             | Self::Revoke(_)
             | Self::KeepAlive(_) => true,
             Self::Txn(txn) => {
+                // Either branch may run, so a write in any branch counts.
                 let mut is_write = false;
                 visit(txn, |part| is_write |= part.is_write());
                 is_write
@@ -228,6 +231,7 @@ impl Request {
                 visit(txn, |part| ranges.extend(part.range()));
                 ranges
             }
+            // A put and a delete touch only the keys that they write, and the remaining requests name no keys.
             _ => self.written_ranges(),
         }
     }
@@ -269,14 +273,14 @@ impl Part<'_> {
     }
 }
 
-/// Calls `see` with the parts of a txn, and then with the parts of each nested txn.
-fn visit<'a>(txn: &'a Txn, mut see: impl FnMut(Part<'a>)) {
-    // A queue instead of recursion, which could overflow the stack.
+/// Calls `visitor` with the parts of a txn, and then with the parts of each nested txn.
+fn visit<'a>(txn: &'a Txn, mut visitor: impl FnMut(Part<'a>)) {
+    // A queue, unlike recursion, visits all parts of a txn before the parts of its nested txns.
     let mut txns = VecDeque::from([txn]);
     while let Some(txn) = txns.pop_front() {
-        txn.compare.iter().for_each(|compare| see(Part::Compare(&compare.range)));
+        txn.compare.iter().for_each(|compare| visitor(Part::Compare(&compare.range)));
         for op in txn.success.iter().chain(&txn.failure) {
-            see(Part::Op(op));
+            visitor(Part::Op(op));
             if let TxnOp::Txn(nested) = op {
                 txns.push_back(nested);
             }

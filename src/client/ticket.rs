@@ -10,12 +10,13 @@ use super::mailbox::Mailbox;
 use crate::Result;
 use crate::api::Delivery;
 
-/// A result that may be pending, such as a queued lock. Even a returned lock may be lost already: its guard's `check` reports it.
+/// A result that may be pending, such as a queued lock. A lock that the ticket returns may be lost already, which the
+/// guard's `check` reports.
 ///
-/// A pending result is a queued lock or candidacy, the loss of a lock or leadership, and a timer. Wait for the result with
-/// [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with `.await`, or in a `select!`
-/// on [`ready_channel`](Self::ready_channel). A wait that times out keeps the ticket's place in the queue. Dropping the ticket withdraws the
-/// request at once.
+/// A ticket waits for a lock or leadership, for the loss of a lock or leadership, or for a timer. Wait for the result
+/// with [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with `.await`, or
+/// in a `select!` on [`ready_channel`](Self::ready_channel). A wait that times out keeps the ticket's place in the
+/// queue. Dropping the ticket withdraws the request at once.
 ///
 /// The lease of the session can end at any moment, also between the acquisition and the wait, or right after a check. A write
 /// that requires the lock therefore uses `guard.txn()`, or passes `guard.token()` to a fence.
@@ -41,14 +42,15 @@ use crate::api::Delivery;
 /// ```
 #[must_use = "dropping a ticket withdraws its request"]
 pub struct Ticket<T> {
-    // Declared before `state`, so dropping the ticket ends the subscriptions before it deletes the queue key.
+    // `mailbox` is declared before `state`, so dropping the ticket ends the subscriptions before it deletes the queue
+    // key.
     mailbox: Mailbox,
     state: State<T>,
 }
 
 enum State<T> {
     Waiting(Box<dyn Waiting<T>>),
-    /// The result is ready. Dropping the wait, if there is one, withdraws the result.
+    /// The result is ready and was not returned. Dropping the wait, if there is one, withdraws the result.
     Done(Result<T>, Option<Box<dyn Waiting<T>>>),
     /// The result was returned once, and each later poll returns it again.
     Repeats(Result<T>, Box<dyn Waiting<T>>),
@@ -57,7 +59,8 @@ enum State<T> {
 
 /// The state machine of a wait.
 pub(crate) trait Waiting<T>: Send + Sync {
-    /// Advances as far as the deliveries in the mailbox allow. If the wait is pending, registers the waker for the next delivery.
+    /// Advances the wait as far as the deliveries in the mailbox allow. If the wait is pending, registers the waker
+    /// for the next delivery.
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<T>>;
 
     /// Returns whether dropping the wait withdraws a result that was not returned to a caller.
@@ -88,6 +91,7 @@ impl<T> Ticket<T> {
     fn begin(mut mailbox: Mailbox, mut wait: impl Waiting<T> + 'static) -> Self {
         let state = match wait.poll(&mut mailbox, None) {
             Poll::Ready(result) => {
+                // A wait that neither withdraws nor repeats the result is no longer needed, so spare the allocation.
                 let is_kept = wait.withdraws() || wait.repeat(&result).is_some();
                 State::Done(result, is_kept.then(|| Box::new(wait) as Box<dyn Waiting<T>>))
             }
@@ -113,9 +117,11 @@ impl<T> Ticket<T> {
     ///
     /// # Panics
     ///
-    /// Panics if the result was returned before. The loss of a lock or leadership is permanent, so its ticket returns it again.
+    /// Panics if the result was returned before. A ticket for the loss of a lock or leadership does not panic: a loss
+    /// is permanent, so each wait returns the loss.
     #[track_caller]
     pub fn wait(mut self) -> Result<T> {
+        // A result that is ready is returned without `Backend::drive`, which may do the work of the backend.
         if !matches!(self.state, State::Waiting(_))
             && let Poll::Ready(result) = self.state.poll(&mut self.mailbox, None)
         {
@@ -127,12 +133,13 @@ impl<T> Ticket<T> {
 
     /// Blocks the thread until the result is ready, or returns `None` once `timeout` of the store's time has passed.
     ///
-    /// After `None`, the ticket keeps its place in the queue until it is dropped. A result at the instant of the timeout is
-    /// returned. A timeout of zero does not block.
+    /// After `None`, the ticket keeps its place in the queue until it is dropped. A result that is delivered at the
+    /// instant of the timeout, but before the timer, is returned. A timeout of zero does not block.
     ///
-    /// A temporary ticket in the head of a `match` is dropped at the end of the `match`, and may acquire the lock before. Bind
-    /// the ticket to a variable, or use `let else`. Under a [`ManualClock`](crate::ManualClock), time passes only if another
-    /// thread moves the clock. In a test with one thread, move the clock and call [`try_wait`](Self::try_wait).
+    /// A temporary ticket in the head of a `match` is dropped at the end of the `match`, and may acquire the lock
+    /// before that. Bind the ticket to a variable, or use `let else`. Under a [`ManualClock`](crate::ManualClock),
+    /// time passes only if another thread moves the clock. In a test with one thread, move the clock and call
+    /// [`try_wait`](Self::try_wait).
     ///
     /// # Errors
     ///
@@ -173,7 +180,8 @@ impl<T> Ticket<T> {
 
     /// Returns a channel for `select!` that holds a token while [`try_wait`](Self::try_wait) may return a result.
     ///
-    /// After a token, `try_wait` may still return `None`. It puts the token back if there are more deliveries to process.
+    /// After a token, `try_wait` may still return `None`. `try_wait` puts the token back if there are more deliveries
+    /// to process.
     pub fn ready_channel(&self) -> &ReadyChannel {
         self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
@@ -189,7 +197,7 @@ impl<T> State<T> {
             Self::Waiting(wait) => Some(ready!(wait.poll(mailbox, waker))),
             _ => None,
         };
-        // The result is ready: end the watches and the timer now, since the ticket may outlive the result.
+        // The result is ready, so end the watches and the timer now: the ticket may be dropped much later.
         mailbox.end();
         let (result, wait) = match (std::mem::replace(self, Self::Taken), result) {
             (Self::Waiting(wait), Some(result)) => (result, Some(wait)),
@@ -208,7 +216,7 @@ impl<T> State<T> {
     }
 }
 
-/// `poll` pins no field.
+/// A ticket may be moved after a poll, since `poll` pins no field.
 impl<T> Unpin for Ticket<T> {}
 
 impl<T> Future for Ticket<T> {
@@ -257,7 +265,8 @@ impl Ticket<()> {
 impl Client {
     /// Returns a ticket that completes when `duration` of the backend's time has passed.
     ///
-    /// Other events of that instant, such as the end of a lease, are delivered before the ticket completes.
+    /// Other events at the instant of completion, such as the end of a lease, are delivered before the ticket
+    /// completes.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -278,11 +287,12 @@ impl Client {
 
     /// Awaits a future, and returns `None` once `duration` of the backend's time has passed.
     ///
-    /// A result at the instant of the timeout is returned. After a timeout the future is dropped: pass `&mut future` to keep it.
+    /// A result that is ready at the instant of the timeout is returned. After a timeout the future is dropped: pass
+    /// `&mut future` to keep the future.
     ///
-    /// The method also returns `None`, without waiting, if the backend has ended and the future is pending: no clock would end
-    /// the wait. A call or ticket of a closed [`Store`](crate::Store) is ready with [`Stopped`](crate::Error::Stopped), which
-    /// is returned.
+    /// The method also returns `None`, without waiting, if the backend has ended and the future is pending: no clock
+    /// would end the wait. A call or ticket of a closed [`Store`](crate::Store) is ready with
+    /// [`Stopped`](crate::Error::Stopped), so the method returns that error in `Some`.
     ///
     /// In an async program, a future that is ready in time is returned in `Some`:
     ///
@@ -339,7 +349,8 @@ impl Client {
             }
             match ready!(Pin::new(&mut timer).poll(context)) {
                 Ok(()) => Poll::Ready(None),
-                // The backend ended between the two polls, and may have completed the future: poll the future again.
+                // The timer failed, so the backend has ended. Poll the future again, since the end may have completed
+                // it.
                 Err(_) => Poll::Ready(match future.as_mut().poll(context) {
                     Poll::Ready(output) => Some(output),
                     Poll::Pending => None,

@@ -16,8 +16,8 @@ use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
 /// The end of a watcher does not end the stream. The stream ends with [`Stopped`](crate::Error::Stopped) when the store is
 /// closed. Dropping the stream ends its watchers.
 ///
-/// Each creation and cancellation is answered by one response, which is queued until it is received. A stream that creates and
-/// cancels watchers without receiving therefore grows.
+/// Each creation and cancellation is answered by one response, which is queued until it is received. The queue of a
+/// stream that creates and cancels watchers without receiving therefore grows.
 ///
 /// ```
 /// use leasehold::{Store, Watch};
@@ -39,9 +39,10 @@ pub struct WatchStream {
     receiver: Receiver<WatchResponse>,
 }
 
-/// The requesting half of a [`WatchStream`], from [`WatchStream::split`].
+/// The requesting half of a [`WatchStream`], which [`WatchStream::split`] returns.
 ///
-/// It sends requests from another task than the one that receives. Requests have no effect once the receiving half is dropped.
+/// The requesting half sends requests from another task than the task that receives. Requests have no effect once the
+/// receiving half is dropped.
 ///
 /// ```
 /// use leasehold::{Store, Watch};
@@ -63,15 +64,16 @@ pub struct WatchRequests {
 impl WatchStream {
     pub(super) fn new(client: &Client) -> Self {
         let mailbox = client.mailbox();
-        // An empty list registers the inbox: the backend closes it at its end even if the stream is never used.
+        // An empty list registers the inbox, so that the backend closes the inbox when the backend ends, even if the
+        // stream is never used.
         mailbox.watch(&[]);
         Self { receiver: Receiver::idle(mailbox, Responses { unread: None, is_ended: false }) }
     }
 
     /// Requests a watcher.
     ///
-    /// The answer is a response that is [`created`](WatchResponse::created), or [`canceled`](WatchResponse::canceled) if the
-    /// store refuses the watch. It is received before the watcher's first event.
+    /// The answer is a response that is [`created`](WatchResponse::created), or [`canceled`](WatchResponse::canceled)
+    /// if the store refuses the watch. The answer is received before the watcher's first event.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -93,8 +95,8 @@ impl WatchStream {
 
     /// Cancels a watcher.
     ///
-    /// The answer is a response that is [`canceled`](WatchResponse::canceled), received after the watcher's last event. An
-    /// unknown id is not answered (R-WCH-22).
+    /// The answer is a response that is [`canceled`](WatchResponse::canceled), received after the watcher's last
+    /// event. The cancellation of an unknown id is not answered (R-WCH-22).
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -117,8 +119,9 @@ impl WatchStream {
 
     /// Requests the progress of all watchers of the stream.
     ///
-    /// If all watchers are synced, the answer is one response with the id [`WatchId::INVALID`]. It is received after all events
-    /// up to its revision. If a watcher is unsynced, the store sends no answer (R-WCH-21).
+    /// If all watchers are synced, the answer is one response with the id [`WatchId::INVALID`]. The response is
+    /// received after all events up to the revision of its header. If a watcher is unsynced, the store sends no
+    /// answer (R-WCH-21).
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -181,8 +184,8 @@ impl WatchRequests {
 
     /// Returns how far a watcher is behind: see [`WatchStream::lag`].
     ///
-    /// Unlike `WatchStream::lag`, it does not count responses that the receiving half has taken from the inbox and has not
-    /// returned yet.
+    /// Unlike `WatchStream::lag`, this method does not know the responses that the receiving half has taken from the
+    /// inbox and not returned yet: they count as received.
     pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
         self.sender.lag(id.into())
     }
@@ -192,6 +195,7 @@ receives!(WatchStream, WatchResponse);
 
 /// The source of all responses of a stream.
 struct Responses {
+    /// A response that was polled ahead.
     unread: Option<Result<WatchResponse>>,
     is_ended: bool,
 }
@@ -204,6 +208,7 @@ impl Source<WatchResponse> for Responses {
         while !self.is_ended {
             let delivery = ready!(mailbox.poll(waker));
             self.is_ended = delivery.is_err();
+            // A stream requests neither a timer nor the end of a lease, so any other delivery is ignored.
             if let Delivery::Watch(response) = delivery? {
                 return Poll::Ready(Ok(Some(response)));
             }

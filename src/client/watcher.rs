@@ -9,35 +9,38 @@ use crate::{Error, Result};
 
 /// Receives the changes of keys from a revision on.
 ///
-/// A watcher receives each event once and in order, all events of one revision together, without a gap (R-WCH-7). It derefs to
-/// [`Receiver`], which has all methods that receive.
+/// A watcher receives each event once and in order, all events of one revision together, without a gap (R-WCH-7).
+/// `Watcher` derefs to [`Receiver`], which has all methods that receive.
 ///
-/// In a [`Store`](crate::Store), a slow watcher uses a bounded amount of memory. Events beyond its
-/// [capacity](Watch::capacity) are read from history when the watcher receives. If they are compacted before that, the watch ends
-/// with [`Compacted`](Error::Compacted). A receive therefore returns the next events or reports a loss.
+/// In a [`Store`](crate::Store), a slow watcher uses a bounded amount of memory. Events beyond the watcher's
+/// [capacity](Watch::capacity) are read from history when the watcher receives. If events are compacted before they
+/// are read, the watch ends with [`Compacted`](Error::Compacted). A receive therefore returns the next events or
+/// reports a loss.
 ///
 /// To watch again later without a gap, start after the mod revision of the last event. The revision of a
-/// [header](WatchResponse::header) can be later than the events of its response (R-WCH-9).
+/// [header](WatchResponse::header) can be later than the events of its response (R-WCH-10).
 ///
-/// A blocked receive ends with a response, with the end of the watch or with [`Store::close`](crate::Store::close). A watcher keeps
-/// its store alive, so dropping the other handles does not end it. To stop a receiving thread, wait for the
-/// [ready channel](Receiver::ready_channel) and for a channel of your own: see [`embedding`](crate::manual::embedding).
+/// A blocked receive ends with a response, with the end of the watch or with [`Store::close`](crate::Store::close). A
+/// watcher keeps its store alive, so dropping the other handles of the store does not end a blocked receive. To stop
+/// a receiving thread, let the thread wait for the [ready channel](Receiver::ready_channel) and for a channel of your
+/// own: see [`embedding`](crate::manual::embedding).
 ///
 /// # Errors
 ///
 /// A receive returns one of these errors once, and the watcher has then ended:
 ///
-/// - [`Compacted`](Error::Compacted) if the next events were compacted. Its `requested` is the first revision that was not
-///   received.
+/// - [`Compacted`](Error::Compacted) if the next events were compacted. The field `requested` of the error is the
+///   first revision that was not received.
 /// - The error of a refusal, such as [`WatchRangeEmpty`](Error::WatchRangeEmpty), if the backend refused the watch.
 /// - The error that [`Error::from_wire`](crate::Error::from_wire) returns for `FailedPrecondition` and the
 ///   [reason](WatchResponse::cancel_reason), if the backend ended the watch with a reason (R-WCH-24).
 /// - [`WatchCanceled`](Error::WatchCanceled) if the backend ended the watch without a reason.
-/// - [`Stopped`](Error::Stopped) if the store was closed. Events that were not received before may be lost.
+/// - [`Stopped`](Error::Stopped) if the store was closed. Events that the watcher had not received when the store was
+///   closed may be lost.
 ///
 /// # Examples
 ///
-/// Watching a prefix from a revision on, without blocking:
+/// This example watches a prefix from a revision on, without blocking:
 ///
 /// ```
 /// use leasehold::{Error, Store, Watch};
@@ -59,9 +62,9 @@ use crate::{Error, Result};
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 ///
-/// The ways to receive: [`recv`](Receiver::recv) blocks, [`recv_timeout`](Receiver::recv_timeout) blocks for a limited time,
-/// [`try_recv`](Receiver::try_recv) does not block, and `for response in &mut watcher` blocks for each response until the watcher
-/// has ended:
+/// [`recv`](Receiver::recv) blocks, [`recv_timeout`](Receiver::recv_timeout) blocks for a limited time,
+/// [`try_recv`](Receiver::try_recv) does not block, and `for response in &mut watcher` blocks for each response until
+/// the watcher has ended:
 ///
 /// ```
 /// use leasehold::{Error, Store};
@@ -92,7 +95,8 @@ use crate::{Error, Result};
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 ///
-/// A watcher with a capacity of 1 is overtaken by a compaction. The queued response is received first:
+/// In this example, a compaction discards events that a watcher with a capacity of 1 has yet to read. The watcher
+/// still receives the queued response first:
 ///
 /// ```
 /// use leasehold::{Error, Store, Watch};
@@ -108,7 +112,7 @@ use crate::{Error, Result};
 /// assert_eq!(watcher.recv(), Err(Error::Compacted { requested: green, compacted: Some(red) }));
 /// assert_eq!(watcher.recv(), Ok(None));
 ///
-/// // Read the current state, and watch from the revision after it.
+/// // Read the current state, and watch from the next revision.
 /// let state = store.get("mode")?;
 /// let mut watcher = store.watch(Watch::key("mode").start_revision(state.header().revision().next()))?;
 /// assert_eq!((state.kvs()[0].value(), watcher.try_recv()?), (&b"red"[..], None));
@@ -126,10 +130,10 @@ impl Watcher {
         Self { receiver: Receiver::idle(mailbox, source), id }
     }
 
-    /// Begins a watch, and returns the error if the backend has refused it already.
+    /// Begins a watch, and returns the error if the backend has already refused the watch.
     pub(crate) fn confirmed(client: &Client, watch: Watch) -> Result<Self> {
         let (mut mailbox, mut source, id) = begin(client, watch);
-        // The answer to the creation is the first delivery. A later delivery is kept for the first receive.
+        // The first delivery answers the creation. A response after the creation is kept for the first receive.
         if let Poll::Ready(Some(first)) = source.poll(&mut mailbox, None).map(Result::transpose) {
             if !source.is_created {
                 return first.and(Ok(Self { receiver: Receiver::idle(mailbox, source), id }));
@@ -141,8 +145,8 @@ impl Watcher {
 
     /// Requests the progress of the watch.
     ///
-    /// If the watcher is synced, it receives a response without events after all events up to the response's revision. If it is
-    /// unsynced, the store sends no response (R-WCH-21).
+    /// If the watcher is synced, it receives a response without events after all events up to the response's
+    /// revision. If the watcher is unsynced, the store sends no response (R-WCH-21).
     ///
     /// ```
     /// use leasehold::Store;
@@ -170,24 +174,27 @@ receives!(Watcher, WatchResponse);
 
 fn begin(client: &Client, watch: Watch) -> (Mailbox, Watching, WatchId) {
     let mailbox = client.mailbox();
-    // A new stream assigns 0 as its first automatic id, and `WatchId::AUTO` is 0 too. So the requested id is the watcher's id.
+    // The requested id is the watcher's id even if it is `WatchId::AUTO`, which is 0: a new stream assigns 0 as its
+    // first automatic id.
     let (id, source) =
         (watch.id, Watching { next: watch.start, unread: None, is_created: false, is_ended: false });
     mailbox.watch(&[WatchRequest::Create(watch)]);
     (mailbox, source, id)
 }
 
-/// The state of a stream's only watcher.
+/// Converts the deliveries of a stream that has one watcher.
 struct Watching {
-    /// The first revision that is not received yet.
+    /// The first revision whose events are not received yet.
     next: Revision,
+    /// A response that was polled ahead.
     unread: Option<Result<WatchResponse>>,
     is_created: bool,
     is_ended: bool,
 }
 
 impl Watching {
-    /// Processes a response, and returns it if the user receives it.
+    /// Processes a response. Returns the response if the user receives it, and an error if the response ends the
+    /// watch.
     fn accept(&mut self, response: WatchResponse) -> Result<Option<WatchResponse>> {
         match &response.body.kind {
             WatchResponseKind::Created => {
@@ -201,10 +208,12 @@ impl Watching {
             WatchResponseKind::Compacted(compacted) => {
                 return Err(Error::Compacted { requested: self.next, compacted: Some(*compacted) });
             }
+            // The revision of the header can be later than the last event, so count from the event (R-WCH-10).
             WatchResponseKind::Events { events, .. } => {
                 let last = events.as_slice().last();
                 self.next = last.map_or(self.next, |event| event.kv.mod_revision().next());
             }
+            // Take the maximum, since the start revision of the watch may be in the future.
             WatchResponseKind::Progress => self.next = self.next.max(response.header().revision().next()),
         }
         Ok(Some(response))
@@ -219,6 +228,8 @@ impl Source<WatchResponse> for Watching {
         while !self.is_ended {
             let accepted = match ready!(mailbox.poll(waker)) {
                 Ok(Delivery::Watch(response)) => self.accept(response),
+                // A watcher requests neither a timer nor the end of a lease. The mailbox keeps the timer of
+                // `recv_timeout` to itself.
                 Ok(Delivery::Timer(_) | Delivery::LeaseEnded(_)) => Ok(None),
                 Err(error) => Err(error),
             };
