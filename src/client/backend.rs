@@ -60,7 +60,7 @@ use crate::sync::Mutex;
 /// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A renewed lease expires
 ///   one TTL after its last renewal.
 /// - [Detached](Self::detach) tasks that are polled end, since their calls return errors and their inboxes are
-///   closed. The backend may also drop the tasks, after it has released its locks.
+///   closed. The backend may also drop detached tasks, after it has released its locks.
 ///
 /// Clients, calls, tickets, receivers and detached tasks share the ownership of the backend. The last owner may drop
 /// the backend on any thread, also on a thread of the backend. A backend's destructor therefore must not join the
@@ -251,7 +251,7 @@ pub trait Backend: Send + Sync + 'static {
     fn cancel(&self, inbox: &Inbox);
 
     /// Returns how far a watcher is behind, where deliveries that are in the inbox count as received. The default
-    /// returns `None`, which means that the backend does not know.
+    /// returns `None`, which means that the backend does not know the lag.
     fn lag(&self, _inbox: &Inbox, _id: WatchId) -> Option<Lag> {
         None
     }
@@ -417,7 +417,7 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// - The error that the request was answered with: the method that sent the request lists its errors.
+    /// - The error of the request, as the method that sent the request documents.
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the request.
     /// - [`Unavailable`](crate::Error::Unavailable) if a backend over a network lost its connection.
     ///
@@ -446,7 +446,7 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// - The error that the request was answered with: the method that sent the request lists its errors.
+    /// - The error of the request, as the method that sent the request documents.
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the request.
     /// - [`Unavailable`](crate::Error::Unavailable) if a backend over a network lost its connection.
     ///

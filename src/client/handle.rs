@@ -17,7 +17,7 @@ use crate::api::{
 
 /// A cheaply cloned handle to a [`Backend`]: a store, or a real or simulated network in front of a store.
 ///
-/// A client has a method for each kind of [`Request`](crate::backend::Request). The method sends the request, and
+/// A client has a method for each kind of [`Request`]. The method sends the request, and
 /// returns a [`Call`], which is a future of the response. Code that uses a `Client` runs unchanged on a store and in
 /// a simulation.
 ///

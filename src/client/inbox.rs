@@ -269,8 +269,8 @@ impl Inbox {
         }
     }
 
-    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`. Registers the waker if the
-    /// inbox has no delivery.
+    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`, unless the ready channel
+    /// was requested. Registers the waker if the inbox has no delivery.
     fn poll_queue(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Next {
         let mut contents = self.contents.lock();
         let next = self.take_next(&mut contents, rest.as_deref_mut());
@@ -293,8 +293,8 @@ impl Inbox {
         next
     }
 
-    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`. If the queue is empty,
-    /// takes the notification instead.
+    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`, unless the ready channel
+    /// was requested. If the queue is empty, takes the notification instead.
     fn take_next(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Next {
         let next = if let Some(delivery) = contents.queue.pop_front() {
             // If the ready channel was requested, the deliveries stay in the queue, since `sync_token` sets the token

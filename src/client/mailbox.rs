@@ -298,7 +298,7 @@ impl<T> Call<T> {
     ///
     /// # Errors
     ///
-    /// - The error that the request was answered with: the method that sent the request lists its errors.
+    /// - The error of the request, as the method that sent the request documents.
     /// - [`Stopped`](Error::Stopped) if the backend ended before the answer.
     /// - [`Unavailable`](Error::Unavailable) if a backend over a network lost its connection.
     ///

@@ -271,7 +271,7 @@ impl LeaseRenewer {
         });
     }
 
-    /// Watches the end of a lease for an inbox, which [`LeaseStep::Over`] then lists once.
+    /// Watches the end of a lease for an inbox. The [`LeaseStep::Over`] of the lease then lists the inbox.
     ///
     /// A repeated call has no effect before the lease is over. The renewer forgets a lease that is over, so a later
     /// watch requests the lease's time to live again.

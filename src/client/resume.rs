@@ -75,7 +75,7 @@ pub struct WatchResumer {
     is_connected: bool,
     /// The watchers that were created and not cancelled.
     watchers: BTreeMap<WatchId, Watcher>,
-    /// The watchers that were created again on this connection without an answer so far, in the order of the
+    /// The watchers whose creation was sent again on this connection and is not answered yet, in the order of the
     /// requests.
     resuming: VecDeque<WatchId>,
     /// The unanswered creations and cancellations, in the order of the requests. The first entry is never a
@@ -134,7 +134,7 @@ struct Watcher {
     /// The start revision of the watcher on this connection. Events of earlier revisions were delivered on an earlier
     /// connection.
     floor: Revision,
-    /// Whether the watcher was created again on this connection without an answer so far.
+    /// Whether the creation of the watcher was sent again on this connection and is not answered yet.
     is_resuming: bool,
     /// Whether a compaction has ended the watcher. The id of an ended watcher stays in use until a cancellation
     /// (R-WCH-13), so an ended watcher is created again too.
@@ -161,8 +161,8 @@ impl Watcher {
         if kv.mod_revision() != self.next {
             return kv.mod_revision() < self.floor;
         }
-        // A compaction may have dropped some of the delivered events. The delivered events that remain are repeated
-        // in the order of their first delivery.
+        // A compaction may have dropped some of the delivered events. The delivered events that the compaction has
+        // left are repeated in the order of their first delivery.
         let Some(place) = self.repeated.iter().position(|seen| seen == kv) else {
             self.repeated.clear();
             return false;
@@ -477,7 +477,7 @@ impl WatchResumer {
     pub fn resume(&mut self) -> Vec<WatchRequest> {
         assert!(!self.is_connected, "a resumed stream has no connection");
         self.is_connected = true;
-        // If no automatic id was assigned so far, the counter of the server starts at the right value, 0.
+        // A stream without automatic ids so far can use the server's counter, which starts at 0 on each connection.
         self.next_assigned = Some(self.next_auto).filter(|&next| next > 0);
         let mut requests: Vec<WatchRequest> =
             self.watchers.iter_mut().map(|(&id, watcher)| watcher.resume(id)).collect();

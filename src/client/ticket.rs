@@ -146,7 +146,7 @@ impl<T> Ticket<T> {
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed during the wait.
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound), [`SessionExpired`](crate::Error::SessionExpired) or
     ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was deleted.
-    /// - Another error that a request of the wait was answered with: see [`wait`](Self::wait).
+    /// - Another error with which the backend answered a request of the wait: see [`wait`](Self::wait).
     ///
     /// # Panics
     ///
@@ -165,7 +165,7 @@ impl<T> Ticket<T> {
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the result was ready.
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound), [`SessionExpired`](crate::Error::SessionExpired) or
     ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was deleted.
-    /// - Another error that a request of the wait was answered with: see [`wait`](Self::wait).
+    /// - Another error with which the backend answered a request of the wait: see [`wait`](Self::wait).
     ///
     /// # Panics
     ///
