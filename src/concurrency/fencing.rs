@@ -81,7 +81,7 @@ impl<'a> GuardedTxn<'a> {
 
     fn execute<T: 'static>(self, change: impl FnOnce(TxnResponse) -> T + Send + 'static) -> Call<T> {
         let Self { hold, lost, txn } = self;
-        if hold.is_given_up() {
+        if hold.is_released() {
             return Call::from_result(Err(lost));
         }
         let client = hold.session().client();

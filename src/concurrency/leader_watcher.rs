@@ -70,7 +70,7 @@ enum Phase {
     /// Watches the candidates from the read's revision on.
     Watching,
     /// The backend ended the watch, and the next attempt is not due yet.
-    Cut,
+    Retrying,
     /// An error ended the watcher.
     Ended,
 }
@@ -81,7 +81,7 @@ impl LeaderWatcher {
         let (client, queue) = (client.into(), queue_range(&name.into_bytes()));
         let phase = Phase::Reading(client.get(by_creation(&queue, SortOrder::Ascend)));
         let (candidates, ready) = (Candidates::default(), VecDeque::new());
-        let following = LeaderFeed {
+        let feed = LeaderFeed {
             client: client.clone(),
             queue,
             candidates,
@@ -91,13 +91,13 @@ impl LeaderWatcher {
             retry: Retry::default(),
             ready,
         };
-        Self { receiver: Receiver::new(&client, following) }
+        Self { receiver: Receiver::new(&client, feed) }
     }
 }
 
 impl Source<LeaderEvent> for LeaderFeed {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LeaderEvent>>> {
-        if let Phase::Cut = self.phase {
+        if let Phase::Retrying = self.phase {
             self.watch_again(mailbox);
         }
         loop {
@@ -107,11 +107,11 @@ impl Source<LeaderEvent> for LeaderFeed {
             match &mut self.phase {
                 Phase::Ended => return Poll::Ready(Ok(None)),
                 Phase::Reading(call) => match ready!(mailbox.poll_call(call, waker)) {
-                    Ok(found) => self.found(mailbox, &found),
+                    Ok(found) => self.on_read(mailbox, &found),
                     Err(error) => self.end(error),
                 },
-                Phase::Watching | Phase::Cut => match ready!(mailbox.poll(waker)) {
-                    Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
+                Phase::Watching | Phase::Retrying => match ready!(mailbox.poll(waker)) {
+                    Ok(Delivery::Watch(response)) => self.on_watch_response(mailbox, &response),
                     Ok(Delivery::Timer(_)) => self.watch_again(mailbox),
                     Ok(Delivery::LeaseEnded(_)) => {}
                     Err(error) => self.end(error),
@@ -152,7 +152,7 @@ impl LeaderFeed {
     }
 
     /// Queues an event for the current leader, and watches from the read's revision on.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
+    fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) {
         let revision = found.header().revision();
         self.candidates = Candidates::new(found.kvs());
         let leader = self.candidates.leader().cloned();
@@ -167,20 +167,20 @@ impl LeaderFeed {
         let watch = Watch::range(self.queue.clone()).start_revision(self.next).id(self.watches);
         // A watcher that was cancelled by a compaction keeps its id until an explicit cancel (R-WCH-13).
         // If the backend panics, the next poll watches again.
-        self.phase = Phase::Cut;
+        self.phase = Phase::Retrying;
         mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
 
     /// Watches again from the first revision that is not received, so no event is missed.
     fn watch_again(&mut self, mailbox: &Mailbox) {
-        if let Phase::Cut = self.phase {
-            self.retry.start(mailbox.now());
+        if let Phase::Retrying = self.phase {
+            self.retry.record_attempt(mailbox.now());
             self.watch(mailbox);
         }
     }
 
-    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) {
+    fn on_watch_response(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) {
         if let Some(refusal) = response.refusal() {
             return self.end(refusal);
         }
@@ -191,11 +191,11 @@ impl LeaderFeed {
         // A compaction at or below `next` has discarded no unreceived event, so the watch is only created again.
         if let Some(compacted) = response.compact_revision().filter(|&compacted| compacted > self.next) {
             // If the backend panics, the next poll watches again, and the compaction is reported again.
-            self.phase = Phase::Cut;
+            self.phase = Phase::Retrying;
             self.phase = Phase::Reading(self.client.get(by_creation(&self.queue, SortOrder::Ascend)));
             self.ready.push_back(Ok(LeaderEvent::Gap { compacted }));
         } else if response.canceled() {
-            self.phase = Phase::Cut;
+            self.phase = Phase::Retrying;
             if self.retry.is_due(mailbox) {
                 self.watch(mailbox);
             }

@@ -28,4 +28,4 @@ pub use semaphore::{Permit, Semaphore};
 pub use session::Session;
 
 pub(crate) use queue::turn::Turn;
-pub(crate) use queue::{Entry, Predecessors, oldest, places, queue_range};
+pub(crate) use queue::{Entry, Predecessors, create_revisions, oldest, queue_range};

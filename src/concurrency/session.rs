@@ -56,9 +56,9 @@ struct Shared {
     /// The lease in hexadecimal, with which the last part of each key of the session begins.
     lease_text: String,
     ttl: Duration,
-    holds: Mutex<Holds>,
+    hold_numbers: Mutex<HoldNumbers>,
     shared_keys: Mutex<SharedKeys>,
-    course: Mutex<Course>,
+    renewal: Mutex<RenewalState>,
     end: LeaseEnd,
     /// Whether the session was opened with its own lease, so that no other session puts keys with its names.
     is_lease_own: bool,
@@ -66,19 +66,19 @@ struct Shared {
 
 /// The state set by the latest of `resume`, `pause`, `orphan` and `close`.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Course {
+struct RenewalState {
     /// The number of calls of these methods.
     calls: u64,
     is_renewed: bool,
     /// Closed or orphaned: dropping must not revoke the lease.
-    is_over: bool,
+    is_ended: bool,
 }
 
 /// The numbers of holds, which are reused. A lock that is acquired in a loop then writes new versions of one key rather than a
 /// new key each time.
 #[derive(Default)]
-struct Holds {
-    numbered: u64,
+struct HoldNumbers {
+    assigned: u64,
     free: BinaryHeap<Reverse<u64>>,
 }
 
@@ -156,9 +156,9 @@ impl Session {
             lease,
             lease_text: format!("{lease:x}"),
             ttl,
-            holds: Mutex::default(),
+            hold_numbers: Mutex::default(),
             shared_keys: Mutex::default(),
-            course: Mutex::new(Course { calls: 0, is_renewed: true, is_over: false }),
+            renewal: Mutex::new(RenewalState { calls: 0, is_renewed: true, is_ended: false }),
             end: LeaseEnd::new(lease),
             is_lease_own,
         };
@@ -263,7 +263,7 @@ impl Session {
     /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
     /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     pub fn pause(&self) -> Call<()> {
-        self.shared.steer(|course| course.is_renewed = false);
+        self.shared.set_renewal(|renewal| renewal.is_renewed = false);
         self.report()
     }
 
@@ -295,7 +295,7 @@ impl Session {
     /// ```
     pub fn resume(&self) -> Call<()> {
         self.shared.end.set_known(false);
-        self.shared.steer(|course| (course.is_renewed, course.is_over) = (true, false));
+        self.shared.set_renewal(|renewal| (renewal.is_renewed, renewal.is_ended) = (true, false));
         let client = self.client();
         client.map(client.keep_alive(self.shared.lease), |renewed| {
             renewed?.ttl().ok_or(Error::LeaseNotFound).map(drop)
@@ -326,7 +326,7 @@ impl Session {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn orphan(&self) -> Call<()> {
-        self.shared.steer(|course| (course.is_renewed, course.is_over) = (false, true));
+        self.shared.set_renewal(|renewal| (renewal.is_renewed, renewal.is_ended) = (false, true));
         self.report()
     }
 
@@ -362,19 +362,19 @@ impl Session {
     /// ```
     pub fn close(&self) -> Call<()> {
         let (client, session) = (self.client(), self.clone());
-        self.shared.steer(|course| course.is_renewed = false);
+        self.shared.set_renewal(|renewal| renewal.is_renewed = false);
         client.complete(client.revoke(self.shared.lease), move |revoked| {
             revoked?;
             // A later `resume` takes precedence: it has set `is_renewed`, and the session is not over.
-            let mut course = session.shared.course.lock();
-            course.is_over |= !course.is_renewed;
+            let mut renewal = session.shared.renewal.lock();
+            renewal.is_ended |= !renewal.is_renewed;
             Ok(())
         })
     }
 
     /// Returns whether the session was closed or orphaned, or this is its last handle.
     pub(super) fn is_ending(&self) -> bool {
-        self.shared.course.lock().is_over || Arc::strong_count(&self.shared) == 1
+        self.shared.renewal.lock().is_ended || Arc::strong_count(&self.shared) == 1
     }
 
     /// Returns a handle that does not keep the session alive.
@@ -407,46 +407,46 @@ impl Session {
     }
 
     /// Returns the lowest free number, for a new hold.
-    pub(super) fn next_hold(&self) -> u64 {
-        let mut holds = self.shared.holds.lock();
-        if let Some(Reverse(free)) = holds.free.pop() {
+    pub(super) fn take_number(&self) -> u64 {
+        let mut numbers = self.shared.hold_numbers.lock();
+        if let Some(Reverse(free)) = numbers.free.pop() {
             return free;
         }
-        holds.numbered += 1;
-        holds.numbered - 1
+        numbers.assigned += 1;
+        numbers.assigned - 1
     }
 
     /// Returns a number for reuse. Not called if another client deleted the key, since that client may have created it again.
-    pub(super) fn end_hold(&self, number: u64) {
-        self.shared.holds.lock().free.push(Reverse(number));
+    pub(super) fn return_number(&self, number: u64) {
+        self.shared.hold_numbers.lock().free.push(Reverse(number));
     }
 }
 
 impl Shared {
-    /// Changes the course, and starts or stops the client's renewal accordingly.
-    fn steer(&self, change: impl FnOnce(&mut Course)) {
-        let mut followed = {
-            let mut course = self.course.lock();
-            change(&mut course);
-            course.calls += 1;
-            *course
+    /// Changes the renewal state, and starts or stops the client's renewal accordingly.
+    fn set_renewal(&self, change: impl FnOnce(&mut RenewalState)) {
+        let mut applied = {
+            let mut renewal = self.renewal.lock();
+            change(&mut renewal);
+            renewal.calls += 1;
+            *renewal
         };
         loop {
             // Not under the lock, since a backend may call wakers. Two threads may then reach the client in the reverse order, so
-            // each repeats its call if the course has changed.
-            self.client.renew(self.lease, followed.is_renewed);
-            let course = *self.course.lock();
-            if course.calls == followed.calls {
+            // each repeats its call if the renewal state has changed.
+            self.client.renew(self.lease, applied.is_renewed);
+            let renewal = *self.renewal.lock();
+            if renewal.calls == applied.calls {
                 return;
             }
-            followed = course;
+            applied = renewal;
         }
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        if !self.course.get_mut().is_over {
+        if !self.renewal.get_mut().is_ended {
             let (client, lease) = (&self.client, self.lease);
             // Pause first, since that cannot be lost: if the revocation is lost, the lease expires after its TTL.
             let mut pause = || client.renew(lease, false);

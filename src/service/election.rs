@@ -207,7 +207,7 @@ pub(super) struct CampaignTask {
 enum Phase {
     Granting(Call<GrantResponse>),
     /// The key is being put.
-    Entering {
+    Putting {
         key: Bytes,
         lease: LeaseId,
         call: Call<TxnResponse>,
@@ -247,21 +247,21 @@ impl CampaignTask {
             .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
             .and_then([TxnOp::Put(Put::new(key.clone(), self.value.clone()).lease(lease))])
             .or_else([TxnOp::get(key.clone())]);
-        Phase::Entering { key, lease, call: self.client.txn(txn) }
+        Phase::Putting { key, lease, call: self.client.txn(txn) }
     }
 
     /// Continues after the transaction: waits, or first proclaims the requested value.
-    fn entered(&self, key: Bytes, lease: LeaseId, entered: &TxnResponse) -> Phase {
-        let header = *entered.header();
-        let there = match entered.responses().first() {
+    fn on_put(&self, key: Bytes, lease: LeaseId, response: &TxnResponse) -> Phase {
+        let header = *response.header();
+        let existing = match response.responses().first() {
             Some(TxnOpResponse::Get(found)) => found.kvs().first(),
             _ => None,
         };
         // The create revision decides the order in the queue, also of a key that existed before (R-ELC-2).
-        let rev = there.map_or_else(|| header.revision(), |kv| kv.create_revision());
+        let rev = existing.map_or_else(|| header.revision(), |kv| kv.create_revision());
         let leader = LeaderKey { name: self.name.clone(), key, rev, lease };
         let candidacy = CampaignResponse { header, leader };
-        if there.is_some_and(|kv| kv.value() != self.value) {
+        if existing.is_some_and(|kv| kv.value() != self.value) {
             let call = self.client.txn(proclaim_txn(&candidacy.leader, self.value.clone()));
             return Phase::Proclaiming { candidacy, call };
         }
@@ -271,7 +271,8 @@ impl CampaignTask {
     /// Waits for the deletion of every earlier key of the queue.
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
         let before = Predecessors::all(queue_range(&self.name));
-        let turn = Turn::new(&self.client, before, candidacy.leader.key.clone(), candidacy.leader.rev);
+        let turn =
+            Turn::for_service(&self.client, before, candidacy.leader.key.clone(), candidacy.leader.rev);
         Phase::Waiting { candidacy, turn }
     }
 
@@ -282,10 +283,10 @@ impl CampaignTask {
                 Ok(granted) => self.enter(granted.id()),
                 Err(error) => return self.fail(error),
             },
-            Phase::Entering { key, lease, call } => match ready!(mailbox.poll_call(call, waker)) {
-                Ok(entered) => {
+            Phase::Putting { key, lease, call } => match ready!(mailbox.poll_call(call, waker)) {
+                Ok(response) => {
                     let (key, lease) = (key.clone(), *lease);
-                    self.entered(key, lease, &entered)
+                    self.on_put(key, lease, &response)
                 }
                 Err(error) => return self.fail(error),
             },
@@ -329,15 +330,15 @@ impl CampaignTask {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Granting(_) | Phase::Over => {}
-            Phase::Entering { key, lease, call } => {
+            Phase::Putting { key, lease, call } => {
                 // The put may still be pending: its response has the create revision to compare.
-                let created = |entered: &TxnResponse| match entered.responses().first() {
+                let created = |response: &TxnResponse| match response.responses().first() {
                     Some(TxnOpResponse::Get(found)) => found.kvs().first().map(|kv| kv.create_revision()),
-                    _ => Some(entered.header().revision()),
+                    _ => Some(response.header().revision()),
                 };
                 self.client.detach(async move {
-                    if let Ok(entered) = call.await {
-                        let rev = created(&entered).unwrap_or(Revision::new(0));
+                    if let Ok(response) = call.await {
+                        let rev = created(&response).unwrap_or(Revision::new(0));
                         let leader = LeaderKey { name: Bytes::new(), key, rev, lease };
                         drop(client.txn(resign_txn(&leader)).await);
                     }

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{LockRequest, LockResponse, UnlockRequest, UnlockResponse, degrade, grant, key_of};
 use crate::api::{GetResponse, GrantResponse, LeaseId, ResponseHeader, TxnResponse};
 use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
-use crate::concurrency::{Entry, Predecessors, Turn, places, queue_range};
+use crate::concurrency::{Entry, Predecessors, Turn, create_revisions, queue_range};
 use crate::{Error, Result};
 
 /// etcd's lock service, `v3lockpb.Lock`, for code that uses etcd's messages. It behaves like etcd, oddities included
@@ -100,7 +100,7 @@ struct LockTask {
 enum Phase {
     Granting(Call<GrantResponse>),
     /// The key is being put.
-    Entering {
+    Putting {
         key: Bytes,
         call: Call<TxnResponse>,
     },
@@ -115,7 +115,7 @@ enum Phase {
         call: Call<GetResponse>,
     },
     /// The lock is held, and the response is not taken yet.
-    Got {
+    Acquired {
         key: Bytes,
     },
     Over,
@@ -130,7 +130,7 @@ fn before(name: &[u8]) -> Predecessors {
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
     let entry = Entry { before: before(name), key: key.clone(), value: Bytes::new(), lease };
-    Phase::Entering { key, call: client.txn(entry.txn()) }
+    Phase::Putting { key, call: client.txn(entry.service_txn()) }
 }
 
 impl LockTask {
@@ -141,17 +141,17 @@ impl LockTask {
                 Ok(granted) => enter(&self.client, &self.name, granted.id()),
                 Err(error) => return self.fail(error),
             },
-            Phase::Entering { key, call } => match ready!(mailbox.poll_call(call, waker)) {
-                Ok(entered) => {
-                    let (own, (oldest, _)) = places(&entered);
+            Phase::Putting { key, call } => match ready!(mailbox.poll_call(call, waker)) {
+                Ok(response) => {
+                    let (own, (oldest, _)) = create_revisions(&response);
                     // The oldest key holds the lock. The response has the header of this transaction (R-LCK-3).
                     if own == oldest {
-                        let (header, key) = (*entered.header(), key.clone());
+                        let (header, key) = (*response.header(), key.clone());
                         return self.done(header, key);
                     }
                     Phase::Waiting {
                         key: key.clone(),
-                        turn: Turn::new(&self.client, before(&self.name), key.clone(), own),
+                        turn: Turn::for_service(&self.client, before(&self.name), key.clone(), own),
                     }
                 }
                 Err(error) => return self.fail(error),
@@ -175,14 +175,14 @@ impl LockTask {
                     return self.fail(error);
                 }
             },
-            Phase::Got { .. } | Phase::Over => panic!("the result of a ticket is taken once"),
+            Phase::Acquired { .. } | Phase::Over => panic!("the result of a ticket is taken once"),
         };
         self.phase = next;
         Poll::Ready(Ok(None))
     }
 
     fn done(&mut self, header: ResponseHeader, key: Bytes) -> Poll<Result<Option<LockResponse>>> {
-        self.phase = Phase::Got { key: key.clone() };
+        self.phase = Phase::Acquired { key: key.clone() };
         Poll::Ready(Ok(Some(LockResponse { header, key })))
     }
 
@@ -196,13 +196,13 @@ impl LockTask {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Granting(_) | Phase::Over => {}
-            Phase::Entering { key, call } => self.client.detach(async move {
+            Phase::Putting { key, call } => self.client.detach(async move {
                 // The put may still be pending: deleting before its response could delete nothing.
                 if call.await.is_ok() {
                     drop(client.delete(key).await);
                 }
             }),
-            Phase::Waiting { key, .. } | Phase::Checking { key, .. } | Phase::Got { key } => {
+            Phase::Waiting { key, .. } | Phase::Checking { key, .. } | Phase::Acquired { key } => {
                 self.client.detach(async move { drop(client.delete(key).await) });
             }
         }

@@ -162,17 +162,17 @@ fn get_leader(name: &[u8]) -> Get {
 }
 
 /// Returns a compare that holds while the candidate's key has its create revision.
-fn is_of(leader: &LeaderKey) -> Compare {
+fn leader_unchanged(leader: &LeaderKey) -> Compare {
     Compare::create_revision(leader.key.clone(), CompareOp::Equal, leader.rev)
 }
 
 /// Returns a transaction that deletes a candidate's key if its create revision is unchanged (R-ELC-9).
 fn resign_txn(leader: &LeaderKey) -> Txn {
-    Txn::new().when([is_of(leader)]).and_then([TxnOp::delete(leader.key.clone())])
+    Txn::new().when([leader_unchanged(leader)]).and_then([TxnOp::delete(leader.key.clone())])
 }
 
 /// Returns a transaction that changes the value of a candidate's key if its create revision is unchanged (R-ELC-7).
 fn proclaim_txn(leader: &LeaderKey, value: Bytes) -> Txn {
     let put = Put::new(leader.key.clone(), value).lease(leader.lease);
-    Txn::new().when([is_of(leader)]).and_then([TxnOp::Put(put)])
+    Txn::new().when([leader_unchanged(leader)]).and_then([TxnOp::Put(put)])
 }

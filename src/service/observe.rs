@@ -58,16 +58,15 @@ enum Phase {
     /// There is no leader. Watches the queue for the first candidate.
     Awaiting,
     /// Watches the leader's key.
-    LeaderFeed,
+    Watching,
     Ended,
 }
 
 impl Observer {
     pub(super) fn new(client: &Client, name: Bytes) -> Self {
         let phase = Phase::Reading(client.get(get_leader(&name)));
-        let following =
-            LeaderFeed { client: client.clone(), name, phase, watches: 0, ready: VecDeque::new() };
-        Self { receiver: Receiver::new(client, following) }
+        let feed = LeaderFeed { client: client.clone(), name, phase, watches: 0, ready: VecDeque::new() };
+        Self { receiver: Receiver::new(client, feed) }
     }
 }
 
@@ -80,11 +79,11 @@ impl Source<LeaderResponse> for LeaderFeed {
             match &mut self.phase {
                 Phase::Ended => return Poll::Ready(Ok(None)),
                 Phase::Reading(call) => match ready!(mailbox.poll_call(call, waker)) {
-                    Ok(found) => self.found(mailbox, &found),
+                    Ok(found) => self.on_read(mailbox, &found),
                     Err(error) => self.end(error),
                 },
-                Phase::Awaiting | Phase::LeaderFeed => match ready!(mailbox.poll(waker)) {
-                    Ok(Delivery::Watch(response)) => self.see(mailbox, &response),
+                Phase::Awaiting | Phase::Watching => match ready!(mailbox.poll(waker)) {
+                    Ok(Delivery::Watch(response)) => self.on_watch_response(mailbox, &response),
                     Ok(Delivery::LeaseEnded(_) | Delivery::Timer(_)) => {}
                     Err(error) => self.end(error),
                 },
@@ -123,7 +122,7 @@ impl LeaderFeed {
         self.ready.push_back(Err(degrade(error)));
     }
 
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) {
+    fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) {
         let header = *found.header();
         match found.kvs().first() {
             Some(kv) => self.follow(mailbox, header, kv.clone()),
@@ -143,7 +142,7 @@ impl LeaderFeed {
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
         self.watch(mailbox, Watch::key(kv.key()).start_revision(header.revision().next()));
         self.ready.push_back(Ok(LeaderResponse { header, kv }));
-        self.phase = Phase::LeaderFeed;
+        self.phase = Phase::Watching;
     }
 
     /// Replaces the present watch.
@@ -158,7 +157,7 @@ impl LeaderFeed {
         }
     }
 
-    fn see(&mut self, mailbox: &Mailbox, response: &WatchResponse) {
+    fn on_watch_response(&mut self, mailbox: &Mailbox, response: &WatchResponse) {
         // Ignore responses of the replaced watch. A refusal has no watcher id, so it cannot be ignored.
         let is_refused = response.refusal().is_some();
         if !is_refused && response.watch_id().get() != self.watches {

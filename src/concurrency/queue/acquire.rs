@@ -22,12 +22,12 @@ pub(in crate::concurrency) trait Acquired: Send + 'static {
 /// Acquires the lock if it is free. Otherwise the call returns `None` and leaves no key.
 pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
-    if !hold.entry().is_of_exclusive_range() {
+    if !hold.entry().has_exclusive_range() {
         return client.call_async(enter_if_admitted(hold));
     }
     let call = client.txn(hold.try_put_txn());
     client.complete(call, move |response| {
-        let response = response.inspect_err(|error| hold.failed(error))?;
+        let response = response.inspect_err(|error| hold.on_put_error(error))?;
         Ok(hold.on_try_put(&response).then(|| A::acquired(hold)))
     })
 }
@@ -41,7 +41,7 @@ pub(in crate::concurrency) struct AcquireTask<A> {
 
 enum Phase {
     /// The key is being put.
-    Entering {
+    Putting {
         hold: Hold,
         call: Call<TxnResponse>,
     },
@@ -58,18 +58,18 @@ enum Phase {
 impl Phase {
     fn enter(hold: Hold) -> Self {
         let call = hold.session().client().txn(hold.put_txn());
-        Self::Entering { hold, call }
+        Self::Putting { hold, call }
     }
 
     fn wait(hold: Hold) -> Self {
         let (before, key) = (hold.entry().before.clone(), hold.key().clone());
-        let turn = Turn::of_own(hold.session().client(), before, key, hold.token(), hold.end());
+        let turn = Turn::for_guard(hold.session().client(), before, key, hold.token(), hold.end());
         Self::Waiting { hold, turn }
     }
 
     fn wait_behind(hold: Hold, nearest: KeyValues) -> Self {
         let (before, key) = (hold.entry().before.clone(), hold.key().clone());
-        let turn = Turn::behind(before, key, hold.token(), hold.end(), nearest);
+        let turn = Turn::for_guard_behind(before, key, hold.token(), hold.end(), nearest);
         Self::Waiting { hold, turn }
     }
 }
@@ -80,7 +80,7 @@ impl<A: Acquired> AcquireTask<A> {
         let client = hold.session().client();
         let mut call = client.txn(hold.put_txn());
         if !call.is_answered() {
-            return Self::begin(hold, |hold| Phase::Entering { hold, call });
+            return Self::begin(hold, |hold| Phase::Putting { hold, call });
         }
         let mailbox = client.mailbox();
         // Fast path: the lock is free, and no state machine is needed.
@@ -91,10 +91,10 @@ impl<A: Acquired> AcquireTask<A> {
             }
             Ok(response) => {
                 let call = Call::from_result(Ok(response.expect("an answered call returns its response")));
-                Self::begin(hold, |hold| Phase::Entering { hold, call })
+                Self::begin(hold, |hold| Phase::Putting { hold, call })
             }
             Err(error) => {
-                hold.failed(&error);
+                hold.on_put_error(&error);
                 Ticket::completed(mailbox, Err(error))
             }
         }
@@ -113,14 +113,14 @@ impl<A: Acquired> AcquireTask<A> {
 
     fn begin(hold: Hold, first: impl FnOnce(Hold) -> Phase) -> Ticket<A> {
         let session = hold.session().clone();
-        let acquiring = Self { session: session.clone(), phase: first(hold), acquired: PhantomData };
-        Ticket::new(session.client(), acquiring)
+        let task = Self { session: session.clone(), phase: first(hold), acquired: PhantomData };
+        Ticket::new(session.client(), task)
     }
 
     /// Completes the current phase. Returns the hold after the last phase.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
-            Phase::Entering { call, .. } => {
+            Phase::Putting { call, .. } => {
                 ready!(mailbox.poll_call(call, waker)).map(|response| self.on_put(&response))
             }
             Phase::Waiting { turn, .. } => match ready!(turn.poll(self.session.client(), mailbox, waker)) {
@@ -131,7 +131,7 @@ impl<A: Acquired> AcquireTask<A> {
             Phase::Over => panic!("the result of a ticket is taken once"),
         };
         if let Err(error) = &result {
-            self.give_up(error);
+            self.fail(error);
         }
         Poll::Ready(result)
     }
@@ -143,27 +143,27 @@ impl<A: Acquired> AcquireTask<A> {
             PutResult::First => return Some(hold),
             PutResult::Behind(Some(nearest)) => Phase::wait_behind(hold, nearest),
             PutResult::Behind(None) => Phase::wait(hold),
-            PutResult::NameTaken => Phase::enter(hold.another()),
+            PutResult::NameTaken => Phase::enter(hold.renumbered()),
         };
         None
     }
 
     /// Ends the wait after an error.
     ///
-    /// In `Waiting`, dropping the hold deletes its key. In `Entering`, the outcome of the put must be known first.
-    fn give_up(&mut self, error: &Error) {
-        if let Phase::Entering { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
+    /// In `Waiting`, dropping the hold deletes its key. In `Putting`, the outcome of the put must be known first.
+    fn fail(&mut self, error: &Error) {
+        if let Phase::Putting { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
             if call.is_pending() {
                 release_after_put(&self.session, hold, call);
             } else {
-                hold.failed(error);
+                hold.on_put_error(error);
             }
         }
     }
 
     fn take_hold(&mut self) -> Option<Hold> {
         match std::mem::replace(&mut self.phase, Phase::Over) {
-            Phase::Entering { hold, .. } | Phase::Waiting { hold, .. } => Some(hold),
+            Phase::Putting { hold, .. } | Phase::Waiting { hold, .. } => Some(hold),
             Phase::Refused | Phase::Over => None,
         }
     }
@@ -181,7 +181,7 @@ impl<A: Acquired> Waiting<A> for AcquireTask<A> {
 
 impl<A> Drop for AcquireTask<A> {
     fn drop(&mut self) {
-        if let Phase::Entering { hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
+        if let Phase::Putting { hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
             release_after_put(&self.session, hold, call);
         }
     }
@@ -193,7 +193,7 @@ fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>)
         // The hold is dropped after this, which deletes the key.
         match call.await {
             Ok(response) => drop(hold.on_put(&response)),
-            Err(error) => hold.failed(&error),
+            Err(error) => hold.on_put_error(&error),
         }
     });
 }
@@ -209,21 +209,21 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
     let mut read_at = Revision::new(0);
     loop {
         let response = client.txn(put_unless_created_after(read_at, hold.entry())).await;
-        let response = response.inspect_err(|error| hold.failed(error))?;
+        let response = response.inspect_err(|error| hold.on_put_error(error))?;
         read_at = response.header().revision();
         if response.succeeded() {
-            hold.found(read_at, read_at);
+            hold.on_found(read_at, read_at);
             return Ok(Some(A::acquired(hold)));
         }
         let [TxnOpResponse::Get(own), TxnOpResponse::Get(nearest)] = response.responses() else {
             panic!("the responses to two gets are get responses, not {response:?}");
         };
-        if !hold.entry().before.admit(nearest.kvs().len()) {
+        if !hold.entry().before.admits(nearest.kvs().len()) {
             hold.not_put();
             return Ok(None);
         }
         if !own.kvs().is_empty() {
-            hold = hold.another();
+            hold = hold.renumbered();
         }
     }
 }

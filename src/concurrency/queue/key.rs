@@ -8,10 +8,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use super::late_put::LatePut;
-use super::lost::{KeyLost, LeaseEnd, Lost};
-use super::retry::{INTERVAL, may_pass};
+use super::lost::{AlreadyLost, KeyLost, LeaseEnd};
+use super::retry::{INTERVAL, is_transient};
 use super::shared_key::KeyVersion;
-use super::{Entry, Predecessors, places};
+use super::{Entry, Predecessors, create_revisions};
 use crate::api::{
     Compare, CompareOp, GetResponse, KeyRange, KeyValues, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse,
 };
@@ -80,7 +80,7 @@ impl Hold {
         before: Predecessors,
         value: Bytes,
     ) -> Self {
-        let number = session.next_hold();
+        let number = session.take_number();
         let key = key_of(prefix, session, Some(number));
         Self::make(session, before, key, value, KeyKind::Exclusive { number })
     }
@@ -88,7 +88,7 @@ impl Hold {
     /// Creates a hold with the key that the session's re-entrant holds share. The key is put unless it exists.
     pub(in crate::concurrency) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let key = key_of(queue.start(), session, None);
-        session.shared_keys().enter(&key);
+        session.shared_keys().add_pending(&key);
         let before = Predecessors::all(queue.clone());
         Self::make(session, before, key, session.name().clone(), KeyKind::Shared)
     }
@@ -108,7 +108,7 @@ impl Hold {
     }
 
     /// Creates a hold with another number in this queue, after another client has taken the name of this hold's key.
-    pub(in crate::concurrency) fn another(&self) -> Self {
+    pub(in crate::concurrency) fn renumbered(&self) -> Self {
         let key = &self.entry.key;
         // The last part of the key, `<lease>-<n>`, has no slash.
         let prefix = key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
@@ -140,18 +140,18 @@ impl Hold {
 
     /// Returns a compare that holds while the key has this create revision.
     pub(in crate::concurrency) fn key_unchanged(&self) -> Compare {
-        is_created(&self.entry.key, self.token)
+        created_at(&self.entry.key, self.token)
     }
 
     /// Returns a txn that puts the key. If the key of re-entrant holds exists, the txn joins it.
     pub(in crate::concurrency) fn put_txn(&self) -> Txn {
-        let txn = self.entry.behind_newest();
+        let txn = self.entry.guard_txn();
         if let KeyKind::Shared = self.kind { txn.or_else(self.entry.touch_ops()) } else { txn }
     }
 
     /// Returns whether the response to [`put_txn`](Self::put_txn) shows that the key was put and has its turn.
     pub(in crate::concurrency) fn is_first(&self, response: &TxnResponse) -> bool {
-        let admits = |newest: &GetResponse| self.entry.before.admit(newest.kvs().len());
+        let admits = |newest: &GetResponse| self.entry.before.admits(newest.kvs().len());
         matches!(response.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
             && response.succeeded()
     }
@@ -161,15 +161,15 @@ impl Hold {
         let at = response.header().revision();
         match (response.responses(), self.kind) {
             ([TxnOpResponse::Get(newest), _], _) => {
-                self.found(at, at);
-                if self.entry.before.admit(newest.kvs().len()) {
+                self.on_found(at, at);
+                if self.entry.before.admits(newest.kvs().len()) {
                     return PutResult::First;
                 }
                 PutResult::Behind(Some(newest.kvs.clone()))
             }
             (_, KeyKind::Shared) => {
-                let (own, oldest) = places(response);
-                self.found(own, at);
+                let (own, oldest) = create_revisions(response);
+                self.on_found(own, at);
                 if (own, &*self.entry.key) == oldest { PutResult::First } else { PutResult::Behind(None) }
             }
             _ => PutResult::NameTaken,
@@ -177,7 +177,7 @@ impl Hold {
     }
 
     /// Records the create and mod revision of the key that was put or joined.
-    pub(in crate::concurrency) fn found(&mut self, token: Revision, modified: Revision) {
+    pub(in crate::concurrency) fn on_found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
         *self.state.get_mut() = KeyState::Held;
         if let KeyKind::Shared = self.kind {
@@ -204,15 +204,15 @@ impl Hold {
     pub(in crate::concurrency) fn on_try_put(&mut self, response: &TxnResponse) -> bool {
         let at = response.header().revision();
         if response.succeeded() {
-            self.found(at, at);
+            self.on_found(at, at);
             return true;
         }
         match (response.responses(), self.kind) {
             ([TxnOpResponse::Txn(joined)], KeyKind::Shared) if joined.succeeded() => {
-                let (own, oldest) = places(joined);
+                let (own, oldest) = create_revisions(joined);
                 let is_oldest = (own, &*self.entry.key) == oldest;
                 if is_oldest {
-                    self.found(own, at);
+                    self.on_found(own, at);
                 }
                 is_oldest
             }
@@ -226,28 +226,28 @@ impl Hold {
     /// Returns the hold's number to the session, since its key was not put.
     pub(in crate::concurrency) fn not_put(&self) {
         if let KeyKind::Exclusive { number } = self.kind {
-            self.session.end_hold(number);
+            self.session.return_number(number);
         }
     }
 
     /// Processes an error of the put. After an ambiguous error, the key may exist now or later.
-    pub(in crate::concurrency) fn failed(&mut self, error: &Error) {
+    pub(in crate::concurrency) fn on_put_error(&mut self, error: &Error) {
         if error.is_ambiguous() {
             *self.state.get_mut() = KeyState::Unknown;
         }
     }
 
     /// Returns whether the hold was released. A failed release does not count.
-    pub(in crate::concurrency) fn is_given_up(&self) -> bool {
-        self.is_released() || matches!(*self.state.lock(), KeyState::Released)
+    pub(in crate::concurrency) fn is_released(&self) -> bool {
+        self.is_release_answered() || matches!(*self.state.lock(), KeyState::Released)
     }
 
     /// Returns a ticket that completes once the key is deleted or the session's lease has ended.
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
         let is_resumed = matches!(self.kind, KeyKind::Resumed);
-        if self.is_given_up() || end.is_known() && !is_resumed {
-            return Ticket::new(client, Lost);
+        if self.is_released() || end.is_known() && !is_resumed {
+            return Ticket::new(client, AlreadyLost);
         }
         let key = self.entry.key.clone();
         Ticket::new(client, KeyLost::new(client, key, self.token, end.clone(), !is_resumed))
@@ -266,7 +266,7 @@ impl Hold {
 
     /// Releases the key. A failed call can be repeated.
     pub(in crate::concurrency) fn release(&self) -> Call<()> {
-        let Some(delete_if) = self.leave() else {
+        let Some(delete_if) = self.begin_release() else {
             return Call::from_result(Ok(()));
         };
         let client = self.session.client();
@@ -282,13 +282,13 @@ impl Hold {
         if call.is_answered() {
             // Fast path: nothing is cloned for a future.
             return Call::from_result(call.wait().map(|done| {
-                end_number(&self.session, self.kind, &done);
+                return_number(&self.session, self.kind, &done);
                 *self.state.lock() = KeyState::Released;
             }));
         }
         let (session, kind, released) = (self.session.clone(), self.kind, self.released());
         client.map(call, move |done| {
-            end_number(&session, kind, &done?);
+            return_number(&session, kind, &done?);
             released.store(true, Ordering::Release);
             Ok(())
         })
@@ -298,13 +298,13 @@ impl Hold {
         Arc::clone(self.released.get_or_init(Arc::default))
     }
 
-    fn is_released(&self) -> bool {
+    fn is_release_answered(&self) -> bool {
         self.released.get().is_some_and(|released| released.load(Ordering::Acquire))
     }
 
     /// Releases the hold. Returns which key to delete, or `None` if the key is already deleted or other holds need it.
-    fn leave(&self) -> Option<DeleteIf> {
-        if self.is_released() {
+    fn begin_release(&self) -> Option<DeleteIf> {
+        if self.is_release_answered() {
             return None;
         }
         let mut state = self.state.lock();
@@ -316,11 +316,11 @@ impl Hold {
             (KeyState::Released, _) | (KeyState::Putting, false) => None,
             (KeyState::Unknown, false) => Some(DeleteIf::OwnLease),
             (KeyState::Held, false) => Some(DeleteIf::CreateRevision(self.token)),
-            (KeyState::Held, true) => shared_keys().leave(key, self.token).map(DeleteIf::Unmodified),
-            (KeyState::Putting, true) => shared_keys().refused(key).map(DeleteIf::Unmodified),
+            (KeyState::Held, true) => shared_keys().remove_holder(key, self.token).map(DeleteIf::Unmodified),
+            (KeyState::Putting, true) => shared_keys().remove_pending(key).map(DeleteIf::Unmodified),
             (KeyState::Unknown, true) => {
                 // Look up the current key, which may be a key that an earlier hold left.
-                shared_keys().refused(key);
+                shared_keys().remove_pending(key);
                 Some(DeleteIf::OwnLease)
             }
         };
@@ -349,17 +349,17 @@ impl Drop for Hold {
     fn drop(&mut self) {
         // The usual case: the hold was released.
         if !matches!(self.state.get_mut(), KeyState::Released) {
-            finish(&mut [&mut || self.detach(self.leave())]);
+            finish(&mut [&mut || self.detach(self.begin_release())]);
         }
     }
 }
 
 /// Returns the number of a hold to its session if the txn has deleted its key.
-fn end_number(session: &Session, kind: KeyKind, done: &TxnResponse) {
+fn return_number(session: &Session, kind: KeyKind, done: &TxnResponse) {
     if let KeyKind::Exclusive { number } = kind
         && done.succeeded()
     {
-        session.end_hold(number);
+        session.return_number(number);
     }
 }
 
@@ -426,7 +426,7 @@ impl Release {
             let pause = match release.run().await {
                 // If several sessions have the lease, another session may put a key with this name.
                 Ok(Some(seen_at)) if release.session.is_lease_own() => Pause::UntilPut(seen_at),
-                Err(error) if may_pass(&error) && !release.session.is_ending() => Pause::Interval,
+                Err(error) if is_transient(&error) && !release.session.is_ending() => Pause::Interval,
                 Ok(_) | Err(_) => return,
             };
             // Boxed to keep the task small, since most releases succeed at once.
@@ -468,7 +468,7 @@ impl Release {
             DeleteIf::CreateRevision(created) => {
                 let done = client.txn(delete_created(&self.key, created)).await?;
                 if let Some(number) = self.number.filter(|_| done.succeeded()) {
-                    self.session.end_hold(number);
+                    self.session.return_number(number);
                 }
                 Ok(None)
             }
@@ -517,10 +517,10 @@ impl Release {
 
 /// Returns a txn that deletes a key if its create revision is unchanged.
 pub(in crate::concurrency) fn delete_created(key: &Bytes, created: Revision) -> Txn {
-    Txn::new().when([is_created(key, created)]).and_then([TxnOp::delete(key.clone())])
+    Txn::new().when([created_at(key, created)]).and_then([TxnOp::delete(key.clone())])
 }
 
 /// Returns a compare that holds while a key has this create revision.
-pub(in crate::concurrency) fn is_created(key: &Bytes, at: Revision) -> Compare {
+pub(in crate::concurrency) fn created_at(key: &Bytes, at: Revision) -> Compare {
     Compare::create_revision(key.clone(), CompareOp::Equal, at)
 }

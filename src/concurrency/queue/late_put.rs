@@ -34,7 +34,7 @@ enum Phase {
     Watching,
     Reading(Call<GetResponse>),
     /// No watch exists yet, or the backend has ended it and the next attempt is not due.
-    Cut,
+    Retrying,
 }
 
 impl LatePut {
@@ -47,7 +47,7 @@ impl LatePut {
             is_end_requested: false,
             next: seen_at.next(),
             is_compacted: false,
-            phase: Phase::Cut,
+            phase: Phase::Retrying,
             watches: 0,
             retry: Retry::default(),
         }
@@ -61,14 +61,14 @@ impl LatePut {
         let end = (!self.is_end_requested).then(|| self.end.request());
         let requests: Vec<_> = [before, WatchRequest::Create(watch)].into_iter().chain(end).collect();
         // If the backend panics, the next poll watches again.
-        self.phase = Phase::Cut;
+        self.phase = Phase::Retrying;
         mailbox.watch(&requests);
         (self.phase, self.is_end_requested) = (Phase::Watching, true);
     }
 
     /// Starts the next attempt: reads the key if `next` is compacted, and otherwise watches it.
-    fn look(&mut self, mailbox: &Mailbox) {
-        self.retry.start(mailbox.now());
+    fn start_attempt(&mut self, mailbox: &Mailbox) {
+        self.retry.record_attempt(mailbox.now());
         if self.is_compacted {
             self.phase = Phase::Reading(self.client.get(Get::key(self.key.clone())));
         } else {
@@ -77,15 +77,15 @@ impl LatePut {
     }
 
     /// Records that a watch or a read has failed. Tries again at once, or when the next attempt is due.
-    fn cut(&mut self, mailbox: &mut Mailbox) {
-        self.phase = Phase::Cut;
+    fn schedule_retry(&mut self, mailbox: &mut Mailbox) {
+        self.phase = Phase::Retrying;
         if self.retry.is_due(mailbox) {
-            self.look(mailbox);
+            self.start_attempt(mailbox);
         }
     }
 
     /// Returns the key's revisions if the key exists. Otherwise watches the key from the read's revision on.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
+    fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));
         if put.is_none() {
@@ -95,7 +95,11 @@ impl LatePut {
     }
 
     /// Processes a watch response. Returns the revisions of a put with the session's lease.
-    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<Option<KeyVersion>> {
+    fn on_watch_response(
+        &mut self,
+        mailbox: &mut Mailbox,
+        response: &WatchResponse,
+    ) -> Result<Option<KeyVersion>> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
@@ -106,9 +110,9 @@ impl LatePut {
             self.is_compacted = response.compact_revision().is_some_and(|compacted| compacted > self.next);
             if self.is_compacted {
                 // The next attempt starts at a later revision, so real compactions need no pause.
-                self.look(mailbox);
+                self.start_attempt(mailbox);
             } else {
-                self.cut(mailbox);
+                self.schedule_retry(mailbox);
             }
         }
         Ok(response.events().iter().find_map(|event| {
@@ -125,35 +129,35 @@ impl LatePut {
 
 impl Waiting<Option<KeyVersion>> for LatePut {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<KeyVersion>>> {
-        if let Phase::Cut = self.phase {
-            self.look(mailbox);
+        if let Phase::Retrying = self.phase {
+            self.start_attempt(mailbox);
         }
         loop {
-            if self.end.has_come(mailbox) {
+            if self.end.is_received(mailbox) {
                 return Poll::Ready(Ok(None));
             }
             let put = match &mut self.phase {
                 Phase::Reading(call) => {
                     let read = mailbox.poll_call(call, waker);
                     // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
-                    if read.is_pending() && self.end.has_come(mailbox) {
+                    if read.is_pending() && self.end.is_received(mailbox) {
                         continue;
                     }
                     match ready!(read) {
-                        Ok(found) => self.found(mailbox, &found),
+                        Ok(found) => self.on_read(mailbox, &found),
                         Err(_) => {
-                            self.cut(mailbox);
+                            self.schedule_retry(mailbox);
                             None
                         }
                     }
                 }
                 Phase::Watching => match ready!(mailbox.poll(waker))? {
-                    Delivery::Watch(response) => self.see(mailbox, &response)?,
+                    Delivery::Watch(response) => self.on_watch_response(mailbox, &response)?,
                     Delivery::Timer(_) | Delivery::LeaseEnded(_) => None,
                 },
-                Phase::Cut => {
+                Phase::Retrying => {
                     if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
-                        self.look(mailbox);
+                        self.start_attempt(mailbox);
                     }
                     None
                 }

@@ -6,7 +6,7 @@ use std::task::{Poll, Waker, ready};
 
 use bytes::Bytes;
 
-use super::retry::{Retry, may_pass};
+use super::retry::{Retry, is_transient};
 use crate::Result;
 use crate::api::{
     Delivery, EventType, Get, GetResponse, LeaseId, Revision, Watch, WatchId, WatchRequest, WatchResponse,
@@ -45,7 +45,7 @@ impl LeaseEnd {
     }
 
     /// Returns whether this mailbox or an earlier ticket has received the end, and records it.
-    pub(in crate::concurrency) fn has_come(&self, mailbox: &Mailbox) -> bool {
+    pub(in crate::concurrency) fn is_received(&self, mailbox: &Mailbox) -> bool {
         if mailbox.has_ended(self.lease) {
             self.set_known(true);
         }
@@ -72,11 +72,11 @@ pub(in crate::concurrency) struct KeyLost {
 
 enum Phase {
     /// Reads the key.
-    Looking(Call<GetResponse>),
+    Reading(Call<GetResponse>),
     /// Watches the key from a revision at which it existed.
     Watching,
     /// The backend ended the watch, and the next attempt is not due yet.
-    Cut,
+    Retrying,
 }
 
 impl KeyLost {
@@ -87,7 +87,7 @@ impl KeyLost {
         end: LeaseEnd,
         is_of_session: bool,
     ) -> Self {
-        let phase = Phase::Looking(client.get(Get::key(key.clone())));
+        let phase = Phase::Reading(client.get(Get::key(key.clone())));
         let (watches, retry) = (0, Retry::default());
         let client = client.clone();
         let start = created.next();
@@ -106,28 +106,28 @@ impl KeyLost {
     }
 
     /// Reads the key.
-    fn look(&mut self) {
+    fn query(&mut self) {
         // If the backend panics, the next poll reads again.
-        self.phase = Phase::Cut;
-        self.phase = Phase::Looking(self.client.get(Get::key(self.key.clone())));
+        self.phase = Phase::Retrying;
+        self.phase = Phase::Reading(self.client.get(Get::key(self.key.clone())));
     }
 
     /// Reads again after a cut, and records the attempt.
-    fn look_again(&mut self, mailbox: &Mailbox) {
-        self.retry.start(mailbox.now());
-        self.look();
+    fn query_again(&mut self, mailbox: &Mailbox) {
+        self.retry.record_attempt(mailbox.now());
+        self.query();
     }
 
     /// Records that the watch or the read has failed. Reads again at once, or when the next attempt is due.
-    fn cut(&mut self, mailbox: &mut Mailbox) {
-        self.phase = Phase::Cut;
+    fn schedule_retry(&mut self, mailbox: &mut Mailbox) {
+        self.phase = Phase::Retrying;
         if self.retry.is_due(mailbox) {
-            self.look();
+            self.query();
         }
     }
 
     /// Returns whether the key is deleted. If not, watches the key from the read's revision on.
-    fn found(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
+    fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
             return true;
         };
@@ -158,7 +158,7 @@ impl KeyLost {
         let requests = [before, WatchRequest::Create(watch.id(self.watches)), self.end.request()];
         let (is_first, needs_end) = (self.watches == 1, self.needs_end());
         // If the backend panics, the next poll reads again.
-        self.phase = Phase::Cut;
+        self.phase = Phase::Retrying;
         // The first watch has no predecessor to cancel, and the lease may be requested already: leave out either end.
         mailbox.watch(&requests[usize::from(is_first)..2 + usize::from(needs_end)]);
         self.phase = Phase::Watching;
@@ -166,7 +166,7 @@ impl KeyLost {
     }
 
     /// Processes a watch response. Returns whether it shows that the key is deleted.
-    fn see(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<bool> {
+    fn on_watch_response(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<bool> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
@@ -176,9 +176,9 @@ impl KeyLost {
         if response.compact_revision().is_some_and(|compacted| compacted > self.start) {
             // Compacted events can no longer be watched, but the present key can be read. Each such attempt starts at a later
             // revision, so real compactions need no pause.
-            self.look();
+            self.query();
         } else if response.canceled() {
-            self.cut(mailbox);
+            self.schedule_retry(mailbox);
         }
         Ok(response.events().iter().any(|event| event.event_type() == EventType::Delete))
     }
@@ -186,44 +186,44 @@ impl KeyLost {
 
 impl Waiting<()> for KeyLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
-        if let Phase::Cut = self.phase {
-            self.look_again(mailbox);
+        if let Phase::Retrying = self.phase {
+            self.query_again(mailbox);
         }
         loop {
-            if self.is_of_session && self.end.has_come(mailbox) {
+            if self.is_of_session && self.end.is_received(mailbox) {
                 return Poll::Ready(Ok(()));
             }
-            if matches!(&self.phase, Phase::Looking(call) if call.is_pending()) {
+            if matches!(&self.phase, Phase::Reading(call) if call.is_pending()) {
                 self.request_end(mailbox);
             }
             let is_gone = match &mut self.phase {
-                Phase::Looking(call) => {
-                    let looked = mailbox.poll_call(call, waker);
+                Phase::Reading(call) => {
+                    let read = mailbox.poll_call(call, waker);
                     // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
-                    if looked.is_pending() && self.is_of_session && self.end.has_come(mailbox) {
+                    if read.is_pending() && self.is_of_session && self.end.is_received(mailbox) {
                         continue;
                     }
-                    match ready!(looked) {
-                        Ok(found) => self.found(mailbox, &found),
+                    match ready!(read) {
+                        Ok(found) => self.on_read(mailbox, &found),
                         // The first read failed. Watch from the key's creation on instead, which is slower, but is retried.
                         Err(_) if self.watches == 0 => {
                             self.watch(mailbox, self.created);
                             false
                         }
-                        Err(error) if may_pass(&error) => {
-                            self.cut(mailbox);
+                        Err(error) if is_transient(&error) => {
+                            self.schedule_retry(mailbox);
                             false
                         }
                         Err(error) => return Poll::Ready(Err(error)),
                     }
                 }
                 Phase::Watching => match ready!(mailbox.poll(waker))? {
-                    Delivery::Watch(response) => self.see(mailbox, &response)?,
+                    Delivery::Watch(response) => self.on_watch_response(mailbox, &response)?,
                     Delivery::Timer(_) | Delivery::LeaseEnded(_) => false,
                 },
-                Phase::Cut => {
+                Phase::Retrying => {
                     if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
-                        self.look_again(mailbox);
+                        self.query_again(mailbox);
                     }
                     false
                 }
@@ -240,9 +240,9 @@ impl Waiting<()> for KeyLost {
 }
 
 /// Completes at once: the key was released, or the end of the session's lease is known.
-pub(in crate::concurrency) struct Lost;
+pub(in crate::concurrency) struct AlreadyLost;
 
-impl Waiting<()> for Lost {
+impl Waiting<()> for AlreadyLost {
     fn poll(&mut self, _: &mut Mailbox, _: Option<&Waker>) -> Poll<Result<()>> {
         Poll::Ready(Ok(()))
     }
@@ -271,7 +271,7 @@ impl Waiting<()> for LeaseLost {
             // Set afterwards: if the backend panics, it may not have received the request.
             self.is_requested = true;
         }
-        while !self.end.has_come(mailbox) {
+        while !self.end.is_received(mailbox) {
             ready!(mailbox.poll(waker))?;
         }
         Poll::Ready(Ok(()))

@@ -31,14 +31,14 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Returns the services' txn: puts the key unless it exists, and reads the oldest key of the range.
-    pub(crate) fn txn(&self) -> Txn {
+    pub(crate) fn service_txn(&self) -> Txn {
         let oldest = || TxnOp::Get(oldest(self.before.range()));
         let there = [TxnOp::get(self.key.clone()), oldest()];
         Txn::new().when([self.key_absent()]).and_then([self.put(), oldest()]).or_else(there)
     }
 
     /// Returns a guard's txn: reads the nearest predecessors and puts the key behind them, unless the key exists.
-    pub(in crate::concurrency) fn behind_newest(&self) -> Txn {
+    pub(in crate::concurrency) fn guard_txn(&self) -> Txn {
         let newest = TxnOp::Get(self.before.newest());
         Txn::new().when([self.key_absent()]).and_then([newest, self.put()])
     }
@@ -58,7 +58,7 @@ impl Entry {
 
     /// Returns whether the key may be put at once exactly if its predecessors' range is empty. One compare then checks both that
     /// the key has no predecessor and that its name is free.
-    pub(in crate::concurrency) fn is_of_exclusive_range(&self) -> bool {
+    pub(in crate::concurrency) fn has_exclusive_range(&self) -> bool {
         self.before.is_exclusive() && self.before.range().contains(&self.key)
     }
 
@@ -97,8 +97,8 @@ pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) ->
 
 /// Returns the create revision of the entry's key, and the create revision and name of the oldest key of the queue.
 ///
-/// `response` is the response to [`Entry::txn`] or to the operations of [`Entry::touch_ops`].
-pub(crate) fn places(response: &TxnResponse) -> (Revision, (Revision, &[u8])) {
+/// `response` is the response to [`Entry::service_txn`] or to the operations of [`Entry::touch_ops`].
+pub(crate) fn create_revisions(response: &TxnResponse) -> (Revision, (Revision, &[u8])) {
     fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
         (kv.create_revision(), kv.key())
     }
@@ -148,7 +148,7 @@ impl Predecessors {
     }
 
     /// Returns whether a key with this many predecessors has its turn.
-    pub(in crate::concurrency) fn admit(&self, predecessors: usize) -> bool {
+    pub(in crate::concurrency) fn admits(&self, predecessors: usize) -> bool {
         predecessors < self.watched()
     }
 

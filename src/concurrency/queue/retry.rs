@@ -10,14 +10,14 @@ use crate::{Code, Error};
 pub(in crate::concurrency) const INTERVAL: Duration = Duration::from_millis(100);
 
 /// Returns whether the same request may succeed later.
-pub(in crate::concurrency) fn may_pass(error: &Error) -> bool {
+pub(in crate::concurrency) fn is_transient(error: &Error) -> bool {
     let is_too_busy = error.code() == Code::ResourceExhausted;
     is_too_busy || error.is_ambiguous() || matches!(error, Error::Unavailable { .. })
 }
 
 /// Decides when to retry after the backend has ended a watch: the first time at once, then at intervals of the backend's time.
 ///
-/// A poll of the caller also retries, and records the attempt with [`start`](Self::start).
+/// A poll of the caller also retries, and records the attempt with [`record_attempt`](Self::record_attempt).
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     last: Option<Timestamp>,
@@ -31,7 +31,7 @@ impl Retry {
         // At `Timestamp::MAX` the sum is not later than the last attempt, so only the caller's polls retry.
         let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
         if is_due {
-            self.start(now);
+            self.record_attempt(now);
         } else {
             mailbox.set_alarm(next.filter(|next| *next > now));
         }
@@ -39,7 +39,7 @@ impl Retry {
     }
 
     /// Records an attempt.
-    pub(crate) fn start(&mut self, now: Timestamp) {
+    pub(crate) fn record_attempt(&mut self, now: Timestamp) {
         self.last = Some(now);
     }
 }

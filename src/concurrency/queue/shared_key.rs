@@ -31,7 +31,7 @@ struct SharedKey {
     /// The number of holds whose txn to put or join the key is pending.
     pending: usize,
     /// The uses of the key by its create revision. A key that was deleted and created again is another key.
-    found: BTreeMap<Revision, KeyUse>,
+    uses: BTreeMap<Revision, KeyUse>,
 }
 
 /// The holds that found one create revision of a key.
@@ -45,7 +45,7 @@ struct KeyUse {
 
 impl SharedKeys {
     /// Records a hold that is about to put or join the key.
-    pub(in crate::concurrency) fn enter(&mut self, key: &Bytes) {
+    pub(in crate::concurrency) fn add_pending(&mut self, key: &Bytes) {
         self.keys.entry(key.clone()).or_default().pending += 1;
     }
 
@@ -59,23 +59,27 @@ impl SharedKeys {
     ) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a pending hold is in `keys`");
         share.pending -= 1;
-        let found = share.found.entry(created).or_insert(KeyUse { holders: 0, modified });
-        found.holders += 1;
-        found.modified = found.modified.max(modified);
+        let key_use = share.uses.entry(created).or_insert(KeyUse { holders: 0, modified });
+        key_use.holders += 1;
+        key_use.modified = key_use.modified.max(modified);
         self.unneeded(key)
     }
 
     /// Removes a pending hold whose put has failed or was dropped. Returns the newest key if no hold needs it.
-    pub(in crate::concurrency) fn refused(&mut self, key: &Bytes) -> Option<KeyVersion> {
+    pub(in crate::concurrency) fn remove_pending(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a pending hold is in `keys`");
         share.pending -= 1;
         self.unneeded(key)
     }
 
     /// Removes a hold that has found the key. Returns the newest key if no hold needs it.
-    pub(in crate::concurrency) fn leave(&mut self, key: &Bytes, created: Revision) -> Option<KeyVersion> {
+    pub(in crate::concurrency) fn remove_holder(
+        &mut self,
+        key: &Bytes,
+        created: Revision,
+    ) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a hold is in `keys`");
-        share.found.get_mut(&created).expect("the key version of a hold is in `found`").holders -= 1;
+        share.uses.get_mut(&created).expect("the key version of a hold is in `uses`").holders -= 1;
         self.unneeded(key)
     }
 
@@ -89,10 +93,10 @@ impl SharedKeys {
             return false;
         };
         if share.pending == 0 {
-            return share.found.get(&created).is_some_and(|found| found.holders > 0);
+            return share.uses.get(&created).is_some_and(|key_use| key_use.holders > 0);
         }
-        let found = share.found.entry(created).or_insert(KeyUse { holders: 0, modified });
-        found.modified = found.modified.max(modified);
+        let key_use = share.uses.entry(created).or_insert(KeyUse { holders: 0, modified });
+        key_use.modified = key_use.modified.max(modified);
         true
     }
 
@@ -103,11 +107,13 @@ impl SharedKeys {
         if share.pending > 0 {
             return None;
         }
-        let newest = share.found.last_key_value().filter(|(_, found)| found.holders == 0);
-        let unneeded = newest
-            .map(|(&create_revision, found)| KeyVersion { create_revision, mod_revision: found.modified });
-        share.found.retain(|_, found| found.holders > 0);
-        if share.found.is_empty() {
+        let newest = share.uses.last_key_value().filter(|(_, key_use)| key_use.holders == 0);
+        let unneeded = newest.map(|(&create_revision, key_use)| KeyVersion {
+            create_revision,
+            mod_revision: key_use.modified,
+        });
+        share.uses.retain(|_, key_use| key_use.holders > 0);
+        if share.uses.is_empty() {
             self.keys.remove(key);
         }
         unneeded

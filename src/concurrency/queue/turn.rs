@@ -59,17 +59,17 @@ enum Phase {
     /// Watches the nearest predecessors and, for a guard, the waiting key.
     Watching,
     /// The backend ended a watch, and the next attempt is not due yet.
-    Cut,
+    Retrying,
 }
 
 impl Turn {
     /// Starts a wait of the services.
-    pub(crate) fn new(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
+    pub(crate) fn for_service(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
         Self::begin(client, before, key, revision, Rules::Service, None)
     }
 
     /// Starts a guard's wait with a key that another client may have put, in the range of its predecessors.
-    pub(in crate::concurrency) fn of_own(
+    pub(in crate::concurrency) fn for_guard(
         client: &Client,
         before: Predecessors,
         key: Bytes,
@@ -80,7 +80,7 @@ impl Turn {
     }
 
     /// Starts a guard's wait with a key that the guard has just put. The txn of the put has read the nearest predecessors.
-    pub(in crate::concurrency) fn behind(
+    pub(in crate::concurrency) fn for_guard_behind(
         before: Predecessors,
         key: Bytes,
         revision: Revision,
@@ -98,8 +98,8 @@ impl Turn {
         rules: Rules,
         end: Option<LeaseEnd>,
     ) -> Self {
-        let mut turn = Self::make(before, key, revision, rules, end, Phase::Cut);
-        turn.look(client);
+        let mut turn = Self::make(before, key, revision, rules, end, Phase::Retrying);
+        turn.query(client);
         turn
     }
 
@@ -132,8 +132,8 @@ impl Turn {
         mailbox: &mut Mailbox,
         waker: Option<&Waker>,
     ) -> Poll<Result<()>> {
-        match std::mem::replace(&mut self.phase, Phase::Cut) {
-            Phase::Cut => self.look_again(client, mailbox),
+        match std::mem::replace(&mut self.phase, Phase::Retrying) {
+            Phase::Retrying => self.query_again(client, mailbox),
             Phase::Behind(nearest) => self.watch(mailbox, nearest.as_slice().iter(), self.revision),
             other => self.phase = other,
         }
@@ -144,26 +144,26 @@ impl Turn {
             let is_its_turn = match &mut self.phase {
                 Phase::Querying(call) => {
                     let found = ready!(mailbox.poll_call(call, waker))?;
-                    self.found(mailbox, found.kvs().iter(), found.header().revision())
+                    self.check_turn(mailbox, found.kvs().iter(), found.header().revision())
                 }
                 Phase::QueryingBoth(call) => {
-                    let looked = mailbox.poll_call(call, waker);
+                    let read = mailbox.poll_call(call, waker);
                     // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
-                    if looked.is_pending() && self.has_ended(mailbox) {
+                    if read.is_pending() && self.has_ended(mailbox) {
                         continue;
                     }
-                    let found = ready!(looked)?;
-                    self.found_both(mailbox, &found)?
+                    let found = ready!(read)?;
+                    self.on_read_both(mailbox, &found)?
                 }
                 Phase::Watching => {
                     if let Delivery::Watch(response) = ready!(mailbox.poll(waker))? {
-                        self.see(client, mailbox, &response)?;
+                        self.on_watch_response(client, mailbox, &response)?;
                     }
                     false
                 }
-                Phase::Behind(_) | Phase::Cut => {
+                Phase::Behind(_) | Phase::Retrying => {
                     if let Delivery::Timer(_) = ready!(mailbox.poll(waker))? {
-                        self.look_again(client, mailbox);
+                        self.query_again(client, mailbox);
                     }
                     false
                 }
@@ -176,11 +176,11 @@ impl Turn {
 
     /// Returns whether the lease of a guard's key has ended.
     fn has_ended(&self, mailbox: &Mailbox) -> bool {
-        self.end.as_ref().is_some_and(|end| end.has_come(mailbox))
+        self.end.as_ref().is_some_and(|end| end.is_received(mailbox))
     }
 
     /// Processes a guard's read. Returns whether the key has its turn, or an error if the key is deleted.
-    fn found_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
+    fn on_read_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
         let [TxnOpResponse::Get(earlier), TxnOpResponse::Get(own), ties @ ..] = found.responses() else {
             panic!("the responses to gets are get responses, not {found:?}");
         };
@@ -194,17 +194,17 @@ impl Turn {
         // A key that is created later has a higher create revision. So if no other key has this create revision now, none will.
         self.rules = Rules::Guard { may_tie: !ties.is_empty() };
         let nearest = ties.iter().chain(earlier.kvs());
-        Ok(self.found(mailbox, nearest, found.header().revision()))
+        Ok(self.check_turn(mailbox, nearest, found.header().revision()))
     }
 
     /// Returns whether the key has its turn with these predecessors. If not, watches the nearest of them.
-    fn found<'a>(
+    fn check_turn<'a>(
         &mut self,
         mailbox: &Mailbox,
         nearest: impl Iterator<Item = &'a KeyValue> + Clone,
         seen_at: Revision,
     ) -> bool {
-        let is_its_turn = self.before.admit(nearest.clone().count());
+        let is_its_turn = self.before.admits(nearest.clone().count());
         if !is_its_turn {
             self.watch(mailbox, nearest, seen_at);
         }
@@ -237,7 +237,7 @@ impl Turn {
         }));
         requests.extend(self.end.iter().filter(|_| !self.is_end_requested).map(LeaseEnd::request));
         // If the backend panics, the next poll reads again.
-        self.phase = Phase::Cut;
+        self.phase = Phase::Retrying;
         mailbox.watch(&requests);
         self.phase = Phase::Watching;
         self.is_end_requested = true;
@@ -255,7 +255,12 @@ impl Turn {
     }
 
     /// Processes a watch response. Reads again if a watched predecessor was deleted or a watch has ended.
-    fn see(&mut self, client: &Client, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<()> {
+    fn on_watch_response(
+        &mut self,
+        client: &Client,
+        mailbox: &mut Mailbox,
+        response: &WatchResponse,
+    ) -> Result<()> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
@@ -271,14 +276,14 @@ impl Turn {
                 return Err(Error::Compacted { requested: self.revision, compacted });
             }
             Rules::Service if response.canceled() => return Err(Error::WatcherLost),
-            _ if is_gone => self.look(client),
+            _ if is_gone => self.query(client),
             // Compacted events can no longer be watched, but the present keys can be read. Each such attempt starts at a later
             // revision, so real compactions need no pause.
-            _ if compacted.is_some_and(|compacted| compacted > self.start) => self.look(client),
+            _ if compacted.is_some_and(|compacted| compacted > self.start) => self.query(client),
             _ if response.canceled() => {
-                self.phase = Phase::Cut;
+                self.phase = Phase::Retrying;
                 if self.retry.is_due(mailbox) {
-                    self.look(client);
+                    self.query(client);
                 }
             }
             _ => {}
@@ -287,15 +292,15 @@ impl Turn {
     }
 
     /// Reads again after a cut, and records the attempt.
-    fn look_again(&mut self, client: &Client, mailbox: &Mailbox) {
-        self.retry.start(mailbox.now());
-        self.look(client);
+    fn query_again(&mut self, client: &Client, mailbox: &Mailbox) {
+        self.retry.record_attempt(mailbox.now());
+        self.query(client);
     }
 
     /// Reads the nearest predecessors and, for a guard, the waiting key.
-    fn look(&mut self, client: &Client) {
+    fn query(&mut self, client: &Client) {
         // If the backend panics, the next poll reads again.
-        self.phase = Phase::Cut;
+        self.phase = Phase::Retrying;
         // Saturates, since the user passes the token to `Election::resume`.
         let earlier = Revision::new(self.revision.get().saturating_sub(1));
         let newest = self.before.newest().max_create_revision(earlier);

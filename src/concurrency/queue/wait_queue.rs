@@ -105,11 +105,11 @@ impl fmt::Display for WaitQueue {
         if self.entries.is_empty() {
             return f.write_str(empty);
         }
-        for (n, place) in self.entries.iter().enumerate() {
+        for (n, entry) in self.entries.iter().enumerate() {
             match n {
-                0 => write!(f, "{first} {place}")?,
-                n if n == self.holders => write!(f, "; {others} {place}")?,
-                _ => write!(f, ", {place}")?,
+                0 => write!(f, "{first} {entry}")?,
+                n if n == self.holders => write!(f, "; {others} {entry}")?,
+                _ => write!(f, ", {entry}")?,
             }
         }
         Ok(())
