@@ -61,8 +61,9 @@ impl Election {
 
     /// Queues as a candidate with a value.
     ///
-    /// The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
-    /// The ticket also returns a leadership that was lost after the election and before the wait: see [`Ticket`].
+    /// The ticket keeps its place in the queue until the ticket is dropped, which deletes its queue key at once. The
+    /// ticket also returns a leadership that was lost after the candidate was elected and before the result was taken:
+    /// see [`Ticket`].
     ///
     /// # Errors
     ///
@@ -75,7 +76,8 @@ impl Election {
         AcquireTask::enter(self.hold(value.into_bytes()))
     }
 
-    /// Becomes the leader if the election has no candidate. Otherwise the call returns `None` and leaves no key.
+    /// Becomes the leader if the election has no candidate. Otherwise the call returns `None` and leaves no key in the
+    /// queue.
     ///
     /// # Errors
     ///
@@ -103,17 +105,19 @@ impl Election {
 
     /// Takes over an existing candidacy by its key and create revision, for example after a process has restarted.
     ///
-    /// The candidate may be the leader or still wait. Its key keeps its lease until the next
-    /// [`proclaim`](Leadership::proclaim) attaches the key to this session's lease. Dropping the ticket deletes the key.
+    /// The candidate may be the leader or may still wait. The candidate's key keeps its lease until the next
+    /// [`proclaim`](Leadership::proclaim) attaches the key to this session's lease. Dropping the ticket deletes the
+    /// key.
     ///
     /// The previous owner is not notified and keeps its token. A fence cannot distinguish the two owners, and either can resign
     /// for both.
     ///
     /// # Errors
     ///
-    /// The ticket returns [`NotLeader`](crate::Error::NotLeader) if the key is outside of this election, has another create
-    /// revision, or is deleted before the candidate is elected. It returns [`Stopped`](crate::Error::Stopped) if the store is
-    /// closed, and the backend's errors, such as [`Unavailable`](crate::Error::Unavailable).
+    /// The ticket returns [`NotLeader`](crate::Error::NotLeader) if the key is outside of this election, has another
+    /// create revision than `token`, or is deleted before the candidate is elected. It returns
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -136,6 +140,7 @@ impl Election {
     pub fn resume(&self, key: impl IntoBytes, token: impl Into<Revision>) -> Ticket<Leadership> {
         let key = key.into_bytes();
         if !self.queue.contains(&key) {
+            // // A key outside of the queue delays no later candidate, so two candidates would lead at once.
             return AcquireTask::refuse(&self.session);
         }
         AcquireTask::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
@@ -167,7 +172,7 @@ impl Election {
         WaitQueue::of_election(self.session.client(), &self.name, &self.queue)
     }
 
-    /// Returns a watcher of the leadership, whose first event is the current state.
+    /// Returns a watcher that receives every change of the leadership. The first event is the current state.
     pub fn observe(&self) -> LeaderWatcher {
         LeaderWatcher::new(self.session.client(), &*self.name)
     }
@@ -177,13 +182,15 @@ impl Election {
     }
 }
 
-/// A held leadership of an [`Election`]. [`resign`](Self::resign) or a drop ends it.
+/// A held leadership of an [`Election`]. [`resign`](Self::resign) or a drop ends the leadership.
 ///
-/// Only the leadership's own key is deleted. Over a backend that may lose requests, prefer `resign`, which can be repeated. If
-/// the request of a drop is lost, the key remains until the session ends.
+/// Only the leadership's own key is deleted. A drop deletes the key in the background, and repeats the deletion while
+/// the backend is unavailable, until the session ends. Prefer `resign` over a backend that may lose requests, since its
+/// call reports whether the key is deleted.
 ///
-/// A leadership is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen
-/// after the loss by [`txn`](Self::txn), or pass the [`token`](Self::token) to a [`Fence`](crate::concurrency::Fence).
+/// A leadership is lost if the session's lease ends or another client deletes the key. Run an operation that must not
+/// happen after the loss in a [`txn`](Self::txn), or pass the [`token`](Self::token) to a
+/// [`Fence`](crate::concurrency::Fence).
 ///
 /// ```
 /// use leasehold::concurrency::{Election, Session};
@@ -250,7 +257,7 @@ impl Leadership {
         self.hold.key_unchanged()
     }
 
-    /// Returns a txn that is executed only if the leadership is still held when it is committed.
+    /// Returns a txn that is executed only if the leadership is still held when the store receives the txn.
     ///
     /// If the leadership is lost or resigned, [`commit`](GuardedTxn::commit) fails with [`NotLeader`](Error::NotLeader).
     pub fn txn(&self) -> GuardedTxn<'_> {
@@ -269,7 +276,8 @@ impl Leadership {
         self.txn().check()
     }
 
-    /// Changes the value of the leader's key, which observers receive. The leadership and its token stay (R-ELC-7).
+    /// Changes the value of the leader's key, and observers receive the new value. The leadership and its token do not
+    /// change (R-ELC-7).
     ///
     /// # Errors
     ///
@@ -293,6 +301,7 @@ impl Leadership {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn proclaim(&self, value: impl IntoBytes) -> Call<()> {
+        // // Attach the key to this session's lease: a resumed key still has the lease of an earlier session.
         let put = Put::new(self.hold.key().clone(), value).lease(self.hold.session().lease());
         self.txn().and_then([TxnOp::Put(put)]).check()
     }
@@ -307,17 +316,18 @@ impl Leadership {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's error if the backend refuses a
-    /// watch or a repeated read. It retries a read after [`Unavailable`](Error::Unavailable),
-    /// [ambiguous](Error::is_ambiguous) errors, and errors with [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
+    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's error if the backend
+    /// refuses a watch or a repeated read. The ticket retries a read after [`Unavailable`](Error::Unavailable),
+    /// [ambiguous](Error::is_ambiguous) errors, and errors with
+    /// [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
     pub fn lost(&self) -> Ticket<()> {
         self.hold.lost()
     }
 
-    /// Resigns, so that the next candidate leads. Succeeds if the leadership was already lost.
+    /// Resigns, so that the next candidate leads. The call succeeds even if the leadership was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed it, because only this leadership's key is deleted. The lease
-    /// is not revoked (R-ELC-9).
+    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
+    /// create revision, so a repeated call cannot delete another candidate's key. The lease is not revoked (R-ELC-9).
     ///
     /// # Errors
     ///

@@ -8,8 +8,9 @@ use crate::{Error, Result};
 
 /// A transaction that is executed only if a guard or a leadership is still held when the store receives the transaction.
 ///
-/// [`Guard::txn`] and [`Leadership::txn`] create it. It is sent as the only operation of an outer txn that compares the create
-/// revision of the owner's key. The outer txn uses one of the operations that a txn may have (R-TXN-3).
+/// [`Guard::txn`] and [`Leadership::txn`] create the transaction. The transaction is sent as the only operation of an
+/// outer txn, which compares the create revision of the owner's key. The transaction may therefore have one operation
+/// fewer than a plain [`Txn`] (R-TXN-3).
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
@@ -35,7 +36,7 @@ use crate::{Error, Result};
 #[must_use = "a txn does nothing until it is committed"]
 pub struct GuardedTxn<'a> {
     hold: &'a Hold,
-    /// The error of the call if the hold is lost.
+    /// The error that `commit` returns if the guard or leadership is lost or released.
     lost: Error,
     txn: Txn,
 }
@@ -65,7 +66,7 @@ impl<'a> GuardedTxn<'a> {
     /// # Errors
     ///
     /// The call returns [`SessionExpired`](Error::SessionExpired) if the guard is lost or released, and
-    /// [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. No operation was executed then.
+    /// [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. In both cases, no operation was executed.
     ///
     /// Other errors are the refusals of a txn, such as [`TooManyOps`](Error::TooManyOps) and [`NoSpace`](Error::NoSpace): see
     /// [`Engine::txn`](crate::engine::Engine::txn). The backend's errors, such as [`Unavailable`](Error::Unavailable), are
@@ -81,11 +82,13 @@ impl<'a> GuardedTxn<'a> {
 
     fn execute<T: 'static>(self, change: impl FnOnce(TxnResponse) -> T + Send + 'static) -> Call<T> {
         let Self { hold, lost, txn } = self;
+        // The key of a released re-entrant hold may still exist for other holds, so the compare alone would succeed.
         if hold.is_released() {
             return Call::from_result(Err(lost));
         }
         let client = hold.session().client();
-        // Nested, so that a lost hold (the outer compare) and a failed compare of the caller (the inner) have separate results.
+        // Nested, so that the outer compare reports a lost hold, and the inner compares report their own result to the
+        // caller.
         let guarded = Txn::new().when([hold.key_unchanged()]).and_then([TxnOp::Txn(txn)]);
         client.map(client.txn(guarded), |done| {
             let done = done?;
@@ -110,14 +113,14 @@ impl fmt::Debug for GuardedTxn<'_> {
 
 /// Rejects fencing tokens that are older than the newest token seen.
 ///
-/// A lock can be lost without notice: its lease may have ended while the owner's process was suspended. Only the protected
-/// resource can then reject the late requests of that owner. It rejects them from the first request of the next owner on, so pass
-/// the token as soon as the lock is acquired.
+/// A lock can be lost without notice: its lease may have ended while the owner's process was suspended. Only the
+/// protected resource can then reject the late requests of that owner. The fence rejects the late requests once it has
+/// admitted the token of the next owner, so pass the token as soon as the lock is acquired.
 ///
-/// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits a lost owner
-/// beside the new one. To prevent this, load the save with
-/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass the newest token that the fence
-/// has seen, or a later revision if another client saw one.
+/// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits a lost
+/// owner beside the new one. To prevent this, load the save with
+/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass the newest token that
+/// the fence has seen, or a later revision if another client has seen a later token.
 ///
 /// ```
 /// use leasehold::Error;
@@ -148,6 +151,7 @@ impl Fence {
     /// [`StaleToken`](Error::StaleToken) if a newer token was seen.
     pub fn admit(&self, token: impl Into<Revision>) -> Result<()> {
         let token = token.into();
+        // One atomic step, so that concurrent calls cannot admit an older token after a newer token.
         let newest = self.newest.fetch_max(token.get(), Ordering::AcqRel);
         if token.get() < newest {
             return Err(Error::StaleToken { token, newest: Revision::new(newest) });

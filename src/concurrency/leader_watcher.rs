@@ -14,8 +14,8 @@ use crate::{Error, Result};
 /// Receives every leadership change of an election in order, including periods without a leader.
 ///
 /// The first event is the current state. If changes are compacted before they are received, the watcher delivers a
-/// [`Gap`](LeaderEvent::Gap) and then the new state. The watcher is received from as a [`Watcher`](crate::Watcher), and needs no
-/// session. Dropping the watcher ends it.
+/// [`Gap`](LeaderEvent::Gap) and then the new state. Events are received as from a [`Watcher`](crate::Watcher). The
+/// watcher needs no session, and a drop ends the watcher.
 ///
 /// The watcher keeps all candidates in memory. etcd's `Observe` does not, and may miss leaders: see
 /// [`ElectionService::observe`](crate::service::ElectionService::observe) (R-ELC-12).
@@ -36,7 +36,7 @@ use crate::{Error, Result};
 ///         LeaderEvent::Elected { kv, .. } => format!("elected {}", kv.value().escape_ascii()),
 ///         LeaderEvent::Updated { kv } => format!("updated {}", kv.value().escape_ascii()),
 ///         LeaderEvent::NoLeader { .. } => "no leader".into(),
-///         LeaderEvent::Gap { compacted } => format!("changes before {compacted} were missed"),
+///         LeaderEvent::Gap { compacted } => format!("changes were missed: compacted at {compacted}"),
 ///         other => format!("{other:?}"),
 ///     });
 /// }
@@ -56,18 +56,19 @@ struct LeaderFeed {
     queue: KeyRange,
     candidates: Candidates,
     phase: Phase,
-    /// The number of watches created, which is the id of the newest.
+    /// The number of watches created, which is the id of the newest watch.
     watches: i64,
-    /// The first revision that is not received yet.
+    /// The first revision whose events are not received yet.
     next: Revision,
     retry: Retry,
+    /// Events that no poll has returned yet.
     ready: VecDeque<Result<LeaderEvent>>,
 }
 
 enum Phase {
-    /// Reads all candidates.
+    /// The read of all candidates is pending.
     Reading(Call<GetResponse>),
-    /// Watches the candidates from the read's revision on.
+    /// The keys of all candidates are watched.
     Watching,
     /// The backend ended the watch, and the next attempt is not due yet.
     Retrying,
@@ -151,7 +152,7 @@ impl LeaderFeed {
         self.ready.push_back(Err(error));
     }
 
-    /// Queues an event for the current leader, and watches from the read's revision on.
+    /// Queues an event for the current leader, and watches the candidates from the revision after the read on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) {
         let revision = found.header().revision();
         self.candidates = Candidates::new(found.kvs());
@@ -165,14 +166,14 @@ impl LeaderFeed {
         let before = WatchId::new(self.watches);
         self.watches += 1;
         let watch = Watch::range(self.queue.clone()).start_revision(self.next).id(self.watches);
-        // A watcher that was cancelled by a compaction keeps its id until an explicit cancel (R-WCH-13).
         // If the backend panics, the next poll watches again.
         self.phase = Phase::Retrying;
+        // A watcher that was cancelled by a compaction keeps its id until an explicit cancel (R-WCH-13).
         mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
 
-    /// Watches again from the first revision that is not received, so no event is missed.
+    /// Watches again from the first revision whose events are not received, so that no event is missed.
     fn watch_again(&mut self, mailbox: &Mailbox) {
         if let Phase::Retrying = self.phase {
             self.retry.record_attempt(mailbox.now());
@@ -184,11 +185,12 @@ impl LeaderFeed {
         if let Some(refusal) = response.refusal() {
             return self.end(refusal);
         }
+        // A response to a replaced watch has a lower id.
         if response.watch_id() != WatchId::new(self.watches) {
             return;
         }
         self.receive(response.events());
-        // A compaction at or below `next` has discarded no unreceived event, so the watch is only created again.
+        // A compaction at or below `next` has discarded no event from `next` on, so the watch is only created again.
         if let Some(compacted) = response.compact_revision().filter(|&compacted| compacted > self.next) {
             // If the backend panics, the next poll watches again, and the compaction is reported again.
             self.phase = Phase::Retrying;
@@ -220,6 +222,7 @@ impl LeaderFeed {
         fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
             (kv.create_revision(), kv.key())
         }
+        // A key that was deleted and created again has another create revision, and counts as a new leader.
         if before.as_ref().map(rank) != after.as_ref().map(rank) {
             self.ready.push_back(Ok(elected(revision, after)));
         } else if let Some(kv) = after.filter(|kv| kv.mod_revision() == revision) {
@@ -228,7 +231,7 @@ impl LeaderFeed {
     }
 }
 
-/// Returns the event for the state of an election at a revision.
+/// Returns the event that reports `leader`, or that the election has no leader, at a revision.
 fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
     match leader {
         Some(kv) => LeaderEvent::Elected { revision, kv },
@@ -257,8 +260,8 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
 pub enum LeaderEvent {
     /// A candidate became the leader.
     Elected {
-        /// The revision of the change. The first event, and the first one after a [`Gap`](Self::Gap), come from a read of the
-        /// election's keys, and have the revision of that read.
+        /// The revision of the change. The first event, and the first event after a [`Gap`](Self::Gap), come from a
+        /// read of the election's keys, and have the revision of that read.
         revision: Revision,
         /// The leader's key. Its create revision is the fencing token, and its value is the leader's proposal.
         kv: KeyValue,
@@ -271,12 +274,14 @@ pub enum LeaderEvent {
     },
     /// The election has no leader.
     NoLeader {
-        /// The revision of the change, or of the read as in [`Elected`](Self::Elected).
+        /// The revision of the change. An event that comes from a read has the revision of the read: see
+        /// [`Elected`](Self::Elected).
         revision: Revision,
     },
     /// Changes were compacted before they were received. The next event is the current state.
     Gap {
-        /// The compacted revision. The missed changes have lower revisions.
+        /// The compacted revision. The next event comes from a later read, so changes between the compaction and the
+        /// read are missed too.
         compacted: Revision,
     },
 }
@@ -304,7 +309,8 @@ impl LeaderEvent {
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     by_key: BTreeMap<Vec<u8>, KeyValue>,
-    /// Ordered by create revision. Keys that one txn created are ordered by key (R-RNG-8).
+    /// The create revision and the key of each candidate, so the first element is the leader's. Keys that one txn
+    /// created are ordered by key (R-RNG-8).
     ranked: BTreeSet<(Revision, Vec<u8>)>,
 }
 
@@ -333,7 +339,7 @@ impl Candidates {
             *known = kv.clone();
             return;
         }
-        // The create revision is new, so remove the old rank of the key.
+        // The key is new or was created again. Remove the key's old entry in `ranked`, if it has one.
         self.remove(kv.key());
         self.by_key.insert(kv.key().to_vec(), kv.clone());
         self.ranked.insert((kv.create_revision(), kv.key().to_vec()));

@@ -1,7 +1,8 @@
 //! Locks, semaphores, read-write locks and elections for Rust code, built on a [`Client`](crate::Client).
 //!
-//! Each acquisition is granted in arrival order, can be cancelled while it waits, and has a fencing token. `Guard::lost` returns a
-//! ticket that completes when the lock is lost. The [services](crate::service) reproduce etcd's quirks; the guards of this module do not (R-0-5).
+//! Each acquisition is granted in arrival order, can be cancelled while it waits, and has a fencing token.
+//! `Guard::lost` returns a ticket that completes when the lock is lost. The [services](crate::service) reproduce etcd's
+//! quirks, and the guards of this module do not (R-0-5).
 //!
 //! [`Mutex`] and [`RwLock`] have the names of the standard library's locks. To import both, rename one:
 //! `use leasehold::concurrency::Mutex as StoreMutex`.

@@ -18,9 +18,9 @@ use crate::client::{Call, Ticket};
 /// Each acquisition puts its own key, `name/<lease>-<n>`, so threads that share a session exclude each other. Clients that use
 /// etcd's keys, such as [`LockService`](crate::service::LockService), wait in the same queue.
 ///
-/// Every key under `name/` is in the queue, whichever client put it (R-LCK-13), so keep no other keys there. A key `jobs/last`
-/// blocks the lock `jobs` until the key is deleted. The lock `jobs/nightly` blocks the lock `jobs` while it is held. Use
-/// [`queue`](Self::queue) to find such keys.
+/// Every key under `name/` is in the queue, whichever client put it (R-LCK-13), so keep no other keys there. A key
+/// `jobs/last` blocks the lock `jobs` until the key is deleted. The lock `jobs/nightly`, while held, also blocks the
+/// lock `jobs`. Use [`queue`](Self::queue) to find such keys.
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
@@ -32,7 +32,7 @@ use crate::client::{Call, Ticket};
 /// let mutex = Mutex::new(&session, "jobs/nightly");
 ///
 /// let guard = mutex.lock().wait()?;
-/// guard.txn().and_then([TxnOp::put("jobs/last", "ran")]).commit().wait()?; // refused if the lock was lost before
+/// guard.txn().and_then([TxnOp::put("jobs/last", "ran")]).commit().wait()?; // fails if the lock was lost before
 /// assert!(mutex.try_lock().wait()?.is_none());
 /// let mut waiting = mutex.lock();
 /// guard.unlock().wait()?;
@@ -56,14 +56,16 @@ impl Mutex {
         Self { session: session.clone(), name, queue, is_reentrant: false }
     }
 
-    /// Returns a handle to the lock with this name that a session can acquire again while it holds the lock.
+    /// Returns a handle to the lock with this name, through which a session can acquire the lock again while the
+    /// session holds the lock.
     ///
-    /// The key is etcd's own, `name/<lease>`, and all re-entrant guards and tickets of the session share it (R-LCK-6). These
-    /// guards do not exclude each other. They exclude other sessions, and guards from [`new`](Self::new). The lock is released
-    /// when the last of these guards and tickets is released or dropped.
+    /// The key is etcd's own, `name/<lease>`, and all re-entrant guards and tickets of the session share the key
+    /// (R-LCK-6). Re-entrant guards of one session do not exclude each other. A re-entrant guard excludes other
+    /// sessions, and guards from [`new`](Self::new). The lock is released when the session's last re-entrant guard or
+    /// ticket is released or dropped.
     ///
-    /// A caller of [`LockService`](crate::service::LockService) that locks with this lease shares the key too. The caller loses
-    /// the lock when the session releases it, as with etcd (R-LCK-9).
+    /// A caller of [`LockService`](crate::service::LockService) that locks with the session's lease shares the key too.
+    /// The caller loses the lock when the session releases the lock, as with etcd (R-LCK-9).
     ///
     /// ```
     /// use leasehold::Store;
@@ -88,10 +90,12 @@ impl Mutex {
         Self { is_reentrant: true, ..Self::new(session, name) }
     }
 
-    /// Queues for the lock. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
+    /// Queues for the lock. The ticket keeps its place in the queue until the ticket is dropped, which deletes its
+    /// queue key at once.
     ///
-    /// A thread that holds the lock and waits for it again deadlocks, unless the mutex is [re-entrant](Self::reentrant). The
-    /// ticket also returns a guard that was lost after the acquisition and before the wait: see [`Ticket`].
+    /// A thread that holds the lock and waits for it again deadlocks, unless the mutex is
+    /// [re-entrant](Self::reentrant). The ticket also returns a guard that was lost after the lock was acquired and
+    /// before the result was taken: see [`Ticket`].
     ///
     /// # Errors
     ///
@@ -104,8 +108,11 @@ impl Mutex {
         AcquireTask::enter(self.hold())
     }
 
-    /// Acquires the lock if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key, even if the
-    /// session's lease has ended: a loop of attempts must also check [`Session::lost`].
+    /// Acquires the lock if no client holds the lock or waits for the lock. Otherwise the call returns `None` and
+    /// leaves no key in the queue.
+    ///
+    /// The call returns `None` for a held lock even if the session's lease has ended, so a loop of attempts must also
+    /// check [`Session::lost`].
     ///
     /// # Errors
     ///
@@ -142,15 +149,17 @@ impl Mutex {
 
 /// A held lock or permit: a [`MutexGuard`], [`Permit`], [`ReadGuard`] or [`WriteGuard`].
 ///
-/// A lock is released by `unlock` ([`MutexGuard::unlock`], [`ReadGuard::unlock`], [`WriteGuard::unlock`]) and a permit by
-/// [`Permit::release`]. Dropping the guard releases it too, also during a panic, so locks are not poisoned. Only the guard's own
+/// A lock is released by `unlock` ([`MutexGuard::unlock`], [`ReadGuard::unlock`], [`WriteGuard::unlock`]) and a permit
+/// by [`Permit::release`]. Dropping the guard also releases the lock or permit, even during a panic, so locks are not
+/// poisoned. Only the guard's own key is deleted.
+///
+/// A drop deletes the key in the background, and repeats the deletion while the backend is unavailable, until the
+/// session ends. Prefer `unlock` or `release` over a backend that may lose requests, since the call reports whether the
 /// key is deleted.
 ///
-/// Over a backend that may lose requests, prefer the method, which can be repeated. If the request that a drop sends is lost, the key
-/// remains until the session ends.
-///
-/// A guard is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen after
-/// the loss by [`txn`](Self::txn), or pass the [`token`](Self::token) to a [`Fence`](crate::concurrency::Fence).
+/// A guard is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen
+/// after the loss in a [`txn`](Self::txn), or pass the [`token`](Self::token) to a
+/// [`Fence`](crate::concurrency::Fence).
 ///
 /// [`Permit`]: crate::concurrency::Permit
 /// [`Permit::release`]: crate::concurrency::Permit::release
@@ -195,14 +204,15 @@ impl<Of: 'static> Acquired for Guard<Of> {
 }
 
 impl<Of> Guard<Of> {
-    /// Returns the fencing token, which is higher than the token of every earlier guard that excludes this one.
+    /// Returns the fencing token, which is higher than the token of every earlier guard that excludes this guard.
     ///
     /// The token is the create revision of the [`key`](Self::key), by which etcd orders the queue. Re-entrant guards that share a
     /// key have equal tokens.
     ///
     /// A store that is loaded from an older save assigns the tokens of lost guards again. Load it with
-    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen such a
-    /// token. Keys that another client puts in one txn share a token. Their guards are held one at a time, in key order.
+    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen
+    /// such a token. If another client puts several keys of the queue in one txn, guards of these keys have equal
+    /// tokens, and are held one at a time, in key order.
     ///
     /// ```
     /// use leasehold::Store;
@@ -257,7 +267,7 @@ impl<Of> Guard<Of> {
         self.hold.key_unchanged()
     }
 
-    /// Returns a txn that is executed only if the guard is still held when it is committed.
+    /// Returns a txn that is executed only if the guard is still held when the store receives the txn.
     ///
     /// If the guard is lost or released, [`commit`](GuardedTxn::commit) fails with [`SessionExpired`](Error::SessionExpired).
     ///
@@ -314,9 +324,10 @@ impl<Of> Guard<Of> {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's error if the backend refuses a
-    /// watch or a repeated read. It retries a read after [`Unavailable`](Error::Unavailable),
-    /// [ambiguous](Error::is_ambiguous) errors, and errors with [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
+    /// The ticket returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's error if the backend
+    /// refuses a watch or a repeated read. The ticket retries a read after [`Unavailable`](Error::Unavailable),
+    /// [ambiguous](Error::is_ambiguous) errors, and errors with
+    /// [`Code::ResourceExhausted`](crate::Code::ResourceExhausted).
     ///
     /// ```
     /// use leasehold::Store;
@@ -343,10 +354,11 @@ impl<Of> Guard<Of> {
 }
 
 impl MutexGuard {
-    /// Releases the lock. Succeeds if the lock was already lost.
+    /// Releases the lock. The call succeeds even if the lock was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed it, because only this guard's key is deleted. If re-entrant
-    /// guards share a key, the last release deletes it.
+    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
+    /// create revision, so a repeated call cannot delete another owner's key. If re-entrant guards share a key, the
+    /// last release deletes the key.
     ///
     /// # Errors
     ///

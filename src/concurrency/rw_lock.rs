@@ -16,9 +16,9 @@ use crate::client::{Call, Ticket};
 /// A reader waits for all earlier writers, and a writer waits for all earlier readers and writers. Neither side starves: a
 /// reader that arrives after a waiting writer waits for that writer. The lock is released when its session ends.
 ///
-/// A reader puts a key `name/read/<lease>-<n>` and a writer puts `name/write/<lease>-<n>`, as the `RWMutex` of etcd's recipes
-/// does. Every key under `name/` is in the queue, so keep no other keys there. Do not use the name for a mutex, semaphore or
-/// election.
+/// A reader puts a key `name/read/<lease>-<n>` and a writer puts `name/write/<lease>-<n>`, with the prefixes of
+/// `RWMutex` in etcd's recipes. Every key under `name/` is in the queue, so keep no other keys there. Do not use the
+/// name of an `RwLock` for a mutex, semaphore or election.
 ///
 /// ```
 /// use leasehold::Store;
@@ -48,18 +48,19 @@ pub struct RwLock {
     writers: KeyRange,
 }
 
-/// The type parameter of a [`ReadGuard`].
+/// The type parameter that makes a [`Guard`] a [`ReadGuard`]. The type has no values.
 #[derive(Debug)]
 pub enum Reading {}
 
-/// The type parameter of a [`WriteGuard`].
+/// The type parameter that makes a [`Guard`] a [`WriteGuard`]. The type has no values.
 #[derive(Debug)]
 pub enum Writing {}
 
 /// A [`RwLock`] that a reader holds, possibly together with other readers.
 ///
-/// Read guards that are held at one time have different [tokens](Guard::token), and a [`Fence`](crate::concurrency::Fence) admits
-/// only the newest token. So readers use [`Guard::txn`], not a common fence.
+/// Read guards that are held at one time have different [tokens](Guard::token), and a
+/// [`Fence`](crate::concurrency::Fence) admits only the newest token. So readers must use [`Guard::txn`] instead of a
+/// common fence.
 pub type ReadGuard = Guard<Reading>;
 
 /// A [`RwLock`] that a writer holds.
@@ -75,9 +76,11 @@ impl RwLock {
         Self { session: session.clone(), name, queue, readers, writers }
     }
 
-    /// Queues as a reader. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
+    /// Queues as a reader. The ticket keeps its place in the queue until the ticket is dropped, which deletes its queue
+    /// key at once.
     ///
-    /// A thread that holds the lock and waits for it again deadlocks if a writer waits, or if either guard is a writer's.
+    /// A thread that holds the lock as a reader and waits to read again deadlocks if a writer is queued in between. A
+    /// thread that holds the lock as a writer and waits for the lock again always deadlocks.
     ///
     /// # Errors
     ///
@@ -90,13 +93,14 @@ impl RwLock {
         AcquireTask::enter(self.reader())
     }
 
-    /// Acquires the lock as a reader if no writer holds it or waits for it. Otherwise the call returns `None` and leaves no key.
+    /// Acquires the lock as a reader if no writer holds the lock or waits for the lock. Otherwise the call returns
+    /// `None` and leaves no key in the queue.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has ended. It
-    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock could be acquired and the session's
+    /// lease has ended. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
+    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
@@ -115,7 +119,10 @@ impl RwLock {
         try_acquire(self.reader())
     }
 
-    /// Queues as a writer. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
+    /// Queues as a writer. The ticket keeps its place in the queue until the ticket is dropped, which deletes its queue
+    /// key at once.
+    ///
+    /// A thread that holds the lock, as a reader or a writer, and waits to write deadlocks.
     ///
     /// # Errors
     ///
@@ -128,13 +135,14 @@ impl RwLock {
         AcquireTask::enter(self.writer())
     }
 
-    /// Acquires the lock as a writer if no client holds it or waits for it. Otherwise the call returns `None` and leaves no key.
+    /// Acquires the lock as a writer if no client holds the lock or waits for the lock. Otherwise the call returns
+    /// `None` and leaves no key in the queue.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has ended. It
-    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock could be acquired and the session's
+    /// lease has ended. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
+    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn try_write(&self) -> Call<Option<WriteGuard>> {
         try_acquire(self.writer())
@@ -166,17 +174,20 @@ impl RwLock {
     /// ```
     pub fn queue(&self) -> Call<WaitQueue> {
         let readers = self.readers.clone();
-        // The first key holds the lock. If it is a reader's, the readers up to the first other key hold the lock too.
+        // The oldest key holds the lock. If a reader has put the oldest key, all readers before the first writer hold
+        // the lock.
         let holders =
             move |kvs: &[KeyValue]| kvs.iter().take_while(|kv| readers.contains(kv.key())).count().max(1);
         WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, holders)
     }
 
     fn reader(&self) -> Hold {
+        // // A reader's key is not in the range of its predecessors, since readers do not exclude each other.
         self.hold(&self.readers, &self.writers)
     }
 
     fn writer(&self) -> Hold {
+        // // The range of a writer's predecessors contains all readers and writers.
         self.hold(&self.writers, &self.queue)
     }
 
@@ -187,9 +198,10 @@ impl RwLock {
 }
 
 impl ReadGuard {
-    /// Releases the lock. Succeeds if the lock was already lost.
+    /// Releases the lock. The call succeeds even if the lock was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed it, because only this guard's key is deleted.
+    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
+    /// create revision, so a repeated call cannot delete another owner's key.
     ///
     /// # Errors
     ///
@@ -201,9 +213,10 @@ impl ReadGuard {
 }
 
 impl WriteGuard {
-    /// Releases the lock. Succeeds if the lock was already lost.
+    /// Releases the lock. The call succeeds even if the lock was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed it, because only this guard's key is deleted.
+    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
+    /// create revision, so a repeated call cannot delete another owner's key.
     ///
     /// # Errors
     ///

@@ -17,11 +17,12 @@ use crate::client::{Call, Ticket};
 /// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) with this name. A
 /// semaphore with one permit is that mutex. Every key under `name/` is in the queue, so keep no other keys there.
 ///
-/// The store does not know the number of permits, so every process must use one number. If the numbers differ, a handle acquires
-/// a permit once fewer keys than its own number are before its key. The highest number then bounds the held permits.
+/// The store does not know the number of permits, so every process must pass an equal number. If the numbers differ,
+/// each handle acquires a permit once fewer keys precede its key than the handle's number of permits. The highest
+/// number then bounds the held permits.
 ///
-/// A waiter for one of n permits watches the n keys before its own, and a release wakes at most n waiters. The cost of a wait is
-/// proportional to n, so split a semaphore with thousands of permits.
+/// A waiter for one of n permits watches the n keys that precede the waiter's key, and a release wakes at most n
+/// waiters. The cost of a wait is proportional to n, so split a semaphore with thousands of permits.
 ///
 /// ```
 /// use leasehold::Store;
@@ -52,8 +53,8 @@ pub struct Semaphore {
 
 /// A held permit of a [`Semaphore`]. [`release`](Self::release) or a drop releases it.
 ///
-/// Permits that are held at one time have different [tokens](Guard::token), and a [`Fence`](crate::concurrency::Fence) admits
-/// only the newest token. So owners of permits use [`Guard::txn`], not a common fence.
+/// Permits that are held at one time have different [tokens](Guard::token), and a [`Fence`](crate::concurrency::Fence)
+/// admits only the newest token. So the owners of permits must use [`Guard::txn`] instead of a common fence.
 pub type Permit = Guard<Semaphore>;
 
 impl Semaphore {
@@ -61,7 +62,7 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// If `permits` is 0, since no wait would end.
+    /// Panics if `permits` is 0, since no wait would end.
     #[track_caller]
     pub fn new(session: &Session, name: impl IntoBytes, permits: u32) -> Self {
         let permits = NonZeroU32::new(permits).expect("a semaphore has at least one permit");
@@ -85,7 +86,8 @@ impl Semaphore {
         self.permits.get()
     }
 
-    /// Queues for a permit. The ticket keeps its place in the queue until it is dropped, which deletes its key at once.
+    /// Queues for a permit. The ticket keeps its place in the queue until the ticket is dropped, which deletes its
+    /// queue key at once.
     ///
     /// # Errors
     ///
@@ -113,10 +115,11 @@ impl Semaphore {
         AcquireTask::enter(self.hold())
     }
 
-    /// Acquires a permit if one is free and no client waits. Otherwise the call returns `None` and leaves no key.
+    /// Acquires a permit if a permit is free and no client waits. Otherwise the call returns `None` and leaves no key
+    /// in the queue.
     ///
-    /// The call sends two or more requests if other permits are held, because a txn cannot count keys. One txn reads the keys.
-    /// The next one puts a key, unless another client has queued in between.
+    /// A semaphore with several permits needs two or more requests if some permits are held, because a txn cannot count
+    /// keys. One txn reads the keys. The next txn puts a key, unless another client has queued in between.
     ///
     /// # Errors
     ///
@@ -167,6 +170,7 @@ impl Semaphore {
     /// ```
     pub fn queue(&self) -> Call<WaitQueue> {
         let permits = self.permits.get() as usize;
+        // // The oldest keys hold the permits. If `permits` is above the number of keys, every key holds a permit.
         WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, move |_| permits)
     }
 
@@ -177,9 +181,10 @@ impl Semaphore {
 }
 
 impl Permit {
-    /// Releases the permit. Succeeds if the permit was already lost.
+    /// Releases the permit. The call succeeds even if the permit was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed it, because only this permit's key is deleted.
+    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
+    /// create revision, so a repeated call cannot delete another owner's key.
     ///
     /// # Errors
     ///

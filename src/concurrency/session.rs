@@ -13,7 +13,7 @@ use crate::api::{Grant, IntoBytes, LeaseId};
 use crate::client::{Call, Client, Ticket, finish};
 use crate::sync::{Mutex, MutexGuard};
 
-/// A lease that is kept alive while the session exists. The keys of locks and candidacies are attached to it.
+/// A lease that is kept alive while the session exists. The keys of locks and candidacies are attached to the lease.
 ///
 /// Handles are cheap to clone. Each guard, leadership and ticket of an acquisition contains a handle. When the last handle is
 /// dropped, the lease is revoked, which deletes all keys attached to the lease. A forgotten handle (`mem::forget`) keeps the
@@ -38,7 +38,7 @@ pub struct Session {
     name: Bytes,
 }
 
-/// A handle to a session that does not keep it alive.
+/// A handle that does not keep its session alive.
 pub(super) struct WeakSession {
     shared: Weak<Shared>,
     name: Bytes,
@@ -53,32 +53,36 @@ impl WeakSession {
 struct Shared {
     client: Client,
     lease: LeaseId,
-    /// The lease in hexadecimal, with which the last part of each key of the session begins.
+    /// The lease in hexadecimal. The last part of each queue key of the session begins with this text.
     lease_text: String,
     ttl: Duration,
     hold_numbers: Mutex<HoldNumbers>,
     shared_keys: Mutex<SharedKeys>,
     renewal: Mutex<RenewalState>,
     end: LeaseEnd,
-    /// Whether the session was opened with its own lease, so that no other session puts keys with its names.
+    /// Whether [`Session::open`] granted the lease for this session. If not, other sessions may put keys with this
+    /// lease in their names.
     is_lease_own: bool,
 }
 
 /// The state set by the latest of `resume`, `pause`, `orphan` and `close`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct RenewalState {
-    /// The number of calls of these methods.
+    /// The number of calls of `resume`, `pause`, `orphan` and `close`.
     calls: u64,
+    /// Whether the client renews the lease.
     is_renewed: bool,
-    /// Closed or orphaned: dropping must not revoke the lease.
+    /// Whether the session was closed or orphaned, so that dropping the session must not revoke the lease.
     is_ended: bool,
 }
 
-/// The numbers of holds, which are reused. A lock that is acquired in a loop then writes new versions of one key rather than a
-/// new key each time.
+/// The numbers in the keys of holds. Released numbers are reused, so a lock that is acquired in a loop writes new
+/// versions of one key instead of a new key each time.
 #[derive(Default)]
 struct HoldNumbers {
+    /// The lowest number that was never assigned.
     assigned: u64,
+    /// Released numbers.
     free: BinaryHeap<Reverse<u64>>,
 }
 
@@ -112,12 +116,12 @@ impl Session {
     /// the lease. Call [`orphan`](Self::orphan) first to keep the lease.
     ///
     /// The backend renews a lease once for all its sessions. [`pause`](Self::pause), [`orphan`](Self::orphan),
-    /// [`close`](Self::close) or a drop of one session stops it for all, and [`resume`](Self::resume) of one session starts it
-    /// again.
+    /// [`close`](Self::close) or a drop of one session stops the renewal for all these sessions, and
+    /// [`resume`](Self::resume) of one session starts the renewal again.
     ///
-    /// After an [ambiguous](Error::is_ambiguous) failure to lock, this session reads its key once and deletes it if it exists. It
-    /// does not delete a key that appears later, because another session with this lease may have put that key. A session from
-    /// [`open`](Self::open) deletes a later key too.
+    /// After an [ambiguous](Error::is_ambiguous) failure to lock, this session reads the key of the lock once, and
+    /// deletes the key if it exists. The session does not delete a key that appears later, because another session with
+    /// this lease may have put that key. A session from [`open`](Self::open) deletes a later key too.
     ///
     /// # Errors
     ///
@@ -145,7 +149,8 @@ impl Session {
             let ttl = client.time_to_live(lease, false).await?.granted_ttl().ok_or(Error::LeaseNotFound)?;
             client.keep_alive(lease).await?.ttl().ok_or(Error::LeaseNotFound)?;
             client.renew(lease, true);
-            // Created last: a session that is dropped revokes the lease, and a failed call must not.
+            // Create the session last: dropping a session revokes the lease, and a failed call must not revoke the
+            // lease.
             Ok(Self::of_lease(client, lease, ttl, false))
         })
     }
@@ -165,7 +170,7 @@ impl Session {
         Self { shared: Arc::new(shared), name: Bytes::new() }
     }
 
-    /// Returns a handle to this session whose lock keys have the name as their value.
+    /// Returns a handle to this session. Locks that are created with the handle put keys with the value `name`.
     ///
     /// [`Mutex::queue`](super::Mutex::queue) and [`Store::waiters`](crate::Store::waiters) show the name.
     ///
@@ -219,13 +224,15 @@ impl Session {
 
     /// Returns a ticket that completes when the lease has expired or was revoked, immediately if it already was.
     ///
-    /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately. A lost session does
-    /// not come back: open a new one. Only if a backend has assumed the end although the lease is alive, [`resume`](Self::resume)
-    /// makes later tickets wait again. After [`orphan`](Self::orphan), the ticket stays pending until the lease ends.
+    /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately. A lost
+    /// session does not come back, so open a new session. Only if a backend has reported the end although the lease is
+    /// alive, [`resume`](Self::resume) makes later tickets wait again. After [`orphan`](Self::orphan), the ticket stays
+    /// pending until the lease ends.
     ///
-    /// Another client may already hold the session's locks when the ticket completes. Over a [`Store`](crate::Store), the keys of
-    /// the session are deleted first. A backend that is cut off from its store reports the end one TTL after the last answered
-    /// renewal. The keys may then still exist, and no watcher has received a deletion.
+    /// Another client may already hold the session's locks when the ticket completes. Over a [`Store`](crate::Store),
+    /// the keys of the session are deleted before the ticket completes. A backend that is cut off from its store
+    /// reports the end one TTL after the last answered renewal. The keys may then still exist, and no watcher has
+    /// received a deletion.
     ///
     /// # Errors
     ///
@@ -250,7 +257,7 @@ impl Session {
         Ticket::new(self.client(), LeaseLost::new(self.shared.end.clone()))
     }
 
-    /// Stops the renewal of the lease, as when this process is suspended or cut off.
+    /// Stops the renewal of the lease, as if this process were suspended or cut off from the store.
     ///
     /// The lease expires one TTL after its last renewal, which was at most a third of the TTL ago. The renewal stops at once,
     /// even if the call is dropped or its request is lost. The call only checks whether the lease exists.
@@ -269,8 +276,8 @@ impl Session {
 
     /// Starts the renewal of the lease again, after [`pause`](Self::pause) or [`orphan`](Self::orphan).
     ///
-    /// The renewal starts at once, even if the call is never polled. The call also renews the lease once itself, and so checks
-    /// whether the lease exists.
+    /// The renewal starts at once, even if the call is never polled. The call also sends one renewal, whose response
+    /// reports whether the lease exists.
     ///
     /// # Errors
     ///
@@ -294,6 +301,7 @@ impl Session {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn resume(&self) -> Call<()> {
+        // // A backend may have reported the end although the lease is alive, so later tickets wait again.
         self.shared.end.set_known(false);
         self.shared.set_renewal(|renewal| (renewal.is_renewed, renewal.is_ended) = (true, false));
         let client = self.client();
@@ -365,7 +373,8 @@ impl Session {
         self.shared.set_renewal(|renewal| renewal.is_renewed = false);
         client.complete(client.revoke(self.shared.lease), move |revoked| {
             revoked?;
-            // A later `resume` takes precedence: it has set `is_renewed`, and the session is not over.
+            // A `resume` after this `close` has set `is_renewed` and takes precedence, so the session does not count as
+            // ended.
             let mut renewal = session.shared.renewal.lock();
             renewal.is_ended |= !renewal.is_renewed;
             Ok(())
@@ -416,7 +425,8 @@ impl Session {
         numbers.assigned - 1
     }
 
-    /// Returns a number for reuse. Not called if another client deleted the key, since that client may have created it again.
+    /// Makes the number of a released hold available again. Not called if another client deleted the hold's key, since
+    /// that client may have created the key again.
     pub(super) fn return_number(&self, number: u64) {
         self.shared.hold_numbers.lock().free.push(Reverse(number));
     }
@@ -432,8 +442,8 @@ impl Shared {
             *renewal
         };
         loop {
-            // Not under the lock, since a backend may call wakers. Two threads may then reach the client in the reverse order, so
-            // each repeats its call if the renewal state has changed.
+            // `renew` is called without the lock, since a backend may call wakers. Two threads may then call `renew` in
+            // the reverse order, so each thread repeats its call if the renewal state has changed.
             self.client.renew(self.lease, applied.is_renewed);
             let renewal = *self.renewal.lock();
             if renewal.calls == applied.calls {
@@ -448,12 +458,14 @@ impl Drop for Shared {
     fn drop(&mut self) {
         if !self.renewal.get_mut().is_ended {
             let (client, lease) = (&self.client, self.lease);
-            // Pause first, since that cannot be lost: if the revocation is lost, the lease expires after its TTL.
+            // Stop the renewal first, which is local and cannot be lost. If the revocation is lost, the lease expires
+            // after its TTL.
             let mut pause = || client.renew(lease, false);
             let mut revoke = || {
                 let revoking = client.clone();
                 client.detach(async move { drop(revoking.revoke(lease).await) });
             };
+            // // `finish` runs `revoke` even if `pause` panics.
             finish(&mut [&mut pause, &mut revoke]);
         }
     }

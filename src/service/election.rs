@@ -16,8 +16,9 @@ use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
 use crate::concurrency::{Predecessors, Turn, queue_range};
 use crate::{Error, Result};
 
-/// etcd's election service, `v3electionpb.Election`, for code that uses etcd's messages. It behaves like etcd, oddities
-/// included (R-ELC-1 to R-ELC-13). All errors except cancellation have the code Unknown (R-ELC-13).
+/// etcd's election service, `v3electionpb.Election`, for code that uses etcd's messages. The service behaves like etcd,
+/// oddities included (R-ELC-1 to R-ELC-13). All errors have the code Unknown (R-ELC-13), except
+/// [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable).
 ///
 /// ```
 /// use leasehold::Store;
@@ -42,8 +43,8 @@ impl ElectionService {
         Self { client: client.into() }
     }
 
-    /// Becomes a candidate and waits to be leader, first come, first served. Dropping the ticket withdraws the
-    /// candidacy.
+    /// Becomes a candidate and waits to be leader, in arrival order. Dropping the ticket before its response is
+    /// received withdraws the candidacy.
     ///
     /// ```
     /// use leasehold::Store;
@@ -65,13 +66,13 @@ impl ElectionService {
     ///
     /// # Errors
     ///
-    /// The ticket reports:
+    /// The ticket returns:
     ///
     /// - [`NotLeader`](Error::NotLeader) if the candidate's key existed with another value and was deleted before the
     ///   requested value was put (R-ELC-2).
-    /// - [`Unknown`](Error::Service) with the error of a grant, put, read or watch that failed (R-LCK-8).
+    /// - [`Service`](Error::Service), which contains the error of a grant, put, read or watch that failed (R-LCK-8).
     ///
-    /// A candidate whose key no longer exists when its turn comes gets a response and no error (R-ELC-5).
+    /// A candidate whose key no longer exists when its turn comes receives a response, not an error (R-ELC-5).
     pub fn campaign(&self, request: CampaignRequest) -> Ticket<CampaignResponse> {
         Ticket::new(&self.client, CampaignTask::new(&self.client, request))
     }
@@ -93,11 +94,11 @@ impl ElectionService {
     ///
     /// # Errors
     ///
-    /// The call reports:
+    /// The call returns:
     ///
     /// - [`MissingLeaderField`](Error::MissingLeaderField) if the request has no leader.
     /// - [`NotLeader`](Error::NotLeader) if the candidate's key no longer exists or has another create revision.
-    /// - [`Unknown`](Error::Service) with the error of the grant or put, if it failed.
+    /// - [`Service`](Error::Service), which contains the error of the grant or put, if the request failed.
     pub fn proclaim(&self, request: ProclaimRequest) -> Call<ProclaimResponse> {
         let ProclaimRequest { leader, value } = request;
         self.with_leader(
@@ -109,8 +110,8 @@ impl ElectionService {
         )
     }
 
-    /// Resigns a leader or withdraws a waiting candidate. Does nothing if the candidate's key no longer exists
-    /// (R-ELC-9).
+    /// Resigns a leader or withdraws a waiting candidate. The call succeeds without effect if the candidate's key no
+    /// longer exists (R-ELC-9).
     ///
     /// ```
     /// use leasehold::Store;
@@ -126,10 +127,10 @@ impl ElectionService {
     ///
     /// # Errors
     ///
-    /// The call reports:
+    /// The call returns:
     ///
     /// - [`MissingLeaderField`](Error::MissingLeaderField) if the request has no leader.
-    /// - [`Unknown`](Error::Service) with the error of the grant or delete, if it failed.
+    /// - [`Service`](Error::Service), which contains the error of the grant or deletion, if the request failed.
     pub fn resign(&self, request: ResignRequest) -> Call<ResignResponse> {
         self.with_leader(
             request.leader,
@@ -138,8 +139,8 @@ impl ElectionService {
         )
     }
 
-    /// Runs a transaction on a candidate's key. A key without a lease first gets a lease of 60 s, even if the
-    /// transaction then does not need it, as in etcd (R-ELC-8, R-ELC-9).
+    /// Runs a transaction on a candidate's key. If `leader` has no lease, a lease of 60 s is granted first, even if the
+    /// transaction then does not use the lease, as in etcd (R-ELC-8, R-ELC-9).
     fn with_leader<T: Send + 'static>(
         &self,
         leader: Option<LeaderKey>,
@@ -157,6 +158,7 @@ impl ElectionService {
             return self.client.map(txn(&self.client, leader), answer);
         }
         let client = self.client.clone();
+        // etcd grants the lease before the txn, so the lease stays behind if the txn does not use the lease (R-ELC-8).
         let granted = grant(&self.client);
         self.client.call_async(async move {
             let lease = granted.await.map_err(degrade)?.id();
@@ -177,10 +179,10 @@ impl ElectionService {
     ///
     /// # Errors
     ///
-    /// The call reports:
+    /// The call returns:
     ///
     /// - [`NoLeader`](Error::NoLeader) if the election has no candidate.
-    /// - [`Unknown`](Error::Service) with the error of the read, if it failed.
+    /// - [`Service`](Error::Service), which contains the error of the read, if the read failed.
     pub fn leader(&self, request: LeaderRequest) -> Call<LeaderResponse> {
         self.client.map(self.client.get(get_leader(&request.name)), |found| {
             let found = found.map_err(degrade)?;
@@ -189,14 +191,14 @@ impl ElectionService {
         })
     }
 
-    /// Follows the leaders of an election: the present leader, each later one, and each new value of the leader
-    /// (R-ELC-11, R-ELC-12).
+    /// Returns a stream of the leaders of an election: the present leader, each later leader, and each new value of a
+    /// leader (R-ELC-11, R-ELC-12).
     pub fn observe(&self, request: ObserveRequest) -> Observer {
         Observer::new(&self.client, request.name)
     }
 }
 
-/// State machine that campaigns in an election.
+/// The state machine that puts a candidate's key and waits until the candidate leads.
 pub(super) struct CampaignTask {
     client: Client,
     name: Bytes,
@@ -205,27 +207,17 @@ pub(super) struct CampaignTask {
 }
 
 enum Phase {
+    /// The request has no lease, and the grant of a lease is pending.
     Granting(Call<GrantResponse>),
-    /// The key is being put.
-    Putting {
-        key: Bytes,
-        lease: LeaseId,
-        call: Call<TxnResponse>,
-    },
-    /// The key existed with another value, and is put with the requested one.
-    Proclaiming {
-        candidacy: CampaignResponse,
-        call: Call<TxnResponse>,
-    },
-    /// The key exists and waits for the deletion of the keys before it.
-    Waiting {
-        candidacy: CampaignResponse,
-        turn: Turn,
-    },
-    /// The election is won, and the response is not taken yet.
-    Won {
-        candidacy: CampaignResponse,
-    },
+    /// The response to the txn that puts the key is pending.
+    Putting { key: Bytes, lease: LeaseId, call: Call<TxnResponse> },
+    /// The key existed with another value, and the response to the put of the requested value is pending.
+    Proclaiming { candidacy: CampaignResponse, call: Call<TxnResponse> },
+    /// The key was put or found, and waits for the deletion of the earlier keys.
+    Waiting { candidacy: CampaignResponse, turn: Turn },
+    /// The candidate leads, and the caller has not received the response yet.
+    Won { candidacy: CampaignResponse },
+    /// The wait has failed, or the caller has received the response.
     Over,
 }
 
@@ -250,14 +242,15 @@ impl CampaignTask {
         Phase::Putting { key, lease, call: self.client.txn(txn) }
     }
 
-    /// Continues after the transaction: waits, or first proclaims the requested value.
+    /// Processes the response to the transaction of `enter`. Returns the next phase: `Proclaiming` if the key existed
+    /// with another value, and otherwise `Waiting`.
     fn on_put(&self, key: Bytes, lease: LeaseId, response: &TxnResponse) -> Phase {
         let header = *response.header();
         let existing = match response.responses().first() {
             Some(TxnOpResponse::Get(found)) => found.kvs().first(),
             _ => None,
         };
-        // The create revision decides the order in the queue, also of a key that existed before (R-ELC-2).
+        // The create revision decides the place in the queue, also if the key existed before the txn (R-ELC-2).
         let rev = existing.map_or_else(|| header.revision(), |kv| kv.create_revision());
         let leader = LeaderKey { name: self.name.clone(), key, rev, lease };
         let candidacy = CampaignResponse { header, leader };
@@ -268,7 +261,7 @@ impl CampaignTask {
         self.wait(candidacy)
     }
 
-    /// Waits for the deletion of every earlier key of the queue.
+    /// Returns the phase that waits for the deletion of every earlier key of the queue.
     fn wait(&self, candidacy: CampaignResponse) -> Phase {
         let before = Predecessors::all(queue_range(&self.name));
         let turn =
@@ -276,7 +269,7 @@ impl CampaignTask {
         Phase::Waiting { candidacy, turn }
     }
 
-    /// Runs one phase. Returns the response after the last phase.
+    /// Polls the current phase and changes to the next phase. Returns the response once the candidate leads.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Stepped {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
@@ -296,6 +289,7 @@ impl CampaignTask {
                     let candidacy = candidacy.clone();
                     self.wait(candidacy)
                 }
+                // The compare failed: the key was deleted in between. etcd resigns and returns the error (R-ELC-2).
                 Ok(_) => {
                     self.withdraw();
                     return self.fail(Error::NotLeader);
@@ -311,7 +305,7 @@ impl CampaignTask {
                     self.phase = Phase::Won { candidacy: candidacy.clone() };
                     return Poll::Ready(Ok(Some(candidacy)));
                 }
-                // The candidate's key is kept (R-ELH-2).
+                // etcd keeps the candidate's key if the wait fails (R-ELH-2).
                 Err(error) => return self.fail(error),
             },
             Phase::Won { .. } | Phase::Over => panic!("the result of a ticket is taken once"),
@@ -325,13 +319,14 @@ impl CampaignTask {
         Poll::Ready(Err(degrade(error)))
     }
 
-    /// Deletes the candidate's key if its create revision is still the put or found one (R-ELC-6).
+    /// Deletes the candidate's key, if the key still has the create revision at which this campaign put or found the
+    /// key (R-ELC-6).
     fn withdraw(&mut self) {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Granting(_) | Phase::Over => {}
             Phase::Putting { key, lease, call } => {
-                // The put may still be pending: its response has the create revision to compare.
+                // The put may still be pending, so wait for its response, which has the create revision to compare.
                 let created = |response: &TxnResponse| match response.responses().first() {
                     Some(TxnOpResponse::Get(found)) => found.kvs().first().map(|kv| kv.create_revision()),
                     _ => Some(response.header().revision()),
@@ -363,8 +358,8 @@ impl Waiting<CampaignResponse> for CampaignTask {
         }
     }
 
-    /// Returns true: a drop before the response is received deletes the candidate's key. No caller has the `LeaderKey` that a
-    /// resign request needs.
+    /// Returns true, so that a drop before the response is received deletes the candidate's key. Without the response,
+    /// no caller has the `LeaderKey` that a resign request needs.
     fn withdraws(&self) -> bool {
         true
     }

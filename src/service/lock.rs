@@ -8,8 +8,8 @@ use crate::client::{Call, Client, Mailbox, Ticket, Waiting, finish};
 use crate::concurrency::{Entry, Predecessors, Turn, create_revisions, queue_range};
 use crate::{Error, Result};
 
-/// etcd's lock service, `v3lockpb.Lock`, for code that uses etcd's messages. It behaves like etcd, oddities included
-/// (R-LCK-1 to R-LCK-14).
+/// etcd's lock service, `v3lockpb.Lock`, for code that uses etcd's messages. The service behaves like etcd, oddities
+/// included (R-LCK-1 to R-LCK-14).
 ///
 /// ```
 /// use leasehold::Store;
@@ -33,7 +33,8 @@ impl LockService {
         Self { client: client.into() }
     }
 
-    /// Acquires a lock, first come, first served. Dropping the ticket leaves the queue and deletes its key.
+    /// Acquires a lock in arrival order. Dropping the ticket before its response is received leaves the queue: the key
+    /// in the queue is deleted.
     ///
     /// ```
     /// use leasehold::Store;
@@ -51,11 +52,13 @@ impl LockService {
     ///
     /// # Errors
     ///
-    /// The ticket reports, with the code Unknown:
+    /// The ticket returns an error with the code Unknown:
     ///
-    /// - [`SessionExpired`](Error::SessionExpired) if the key no longer exists when every earlier key is deleted. A key
-    ///   that is deleted earlier is not noticed earlier (R-LCK-7).
-    /// - [`Unknown`](Error::Service) with the error of a grant, put, read or watch that failed (R-LCK-8).
+    /// - [`SessionExpired`](Error::SessionExpired) if the waiting key no longer exists when every earlier key is
+    ///   deleted. The wait does not end before every earlier key is deleted (R-LCK-7).
+    /// - [`Service`](Error::Service), which contains the error of a grant, put, read or watch that failed (R-LCK-8).
+    ///
+    /// [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable) keep their code.
     pub fn lock(&self, request: LockRequest) -> Ticket<LockResponse> {
         let LockRequest { name, lease } = request;
         let phase = if lease == LeaseId::NONE {
@@ -67,7 +70,7 @@ impl LockService {
         Ticket::new(&self.client, lock)
     }
 
-    /// Releases a lock by deleting its key. Any key is deleted, also one of another client (R-LCK-12).
+    /// Releases a lock by deleting its key. The call deletes any key, also a key that another client put (R-LCK-12).
     ///
     /// ```
     /// use leasehold::Store;
@@ -80,8 +83,9 @@ impl LockService {
     ///
     /// # Errors
     ///
-    /// The call reports [`Unknown`](Error::Service) with [`EmptyKey`](Error::EmptyKey) if the key is empty, or with
-    /// another error of the delete.
+    /// The call returns [`Service`](Error::Service), which contains [`EmptyKey`](Error::EmptyKey) if the key is empty,
+    /// or another error of the deletion. [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable) are
+    /// returned as they are.
     pub fn unlock(&self, request: UnlockRequest) -> Call<UnlockResponse> {
         self.client.map(self.client.delete(request.key), |deleted| match deleted {
             Ok(deleted) => Ok(UnlockResponse { header: *deleted.header() }),
@@ -90,7 +94,7 @@ impl LockService {
     }
 }
 
-/// State machine that acquires a lock.
+/// The state machine that acquires a lock.
 struct LockTask {
     client: Client,
     name: Bytes,
@@ -98,30 +102,21 @@ struct LockTask {
 }
 
 enum Phase {
+    /// The request has no lease, and the grant of a lease is pending.
     Granting(Call<GrantResponse>),
-    /// The key is being put.
-    Putting {
-        key: Bytes,
-        call: Call<TxnResponse>,
-    },
-    /// The key exists and waits for the deletion of the keys before it.
-    Waiting {
-        key: Bytes,
-        turn: Turn,
-    },
-    /// Every earlier key is deleted. Reads whether the key still exists.
-    Checking {
-        key: Bytes,
-        call: Call<GetResponse>,
-    },
-    /// The lock is held, and the response is not taken yet.
-    Acquired {
-        key: Bytes,
-    },
+    /// The response to the txn that puts the key is pending.
+    Putting { key: Bytes, call: Call<TxnResponse> },
+    /// The key was put or found, and waits for the deletion of the earlier keys.
+    Waiting { key: Bytes, turn: Turn },
+    /// Every earlier key is deleted, and the read of the waiting key is pending.
+    Checking { key: Bytes, call: Call<GetResponse> },
+    /// The lock is held, and the caller has not received the response yet.
+    Acquired { key: Bytes },
+    /// The wait has failed, or the caller has received the response.
     Over,
 }
 
-/// Returns the keys that a lock waits for: every earlier key of its queue (R-LCK-4).
+/// Returns the rule of a lock: a key waits for the deletion of every earlier key of the queue (R-LCK-4).
 fn before(name: &[u8]) -> Predecessors {
     Predecessors::all(queue_range(name))
 }
@@ -134,7 +129,7 @@ fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
 }
 
 impl LockTask {
-    /// Runs one phase. Returns the response after the last phase.
+    /// Polls the current phase and changes to the next phase. Returns the response once the lock is acquired.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LockResponse>>> {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
@@ -144,7 +139,8 @@ impl LockTask {
             Phase::Putting { key, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(response) => {
                     let (own, (oldest, _)) = create_revisions(&response);
-                    // The oldest key holds the lock. The response has the header of this transaction (R-LCK-3).
+                    // The oldest key holds the lock. The response has the header of this transaction. If one txn
+                    // created several keys, each of these keys holds the lock (R-LCK-3).
                     if own == oldest {
                         let (header, key) = (*response.header(), key.clone());
                         return self.done(header, key);
@@ -159,6 +155,7 @@ impl LockTask {
             Phase::Waiting { key, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
                 // Only existence is checked: a key that a third party deleted and created again counts (R-LCK-5).
                 Ok(()) => Phase::Checking { key: key.clone(), call: self.client.get(key.clone()) },
+                // etcd deletes the key if the wait fails, for example because its watch was compacted (R-LCK-14).
                 Err(error) => {
                     self.withdraw();
                     return self.fail(error);
@@ -169,6 +166,7 @@ impl LockTask {
                     let (header, key) = (*found.header(), key.clone());
                     return self.done(header, key);
                 }
+                // The key was deleted during the wait, which is noticed only now (R-LCK-7).
                 Ok(_) => return self.fail(Error::SessionExpired),
                 Err(error) => {
                     self.withdraw();
@@ -197,11 +195,12 @@ impl LockTask {
         match std::mem::replace(&mut self.phase, Phase::Over) {
             Phase::Granting(_) | Phase::Over => {}
             Phase::Putting { key, call } => self.client.detach(async move {
-                // The put may still be pending: deleting before its response could delete nothing.
+                // The put may still be pending, so wait for its response: an earlier deletion could find no key.
                 if call.await.is_ok() {
                     drop(client.delete(key).await);
                 }
             }),
+            // etcd's service compares no create revision before it deletes the key, and a guard does (R-LCK-9).
             Phase::Waiting { key, .. } | Phase::Checking { key, .. } | Phase::Acquired { key } => {
                 self.client.detach(async move { drop(client.delete(key).await) });
             }
@@ -218,8 +217,8 @@ impl Waiting<LockResponse> for LockTask {
         }
     }
 
-    /// Returns true: a drop before the response is received deletes the waiting key. No caller has the key that an unlock request
-    /// needs.
+    /// Returns true, so that a drop before the response is received deletes the waiting key. Without the response, no
+    /// caller has the key that an unlock request needs.
     fn withdraws(&self) -> bool {
         true
     }

@@ -1,5 +1,5 @@
-//! etcd's lock and election services, with etcd's messages. They behave as etcd was observed to behave, oddities
-//! included (R-0-5).
+//! etcd's lock and election services, with etcd's messages. The services behave as etcd was observed to behave,
+//! oddities included (R-0-5).
 
 mod election;
 mod lock;
@@ -33,7 +33,7 @@ pub struct LockRequest {
 /// The response to an acquired lock: etcd's `v3lockpb.LockResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockResponse {
-    /// The header of the moment when the lock was acquired.
+    /// The header of the txn or read which showed that the lock was acquired (R-LCK-3, R-LCK-5).
     pub header: ResponseHeader,
     /// The key that exists as long as the lock is held.
     pub key: Bytes,
@@ -42,14 +42,14 @@ pub struct LockResponse {
 /// A request to release a lock: etcd's `v3lockpb.UnlockRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnlockRequest {
-    /// The key of the [`LockResponse`]. Any key is deleted, also one of another client (R-LCK-12).
+    /// The key of the [`LockResponse`]. The request deletes any key, also a key that another client put (R-LCK-12).
     pub key: Bytes,
 }
 
 /// The response to a released lock: etcd's `v3lockpb.UnlockResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnlockResponse {
-    /// The header.
+    /// The header of the deletion's response.
     pub header: ResponseHeader,
 }
 
@@ -58,7 +58,7 @@ pub struct UnlockResponse {
 pub struct LeaderKey {
     /// The name of the election.
     pub name: Bytes,
-    /// The key that exists as long as the candidate does not resign.
+    /// The candidate's key, which exists until the candidate resigns or the key's lease ends.
     pub key: Bytes,
     /// The revision at which the key was created.
     pub rev: Revision,
@@ -80,7 +80,7 @@ pub struct CampaignRequest {
 /// The response to a won election: etcd's `v3electionpb.CampaignResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CampaignResponse {
-    /// The header of the moment when the candidate's key was put, and not of the victory (R-ELC-3).
+    /// The header of the txn that put or found the candidate's key, not of the moment when the candidate won (R-ELC-3).
     pub header: ResponseHeader,
     /// The leader's key, for [`ProclaimRequest`] and [`ResignRequest`].
     pub leader: LeaderKey,
@@ -89,7 +89,7 @@ pub struct CampaignResponse {
 /// A request to change a leader's value: etcd's `v3electionpb.ProclaimRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProclaimRequest {
-    /// The key of the [`CampaignResponse`]. Required: `None` is an error.
+    /// The leader of the [`CampaignResponse`]. `None` fails with [`MissingLeaderField`](Error::MissingLeaderField).
     pub leader: Option<LeaderKey>,
     /// The new value.
     pub value: Bytes,
@@ -98,7 +98,7 @@ pub struct ProclaimRequest {
 /// The response to a changed value: etcd's `v3electionpb.ProclaimResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProclaimResponse {
-    /// The header.
+    /// The header of the txn that changed the value.
     pub header: ResponseHeader,
 }
 
@@ -109,13 +109,13 @@ pub struct LeaderRequest {
     pub name: Bytes,
 }
 
-/// A request to observe an election: etcd's `v3electionpb.LeaderRequest` to `Observe`.
+/// A request to observe an election: etcd's `v3electionpb.LeaderRequest`, which etcd's `Observe` receives.
 pub type ObserveRequest = LeaderRequest;
 
 /// The leader of an election and its value: etcd's `v3electionpb.LeaderResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderResponse {
-    /// The header.
+    /// The header of the read or watch response that contained `kv`.
     pub header: ResponseHeader,
     /// The leader's key and value.
     pub kv: KeyValue,
@@ -124,21 +124,21 @@ pub struct LeaderResponse {
 /// A request to resign: etcd's `v3electionpb.ResignRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ResignRequest {
-    /// The key of the [`CampaignResponse`]. Required: `None` is an error.
+    /// The leader of the [`CampaignResponse`]. `None` fails with [`MissingLeaderField`](Error::MissingLeaderField).
     pub leader: Option<LeaderKey>,
 }
 
 /// The response to a resignation: etcd's `v3electionpb.ResignResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ResignResponse {
-    /// The header.
+    /// The header of the txn that deleted the candidate's key, or that found no key to delete.
     pub header: ResponseHeader,
 }
 
-/// The TTL of a lease that a service grants for a request without one (R-LCK-2).
+/// The TTL of a lease that a service grants for a request without a lease (R-LCK-2).
 const TTL: Duration = Duration::from_secs(60);
 
-/// Returns the key of a lease in the queue of a name (R-LCK-1).
+/// Returns the key `name/<lease>`, with the lease in hexadecimal (R-LCK-1).
 fn key_of(name: &[u8], lease: LeaseId) -> Bytes {
     [name, format!("/{lease:x}").as_bytes()].concat().into()
 }
@@ -151,17 +151,18 @@ fn grant(client: &Client) -> Call<GrantResponse> {
 /// Replaces the code of an error by Unknown, as etcd's services do with the errors of their requests (R-LCK-8).
 fn degrade(error: Error) -> Error {
     match error.code() {
+        // `Unavailable` is the code of a closed store or a failed backend, not of an answer of etcd's store.
         Code::Unknown | Code::Unavailable => error,
         _ => Error::Service(Box::new(error)),
     }
 }
 
-/// Returns a read of the oldest key of an election, which is the leader's.
+/// Returns a request that reads the oldest key of an election, which is the leader's key.
 fn get_leader(name: &[u8]) -> Get {
     oldest(&queue_range(name))
 }
 
-/// Returns a compare that holds while the candidate's key has its create revision.
+/// Returns a compare that holds while the candidate's key exists and has the create revision `leader.rev`.
 fn leader_unchanged(leader: &LeaderKey) -> Compare {
     Compare::create_revision(leader.key.clone(), CompareOp::Equal, leader.rev)
 }

@@ -16,10 +16,10 @@ use crate::{Error, Result};
 ///
 /// The first item is the present leader, or the first candidate if there is no leader yet. Each later item is a new
 /// value of the leader, or a new leader with its current value. The stream has no item for a time without a leader, and
-/// may skip a leader that resigned soon (R-ELC-12). It ends without an error if events that it had yet to read were
-/// compacted.
+/// may skip a leader that resigned soon (R-ELC-12). The stream ends without an error if events that the stream had not
+/// received yet were compacted.
 ///
-/// An observer is received from like a [`Watcher`](crate::Watcher). Dropping it ends the stream.
+/// Items are received as from a [`Watcher`](crate::Watcher). Dropping the observer ends the stream.
 ///
 /// ```
 /// use leasehold::Store;
@@ -42,22 +42,23 @@ pub struct Observer {
 
 receives!(Observer, LeaderResponse);
 
-/// State machine that follows the leaders of an election.
+/// The state machine that produces the items of an [`Observer`].
 struct LeaderFeed {
     client: Client,
     name: Bytes,
     phase: Phase,
-    /// The number of watches created, which is the id of the newest one.
+    /// The number of watches created, which is the id of the newest watch.
     watches: i64,
+    /// Items that no poll has returned yet.
     ready: VecDeque<Result<LeaderResponse>>,
 }
 
 enum Phase {
-    /// Reads the leader.
+    /// The read of the leader's key is pending.
     Reading(Call<GetResponse>),
-    /// There is no leader. Watches the queue for the first candidate.
+    /// The election has no leader, and its queue is watched for the first candidate.
     Awaiting,
-    /// Watches the leader's key.
+    /// The leader's key is watched.
     Watching,
     Ended,
 }
@@ -127,8 +128,8 @@ impl LeaderFeed {
         match found.kvs().first() {
             Some(kv) => self.follow(mailbox, header, kv.clone()),
             None => {
-                // From the read's revision on, inclusive: etcd emits a candidate that came and went within that
-                // revision (R-ELC-11).
+                // The watch starts at the read's revision, not after the revision: etcd emits a candidate whose key was
+                // created and deleted within that revision (R-ELC-11).
                 self.watch(
                     mailbox,
                     Watch::range(queue_range(&self.name)).start_revision(header.revision()).no_delete(),
@@ -138,14 +139,14 @@ impl LeaderFeed {
         }
     }
 
-    /// Emits a leader and watches its key from the next revision on.
+    /// Emits a leader, and watches the leader's key from the revision after the header's on.
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
         self.watch(mailbox, Watch::key(kv.key()).start_revision(header.revision().next()));
         self.ready.push_back(Ok(LeaderResponse { header, kv }));
         self.phase = Phase::Watching;
     }
 
-    /// Replaces the present watch.
+    /// Creates a watch, and cancels the previous watch.
     fn watch(&mut self, mailbox: &Mailbox, watch: Watch) {
         let before = WatchId::new(self.watches);
         self.watches += 1;
@@ -171,8 +172,8 @@ impl LeaderFeed {
         for event in response.events() {
             if let Phase::Awaiting = self.phase {
                 let mut header = *response.header();
-                // etcd's header has the candidate's mod revision here, and the watch of its key starts after it
-                // (R-ELC-11).
+                // etcd replaces the header's revision by the candidate's mod revision, and watches the candidate's key
+                // from the next revision on (R-ELC-11).
                 header.revision = event.kv().mod_revision();
                 return self.follow(mailbox, header, event.kv().clone());
             }

@@ -11,28 +11,31 @@ use crate::client::{Call, Mailbox, Ticket, Waiting};
 use crate::concurrency::session::Session;
 use crate::{Error, Result};
 
-/// A guard or leadership, created from a hold when its key's turn comes.
+/// A guard or leadership, created from a [`Hold`] when the turn of the hold's key comes.
 pub(in crate::concurrency) trait Acquired: Send + 'static {
-    /// The error of a wait whose hold is lost.
+    /// The error of a wait if the key is deleted, or its lease ends, before the key's turn comes.
     const LOST: Error;
 
     fn acquired(hold: Hold) -> Self;
 }
 
-/// Acquires the lock if it is free. Otherwise the call returns `None` and leaves no key.
+/// Acquires the lock if the turn of the hold's key comes at once. Otherwise the call returns `None` and leaves no key
+/// in the queue.
 pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
+    // Other rules count predecessors or check two ranges, which one txn cannot do.
     if !hold.entry().has_exclusive_range() {
         return client.call_async(enter_if_admitted(hold));
     }
     let call = client.txn(hold.try_put_txn());
+    // `complete` processes the response even if the call is dropped, so a key that was put is not leaked.
     client.complete(call, move |response| {
         let response = response.inspect_err(|error| hold.on_put_error(error))?;
         Ok(hold.on_try_put(&response).then(|| A::acquired(hold)))
     })
 }
 
-/// State machine that puts a hold's key and waits for its turn.
+/// The state machine of an acquisition: puts the key of a hold, and waits for the key's turn.
 pub(in crate::concurrency) struct AcquireTask<A> {
     session: Session,
     phase: Phase,
@@ -40,18 +43,13 @@ pub(in crate::concurrency) struct AcquireTask<A> {
 }
 
 enum Phase {
-    /// The key is being put.
-    Putting {
-        hold: Hold,
-        call: Call<TxnResponse>,
-    },
-    /// The key exists and waits for its turn.
-    Waiting {
-        hold: Hold,
-        turn: Turn,
-    },
-    /// The key is not in the queue of the election.
+    /// The response to the txn that puts the key is pending.
+    Putting { hold: Hold, call: Call<TxnResponse> },
+    /// The key exists, and its turn has not come.
+    Waiting { hold: Hold, turn: Turn },
+    /// The key to resume is outside of the election's queue, so the wait fails.
     Refused,
+    /// The wait has returned its hold or failed.
     Over,
 }
 
@@ -75,7 +73,7 @@ impl Phase {
 }
 
 impl<A: Acquired> AcquireTask<A> {
-    /// Puts the key and waits for its turn.
+    /// Puts the key of `hold`. The ticket completes when the key's turn comes.
     pub(in crate::concurrency) fn enter(mut hold: Hold) -> Ticket<A> {
         let client = hold.session().client();
         let mut call = client.txn(hold.put_txn());
@@ -83,7 +81,7 @@ impl<A: Acquired> AcquireTask<A> {
             return Self::begin(hold, |hold| Phase::Putting { hold, call });
         }
         let mailbox = client.mailbox();
-        // Fast path: the lock is free, and no state machine is needed.
+        // Fast path: the key has no predecessors to wait for, so the ticket completes without a boxed state machine.
         match call.try_wait() {
             Ok(Some(response)) if hold.is_first(&response) => {
                 hold.on_put(&response);
@@ -100,7 +98,7 @@ impl<A: Acquired> AcquireTask<A> {
         }
     }
 
-    /// Waits for the turn of an existing key.
+    /// Returns a ticket that completes when the turn of the hold's existing key comes.
     pub(in crate::concurrency) fn wait(hold: Hold) -> Ticket<A> {
         Self::begin(hold, Phase::wait)
     }
@@ -117,7 +115,7 @@ impl<A: Acquired> AcquireTask<A> {
         Ticket::new(session.client(), task)
     }
 
-    /// Completes the current phase. Returns the hold after the last phase.
+    /// Polls the current phase and changes to the next phase. Returns the hold once the turn of its key has come.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<Hold>>> {
         let result = match &mut self.phase {
             Phase::Putting { call, .. } => {
@@ -136,23 +134,26 @@ impl<A: Acquired> AcquireTask<A> {
         Poll::Ready(result)
     }
 
-    /// Processes the response to the put. Returns the hold if it is the key's turn.
+    /// Processes the response to the txn that puts the key. Returns the hold if the key's turn has come at once.
     fn on_put(&mut self, response: &TxnResponse) -> Option<Hold> {
         let mut hold = self.take_hold()?;
         self.phase = match hold.on_put(response) {
             PutResult::First => return Some(hold),
             PutResult::Behind(Some(nearest)) => Phase::wait_behind(hold, nearest),
             PutResult::Behind(None) => Phase::wait(hold),
+            // Another client's key has this name, so put a key with another number.
             PutResult::NameTaken => Phase::enter(hold.renumbered()),
         };
         None
     }
 
-    /// Ends the wait after an error.
+    /// Ends the wait after an error, and deletes the key.
     ///
-    /// In `Waiting`, dropping the hold deletes its key. In `Putting`, the outcome of the put must be known first.
+    /// In `Waiting`, dropping the hold deletes the hold's key. In `Putting`, the response to the put must be received
+    /// before the deletion.
     fn fail(&mut self, error: &Error) {
         if let Phase::Putting { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
+            // The error is the mailbox's, such as `Stopped`, and the put may still be executed.
             if call.is_pending() {
                 release_after_put(&self.session, hold, call);
             } else {
@@ -181,16 +182,17 @@ impl<A: Acquired> Waiting<A> for AcquireTask<A> {
 
 impl<A> Drop for AcquireTask<A> {
     fn drop(&mut self) {
+        // In `Waiting`, the drop of the hold deletes the key.
         if let Phase::Putting { hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
             release_after_put(&self.session, hold, call);
         }
     }
 }
 
-/// Waits in the background for the outcome of a put, and then releases the key.
+/// Waits in the background for the response to the txn that puts the hold's key, and then releases the hold.
 fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>) {
     session.client().detach(async move {
-        // The hold is dropped after this, which deletes the key.
+        // The hold is dropped at the end of this task, which deletes the key.
         match call.await {
             Ok(response) => drop(hold.on_put(&response)),
             Err(error) => hold.on_put_error(&error),
@@ -198,14 +200,14 @@ fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>)
     });
 }
 
-/// Puts the key if its turn comes at once. Otherwise returns `None` and leaves no key.
+/// Puts the key of `hold` if the key's turn comes at once. Otherwise returns `None` and leaves no key in the queue.
 ///
-/// A txn compares keys, but cannot count them. So one txn reads the predecessors, and the next one puts the key unless another
-/// predecessor was created after that read. A third attempt happens only if another client creates such a key, or if the name of
-/// this key is taken.
+/// A txn can compare keys but cannot count keys. So one txn reads the predecessors, and the next txn puts the key
+/// unless a predecessor was created after the read. Further txns are needed only if another client creates a
+/// predecessor between two txns, or if another client's key has the name of this key.
 pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
     let client = hold.session().client().clone();
-    // No key is created at revision 0, so the first attempt puts the key if there are no predecessors.
+    // Every key is created after revision 0, so the first txn puts the key only if the key has no predecessors.
     let mut read_at = Revision::new(0);
     loop {
         let response = client.txn(put_unless_created_after(read_at, hold.entry())).await;
@@ -222,15 +224,17 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
             hold.not_put();
             return Ok(None);
         }
+        // Another client's key has this name. The number is not returned, since the name stays taken.
         if !own.kvs().is_empty() {
             hold = hold.renumbered();
         }
     }
 }
 
-/// Returns a txn that puts the key, unless the key exists or a predecessor was created after `read_at`. Otherwise the txn reads
-/// the key and the predecessors.
+/// Returns a txn that puts the key, unless the key exists or a predecessor was created after `read_at`. If the key is
+/// not put, the txn reads the key and the nearest predecessors.
 fn put_unless_created_after(read_at: Revision, entry: &Entry) -> Txn {
+    // A compare of a range holds if it holds for every key of the range (R-TXN-7).
     let are_known = Compare::create_revision(entry.before.range().clone(), CompareOp::Less, read_at.next());
     Txn::new()
         .when([are_known, entry.key_absent()])

@@ -1,4 +1,4 @@
-//! A key in a queue, which belongs to an owner, a leader or a waiter.
+//! The key of an owner, a leader or a waiter in the queue of a lock or an election.
 
 use std::fmt;
 use std::fmt::DebugStruct;
@@ -20,60 +20,62 @@ use crate::concurrency::session::Session;
 use crate::sync::Mutex;
 use crate::{Error, Result};
 
-/// A key in a queue. Dropping the hold deletes the key if its create revision is unchanged and no other hold shares it.
+/// A queue key of an owner, a leader or a waiter. Dropping the hold deletes the key, if the key's create revision is
+/// unchanged and no other hold shares the key.
 pub(in crate::concurrency) struct Hold {
     session: Session,
     entry: Entry,
     kind: KeyKind,
-    /// The key's create revision, 0 until it is known.
+    /// The key's create revision, or 0 until the response to the put is received.
     token: Revision,
     state: Mutex<KeyState>,
-    /// Created by a release whose response is pending, and set to `true` by the response.
+    /// Whether a release that was not answered at once has succeeded. Created by the first such release.
     released: OnceLock<Arc<AtomicBool>>,
 }
 
-/// The kind of a hold's key: exclusive, resumed or shared.
+/// States whether the hold alone uses its key, and which client has put the key.
 #[derive(Clone, Copy)]
 enum KeyKind {
-    /// The hold alone uses the key `name/<lease>-<n>`.
+    /// The hold has put the key `name/<lease>-<n>`, and no other hold uses the key. `number` is `n`.
     Exclusive { number: u64 },
-    /// The hold alone uses the key, which another client or session has put.
+    /// The hold has taken over a key that another client or session has put, and no other hold uses the key.
     Resumed,
     /// The session's re-entrant holds share the key `name/<lease>` (R-LCK-1).
     Shared,
 }
 
+/// The progress of a hold, from the put of the hold's key to the deletion.
 #[derive(Clone, Copy)]
 enum KeyState {
     /// The response to the put is pending, or the put was refused.
     Putting,
     /// The put failed with an ambiguous error, so the key may exist now or later.
     Unknown,
-    /// The key was put or found.
+    /// The key was put or joined, or the hold has resumed the key.
     Held,
-    /// The hold was released, and the key must be deleted.
+    /// The hold was released, and the deletion of the key has not succeeded yet.
     Releasing(DeleteIf),
-    /// The key is deleted, or left to other holds.
+    /// The hold was released. Its key is deleted, was not put, or is needed by other holds.
     Released,
 }
 
 /// The result of putting a key into a queue.
 pub(in crate::concurrency) enum PutResult {
-    /// The key has its turn.
+    /// The key was put or joined, and its turn has come.
     First,
-    /// The key has too many predecessors. Contains the nearest ones if they were read.
+    /// The key's turn has not come. Contains the nearest predecessors if the txn has read them.
     Behind(Option<KeyValues>),
-    /// A key with this name exists already. Another client or session has put it.
+    /// The key was not put, because another client or session has put a key with this name.
     NameTaken,
 }
 
 impl Hold {
-    /// Creates a hold with its own key, to be put behind all keys of a queue.
+    /// Creates a hold whose own key waits for all earlier keys of a queue. The key is not put yet.
     pub(in crate::concurrency) fn new(session: &Session, queue: &KeyRange, value: Bytes) -> Self {
         Self::queued(session, queue.start(), Predecessors::all(queue.clone()), value)
     }
 
-    /// Creates a hold with its own key under a prefix, which waits by the rule `before`.
+    /// Creates a hold whose own key begins with `prefix` and waits by the rule `before`. The key is not put yet.
     pub(in crate::concurrency) fn queued(
         session: &Session,
         prefix: &[u8],
@@ -85,7 +87,7 @@ impl Hold {
         Self::make(session, before, key, value, KeyKind::Exclusive { number })
     }
 
-    /// Creates a hold with the key that the session's re-entrant holds share. The key is put unless it exists.
+    /// Creates a hold with the key that the session's re-entrant holds share. The key is not put or joined yet.
     pub(in crate::concurrency) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let key = key_of(queue.start(), session, None);
         session.shared_keys().add_pending(&key);
@@ -93,7 +95,7 @@ impl Hold {
         Self::make(session, before, key, session.name().clone(), KeyKind::Shared)
     }
 
-    /// Creates a hold with a key that may exist already.
+    /// Creates a hold of a key that another client or session has put, at the create revision `token`.
     pub(in crate::concurrency) fn resumed(
         session: &Session,
         queue: &KeyRange,
@@ -107,10 +109,11 @@ impl Hold {
         resumed
     }
 
-    /// Creates a hold with another number in this queue, after another client has taken the name of this hold's key.
+    /// Creates a hold with another number in its key, in the queue of this hold. Used if another client's key has the
+    /// name of this hold's key.
     pub(in crate::concurrency) fn renumbered(&self) -> Self {
         let key = &self.entry.key;
-        // The last part of the key, `<lease>-<n>`, has no slash.
+        // The last part of the key, `<lease>-<n>`, has no slash, so the prefix ends at the last slash.
         let prefix = key.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
         let (before, value) = (self.entry.before.clone(), self.entry.value.clone());
         Self::queued(&self.session, &key[..prefix], before, value)
@@ -138,25 +141,27 @@ impl Hold {
         self.token
     }
 
-    /// Returns a compare that holds while the key has this create revision.
+    /// Returns a compare that holds while the hold's key exists and has the create revision `token`.
     pub(in crate::concurrency) fn key_unchanged(&self) -> Compare {
         created_at(&self.entry.key, self.token)
     }
 
-    /// Returns a txn that puts the key. If the key of re-entrant holds exists, the txn joins it.
+    /// Returns a txn that puts the key. If the hold is re-entrant and its key exists, the txn joins the key: puts the
+    /// key again, unchanged.
     pub(in crate::concurrency) fn put_txn(&self) -> Txn {
         let txn = self.entry.guard_txn();
         if let KeyKind::Shared = self.kind { txn.or_else(self.entry.touch_ops()) } else { txn }
     }
 
-    /// Returns whether the response to [`put_txn`](Self::put_txn) shows that the key was put and has its turn.
+    /// Returns whether `response` to [`put_txn`](Self::put_txn) shows that the key was put and its turn has come.
     pub(in crate::concurrency) fn is_first(&self, response: &TxnResponse) -> bool {
         let admits = |newest: &GetResponse| self.entry.before.admits(newest.kvs().len());
         matches!(response.responses(), [TxnOpResponse::Get(newest), _] if admits(newest))
             && response.succeeded()
     }
 
-    /// Processes the response to [`put_txn`](Self::put_txn).
+    /// Records whether [`put_txn`](Self::put_txn) has put or joined the key, and returns whether the key's turn has
+    /// come.
     pub(in crate::concurrency) fn on_put(&mut self, response: &TxnResponse) -> PutResult {
         let at = response.header().revision();
         match (response.responses(), self.kind) {
@@ -170,6 +175,7 @@ impl Hold {
             (_, KeyKind::Shared) => {
                 let (own, oldest) = create_revisions(response);
                 self.on_found(own, at);
+                // Keys with an equal create revision are ordered by key (R-RNG-8).
                 if (own, &*self.entry.key) == oldest { PutResult::First } else { PutResult::Behind(None) }
             }
             _ => PutResult::NameTaken,
@@ -181,13 +187,15 @@ impl Hold {
         self.token = token;
         *self.state.get_mut() = KeyState::Held;
         if let KeyKind::Shared = self.kind {
-            // A hold that found a newer key may have been released while the put was pending: delete that key.
+            // Another hold may have joined a newer key and been released while this put was pending. The newer key was
+            // kept for this hold, which does not need it: delete the newer key.
             let unneeded = self.session.shared_keys().on_put(&self.entry.key, token, modified);
             self.detach(unneeded.map(DeleteIf::Unmodified));
         }
     }
 
-    /// Returns a txn that puts the key if the range is empty. The txn joins the key of re-entrant holds if it exists.
+    /// Returns a txn that puts the key if the queue is empty. If the hold is re-entrant and its key exists, the txn
+    /// joins the key.
     pub(in crate::concurrency) fn try_put_txn(&self) -> Txn {
         // A compare of a create revision with 0 holds for a range exactly if the range is empty (R-TXN-7).
         let is_empty = Compare::create_revision(self.entry.before.range().clone(), CompareOp::Equal, 0);
@@ -199,8 +207,8 @@ impl Hold {
         first.or_else([TxnOp::Txn(Txn::new().when([exists]).and_then(self.entry.touch_ops()))])
     }
 
-    /// Processes the response to [`try_put_txn`](Self::try_put_txn). Returns whether the key is the oldest of the range. If
-    /// it is not, the hold has no key to release.
+    /// Processes the response to [`try_put_txn`](Self::try_put_txn). Returns whether the key is the oldest of the
+    /// queue, so that its turn has come.
     pub(in crate::concurrency) fn on_try_put(&mut self, response: &TxnResponse) -> bool {
         let at = response.header().revision();
         if response.succeeded() {
@@ -211,6 +219,7 @@ impl Hold {
             ([TxnOpResponse::Txn(joined)], KeyKind::Shared) if joined.succeeded() => {
                 let (own, oldest) = create_revisions(joined);
                 let is_oldest = (own, &*self.entry.key) == oldest;
+                // If not, the hold stays pending: the joined key belongs to the holds that wait with it.
                 if is_oldest {
                     self.on_found(own, at);
                 }
@@ -223,21 +232,21 @@ impl Hold {
         }
     }
 
-    /// Returns the hold's number to the session, since its key was not put.
+    /// Returns the number of an exclusive hold to the session. Called if the key was not put.
     pub(in crate::concurrency) fn not_put(&self) {
         if let KeyKind::Exclusive { number } = self.kind {
             self.session.return_number(number);
         }
     }
 
-    /// Processes an error of the put. After an ambiguous error, the key may exist now or later.
+    /// Processes an error of the txn that puts the key. After an ambiguous error, the key may exist now or later.
     pub(in crate::concurrency) fn on_put_error(&mut self, error: &Error) {
         if error.is_ambiguous() {
             *self.state.get_mut() = KeyState::Unknown;
         }
     }
 
-    /// Returns whether the hold was released. A failed release does not count.
+    /// Returns whether a release of the hold has succeeded.
     pub(in crate::concurrency) fn is_released(&self) -> bool {
         self.is_release_answered() || matches!(*self.state.lock(), KeyState::Released)
     }
@@ -246,6 +255,7 @@ impl Hold {
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
         let is_resumed = matches!(self.kind, KeyKind::Resumed);
+        // A resumed key may have another lease than the session, so the end of the session's lease does not count.
         if self.is_released() || end.is_known() && !is_resumed {
             return Ticket::new(client, AlreadyLost);
         }
@@ -253,18 +263,18 @@ impl Hold {
         Ticket::new(client, KeyLost::new(client, key, self.token, end.clone(), !is_resumed))
     }
 
-    /// Returns the end of the session's lease if the key is attached to that lease.
+    /// Returns the end of the session's lease, or `None` for a resumed key, which may have another lease.
     pub(in crate::concurrency) fn end(&self) -> Option<LeaseEnd> {
         (!matches!(self.kind, KeyKind::Resumed)).then(|| self.session.end().clone())
     }
 
-    /// Writes the fields of a guard's `Debug`.
+    /// Writes the key and the token into the `Debug` text of a guard or leadership.
     pub(in crate::concurrency) fn describe(&self, shown: &mut DebugStruct<'_, '_>) -> fmt::Result {
         shown.field("key", &format_args!("\"{}\"", self.entry.key.escape_ascii()));
         shown.field("token", &self.token).finish_non_exhaustive()
     }
 
-    /// Releases the key. A failed call can be repeated.
+    /// Releases the hold, and deletes the key unless other holds need the key. A failed call can be repeated.
     pub(in crate::concurrency) fn release(&self) -> Call<()> {
         let Some(delete_if) = self.begin_release() else {
             return Call::from_result(Ok(()));
@@ -280,7 +290,7 @@ impl Hold {
         };
         let call = client.txn(delete_created(&self.entry.key, created));
         if call.is_answered() {
-            // Fast path: nothing is cloned for a future.
+            // Fast path: the response is ready, so no session or flag is cloned for a later response.
             return Call::from_result(call.wait().map(|done| {
                 return_number(&self.session, self.kind, &done);
                 *self.state.lock() = KeyState::Released;
@@ -302,7 +312,8 @@ impl Hold {
         self.released.get().is_some_and(|released| released.load(Ordering::Acquire))
     }
 
-    /// Releases the hold. Returns which key to delete, or `None` if the key is already deleted or other holds need it.
+    /// Marks the hold as released. Returns which key to delete, or `None` if the key is deleted, was not put, or is
+    /// needed by other holds.
     fn begin_release(&self) -> Option<DeleteIf> {
         if self.is_release_answered() {
             return None;
@@ -312,6 +323,7 @@ impl Hold {
         let is_shared = matches!(self.kind, KeyKind::Shared);
         let shared_keys = || self.session.shared_keys();
         let delete_if = match (*state, is_shared) {
+            // An earlier release failed, so repeat its deletion.
             (KeyState::Releasing(delete_if), _) => Some(delete_if),
             (KeyState::Released, _) | (KeyState::Putting, false) => None,
             (KeyState::Unknown, false) => Some(DeleteIf::OwnLease),
@@ -319,7 +331,7 @@ impl Hold {
             (KeyState::Held, true) => shared_keys().remove_holder(key, self.token).map(DeleteIf::Unmodified),
             (KeyState::Putting, true) => shared_keys().remove_pending(key).map(DeleteIf::Unmodified),
             (KeyState::Unknown, true) => {
-                // Look up the current key, which may be a key that an earlier hold left.
+                // `OwnLease` reads and deletes the current key, also a key that an earlier hold has left to this hold.
                 shared_keys().remove_pending(key);
                 Some(DeleteIf::OwnLease)
             }
@@ -329,6 +341,7 @@ impl Hold {
     }
 
     fn release_of(&self, delete_if: DeleteIf) -> Release {
+        // After an ambiguous error, a late put may still use the number, so the number is not returned.
         let number = match (self.kind, delete_if) {
             (KeyKind::Exclusive { number }, DeleteIf::CreateRevision(_)) => Some(number),
             _ => None,
@@ -336,7 +349,7 @@ impl Hold {
         Release { session: self.session.clone(), key: self.entry.key.clone(), delete_if, number }
     }
 
-    /// Deletes the key in the background.
+    /// Deletes the key in the background, if there is a key to delete.
     fn detach(&self, delete_if: Option<DeleteIf>) {
         if let Some(delete_if) = delete_if {
             let release = self.release_of(delete_if);
@@ -347,14 +360,14 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // The usual case: the hold was released.
+        // A released hold has no key to delete, which is the usual case.
         if !matches!(self.state.get_mut(), KeyState::Released) {
             finish(&mut [&mut || self.detach(self.begin_release())]);
         }
     }
 }
 
-/// Returns the number of a hold to its session if the txn has deleted its key.
+/// Returns the number of an exclusive hold to its session if the txn `done` has deleted the hold's key.
 fn return_number(session: &Session, kind: KeyKind, done: &TxnResponse) {
     if let KeyKind::Exclusive { number } = kind
         && done.succeeded()
@@ -379,7 +392,7 @@ fn key_of(prefix: &[u8], session: &Session, number: Option<u64>) -> Bytes {
 /// The number of decimal digits of `u64::MAX`.
 const DIGITS: usize = 20;
 
-/// Appends a number in decimal. Each lock request calls this, and `write!` is several times slower.
+/// Appends a number in decimal. Each lock request calls this function, and `write!` is several times slower.
 fn push_decimal(key: &mut Vec<u8>, number: u64) {
     if number >= 10 {
         push_decimal(key, number / 10);
@@ -387,44 +400,49 @@ fn push_decimal(key: &mut Vec<u8>, number: u64) {
     key.push(b"0123456789"[(number % 10) as usize]);
 }
 
-/// The key to delete, by its revisions.
+/// The condition under which a key is deleted.
 #[derive(Clone, Copy)]
 pub(in crate::concurrency) enum DeleteIf {
-    /// The key with this create revision.
+    /// The key has this create revision.
     CreateRevision(Revision),
-    /// The key with these create and mod revisions.
+    /// The key has this create revision, and no hold needs the key. The mod revision is compared, so that a hold that
+    /// joins concurrently keeps the key.
     Unmodified(KeyVersion),
-    /// The existing key if it is attached to the session's lease and no hold needs it.
+    /// The key is attached to the session's lease, and no hold needs the key.
     OwnLease,
 }
 
-/// The deletion of a key.
+/// The deletion of the key of a released hold.
 pub(in crate::concurrency) struct Release {
     pub(in crate::concurrency) session: Session,
     pub(in crate::concurrency) key: Bytes,
     pub(in crate::concurrency) delete_if: DeleteIf,
-    /// The number of the hold, if the key is not shared and its create revision is known.
+    /// The hold's number, to be returned to the session after the deletion. `None` if the key is shared, resumed, or
+    /// may be put late.
     pub(in crate::concurrency) number: Option<u64>,
 }
 
-/// The event that a release waits for before the next attempt.
+/// The event after which a release tries again.
 enum Pause {
+    /// The time `INTERVAL` has passed.
     Interval,
-    /// A put after this revision, at which no key was deleted. The outcome of the put request is unknown.
+    /// A put of the key after this revision. The outcome of the hold's put is unknown, and no key was deleted at this
+    /// revision.
     UntilPut(Revision),
 }
 
 impl Release {
-    /// Deletes the key, and retries while the backend is unavailable, until the session ends. Retrying is safe, since the create
-    /// revision is compared.
+    /// Deletes the key, and retries while the backend is unavailable, until the session ends. A retry is safe, since
+    /// each deletion compares the create revision.
     ///
-    /// If the outcome of the put is unknown and no key was deleted, waits for a later put of the key and deletes it, until the
-    /// session's lease ends: the backend may still execute the put. Does not wait if several sessions have the lease.
+    /// If the outcome of the hold's put is unknown and no key was deleted, the backend may still execute the put. The
+    /// release then waits until the key is put, and deletes the key. The wait ends with the session's lease. A release
+    /// does not wait if other sessions may have the lease.
     pub(in crate::concurrency) async fn persist(self) {
         let mut next = Some(self);
         while let Some(release) = next {
             let pause = match release.run().await {
-                // If several sessions have the lease, another session may put a key with this name.
+                // If other sessions have the lease, a late key with this name may be another session's key.
                 Ok(Some(seen_at)) if release.session.is_lease_own() => Pause::UntilPut(seen_at),
                 Err(error) if is_transient(&error) && !release.session.is_ending() => Pause::Interval,
                 Ok(_) | Err(_) => return,
@@ -434,7 +452,8 @@ impl Release {
         }
     }
 
-    /// Waits for the next attempt. Returns `None` if the session or the backend has ended.
+    /// Waits until the next attempt is due. Returns `None` if the session's handles are dropped, its lease has ended,
+    /// or the backend is closed.
     async fn pause(self, pause: Pause) -> Option<Self> {
         let client = self.session.client().clone();
         let end = self.session.end().clone();
@@ -459,9 +478,9 @@ impl Release {
         }
     }
 
-    /// Deletes the key if its create revision is unchanged. Succeeds if the key is already deleted.
+    /// Sends one deletion, and succeeds if the key is already deleted.
     ///
-    /// Returns the revision of the read if the outcome of the put is unknown and no key was deleted.
+    /// Returns `Some` only for [`DeleteIf::OwnLease`] if no key was deleted: the revision at which the key was read.
     pub(in crate::concurrency) async fn run(&self) -> Result<Option<Revision>> {
         let client = self.session.client();
         match self.delete_if {
@@ -484,8 +503,8 @@ impl Release {
         }
     }
 
-    /// Deletes the key with these revisions. If its mod revision has changed, deletes the newer version unless a hold needs it.
-    /// Returns whether the key was deleted.
+    /// Deletes the key if it has the revisions `version`. If only the mod revision has changed, deletes the newer
+    /// version, unless a hold needs the key. Returns whether the key was deleted.
     async fn delete(&self, version: KeyVersion) -> Result<bool> {
         let client = self.session.client();
         let mut next = Some(version);
@@ -494,7 +513,7 @@ impl Release {
             let delete = delete_created(&self.key, created).when([is_unmodified]);
             let done = client.txn(delete.or_else([TxnOp::get(self.key.clone())])).await?;
             next = match done.responses() {
-                // Another hold may have joined, which put the key again.
+                // The key is gone or has a newer version: another hold may have joined, which put the key again.
                 [TxnOpResponse::Get(found)] => self.unneeded(found, Some(created)),
                 _ => return Ok(true),
             };
@@ -502,8 +521,9 @@ impl Release {
         Ok(false)
     }
 
-    /// Returns the version of the found key, or `None` if there is no key, a hold needs it, or it is a different key. With
-    /// `created`, the key must have this create revision. Otherwise it must be attached to the session's lease.
+    /// Returns the version of the key in `found`, or `None` if there is no key to delete. The key must have the create
+    /// revision `created`, or be attached to the session's lease if `created` is `None`. A key that a hold needs is not
+    /// deleted.
     fn unneeded(&self, found: &GetResponse, created: Option<Revision>) -> Option<KeyVersion> {
         let kv = found.kvs().first()?;
         let is_meant = match created {
@@ -515,12 +535,12 @@ impl Release {
     }
 }
 
-/// Returns a txn that deletes a key if its create revision is unchanged.
+/// Returns a txn that deletes a key if the key has the create revision `created`.
 pub(in crate::concurrency) fn delete_created(key: &Bytes, created: Revision) -> Txn {
     Txn::new().when([created_at(key, created)]).and_then([TxnOp::delete(key.clone())])
 }
 
-/// Returns a compare that holds while a key has this create revision.
+/// Returns a compare that holds while a key exists and has the create revision `at`.
 pub(in crate::concurrency) fn created_at(key: &Bytes, at: Revision) -> Compare {
     Compare::create_revision(key.clone(), CompareOp::Equal, at)
 }

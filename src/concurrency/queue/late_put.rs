@@ -13,8 +13,8 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// Completes when a key is put with the session's lease, or when the lease has ended. Returns the key's create and mod
-/// revision, or `None` after the end of the lease.
+/// A wait that completes when a key is put with the session's lease, or when the lease has ended. Returns the key's
+/// create and mod revision, or `None` after the end of the lease.
 pub(in crate::concurrency) struct LatePut {
     client: Client,
     key: Bytes,
@@ -25,20 +25,23 @@ pub(in crate::concurrency) struct LatePut {
     /// Whether `next` is compacted, so that the current key must be read before it is watched.
     is_compacted: bool,
     phase: Phase,
-    /// The number of watches created, which is the id of the newest.
+    /// The number of watches created, which is the id of the newest watch.
     watches: i64,
     retry: Retry,
 }
 
 enum Phase {
+    /// Puts of the key are watched from `next` on.
     Watching,
+    /// The read of the key is pending, because `next` is compacted.
     Reading(Call<GetResponse>),
-    /// No watch exists yet, or the backend has ended it and the next attempt is not due.
+    /// No watch exists: the backend has ended the watch and the next attempt is not due, or no poll has created a watch
+    /// yet.
     Retrying,
 }
 
 impl LatePut {
-    /// Waits for a put after the revision `seen_at`.
+    /// Creates a wait for a put of the key after the revision `seen_at`.
     pub(in crate::concurrency) fn new(client: &Client, key: Bytes, end: LeaseEnd, seen_at: Revision) -> Self {
         Self {
             client: client.clone(),
@@ -54,7 +57,8 @@ impl LatePut {
     }
 
     fn watch(&mut self, mailbox: &Mailbox) {
-        // A watcher that was cancelled by a compaction keeps its id and memory until an explicit cancel (R-WCH-13).
+        // A watcher that was cancelled by a compaction keeps its id and memory until an explicit cancel (R-WCH-13). The
+        // first cancel has the unused id 0, and no effect (R-WCH-22).
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
         let watch = Watch::key(self.key.clone()).start_revision(self.next).no_delete().id(self.watches);
@@ -66,7 +70,7 @@ impl LatePut {
         (self.phase, self.is_end_requested) = (Phase::Watching, true);
     }
 
-    /// Starts the next attempt: reads the key if `next` is compacted, and otherwise watches it.
+    /// Starts the next attempt: reads the key if `next` is compacted, and otherwise watches the key.
     fn start_attempt(&mut self, mailbox: &Mailbox) {
         self.retry.record_attempt(mailbox.now());
         if self.is_compacted {
@@ -84,7 +88,8 @@ impl LatePut {
         }
     }
 
-    /// Returns the key's revisions if the key exists. Otherwise watches the key from the read's revision on.
+    /// Returns the key's revisions if the key exists and is attached to the session's lease. Otherwise watches the key
+    /// from the revision after the read on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));
@@ -103,19 +108,21 @@ impl LatePut {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
+        // A response to a replaced watch has a lower id.
         if response.watch_id() != WatchId::new(self.watches) {
             return Ok(None);
         }
         if response.canceled() {
             self.is_compacted = response.compact_revision().is_some_and(|compacted| compacted > self.next);
             if self.is_compacted {
-                // The next attempt starts at a later revision, so real compactions need no pause.
+                // The next watch starts at a later revision than the compacted watch, so this retry needs no pause.
                 self.start_attempt(mailbox);
             } else {
                 self.schedule_retry(mailbox);
             }
         }
         Ok(response.events().iter().find_map(|event| {
+            // A watch that replaces this watch starts after the events that were examined.
             self.next = event.kv().mod_revision().next();
             self.on_lease(event.kv())
         }))
@@ -139,12 +146,14 @@ impl Waiting<Option<KeyVersion>> for LatePut {
             let put = match &mut self.phase {
                 Phase::Reading(call) => {
                     let read = mailbox.poll_call(call, waker);
-                    // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
+                    // `poll_call` may have received the end of the lease. A backend that is cut off from its store
+                    // reports the end, and does not answer the call.
                     if read.is_pending() && self.end.is_received(mailbox) {
                         continue;
                     }
                     match ready!(read) {
                         Ok(found) => self.on_read(mailbox, &found),
+                        // The put may still be executed, so no error of the read ends the wait.
                         Err(_) => {
                             self.schedule_retry(mailbox);
                             None

@@ -13,7 +13,8 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// The end of a session's lease, and whether a ticket has received it. Does not keep the session alive.
+/// The id of a session's lease, and whether a ticket of the session has received the end of the lease. Clones share
+/// this state, and do not keep the session alive.
 #[derive(Clone)]
 pub(in crate::concurrency) struct LeaseEnd {
     lease: LeaseId,
@@ -29,22 +30,24 @@ impl LeaseEnd {
         self.lease
     }
 
-    /// Returns the request for a notice of the end.
+    /// Returns a request that makes the backend report the end of the lease.
     pub(in crate::concurrency) fn request(&self) -> WatchRequest {
         WatchRequest::Lease(self.lease)
     }
 
-    /// Returns whether a ticket has received the end. A cut-off backend reports the end only once, so it is recorded here.
+    /// Returns whether a ticket of the session has received the end of the lease. The first ticket records the end for
+    /// later tickets, because a backend that is cut off from its store reports the end only once.
     pub(in crate::concurrency) fn is_known(&self) -> bool {
         self.is_known.load(Ordering::Acquire)
     }
 
-    /// Sets whether the end is known.
+    /// Sets whether a ticket of the session has received the end of the lease.
     pub(in crate::concurrency) fn set_known(&self, is_known: bool) {
         self.is_known.store(is_known, Ordering::Release);
     }
 
-    /// Returns whether this mailbox or an earlier ticket has received the end, and records it.
+    /// Returns whether this mailbox or an earlier ticket has received the end of the lease. If the mailbox has, records
+    /// the end for later tickets.
     pub(in crate::concurrency) fn is_received(&self, mailbox: &Mailbox) -> bool {
         if mailbox.has_ended(self.lease) {
             self.set_known(true);
@@ -53,7 +56,8 @@ impl LeaseEnd {
     }
 }
 
-/// Completes when a key is deleted, or was deleted and created again, or when the session's lease has ended.
+/// A wait that completes when a key is deleted, or was deleted and created again, or when the session's lease has
+/// ended.
 pub(in crate::concurrency) struct KeyLost {
     client: Client,
     key: Bytes,
@@ -61,9 +65,10 @@ pub(in crate::concurrency) struct KeyLost {
     end: LeaseEnd,
     /// Whether the key was attached to the session's lease when it was put or last read.
     is_of_session: bool,
+    /// Whether the backend was requested to report `end`.
     is_end_requested: bool,
     phase: Phase,
-    /// The number of watches created, which is the id of the newest.
+    /// The number of watches created, which is the id of the newest watch.
     watches: i64,
     /// The revision from which the newest watch starts.
     start: Revision,
@@ -71,11 +76,11 @@ pub(in crate::concurrency) struct KeyLost {
 }
 
 enum Phase {
-    /// Reads the key.
+    /// The read of the key is pending.
     Reading(Call<GetResponse>),
-    /// Watches the key from a revision at which it existed.
+    /// The key is watched from a revision at which the key existed.
     Watching,
-    /// The backend ended the watch, and the next attempt is not due yet.
+    /// The backend ended the watch or the read failed, and the next read is not due yet.
     Retrying,
 }
 
@@ -105,14 +110,15 @@ impl KeyLost {
         }
     }
 
-    /// Reads the key.
+    /// Sends a read of the key.
     fn query(&mut self) {
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;
         self.phase = Phase::Reading(self.client.get(Get::key(self.key.clone())));
     }
 
-    /// Reads again after a cut, and records the attempt.
+    /// Reads again after the backend has ended a watch or a read has failed, and records the attempt for the interval
+    /// between retries.
     fn query_again(&mut self, mailbox: &Mailbox) {
         self.retry.record_attempt(mailbox.now());
         self.query();
@@ -126,7 +132,8 @@ impl KeyLost {
         }
     }
 
-    /// Returns whether the key is deleted. If not, watches the key from the read's revision on.
+    /// Returns whether the key is deleted, or was deleted and created again. If not, watches the key from the revision
+    /// after the read on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
             return true;
@@ -136,7 +143,8 @@ impl KeyLost {
         false
     }
 
-    /// Requests a notice of the end of the session's lease, unless it was requested or the key has another lease.
+    /// Requests that the backend reports the end of the session's lease, unless that was requested before or the key
+    /// has another lease.
     fn request_end(&mut self, mailbox: &Mailbox) {
         if self.needs_end() {
             mailbox.watch(&[self.end.request()]);
@@ -150,7 +158,8 @@ impl KeyLost {
 
     /// Watches the key from the revision after `seen_at`, in place of an earlier watch.
     fn watch(&mut self, mailbox: &Mailbox, seen_at: Revision) {
-        // A watcher that was cancelled by a compaction keeps its id and memory until an explicit cancel (R-WCH-13).
+        // Cancel the replaced watch. A watch that a compaction has ended also keeps its id until it is cancelled
+        // (R-WCH-13).
         let before = WatchRequest::Cancel(WatchId::new(self.watches));
         self.watches += 1;
         self.start = seen_at.next();
@@ -159,23 +168,24 @@ impl KeyLost {
         let (is_first, needs_end) = (self.watches == 1, self.needs_end());
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;
-        // The first watch has no predecessor to cancel, and the lease may be requested already: leave out either end.
+        // The slice omits the cancel if this is the first watch, and the lease's request if the request is not needed.
         mailbox.watch(&requests[usize::from(is_first)..2 + usize::from(needs_end)]);
         self.phase = Phase::Watching;
         self.is_end_requested |= needs_end;
     }
 
-    /// Processes a watch response. Returns whether it shows that the key is deleted.
+    /// Processes a watch response. Returns whether the response contains the deletion of the key.
     fn on_watch_response(&mut self, mailbox: &mut Mailbox, response: &WatchResponse) -> Result<bool> {
         if let Some(refusal) = response.refusal() {
             return Err(refusal);
         }
+        // A response to a replaced watch has a lower id.
         if response.watch_id() != WatchId::new(self.watches) {
             return Ok(false);
         }
         if response.compact_revision().is_some_and(|compacted| compacted > self.start) {
-            // Compacted events can no longer be watched, but the present key can be read. Each such attempt starts at a later
-            // revision, so real compactions need no pause.
+            // Compacted events cannot be watched, so read the present key. The next watch starts at a later revision
+            // than the compacted watch, so this retry needs no pause.
             self.query();
         } else if response.canceled() {
             self.schedule_retry(mailbox);
@@ -193,19 +203,22 @@ impl Waiting<()> for KeyLost {
             if self.is_of_session && self.end.is_received(mailbox) {
                 return Poll::Ready(Ok(()));
             }
+            // A backend that is cut off from its store does not answer the read, but reports the end of the lease.
             if matches!(&self.phase, Phase::Reading(call) if call.is_pending()) {
                 self.request_end(mailbox);
             }
             let is_gone = match &mut self.phase {
                 Phase::Reading(call) => {
                     let read = mailbox.poll_call(call, waker);
-                    // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
+                    // `poll_call` may have received the end of the lease. If so, do not wait for the answer to the
+                    // read.
                     if read.is_pending() && self.is_of_session && self.end.is_received(mailbox) {
                         continue;
                     }
                     match ready!(read) {
                         Ok(found) => self.on_read(mailbox, &found),
-                        // The first read failed. Watch from the key's creation on instead, which is slower, but is retried.
+                        // The first read failed. Watch from the key's create revision on instead: the watch reads the
+                        // key's history, which is slower, but the watch is retried after any failure.
                         Err(_) if self.watches == 0 => {
                             self.watch(mailbox, self.created);
                             false
@@ -239,7 +252,8 @@ impl Waiting<()> for KeyLost {
     }
 }
 
-/// Completes at once: the key was released, or the end of the session's lease is known.
+/// A wait that completes at once, because the hold was released or a ticket has received the end of the session's
+/// lease.
 pub(in crate::concurrency) struct AlreadyLost;
 
 impl Waiting<()> for AlreadyLost {
@@ -252,7 +266,7 @@ impl Waiting<()> for AlreadyLost {
     }
 }
 
-/// Completes when a session's lease has ended.
+/// A wait that completes when a session's lease has ended.
 pub(in crate::concurrency) struct LeaseLost {
     end: LeaseEnd,
     is_requested: bool,
@@ -268,7 +282,7 @@ impl Waiting<()> for LeaseLost {
     fn poll(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<()>> {
         if !self.is_requested && !self.end.is_known() {
             mailbox.watch(&[self.end.request()]);
-            // Set afterwards: if the backend panics, it may not have received the request.
+            // Set after the request: if the backend panics, the backend may not have received the request.
             self.is_requested = true;
         }
         while !self.end.is_received(mailbox) {

@@ -1,4 +1,5 @@
-//! Queues of keys: the txns that put a key into a queue, and the rules for its predecessors (R-LCK-3, R-LCK-4).
+//! The queues of locks and elections: the txns that put a key into a queue, and the rule that decides when the turn of
+//! the key has come (R-LCK-3, R-LCK-4).
 
 pub(super) mod acquire;
 pub(super) mod key;
@@ -20,9 +21,9 @@ use crate::api::{
 };
 use crate::concurrency::session::Session;
 
-/// A key to put into a queue.
+/// A key to put into the queue of a lock or an election, with its value and lease.
 pub(crate) struct Entry {
-    /// The rule for the key's predecessors.
+    /// The rule that decides how many earlier keys delay the turn of `key`.
     pub(crate) before: Predecessors,
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
@@ -30,34 +31,39 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Returns the services' txn: puts the key unless it exists, and reads the oldest key of the range.
+    /// Returns the txn by which the lock service enters a queue. The txn puts the key, or reads the key if the key
+    /// exists, and reads the oldest key of the queue (R-LCK-3).
     pub(crate) fn service_txn(&self) -> Txn {
         let oldest = || TxnOp::Get(oldest(self.before.range()));
-        let there = [TxnOp::get(self.key.clone()), oldest()];
-        Txn::new().when([self.key_absent()]).and_then([self.put(), oldest()]).or_else(there)
+        let if_exists = [TxnOp::get(self.key.clone()), oldest()];
+        Txn::new().when([self.key_absent()]).and_then([self.put(), oldest()]).or_else(if_exists)
     }
 
-    /// Returns a guard's txn: reads the nearest predecessors and puts the key behind them, unless the key exists.
+    /// Returns the txn by which a guard or leadership enters a queue. The txn reads the newest keys of the queue and
+    /// then puts the key. If the key exists, the txn does nothing.
     pub(in crate::concurrency) fn guard_txn(&self) -> Txn {
+        // The read precedes the put, so the key is not read as its own predecessor.
         let newest = TxnOp::Get(self.before.newest());
         Txn::new().when([self.key_absent()]).and_then([newest, self.put()])
     }
 
     /// Returns operations that put the existing key again and read the oldest key of the range.
     ///
-    /// The put keeps the key's rank (R-LCK-4). It raises the mod revision, so a concurrent compare-and-delete of the key fails.
+    /// The put keeps the create revision, and so the key's place in the queue (R-LCK-4). The put raises the mod
+    /// revision, so a concurrent deletion that compares the mod revision deletes nothing.
     pub(in crate::concurrency) fn touch_ops(&self) -> [TxnOp; 2] {
+        // The response to a put lacks the create revision. The previous version has it.
         let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
         [TxnOp::Put(touch), TxnOp::Get(oldest(self.before.range()))]
     }
 
-    /// Returns the put of the key, attached to the lease.
+    /// Returns an operation that puts the key and attaches the key to the lease.
     pub(in crate::concurrency) fn put(&self) -> TxnOp {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
-    /// Returns whether the key may be put at once exactly if its predecessors' range is empty. One compare then checks both that
-    /// the key has no predecessor and that its name is free.
+    /// Returns whether a single predecessor delays the key, and the range of predecessors contains the key. If so, one
+    /// compare of the range checks both that no predecessor exists and that no key with this name exists.
     pub(in crate::concurrency) fn has_exclusive_range(&self) -> bool {
         self.before.is_exclusive() && self.before.range().contains(&self.key)
     }
@@ -68,12 +74,12 @@ impl Entry {
     }
 }
 
-/// Returns the range of keys that is the queue of the lock or election with this name (R-LCK-1).
+/// Returns the queue of the lock or election with this name: the range of all keys that begin with `name/` (R-LCK-1).
 pub(crate) fn queue_range(name: &[u8]) -> KeyRange {
     KeyRange::prefix([name, b"/"].concat())
 }
 
-/// Writes the `Debug` of a handle to a lock or an election: its type, its name as text, and its session.
+/// Writes the `Debug` text of a handle to a lock or an election: the type `kind`, the name as text, and the session.
 pub(in crate::concurrency) fn describe_handle(
     f: &mut fmt::Formatter<'_>,
     kind: &str,
@@ -85,19 +91,21 @@ pub(in crate::concurrency) fn describe_handle(
     shown.field("session", session).finish_non_exhaustive()
 }
 
-/// Returns a read of the oldest key of a queue, which is the owner's or the leader's.
+/// Returns a request that reads the oldest key of a queue. The oldest key belongs to the owner of the lock or to the
+/// leader.
 pub(crate) fn oldest(range: &KeyRange) -> Get {
     by_creation(range, SortOrder::Ascend).limit(1)
 }
 
-/// Returns a read of all keys of a queue by create revision.
+/// Returns a request that reads all keys of a queue, sorted by create revision.
 pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) -> Get {
     Get::range(range.clone()).sort(SortTarget::CreateRevision, order)
 }
 
-/// Returns the create revision of the entry's key, and the create revision and name of the oldest key of the queue.
+/// Returns the create revision of the key that a txn has put or found, and the create revision and name of the oldest
+/// key of the queue.
 ///
-/// `response` is the response to [`Entry::service_txn`] or to the operations of [`Entry::touch_ops`].
+/// `response` is the response to [`Entry::service_txn`], or to a txn with the operations of [`Entry::touch_ops`].
 pub(crate) fn create_revisions(response: &TxnResponse) -> (Revision, (Revision, &[u8])) {
     fn rank(kv: &KeyValue) -> (Revision, &[u8]) {
         (kv.create_revision(), kv.key())
@@ -107,7 +115,8 @@ pub(crate) fn create_revisions(response: &TxnResponse) -> (Revision, (Revision, 
         TxnOpResponse::Put(put) => put.prev_kv().map(KeyValue::create_revision),
         _ => None,
     };
-    // A put without a previous version created the key, so the key's create revision is the header's.
+    // A put whose response has no previous version created the key, so the key's create revision is the revision in the
+    // header.
     let own = first(&response.responses()[0]).unwrap_or_else(|| response.header().revision());
     let oldest = match &response.responses()[1] {
         TxnOpResponse::Get(found) => found.kvs().first().map(rank),
@@ -116,11 +125,13 @@ pub(crate) fn create_revisions(response: &TxnResponse) -> (Revision, (Revision, 
     (own, oldest.expect("the queue contains the entry's key"))
 }
 
-/// The rule for a key's turn: fewer than `permits` keys of `range` have a lower create revision. The key itself may be outside of
-/// the range.
+/// The rule that decides when a queued key acquires its lock or permit, which is the key's turn: once fewer than
+/// `permits` keys of `range` have a lower create revision. The queued key may be outside of `range`, as a reader's key
+/// is outside of the range of writers.
 ///
-/// No key with a lower create revision can be created later, so the number of predecessors only falls. While there are too many
-/// predecessors, the turn requires that at least one of the nearest `permits` is deleted. So a waiter watches only these.
+/// No key with a lower create revision can be created later, so the number of predecessors only falls. The nearest
+/// predecessors have the highest create revisions. A key's turn cannot come before one of its nearest `permits`
+/// predecessors is deleted, so a waiter watches only the nearest `permits` predecessors.
 #[derive(Clone)]
 pub(crate) struct Predecessors {
     range: KeyRange,
@@ -128,12 +139,13 @@ pub(crate) struct Predecessors {
 }
 
 impl Predecessors {
-    /// Returns the rule of a lock: no key of the range may precede.
+    /// Returns the rule of a lock: a key's turn comes once no key of `range` has a lower create revision.
     pub(crate) fn all(range: KeyRange) -> Self {
         Self { range, permits: NonZeroU32::MIN }
     }
 
-    /// Returns the rule of a semaphore: fewer than `permits` keys of the range may precede.
+    /// Returns the rule of a semaphore: a key's turn comes once fewer than `permits` keys of `range` have a lower
+    /// create revision.
     pub(in crate::concurrency) fn with_permits(range: KeyRange, permits: NonZeroU32) -> Self {
         Self { range, permits }
     }
@@ -142,22 +154,22 @@ impl Predecessors {
         &self.range
     }
 
-    /// Returns the number of predecessors that a waiter watches.
+    /// Returns the highest number of predecessors that a waiter watches.
     pub(in crate::concurrency) fn watched(&self) -> usize {
         self.permits.get() as usize
     }
 
-    /// Returns whether a key with this many predecessors has its turn.
+    /// Returns whether the turn of a key with this many predecessors has come.
     pub(in crate::concurrency) fn admits(&self, predecessors: usize) -> bool {
         predecessors < self.watched()
     }
 
-    /// Returns whether a single predecessor delays the turn.
+    /// Returns whether a single predecessor delays a key's turn.
     pub(in crate::concurrency) fn is_exclusive(&self) -> bool {
         self.permits == NonZeroU32::MIN
     }
 
-    /// Returns a read of the newest keys of the range, at most as many as a waiter watches.
+    /// Returns a request that reads the newest keys of the range, at most as many as a waiter watches.
     pub(in crate::concurrency) fn newest(&self) -> Get {
         by_creation(&self.range, SortOrder::Descend).limit(self.permits.get().into())
     }

@@ -6,20 +6,22 @@ use crate::api::Timestamp;
 use crate::client::Mailbox;
 use crate::{Code, Error};
 
-/// The time between two attempts. Without it, a poll would not return if the backend ends each watch at once.
+/// The time between two attempts. Without a pause, a poll would not return if the backend ends each watch at once.
 pub(in crate::concurrency) const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Returns whether the same request may succeed later.
+/// Returns whether a request that failed with `error` may succeed if the request is sent again later.
 pub(in crate::concurrency) fn is_transient(error: &Error) -> bool {
     let is_too_busy = error.code() == Code::ResourceExhausted;
     is_too_busy || error.is_ambiguous() || matches!(error, Error::Unavailable { .. })
 }
 
-/// Decides when to retry after the backend has ended a watch: the first time at once, then at intervals of the backend's time.
+/// Decides when to retry after the backend has ended a watch. The first retry is immediate, and later retries are
+/// `INTERVAL` apart in the backend's time.
 ///
-/// A poll of the caller also retries, and records the attempt with [`record_attempt`](Self::record_attempt).
+/// A poll by the caller also retries, and records its attempt with [`record_attempt`](Self::record_attempt).
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
+    /// The time of the latest attempt.
     last: Option<Timestamp>,
 }
 
@@ -28,7 +30,8 @@ impl Retry {
     pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
         let now = mailbox.now();
         let next = self.last.map(|last| last + INTERVAL);
-        // At `Timestamp::MAX` the sum is not later than the last attempt, so only the caller's polls retry.
+        // At `Timestamp::MAX` the sum is not later than the last attempt. No time can pass then, so only a caller's
+        // poll retries.
         let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
         if is_due {
             self.record_attempt(now);
@@ -38,7 +41,7 @@ impl Retry {
         is_due
     }
 
-    /// Records an attempt.
+    /// Records an attempt at the time `now`.
     pub(crate) fn record_attempt(&mut self, now: Timestamp) {
         self.last = Some(now);
     }

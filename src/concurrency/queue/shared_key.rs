@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use crate::api::{KeyValue, Revision};
 
-/// The create and mod revision of a key that no hold needs.
+/// The create and mod revision of one version of a key.
 #[derive(Clone, Copy)]
 pub(in crate::concurrency) struct KeyVersion {
     pub(in crate::concurrency) create_revision: Revision,
@@ -19,7 +19,7 @@ impl KeyVersion {
     }
 }
 
-/// The keys that holds of a session share. A key is deleted when its last hold is released.
+/// The keys that re-entrant holds of a session share. A key is deleted when its last hold is released.
 #[derive(Debug, Default)]
 pub(in crate::concurrency) struct SharedKeys {
     keys: BTreeMap<Bytes, SharedKey>,
@@ -30,27 +30,28 @@ pub(in crate::concurrency) struct SharedKeys {
 struct SharedKey {
     /// The number of holds whose txn to put or join the key is pending.
     pending: usize,
-    /// The uses of the key by its create revision. A key that was deleted and created again is another key.
+    /// The holds that have put or joined the key, by the key's create revision. A key that was deleted and created
+    /// again counts as another key.
     uses: BTreeMap<Revision, KeyUse>,
 }
 
-/// The holds that found one create revision of a key.
+/// The holds that have put or joined a key with one create revision.
 #[derive(Debug)]
 struct KeyUse {
-    /// The number of these holds.
+    /// The number of holds that have put or joined the key and are not released.
     holders: usize,
-    /// The newest mod revision that one of these holds knows.
+    /// The newest mod revision of the key that a put, a join or a read of this session has returned.
     modified: Revision,
 }
 
 impl SharedKeys {
-    /// Records a hold that is about to put or join the key.
+    /// Counts a hold whose txn is about to put or join the key.
     pub(in crate::concurrency) fn add_pending(&mut self, key: &Bytes) {
         self.keys.entry(key.clone()).or_default().pending += 1;
     }
 
-    /// Records the key that a pending hold has found. Returns the newest key if no hold needs it: the hold may have found an
-    /// earlier key.
+    /// Records that a pending hold has put or joined the key with the create revision `created`. Returns the newest
+    /// known key of this name if no hold needs the newest key, because this hold has joined an older key.
     pub(in crate::concurrency) fn on_put(
         &mut self,
         key: &Bytes,
@@ -65,14 +66,16 @@ impl SharedKeys {
         self.unneeded(key)
     }
 
-    /// Removes a pending hold whose put has failed or was dropped. Returns the newest key if no hold needs it.
+    /// Removes a pending hold that is dropped or whose put has failed. Returns the newest known key of this name if no
+    /// hold needs the key.
     pub(in crate::concurrency) fn remove_pending(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a pending hold is in `keys`");
         share.pending -= 1;
         self.unneeded(key)
     }
 
-    /// Removes a hold that has found the key. Returns the newest key if no hold needs it.
+    /// Removes a hold that has put or joined the key with the create revision `created`. Returns the newest known key
+    /// of this name if no hold needs the key.
     pub(in crate::concurrency) fn remove_holder(
         &mut self,
         key: &Bytes,
@@ -83,10 +86,10 @@ impl SharedKeys {
         self.unneeded(key)
     }
 
-    /// Returns whether a hold needs the key with these revisions.
+    /// Returns whether a hold needs or may need the key that has the revisions `version`.
     ///
-    /// A pending hold may still find the key. So the key is kept while a hold is pending, and the last hold to leave deletes
-    /// it.
+    /// A pending hold may still join the key, so the key is kept while a hold is pending. The key's revisions are then
+    /// recorded, so that the last of these holds deletes the key.
     pub(in crate::concurrency) fn is_needed(&mut self, key: &Bytes, version: KeyVersion) -> bool {
         let KeyVersion { create_revision: created, mod_revision: modified } = version;
         let Some(share) = self.keys.get_mut(key) else {
@@ -100,10 +103,11 @@ impl SharedKeys {
         true
     }
 
-    /// Returns the newest of the found keys if no hold needs it. Earlier keys are deleted already, since only one key of a name
-    /// exists.
+    /// Returns the newest known key of this name, if no hold is pending and no hold has put or joined the newest key.
+    /// Older keys of the name are deleted already, since only one key of a name exists at a time.
     fn unneeded(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a change is in `keys`");
+        // A pending hold may join the newest key. Its response returns the key if the key is not needed.
         if share.pending > 0 {
             return None;
         }
@@ -112,6 +116,7 @@ impl SharedKeys {
             create_revision,
             mod_revision: key_use.modified,
         });
+        // Keys without holds are forgotten: the caller deletes the newest key, and the older keys are deleted.
         share.uses.retain(|_, key_use| key_use.holders > 0);
         if share.uses.is_empty() {
             self.keys.remove(key);

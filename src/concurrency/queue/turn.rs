@@ -14,7 +14,7 @@ use crate::api::{
 use crate::client::{Call, Client, Mailbox};
 use crate::{Error, Result};
 
-/// The wait of a key until few enough predecessors exist, by the rule of its queue (R-LCK-4).
+/// The state machine that waits until the turn of a queued key comes, by the rule `before` (R-LCK-4).
 ///
 /// A waiter for a lock watches only its immediate predecessor, so that a release wakes one waiter. A waiter for one of n permits
 /// watches the nearest n predecessors.
@@ -25,50 +25,56 @@ pub(crate) struct Turn {
     /// The create revision of `key`.
     revision: Revision,
     rules: Rules,
-    /// The end of the key's lease, which ends a guard's wait. `None` if only a deletion ends the wait.
+    /// The end of the key's lease, at which the wait fails. `None` in the services and for a resumed key, whose waits
+    /// do not fail when a lease ends.
     end: Option<LeaseEnd>,
+    /// Whether the backend was requested to report `end`.
     is_end_requested: bool,
     phase: Phase,
-    /// How often the watches were replaced. New watches get new ids, so that responses to earlier watches are recognized and
-    /// ignored.
+    /// The number of times that the watches were created or replaced. New watches get new ids, so that responses to
+    /// earlier watches are recognized and ignored.
     generation: i64,
     /// The revision from which the present watches start.
     start: Revision,
     retry: Retry,
 }
 
-/// The rules for keys with an equal create revision, and for the end of the wait.
+/// The rules of a wait for keys with an equal create revision, and for the deletion of the waiting key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rules {
-    /// etcd's rules: keys with a lower create revision precede, and the wait ignores its own key (R-LCK-7).
+    /// etcd's rules, for the services: only keys with a lower create revision precede, and a deletion of the waiting
+    /// key does not end the wait (R-LCK-7).
     Service,
-    /// Keys with an equal create revision precede in key order (R-RNG-8), and the deletion of the waiting key ends the wait.
+    /// The rules for guards and leaderships: keys with an equal create revision are ordered by key (R-RNG-8), and the
+    /// deletion of the waiting key ends the wait.
     Guard {
-        /// Whether other keys may have this create revision, because another client put the key in a txn with several puts.
+        /// Whether other keys of the queue may have the create revision of the waiting key. Another client may have put
+        /// all these keys in one txn.
         may_tie: bool,
     },
 }
 
 enum Phase {
-    /// The nearest predecessors are known, but are not watched yet.
+    /// The nearest predecessors are known, and are not watched yet.
     Behind(KeyValues),
-    /// Reads the nearest predecessors.
+    /// The read of the nearest predecessors is pending.
     Querying(Call<GetResponse>),
-    /// Reads the nearest predecessors and the waiting key.
+    /// The read of the nearest predecessors and of the waiting key is pending.
     QueryingBoth(Call<TxnResponse>),
-    /// Watches the nearest predecessors and, for a guard, the waiting key.
+    /// The nearest predecessors and, for a guard, the waiting key are watched.
     Watching,
-    /// The backend ended a watch, and the next attempt is not due yet.
+    /// The backend ended a watch, and the next read is not due yet.
     Retrying,
 }
 
 impl Turn {
-    /// Starts a wait of the services.
+    /// Starts a wait of the lock or election service.
     pub(crate) fn for_service(client: &Client, before: Predecessors, key: Bytes, revision: Revision) -> Self {
         Self::begin(client, before, key, revision, Rules::Service, None)
     }
 
-    /// Starts a guard's wait with a key that another client may have put, in the range of its predecessors.
+    /// Starts a wait of a guard or leadership whose key another client may have put. The key must be in the range of
+    /// its predecessors.
     pub(in crate::concurrency) fn for_guard(
         client: &Client,
         before: Predecessors,
@@ -79,7 +85,8 @@ impl Turn {
         Self::begin(client, before, key, revision, Rules::Guard { may_tie: true }, end)
     }
 
-    /// Starts a guard's wait with a key that the guard has just put. The txn of the put has read the nearest predecessors.
+    /// Starts a wait of a guard or leadership whose key was just put. The txn that put the key has read the key's
+    /// `nearest` predecessors.
     pub(in crate::concurrency) fn for_guard_behind(
         before: Predecessors,
         key: Bytes,
@@ -125,13 +132,14 @@ impl Turn {
         }
     }
 
-    /// Completes when the key has its turn, or with an error if the wait cannot continue.
+    /// Completes when the key's turn comes, or with an error if the wait cannot continue.
     pub(crate) fn poll(
         &mut self,
         client: &Client,
         mailbox: &mut Mailbox,
         waker: Option<&Waker>,
     ) -> Poll<Result<()>> {
+        // A poll retries at once. The timer of a retry is for callers that wait to be woken.
         match std::mem::replace(&mut self.phase, Phase::Retrying) {
             Phase::Retrying => self.query_again(client, mailbox),
             Phase::Behind(nearest) => self.watch(mailbox, nearest.as_slice().iter(), self.revision),
@@ -148,7 +156,8 @@ impl Turn {
                 }
                 Phase::QueryingBoth(call) => {
                     let read = mailbox.poll_call(call, waker);
-                    // The poll may have received the end of the lease, which a cut-off backend reports without an answer.
+                    // `poll_call` may have received the end of the lease. A backend that is cut off from its store
+                    // reports the end, and does not answer the call.
                     if read.is_pending() && self.has_ended(mailbox) {
                         continue;
                     }
@@ -174,12 +183,13 @@ impl Turn {
         }
     }
 
-    /// Returns whether the lease of a guard's key has ended.
+    /// Returns whether the lease of the waiting key has ended. Always returns false if `end` is `None`.
     fn has_ended(&self, mailbox: &Mailbox) -> bool {
         self.end.as_ref().is_some_and(|end| end.is_received(mailbox))
     }
 
-    /// Processes a guard's read. Returns whether the key has its turn, or an error if the key is deleted.
+    /// Processes the read of the predecessors and of the waiting key. Returns whether the key's turn has come, or an
+    /// error if the key is deleted.
     fn on_read_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
         let [TxnOpResponse::Get(earlier), TxnOpResponse::Get(own), ties @ ..] = found.responses() else {
             panic!("the responses to gets are get responses, not {found:?}");
@@ -191,13 +201,15 @@ impl Turn {
             [TxnOpResponse::Get(ties)] => ties.kvs(),
             _ => &[],
         };
-        // A key that is created later has a higher create revision. So if no other key has this create revision now, none will.
+        // A key that is created later has a higher create revision. So if no other key has this create revision now, no
+        // later key will.
         self.rules = Rules::Guard { may_tie: !ties.is_empty() };
         let nearest = ties.iter().chain(earlier.kvs());
         Ok(self.check_turn(mailbox, nearest, found.header().revision()))
     }
 
-    /// Returns whether the key has its turn with these predecessors. If not, watches the nearest of them.
+    /// Returns whether the key's turn has come, if the predecessors at the revision `seen_at` are `nearest`. If not,
+    /// watches these predecessors.
     fn check_turn<'a>(
         &mut self,
         mailbox: &Mailbox,
@@ -211,8 +223,8 @@ impl Turn {
         is_its_turn
     }
 
-    /// Watches the nearest predecessors and, for a guard, the waiting key. The watches start at the revision after the read, so
-    /// that no event is lost in between.
+    /// Watches the nearest predecessors and, for a guard, the waiting key. The watches start after `seen_at`, the
+    /// revision of the read, so that no event between the read and the watch is lost.
     fn watch<'a>(
         &mut self,
         mailbox: &Mailbox,
@@ -222,6 +234,8 @@ impl Turn {
         let is_guard = self.rules != Rules::Service;
         let watched = self.before.watched();
         let mut requests = Vec::with_capacity(2 * (watched + 1));
+        // Cancel the replaced watches. A watch that a compaction has ended also keeps its id until it is cancelled
+        // (R-WCH-13).
         if self.generation > 0 {
             requests.extend((0..watched).map(|nth| WatchRequest::Cancel(self.id_of(nth))));
             requests.extend(is_guard.then(|| WatchRequest::Cancel(self.own_id())));
@@ -232,6 +246,7 @@ impl Turn {
         let watch = |key: &[u8]| Watch::key(key).start_revision(start).no_put();
         requests.extend(is_guard.then(|| WatchRequest::Create(watch(&self.key).id(self.own_id()))));
         requests.extend(nearest.take(watched).enumerate().map(|(nth, predecessor)| {
+            // The label shows in `Engine::labels` that this key waits for the predecessor.
             let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());
             WatchRequest::Create(awaited)
         }));
@@ -243,13 +258,14 @@ impl Turn {
         self.is_end_requested = true;
     }
 
-    /// Returns the id of the watch on the n-th nearest predecessor. The watch on the waiting key has the next id after these.
+    /// Returns the id of the watch on the n-th nearest predecessor.
     fn id_of(&self, nth: usize) -> WatchId {
         // Each generation has a block of ids: the watched predecessors, then the waiting key.
         let ids = self.before.watched() + 1;
         WatchId::new(self.generation * ids as i64 + nth as i64)
     }
 
+    /// Returns the id of the watch on the waiting key, which follows the ids of the watches on predecessors.
     fn own_id(&self) -> WatchId {
         self.id_of(self.before.watched())
     }
@@ -265,6 +281,7 @@ impl Turn {
             return Err(refusal);
         }
         let is_own = response.watch_id() == self.own_id();
+        // A response to a replaced watch has an id of an earlier generation.
         if !(self.id_of(0)..=self.own_id()).contains(&response.watch_id()) {
             return Ok(());
         }
@@ -272,13 +289,14 @@ impl Turn {
         let compacted = response.compact_revision();
         match self.rules {
             Rules::Guard { .. } if is_gone && is_own => return Err(Error::SessionExpired),
+            // The services fail, as etcd does, if their watch cannot continue (R-LCK-14).
             Rules::Service if compacted.is_some() => {
                 return Err(Error::Compacted { requested: self.revision, compacted });
             }
             Rules::Service if response.canceled() => return Err(Error::WatcherLost),
             _ if is_gone => self.query(client),
-            // Compacted events can no longer be watched, but the present keys can be read. Each such attempt starts at a later
-            // revision, so real compactions need no pause.
+            // Compacted events cannot be watched, so read the present keys. The next watches start at a later revision
+            // than the compacted watches, so this retry needs no pause.
             _ if compacted.is_some_and(|compacted| compacted > self.start) => self.query(client),
             _ if response.canceled() => {
                 self.phase = Phase::Retrying;
@@ -291,25 +309,28 @@ impl Turn {
         Ok(())
     }
 
-    /// Reads again after a cut, and records the attempt.
+    /// Reads again after the backend has ended a watch, and records the attempt for the interval between retries.
     fn query_again(&mut self, client: &Client, mailbox: &Mailbox) {
         self.retry.record_attempt(mailbox.now());
         self.query(client);
     }
 
-    /// Reads the nearest predecessors and, for a guard, the waiting key.
+    /// Sends a read of the nearest predecessors and, for a guard, of the waiting key.
     fn query(&mut self, client: &Client) {
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;
-        // Saturates, since the user passes the token to `Election::resume`.
+        // The subtraction saturates, because a caller may pass any token to `Election::resume`.
         let earlier = Revision::new(self.revision.get().saturating_sub(1));
         let newest = self.before.newest().max_create_revision(earlier);
         let Rules::Guard { may_tie } = self.rules else {
             self.phase = Phase::Querying(client.get(newest));
             return;
         };
+        // One txn, so that the predecessors and the waiting key are read at one revision.
         let mut reads = vec![TxnOp::Get(newest), TxnOp::get(self.key.clone())];
         if may_tie {
+            // Of the keys with an equal create revision, only the lower keys precede, so read the range below the
+            // waiting key.
             let lower = KeyRange::from_wire(self.before.range().start().to_vec(), self.key.clone());
             let of_same_revision = Get::range(lower)
                 .min_create_revision(self.revision)

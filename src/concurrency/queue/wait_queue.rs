@@ -8,7 +8,8 @@ use crate::client::{Call, Client, QueueEntry};
 
 /// The holders and waiters of a lock, semaphore or election at one revision.
 ///
-/// `Display` writes the queue in one line, for the message of a failing test. Leases are in hexadecimal there, as in keys.
+/// `Display` writes the queue in one line, for the message of a failing test. The line shows each lease in hexadecimal,
+/// as the lease appears in keys.
 ///
 /// ```
 /// use leasehold::Store;
@@ -31,12 +32,12 @@ use crate::client::{Call, Client, QueueEntry};
 pub struct WaitQueue {
     name: Vec<u8>,
     entries: Vec<QueueEntry>,
-    /// The number of holders, which are the first entries.
+    /// The number of holders. The holders are the first entries.
     holders: usize,
     words: &'static Words,
 }
 
-/// The words of a queue's `Display`.
+/// The words that `Display` writes for the queue of a lock or of an election.
 #[derive(Debug, PartialEq, Eq)]
 struct Words {
     empty: &'static str,
@@ -48,7 +49,8 @@ const LOCK: Words = Words { empty: "no holder", first: "held by", others: "waite
 const ELECTION: Words = Words { empty: "no leader", first: "led by", others: "to be followed by" };
 
 impl WaitQueue {
-    /// Reads the queue of a lock. `holders` returns the number of holders among the keys, and may return more than their number.
+    /// Reads the queue of a lock. `holders` returns how many keys, from the first on, hold the lock. A number above the
+    /// number of keys stands for all keys.
     pub(in crate::concurrency) fn of_lock(
         client: &Client,
         name: &Bytes,
@@ -73,12 +75,13 @@ impl WaitQueue {
         client.map(client.get(by_creation(queue, SortOrder::Ascend)), move |found| {
             let found = found?;
             let entries: Vec<QueueEntry> = found.kvs().iter().map(QueueEntry::new).collect();
+            // A free lock has fewer keys than it admits holders.
             let holders = holders(found.kvs()).min(entries.len());
             Ok(Self { name, entries, holders, words })
         })
     }
 
-    /// Returns the holder of the lock, or the leader. If there are several holders, returns the earliest.
+    /// Returns the earliest holder of the lock or semaphore, or the leader. Returns `None` if the queue is empty.
     pub fn holder(&self) -> Option<&QueueEntry> {
         self.holders().first()
     }
@@ -116,7 +119,7 @@ impl fmt::Display for WaitQueue {
     }
 }
 
-/// Writes the line of `Display`.
+/// Writes the text of `Display`, enclosed in `WaitQueue(…)`.
 impl fmt::Debug for WaitQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "WaitQueue({self})")
