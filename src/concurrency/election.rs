@@ -13,10 +13,10 @@ use crate::Error;
 use crate::api::{Compare, IntoBytes, KeyRange, KeyValue, Put, Revision, TxnOp};
 use crate::client::{Call, Ticket};
 
-/// An election between processes: the earliest candidate leads until it resigns or its session ends.
+/// An election between processes: the earliest candidate leads until the candidate resigns or its session ends.
 ///
-/// Each candidacy has its own key, `name/<lease>-<n>`, whose value every client can read. Clients that use etcd's keys, such as
-/// [`ElectionService`](crate::service::ElectionService), take part in this election.
+/// Each candidacy has its own key, `name/<lease>-<n>`, whose value every client can read. Clients that use etcd's keys,
+/// such as [`ElectionService`](crate::service::ElectionService), take part in the election with this name.
 ///
 /// Every key under `name/` is a candidate, whichever client put it (R-ELC-10), so keep no other keys there. A lock and an
 /// election with one name share a queue.
@@ -109,8 +109,8 @@ impl Election {
     /// [`proclaim`](Leadership::proclaim) attaches the key to this session's lease. Dropping the ticket deletes the
     /// key.
     ///
-    /// The previous owner is not notified and keeps its token. A fence cannot distinguish the two owners, and either can resign
-    /// for both.
+    /// The previous owner is not notified and keeps its token. A fence cannot distinguish the previous owner from the
+    /// new owner, and a resignation of either owner ends the leadership of both.
     ///
     /// # Errors
     ///
@@ -140,7 +140,7 @@ impl Election {
     pub fn resume(&self, key: impl IntoBytes, token: impl Into<Revision>) -> Ticket<Leadership> {
         let key = key.into_bytes();
         if !self.queue.contains(&key) {
-            // // A key outside of the queue delays no later candidate, so two candidates would lead at once.
+            // A key outside of the queue delays no later candidate, so two candidates would lead at once.
             return AcquireTask::refuse(&self.session);
         }
         AcquireTask::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
@@ -185,8 +185,8 @@ impl Election {
 /// A held leadership of an [`Election`]. [`resign`](Self::resign) or a drop ends the leadership.
 ///
 /// Only the leadership's own key is deleted. A drop deletes the key in the background, and repeats the deletion while
-/// the backend is unavailable, until the session ends. Prefer `resign` over a backend that may lose requests, since its
-/// call reports whether the key is deleted.
+/// the backend is unavailable, until the session ends. Prefer `resign` over a backend that may lose requests, since the
+/// call of `resign` reports whether the key is deleted.
 ///
 /// A leadership is lost if the session's lease ends or another client deletes the key. Run an operation that must not
 /// happen after the loss in a [`txn`](Self::txn), or pass the [`token`](Self::token) to a
@@ -225,9 +225,9 @@ impl Leadership {
     ///
     /// The token is the create revision of the [`key`](Self::key), which etcd calls `LeaderKey.rev`.
     ///
-    /// A store that is loaded from an older save assigns the tokens of lost leaderships again. Load it with
-    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen such a
-    /// token.
+    /// A store that is loaded from an older save may assign the tokens of lost leaderships again. Load the save with
+    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen
+    /// such a token.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }
@@ -282,9 +282,10 @@ impl Leadership {
     /// # Errors
     ///
     /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. It returns
-    /// [`LeaseNotFound`](Error::LeaseNotFound) if the leadership is [resumed](Election::resume) and the new session's lease has
-    /// ended. Other errors are [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's, such as [`Unavailable`](Error::Unavailable).
+    /// [`LeaseNotFound`](Error::LeaseNotFound) if the leadership is [resumed](Election::resume) and the new session's
+    /// lease has ended. Other errors are [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt) if an alarm refuses
+    /// the put, [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -301,12 +302,13 @@ impl Leadership {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn proclaim(&self, value: impl IntoBytes) -> Call<()> {
-        // // Attach the key to this session's lease: a resumed key still has the lease of an earlier session.
+        // Attach the key to this session's lease: a resumed key still has the lease of an earlier session.
         let put = Put::new(self.hold.key().clone(), value).lease(self.hold.session().lease());
         self.txn().and_then([TxnOp::Put(put)]).check()
     }
 
-    /// Returns a ticket that completes when the leadership is lost or resigned, immediately if it already was.
+    /// Returns a ticket that completes when the leadership is lost or resigned. The ticket completes immediately if the
+    /// leadership was lost or resigned before.
     ///
     /// A completed ticket returns its result again each time it is polled. The ticket also completes when the session's lease
     /// ends, which a backend reports even if it is cut off from its store: see [`Guard::lost`](super::Guard::lost).

@@ -117,8 +117,8 @@ impl fmt::Debug for GuardedTxn<'_> {
 /// protected resource can then reject the late requests of that owner. The fence rejects the late requests once it has
 /// admitted the token of the next owner, so pass the token as soon as the lock is acquired.
 ///
-/// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits a lost
-/// owner beside the new one. To prevent this, load the save with
+/// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits the token
+/// of a lost owner beside the token of the new owner. To prevent this, load the save with
 /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass the newest token that
 /// the fence has seen, or a later revision if another client has seen a later token.
 ///
@@ -144,11 +144,11 @@ impl Fence {
         Self { newest: AtomicI64::new(0) }
     }
 
-    /// Admits a token that is not older than the newest token seen, and records it as the newest.
+    /// Admits a token that is not older than the newest token seen, and records the token as the newest token seen.
     ///
     /// # Errors
     ///
-    /// [`StaleToken`](Error::StaleToken) if a newer token was seen.
+    /// Returns [`StaleToken`](Error::StaleToken) if a newer token was seen.
     pub fn admit(&self, token: impl Into<Revision>) -> Result<()> {
         let token = token.into();
         // One atomic step, so that concurrent calls cannot admit an older token after a newer token.

@@ -17,7 +17,7 @@ use crate::{Error, Result};
 /// [`Gap`](LeaderEvent::Gap) and then the new state. Events are received as from a [`Watcher`](crate::Watcher). The
 /// watcher needs no session, and a drop ends the watcher.
 ///
-/// The watcher keeps all candidates in memory. etcd's `Observe` does not, and may miss leaders: see
+/// The watcher keeps all candidates in memory. etcd's `Observe` keeps only the leader, and may miss leaders: see
 /// [`ElectionService::observe`](crate::service::ElectionService::observe) (R-ELC-12).
 ///
 /// ```
@@ -152,7 +152,8 @@ impl LeaderFeed {
         self.ready.push_back(Err(error));
     }
 
-    /// Queues an event for the current leader, and watches the candidates from the revision after the read on.
+    /// Queues an event for the current leader, and watches the candidates from the revision after the read's revision
+    /// on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) {
         let revision = found.header().revision();
         self.candidates = Candidates::new(found.kvs());
@@ -309,7 +310,7 @@ impl LeaderEvent {
 #[derive(Debug, Default)]
 pub(super) struct Candidates {
     by_key: BTreeMap<Vec<u8>, KeyValue>,
-    /// The create revision and the key of each candidate, so the first element is the leader's. Keys that one txn
+    /// The create revision and the key of each candidate, so the first element belongs to the leader. Keys that one txn
     /// created are ordered by key (R-RNG-8).
     ranked: BTreeSet<(Revision, Vec<u8>)>,
 }

@@ -59,8 +59,8 @@ impl Mutex {
     /// Returns a handle to the lock with this name, through which a session can acquire the lock again while the
     /// session holds the lock.
     ///
-    /// The key is etcd's own, `name/<lease>`, and all re-entrant guards and tickets of the session share the key
-    /// (R-LCK-6). Re-entrant guards of one session do not exclude each other. A re-entrant guard excludes other
+    /// The key is `name/<lease>`, as in etcd's mutex, and all re-entrant guards and tickets of the session share the
+    /// key (R-LCK-6). Re-entrant guards of one session do not exclude each other. A re-entrant guard excludes other
     /// sessions, and guards from [`new`](Self::new). The lock is released when the session's last re-entrant guard or
     /// ticket is released or dropped.
     ///
@@ -93,7 +93,7 @@ impl Mutex {
     /// Queues for the lock. The ticket keeps its place in the queue until the ticket is dropped, which deletes its
     /// queue key at once.
     ///
-    /// A thread that holds the lock and waits for it again deadlocks, unless the mutex is
+    /// A thread that holds the lock and waits for the lock again deadlocks, unless the mutex is
     /// [re-entrant](Self::reentrant). The ticket also returns a guard that was lost after the lock was acquired and
     /// before the result was taken: see [`Ticket`].
     ///
@@ -209,7 +209,7 @@ impl<Of> Guard<Of> {
     /// The token is the create revision of the [`key`](Self::key), by which etcd orders the queue. Re-entrant guards that share a
     /// key have equal tokens.
     ///
-    /// A store that is loaded from an older save assigns the tokens of lost guards again. Load it with
+    /// A store that is loaded from an older save may assign the tokens of lost guards again. Load the save with
     /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen
     /// such a token. If another client puts several keys of the queue in one txn, guards of these keys have equal
     /// tokens, and are held one at a time, in key order.
@@ -313,7 +313,8 @@ impl<Of> Guard<Of> {
         self.txn().check()
     }
 
-    /// Returns a ticket that completes when the guard is lost or released, immediately if it already was.
+    /// Returns a ticket that completes when the guard is lost or released. The ticket completes immediately if the
+    /// guard was lost or released before.
     ///
     /// A completed ticket returns its result again each time it is polled. If re-entrant guards share a key, a pending ticket
     /// completes when the last guard is released.

@@ -182,12 +182,12 @@ impl RwLock {
     }
 
     fn reader(&self) -> Hold {
-        // // A reader's key is not in the range of its predecessors, since readers do not exclude each other.
+        // A reader's key is not in the range of its predecessors, since readers do not exclude each other.
         self.hold(&self.readers, &self.writers)
     }
 
     fn writer(&self) -> Hold {
-        // // The range of a writer's predecessors contains all readers and writers.
+        // The range of a writer's predecessors contains all readers and writers.
         self.hold(&self.writers, &self.queue)
     }
 

@@ -19,7 +19,7 @@ use crate::client::{Call, Ticket};
 ///
 /// The store does not know the number of permits, so every process must pass an equal number. If the numbers differ,
 /// each handle acquires a permit once fewer keys precede its key than the handle's number of permits. The highest
-/// number then bounds the held permits.
+/// number of all handles then limits how many permits are held at a time.
 ///
 /// A waiter for one of n permits watches the n keys that precede the waiter's key, and a release wakes at most n
 /// waiters. The cost of a wait is proportional to n, so split a semaphore with thousands of permits.
@@ -51,7 +51,7 @@ pub struct Semaphore {
     permits: NonZeroU32,
 }
 
-/// A held permit of a [`Semaphore`]. [`release`](Self::release) or a drop releases it.
+/// A held permit of a [`Semaphore`]. [`release`](Self::release) or a drop releases the permit.
 ///
 /// Permits that are held at one time have different [tokens](Guard::token), and a [`Fence`](crate::concurrency::Fence)
 /// admits only the newest token. So the owners of permits must use [`Guard::txn`] instead of a common fence.
@@ -170,7 +170,7 @@ impl Semaphore {
     /// ```
     pub fn queue(&self) -> Call<WaitQueue> {
         let permits = self.permits.get() as usize;
-        // // The oldest keys hold the permits. If `permits` is above the number of keys, every key holds a permit.
+        // The oldest keys hold the permits. If `permits` is above the number of keys, every key holds a permit.
         WaitQueue::of_lock(self.session.client(), &self.name, &self.queue, move |_| permits)
     }
 

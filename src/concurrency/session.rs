@@ -102,6 +102,7 @@ impl Session {
     /// such as [`Unavailable`](Error::Unavailable).
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
+        // The client starts the renewal when the response is received, so a dropped call leaves a lease that expires.
         let granted = client.grant(Grant::new(ttl).keep_alive());
         client.clone().map(granted, |granted| {
             let granted = granted?;
@@ -112,8 +113,8 @@ impl Session {
     /// Opens a session with an existing lease and renews the lease, as etcd's `WithLease` does.
     ///
     /// A restarted process can take over the keys of its earlier session this way: see
-    /// [`Election::resume`](super::Election::resume). The session revokes the lease when it is dropped, even if other clients use
-    /// the lease. Call [`orphan`](Self::orphan) first to keep the lease.
+    /// [`Election::resume`](super::Election::resume). The session revokes the lease when the session is dropped, even
+    /// if other clients use the lease. Call [`orphan`](Self::orphan) first to keep the lease.
     ///
     /// The backend renews a lease once for all its sessions. [`pause`](Self::pause), [`orphan`](Self::orphan),
     /// [`close`](Self::close) or a drop of one session stops the renewal for all these sessions, and
@@ -222,7 +223,8 @@ impl Session {
         client.map(client.time_to_live(self.shared.lease, false), |lease| Ok(lease?.ttl().is_some()))
     }
 
-    /// Returns a ticket that completes when the lease has expired or was revoked, immediately if it already was.
+    /// Returns a ticket that completes when the lease has expired or was revoked. The ticket completes immediately if
+    /// the lease had ended before.
     ///
     /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately. A lost
     /// session does not come back, so open a new session. Only if a backend has reported the end although the lease is
@@ -301,7 +303,7 @@ impl Session {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     pub fn resume(&self) -> Call<()> {
-        // // A backend may have reported the end although the lease is alive, so later tickets wait again.
+        // A backend may have reported the end although the lease is alive, so later tickets wait again.
         self.shared.end.set_known(false);
         self.shared.set_renewal(|renewal| (renewal.is_renewed, renewal.is_ended) = (true, false));
         let client = self.client();
@@ -465,7 +467,7 @@ impl Drop for Shared {
                 let revoking = client.clone();
                 client.detach(async move { drop(revoking.revoke(lease).await) });
             };
-            // // `finish` runs `revoke` even if `pause` panics.
+            // `finish` runs `revoke` even if `pause` panics.
             finish(&mut [&mut pause, &mut revoke]);
         }
     }

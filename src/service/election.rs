@@ -103,6 +103,7 @@ impl ElectionService {
         let ProclaimRequest { leader, value } = request;
         self.with_leader(
             leader,
+            // The txn compares only the create revision of the key, so a waiting candidate can proclaim too (R-ELC-7).
             move |client, leader| client.txn(proclaim_txn(&leader, value)),
             |header, done| {
                 if done { Ok(ProclaimResponse { header }) } else { Err(Error::NotLeader) }
@@ -135,6 +136,7 @@ impl ElectionService {
         self.with_leader(
             request.leader,
             |client, leader| client.txn(resign_txn(&leader)),
+            // A failed compare is not an error, since the key is deleted already (R-ELC-9).
             |header, _| Ok(ResignResponse { header }),
         )
     }
@@ -232,7 +234,7 @@ impl CampaignTask {
         campaign
     }
 
-    /// Sends the transaction that puts the candidate's key, or reads it if it exists (R-ELC-2).
+    /// Sends the transaction that puts the candidate's key, or reads the key if the key exists (R-ELC-2).
     fn enter(&self, lease: LeaseId) -> Phase {
         let key = key_of(&self.name, lease);
         let txn = Txn::new()
@@ -300,6 +302,7 @@ impl CampaignTask {
                 }
             },
             Phase::Waiting { candidacy, turn } => match ready!(turn.poll(&self.client, mailbox, waker)) {
+                // The key is not read again, so a candidate whose key was deleted still wins (R-ELC-5).
                 Ok(()) => {
                     let candidacy = candidacy.clone();
                     self.phase = Phase::Won { candidacy: candidacy.clone() };

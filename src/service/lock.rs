@@ -61,6 +61,8 @@ impl LockService {
     /// [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable) keep their code.
     pub fn lock(&self, request: LockRequest) -> Ticket<LockResponse> {
         let LockRequest { name, lease } = request;
+        // etcd grants the lease first, so a lock that fails or is dropped leaves an empty lease until it expires
+        // (R-LCK-2).
         let phase = if lease == LeaseId::NONE {
             Phase::Granting(grant(&self.client))
         } else {
@@ -189,7 +191,7 @@ impl LockTask {
         Poll::Ready(Err(degrade(error)))
     }
 
-    /// Deletes the key unconditionally, even if another client created it again (R-LCK-9).
+    /// Deletes the waiting key unconditionally, even if another client has created the key again (R-LCK-9).
     fn withdraw(&mut self) {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
@@ -200,7 +202,7 @@ impl LockTask {
                     drop(client.delete(key).await);
                 }
             }),
-            // etcd's service compares no create revision before it deletes the key, and a guard does (R-LCK-9).
+            // The services delete the key without a compare of the create revision, as etcd does (R-LCK-9).
             Phase::Waiting { key, .. } | Phase::Checking { key, .. } | Phase::Acquired { key } => {
                 self.client.detach(async move { drop(client.delete(key).await) });
             }

@@ -174,6 +174,7 @@ fn resign_txn(leader: &LeaderKey) -> Txn {
 
 /// Returns a transaction that changes the value of a candidate's key if its create revision is unchanged (R-ELC-7).
 fn proclaim_txn(leader: &LeaderKey, value: Bytes) -> Txn {
+    // etcd trusts the lease of the request, and attaches the key to any existing lease (R-ELC-8).
     let put = Put::new(leader.key.clone(), value).lease(leader.lease);
     Txn::new().when([leader_unchanged(leader)]).and_then([TxnOp::Put(put)])
 }

@@ -139,7 +139,7 @@ impl LeaderFeed {
         }
     }
 
-    /// Emits a leader, and watches the leader's key from the revision after the header's on.
+    /// Emits a leader, and watches the leader's key from the revision after the header's revision on.
     fn follow(&mut self, mailbox: &Mailbox, header: ResponseHeader, kv: KeyValue) {
         self.watch(mailbox, Watch::key(kv.key()).start_revision(header.revision().next()));
         self.ready.push_back(Ok(LeaderResponse { header, kv }));

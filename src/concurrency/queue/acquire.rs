@@ -23,7 +23,7 @@ pub(in crate::concurrency) trait Acquired: Send + 'static {
 /// in the queue.
 pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
-    // Other rules count predecessors or check two ranges, which one txn cannot do.
+    // A txn cannot count keys, so the other rules may need several txns.
     if !hold.entry().has_exclusive_range() {
         return client.call_async(enter_if_admitted(hold));
     }

@@ -187,8 +187,8 @@ impl Hold {
         self.token = token;
         *self.state.get_mut() = KeyState::Held;
         if let KeyKind::Shared = self.kind {
-            // Another hold may have joined a newer key and been released while this put was pending. The newer key was
-            // kept for this hold, which does not need it: delete the newer key.
+            // This put may have joined an older key, while another hold joined a newer key and was released. No hold
+            // needs the newer key then, so delete the newer key.
             let unneeded = self.session.shared_keys().on_put(&self.entry.key, token, modified);
             self.detach(unneeded.map(DeleteIf::Unmodified));
         }
@@ -219,7 +219,8 @@ impl Hold {
             ([TxnOpResponse::Txn(joined)], KeyKind::Shared) if joined.succeeded() => {
                 let (own, oldest) = create_revisions(joined);
                 let is_oldest = (own, &*self.entry.key) == oldest;
-                // If not, the hold stays pending: the joined key belongs to the holds that wait with it.
+                // If the key is not the oldest, this hold stays pending, and the key is left to the holds that wait
+                // with the key.
                 if is_oldest {
                     self.on_found(own, at);
                 }
@@ -255,7 +256,7 @@ impl Hold {
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
         let is_resumed = matches!(self.kind, KeyKind::Resumed);
-        // A resumed key may have another lease than the session, so the end of the session's lease does not count.
+        // A resumed key may have another lease than the session, so the end of the session's lease is ignored.
         if self.is_released() || end.is_known() && !is_resumed {
             return Ticket::new(client, AlreadyLost);
         }
@@ -480,7 +481,8 @@ impl Release {
 
     /// Sends one deletion, and succeeds if the key is already deleted.
     ///
-    /// Returns `Some` only for [`DeleteIf::OwnLease`] if no key was deleted: the revision at which the key was read.
+    /// Returns the revision at which the key was read, if the condition is [`DeleteIf::OwnLease`] and no key was
+    /// deleted. Otherwise returns `None`.
     pub(in crate::concurrency) async fn run(&self) -> Result<Option<Revision>> {
         let client = self.session.client();
         match self.delete_if {

@@ -13,8 +13,8 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// A wait that completes when a key is put with the session's lease, or when the lease has ended. Returns the key's
-/// create and mod revision, or `None` after the end of the lease.
+/// A wait that completes with the key's create and mod revision when a key is put with the session's lease, or with
+/// `None` when the lease has ended.
 pub(in crate::concurrency) struct LatePut {
     client: Client,
     key: Bytes,
@@ -22,7 +22,7 @@ pub(in crate::concurrency) struct LatePut {
     is_end_requested: bool,
     /// The first revision whose events are not received yet.
     next: Revision,
-    /// Whether `next` is compacted, so that the current key must be read before it is watched.
+    /// Whether `next` is compacted, so that the current key must be read before the key is watched.
     is_compacted: bool,
     phase: Phase,
     /// The number of watches created, which is the id of the newest watch.
@@ -89,7 +89,7 @@ impl LatePut {
     }
 
     /// Returns the key's revisions if the key exists and is attached to the session's lease. Otherwise watches the key
-    /// from the revision after the read on.
+    /// from the revision after the read's revision on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));

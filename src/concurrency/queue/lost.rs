@@ -63,7 +63,7 @@ pub(in crate::concurrency) struct KeyLost {
     key: Bytes,
     created: Revision,
     end: LeaseEnd,
-    /// Whether the key was attached to the session's lease when it was put or last read.
+    /// Whether the key was attached to the session's lease when the key was put or last read.
     is_of_session: bool,
     /// Whether the backend was requested to report `end`.
     is_end_requested: bool,
@@ -133,7 +133,7 @@ impl KeyLost {
     }
 
     /// Returns whether the key is deleted, or was deleted and created again. If not, watches the key from the revision
-    /// after the read on.
+    /// after the read's revision on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
             return true;

@@ -47,7 +47,7 @@ impl Entry {
         Txn::new().when([self.key_absent()]).and_then([newest, self.put()])
     }
 
-    /// Returns operations that put the existing key again and read the oldest key of the range.
+    /// Returns operations that put the existing key again and read the oldest key of the queue.
     ///
     /// The put keeps the create revision, and so the key's place in the queue (R-LCK-4). The put raises the mod
     /// revision, so a concurrent deletion that compares the mod revision deletes nothing.

@@ -30,8 +30,8 @@ impl Retry {
     pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
         let now = mailbox.now();
         let next = self.last.map(|last| last + INTERVAL);
-        // At `Timestamp::MAX` the sum is not later than the last attempt. No time can pass then, so only a caller's
-        // poll retries.
+        // At `Timestamp::MAX` the sum is not later than the last attempt, and no timer can fire later. Only a caller's
+        // poll retries then.
         let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
         if is_due {
             self.record_attempt(now);

@@ -107,7 +107,7 @@ impl SharedKeys {
     /// Older keys of the name are deleted already, since only one key of a name exists at a time.
     fn unneeded(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a change is in `keys`");
-        // A pending hold may join the newest key. Its response returns the key if the key is not needed.
+        // A pending hold may join the newest key, so the response to its put decides whether the key is needed.
         if share.pending > 0 {
             return None;
         }
@@ -116,7 +116,7 @@ impl SharedKeys {
             create_revision,
             mod_revision: key_use.modified,
         });
-        // Keys without holds are forgotten: the caller deletes the newest key, and the older keys are deleted.
+        // Forget the keys without holds: the caller deletes the newest key, and the older keys no longer exist.
         share.uses.retain(|_, key_use| key_use.holders > 0);
         if share.uses.is_empty() {
             self.keys.remove(key);

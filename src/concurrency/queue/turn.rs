@@ -183,7 +183,7 @@ impl Turn {
         }
     }
 
-    /// Returns whether the lease of the waiting key has ended. Always returns false if `end` is `None`.
+    /// Returns whether the end of the waiting key's lease was received. Always returns false if `end` is `None`.
     fn has_ended(&self, mailbox: &Mailbox) -> bool {
         self.end.as_ref().is_some_and(|end| end.is_received(mailbox))
     }
@@ -250,6 +250,7 @@ impl Turn {
             let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());
             WatchRequest::Create(awaited)
         }));
+        // The end of the lease is requested once: unlike the watches, that request is not cancelled by a replacement.
         requests.extend(self.end.iter().filter(|_| !self.is_end_requested).map(LeaseEnd::request));
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;

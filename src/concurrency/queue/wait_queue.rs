@@ -75,7 +75,7 @@ impl WaitQueue {
         client.map(client.get(by_creation(queue, SortOrder::Ascend)), move |found| {
             let found = found?;
             let entries: Vec<QueueEntry> = found.kvs().iter().map(QueueEntry::new).collect();
-            // A free lock has fewer keys than it admits holders.
+            // A queue may have fewer keys than the lock or semaphore admits holders.
             let holders = holders(found.kvs()).min(entries.len());
             Ok(Self { name, entries, holders, words })
         })
@@ -88,9 +88,9 @@ impl WaitQueue {
 
     /// Returns the holders, earliest first.
     ///
-    /// A [`Mutex`](crate::concurrency::Mutex) and an [`Election`](crate::concurrency::Election) have at most one holder. A
-    /// [`Semaphore`](crate::concurrency::Semaphore) has several, and so has a [`RwLock`](crate::concurrency::RwLock) with
-    /// readers.
+    /// A [`Mutex`](crate::concurrency::Mutex) and an [`Election`](crate::concurrency::Election) have at most one
+    /// holder. A [`Semaphore`](crate::concurrency::Semaphore), or a [`RwLock`](crate::concurrency::RwLock) with
+    /// readers, may have several holders.
     pub fn holders(&self) -> &[QueueEntry] {
         &self.entries[..self.holders]
     }
