@@ -18,8 +18,8 @@ use crate::client::{Call, Ticket};
 /// Each candidacy has its own key, `name/<lease>-<n>`, whose value every client can read. Clients that use etcd's keys,
 /// such as [`ElectionService`](crate::service::ElectionService), take part in the election with this name.
 ///
-/// Every key under `name/` is a candidate, whichever client put it (R-ELC-10), so keep no other keys there. A lock and an
-/// election with one name share a queue.
+/// Every key under `name/` is a candidate, whichever client put it (R-ELC-10), so keep no other keys there. A lock and
+/// an election with one name share a queue.
 ///
 /// ```
 /// use leasehold::concurrency::{Election, Session};
@@ -67,23 +67,23 @@ impl Election {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
-    /// returns [`NotLeader`](crate::Error::NotLeader) if the lease ends later, or if another client deletes the key, before the
-    /// candidate is elected. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
-    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](crate::Error::Unavailable).
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
+    /// was put. The ticket returns [`NotLeader`](crate::Error::NotLeader) if the lease ends later, or if another client
+    /// deletes the key, before the candidate is elected. The ticket returns [`NoSpace`](crate::Error::NoSpace) or
+    /// [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store
+    /// is closed, and the backend's errors, such as [`Unavailable`](crate::Error::Unavailable).
     pub fn campaign(&self, value: impl IntoBytes) -> Ticket<Leadership> {
         AcquireTask::enter(self.hold(value.into_bytes()))
     }
 
-    /// Becomes the leader if the election has no candidate. Otherwise the call returns `None` and leaves no key in the
-    /// queue.
+    /// Becomes the leader if the election has no candidate. If another candidate exists, the call returns `None` and
+    /// leaves no key in the queue.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if there is no leader and the session's lease has ended.
-    /// It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if there is no leader and the session's lease
+    /// has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
+    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
@@ -115,7 +115,7 @@ impl Election {
     /// # Errors
     ///
     /// The ticket returns [`NotLeader`](crate::Error::NotLeader) if the key is outside of this election, has another
-    /// create revision than `token`, or is deleted before the candidate is elected. It returns
+    /// create revision than `token`, or is deleted before the candidate is elected. The ticket returns
     /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
@@ -259,19 +259,22 @@ impl Leadership {
 
     /// Returns a txn that is executed only if the leadership is still held when the store receives the txn.
     ///
-    /// If the leadership is lost or resigned, [`commit`](GuardedTxn::commit) fails with [`NotLeader`](Error::NotLeader).
+    /// If the leadership is lost or resigned, [`commit`](GuardedTxn::commit) fails with
+    /// [`NotLeader`](Error::NotLeader).
     pub fn txn(&self) -> GuardedTxn<'_> {
         GuardedTxn::new(&self.hold, Self::LOST)
     }
 
     /// Checks that the leadership is still held: its key exists, and the token is the key's create revision.
     ///
-    /// The leadership may be lost right after the check. To make an operation depend on the leadership, use [`txn`](Self::txn).
+    /// The leadership may be lost right after the check. To make an operation depend on the leadership, use
+    /// [`txn`](Self::txn).
     ///
     /// # Errors
     ///
-    /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned, [`Stopped`](Error::Stopped) if the
-    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned,
+    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable).
     pub fn check(&self) -> Call<()> {
         self.txn().check()
     }
@@ -281,7 +284,7 @@ impl Leadership {
     ///
     /// # Errors
     ///
-    /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. It returns
+    /// The call returns [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. The call returns
     /// [`LeaseNotFound`](Error::LeaseNotFound) if the leadership is [resumed](Election::resume) and the new session's
     /// lease has ended. Other errors are [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt) if an alarm refuses
     /// the put, [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
@@ -310,11 +313,12 @@ impl Leadership {
     /// Returns a ticket that completes when the leadership is lost or resigned. The ticket completes immediately if the
     /// leadership was lost or resigned before.
     ///
-    /// A completed ticket returns its result again each time it is polled. The ticket also completes when the session's lease
-    /// ends, which a backend reports even if it is cut off from its store: see [`Guard::lost`](super::Guard::lost).
+    /// A completed ticket returns its result again each time it is polled. The ticket also completes when the session's
+    /// lease ends, which a backend reports even if it is cut off from its store: see
+    /// [`Guard::lost`](super::Guard::lost).
     ///
-    /// A [resumed](Election::resume) leadership keeps the lease of an earlier session until it proclaims. A ticket that was
-    /// requested before the proclamation does not complete when the new session's lease ends.
+    /// A [resumed](Election::resume) leadership keeps the lease of an earlier session until it proclaims. A ticket that
+    /// was requested before the proclamation does not complete when the new session's lease ends.
     ///
     /// # Errors
     ///

@@ -6,7 +6,8 @@ use crate::api::{Compare, Revision, Txn, TxnOp, TxnOpResponse, TxnResponse};
 use crate::client::Call;
 use crate::{Error, Result};
 
-/// A transaction that is executed only if a guard or a leadership is still held when the store receives the transaction.
+/// A transaction that is executed only if a guard or a leadership is still held when the store receives the
+/// transaction.
 ///
 /// [`Guard::txn`] and [`Leadership::txn`] create the transaction. The transaction is sent as the only operation of an
 /// outer txn, which compares the create revision of the owner's key. The transaction may therefore have one operation
@@ -68,9 +69,9 @@ impl<'a> GuardedTxn<'a> {
     /// The call returns [`SessionExpired`](Error::SessionExpired) if the guard is lost or released, and
     /// [`NotLeader`](Error::NotLeader) if the leadership is lost or resigned. In both cases, no operation was executed.
     ///
-    /// Other errors are the refusals of a txn, such as [`TooManyOps`](Error::TooManyOps) and [`NoSpace`](Error::NoSpace): see
-    /// [`Engine::txn`](crate::engine::Engine::txn). The backend's errors, such as [`Unavailable`](Error::Unavailable), are
-    /// returned too.
+    /// Other errors are the refusals of a txn, such as [`TooManyOps`](Error::TooManyOps) and
+    /// [`NoSpace`](Error::NoSpace): see [`Engine::txn`](crate::engine::Engine::txn). The backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable), are returned too.
     pub fn commit(self) -> Call<TxnResponse> {
         self.execute(|response| response)
     }

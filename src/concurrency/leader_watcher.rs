@@ -267,8 +267,8 @@ pub enum LeaderEvent {
         /// The leader's key. Its create revision is the fencing token, and its value is the leader's proposal.
         kv: KeyValue,
     },
-    /// The leader has proclaimed a value, which may equal the previous value. The revision of the change is the key's mod
-    /// revision.
+    /// The leader has proclaimed a value, which may equal the previous value. The revision of the change is the key's
+    /// mod revision.
     Updated {
         /// The leader's key.
         kv: KeyValue,

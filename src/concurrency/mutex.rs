@@ -15,8 +15,8 @@ use crate::client::{Call, Ticket};
 
 /// A lock between processes, acquired in arrival order and released when its session ends.
 ///
-/// Each acquisition puts its own key, `name/<lease>-<n>`, so threads that share a session exclude each other. Clients that use
-/// etcd's keys, such as [`LockService`](crate::service::LockService), wait in the same queue.
+/// Each acquisition puts its own key, `name/<lease>-<n>`, so threads that share a session exclude each other. Clients
+/// that use etcd's keys, such as [`LockService`](crate::service::LockService), wait in the same queue.
 ///
 /// Every key under `name/` is in the queue, whichever client put it (R-LCK-13), so keep no other keys there. A key
 /// `jobs/last` blocks the lock `jobs` until the key is deleted. The lock `jobs/nightly`, while held, also blocks the
@@ -99,26 +99,27 @@ impl Mutex {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
-    /// returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if another client deletes the key,
-    /// before the lock is acquired. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
-    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
+    /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
+    /// another client deletes the key, before the lock is acquired. The ticket returns
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn lock(&self) -> Ticket<MutexGuard> {
         AcquireTask::enter(self.hold())
     }
 
-    /// Acquires the lock if no client holds the lock or waits for the lock. Otherwise the call returns `None` and
-    /// leaves no key in the queue.
+    /// Acquires the lock if no client holds the lock or waits for the lock. If the client would have to wait, the call
+    /// returns `None` and leaves no key in the queue.
     ///
     /// The call returns `None` for a held lock even if the session's lease has ended, so a loop of attempts must also
     /// check [`Session::lost`].
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has ended. It
-    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock is free and the session's lease has
+    /// ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
+    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn try_lock(&self) -> Call<Option<MutexGuard>> {
         try_acquire(self.hold())
@@ -206,8 +207,8 @@ impl<Of: 'static> Acquired for Guard<Of> {
 impl<Of> Guard<Of> {
     /// Returns the fencing token, which is higher than the token of every earlier guard that excludes this guard.
     ///
-    /// The token is the create revision of the [`key`](Self::key), by which etcd orders the queue. Re-entrant guards that share a
-    /// key have equal tokens.
+    /// The token is the create revision of the [`key`](Self::key), by which etcd orders the queue. Re-entrant guards
+    /// that share a key have equal tokens.
     ///
     /// A store that is loaded from an older save may assign the tokens of lost guards again. Load the save with
     /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen
@@ -269,7 +270,8 @@ impl<Of> Guard<Of> {
 
     /// Returns a txn that is executed only if the guard is still held when the store receives the txn.
     ///
-    /// If the guard is lost or released, [`commit`](GuardedTxn::commit) fails with [`SessionExpired`](Error::SessionExpired).
+    /// If the guard is lost or released, [`commit`](GuardedTxn::commit) fails with
+    /// [`SessionExpired`](Error::SessionExpired).
     ///
     /// ```
     /// use leasehold::concurrency::{Mutex, Session};
@@ -316,12 +318,12 @@ impl<Of> Guard<Of> {
     /// Returns a ticket that completes when the guard is lost or released. The ticket completes immediately if the
     /// guard was lost or released before.
     ///
-    /// A completed ticket returns its result again each time it is polled. If re-entrant guards share a key, a pending ticket
-    /// completes when the last guard is released.
+    /// A completed ticket returns its result again each time it is polled. If re-entrant guards share a key, a pending
+    /// ticket completes when the last guard is released.
     ///
-    /// The guard is lost when its key is deleted or when its session's lease ends. A backend that is cut off from its store
-    /// delivers no deletion, but reports the [end of the lease](crate::concurrency::Session::lost). The ticket then completes one
-    /// TTL after the last answered renewal, and the key may still exist.
+    /// The guard is lost when its key is deleted or when its session's lease ends. A backend that is cut off from its
+    /// store delivers no deletion, but reports the [end of the lease](crate::concurrency::Session::lost). The ticket
+    /// then completes one TTL after the last answered renewal, and the key may still exist.
     ///
     /// # Errors
     ///

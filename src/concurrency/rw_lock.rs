@@ -13,8 +13,9 @@ use crate::client::{Call, Ticket};
 
 /// A lock between processes that several readers or one writer can hold, acquired in arrival order.
 ///
-/// A reader waits for all earlier writers, and a writer waits for all earlier readers and writers. Neither side starves: a
-/// reader that arrives after a waiting writer waits for that writer. The lock is released when its session ends.
+/// A reader waits for all earlier writers, and a writer waits for all earlier readers and writers. Neither side
+/// starves: a reader that arrives after a waiting writer waits for that writer. The lock is released when its session
+/// ends.
 ///
 /// A reader puts a key `name/read/<lease>-<n>` and a writer puts `name/write/<lease>-<n>`, with the prefixes of
 /// `RWMutex` in etcd's recipes. Every key under `name/` is in the queue, so keep no other keys there. Do not use the
@@ -84,24 +85,25 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
-    /// returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if another client deletes the key,
-    /// before the lock is acquired. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
-    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
+    /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
+    /// another client deletes the key, before the lock is acquired. The ticket returns
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn read(&self) -> Ticket<ReadGuard> {
         AcquireTask::enter(self.reader())
     }
 
-    /// Acquires the lock as a reader if no writer holds the lock or waits for the lock. Otherwise the call returns
-    /// `None` and leaves no key in the queue.
+    /// Acquires the lock as a reader if no writer holds the lock or waits for the lock. If the client would have to
+    /// wait, the call returns `None` and leaves no key in the queue.
     ///
     /// # Errors
     ///
     /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock could be acquired and the session's
-    /// lease has ended. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
-    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](crate::Error::Unavailable).
+    /// lease has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
+    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such
+    /// as [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -126,24 +128,25 @@ impl RwLock {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
-    /// returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if another client deletes the key,
-    /// before the lock is acquired. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
-    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
+    /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
+    /// another client deletes the key, before the lock is acquired. The ticket returns
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn write(&self) -> Ticket<WriteGuard> {
         AcquireTask::enter(self.writer())
     }
 
-    /// Acquires the lock as a writer if no client holds the lock or waits for the lock. Otherwise the call returns
-    /// `None` and leaves no key in the queue.
+    /// Acquires the lock as a writer if no client holds the lock or waits for the lock. If the client would have to
+    /// wait, the call returns `None` and leaves no key in the queue.
     ///
     /// # Errors
     ///
     /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock could be acquired and the session's
-    /// lease has ended. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
-    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](crate::Error::Unavailable).
+    /// lease has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
+    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such
+    /// as [`Unavailable`](crate::Error::Unavailable).
     pub fn try_write(&self) -> Call<Option<WriteGuard>> {
         try_acquire(self.writer())
     }

@@ -14,15 +14,16 @@ use crate::client::{Call, Ticket};
 
 /// A number of permits shared between processes, acquired in arrival order and released when their session ends.
 ///
-/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) with this name. A
-/// semaphore with one permit is that mutex. Every key under `name/` is in the queue, so keep no other keys there.
+/// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) with this name.
+/// A semaphore with one permit is that mutex. Every key under `name/` is in the queue, so keep no other keys there.
 ///
 /// The store does not know the number of permits, so every process must pass an equal number. If the numbers differ,
 /// each handle acquires a permit once fewer keys precede its key than the handle's number of permits. The highest
 /// number of all handles then limits how many permits are held at a time.
 ///
 /// A waiter for one of n permits watches the n keys that precede the waiter's key, and a release wakes at most n
-/// waiters. The cost of a wait is proportional to n, so split a semaphore with thousands of permits.
+/// waiters. The cost of a wait is proportional to n, so use several small semaphores instead of a semaphore with
+/// thousands of permits.
 ///
 /// ```
 /// use leasehold::Store;
@@ -91,10 +92,11 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key was put. It
-    /// returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if another client deletes the key,
-    /// before the permit is acquired. It returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
-    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
+    /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
+    /// another client deletes the key, before the permit is acquired. The ticket returns
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
@@ -115,17 +117,17 @@ impl Semaphore {
         AcquireTask::enter(self.hold())
     }
 
-    /// Acquires a permit if a permit is free and no client waits. Otherwise the call returns `None` and leaves no key
-    /// in the queue.
+    /// Acquires a permit if a permit is free and no client waits. If the client would have to wait, the call returns
+    /// `None` and leaves no key in the queue.
     ///
     /// A semaphore with several permits needs two or more requests if some permits are held, because a txn cannot count
     /// keys. One txn reads the keys. The next txn puts a key, unless another client has queued in between.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if a permit is free and the session's lease has ended. It
-    /// returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if a permit is free and the session's lease has
+    /// ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
+    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```

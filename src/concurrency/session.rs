@@ -15,9 +15,9 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A lease that is kept alive while the session exists. The keys of locks and candidacies are attached to the lease.
 ///
-/// Handles are cheap to clone. Each guard, leadership and ticket of an acquisition contains a handle. When the last handle is
-/// dropped, the lease is revoked, which deletes all keys attached to the lease. A forgotten handle (`mem::forget`) keeps the
-/// session alive until the session is [closed](Self::close).
+/// Handles are cheap to clone. Each guard, leadership and ticket of an acquisition contains a handle. When the last
+/// handle is dropped, the lease is revoked, which deletes all keys attached to the lease. A forgotten handle
+/// (`mem::forget`) keeps the session alive until the session is [closed](Self::close).
 ///
 /// ```
 /// use leasehold::Store;
@@ -60,8 +60,8 @@ struct Shared {
     shared_keys: Mutex<SharedKeys>,
     renewal: Mutex<RenewalState>,
     end: LeaseEnd,
-    /// Whether [`Session::open`] granted the lease for this session. If not, other sessions may put keys with this
-    /// lease in their names.
+    /// Whether [`Session::open`] granted the lease for this session. If `open` did not grant the lease, other sessions
+    /// may put keys with this lease in their names.
     is_lease_own: bool,
 }
 
@@ -82,24 +82,24 @@ struct RenewalState {
 struct HoldNumbers {
     /// The lowest number that was never assigned.
     assigned: u64,
-    /// Released numbers.
+    /// Released numbers. The lowest number is reused first.
     free: BinaryHeap<Reverse<u64>>,
 }
 
 impl Session {
     /// Opens a session with a new lease that expires `ttl` after its last renewal.
     ///
-    /// The client renews the lease from the grant's response until the session is dropped. Over a [`Store`](crate::Store),
-    /// renewing costs nothing. A TTL below the store's minimum is raised to the minimum, which is 2 s by default (see
-    /// [`Limits`](crate::Limits) and [`ttl`](Self::ttl)). If the call is dropped before its response is received, the lease
-    /// remains until it expires.
+    /// The client renews the lease from the grant's response until the session is dropped. Over a
+    /// [`Store`](crate::Store), renewing costs nothing. A TTL below the store's minimum is raised to the minimum, which
+    /// is 2 s by default (see [`Limits`](crate::Limits) and [`ttl`](Self::ttl)). If the call is dropped before its
+    /// response is received, the lease remains until it expires.
     ///
     /// # Errors
     ///
     /// The call returns [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above
-    /// [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl), and [`NoSpace`](Error::NoSpace) or [`Corrupt`](Error::Corrupt)
-    /// if an alarm refuses the grant. It returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors,
-    /// such as [`Unavailable`](Error::Unavailable).
+    /// [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl), and [`NoSpace`](Error::NoSpace) or
+    /// [`Corrupt`](Error::Corrupt) if an alarm refuses the grant. The call returns [`Stopped`](Error::Stopped) if the
+    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
         // The client starts the renewal when the response is received, so a dropped call leaves a lease that expires.
@@ -126,8 +126,8 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
-    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if
+    /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -261,16 +261,17 @@ impl Session {
 
     /// Stops the renewal of the lease, as if this process were suspended or cut off from the store.
     ///
-    /// The lease expires one TTL after its last renewal, which was at most a third of the TTL ago. The renewal stops at once,
-    /// even if the call is dropped or its request is lost. The call only checks whether the lease exists.
+    /// The lease expires one TTL after its last renewal, which was at most a third of the TTL ago. The renewal stops at
+    /// once, even if the call is dropped or its request is lost. The request of the call only checks whether the lease
+    /// exists.
     ///
-    /// The latest of `pause`, [`resume`](Self::resume), [`orphan`](Self::orphan) and [`close`](Self::close) determines whether
-    /// the lease is renewed, even if their calls are answered in another order.
+    /// The latest of `pause`, [`resume`](Self::resume), [`orphan`](Self::orphan) and [`close`](Self::close) determines
+    /// whether the lease is renewed, even if their calls are answered in another order.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
-    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if
+    /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     pub fn pause(&self) -> Call<()> {
         self.shared.set_renewal(|renewal| renewal.is_renewed = false);
         self.report()
@@ -283,9 +284,9 @@ impl Session {
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
-    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable). After such a backend error, the
-    /// renewal continues until [`pause`](Self::pause) is called.
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if
+    /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable). After such a backend
+    /// error, the renewal continues until [`pause`](Self::pause) is called.
     ///
     /// ```
     /// use leasehold::concurrency::Session;
@@ -314,13 +315,13 @@ impl Session {
 
     /// Stops the renewal of the lease, and keeps the lease when the session is dropped (R-SES-3).
     ///
-    /// The lease and its keys remain until one TTL after the last renewal. The renewal stops at once. The call only checks
-    /// whether the lease exists.
+    /// The lease and its keys remain until one TTL after the last renewal. The renewal stops at once. The request of
+    /// the call only checks whether the lease exists.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if the
-    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if
+    /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     ///
     /// ```
     /// use leasehold::concurrency::Session;
@@ -350,13 +351,14 @@ impl Session {
 
     /// Stops the renewal of the lease and revokes the lease, which releases every lock of the session (R-SES-3).
     ///
-    /// The renewal stops at once, even if the revocation is lost. The lease then expires one TTL after its last renewal. A failed
-    /// call can be repeated.
+    /// The renewal stops at once, even if the revocation is lost. The lease then expires one TTL after its last
+    /// renewal. A failed call can be repeated.
     ///
     /// # Errors
     ///
-    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has already ended, [`Stopped`](Error::Stopped) if
-    /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has already ended,
+    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -383,7 +385,7 @@ impl Session {
         })
     }
 
-    /// Returns whether the session was closed or orphaned, or this is its last handle.
+    /// Returns whether the session was closed or orphaned, or whether this handle is the session's last handle.
     pub(super) fn is_ending(&self) -> bool {
         self.shared.renewal.lock().is_ended || Arc::strong_count(&self.shared) == 1
     }

@@ -159,7 +159,7 @@ impl LeaderFeed {
     }
 
     fn on_watch_response(&mut self, mailbox: &Mailbox, response: &WatchResponse) {
-        // Ignore responses of the replaced watch. A refusal has no watcher id, so it cannot be ignored.
+        // Ignore responses of the replaced watch. A refusal has no watcher id, so a refusal is always processed.
         let is_refused = response.refusal().is_some();
         if !is_refused && response.watch_id().get() != self.watches {
             return;

@@ -19,8 +19,8 @@ pub(in crate::concurrency) trait Acquired: Send + 'static {
     fn acquired(hold: Hold) -> Self;
 }
 
-/// Acquires the lock if the turn of the hold's key comes at once. Otherwise the call returns `None` and leaves no key
-/// in the queue.
+/// Acquires the lock, permit or leadership of `hold` if no wait is needed. If the client would have to wait, the call
+/// returns `None` and leaves no key in the queue.
 pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
     // A txn cannot count keys, so the other rules may need several txns.
@@ -200,7 +200,8 @@ fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>)
     });
 }
 
-/// Puts the key of `hold` if the key's turn comes at once. Otherwise returns `None` and leaves no key in the queue.
+/// Puts the key of `hold` if the key's turn comes at once. If the key would have to wait, returns `None` and leaves no
+/// key in the queue.
 ///
 /// A txn can compare keys but cannot count keys. So one txn reads the predecessors, and the next txn puts the key
 /// unless a predecessor was created after the read. Further txns are needed only if another client creates a
@@ -224,7 +225,8 @@ pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hol
             hold.not_put();
             return Ok(None);
         }
-        // Another client's key has this name. The number is not returned, since the name stays taken.
+        // Another client's key has this name. The hold's number is not returned to the session, since the name stays
+        // taken.
         if !own.kvs().is_empty() {
             hold = hold.renumbered();
         }

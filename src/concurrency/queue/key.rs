@@ -361,7 +361,7 @@ impl Hold {
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        // A released hold has no key to delete, which is the usual case.
+        // Most holds are released before the drop, and a released hold has no key to delete.
         if !matches!(self.state.get_mut(), KeyState::Released) {
             finish(&mut [&mut || self.detach(self.begin_release())]);
         }
@@ -453,8 +453,8 @@ impl Release {
         }
     }
 
-    /// Waits until the next attempt is due. Returns `None` if the session's handles are dropped, its lease has ended,
-    /// or the backend is closed.
+    /// Waits until the next attempt to delete the key is due. Returns `None` if the session's handles are dropped, its
+    /// lease has ended, or the backend is closed.
     async fn pause(self, pause: Pause) -> Option<Self> {
         let client = self.session.client().clone();
         let end = self.session.end().clone();
@@ -482,7 +482,7 @@ impl Release {
     /// Sends one deletion, and succeeds if the key is already deleted.
     ///
     /// Returns the revision at which the key was read, if the condition is [`DeleteIf::OwnLease`] and no key was
-    /// deleted. Otherwise returns `None`.
+    /// deleted. Returns `None` in all other cases.
     pub(in crate::concurrency) async fn run(&self) -> Result<Option<Revision>> {
         let client = self.session.client();
         match self.delete_if {

@@ -88,8 +88,8 @@ impl LatePut {
         }
     }
 
-    /// Returns the key's revisions if the key exists and is attached to the session's lease. Otherwise watches the key
-    /// from the revision after the read's revision on.
+    /// Returns the key's revisions if the key exists and is attached to the session's lease. If the key does not exist
+    /// or has another lease, watches the key from the revision after the read's revision on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));

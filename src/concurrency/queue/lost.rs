@@ -132,8 +132,8 @@ impl KeyLost {
         }
     }
 
-    /// Returns whether the key is deleted, or was deleted and created again. If not, watches the key from the revision
-    /// after the read's revision on.
+    /// Returns whether the key is deleted, or was deleted and created again. If the key still exists, watches the key
+    /// from the revision after the read's revision on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
             return true;
@@ -168,7 +168,8 @@ impl KeyLost {
         let (is_first, needs_end) = (self.watches == 1, self.needs_end());
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;
-        // The slice omits the cancel if this is the first watch, and the lease's request if the request is not needed.
+        // The first watch replaces no watch, so the slice omits the cancel. The slice omits the lease's request unless
+        // `needs_end` is set.
         mailbox.watch(&requests[usize::from(is_first)..2 + usize::from(needs_end)]);
         self.phase = Phase::Watching;
         self.is_end_requested |= needs_end;
@@ -210,8 +211,8 @@ impl Waiting<()> for KeyLost {
             let is_gone = match &mut self.phase {
                 Phase::Reading(call) => {
                     let read = mailbox.poll_call(call, waker);
-                    // `poll_call` may have received the end of the lease. If so, do not wait for the answer to the
-                    // read.
+                    // `poll_call` may have received the end of the lease, which completes the wait without the answer
+                    // to the read.
                     if read.is_pending() && self.is_of_session && self.end.is_received(mailbox) {
                         continue;
                     }

@@ -62,8 +62,8 @@ impl Entry {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
-    /// Returns whether a single predecessor delays the key, and the range of predecessors contains the key. If so, one
-    /// compare of the range checks both that no predecessor exists and that no key with this name exists.
+    /// Returns whether a single predecessor delays the key, and the range of predecessors contains the key. For such a
+    /// key, one compare of the range checks both that no predecessor exists and that no key with this name exists.
     pub(in crate::concurrency) fn has_exclusive_range(&self) -> bool {
         self.before.is_exclusive() && self.before.range().contains(&self.key)
     }
@@ -154,7 +154,7 @@ impl Predecessors {
         &self.range
     }
 
-    /// Returns the highest number of predecessors that a waiter watches.
+    /// Returns how many predecessors a waiter watches at most.
     pub(in crate::concurrency) fn watched(&self) -> usize {
         self.permits.get() as usize
     }

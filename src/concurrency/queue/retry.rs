@@ -26,7 +26,7 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Returns whether to retry now. If not, sets the mailbox's timer for the next attempt.
+    /// Returns whether to retry now. If the retry is not due, sets the mailbox's timer for the next attempt.
     pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
         let now = mailbox.now();
         let next = self.last.map(|last| last + INTERVAL);

@@ -16,8 +16,8 @@ use crate::{Error, Result};
 
 /// The state machine that waits until the turn of a queued key comes, by the rule `before` (R-LCK-4).
 ///
-/// A waiter for a lock watches only its immediate predecessor, so that a release wakes one waiter. A waiter for one of n permits
-/// watches the nearest n predecessors.
+/// A waiter for a lock watches only its immediate predecessor, so that a release wakes one waiter. A waiter for one of
+/// n permits watches the nearest n predecessors.
 pub(crate) struct Turn {
     before: Predecessors,
     /// The waiting key.
@@ -74,7 +74,7 @@ impl Turn {
     }
 
     /// Starts a wait of a guard or leadership whose key another client may have put. The key must be in the range of
-    /// its predecessors.
+    /// `before`.
     pub(in crate::concurrency) fn for_guard(
         client: &Client,
         before: Predecessors,
@@ -201,15 +201,15 @@ impl Turn {
             [TxnOpResponse::Get(ties)] => ties.kvs(),
             _ => &[],
         };
-        // A key that is created later has a higher create revision. So if no other key has this create revision now, no
-        // later key will.
+        // A key that is created later has a higher create revision. If no other key has this create revision now, no
+        // later key will have this create revision.
         self.rules = Rules::Guard { may_tie: !ties.is_empty() };
         let nearest = ties.iter().chain(earlier.kvs());
         Ok(self.check_turn(mailbox, nearest, found.header().revision()))
     }
 
-    /// Returns whether the key's turn has come, if the predecessors at the revision `seen_at` are `nearest`. If not,
-    /// watches these predecessors.
+    /// Returns whether the key's turn has come, if the predecessors at the revision `seen_at` are `nearest`. Watches
+    /// these predecessors if the turn has not come.
     fn check_turn<'a>(
         &mut self,
         mailbox: &Mailbox,
@@ -290,7 +290,7 @@ impl Turn {
         let compacted = response.compact_revision();
         match self.rules {
             Rules::Guard { .. } if is_gone && is_own => return Err(Error::SessionExpired),
-            // The services fail, as etcd does, if their watch cannot continue (R-LCK-14).
+            // A wait of the services fails, as in etcd, if its watch was compacted or cancelled (R-LCK-14).
             Rules::Service if compacted.is_some() => {
                 return Err(Error::Compacted { requested: self.revision, compacted });
             }

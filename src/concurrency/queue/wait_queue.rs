@@ -49,7 +49,7 @@ const LOCK: Words = Words { empty: "no holder", first: "held by", others: "waite
 const ELECTION: Words = Words { empty: "no leader", first: "led by", others: "to be followed by" };
 
 impl WaitQueue {
-    /// Reads the queue of a lock. `holders` returns how many keys, from the first on, hold the lock. A number above the
+    /// Reads the queue of a lock. `holders` returns how many of the oldest keys hold the lock. A number above the
     /// number of keys stands for all keys.
     pub(in crate::concurrency) fn of_lock(
         client: &Client,
