@@ -59,7 +59,7 @@ impl Engine {
     }
 
     fn check_create_orders(&self) {
-        for (range, kept) in self.keys.created.iter() {
+        for (range, kept) in self.keys.create_order.iter() {
             let live = self.keys.index.range(range).filter_map(|slot| self.keys.slot(slot).live());
             let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
             assert_eq!(*kept, keys, "invariant 13: a create order has the keys of its range that exist");
@@ -95,7 +95,7 @@ impl Engine {
 
     fn check_history(&self) {
         let history = &self.keys.history;
-        let compacted = self.keys.floor();
+        let compacted = self.keys.compacted_or_minus_one();
         let mut before: Option<(Revision, u32)> = None;
         let mut count = 0;
         for kv in history.iter_from(history.start()) {
@@ -145,7 +145,7 @@ impl Engine {
         let (counted, recounted) = self.keys.recount();
         assert_eq!(counted, recounted, "invariant 4: the counters equal a recount");
         assert_eq!(
-            self.keys.seen(),
+            self.keys.header_revision(),
             self.keys.current(),
             "invariant 5: no transaction is open between calls"
         );

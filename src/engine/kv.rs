@@ -227,7 +227,7 @@ impl Engine {
         let path = self.keys.choose_path(txn);
         self.check_path(txn, &path)?;
         let mut response = self.run(txn, &path).inspect_err(|_| self.roll_back())?;
-        self.keep_create_orders(txn, response.succeeded);
+        self.index_create_orders(txn, response.succeeded);
         self.commit();
         self.reclaim_some();
         response.header = self.header();

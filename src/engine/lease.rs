@@ -20,7 +20,7 @@ pub(super) const LEASE_BYTES: u64 = 96;
 #[derive(Clone, Debug)]
 pub(super) struct Lessor {
     hasher: KeyHasher,
-    points: HashIndex<()>,
+    by_hash: HashIndex<()>,
     leases: Slab<Lease>,
     /// The slots of leases that have a deadline, soonest first. A lease with a standing keep-alive has none.
     deadlines: BTreeMap<(Timestamp, LeaseId), u32>,
@@ -66,7 +66,7 @@ impl Lessor {
     pub(super) fn new(hasher: KeyHasher) -> Self {
         Self {
             hasher,
-            points: HashIndex::new(),
+            by_hash: HashIndex::new(),
             leases: Slab::new(),
             deadlines: BTreeMap::new(),
             next_id: 1,
@@ -88,7 +88,7 @@ impl Lessor {
 
     fn find(&self, id: LeaseId) -> Option<u32> {
         let hash = self.hasher.number(id.get());
-        let (slot, ()) = self.points.find(hash, |slot, ()| self.leases.at(slot).id == id)?;
+        let (slot, ()) = self.by_hash.find(hash, |slot, ()| self.leases.at(slot).id == id)?;
         Some(slot)
     }
 
@@ -124,7 +124,7 @@ impl Lessor {
     fn insert(&mut self, lease: Lease) {
         let (id, renewal) = (lease.id, lease.renewal);
         let slot = self.leases.insert(lease);
-        self.points.insert(self.hasher.number(id.get()), slot, ());
+        self.by_hash.insert(self.hasher.number(id.get()), slot, ());
         if let Renewal::ByHand { deadline } = renewal {
             self.deadlines.insert((deadline, id), slot);
         }
@@ -214,7 +214,7 @@ impl Lessor {
 
     fn remove_slot(&mut self, slot: u32) -> Vec<SlotId> {
         let lease = self.leases.remove(slot);
-        self.points.remove(self.hasher.number(lease.id.get()), slot);
+        self.by_hash.remove(self.hasher.number(lease.id.get()), slot);
         if let Renewal::ByHand { deadline } = lease.renewal {
             self.deadlines.remove(&(deadline, lease.id));
         }
@@ -261,7 +261,7 @@ impl Lessor {
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.lease_slots = self.leases.slots();
         diagnostics.list_slots += self.iter().map(|lease| lease.keys.capacity()).sum::<usize>();
-        diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
+        diagnostics.longest_probe = diagnostics.longest_probe.max(self.by_hash.longest_probe());
     }
 
     /// Returns whether the tables agree, for tests.
@@ -270,7 +270,7 @@ impl Lessor {
             Renewal::ByHand { deadline } => Some(((deadline, lease.id), slot)),
             Renewal::Standing { .. } => None,
         });
-        self.points.len() == self.leases.len()
+        self.by_hash.len() == self.leases.len()
             && self.leases.iter().all(|(slot, lease)| self.find(lease.id) == Some(slot))
             && self.deadlines == due.collect()
     }

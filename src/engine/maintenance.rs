@@ -1,4 +1,4 @@
-//! Engine commands for compaction and alarms, and figures that describe an engine.
+//! Engine commands for compaction and alarms, and counts that describe an engine.
 
 use super::Engine;
 use super::lease::LEASE_BYTES;

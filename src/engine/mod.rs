@@ -231,7 +231,7 @@ impl Engine {
             } else if self.next_auto_compaction() == Some(deadline) {
                 self.auto_compact();
             } else {
-                self.fire();
+                self.fire_timers();
             }
         }
         self.pass_idle_ticks(now);

@@ -17,7 +17,7 @@ use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestam
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) current: Revision,
-    pub(crate) heading: SnapshotHeader,
+    pub(crate) header: SnapshotHeader,
     /// The number of keys that exist.
     pub(crate) keys: u64,
     /// Leases by ascending sequence.
@@ -60,12 +60,12 @@ impl Engine {
     /// Returns a snapshot of the state. Visits every version.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let (next_lease_id, next_lease_sequence) = self.lessor.counters();
-        let heading = SnapshotHeader { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
+        let header = SnapshotHeader { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
         let mut leases: Vec<_> = self.lessor.iter().map(|lease| lease.saved(self.now)).collect();
         leases.sort_unstable_by_key(|lease| lease.sequence);
         Snapshot {
             current: self.keys.current(),
-            heading,
+            header,
             keys: self.keys.live_keys(),
             leases,
             alarms: self.alarms.iter().collect(),
@@ -93,16 +93,16 @@ impl KeySpace {
     /// Returns the retained versions that history does not have. Of each key that existed at the compacted revision and
     /// was last changed before it, this is the version at that revision.
     fn old_versions(&self) -> Vec<KeyValue> {
-        let Some(floor) = self.compacted() else {
+        let Some(compacted) = self.compacted() else {
             return Vec::new();
         };
-        let survivors = self.index.iter().filter_map(|(_, slot)| self.slot(slot).live_at(floor));
-        survivors.filter(|kv| kv.mod_revision() < floor).cloned().collect()
+        let survivors = self.index.iter().filter_map(|(_, slot)| self.slot(slot).live_at(compacted));
+        survivors.filter(|kv| kv.mod_revision() < compacted).cloned().collect()
     }
 
     /// Returns the changes in history from the compacted revision on, without versions that the compaction deletes.
     fn changes_retained(&self) -> Vec<KeyValue> {
-        let from = self.history.position_of(self.floor());
+        let from = self.history.position_of(self.compacted_or_minus_one());
         self.history.iter_from(from).filter(|kv| self.is_retained(kv)).cloned().collect()
     }
 }
@@ -117,7 +117,7 @@ const LEASE_IDS_SKIPPED: u64 = 1 << 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestoreError {
     /// The named part is in a state that no engine can reach.
-    Inconsistent(&'static str),
+    InvalidState(&'static str),
     /// A bump leaves the range of revisions or lease ids.
     BumpOutOfRange,
 }
@@ -130,7 +130,7 @@ pub(crate) struct Restorer {
     config: EngineConfig,
     /// The current revision. `None` in format 1, where it is the revision of the newest version.
     current: Option<Revision>,
-    heading: SnapshotHeader,
+    header: SnapshotHeader,
     leases: Vec<SavedLease>,
     alarms: Alarms,
     keys: KeySpace,
@@ -142,9 +142,9 @@ impl Restorer {
     pub(crate) fn new(
         config: EngineConfig,
         current: Option<Revision>,
-        heading: SnapshotHeader,
+        header: SnapshotHeader,
     ) -> Result<Self, RestoreError> {
-        let SnapshotHeader { compacted, next_lease_id, next_lease_sequence } = heading;
+        let SnapshotHeader { compacted, next_lease_id, next_lease_sequence } = header;
         let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
         check(compacted.is_none_or(is_possible), "the compacted revision")?;
         check(next_lease_sequence < COUNT_END, "the number of leases granted")?;
@@ -154,14 +154,14 @@ impl Restorer {
         let mut keys = KeySpace::new(KeyHasher::new(config.hash_seed));
         keys.compacted = compacted;
         let last = (keys.current(), 0);
-        Ok(Self { config, current, heading, leases: Vec::new(), alarms: Alarms::default(), keys, last })
+        Ok(Self { config, current, header, leases: Vec::new(), alarms: Alarms::default(), keys, last })
     }
 
-    pub(crate) fn lease(&mut self, lease: SavedLease) -> Result<(), RestoreError> {
+    pub(crate) fn add_lease(&mut self, lease: SavedLease) -> Result<(), RestoreError> {
         check(lease.id != LeaseId::NONE, "the id of a lease")?;
         check(!lease.ttl.is_zero(), "the TTL of a lease")?;
         let follows = self.leases.last().is_none_or(|before| before.sequence < lease.sequence);
-        check(follows && lease.sequence < self.heading.next_lease_sequence, "the order of leases")?;
+        check(follows && lease.sequence < self.header.next_lease_sequence, "the order of leases")?;
         let renewal_is_possible = match lease.renewal {
             SavedRenewal::ByHand { remaining } => !remaining.is_zero() && remaining <= lease.ttl,
             SavedRenewal::Standing { elapsed } => elapsed < renewal_interval(lease.ttl),
@@ -171,26 +171,31 @@ impl Restorer {
         Ok(())
     }
 
-    pub(crate) fn alarm(&mut self, alarm: Alarm) -> Result<(), RestoreError> {
+    pub(crate) fn add_alarm(&mut self, alarm: Alarm) -> Result<(), RestoreError> {
         let follows = self.alarms.iter().next_back().is_none_or(|before| before < alarm);
         check(follows && alarm.alarm != AlarmType::None, "an alarm")?;
         self.alarms.restore(alarm);
         Ok(())
     }
 
-    pub(crate) fn version(&mut self, key: &[u8], value: &[u8], fields: Fields) -> Result<(), RestoreError> {
+    pub(crate) fn add_version(
+        &mut self,
+        key: &[u8],
+        value: &[u8],
+        fields: Fields,
+    ) -> Result<(), RestoreError> {
         self.check_place(&fields)?;
         check(!key.is_empty(), "a key")?;
         let found = self.keys.index.find(key);
         let before = found.map(|slot| self.keys.slot(slot).newest());
         // Compaction leaves at most one version of a key at or below the compacted revision (R-CMP-2).
-        let is_old = fields.mod_revision <= self.keys.floor();
+        let is_old = fields.mod_revision <= self.keys.compacted_or_minus_one();
         check(!is_old || before.is_none(), "a version that was compacted")?;
         if fields.version == 0 {
             let is_empty = fields.create_revision == Revision::new(0) && fields.lease == LeaseId::NONE;
             check(is_empty && value.is_empty(), "a tombstone")?;
             // A tombstone at the compacted revision is retained without the version that it superseded (R-CMP-2).
-            let is_first = fields.mod_revision == self.keys.floor();
+            let is_first = fields.mod_revision == self.keys.compacted_or_minus_one();
             let is_placed = before.map_or(is_first, |before| follows(before, &fields));
             check(is_placed, "a tombstone of nothing")?;
         } else if let Some(before) = before {
@@ -213,10 +218,10 @@ impl Restorer {
     fn check_place(&self, fields: &Fields) -> Result<(), RestoreError> {
         let (revision, sub) = self.last;
         let place = (fields.mod_revision, fields.sub);
-        let floor = self.keys.floor();
-        let follows = if fields.mod_revision > floor {
+        let compacted = self.keys.compacted_or_minus_one();
+        let follows = if fields.mod_revision > compacted {
             // A store that was compacted at a bumped revision has no version of it. Format 1 has no bumped revisions.
-            let before = if self.current.is_some() { revision.max(floor) } else { revision };
+            let before = if self.current.is_some() { revision.max(compacted) } else { revision };
             place == (revision, sub + 1) || place == (before.next(), 0)
         } else {
             place > self.last
@@ -230,7 +235,7 @@ impl Restorer {
     /// Sets the current revision. It is the revision of the newest version or the compacted one (invariant 3).
     fn restore_current(&mut self) -> Result<(), RestoreError> {
         let newest = self.keys.current();
-        let latest = newest.max(self.keys.floor());
+        let latest = newest.max(self.keys.compacted_or_minus_one());
         match self.current {
             Some(current) => check(current == latest, "the current revision")?,
             None => check(newest == latest, "no version at the compacted revision")?,
@@ -241,10 +246,10 @@ impl Restorer {
 
     /// Checks that the number of granted leases covers each id below the counter and each lease with another id.
     fn check_lease_ids(&self) -> Result<(), RestoreError> {
-        let passed = 1..self.heading.next_lease_id;
+        let passed = 1..self.header.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
         let granted = (passed.end - passed.start).unsigned_abs() + others;
-        check(granted <= self.heading.next_lease_sequence, "the counter of lease ids")
+        check(granted <= self.header.next_lease_sequence, "the counter of lease ids")
     }
 
     /// Raises the current revision, compacts to it and skips lease ids, if `options` request a bump.
@@ -253,12 +258,12 @@ impl Restorer {
             return Ok(());
         };
         // Each skipped id counts as granted, as `check_lease_ids` requires.
-        let sequence = self.heading.next_lease_sequence + LEASE_IDS_SKIPPED;
+        let sequence = self.header.next_lease_sequence + LEASE_IDS_SKIPPED;
         if sequence > BUMPED_MAX {
             return Err(RestoreError::BumpOutOfRange);
         }
-        self.heading.next_lease_sequence = sequence;
-        self.heading.next_lease_id += LEASE_IDS_SKIPPED as i64;
+        self.header.next_lease_sequence = sequence;
+        self.header.next_lease_id += LEASE_IDS_SKIPPED as i64;
         self.keys.raise_current(bumped);
         self.keys.compact(bumped).expect("a bumped revision is above the compacted one");
         // Reclaim at once: only commands and the timer that they arm would do it later.
@@ -276,7 +281,7 @@ impl Restorer {
         self.check_lease_ids()?;
         self.bump(options)?;
         let mut lessor = Lessor::new(KeyHasher::new(self.config.hash_seed));
-        lessor.restore_counters(self.heading.next_lease_id, self.heading.next_lease_sequence);
+        lessor.restore_counters(self.header.next_lease_id, self.header.next_lease_sequence);
         for lease in self.leases {
             check(!lessor.exists(lease.id), "two leases of one id")?;
             lessor.restore(lease.id, lease.ttl, lease.sequence, resumed(&lease, options, now));
@@ -326,9 +331,9 @@ fn is_in_generation(fields: &Fields) -> bool {
             && fields.version - 1 <= since_created
 }
 
-/// Returns [`RestoreError::Inconsistent`] with the part's name if the condition does not hold.
+/// Returns [`RestoreError::InvalidState`] with the part's name if the condition does not hold.
 fn check(holds: bool, what: &'static str) -> Result<(), RestoreError> {
-    if holds { Ok(()) } else { Err(RestoreError::Inconsistent(what)) }
+    if holds { Ok(()) } else { Err(RestoreError::InvalidState(what)) }
 }
 
 /// The highest revision or number of leases that a bump may reach. Restoring rejects 2^62, so a bumped store can count

@@ -32,7 +32,7 @@ impl Engine {
         let mut hash = Fnv1a::new();
         hash.number(self.now.as_nanos());
         hash.number(self.keys.current().get().cast_unsigned());
-        hash.number(self.keys.floor().get().cast_unsigned());
+        hash.number(self.keys.compacted_or_minus_one().get().cast_unsigned());
         if self.limits.quota_bytes.is_some() {
             hash.number(self.bytes_held_for_quota());
         }
@@ -42,7 +42,7 @@ impl Engine {
             hash.number(alarm.member_id);
             hash.number(alarm.alarm as u64);
         }
-        self.hub.describe(self.now, |text| hash.bytes(text.as_bytes()));
+        self.hub.hash_into(self.now, |text| hash.bytes(text.as_bytes()));
         if let Some(compactor) = &self.auto_compactor {
             hash.bytes(format!("{compactor:?}").as_bytes());
         }
@@ -52,7 +52,7 @@ impl Engine {
     fn hash_keys(&self, hash: &mut Fnv1a) {
         for (key, slot) in self.keys.index.iter() {
             // Only versions that the compaction retains: how much of the rest is reclaimed must not matter.
-            for kv in self.keys.slot(slot).retained(self.keys.floor()) {
+            for kv in self.keys.slot(slot).retained(self.keys.compacted_or_minus_one()) {
                 hash.bytes(key);
                 hash.bytes(kv.value());
                 hash.number(kv.create_revision().get().cast_unsigned());

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use super::Engine;
-use super::keys::create_order::is_of_an_end;
+use super::keys::create_order::reads_first_or_last_created;
 use super::keys::key_space::KeySpace;
 use crate::api::{
     Compare, CompareOp, CompareOperand, Delete, DeleteResponse, Get, GetResponse, KeyValue, Put, PutResponse,
@@ -46,9 +46,9 @@ impl KeySpace {
     fn holds(&self, compare: &Compare) -> bool {
         // A compare on a lock queue would visit all keys of the queue. Its create order has the revisions at hand.
         if let CompareOperand::CreateRevision(operand) = compare.operand
-            && !self.created.is_empty()
+            && !self.create_order.is_empty()
             && let Some(holds) = self
-                .created
+                .create_order
                 .all_compare(&compare.range, |created| compares(compare.op, created.cmp(&operand)))
         {
             return holds;
@@ -158,30 +158,34 @@ impl Engine {
 
     fn run_get(&self, get: &Get) -> Result<GetResponse> {
         let at = self.keys.resolve_in_txn(get.revision)?;
-        Ok(self.keys.read(get, at, ResponseHeader::of_operation(self.keys.seen())))
+        Ok(self.keys.read(get, at, ResponseHeader::of_operation(self.keys.header_revision())))
     }
 
     fn run_put(&mut self, put: &Put) -> Result<PutResponse> {
         let prev_kv = self.put_key(put, KeyValue::draft(&put.key, &put.value))?;
-        Ok(PutResponse { header: ResponseHeader::of_operation(self.keys.seen()), prev_kv })
+        Ok(PutResponse { header: ResponseHeader::of_operation(self.keys.header_revision()), prev_kv })
     }
 
     fn run_delete(&mut self, delete: &Delete) -> DeleteResponse {
         let (deleted, prev_kvs) = self.delete_keys(delete);
-        DeleteResponse { header: ResponseHeader::of_operation(self.keys.seen()), deleted, prev_kvs }
+        DeleteResponse {
+            header: ResponseHeader::of_operation(self.keys.header_revision()),
+            deleted,
+            prev_kvs,
+        }
     }
 
     /// Indexes the ranges that a txn reads by first or last created key, or compares by create revision. Such a range
     /// is likely a lock queue, and the next hand-over reads it again.
-    pub(super) fn keep_create_orders(&mut self, txn: &Txn, succeeded: bool) {
+    pub(super) fn index_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
             txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));
         let read = taken(txn, succeeded).iter().filter_map(|op| match op {
-            TxnOp::Get(get) if is_of_an_end(get) => Some(&get.range),
+            TxnOp::Get(get) if reads_first_or_last_created(get) => Some(&get.range),
             _ => None,
         });
         for range in compared.map(|compare| &compare.range).chain(read).filter(|range| !range.is_single()) {
-            self.keys.keep_create_order(range);
+            self.keys.index_create_order(range);
         }
     }
 }

@@ -14,25 +14,25 @@ pub(crate) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result
     let (mut chunks, format) = Chunks::begin(from)?;
     // The newest version of a save in format 1 has the current revision.
     let current = if format == 1 { None } else { Some(Revision::new(chunks.signed()?)) };
-    let heading = SnapshotHeader {
+    let header = SnapshotHeader {
         compacted: Some(Revision::new(chunks.signed()?)).filter(|&revision| revision != Revision::new(-1)),
         next_lease_id: chunks.signed()?,
         next_lease_sequence: chunks.long()?,
     };
     let (leases, alarms, versions) = (chunks.long()?, chunks.long()?, chunks.long()?);
-    let mut restore = Restorer::new(config, current, heading)?;
+    let mut restorer = Restorer::new(config, current, header)?;
     for _ in 0..leases {
-        restore.lease(read_lease(&mut chunks)?)?;
+        restorer.add_lease(read_lease(&mut chunks)?)?;
     }
     for _ in 0..alarms {
-        restore.alarm(read_alarm(&mut chunks)?)?;
+        restorer.add_alarm(read_alarm(&mut chunks)?)?;
     }
     let mut text = Vec::new();
     for _ in 0..versions {
-        read_version(&mut restore, &mut text, &mut chunks)?;
+        read_version(&mut restorer, &mut text, &mut chunks)?;
     }
     chunks.end()?;
-    Ok(restore)
+    Ok(restorer)
 }
 
 fn read_lease(chunks: &mut Chunks<'_>) -> Result<SavedLease> {
@@ -68,7 +68,7 @@ fn read_alarm(chunks: &mut Chunks<'_>) -> Result<Alarm> {
 }
 
 /// Reads a version. `text` is a reused buffer for its key and value.
-fn read_version(restore: &mut Restorer, text: &mut Vec<u8>, chunks: &mut Chunks<'_>) -> Result<()> {
+fn read_version(restorer: &mut Restorer, text: &mut Vec<u8>, chunks: &mut Chunks<'_>) -> Result<()> {
     let fields = Fields {
         create_revision: Revision::new(chunks.signed()?),
         mod_revision: Revision::new(chunks.signed()?),
@@ -83,7 +83,7 @@ fn read_version(restore: &mut Restorer, text: &mut Vec<u8>, chunks: &mut Chunks<
     chunks.take(key_len, text)?;
     chunks.take(value_len, text)?;
     let (key, value) = text.split_at(key_len);
-    Ok(restore.version(key, value, fields)?)
+    Ok(restorer.add_version(key, value, fields)?)
 }
 
 /// Reads the bytes of chunks, and returns them only after the checksum of their chunk matched.
@@ -92,7 +92,7 @@ struct Chunks<'a> {
     crc: Crc32c,
     chunk: Vec<u8>,
     /// The number of bytes of the chunk that were returned.
-    given: usize,
+    consumed: usize,
 }
 
 impl<'a> Chunks<'a> {
@@ -104,7 +104,7 @@ impl<'a> Chunks<'a> {
         if !MAGIC.starts_with(&magic) {
             return Err(LoadError::BadMagic);
         }
-        let mut chunks = Self { from, crc: Crc32c::new(), chunk: Vec::new(), given: 0 };
+        let mut chunks = Self { from, crc: Crc32c::new(), chunk: Vec::new(), consumed: 0 };
         chunks.crc.write(&magic);
         let format = u32::from_le_bytes(chunks.raw()?);
         chunks.crc.write(&format.to_le_bytes());
@@ -143,21 +143,21 @@ impl<'a> Chunks<'a> {
         self.chunk.resize(length, 0);
         self.from.read_exact(&mut self.chunk).map_err(truncated)?;
         self.crc.write(&self.chunk);
-        self.given = 0;
+        self.consumed = 0;
         self.check()
     }
 
     /// Returns the next bytes: at least one and at most `most`.
     fn next(&mut self, most: usize) -> Result<&[u8]> {
-        if self.given == self.chunk.len() {
+        if self.consumed == self.chunk.len() {
             self.next_chunk()?;
         }
-        let left = &self.chunk[self.given..];
+        let left = &self.chunk[self.consumed..];
         if left.is_empty() {
             return Err(LoadError::Corrupt { what: "the input ends before the last version" });
         }
         let next = &left[..most.min(left.len())];
-        self.given += next.len();
+        self.consumed += next.len();
         Ok(next)
     }
 
@@ -200,7 +200,7 @@ impl<'a> Chunks<'a> {
 
     /// Reads the empty chunk, which must come next.
     fn end(mut self) -> Result<()> {
-        if self.given == self.chunk.len() {
+        if self.consumed == self.chunk.len() {
             self.next_chunk()?;
         }
         if self.chunk.is_empty() {

@@ -13,10 +13,10 @@ pub(crate) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io
     snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
     let mut chunks = Chunks::begin(into)?;
     chunks.write(&snapshot.current.get().to_le_bytes())?;
-    let heading = &snapshot.heading;
-    chunks.write(&heading.compacted.map_or(-1, |revision| revision.get()).to_le_bytes())?;
-    chunks.write(&heading.next_lease_id.to_le_bytes())?;
-    chunks.write(&heading.next_lease_sequence.to_le_bytes())?;
+    let header = &snapshot.header;
+    chunks.write(&header.compacted.map_or(-1, |revision| revision.get()).to_le_bytes())?;
+    chunks.write(&header.next_lease_id.to_le_bytes())?;
+    chunks.write(&header.next_lease_sequence.to_le_bytes())?;
     let versions = snapshot.old.len() + snapshot.changes.len();
     for count in [snapshot.leases.len(), snapshot.alarms.len(), versions] {
         chunks.write(&(count as u64).to_le_bytes())?;
@@ -34,7 +34,7 @@ pub(crate) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io
     let (bytes, checksum) = chunks.end()?;
     Ok(Saved {
         revision: snapshot.current,
-        compact_revision: heading.compacted,
+        compact_revision: header.compacted,
         keys: snapshot.keys,
         versions: versions as u64,
         leases: snapshot.leases.len() as u64,

@@ -13,7 +13,7 @@
 //
 // | record | fields |
 // |---|---|
-// | heading | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted |
+// | header | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted |
 // | counts | numbers of the leases, alarms and versions that follow |
 // | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
 // | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
@@ -212,7 +212,7 @@ pub enum LoadError {
 impl From<RestoreError> for LoadError {
     fn from(error: RestoreError) -> Self {
         match error {
-            RestoreError::Inconsistent(what) => Self::Corrupt { what },
+            RestoreError::InvalidState(what) => Self::Corrupt { what },
             RestoreError::BumpOutOfRange => Self::BumpOutOfRange,
         }
     }

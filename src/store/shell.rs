@@ -37,7 +37,7 @@ impl State {
     fn notify_inboxes(&mut self, woken: &mut WakeList) -> Garbage {
         let now = self.engine.now();
         let mut unreceived = Vec::new();
-        if self.engine.has_woken() {
+        if self.engine.has_ready_streams() {
             for id in self.engine.take_ready_streams() {
                 let place = self.inboxes.get(id.slot()).and_then(Option::as_ref);
                 match place.filter(|(stream, _)| *stream == id).and_then(|(_, inbox)| inbox.upgrade()) {

@@ -30,21 +30,21 @@ pub(super) const BUGS: [Bug; 20] = [
     Bug {
         name: "CompactionIsSilent",
         file: "src/engine/watch/catch_up.rs",
-        right: r#"if next < view.keys.floor() {"#,
-        wrong: r#"if next < view.keys.floor() && !BUG {"#,
+        right: r#"if next < view.keys.compacted_or_minus_one() {"#,
+        wrong: r#"if next < view.keys.compacted_or_minus_one() && !BUG {"#,
     },
     Bug {
         name: "OverflowSkips",
         file: "src/engine/watch/publish.rs",
-        right: r#"        let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();"#,
+        right: r#"        let mut leaving: BTreeMap<TopicId, Vec<WatcherKey>> = BTreeMap::new();"#,
         wrong: r#"        let revision = if BUG { revision.next() } else { revision };
-        let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();"#,
+        let mut leaving: BTreeMap<TopicId, Vec<WatcherKey>> = BTreeMap::new();"#,
     },
     Bug {
         name: "ProgressWhileLagging",
         file: "src/engine/watch/timers.rs",
-        right: r#"stream.lagging.is_empty();"#,
-        wrong: r#"stream.lagging.is_empty() || BUG;"#,
+        right: r#"stream.unsynced.is_empty();"#,
+        wrong: r#"stream.unsynced.is_empty() || BUG;"#,
     },
     Bug {
         name: "AbsentValueDiffers",

@@ -19,7 +19,7 @@ pub(in crate::engine) const RECLAIM_MAX: usize = 256;
 impl KeySpace {
     /// Sets the compacted revision. Only reads are affected here; memory is reclaimed later (R-CMP-1).
     pub(in crate::engine) fn compact(&mut self, revision: Revision) -> Result<()> {
-        if revision <= self.floor() {
+        if revision <= self.compacted_or_minus_one() {
             return Err(self.compacted_error(revision));
         }
         self.check_not_future(revision)?;

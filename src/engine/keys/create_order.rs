@@ -48,7 +48,7 @@ pub(in crate::engine) struct Found<'a> {
 
 /// Returns whether a read requests the first or last created keys up to a limit, with no filter except a maximum create
 /// revision.
-pub(in crate::engine) fn is_of_an_end(get: &Get) -> bool {
+pub(in crate::engine) fn reads_first_or_last_created(get: &Get) -> bool {
     let [min_mod, max_mod, min_create, _] = get.revision_bounds();
     get.sort_target == SortTarget::CreateRevision
         && get.sort_order != SortOrder::Unrecognized
@@ -84,7 +84,7 @@ impl CreateOrder {
     }
 
     /// Indexes a range. `keys` are its live keys.
-    pub(in crate::engine) fn keep(&mut self, range: &KeyRange, keys: Keys) {
+    pub(in crate::engine) fn index_range(&mut self, range: &KeyRange, keys: Keys) {
         // A copy, so that the index does not keep the caller's buffer alive.
         let range = KeyRange::from_wire(range.start(), range.range_end());
         let node = self.ranges.find_or_insert(&range);
@@ -92,14 +92,14 @@ impl CreateOrder {
     }
 
     /// Adds a created key to the indexes of all ranges that contain it.
-    pub(in crate::engine) fn created(&mut self, key: &[u8], at: Revision) {
+    pub(in crate::engine) fn insert_key(&mut self, key: &[u8], at: Revision) {
         for range in self.containing(key) {
             self.ranges.at_mut(range).keys.insert((at, key.into()));
         }
     }
 
     /// Removes a deleted key from the indexes of all ranges that contain it.
-    pub(in crate::engine) fn deleted(&mut self, key: &[u8], created: Revision) {
+    pub(in crate::engine) fn remove_key(&mut self, key: &[u8], created: Revision) {
         for range in self.containing(key) {
             self.ranges.at_mut(range).keys.remove(&(created, key.into()));
         }
@@ -107,7 +107,7 @@ impl CreateOrder {
 
     /// Drops the indexes of ranges that contain a purged key, have no live key, and have few keys according to
     /// `has_few`.
-    pub(in crate::engine) fn purged(&mut self, key: &[u8], has_few: impl Fn(&KeyRange) -> bool) {
+    pub(in crate::engine) fn remove_if_unused(&mut self, key: &[u8], has_few: impl Fn(&KeyRange) -> bool) {
         for id in self.containing(key) {
             let kept = self.ranges.at(id);
             if kept.keys.is_empty() && kept.range.as_ref().is_some_and(&has_few) {

@@ -9,11 +9,11 @@ impl KeySpace {
     /// current one, which can be hashed even if it is compacted (R-MNT-1).
     pub(in crate::engine) fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision)> {
         self.check_not_future(revision)?;
-        if revision.get() > 0 && revision <= self.floor() {
+        if revision.get() > 0 && revision <= self.compacted_or_minus_one() {
             return Err(self.compacted_error(revision));
         }
         let revision = if revision.get() > 0 { revision } else { self.current() };
-        let floor = self.floor();
+        let compacted = self.compacted_or_minus_one();
         let mut records = Vec::new();
         // etcd's oddity: old versions are skipped only if some key is alive at `revision`. If none is, all are hashed
         // (R-MNT-2).
@@ -22,9 +22,9 @@ impl KeySpace {
             let slot = self.slot(slot);
             let kept = slot.live_at(revision);
             keeps_any |= kept.is_some();
-            let held = slot.retained(floor).filter(|kv| kv.mod_revision() <= revision);
+            let held = slot.retained(compacted).filter(|kv| kv.mod_revision() <= revision);
             records.extend(held.filter_map(|kv| {
-                let old = kv.mod_revision() <= floor;
+                let old = kv.mod_revision() <= compacted;
                 let is_kept = kept.is_some_and(|kept| kept.same_record(kv));
                 // A tombstone at the compacted revision is never hashed (R-MNT-2). The flag marks a version that a
                 // later one superseded.

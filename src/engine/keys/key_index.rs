@@ -19,10 +19,10 @@ pub(in crate::engine) struct SlotId {
 pub(in crate::engine) struct KeyIndex {
     hasher: KeyHasher,
     /// The newest version of each key, so that reading the latest state accesses only this table.
-    points: HashIndex<KeyValue>,
+    by_hash: HashIndex<KeyValue>,
     order: BTreeMap<Box<[u8]>, SlotId>,
     /// The older versions of each key, and its position in its lease.
-    past: Slab<KeyHistory>,
+    histories: Slab<KeyHistory>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -50,7 +50,7 @@ pub(in crate::engine) struct KeySlot<'a> {
 
 impl KeyIndex {
     pub(in crate::engine) fn new(hasher: KeyHasher) -> Self {
-        Self { hasher, points: HashIndex::new(), order: BTreeMap::new(), past: Slab::new() }
+        Self { hasher, by_hash: HashIndex::new(), order: BTreeMap::new(), histories: Slab::new() }
     }
 
     pub(in crate::engine) fn hash(&self, key: &[u8]) -> u32 {
@@ -63,7 +63,7 @@ impl KeyIndex {
 
     /// Returns the slot of a key whose hash is known.
     pub(in crate::engine) fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<SlotId> {
-        let (id, _) = self.points.find(hash, |_, newest| newest.key() == key)?;
+        let (id, _) = self.by_hash.find(hash, |_, newest| newest.key() == key)?;
         Some(SlotId { hash, id })
     }
 
@@ -73,29 +73,29 @@ impl KeyIndex {
 
     /// Returns the newest version of a key, which may be a tombstone.
     pub(in crate::engine) fn newest(&self, id: SlotId) -> &KeyValue {
-        self.points.at(id.hash, id.id)
+        self.by_hash.at(id.hash, id.id)
     }
 
     /// Adds a key that is not in the index, with its first version.
     pub(in crate::engine) fn insert(&mut self, hash: u32, kv: KeyValue) -> SlotId {
-        let slot = SlotId { hash, id: self.past.insert(KeyHistory::default()) };
+        let slot = SlotId { hash, id: self.histories.insert(KeyHistory::default()) };
         self.order.insert(kv.key().into(), slot);
-        self.points.insert(hash, slot.id, kv);
+        self.by_hash.insert(hash, slot.id, kv);
         slot
     }
 
     /// Removes a key whose only version is no longer retained. Returns this version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
-        self.past.remove(slot.id);
-        let kv = self.points.remove(slot.hash, slot.id);
+        self.histories.remove(slot.id);
+        let kv = self.by_hash.remove(slot.hash, slot.id);
         self.order.remove(kv.key());
         kv
     }
 
     /// Makes `kv` the newest version.
     pub(in crate::engine) fn push(&mut self, slot: SlotId, kv: KeyValue) {
-        let kv = std::mem::replace(self.points.at_mut(slot.hash, slot.id), kv);
-        let older = &mut self.past.at_mut(slot.id).older;
+        let kv = std::mem::replace(self.by_hash.at_mut(slot.hash, slot.id), kv);
+        let older = &mut self.histories.at_mut(slot.id).older;
         if older.len() == older.capacity() {
             // Grow by a quarter rather than double: history is most of a store's memory.
             older.reserve_exact((older.len() / 4).max(4));
@@ -105,18 +105,18 @@ impl KeyIndex {
 
     /// Removes and returns the newest version. Returns `None` and does nothing if it is the only version.
     pub(in crate::engine) fn pop(&mut self, slot: SlotId) -> Option<KeyValue> {
-        let before = self.past.at_mut(slot.id).older.pop_back()?;
-        Some(std::mem::replace(self.points.at_mut(slot.hash, slot.id), before.kv))
+        let before = self.histories.at_mut(slot.id).older.pop_back()?;
+        Some(std::mem::replace(self.by_hash.at_mut(slot.hash, slot.id), before.kv))
     }
 
-    /// Removes and returns the oldest version before the newest, if `is_to_go` accepts it.
+    /// Removes and returns the oldest version before the newest, if `should_drop` accepts it.
     pub(in crate::engine) fn pop_oldest(
         &mut self,
         slot: SlotId,
-        is_to_go: impl Fn(&KeyValue) -> bool,
+        should_drop: impl Fn(&KeyValue) -> bool,
     ) -> Option<KeyValue> {
-        let older = &mut self.past.at_mut(slot.id).older;
-        older.front().filter(|oldest| is_to_go(&oldest.kv))?;
+        let older = &mut self.histories.at_mut(slot.id).older;
+        older.front().filter(|oldest| should_drop(&oldest.kv))?;
         let oldest = older.pop_front()?;
         if older.len() * 4 < older.capacity() {
             older.shrink_to(older.len() * 2);
@@ -126,7 +126,7 @@ impl KeyIndex {
 
     /// Sets the position of a key in its lease's list of keys.
     pub(in crate::engine) fn set_attachment(&mut self, slot: SlotId, place: u32) {
-        self.past.at_mut(slot.id).attachment = place;
+        self.histories.at_mut(slot.id).attachment = place;
     }
 
     /// Returns the keys of a range in ascending order, deleted keys included.
@@ -159,22 +159,22 @@ impl KeyIndex {
 
     /// Returns the number of keys that the allocated slots have room for.
     pub(in crate::engine) fn slots(&self) -> usize {
-        self.past.slots()
+        self.histories.slots()
     }
 
     /// Returns the number of places that the longest search for a key visits.
     pub(in crate::engine) fn longest_probe(&self) -> usize {
-        self.points.longest_probe()
+        self.by_hash.longest_probe()
     }
 
     /// Returns whether all tables have the same keys, for tests.
     pub(in crate::engine) fn is_consistent(&self) -> bool {
-        self.points.len() == self.order.len()
-            && self.past.len() == self.order.len()
+        self.by_hash.len() == self.order.len()
+            && self.histories.len() == self.order.len()
             && self
                 .order
                 .iter()
-                .all(|(key, slot)| self.find(key) == Some(*slot) && self.past.get(slot.id).is_some())
+                .all(|(key, slot)| self.find(key) == Some(*slot) && self.histories.get(slot.id).is_some())
     }
 }
 
@@ -211,7 +211,7 @@ impl<'a> KeySlot<'a> {
         if self.newest.mod_revision() <= revision {
             return Some(self.newest);
         }
-        let older = &self.past().older;
+        let older = &self.history().older;
         let last = count_until(older, self.newest, revision).checked_sub(1)?;
         Some(&older[last].kv)
     }
@@ -223,26 +223,26 @@ impl<'a> KeySlot<'a> {
 
     /// Returns the retained versions, oldest first.
     pub(in crate::engine) fn versions(self) -> impl Iterator<Item = &'a KeyValue> {
-        self.past().older.iter().map(|older| &older.kv).chain([self.newest])
+        self.history().older.iter().map(|older| &older.kv).chain([self.newest])
     }
 
-    /// Returns the versions that a compaction to `floor` retains (R-CMP-2), regardless of how many others are reclaimed
+    /// Returns the versions that a compaction to `compacted` retains (R-CMP-2), regardless of how many others are reclaimed
     /// already.
-    pub(in crate::engine) fn retained(self, floor: Revision) -> impl Iterator<Item = &'a KeyValue> {
-        let survivor = self.version_at(floor);
+    pub(in crate::engine) fn retained(self, compacted: Revision) -> impl Iterator<Item = &'a KeyValue> {
+        let survivor = self.version_at(compacted);
         self.versions().filter(move |kv| {
             let survives = survivor.is_some_and(|last| last.same_record(kv));
-            kv.mod_revision() > floor || survives && !(kv.is_tombstone() && kv.mod_revision() < floor)
+            kv.mod_revision() > compacted || survives && !(kv.is_tombstone() && kv.mod_revision() < compacted)
         })
     }
 
     /// Returns the position of the key in its lease's list of keys. Meaningless without a lease.
     pub(in crate::engine) fn attachment(self) -> u32 {
-        self.past().attachment
+        self.history().attachment
     }
 
-    fn past(self) -> &'a KeyHistory {
-        self.index.past.at(self.id.id)
+    fn history(self) -> &'a KeyHistory {
+        self.index.histories.at(self.id.id)
     }
 }
 

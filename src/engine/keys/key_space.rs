@@ -23,7 +23,7 @@ const KEY_BYTES: u64 = 112;
 pub(in crate::engine) struct KeySpace {
     pub(in crate::engine) index: KeyIndex,
     pub(in crate::engine) history: History,
-    pub(in crate::engine) created: CreateOrder,
+    pub(in crate::engine) create_order: CreateOrder,
     current: Revision,
     pub(in crate::engine) compacted: Option<Revision>,
     /// The number of changes of the open transaction.
@@ -68,7 +68,7 @@ pub(in crate::engine) struct UndoneChange {
 impl KeySpace {
     pub(in crate::engine) fn new(hasher: KeyHasher) -> Self {
         Self {
-            created: CreateOrder::new(hasher.clone()),
+            create_order: CreateOrder::new(hasher.clone()),
             index: KeyIndex::new(hasher),
             history: History::default(),
             current: Revision::new(1),
@@ -92,7 +92,7 @@ impl KeySpace {
     }
 
     /// Returns the compacted revision as a number for comparisons: -1 before the first compaction (R-REV-1).
-    pub(in crate::engine) fn floor(&self) -> Revision {
+    pub(in crate::engine) fn compacted_or_minus_one(&self) -> Revision {
         self.compacted.unwrap_or(Revision::new(-1))
     }
 
@@ -115,7 +115,7 @@ impl KeySpace {
     }
 
     /// Returns the revision in the header of an operation in the open transaction (R-REV-7).
-    pub(in crate::engine) fn seen(&self) -> Revision {
+    pub(in crate::engine) fn header_revision(&self) -> Revision {
         if self.changes > 0 { self.current.next() } else { self.current }
     }
 
@@ -159,11 +159,11 @@ impl KeySpace {
         let prev_kv = before.filter(|_| put.prev_kv).cloned();
         if before.is_none() {
             self.live_keys += 1;
-            if !self.created.is_empty() {
-                self.created.created(&put.key, mod_revision);
+            if !self.create_order.is_empty() {
+                self.create_order.insert_key(&put.key, mod_revision);
             }
         }
-        let slot = self.record(hash, found, kv);
+        let slot = self.append(hash, found, kv);
         Ok(PutOutcome { slot, lease_before, lease, prev_kv })
     }
 
@@ -180,18 +180,18 @@ impl KeySpace {
         };
         let tombstone = KeyValue::draft(before.key(), &[]).with_fields(fields);
         self.live_keys -= 1;
-        if !self.created.is_empty() {
-            self.created.deleted(before.key(), before.create_revision());
+        if !self.create_order.is_empty() {
+            self.create_order.remove_key(before.key(), before.create_revision());
         }
-        self.record(0, Some(slot), tombstone);
+        self.append(0, Some(slot), tombstone);
         before
     }
 
     /// Adds a version to history and to its key. `hash` is used only for a new key.
-    fn record(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
+    fn append(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.history.push(kv.clone());
         self.changes += 1;
-        self.hold(hash, found, kv)
+        self.add_version(hash, found, kv)
     }
 
     /// Adds a version of a save, after all earlier versions. Its revision becomes the current one. A version at or
@@ -201,10 +201,10 @@ impl KeySpace {
         self.live_keys -= u64::from(was_live);
         self.live_keys += u64::from(!kv.is_tombstone());
         self.current = kv.mod_revision();
-        if kv.mod_revision() >= self.floor() {
+        if kv.mod_revision() >= self.compacted_or_minus_one() {
             self.history.push(kv.clone());
         }
-        self.hold(self.index.hash(kv.key()), found, kv);
+        self.add_version(self.index.hash(kv.key()), found, kv);
     }
 
     /// Raises the current revision without a change. The caller compacts to it if no version has it.
@@ -214,7 +214,7 @@ impl KeySpace {
     }
 
     /// Adds a version to its key. `hash` is used only for a new key.
-    fn hold(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
+    fn add_version(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.count_version(&kv);
         match found {
             Some(slot) => {
@@ -254,11 +254,11 @@ impl KeySpace {
             (true, true) => {
                 self.live_keys += 1;
                 let created = restored.map_or(Revision::new(0), KeyValue::create_revision);
-                self.created.created(kv.key(), created);
+                self.create_order.insert_key(kv.key(), created);
             }
             (false, false) => {
                 self.live_keys -= 1;
-                self.created.deleted(kv.key(), kv.create_revision());
+                self.create_order.remove_key(kv.key(), kv.create_revision());
             }
             _ => {}
         }
@@ -271,8 +271,8 @@ impl KeySpace {
     /// Removes a key whose last version is no longer counted. Returns this version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
         let kv = self.index.purge(slot);
-        if !self.created.is_empty() {
-            self.created.purged(kv.key(), |range| self.index.has_fewer(range, KEYS_MIN));
+        if !self.create_order.is_empty() {
+            self.create_order.remove_if_unused(kv.key(), |range| self.index.has_fewer(range, KEYS_MIN));
         }
         self.bytes_held -= KEY_BYTES + kv.key().len() as u64;
         kv
@@ -305,8 +305,8 @@ impl KeySpace {
 
     /// Adds the counts of the key tables.
     pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
-        diagnostics.create_orders = self.created.iter().count();
-        diagnostics.create_order_keys = self.created.iter().map(|(_, keys)| keys.len()).sum();
+        diagnostics.create_orders = self.create_order.iter().count();
+        diagnostics.create_order_keys = self.create_order.iter().map(|(_, keys)| keys.len()).sum();
         diagnostics.key_slots = self.index.slots();
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.index.longest_probe());
     }
@@ -341,7 +341,7 @@ impl KeySpace {
     }
 
     fn check_not_compacted(&self, requested: Revision) -> Result<()> {
-        if requested < self.floor() { Err(self.compacted_error(requested)) } else { Ok(()) }
+        if requested < self.compacted_or_minus_one() { Err(self.compacted_error(requested)) } else { Ok(()) }
     }
 
     pub(in crate::engine) fn compacted_error(&self, requested: Revision) -> Error {
@@ -360,9 +360,11 @@ impl KeySpace {
     /// Returns whether a change in history is still a version of its key. Of several changes of one key at the
     /// compacted revision, only the last is (R-CMP-2). The change must not be below the compacted revision.
     pub(in crate::engine) fn is_retained(&self, kv: &KeyValue) -> bool {
-        kv.mod_revision() > self.floor() || {
+        kv.mod_revision() > self.compacted_or_minus_one() || {
             let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
-            slot.is_some_and(|slot| slot.retained(self.floor()).any(|version| version.same_record(kv)))
+            slot.is_some_and(|slot| {
+                slot.retained(self.compacted_or_minus_one()).any(|version| version.same_record(kv))
+            })
         }
     }
 
@@ -376,7 +378,7 @@ impl KeySpace {
         }
         // This also covers a key that the transaction created and deleted: compaction drops the put (R-CMP-2), and a
         // save omits it.
-        if before < self.floor() {
+        if before < self.compacted_or_minus_one() {
             return PrevKv::Compacted;
         }
         let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use super::create_order::{Found, KEYS_MIN, is_of_an_end};
+use super::create_order::{Found, KEYS_MIN, reads_first_or_last_created};
 use super::key_index::Slots;
 use super::key_space::KeySpace;
 use crate::api::{
@@ -24,15 +24,15 @@ impl KeySpace {
             return self.read_single(get, at, header);
         }
         // Create orders index the latest state only.
-        if at.is_none() && is_of_an_end(get) {
+        if at.is_none() && reads_first_or_last_created(get) {
             if get.limit > 1 {
-                if let Some((keys, count)) = self.created.find_several(get) {
+                if let Some((keys, count)) = self.create_order.find_several(get) {
                     return self.read_several(get, keys, count, header);
                 }
             } else {
-                return match self.created.find(get) {
-                    Some(found) => self.read_one_end(get, &found, header),
-                    None => self.scan_for_one_end(get, header),
+                return match self.create_order.find(get) {
+                    Some(found) => self.read_first_or_last(get, &found, header),
+                    None => self.scan_for_first_or_last(get, header),
                 };
             }
         }
@@ -73,7 +73,7 @@ impl KeySpace {
     }
 
     /// Returns the response of a read of the first or last created key, found in a create order.
-    fn read_one_end(&self, get: &Get, found: &Found<'_>, header: ResponseHeader) -> GetResponse {
+    fn read_first_or_last(&self, get: &Get, found: &Found<'_>, header: ResponseHeader) -> GetResponse {
         let kv = found.key.and_then(|key| self.live(key));
         let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
         GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
@@ -99,7 +99,7 @@ impl KeySpace {
     }
 
     /// Returns the response of a read of the first or last created key from one scan, without a list of all keys.
-    fn scan_for_one_end(&self, get: &Get, header: ResponseHeader) -> GetResponse {
+    fn scan_for_first_or_last(&self, get: &Get, header: ResponseHeader) -> GetResponse {
         let descend = get.sort_order == SortOrder::Descend;
         let (mut found, mut passing, mut count): (Option<&KeyValue>, _, _) = (None, 0, 0);
         for kv in self.index.range(&get.range).filter_map(|slot| self.slot(slot).live()) {
@@ -120,15 +120,15 @@ impl KeySpace {
     }
 
     /// Indexes a range by create revision if it has many keys, deleted ones included.
-    pub(in crate::engine) fn keep_create_order(&mut self, range: &KeyRange) {
+    pub(in crate::engine) fn index_create_order(&mut self, range: &KeyRange) {
         // The first check is cheap, and true in most stores that have only a lock or two.
         let has_few = self.index.len() < KEYS_MIN || self.index.has_fewer(range, KEYS_MIN);
-        if has_few || !self.created.has_room_for(range) {
+        if has_few || !self.create_order.has_room_for(range) {
             return;
         }
         let live = self.index.range(range).filter_map(|slot| self.slot(slot).live());
         let keys = live.map(|kv| (kv.create_revision(), kv.key().into())).collect();
-        self.created.keep(range, keys);
+        self.create_order.index_range(range, keys);
     }
 
     /// Returns the first `cap` pairs of a range in key order, and the number of keys in the range.

@@ -34,10 +34,10 @@ impl<T: Clone> HashIndex<T> {
 }
 
 impl<T> HashIndex<T> {
-    /// Returns the id and value under `hash` that `is_it` accepts.
-    pub(in crate::engine) fn find(&self, hash: u32, is_it: impl Fn(u32, &T) -> bool) -> Option<(u32, &T)> {
+    /// Returns the id and value under `hash` that `is_match` accepts.
+    pub(in crate::engine) fn find(&self, hash: u32, is_match: impl Fn(u32, &T) -> bool) -> Option<(u32, &T)> {
         let table = &self.tables[table_of(hash)];
-        let entry = table.entries[table.find(hash, is_it)?].as_ref()?;
+        let entry = table.entries[table.find(hash, is_match)?].as_ref()?;
         Some((entry.id, &entry.value))
     }
 
@@ -93,12 +93,12 @@ impl<T> HashIndex<T> {
 }
 
 impl<T> Table<T> {
-    fn find(&self, hash: u32, is_it: impl Fn(u32, &T) -> bool) -> Option<usize> {
+    fn find(&self, hash: u32, is_match: impl Fn(u32, &T) -> bool) -> Option<usize> {
         // The capacity is a power of two, so `& mask` is the remainder. An empty table has no place to search.
         let mask = self.entries.len().checked_sub(1)?;
         let mut at = hash as usize & mask;
         while let Some(entry) = &self.entries[at] {
-            if entry.hash == hash && is_it(entry.id, &entry.value) {
+            if entry.hash == hash && is_match(entry.id, &entry.value) {
                 return Some(at);
             }
             at = (at + 1) & mask;

@@ -26,7 +26,7 @@ impl WatchHub {
             let stream = self.streams.at(slot);
             // Search again from the last id: catching up may have removed the watcher from the set.
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-            let Some(&id) = stream.lagging.range((from, Bound::Unbounded)).next() else {
+            let Some(&id) = stream.unsynced.range((from, Bound::Unbounded)).next() else {
                 return;
             };
             after = Some(id);
@@ -44,11 +44,11 @@ impl WatchHub {
     pub(super) fn catch_up(&mut self, watcher: u32, view: &EngineView<'_>) -> usize {
         let record = self.watchers.at(watcher);
         let (slot, id) = (record.stream, record.id);
-        let State::Lagging { next } = record.state else {
+        let State::Unsynced { next } = record.state else {
             return 0;
         };
-        if next < view.keys.floor() {
-            let kind = WatchResponseKind::Compacted(view.keys.floor());
+        if next < view.keys.compacted_or_minus_one() {
+            let kind = WatchResponseKind::Compacted(view.keys.compacted_or_minus_one());
             // The response to a compaction has revision 0 in etcd (R-WCH-12).
             let header = ResponseHeader { revision: Revision::new(0), ..view.header };
             self.respond(slot, id, kind, &EngineView { header, ..*view });
@@ -68,7 +68,7 @@ impl WatchHub {
         if next > view.keys.current() {
             self.join(watcher);
         } else {
-            self.watchers.at_mut(watcher).state = State::Lagging { next };
+            self.watchers.at_mut(watcher).state = State::Unsynced { next };
         }
         looked_at
     }
@@ -78,7 +78,7 @@ impl WatchHub {
         let stream = self.streams.at(self.find(stream)?);
         let watcher = self.watchers.at(*stream.watchers.get(&id)?);
         let unread = match watcher.state {
-            State::Lagging { next } => Some(next),
+            State::Unsynced { next } => Some(next),
             State::Synced(_) | State::Compacted => None,
         };
         // Queued events are older than the events that the watcher has yet to read from history.

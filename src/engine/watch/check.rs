@@ -33,25 +33,28 @@ impl WatchHub {
                     "invariant 10: the number of queued responses of a watcher is at most its capacity"
                 );
             }
-            let lags = |watcher: &u32| matches!(self.watchers.at(*watcher).state, State::Lagging { .. });
-            let lagging = stream.watchers.iter().filter(|(_, watcher)| lags(watcher)).map(|(id, _)| id);
-            assert!(lagging.eq(&stream.lagging), "invariant 9: a stream lists its unsynced watchers");
+            let is_unsynced =
+                |watcher: &u32| matches!(self.watchers.at(*watcher).state, State::Unsynced { .. });
+            let unsynced =
+                stream.watchers.iter().filter(|(_, watcher)| is_unsynced(watcher)).map(|(id, _)| id);
+            assert!(unsynced.eq(&stream.unsynced), "invariant 9: a stream lists its unsynced watchers");
             assert!(
-                !stream.is_awaited || stream.queue.is_empty(),
+                !stream.is_drained || stream.queue.is_empty(),
                 "invariant 11: the queue of a stream whose receiver waits is empty"
             );
-            let is_named = stream.woken_at.is_some_and(|place| self.woken.get(place) == Some(&stream.id));
+            let is_named =
+                stream.woken_position.is_some_and(|place| self.woken.get(place) == Some(&stream.id));
             assert!(
-                stream.woken_at.is_none() || is_named && !stream.is_awaited,
+                stream.woken_position.is_none() || is_named && !stream.is_drained,
                 "invariant 11: a ready stream is listed once, and its receiver does not wait"
             );
             let is_due = |at| self.timers.contains(&(at, stream.id));
             assert!(stream.timer.is_none_or(is_due), "invariant 12: the timer of a stream is pending");
             let is_due = |at| self.ticks.contains(&(at, stream.id));
             assert!(stream.tick.is_none_or(is_due), "invariant 12: the tick of a stream is pending");
-            let is_awaited = |&lease: &LeaseId| self.lease_ends.contains(&(lease, stream.id));
+            let is_listed = |&lease: &LeaseId| self.lease_ends.contains(&(lease, stream.id));
             assert!(
-                stream.leases.iter().all(is_awaited),
+                stream.leases.iter().all(is_listed),
                 "invariant 14: a stream that requested a lease's end is listed under the lease"
             );
         }
@@ -124,14 +127,13 @@ impl WatchHub {
 
     /// Calls `text` with all state that later deliveries depend on, for the state hash. The patterns name every field,
     /// so that a reader can check that none is forgotten.
-    pub(in crate::engine) fn describe(&self, now: Timestamp, mut text: impl FnMut(&str)) {
+    pub(in crate::engine) fn hash_into(&self, now: Timestamp, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
-            let Stream { id, watchers, next_watch_id, queue, epoch: _, is_awaited, .. } = stream;
-            let Stream { lagging: _, woken_at, has_timer_queued: _, timer, opened_at, tick, leases, .. } =
-                stream;
-            let Stream { progress_watchers: _, awaited_start, progress_answers, .. } = stream;
-            let is_woken = woken_at.is_some();
-            text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_awaited} {is_woken}"));
+            let Stream { id, watchers, next_watch_id, queue, epoch: _, is_drained, .. } = stream;
+            let Stream { unsynced: _, woken_position, has_timer_queued: _, timer, opened_at, .. } = stream;
+            let Stream { tick, leases, progress_watchers: _, awaited_start, progress_answers, .. } = stream;
+            let is_woken = woken_position.is_some();
+            text(&format!("{id:?} {next_watch_id} {timer:?} {opened_at:?} {tick:?} {is_drained} {is_woken}"));
             text(&format!("{leases:?} {awaited_start:?} {progress_answers}"));
             queue.iter().for_each(|delivery| text(&format!("{delivery:?}")));
             for &watcher in watchers.values() {
@@ -140,7 +142,7 @@ impl WatchHub {
                 let Watcher { progress, fragment, queued: _, epoch: _, behind_since, label: _, .. } = record;
                 let state = match state {
                     State::Synced(_) => "synced".to_owned(),
-                    State::Lagging { next } => format!("from {next:?}"),
+                    State::Unsynced { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
                 // Hash the comparisons and not the numbers: only their results decide later deliveries.

@@ -11,7 +11,7 @@ use crate::engine::tables::slab::Slab;
 pub(super) struct WatchIndex {
     hasher: KeyHasher,
     /// The positions in `singles`, by the hash of the topic's key.
-    points: HashIndex<()>,
+    by_hash: HashIndex<()>,
     /// The topics of a single key.
     singles: Slab<Single>,
     /// The topics of a range.
@@ -25,10 +25,10 @@ struct Single {
 }
 
 /// The watchers of a topic, in the order of delivery.
-type Members = Vec<(Member, u32)>;
+type Members = Vec<(WatcherKey, u32)>;
 
 /// The order of delivery: by stream, and within a stream by watcher id (R-WCH-15).
-pub(super) type Member = (StreamId, WatchId);
+pub(super) type WatcherKey = (StreamId, WatchId);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum TopicId {
@@ -39,7 +39,7 @@ pub(super) enum TopicId {
 impl WatchIndex {
     pub(super) fn new(hasher: KeyHasher) -> Self {
         Self {
-            points: HashIndex::new(),
+            by_hash: HashIndex::new(),
             singles: Slab::new(),
             intervals: IntervalTree::new(hasher.clone()),
             hasher,
@@ -61,7 +61,7 @@ impl WatchIndex {
         self.intervals.containing(key, &mut |interval| found(TopicId::Interval(interval)));
     }
 
-    pub(super) fn members(&self, topic: TopicId) -> &[(Member, u32)] {
+    pub(super) fn members(&self, topic: TopicId) -> &[(WatcherKey, u32)] {
         match topic {
             TopicId::Single(single) => &self.singles.at(single).members,
             TopicId::Interval(interval) => self.intervals.at(interval),
@@ -69,12 +69,12 @@ impl WatchIndex {
     }
 
     fn find_single(&self, hash: u32, key: &[u8]) -> Option<u32> {
-        let (single, ()) = self.points.find(hash, |single, ()| *self.singles.at(single).key == *key)?;
+        let (single, ()) = self.by_hash.find(hash, |single, ()| *self.singles.at(single).key == *key)?;
         Some(single)
     }
 
     /// Adds a watcher to the topic of a range, and returns the topic.
-    pub(super) fn join(&mut self, range: &KeyRange, member: Member, watcher: u32) -> TopicId {
+    pub(super) fn join(&mut self, range: &KeyRange, member: WatcherKey, watcher: u32) -> TopicId {
         let topic = if range.is_single() {
             let hash = self.hasher.bytes(range.start());
             let found = self.find_single(hash, range.start());
@@ -94,12 +94,12 @@ impl WatchIndex {
 
     fn insert_single(&mut self, hash: u32, key: &[u8]) -> u32 {
         let single = self.singles.insert(Single { key: key.into(), members: Vec::new() });
-        self.points.insert(hash, single, ());
+        self.by_hash.insert(hash, single, ());
         single
     }
 
     /// Removes a watcher, and its topic if that is then empty.
-    pub(super) fn leave(&mut self, topic: TopicId, member: Member) {
+    pub(super) fn leave(&mut self, topic: TopicId, member: WatcherKey) {
         let members = self.members_mut(topic);
         let at = members.binary_search_by_key(&member, |(member, _)| *member);
         members.remove(at.expect("a synced watcher is in its topic"));
@@ -108,7 +108,7 @@ impl WatchIndex {
     }
 
     /// Removes several watchers in one pass. `leaving` must be in order.
-    pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[Member]) {
+    pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[WatcherKey]) {
         let members = self.members_mut(topic);
         members.retain(|(member, _)| leaving.binary_search(member).is_err());
         shrink(members);
@@ -122,7 +122,7 @@ impl WatchIndex {
         match topic {
             TopicId::Single(single) => {
                 let key = self.singles.remove(single).key;
-                self.points.remove(self.hasher.bytes(&key), single);
+                self.by_hash.remove(self.hasher.bytes(&key), single);
             }
             TopicId::Interval(interval) => self.intervals.remove(interval),
         }
@@ -143,14 +143,14 @@ impl WatchIndex {
         let singles = self.singles.iter().map(|(_, single)| &single.members);
         let members = singles.chain(self.intervals.values());
         diagnostics.list_slots += members.map(Vec::capacity).sum::<usize>();
-        diagnostics.longest_probe = diagnostics.longest_probe.max(self.points.longest_probe());
+        diagnostics.longest_probe = diagnostics.longest_probe.max(self.by_hash.longest_probe());
     }
 
     /// Returns the number of watchers in topics, or `None` if the tables disagree, for tests.
     pub(super) fn recount(&self) -> Option<usize> {
         let singles: usize = self.singles.iter().map(|(_, single)| single.members.len()).sum();
         let intervals: usize = self.intervals.values().map(Vec::len).sum();
-        let is_consistent = self.points.len() == self.singles.len() && self.intervals.is_consistent();
+        let is_consistent = self.by_hash.len() == self.singles.len() && self.intervals.is_consistent();
         is_consistent.then_some(singles + intervals)
     }
 }

@@ -41,7 +41,7 @@ pub(super) struct WatchHub {
     /// became ready.
     woken: Vec<StreamId>,
     /// The number of stale entries in `woken`: streams that were received from or closed since.
-    stale: usize,
+    stale_woken: usize,
     /// The number of streams ever opened: the generation of the next stream's id.
     opened: u32,
     /// The interval between progress ticks, in nanoseconds.
@@ -69,13 +69,13 @@ struct Stream {
     /// empties the queue.
     epoch: u64,
     /// Set if the last receive left nothing and nothing was queued since: the next delivery makes the stream ready.
-    is_awaited: bool,
+    is_drained: bool,
     /// The position of the stream in `WatchHub::woken`.
-    woken_at: Option<usize>,
+    woken_position: Option<usize>,
     /// Set while a fired timer is in the queue.
     has_timer_queued: bool,
     /// The unsynced watchers.
-    lagging: BTreeSet<WatchId>,
+    unsynced: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
     /// The next progress tick. `None` while no watcher can be notified: then a receive, a request for progress, a new
@@ -128,7 +128,7 @@ enum State {
     /// In a topic, and sent all events so far.
     Synced(TopicId),
     /// Unsynced. The watcher reads history from this revision on.
-    Lagging { next: Revision },
+    Unsynced { next: Revision },
     /// Ended by a compaction. The id is in use until the watcher is cancelled (R-WCH-13).
     Compacted,
 }
@@ -167,7 +167,7 @@ impl WatchHub {
             ticks: BTreeSet::new(),
             lease_ends: BTreeSet::new(),
             woken: Vec::new(),
-            stale: 0,
+            stale_woken: 0,
             opened: 0,
             progress_interval: u64::try_from(progress_interval.as_nanos()).unwrap_or(u64::MAX),
             capacity,
@@ -188,10 +188,10 @@ impl WatchHub {
             next_watch_id: 0,
             queue: VecDeque::new(),
             epoch: 0,
-            is_awaited: true,
-            woken_at: None,
+            is_drained: true,
+            woken_position: None,
             has_timer_queued: false,
-            lagging: BTreeSet::new(),
+            unsynced: BTreeSet::new(),
             timer: None,
             opened_at: now,
             tick: None,
@@ -234,7 +234,7 @@ impl WatchHub {
         for lease in stream.leases {
             self.lease_ends.remove(&(lease, id));
         }
-        self.give_up(stream.woken_at);
+        self.mark_stale(stream.woken_position);
         // Events are published to synced watchers only. Without one, the memory of `recipients` is freed.
         if self.topics.is_empty() {
             self.recipients = Vec::new();
@@ -254,18 +254,18 @@ impl WatchHub {
             return false;
         };
         self.take_queue(slot, into);
-        if !self.streams.at(slot).lagging.is_empty() {
+        if !self.streams.at(slot).unsynced.is_empty() {
             self.catch_up_all(slot, view);
             self.take_queue(slot, into);
         }
         // The receive may leave a watcher that the next tick can notify (R-WCH-20).
         self.schedule_tick(slot, view);
         let stream = self.streams.at_mut(slot);
-        stream.is_awaited = stream.lagging.is_empty();
-        let (is_awaited, place) = (stream.is_awaited, stream.woken_at.take());
+        stream.is_drained = stream.unsynced.is_empty();
+        let (is_drained, place) = (stream.is_drained, stream.woken_position.take());
         // The stream is received from before `take_ready_streams` returned it, so its entry is stale.
-        self.give_up(place);
-        !is_awaited
+        self.mark_stale(place);
+        !is_drained
     }
 
     /// Appends the queue to `into`, and starts a new epoch.
@@ -303,8 +303,8 @@ impl WatchHub {
         let stream = self.streams.at_mut(record.stream);
         match record.state {
             State::Synced(topic) => self.topics.leave(topic, (stream.id, record.id)),
-            State::Lagging { .. } => {
-                stream.lagging.remove(&record.id);
+            State::Unsynced { .. } => {
+                stream.unsynced.remove(&record.id);
             }
             State::Compacted => {}
         }
@@ -313,15 +313,15 @@ impl WatchHub {
     /// Makes a watcher unsynced, with history to read from `next` on. The watcher must not be in a topic.
     fn fall_behind(&mut self, watcher: u32, next: Revision) {
         let record = self.watchers.at_mut(watcher);
-        record.state = State::Lagging { next };
-        self.streams.at_mut(record.stream).lagging.insert(record.id);
+        record.state = State::Unsynced { next };
+        self.streams.at_mut(record.stream).unsynced.insert(record.id);
     }
 
     /// Adds an unsynced watcher to its topic, so that it is synced.
     fn join(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         let stream = self.streams.at_mut(record.stream);
-        stream.lagging.remove(&record.id);
+        stream.unsynced.remove(&record.id);
         let topic = self.topics.join(&record.range, (stream.id, record.id), watcher);
         self.watchers.at_mut(watcher).state = State::Synced(topic);
     }
@@ -331,8 +331,8 @@ impl Stream {
     #[inline]
     fn push(&mut self, delivery: Delivery, woken: &mut Vec<StreamId>) {
         self.queue.push_back(delivery);
-        if std::mem::replace(&mut self.is_awaited, false) {
-            self.woken_at = Some(woken.len());
+        if std::mem::replace(&mut self.is_drained, false) {
+            self.woken_position = Some(woken.len());
             woken.push(self.id);
         }
     }
@@ -549,14 +549,14 @@ impl Engine {
     }
 
     /// Returns whether any stream is ready.
-    pub(crate) fn has_woken(&self) -> bool {
-        self.hub.has_woken()
+    pub(crate) fn has_ready_streams(&self) -> bool {
+        self.hub.has_ready_streams()
     }
 
     /// Fires the ticks and timers of streams that are due.
-    pub(super) fn fire(&mut self) {
+    pub(super) fn fire_timers(&mut self) {
         let (hub, view) = self.hub_and_view();
-        hub.fire(&view);
+        hub.fire_timers(&view);
     }
 
     pub(super) fn hub_and_view(&mut self) -> (&mut WatchHub, EngineView<'_>) {

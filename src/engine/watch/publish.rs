@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::index::{Member, TopicId};
+use super::index::{TopicId, WatcherKey};
 use super::{EngineView, Options, State, Stream, WatchHub, Watcher};
 use crate::api::{
     Delivery, Event, Events, KeyValue, Revision, StreamId, WatchResponse, WatchResponseBody,
@@ -58,7 +58,7 @@ impl WatchHub {
         let history = &view.keys.history;
         // The changes of the transaction are the newest in history.
         let first = history.end() - u64::from(changes);
-        // Take the list out of `self`, which `serve` borrows mutably. It is put back below for its memory.
+        // Take the list out of `self`, which `deliver` borrows mutably. It is put back below for its memory.
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
         let mut batches = Vec::new();
@@ -67,7 +67,7 @@ impl WatchHub {
             let mut topics = 0;
             self.topics.of_key(kv.key(), |topic| {
                 topics += 1;
-                self.invite(topic, 0, &mut recipients);
+                self.add_recipients(topic, 0, &mut recipients);
             });
             // The members of one topic are in order already.
             if topics > 1 {
@@ -81,13 +81,13 @@ impl WatchHub {
                 self.topics.of_key(kv.key(), |topic| concerned.entry(topic).or_default().push(kv));
             }
             for (topic, changes) in concerned {
-                self.invite(topic, batches.len(), &mut recipients);
+                self.add_recipients(topic, batches.len(), &mut recipients);
                 batches.push(Batch::of(changes));
             }
             self.put_in_order(&mut recipients);
         }
         for &(watcher, batch) in &recipients {
-            self.serve(watcher, &mut batches[batch as usize], view);
+            self.deliver(watcher, &mut batches[batch as usize], view);
         }
         shrink(&mut recipients);
         self.recipients = recipients;
@@ -106,14 +106,14 @@ impl WatchHub {
     }
 
     /// Adds the members of a topic to the recipients.
-    fn invite(&self, topic: TopicId, batch: usize, recipients: &mut Vec<Recipient>) {
+    fn add_recipients(&self, topic: TopicId, batch: usize, recipients: &mut Vec<Recipient>) {
         let batch = u32::try_from(batch).expect("a transaction concerns fewer than 2^32 topics");
         recipients.extend(self.topics.members(topic).iter().map(|&(_, watcher)| (watcher, batch)));
     }
 
     /// Queues the response for a watcher. If the watcher's share of the queue is full, it becomes unsynced at the end
     /// of `publish`.
-    fn serve(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &EngineView<'_>) {
+    fn deliver(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &EngineView<'_>) {
         let record = self.watchers.at_mut(watcher);
         let revision = view.header.revision;
         // A start in the future: no earlier event is delivered.
@@ -133,7 +133,7 @@ impl WatchHub {
 
     /// Makes the watchers whose share of the queue was full unsynced. Visits the members of each topic once.
     fn overflow(&mut self, revision: Revision) {
-        let mut leaving: BTreeMap<TopicId, Vec<Member>> = BTreeMap::new();
+        let mut leaving: BTreeMap<TopicId, Vec<WatcherKey>> = BTreeMap::new();
         for watcher in std::mem::take(&mut self.overflowed) {
             let record = self.watchers.at(watcher);
             if let State::Synced(topic) = record.state {

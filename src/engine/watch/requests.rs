@@ -40,7 +40,7 @@ impl WatchHub {
             id,
             range: Box::new(range),
             start: watch.start,
-            state: State::Lagging { next: watch.start },
+            state: State::Unsynced { next: watch.start },
             capacity: u32::try_from(capacity).unwrap_or(u32::MAX),
             options: Options { prev_kv: watch.prev_kv, no_put: watch.no_put, no_delete: watch.no_delete },
             progress: watch.progress_notify.then(Box::default),

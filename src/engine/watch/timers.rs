@@ -14,7 +14,7 @@ impl WatchHub {
     }
 
     /// Fires the ticks and then the timers that are due at `view.now`.
-    pub(in crate::engine) fn fire(&mut self, view: &EngineView<'_>) {
+    pub(in crate::engine) fn fire_timers(&mut self, view: &EngineView<'_>) {
         while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
             let slot = self.find(id).expect("a stream in `ticks` is open");
             // Remove the tick first: `tick` schedules the next one only if none is scheduled.
@@ -25,7 +25,7 @@ impl WatchHub {
             self.timers.remove(&(at, id));
             let slot = self.find(id).expect("a stream in `timers` is open");
             self.streams.at_mut(slot).timer = None;
-            self.go_off(slot, at);
+            self.queue_timer(slot, at);
         }
     }
 
@@ -50,12 +50,12 @@ impl WatchHub {
             self.timers.insert((at, id));
         }
         if let Some(at) = due {
-            self.go_off(slot, at);
+            self.queue_timer(slot, at);
         }
     }
 
     /// Queues the delivery of a fired timer.
-    fn go_off(&mut self, slot: u32, at: Timestamp) {
+    fn queue_timer(&mut self, slot: u32, at: Timestamp) {
         self.streams.at_mut(slot).has_timer_queued = true;
         self.push(slot, Delivery::Timer(at));
     }
@@ -71,7 +71,7 @@ impl WatchHub {
         let mut watchers = stream.watchers.values().map(|&watcher| self.watchers.at(watcher));
         let has_started = |watcher: &Watcher| watcher.start <= view.keys.current();
         let are_current = watchers.all(|watcher| has_started(watcher) && watcher.state != State::Compacted);
-        let is_synced = stream.lagging.is_empty();
+        let is_synced = stream.unsynced.is_empty();
         if !stream.watchers.is_empty() && are_current && is_synced {
             self.answer_progress(slot, view);
         }
@@ -218,34 +218,34 @@ impl WatchHub {
         });
         for &id in &woken {
             let slot = self.find(id).expect("a stream with an entry in `woken` is open");
-            self.streams.at_mut(slot).woken_at = None;
+            self.streams.at_mut(slot).woken_position = None;
         }
-        self.stale = 0;
+        self.stale_woken = 0;
         woken
     }
 
     /// Returns whether the list has an entry that is not stale.
-    pub(in crate::engine) fn has_woken(&self) -> bool {
-        self.woken.len() > self.stale
+    pub(in crate::engine) fn has_ready_streams(&self) -> bool {
+        self.woken.len() > self.stale_woken
     }
 
     /// Returns whether the entry at `place` belongs to an open stream and is not stale.
     pub(super) fn is_woken_at(&self, id: StreamId, place: usize) -> bool {
-        self.find(id).is_some_and(|slot| self.streams.at(slot).woken_at == Some(place))
+        self.find(id).is_some_and(|slot| self.streams.at(slot).woken_position == Some(place))
     }
 
     /// Marks the entry at `place`, if any, as stale, and compacts the list if half of it is stale.
-    pub(super) fn give_up(&mut self, place: Option<usize>) {
-        self.stale += usize::from(place.is_some());
+    pub(super) fn mark_stale(&mut self, place: Option<usize>) {
+        self.stale_woken += usize::from(place.is_some());
         // Compacting visits the whole list. With half of it stale, that is constant time for each entry on average.
-        if self.stale < 32 || self.stale * 2 < self.woken.len() {
+        if self.stale_woken < 32 || self.stale_woken * 2 < self.woken.len() {
             return;
         }
         let mut left = self.take_ready_streams();
         shrink(&mut left);
         for (place, &id) in left.iter().enumerate() {
             let slot = self.find(id).expect("a stream with an entry in `woken` is open");
-            self.streams.at_mut(slot).woken_at = Some(place);
+            self.streams.at_mut(slot).woken_position = Some(place);
         }
         self.woken = left;
     }
