@@ -1,8 +1,8 @@
-//! Compaction. It takes effect at once, and memory is reclaimed later in bounded pieces.
+//! Compaction, which takes effect at once. Its memory is reclaimed later, in bounded pieces.
 //!
-//! Reclaiming walks history in order. At each change up to the compacted revision, it drops the version that the change
-//! superseded. It also drops a tombstone below the compacted revision, and its key unless a later version exists.
-//! Changes below the compacted revision leave history (R-CMP-2).
+//! Reclaiming walks through history in order. At each change up to the compacted revision, the version that the change
+//! superseded is dropped. A change below the compacted revision leaves history, and if it is a tombstone, the tombstone
+//! is dropped too (R-CMP-2). A key without versions is removed.
 //!
 //! The work is proportional to the writes since the last compaction, and independent of the number of keys.
 
@@ -17,7 +17,8 @@ use crate::api::{AutoCompaction, KeyValue, Revision, Timestamp};
 pub(in crate::engine) const RECLAIM_MAX: usize = 256;
 
 impl KeySpace {
-    /// Sets the compacted revision. Only reads are affected here; memory is reclaimed later (R-CMP-1).
+    /// Sets the compacted revision, below which reads fail from now on (R-CMP-1). Later calls of `reclaim` free the
+    /// memory.
     pub(in crate::engine) fn compact(&mut self, revision: Revision) -> Result<()> {
         if revision <= self.compacted_or_minus_one() {
             return Err(self.compacted_error(revision));
@@ -28,8 +29,8 @@ impl KeySpace {
         Ok(())
     }
 
-    /// Reclaims up to [`RECLAIM_MAX`] versions, and returns how many. Moves the records and history's references to
-    /// them into `garbage`, so that the caller decides when they are dropped.
+    /// Reclaims up to [`RECLAIM_MAX`] versions, and returns how many. Moves the removed versions and changes into
+    /// `garbage`, so that the caller chooses when to drop the records.
     pub(in crate::engine) fn reclaim(&mut self, garbage: &mut Vec<KeyValue>) -> usize {
         let Some(compacted) = self.compacted().filter(|_| self.reclaiming) else {
             return 0;
@@ -40,7 +41,7 @@ impl KeySpace {
         while walked < RECLAIM_MAX / 2 && self.reclaim_next(compacted, garbage) {
             walked += 1;
         }
-        // A step that found nothing ended the loop early, and then nothing is left.
+        // The loop ends early only after a step that found no change, and then nothing is left to reclaim.
         self.reclaiming = walked == RECLAIM_MAX / 2;
         let reclaimed = (before - self.versions()) as usize;
         assert!(
@@ -50,20 +51,20 @@ impl KeySpace {
         reclaimed
     }
 
-    /// Processes one change. Returns false if none is left.
+    /// Processes one change of history. Returns false if no change up to the compacted revision is left.
     fn reclaim_next(&mut self, compacted: Revision, garbage: &mut Vec<KeyValue>) -> bool {
         let start = self.history.start();
         debug_assert!(self.reclaimed >= start, "`reclaimed` is at or after the start of history");
-        // Two positions advance through history. `start` is the oldest change held, and leaves history below the
-        // compacted revision. `reclaimed` is the first change whose superseded version is still held, and runs ahead of
-        // `start`: the changes of the compacted revision itself stay in history.
+        // Two positions advance through history. `start` is the oldest change, which leaves history if it is below the
+        // compacted revision. `reclaimed` is the first change whose superseded versions are still held. It runs ahead
+        // of `start`, because the changes of the compacted revision itself stay in history.
         let below = self.history.get(start).is_some_and(|kv| kv.mod_revision() < compacted);
         let position = if below { start } else { self.reclaimed };
         let Some(kv) = self.history.get(position).filter(|kv| kv.mod_revision() <= compacted).cloned() else {
             return false;
         };
-        // The first pass over this change. A change that stayed in history through an earlier compaction had its first
-        // pass then.
+        // Drop the superseded versions only at the first visit of a change. A change of an earlier compacted revision
+        // stayed in history and was visited then.
         if position == self.reclaimed {
             self.reclaim_superseded(&kv, garbage);
             self.reclaimed += 1;
@@ -75,7 +76,7 @@ impl KeySpace {
         true
     }
 
-    /// Drops the versions of the change's key before the change.
+    /// Drops the versions of a change's key that are older than the change.
     fn reclaim_superseded(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
         let slot =
             self.index.find(kv.key()).expect("a change at or after `reclaimed` is a version of its key");
@@ -85,7 +86,8 @@ impl KeySpace {
         }
     }
 
-    /// Drops the change from its key's versions if it is a tombstone. It is then the oldest version of the key.
+    /// Drops the change from its key's versions if the change is a tombstone. The tombstone must be the oldest version
+    /// of the key.
     fn reclaim_tombstone(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
         if !kv.is_tombstone() {
             return;
@@ -93,7 +95,7 @@ impl KeySpace {
         let Some(slot) = self.index.find(kv.key()) else {
             return;
         };
-        // No later version exists, so the whole key is dropped.
+        // The tombstone is the only version of the key, so remove the key too.
         if self.slot(slot).newest().same_record(kv) {
             self.uncount_version(kv);
             garbage.push(self.purge(slot));
@@ -104,9 +106,11 @@ impl KeySpace {
     }
 }
 
-/// The shortest period. A busy machine could not run the ticks of a shorter one in time.
+/// The shortest period of periodic compaction. A busy machine could not run the ticks of a shorter period in time.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// The interval between the compactor's ticks in revision mode (R-CMP-7).
 const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Decides when an engine compacts automatically, and to which revision (R-CMP-7, R-CMP-8).
@@ -114,14 +118,14 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
 /// ticks only sample.
 ///
-/// While the revision is unchanged, their samples are known in advance, so only the next tick that compacts is a
-/// deadline. `Engine::advance` takes the samples of all ticks before it in one step.
+/// While the revision does not change, the samples of the following ticks are known in advance. So only the next tick
+/// that compacts is a deadline, and `Engine::advance` takes the samples of all ticks before that tick in one step.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct AutoCompactor {
     mode: Mode,
     /// The interval between ticks, in nanoseconds.
     step: u64,
-    /// The next tick; `None` at the end of time.
+    /// The next tick, or `None` if that tick would be at or after `Timestamp::MAX`.
     next_tick: Option<Timestamp>,
     /// The revision of the last compaction by this compactor.
     compacted: Revision,
@@ -140,17 +144,18 @@ enum Mode {
     },
 }
 
-/// The last `len_max` samples, oldest first. Equal samples are stored as one run.
+/// The last `len_max` samples of the revision, oldest first. Consecutive equal samples are stored as one run.
 #[derive(Clone, Debug)]
 struct Samples {
-    /// Revisions in ascending order, each with the number of its samples.
+    /// The sampled revisions in ascending order, each with the number of samples that have this revision.
     runs: VecDeque<(Revision, u64)>,
     len: u64,
     len_max: u64,
 }
 
 impl AutoCompactor {
-    /// Returns a compactor that starts at `now`, when the revision is `current`. Returns `None` if the mode is off.
+    /// Returns a compactor that starts at `now`, when the store's revision is `current`. Returns `None` if the period
+    /// or the retention of `mode` is 0.
     pub(in crate::engine) fn new(mode: AutoCompaction, current: Revision, now: Timestamp) -> Option<Self> {
         let (mode, step) = match mode {
             AutoCompaction::Periodic(Duration::ZERO) | AutoCompaction::Revision(0) => return None,
@@ -158,7 +163,8 @@ impl AutoCompactor {
                 let period = period.max(PERIOD_MIN);
                 let interval = period.min(HOUR);
                 let step = interval / 10;
-                // One sample more than the period has steps: the oldest is then a whole period old (R-CMP-8).
+                // Keep one sample more than the period has steps, so that the oldest sample is a whole period old
+                // (R-CMP-8).
                 let len_max = period.as_nanos() / step.as_nanos() + 1;
                 let len_max = u64::try_from(len_max)
                     .expect("a period has fewer than 2^64 steps of at least a millisecond");
@@ -179,7 +185,8 @@ impl AutoCompactor {
         let next = self.next_tick?;
         let ticks = match &self.mode {
             Mode::Periodic { samples, next_compaction, .. } => {
-                // Rounded up to a tick. The oldest sample must also differ from the last compacted revision.
+                // The number of ticks until `next_compaction`, rounded up. The oldest sample must also differ from the
+                // last compacted revision.
                 let until_due =
                     next_compaction.as_nanos().saturating_sub(next.as_nanos()).div_ceil(self.step);
                 until_due.max(samples.pushes_until_oldest_is_not(self.compacted, current)?)
@@ -189,7 +196,7 @@ impl AutoCompactor {
         self.tick_after(ticks)
     }
 
-    /// Returns the revision to compact at a tick, if a compaction is due.
+    /// Returns the revision to compact to at the tick `now`, or `None` if no compaction is due.
     pub(in crate::engine) fn due(&self, current: Revision, now: Timestamp) -> Option<Revision> {
         let revision = match &self.mode {
             Mode::Periodic { samples, next_compaction, .. } => {
@@ -200,7 +207,7 @@ impl AutoCompactor {
         Some(revision).filter(|revision| revision.get() > 0 && *revision != self.compacted)
     }
 
-    /// Records a compaction of the revision that was due.
+    /// Records that the engine compacted to `revision`, the result of `due`, at the time `now`.
     pub(in crate::engine) fn compacted(&mut self, revision: Revision, now: Timestamp) {
         self.compacted = revision;
         if let Mode::Periodic { interval, next_compaction, .. } = &mut self.mode {
@@ -208,7 +215,7 @@ impl AutoCompactor {
         }
     }
 
-    /// Samples the revision at the ticks up to `now`.
+    /// Samples the revision `current` once for each tick at or before `now`.
     pub(in crate::engine) fn sample_until(&mut self, current: Revision, now: Timestamp) {
         let Some(next) = self.next_tick.filter(|&next| next <= now) else {
             return;
@@ -220,7 +227,8 @@ impl AutoCompactor {
         self.next_tick = self.tick_after(ticks);
     }
 
-    /// Returns the tick that is `ticks` after the next one; `None` at the end of time.
+    /// Returns the tick that is `ticks` ticks after the next tick, or `None` if it would be at or after
+    /// `Timestamp::MAX`.
     fn tick_after(&self, ticks: u64) -> Option<Timestamp> {
         let passed = ticks.checked_mul(self.step)?;
         let nanos = self.next_tick?.as_nanos().checked_add(passed)?;
@@ -233,7 +241,8 @@ impl Samples {
         self.runs.front().map(|&(revision, _)| revision)
     }
 
-    /// Adds `count` samples of a revision that is not below the newest, and drops the oldest above `len_max`.
+    /// Adds `count` samples of a revision, and drops the oldest samples beyond `len_max`. The revision must not be
+    /// below the newest sample.
     fn push(&mut self, revision: Revision, count: u64) {
         // More samples than the window holds would only push each other out.
         let count = count.min(self.len_max);
@@ -254,15 +263,15 @@ impl Samples {
         }
     }
 
-    /// Returns how many samples of `current` must be added until the oldest sample is not `revision`; `None` if no
-    /// number suffices.
+    /// Returns how many samples of `current` must be added until the oldest sample differs from `revision`, or `None`
+    /// if no number of samples suffices.
     fn pushes_until_oldest_is_not(&self, revision: Revision, current: Revision) -> Option<u64> {
         let &(oldest, run) = self.runs.front()?;
         if oldest != revision {
             return Some(0);
         }
         let is_last = self.runs.len() == 1 && current == revision;
-        // Fill the window, then push out the oldest run.
+        // The window must first fill up. Then each new sample pushes out one sample of the oldest run.
         (!is_last).then(|| self.len_max - self.len + run)
     }
 }

@@ -1,11 +1,11 @@
 //! Indexes by create revision, for ranges that are read by their first or last created key: the queues of locks and
 //! elections.
 //!
-//! Without an index, such a read visits all keys of the range, including deleted keys that are not compacted yet. A
-//! hand-over in a queue of n waiters would cost O(n).
+//! Without an index, such a read visits all keys of the range, including deleted keys that are not reclaimed yet. Each
+//! release in a lock queue of n waiters would then cost O(n).
 //!
 //! A range with many keys is indexed when a transaction reads its first or last created keys with a limit, or compares
-//! its create revisions. The index is dropped when compaction leaves few keys and none of them live.
+//! its create revisions. The index is dropped when reclaiming leaves few keys in the range and none of them exists.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -15,7 +15,8 @@ use crate::api::{Get, KeyRange, Revision, SortOrder, SortTarget};
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::engine::tables::interval_tree::IntervalTree;
 
-/// The number of keys, deleted ones included, from which on a range is indexed. Scanning a smaller range is as fast.
+/// The minimum number of keys, including deleted keys, in a range to index. A scan of a smaller range is as fast as an
+/// index.
 pub(in crate::engine) const KEYS_MIN: usize = 64;
 
 /// The maximum number of indexed ranges. Each creation and deletion of a key updates all indexed ranges that contain
@@ -27,22 +28,23 @@ pub(in crate::engine) struct CreateOrder {
     ranges: IntervalTree<OrderedRange>,
 }
 
-/// An indexed range. `range` is `None` only in the tree's default value.
+/// An indexed range and its keys. `range` is `None` only in the default value that `IntervalTree::find_or_insert`
+/// inserts, which `index_range` replaces at once.
 #[derive(Clone, Debug, Default)]
 struct OrderedRange {
     range: Option<KeyRange>,
     keys: Keys,
 }
 
-/// Keys by create revision.
+/// The existing keys of a range, each after its create revision, so that iteration is in order of creation.
 pub(in crate::engine) type Keys = BTreeSet<(Revision, Box<[u8]>)>;
 
 /// The result of a read of the first or last created key.
 pub(in crate::engine) struct Found<'a> {
     pub(in crate::engine) key: Option<&'a [u8]>,
-    /// Set if more keys pass the filters of the read.
+    /// Set if another key passes the filters of the read.
     pub(in crate::engine) more: bool,
-    /// The number of keys in the range.
+    /// The number of existing keys in the range, whether or not they pass the filters.
     pub(in crate::engine) count: i64,
 }
 
@@ -59,12 +61,13 @@ pub(in crate::engine) fn reads_first_or_last_created(get: &Get) -> bool {
         && !get.range.is_single()
 }
 
-/// Returns the end of the keys that pass the maximum create revision of a read.
+/// Returns the upper bound of the index entries that pass the maximum create revision of a read.
 fn end_of(get: &Get) -> Bound<(Revision, Box<[u8]>)> {
     let [.., max_create] = get.revision_bounds();
     match max_create {
         0 => Bound::Unbounded,
-        // The bound is inclusive, and no key is empty: exclude from the empty key of the next revision on.
+        // The maximum is inclusive. No key is empty, so every entry of the next revision is above that revision's empty
+        // key.
         bound => Bound::Excluded((Revision::new(bound).next(), Box::default())),
     }
 }
@@ -78,14 +81,14 @@ impl CreateOrder {
         self.ranges.len() == 0
     }
 
-    /// Returns whether a range can be indexed and is not indexed yet.
+    /// Returns whether a range is not indexed yet and the limit of indexed ranges allows one more.
     pub(in crate::engine) fn has_room_for(&self, range: &KeyRange) -> bool {
         self.ranges.len() < RANGES_MAX && self.ranges.find(range).is_none()
     }
 
-    /// Indexes a range. `keys` are its live keys.
+    /// Indexes a range. `keys` are the existing keys of the range.
     pub(in crate::engine) fn index_range(&mut self, range: &KeyRange, keys: Keys) {
-        // A copy, so that the index does not keep the caller's buffer alive.
+        // Copy the range, so that the index does not keep the caller's buffer alive.
         let range = KeyRange::from_wire(range.start(), range.range_end());
         let node = self.ranges.find_or_insert(&range);
         *self.ranges.at_mut(node) = OrderedRange { range: Some(range), keys };
@@ -105,8 +108,8 @@ impl CreateOrder {
         }
     }
 
-    /// Drops the indexes of ranges that contain a purged key, have no live key, and have few keys according to
-    /// `has_few`.
+    /// Drops the index of each range that contains the removed key `key`, has no existing key, and has few keys
+    /// according to `has_few`.
     pub(in crate::engine) fn remove_if_unused(&mut self, key: &[u8], has_few: impl Fn(&KeyRange) -> bool) {
         for id in self.containing(key) {
             let kept = self.ranges.at(id);
@@ -117,7 +120,7 @@ impl CreateOrder {
     }
 
     /// Returns whether `holds` is true of the create revision of every key in a range, or `None` if the range is not
-    /// indexed. An empty range compares once with 0 (R-TXN-8).
+    /// indexed. For a range without keys, `holds` is called once with 0 (R-TXN-8).
     pub(in crate::engine) fn all_compare(
         &self,
         range: &KeyRange,
@@ -138,13 +141,14 @@ impl CreateOrder {
     }
 
     /// Returns the result of a read of the first or last created key, or `None` if the range is not indexed. Among keys
-    /// of one create revision, the lowest key is returned in both directions (R-RNG-8).
+    /// with equal create revisions, the lowest key comes first in both directions (R-RNG-8).
     pub(in crate::engine) fn find(&self, get: &Get) -> Option<Found<'_>> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
         let mut passing = keys.range((Bound::Unbounded, end_of(get)));
         let found = if get.sort_order == SortOrder::Descend {
             let newest = passing.next_back();
-            // The last entry has the highest key of the newest revision. The read returns the lowest one.
+            // The last entry has the highest key of the newest create revision, and the read must return the lowest key
+            // of that revision.
             newest.and_then(|(revision, _)| keys.range((*revision, Box::default())..).next())
         } else {
             passing.next()
@@ -153,15 +157,15 @@ impl CreateOrder {
         Some(Found { key, more: passing.next().is_some(), count: keys.len() as i64 })
     }
 
-    /// Returns the keys that pass a read of the first or last created keys, in its order, and the number of keys in the
-    /// range. Returns `None` if the range is not indexed. Each key costs O(log n) to take.
+    /// Returns the keys that pass a read of the first or last created keys, in the read's sort order, and the number of
+    /// keys in the range. Returns `None` if the range is not indexed. A step of the iterator costs O(log n).
     pub(in crate::engine) fn find_several(&self, get: &Get) -> Option<(impl Iterator<Item = &[u8]>, i64)> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
         let is_descending = get.sort_order == SortOrder::Descend;
         let oldest =
             (!is_descending).then(|| keys.range((Bound::Unbounded, end_of(get)))).into_iter().flatten();
-        // Descending: step down revision by revision, because the keys of one revision ascend in both directions
-        // (R-RNG-8).
+        // In descending order, step down from revision to revision, because the keys of one revision ascend in both
+        // directions (R-RNG-8).
         let before = |end| keys.range((Bound::Unbounded, end)).next_back().map(|(revision, _)| *revision);
         let last = if is_descending { before(end_of(get)) } else { None };
         let revisions = iter::successors(last, move |at| before(Bound::Excluded((*at, Box::default()))));

@@ -5,8 +5,8 @@ use crate::Result;
 use crate::api::{KeyValue, Revision};
 
 impl KeySpace {
-    /// Returns the hash of the retained records up to `revision`, and that revision. A revision of 0 or below means the
-    /// current one, which can be hashed even if it is compacted (R-MNT-1).
+    /// Returns the hash of the retained records up to `revision`, and the hashed revision. A `revision` of 0 or below
+    /// means the current revision, which can be hashed even if it is compacted (R-MNT-1).
     pub(in crate::engine) fn hash_kv(&self, revision: Revision) -> Result<(u32, Revision)> {
         self.check_not_future(revision)?;
         if revision.get() > 0 && revision <= self.compacted_or_minus_one() {
@@ -15,8 +15,8 @@ impl KeySpace {
         let revision = if revision.get() > 0 { revision } else { self.current() };
         let compacted = self.compacted_or_minus_one();
         let mut records = Vec::new();
-        // etcd's oddity: old versions are skipped only if some key is alive at `revision`. If none is, all are hashed
-        // (R-MNT-2).
+        // etcd's oddity: old versions are skipped only if some key is alive at `revision`. If no key is alive then, all
+        // versions are hashed (R-MNT-2).
         let mut keeps_any = false;
         for (_, slot) in self.index.iter() {
             let slot = self.slot(slot);
@@ -26,12 +26,12 @@ impl KeySpace {
             records.extend(held.filter_map(|kv| {
                 let old = kv.mod_revision() <= compacted;
                 let is_kept = kept.is_some_and(|kept| kept.same_record(kv));
-                // A tombstone at the compacted revision is never hashed (R-MNT-2). The flag marks a version that a
-                // later one superseded.
+                // A tombstone at the compacted revision is never hashed (R-MNT-2). The flag marks a version at or below
+                // the compacted revision that is not the live version of its key at `revision`.
                 (!old || !kv.is_tombstone()).then_some((kv, old && !is_kept))
             }));
         }
-        // Collected key by key, and hashed in the order of changes.
+        // The loop collects the records key by key, but etcd hashes them in the order of changes.
         records.sort_by_key(|(kv, _)| (kv.mod_revision(), kv.sub()));
         let mut crc = Crc32c::new();
         crc.write(b"key");
@@ -47,7 +47,8 @@ impl KeySpace {
     }
 }
 
-/// Appends a record: etcd's key of it, which is its revision, and the pair in protobuf.
+/// Appends a record as etcd stores it on disk: the revision as the record's key, and then the key-value pair in
+/// protobuf.
 fn encode_record(kv: &KeyValue, into: &mut Vec<u8>) {
     into.extend_from_slice(&kv.mod_revision().get().to_be_bytes());
     into.push(b'_');
@@ -65,7 +66,7 @@ fn encode_record(kv: &KeyValue, into: &mut Vec<u8>) {
     encode_number(6, kv.lease().get(), into);
 }
 
-/// Appends a field of bytes. Protobuf omits empty fields.
+/// Appends a protobuf field of bytes. Protobuf omits a field that is empty.
 fn encode_bytes(field: u8, bytes: &[u8], into: &mut Vec<u8>) {
     if !bytes.is_empty() {
         into.push(field << 3 | 2);
@@ -74,7 +75,7 @@ fn encode_bytes(field: u8, bytes: &[u8], into: &mut Vec<u8>) {
     }
 }
 
-/// Appends a field with a number. Protobuf omits zeros.
+/// Appends a protobuf field with a number. Protobuf omits a field that is 0.
 fn encode_number(field: u8, number: i64, into: &mut Vec<u8>) {
     if number != 0 {
         into.push(field << 3);

@@ -1,7 +1,9 @@
-//! All changes in the order in which they were made, from the compacted revision on.
+//! The history: all changes from the compacted revision on, and older changes that are not reclaimed yet, in the order
+//! in which they were made.
 //!
-//! A position is the number of changes before it since the store was created or loaded. Each segment holds the positions of one
-//! multiple of its size. So growth moves the first segment at most, and dropping old changes moves nothing.
+//! The position of a change is the number of changes before it since the store was created or loaded. A segment starts
+//! at a multiple of `SEGMENT` and holds the changes at `SEGMENT` positions. So growth reallocates at most the first
+//! segment, and dropping old changes moves no other change.
 
 use std::collections::VecDeque;
 
@@ -10,11 +12,11 @@ use crate::engine::tables::slab::SEGMENT;
 
 #[derive(Clone, Debug, Default)]
 pub(in crate::engine) struct History {
-    /// Only the first segment may lack changes at its front, and only the last one at its back.
+    /// Changes may be missing only at the front of the first segment and at the back of the last segment.
     segments: VecDeque<VecDeque<KeyValue>>,
-    /// The position of the oldest change held.
+    /// The position of the oldest change in history.
     start: u64,
-    /// The position of the next change.
+    /// The position that the next change gets.
     end: u64,
 }
 
@@ -28,7 +30,7 @@ impl History {
     }
 
     pub(in crate::engine) fn push(&mut self, kv: KeyValue) {
-        // The next position starts a segment, or history is empty in the middle of one.
+        // Add a segment if the next position is the first of one. An empty history has no segment, wherever its end is.
         if self.end.is_multiple_of(SEGMENT as u64) || self.segments.is_empty() {
             // The first segment grows like a `Vec`, so that a small store stays small.
             let capacity = if self.end < SEGMENT as u64 { 0 } else { SEGMENT };
@@ -59,7 +61,7 @@ impl History {
         if position < self.start || position >= self.end {
             return None;
         }
-        // The first segment begins at `start`, the others at a multiple of `SEGMENT`.
+        // The first segment begins at `start`, and each other segment at a multiple of `SEGMENT`.
         let first = self.start / SEGMENT as u64;
         let segment = position / SEGMENT as u64 - first;
         let begins = (position - position % SEGMENT as u64).max(self.start);
@@ -77,7 +79,7 @@ impl History {
         low
     }
 
-    /// Returns the changes from a position on.
+    /// Returns the changes from a position to the end of history.
     pub(in crate::engine) fn iter_from(&self, position: u64) -> impl Iterator<Item = &KeyValue> {
         (position..self.end).filter_map(|position| self.get(position))
     }
@@ -93,8 +95,8 @@ impl History {
     }
 }
 
-/// Returns whether a version may follow `before` directly among the versions of its key (R-REV-4, R-REV-5). The
-/// invariants and restoring check it.
+/// Returns whether a version with the fields `next` may come directly after the version `before` of its key (R-REV-4,
+/// R-REV-5). Used by `Engine::check_invariants` and by `Restorer`.
 pub(in crate::engine) fn follows(before: &KeyValue, next: &Fields) -> bool {
     match (before.is_tombstone(), next.version == 0) {
         (true, true) => false,
@@ -104,13 +106,13 @@ pub(in crate::engine) fn follows(before: &KeyValue, next: &Fields) -> bool {
     }
 }
 
-/// Returns whether a version is the first of a generation.
+/// Returns whether a version with these fields is the first of a generation.
 pub(in crate::engine) fn begins(fields: &Fields) -> bool {
     fields.version == 1 && fields.create_revision == fields.mod_revision
 }
 
-/// Returns whether a version is the next one after `before` in its generation. Its revision is higher, because a
-/// transaction puts a key once (R-TXN-16).
+/// Returns whether a version with the fields `next` continues the generation of `before`. The two versions have
+/// different revisions, because a transaction puts a key at most once (R-TXN-16).
 fn continues(before: &KeyValue, next: &Fields) -> bool {
     next.create_revision == before.create_revision()
         && next.version == before.version() + 1

@@ -7,8 +7,8 @@ use crate::api::{KeyRange, KeyValue, Revision};
 use crate::engine::tables::hash_index::{HashIndex, KeyHasher};
 use crate::engine::tables::slab::Slab;
 
-/// The identity of a key, from its creation until its last retained version is dropped. `hash` and `id` find its entry
-/// in the hash index, and `id` its past.
+/// The identity of a key, valid from the key's creation until its last version is removed. `hash` and `id` together
+/// find the key's entry in the hash index, and `id` alone finds the key's `KeyHistory`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::engine) struct SlotId {
     hash: u32,
@@ -18,29 +18,29 @@ pub(in crate::engine) struct SlotId {
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct KeyIndex {
     hasher: KeyHasher,
-    /// The newest version of each key, so that reading the latest state accesses only this table.
+    /// The newest version of each key, by the hash of the key. A read of the latest state accesses only this table.
     by_hash: HashIndex<KeyValue>,
     order: BTreeMap<Box<[u8]>, SlotId>,
-    /// The older versions of each key, and its position in its lease.
+    /// The older versions of each key, and the key's position in its lease's list of keys.
     histories: Slab<KeyHistory>,
 }
 
 #[derive(Clone, Debug, Default)]
 struct KeyHistory {
-    /// The versions before the newest, oldest first.
+    /// All versions of the key except the newest, oldest first.
     older: VecDeque<OldVersion>,
-    /// The position of this key in its lease's list of keys. Meaningless without a lease.
+    /// The position of this key in its lease's list of keys. Meaningless while the key has no lease.
     attachment: u32,
 }
 
-/// A version with a copy of its revision, so that a search does not follow pointers to the records.
+/// A version with a copy of its mod revision, so that a search by revision does not follow a pointer to each record.
 #[derive(Clone, Debug)]
 struct OldVersion {
     mod_revision: Revision,
     kv: KeyValue,
 }
 
-/// The retained versions of a key, tombstones included.
+/// A view of one key's versions, including tombstones and versions that are compacted but not reclaimed yet.
 #[derive(Clone, Copy)]
 pub(in crate::engine) struct KeySlot<'a> {
     newest: &'a KeyValue,
@@ -61,7 +61,7 @@ impl KeyIndex {
         self.find_hashed(self.hash(key), key)
     }
 
-    /// Returns the slot of a key whose hash is known.
+    /// Returns the slot of a key whose hash is `hash`, if the index has the key.
     pub(in crate::engine) fn find_hashed(&self, hash: u32, key: &[u8]) -> Option<SlotId> {
         let (id, _) = self.by_hash.find(hash, |_, newest| newest.key() == key)?;
         Some(SlotId { hash, id })
@@ -84,7 +84,7 @@ impl KeyIndex {
         slot
     }
 
-    /// Removes a key whose only version is no longer retained. Returns this version.
+    /// Removes a key and its only version, and returns this version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
         self.histories.remove(slot.id);
         let kv = self.by_hash.remove(slot.hash, slot.id);
@@ -92,7 +92,7 @@ impl KeyIndex {
         kv
     }
 
-    /// Makes `kv` the newest version.
+    /// Makes `kv` the newest version of a key.
     pub(in crate::engine) fn push(&mut self, slot: SlotId, kv: KeyValue) {
         let kv = std::mem::replace(self.by_hash.at_mut(slot.hash, slot.id), kv);
         let older = &mut self.histories.at_mut(slot.id).older;
@@ -103,13 +103,15 @@ impl KeyIndex {
         older.push_back(OldVersion { mod_revision: kv.mod_revision(), kv });
     }
 
-    /// Removes and returns the newest version. Returns `None` and does nothing if it is the only version.
+    /// Removes and returns the newest version of a key. Returns `None` and removes nothing if the key has no older
+    /// version.
     pub(in crate::engine) fn pop(&mut self, slot: SlotId) -> Option<KeyValue> {
         let before = self.histories.at_mut(slot.id).older.pop_back()?;
         Some(std::mem::replace(self.by_hash.at_mut(slot.hash, slot.id), before.kv))
     }
 
-    /// Removes and returns the oldest version before the newest, if `should_drop` accepts it.
+    /// Removes and returns the oldest version of a key, if `should_drop` accepts this version and the key has a newer
+    /// one.
     pub(in crate::engine) fn pop_oldest(
         &mut self,
         slot: SlotId,
@@ -118,6 +120,7 @@ impl KeyIndex {
         let older = &mut self.histories.at_mut(slot.id).older;
         older.front().filter(|oldest| should_drop(&oldest.kv))?;
         let oldest = older.pop_front()?;
+        // Shrink far below the limit for growth, so that a key with a steady number of versions does not reallocate.
         if older.len() * 4 < older.capacity() {
             older.shrink_to(older.len() * 2);
         }
@@ -129,7 +132,7 @@ impl KeyIndex {
         self.histories.at_mut(slot.id).attachment = place;
     }
 
-    /// Returns the keys of a range in ascending order, deleted keys included.
+    /// Returns the slots of the keys in a range in ascending key order, including deleted keys.
     pub(in crate::engine) fn range(&self, range: &KeyRange) -> Slots<'_> {
         let start = range.start();
         if range.is_single() {
@@ -142,27 +145,27 @@ impl KeyIndex {
         Slots { single: None, interval }
     }
 
-    /// Returns the number of keys, deleted ones that are still retained included.
+    /// Returns the number of keys, including deleted keys that are not reclaimed yet.
     pub(in crate::engine) fn len(&self) -> usize {
         self.order.len()
     }
 
-    /// Returns whether a range has fewer than `keys` keys, deleted ones included. Visits no more keys than that.
+    /// Returns whether a range has fewer than `keys` keys, including deleted keys. Visits at most `keys` keys.
     pub(in crate::engine) fn has_fewer(&self, range: &KeyRange, keys: usize) -> bool {
         self.range(range).take(keys).count() < keys
     }
 
-    /// Returns all keys in ascending order, with their slots.
+    /// Returns all keys with their slots, in ascending key order, including deleted keys.
     pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (&[u8], SlotId)> {
         self.order.iter().map(|(key, &slot)| (&**key, slot))
     }
 
-    /// Returns the number of keys that the allocated slots have room for.
+    /// Returns the number of slots allocated for keys, in use or not.
     pub(in crate::engine) fn slots(&self) -> usize {
         self.histories.slots()
     }
 
-    /// Returns the number of places that the longest search for a key visits.
+    /// Returns the number of hash table places that the longest search for a key visits.
     pub(in crate::engine) fn longest_probe(&self) -> usize {
         self.by_hash.longest_probe()
     }
@@ -178,7 +181,7 @@ impl KeyIndex {
     }
 }
 
-/// An iterator over the keys of a range.
+/// An iterator over the slots of the keys in a range.
 pub(in crate::engine) struct Slots<'a> {
     single: Option<SlotId>,
     interval: Option<btree_map::Range<'a, Box<[u8]>, SlotId>>,
@@ -196,17 +199,17 @@ impl Iterator for Slots<'_> {
 }
 
 impl<'a> KeySlot<'a> {
-    /// Returns the newest version, which may be a tombstone.
+    /// Returns the newest version of the key, which may be a tombstone.
     pub(in crate::engine) fn newest(self) -> &'a KeyValue {
         self.newest
     }
 
-    /// Returns the newest version, unless it is a tombstone.
+    /// Returns the newest version of the key, or `None` if this version is a tombstone.
     pub(in crate::engine) fn live(self) -> Option<&'a KeyValue> {
         Some(self.newest).filter(|kv| !kv.is_tombstone())
     }
 
-    /// Returns the newest version at `revision`, which may be a tombstone.
+    /// Returns the version of the key that was the newest at `revision`, which may be a tombstone.
     pub(in crate::engine) fn version_at(self, revision: Revision) -> Option<&'a KeyValue> {
         if self.newest.mod_revision() <= revision {
             return Some(self.newest);
@@ -216,19 +219,20 @@ impl<'a> KeySlot<'a> {
         Some(&older[last].kv)
     }
 
-    /// Returns the pair at `revision`, if the key existed.
+    /// Returns the version of the key that was the newest at `revision`, or `None` if the key did not exist then.
     pub(in crate::engine) fn live_at(self, revision: Revision) -> Option<&'a KeyValue> {
         self.version_at(revision).filter(|kv| !kv.is_tombstone())
     }
 
-    /// Returns the retained versions, oldest first.
+    /// Returns all versions of the key that are not reclaimed yet, oldest first.
     pub(in crate::engine) fn versions(self) -> impl Iterator<Item = &'a KeyValue> {
         self.history().older.iter().map(|older| &older.kv).chain([self.newest])
     }
 
-    /// Returns the versions that a compaction to `compacted` retains (R-CMP-2), regardless of how many others are reclaimed
-    /// already.
+    /// Returns the versions that a compaction to `compacted` retains (R-CMP-2), regardless of how many other versions
+    /// are reclaimed already.
     pub(in crate::engine) fn retained(self, compacted: Revision) -> impl Iterator<Item = &'a KeyValue> {
+        // R-CMP-2 retains the newest version at or below the compacted revision, unless it is an older tombstone.
         let survivor = self.version_at(compacted);
         self.versions().filter(move |kv| {
             let survives = survivor.is_some_and(|last| last.same_record(kv));
@@ -236,7 +240,7 @@ impl<'a> KeySlot<'a> {
         })
     }
 
-    /// Returns the position of the key in its lease's list of keys. Meaningless without a lease.
+    /// Returns the position of the key in its lease's list of keys. Meaningless while the key has no lease.
     pub(in crate::engine) fn attachment(self) -> u32 {
         self.history().attachment
     }
@@ -246,21 +250,23 @@ impl<'a> KeySlot<'a> {
     }
 }
 
-/// Returns the number of versions before `newest` that are at or before `revision`. `newest` itself is after
-/// `revision`.
+/// Returns how many versions in `older` have a mod revision at or below `revision`. The mod revision of `newest` must
+/// be above `revision`.
 ///
-/// The search starts at a guess and doubles its steps from there, then bisects. The guess assumes that all versions
-/// came at the average interval of the newest generation. Most searches read one or two places in memory, while
-/// bisection from the ends reads one for each step.
+/// The search starts at a guessed version, doubles its steps from there, and then bisects. The guess assumes that
+/// versions were written at the average interval of the newest generation. Most searches then read one or two versions.
+/// A bisection of the whole list would read O(log n) versions, each in another cache line.
 fn count_until(older: &VecDeque<OldVersion>, newest: &KeyValue, revision: Revision) -> usize {
     let is_until = |place: usize| older[place].mod_revision <= revision;
     let distance = |earlier: Revision| newest.mod_revision().get().abs_diff(earlier.get());
-    // `back` is the estimated number of versions after `revision`: the distance times the versions per revision.
+    // `back` estimates how many versions are above `revision`: the distance in revisions, times the versions per
+    // revision. It is 0 if `newest` is a tombstone, whose version is 0.
     let span = distance(newest.create_revision()).max(1);
     let back = distance(revision).saturating_mul(newest.version().unsigned_abs()) / span;
     let back = usize::try_from(back).unwrap_or(usize::MAX);
     let guess = older.len().saturating_sub(back.saturating_add(1));
-    // Versions before `low` are at or before `revision`; versions from `high` on are after it.
+    // From here on, the versions before `low` are at or below `revision`, and the versions from `high` on are above
+    // `revision`.
     let mut step = 1;
     let (mut low, mut high) = if guess < older.len() && is_until(guess) {
         let mut low = guess + 1;

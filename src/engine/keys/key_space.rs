@@ -1,7 +1,8 @@
 //! The keys, their versions and history, and the current and compacted revisions.
 //!
-//! A change belongs to the open transaction until that is committed or rolled back. Its revision is one above the
-//! current one. Leases are not updated here: results contain what a change means for them.
+//! A change belongs to the open transaction until the transaction is committed or rolled back. The changes of an open
+//! transaction have the revision after the current one. This module does not update leases: the caller attaches and
+//! detaches keys as [`PutOutcome`] and [`UndoneChange`] require.
 
 use super::create_order::{CreateOrder, KEYS_MIN};
 use super::history::History;
@@ -11,12 +12,12 @@ use crate::engine::Diagnostics;
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::{Error, Result};
 
-/// The size of a version in the count of bytes held, besides its key and value. It covers the record's fixed fields,
-/// its place in history (16), and its place among the versions of its key (24).
+/// The bytes that `bytes_held` counts for a version besides its key and value. They are the record's fixed fields, the
+/// handle in history (16), and the entry among the versions of the key (24).
 const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
 
-/// The size of a key besides its bytes. It covers the entries in the hash index (32) and the ordered index (40), free
-/// places included, and its past (40).
+/// The bytes that `bytes_held` counts for a key besides its name. They are the entries in the hash index (32) and the
+/// ordered index (40), both with a share of the unused capacity, and the `KeyHistory` (40).
 const KEY_BYTES: u64 = 112;
 
 #[derive(Clone, Debug)]
@@ -26,16 +27,17 @@ pub(in crate::engine) struct KeySpace {
     pub(in crate::engine) create_order: CreateOrder,
     current: Revision,
     pub(in crate::engine) compacted: Option<Revision>,
-    /// The number of changes of the open transaction.
+    /// The number of changes in the open transaction, or 0 if no transaction is open.
     changes: u32,
     live_keys: u64,
     versions: u64,
     bytes_held: u64,
     /// The part of `bytes_held` that belongs to tombstones.
     tombstone_bytes: u64,
-    /// Superseded versions are reclaimed up to this position of history. It is never before the start of history.
+    /// The position in history of the first change whose superseded versions are not reclaimed yet. It is at or after
+    /// the start of history.
     pub(in crate::engine) reclaimed: u64,
-    /// Set if a compaction may have left something to reclaim.
+    /// Set if a compaction may have left versions to reclaim.
     pub(in crate::engine) reclaiming: bool,
 }
 
@@ -47,7 +49,7 @@ fn tombstone_bytes(kv: &KeyValue) -> u64 {
     if kv.is_tombstone() { version_bytes(kv) } else { 0 }
 }
 
-/// The effect of a put.
+/// The effect of a put, with the key's lease before and after the put.
 pub(in crate::engine) struct PutOutcome {
     pub(in crate::engine) slot: SlotId,
     pub(in crate::engine) lease_before: LeaseId,
@@ -55,13 +57,13 @@ pub(in crate::engine) struct PutOutcome {
     pub(in crate::engine) prev_kv: Option<KeyValue>,
 }
 
-/// An undone change.
+/// A change that a rollback undid, and the change of leases that the caller must undo.
 pub(in crate::engine) struct UndoneChange {
-    /// `None` if the change had created the key, which no longer exists.
+    /// The slot of the key, or `None` if the change had created the key, which then no longer exists.
     pub(in crate::engine) slot: Option<SlotId>,
-    /// The lease and position of the undone attachment, if the change was a put with a lease.
+    /// The lease of the undone put and the key's position in the lease's list, if the put had a lease.
     pub(in crate::engine) attached: Option<(LeaseId, u32)>,
-    /// The lease to attach the key to again.
+    /// The lease that the key had before the undone change, and has again.
     pub(in crate::engine) lease: LeaseId,
 }
 
@@ -108,13 +110,15 @@ impl KeySpace {
         self.bytes_held
     }
 
-    /// Returns the bytes that the quota counts: all but tombstones. So a delete frees space at once, and a write can
-    /// follow a compaction to the current revision, which keeps that revision's tombstones.
+    /// Returns the bytes that the quota counts: all bytes held except the bytes of tombstones. So a delete uses none of
+    /// the quota. A compaction to the current revision retains the tombstones of that revision, and they must not block
+    /// the next write.
     pub(in crate::engine) fn bytes_for_quota(&self) -> u64 {
         self.bytes_held - self.tombstone_bytes
     }
 
-    /// Returns the revision in the header of an operation in the open transaction (R-REV-7).
+    /// Returns the revision for the header of an operation in the open transaction (R-REV-7): the next revision if the
+    /// transaction has a change, or the current one.
     pub(in crate::engine) fn header_revision(&self) -> Revision {
         if self.changes > 0 { self.current.next() } else { self.current }
     }
@@ -123,7 +127,7 @@ impl KeySpace {
         self.index.slot(slot)
     }
 
-    /// Returns the pair of a key, changes of the open transaction included.
+    /// Returns the latest key-value pair of a key, with the changes of the open transaction applied.
     pub(in crate::engine) fn live(&self, key: &[u8]) -> Option<&KeyValue> {
         self.index.slot(self.index.find(key)?).live()
     }
@@ -133,8 +137,8 @@ impl KeySpace {
         self.index.range(range).filter(|&slot| self.slot(slot).live().is_some()).collect()
     }
 
-    /// Puts a key (R-REV-4, R-REV-5). `draft` has the put's key and value. Fails without effect if the put keeps the
-    /// value or lease of a key that does not exist.
+    /// Puts a key (R-REV-4, R-REV-5). `draft` is a record with the key and value of the put. Fails without effect if
+    /// the put keeps the value or lease of a key that does not exist.
     pub(in crate::engine) fn put(&mut self, put: &Put, draft: KeyValue) -> Result<PutOutcome> {
         let hash = self.index.hash(&put.key);
         let found = self.index.find_hashed(hash, &put.key);
@@ -152,7 +156,7 @@ impl KeySpace {
             fields.create_revision = before.create_revision();
             fields.version = before.version() + 1;
         }
-        // The draft has the put's value, which is empty if the put keeps the present one.
+        // If the put keeps the present value, the draft has an empty value: build the record from the present one.
         let kept = before.filter(|_| put.ignore_value);
         let draft = kept.map_or(draft, |kept| KeyValue::draft(&put.key, kept.value()));
         let kv = draft.with_fields(fields);
@@ -167,7 +171,7 @@ impl KeySpace {
         Ok(PutOutcome { slot, lease_before, lease, prev_kv })
     }
 
-    /// Deletes a key that exists, and returns its previous pair.
+    /// Deletes a key that exists, and returns the key-value pair that the key had.
     pub(in crate::engine) fn delete(&mut self, slot: SlotId) -> KeyValue {
         let before = self.index.slot(slot).newest().clone();
         debug_assert!(!before.is_tombstone(), "a key to delete exists");
@@ -187,17 +191,19 @@ impl KeySpace {
         before
     }
 
-    /// Adds a version to history and to its key. `hash` is used only for a new key.
+    /// Adds a version to history and to its key. `found` is the slot of the key; if it is `None`, the key is new and
+    /// has the hash `hash`.
     fn append(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.history.push(kv.clone());
         self.changes += 1;
         self.add_version(hash, found, kv)
     }
 
-    /// Adds a version of a save, after all earlier versions. Its revision becomes the current one. A version at or
-    /// above the compacted revision is added to history.
+    /// Adds a version from a save. The caller adds versions in ascending order, and the revision of each becomes the
+    /// current revision. A version at or above the compacted revision is also added to history.
     pub(in crate::engine) fn restore(&mut self, found: Option<SlotId>, kv: KeyValue) {
         let was_live = found.is_some_and(|slot| self.slot(slot).live().is_some());
+        // Count the key again for its new version: versions of a save may create, replace or delete keys.
         self.live_keys -= u64::from(was_live);
         self.live_keys += u64::from(!kv.is_tombstone());
         self.current = kv.mod_revision();
@@ -207,13 +213,15 @@ impl KeySpace {
         self.add_version(self.index.hash(kv.key()), found, kv);
     }
 
-    /// Raises the current revision without a change. The caller compacts to it if no version has it.
+    /// Raises the current revision without adding a change. If no version has the raised revision, the caller must
+    /// compact to that revision.
     pub(in crate::engine) fn raise_current(&mut self, current: Revision) {
         assert!(current >= self.current, "the current revision never decreases");
         self.current = current;
     }
 
-    /// Adds a version to its key. `hash` is used only for a new key.
+    /// Adds a version to its key, but not to history. `found` is the slot of the key; if it is `None`, the key is new
+    /// and has the hash `hash`.
     fn add_version(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.count_version(&kv);
         match found {
@@ -237,7 +245,7 @@ impl KeySpace {
         std::mem::take(&mut self.changes)
     }
 
-    /// Undoes the newest change of the open transaction. Returns `None` if no change is left.
+    /// Undoes the newest change of the open transaction. Returns `None` if the transaction has no change left.
     pub(in crate::engine) fn undo(&mut self) -> Option<UndoneChange> {
         self.changes = self.changes.checked_sub(1)?;
         let kv = self.history.pop_back().expect("each change of the transaction is in history");
@@ -245,11 +253,12 @@ impl KeySpace {
         let slot = self.index.find(kv.key()).expect("a key with a version in history has a slot");
         let attached =
             (kv.lease() != LeaseId::NONE).then(|| (kv.lease(), self.index.slot(slot).attachment()));
-        // `pop` keeps the only version of a key, which is then the put that created the key.
+        // `pop` does not remove the only version of a key. If the undone change is the only version, the change created
+        // the key.
         let created = self.index.pop(slot).is_none();
         let restored = if created { None } else { self.index.slot(slot).live() };
         let lease = restored.map_or(LeaseId::NONE, KeyValue::lease);
-        // The counter and the create orders change only if the undone change created or deleted the key.
+        // `live_keys` and the indexes by create revision change only if the undone change created or deleted the key.
         match (kv.is_tombstone(), restored.is_some()) {
             (true, true) => {
                 self.live_keys += 1;
@@ -268,12 +277,13 @@ impl KeySpace {
         Some(UndoneChange { slot: Some(slot).filter(|_| !created), attached, lease })
     }
 
-    /// Removes a key whose last version is no longer counted. Returns this version.
+    /// Removes a key and its only version, and returns this version. The caller must have uncounted the version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
         let kv = self.index.purge(slot);
         if !self.create_order.is_empty() {
             self.create_order.remove_if_unused(kv.key(), |range| self.index.has_fewer(range, KEYS_MIN));
         }
+        // The key's own bytes are counted apart from its versions, by `add_version`.
         self.bytes_held -= KEY_BYTES + kv.key().len() as u64;
         kv
     }
@@ -311,7 +321,7 @@ impl KeySpace {
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.index.longest_probe());
     }
 
-    /// Returns the revision of a plain read; `None` for the latest (R-REV-8).
+    /// Returns the revision at which a plain read reads, or `None` if it reads the latest state (R-REV-8).
     pub(in crate::engine) fn resolve(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
         let Some(revision) = revision.filter(|revision| revision.get() > 0) else {
             return Ok(None);
@@ -321,10 +331,10 @@ impl KeySpace {
         Ok(Some(revision))
     }
 
-    /// Returns the revision of a read inside a txn; `None` for the latest (R-REV-9).
+    /// Returns the revision at which a read in a txn reads, or `None` if it reads the latest state (R-REV-9).
     pub(in crate::engine) fn resolve_in_txn(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
-        // etcd checks the number literally, before it takes a negative one for the latest: -2 always fails, and -1
-        // fails once anything was compacted.
+        // etcd checks the number literally, before it takes a negative number as the latest state. So -2 always fails,
+        // and -1 fails after the first compaction.
         let Some(revision) = revision.filter(|revision| revision.get() != 0) else {
             return Ok(None);
         };
@@ -358,7 +368,8 @@ impl KeySpace {
     }
 
     /// Returns whether a change in history is still a version of its key. Of several changes of one key at the
-    /// compacted revision, only the last is (R-CMP-2). The change must not be below the compacted revision.
+    /// compacted revision, only the last is still a version (R-CMP-2). The caller must not pass a change below the
+    /// compacted revision.
     pub(in crate::engine) fn is_retained(&self, kv: &KeyValue) -> bool {
         kv.mod_revision() > self.compacted_or_minus_one() || {
             let slot = self.index.find(kv.key()).map(|slot| self.slot(slot));
@@ -368,16 +379,17 @@ impl KeySpace {
         }
     }
 
-    /// Returns the pair of a change's key before the whole transaction (R-WCH-17). Returns `None` if the change created
-    /// the key, and `Compacted` if the state before the transaction is compacted (R-CMP-5).
+    /// Returns the key-value pair that a change's key had before the whole transaction of the change (R-WCH-17).
+    /// Returns `None` if the change created the key or the key did not exist before, and `Compacted` if the state
+    /// before the transaction is compacted (R-CMP-5).
     pub(in crate::engine) fn prev_kv(&self, kv: &KeyValue) -> PrevKv {
         let before = Revision::new(kv.mod_revision().get() - 1);
         let is_created = !kv.is_tombstone() && kv.create_revision() == kv.mod_revision();
         if is_created {
             return PrevKv::None;
         }
-        // This also covers a key that the transaction created and deleted: compaction drops the put (R-CMP-2), and a
-        // save omits it.
+        // Return `Compacted` also for the DELETE of a key that the same transaction created. Compaction drops the put
+        // (R-CMP-2), so nothing shows that the key was new (R-CMP-5).
         if before < self.compacted_or_minus_one() {
             return PrevKv::Compacted;
         }

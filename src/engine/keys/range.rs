@@ -1,4 +1,4 @@
-//! Range reads: the algorithm of R-RNG-4, edge cases included.
+//! Range reads: the algorithm of R-RNG-4 with its edge cases.
 
 use std::cmp::Ordering;
 
@@ -9,11 +9,12 @@ use crate::api::{
     Get, GetResponse, KeyRange, KeyValue, KeyValues, ResponseHeader, Revision, SortOrder, SortTarget,
 };
 
-/// The number of keys of a range that are looked up together.
+/// The number of keys whose newest versions a scan looks up before it reads the first of them.
 const BATCH: usize = 32;
 
 impl KeySpace {
-    /// Returns the response of a read at a revision that is readable, or at the latest one for `None`.
+    /// Returns the response of a read at the revision `at`, or of the latest state if `at` is `None`. The caller has
+    /// checked that `at` is readable.
     pub(in crate::engine) fn read(
         &self,
         get: &Get,
@@ -23,7 +24,7 @@ impl KeySpace {
         if get.range.is_single() {
             return self.read_single(get, at, header);
         }
-        // Create orders index the latest state only.
+        // The indexes by create revision cover only the latest state.
         if at.is_none() && reads_first_or_last_created(get) {
             if get.limit > 1 {
                 if let Some((keys, count)) = self.create_order.find_several(get) {
@@ -38,8 +39,8 @@ impl KeySpace {
         }
         let has_filter = has_filter(get);
         let limit = usize::try_from(get.limit).unwrap_or(0);
-        // R-RNG-4, step 5. With a target but no order, only the first `limit + 1` keys are sorted: etcd's oddity
-        // (R-RNG-5).
+        // R-RNG-4, step 5. etcd's oddity (R-RNG-5): a read with a sort target but no sort order sorts only the first
+        // `limit + 1` keys.
         let cap =
             if in_key_order(get) && !has_filter && limit > 0 { limit.saturating_add(1) } else { usize::MAX };
         // The count ignores limit and filters (R-RNG-6).
@@ -55,7 +56,7 @@ impl KeySpace {
         if more {
             kvs.truncate(limit);
         }
-        // Last, because a sort by value needs the values.
+        // Clear the values last, because a sort by value needs them.
         if get.keys_only {
             kvs = kvs.iter().map(KeyValue::without_value).collect();
         }
@@ -72,15 +73,15 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: false, count }
     }
 
-    /// Returns the response of a read of the first or last created key, found in a create order.
+    /// Returns the response of a read of the first or last created key, found in an index by create revision.
     fn read_first_or_last(&self, get: &Get, found: &Found<'_>, header: ResponseHeader) -> GetResponse {
         let kv = found.key.and_then(|key| self.live(key));
         let kv = if get.keys_only { kv.map(KeyValue::without_value) } else { kv.cloned() };
         GetResponse { header, kvs: KeyValues::Single(kv), more: found.more, count: found.count }
     }
 
-    /// Returns the response of a read of the first or last created keys. `keys` are the keys that pass the filters, in
-    /// the order of the read.
+    /// Returns the response of a read of the first or last created keys. `keys` are the keys that pass the read's
+    /// filters, in the read's sort order. `count` is the number of keys in the range.
     fn read_several<'a>(
         &self,
         get: &Get,
@@ -98,7 +99,8 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Many(kvs), more: keys.next().is_some(), count }
     }
 
-    /// Returns the response of a read of the first or last created key from one scan, without a list of all keys.
+    /// Returns the response of a read of the first or last created key from one scan of the range that keeps only the
+    /// best key.
     fn scan_for_first_or_last(&self, get: &Get, header: ResponseHeader) -> GetResponse {
         let descend = get.sort_order == SortOrder::Descend;
         let (mut found, mut passing, mut count): (Option<&KeyValue>, _, _) = (None, 0, 0);
@@ -106,7 +108,7 @@ impl KeySpace {
             count += 1;
             if passes(get, kv) {
                 passing += 1;
-                // Strict, so that the lowest key wins among keys of one create revision (R-RNG-8).
+                // Compare strictly, so that the lowest key wins among keys with equal create revisions (R-RNG-8).
                 let is_before = |other: &KeyValue| match kv.create_revision().cmp(&other.create_revision()) {
                     Ordering::Less => !descend,
                     Ordering::Equal => false,
@@ -119,9 +121,9 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: passing > 1, count }
     }
 
-    /// Indexes a range by create revision if it has many keys, deleted ones included.
+    /// Indexes a range by create revision if the range has at least `KEYS_MIN` keys, including deleted keys.
     pub(in crate::engine) fn index_create_order(&mut self, range: &KeyRange) {
-        // The first check is cheap, and true in most stores that have only a lock or two.
+        // Check the number of all keys first. It is cheap to read, and below `KEYS_MIN` in a store with few keys.
         let has_few = self.index.len() < KEYS_MIN || self.index.has_fewer(range, KEYS_MIN);
         if has_few || !self.create_order.has_room_for(range) {
             return;
@@ -150,7 +152,7 @@ impl KeySpace {
         let is_counted = covers_everything(&get.range);
         let mut batch = Vec::with_capacity(BATCH);
         loop {
-            // The count of all keys is known, so the scan can stop at the cap.
+            // The range covers all keys, whose number is known, so the scan can stop at the cap.
             if is_counted && found.kvs.len() >= found.cap {
                 found.count = self.live_keys().cast_signed();
                 return;
@@ -165,7 +167,7 @@ impl KeySpace {
         }
     }
 
-    /// Returns the next page of a range in key order at a revision: up to `limit` pairs, and whether there are more.
+    /// Returns a page of a range at a revision: the first `limit` pairs in key order, and whether the range has more.
     pub(in crate::engine) fn page(
         &self,
         range: &KeyRange,
@@ -180,7 +182,7 @@ impl KeySpace {
     }
 }
 
-/// The result of a scan: the first `cap` pairs, and the number of all.
+/// The result of a scan: the first `cap` pairs, and the number of all pairs in the range.
 struct Scanned {
     kvs: Vec<KeyValue>,
     count: i64,

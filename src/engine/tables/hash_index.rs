@@ -3,7 +3,7 @@
 //! The caller stores the keys and compares them. The order of entries depends on the seed of the hash, so the index has
 //! no iterator.
 
-/// The number of tables. Each grows alone, so that no insert moves all entries at once.
+/// The number of tables in an index. Each table grows on its own, so that no insert moves all entries at once.
 const TABLES: usize = 64;
 const TABLE_BITS: u32 = TABLES.trailing_zeros();
 
@@ -12,7 +12,7 @@ pub(in crate::engine) struct HashIndex<T> {
     tables: Vec<Table<T>>,
 }
 
-/// Open addressing with linear probing.
+/// A hash table with open addressing and linear probing.
 #[derive(Clone, Debug)]
 struct Table<T> {
     entries: Vec<Option<Entry<T>>>,
@@ -34,21 +34,21 @@ impl<T: Clone> HashIndex<T> {
 }
 
 impl<T> HashIndex<T> {
-    /// Returns the id and value under `hash` that `is_match` accepts.
+    /// Returns the id and value of the entry with the hash `hash` that `is_match` accepts.
     pub(in crate::engine) fn find(&self, hash: u32, is_match: impl Fn(u32, &T) -> bool) -> Option<(u32, &T)> {
         let table = &self.tables[table_of(hash)];
         let entry = table.entries[table.find(hash, is_match)?].as_ref()?;
         Some((entry.id, &entry.value))
     }
 
-    /// Returns the value of an id that is in the index.
+    /// Returns the value of an id that is in the index under `hash`.
     pub(in crate::engine) fn at(&self, hash: u32, id: u32) -> &T {
         let (_, value) =
             self.find(hash, |found, _| found == id).expect("an id in the index has an entry under its hash");
         value
     }
 
-    /// Returns the value of an id that is in the index.
+    /// Returns the value of an id that is in the index under `hash`, for a change.
     pub(in crate::engine) fn at_mut(&mut self, hash: u32, id: u32) -> &mut T {
         let table = &mut self.tables[table_of(hash)];
         let at =
@@ -56,10 +56,11 @@ impl<T> HashIndex<T> {
         &mut table.entries[at].as_mut().expect("`find` returns the place of an entry").value
     }
 
-    /// Adds an id that is not in the index.
+    /// Adds an id under a hash, with a value. The id must not be in the index.
     pub(in crate::engine) fn insert(&mut self, hash: u32, id: u32, value: T) {
         let table = &mut self.tables[table_of(hash)];
-        // At most 4/5 full: linear probing ends at a vacant place, and its runs grow quickly beyond that.
+        // Keep the table at most 4/5 full. A search ends only at a vacant place, and runs of entries grow quickly in a
+        // fuller table.
         if (table.used + 1) * 5 > table.entries.len() * 4 {
             table.resize((table.entries.len() * 2).max(8));
         }
@@ -67,21 +68,21 @@ impl<T> HashIndex<T> {
         table.used += 1;
     }
 
-    /// Removes an id that is in the index, and returns its value.
+    /// Removes an id that is in the index under `hash`, and returns its value.
     pub(in crate::engine) fn remove(&mut self, hash: u32, id: u32) -> T {
         let table = &mut self.tables[table_of(hash)];
         let at =
             table.find(hash, |found, _| found == id).expect("an id in the index has an entry under its hash");
         table.used -= 1;
         let value = table.remove(at);
-        // Far below the limit for growth, so that inserting and removing in turn does not resize each time.
+        // Shrink only far below the limit for growth, so that inserting and removing in turn does not resize each time.
         if table.used * 8 < table.entries.len() {
             table.resize(table.entries.len() / 2);
         }
         value
     }
 
-    /// Returns the number of ids.
+    /// Returns the number of ids in the index.
     pub(in crate::engine) fn len(&self) -> usize {
         self.tables.iter().map(|table| table.used).sum()
     }
@@ -94,7 +95,8 @@ impl<T> HashIndex<T> {
 
 impl<T> Table<T> {
     fn find(&self, hash: u32, is_match: impl Fn(u32, &T) -> bool) -> Option<usize> {
-        // The capacity is a power of two, so `& mask` is the remainder. An empty table has no place to search.
+        // The capacity is a power of two, so `& mask` is the remainder. A table without capacity has no place to
+        // search.
         let mask = self.entries.len().checked_sub(1)?;
         let mut at = hash as usize & mask;
         while let Some(entry) = &self.entries[at] {
@@ -114,7 +116,7 @@ impl<T> Table<T> {
         entries.map(|(at, entry)| (at.wrapping_sub(entry.hash as usize) & mask) + 1).max().unwrap_or(0)
     }
 
-    /// Rebuilds the table with a capacity that is a power of two, or 0 for an empty table.
+    /// Rebuilds the table with another capacity. The capacity must be a power of two, or 0 if the table is empty.
     fn resize(&mut self, capacity: usize) {
         let places = std::iter::repeat_with(|| None).take(capacity).collect();
         for entry in std::mem::replace(&mut self.entries, places).into_iter().flatten() {
@@ -151,7 +153,7 @@ impl<T> Table<T> {
     }
 }
 
-/// Returns the table of a hash. The upper bits choose the table, and the lower bits the place in it.
+/// Returns the table of a hash. The upper bits choose the table, and the lower bits choose the place in that table.
 fn table_of(hash: u32) -> usize {
     (hash >> (32 - TABLE_BITS)) as usize
 }
@@ -182,12 +184,12 @@ impl KeyHasher {
         }
         let tail = chunks.remainder();
         if !tail.is_empty() {
-            // Zero padding makes tails of different lengths equal; the length is mixed in below.
+            // Zero padding makes tails of different lengths equal, so the length is mixed in below.
             let (low, high) = if tail.len() > 8 { tail.split_at(8) } else { (tail, &[][..]) };
             state = fold(state ^ left ^ padded(low), right ^ padded(high));
         }
-        // Mix the length into the folded state, which depends on the seed. Mixed into a word of the key, it could be
-        // cancelled by the bytes of that word under every seed.
+        // Mix the length into the folded state, which depends on the seed. If the length were mixed into a word of the
+        // key, the bytes of that word could cancel it under every seed.
         (fold(state ^ key.len() as u64, right) >> 32) as u32
     }
 
@@ -198,7 +200,7 @@ impl KeyHasher {
     }
 }
 
-/// Multiplies to 128 bits and combines both halves.
+/// Multiplies two words to 128 bits, and combines both halves of the product with XOR.
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
     (product >> 64) as u64 ^ product as u64

@@ -1,8 +1,8 @@
-//! A treap of key intervals, ordered by start and end. It finds the intervals that contain a key.
+//! A treap of key intervals, ordered by start and end, that finds the intervals containing a key.
 //!
 //! Each node stores the furthest end in its subtree, so that a search skips subtrees that end before the key.
 //! Priorities are hashes of insertion numbers under the engine's seed, so a client cannot choose intervals that degrade
-//! the tree to a list. No result depends on the shape.
+//! the tree to a list. No result depends on the shape of the tree.
 
 use std::cmp::Ordering;
 
@@ -16,7 +16,7 @@ use crate::api::KeyRange;
 pub(in crate::engine) struct IntervalTree<T> {
     nodes: Slab<Node<T>>,
     root: Link,
-    /// The number of nodes ever inserted, from which priorities are drawn.
+    /// The number of nodes ever inserted. The priority of a node is a hash of this number.
     inserted: i64,
     hasher: KeyHasher,
 }
@@ -27,7 +27,7 @@ type Link = Option<u32>;
 struct Node<T> {
     start: Bytes,
     end: End,
-    /// The furthest end in the subtree of this node.
+    /// The furthest end of an interval in the subtree of this node, the node included.
     furthest: End,
     priority: u32,
     left: Link,
@@ -35,7 +35,8 @@ struct Node<T> {
     value: T,
 }
 
-/// The end of an interval: before a key, or never. `Never` is the last variant because it sorts after every key.
+/// The exclusive end of an interval: a key, or no end. `Never` is the last variant, so that the derived order puts it
+/// after every key.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum End {
     Before(Bytes),
@@ -77,17 +78,18 @@ impl<T: Default> IntervalTree<T> {
         &mut self.nodes.at_mut(node).value
     }
 
-    /// Returns the values, in no particular order.
+    /// Returns the values of all intervals, in no particular order.
     pub(in crate::engine) fn values(&self) -> impl Iterator<Item = &T> {
         self.nodes.iter().map(|(_, node)| &node.value)
     }
 
-    /// Returns the node of a range, and inserts one with a default value if there is none.
+    /// Returns the node of a range. Inserts a node with a default value if the tree has no node for the range.
     pub(in crate::engine) fn find_or_insert(&mut self, range: &KeyRange) -> u32 {
         if let Some(found) = self.find(range) {
             return found;
         }
         let end = End::of(range);
+        // A hash under the seed, so that a client cannot predict the priority.
         let priority = self.hasher.number(self.inserted);
         self.inserted += 1;
         let new = self.nodes.insert(Node {
@@ -103,7 +105,7 @@ impl<T: Default> IntervalTree<T> {
         new
     }
 
-    /// Returns the node of a range, if there is one.
+    /// Returns the node of a range, or `None` if the tree has no node for the range.
     pub(in crate::engine) fn find(&self, range: &KeyRange) -> Option<u32> {
         let end = End::of(range);
         let mut link = self.root;
@@ -120,11 +122,12 @@ impl<T: Default> IntervalTree<T> {
 
     /// Removes a node that is in the tree.
     pub(in crate::engine) fn remove(&mut self, node: u32) {
+        // Unlink the node first: the search for the node compares its interval.
         self.root = self.remove_below(self.root, node);
         self.nodes.remove(node);
     }
 
-    /// Calls `found` with each node whose interval contains the key, in order.
+    /// Calls `found` with each node whose interval contains the key, in order of start and end.
     pub(in crate::engine) fn containing(&self, key: &[u8], found: &mut impl FnMut(u32)) {
         self.containing_below(self.root, key, found);
     }
@@ -134,12 +137,12 @@ impl<T: Default> IntervalTree<T> {
             return;
         };
         let node = self.nodes.at(at);
-        // Every interval below ends before the key.
+        // Every interval in this subtree ends at or before the key.
         if !node.furthest.is_after(key) {
             return;
         }
         self.containing_below(node.left, key, found);
-        // Otherwise all intervals on the right start after the key too.
+        // If this node starts after the key, every node of the right subtree does too.
         if &node.start[..] <= key {
             if node.end.is_after(key) {
                 found(at);
@@ -154,12 +157,12 @@ impl<T: Default> IntervalTree<T> {
         a.start.cmp(&b.start).then_with(|| a.end.cmp(&b.end))
     }
 
-    /// Inserts a node below `link`, and returns the new root of the subtree.
+    /// Inserts a node into the subtree at `link`, and returns the new root of the subtree.
     fn insert(&mut self, link: Link, new: u32) -> u32 {
         let Some(at) = link else {
             return new;
         };
-        // The new node becomes the root of this subtree, with the rest split around it.
+        // The new node has the highest priority, so it becomes the root, and the subtree is split around it.
         if self.nodes.at(new).priority > self.nodes.at(at).priority {
             let (left, right) = self.split(link, new);
             let node = self.nodes.at_mut(new);
@@ -178,7 +181,7 @@ impl<T: Default> IntervalTree<T> {
         at
     }
 
-    /// Splits a subtree into the nodes before a node and the nodes after it.
+    /// Splits a subtree into the nodes before the node `by` and the nodes after it.
     fn split(&mut self, link: Link, by: u32) -> (Link, Link) {
         let Some(at) = link else {
             return (None, None);
@@ -196,7 +199,7 @@ impl<T: Default> IntervalTree<T> {
         }
     }
 
-    /// Removes a node below `link`, and returns the new root of the subtree.
+    /// Removes a node from the subtree at `link`, and returns the new root of the subtree.
     fn remove_below(&mut self, link: Link, node: u32) -> Link {
         let at = link.expect("a node of the tree is below the root");
         if at == node {
@@ -214,7 +217,7 @@ impl<T: Default> IntervalTree<T> {
         Some(at)
     }
 
-    /// Merges two subtrees. Every node of the first comes before every node of the second.
+    /// Merges two subtrees. Every node of the first subtree must come before every node of the second.
     fn merge(&mut self, left: Link, right: Link) -> Link {
         let (Some(first), Some(second)) = (left, right) else {
             return left.or(right);
@@ -233,7 +236,7 @@ impl<T: Default> IntervalTree<T> {
         }
     }
 
-    /// Recomputes the furthest end of a node after a change below it.
+    /// Recomputes the furthest end of a node after its subtrees changed.
     fn update(&mut self, at: u32) {
         let node = self.nodes.at(at);
         let below = [node.left, node.right].into_iter().flatten().map(|child| &self.nodes.at(child).furthest);

@@ -1,4 +1,5 @@
-//! Tables for many entries. Growth moves one segment at most, and no result depends on the order of a hash.
+//! Tables for many entries, which never move all entries at once to grow. No result of the engine depends on the order
+//! of a hash table.
 
 pub(super) mod hash_index;
 pub(super) mod interval_tree;
@@ -6,10 +7,10 @@ pub(super) mod slab;
 
 use std::collections::VecDeque;
 
-/// Capacity up to this is not freed.
+/// The largest capacity that a list or queue keeps while it is nearly empty.
 const KEPT: usize = 64;
 
-/// Frees most of a list's capacity if less than a quarter is used.
+/// Frees most of a list's capacity if the list uses less than a quarter of the capacity.
 pub(super) fn shrink<T>(list: &mut Vec<T>) {
     if is_wasteful(list.capacity(), list.len()) {
         // Twice the length, so that the next pushes do not reallocate.
@@ -17,7 +18,7 @@ pub(super) fn shrink<T>(list: &mut Vec<T>) {
     }
 }
 
-/// Frees the capacity of an emptied queue if it had entries in less than a quarter of it.
+/// Frees the capacity of an emptied queue if its `had` former entries used less than a quarter of the capacity.
 pub(super) fn free_room<T>(queue: &mut VecDeque<T>, had: usize) {
     if is_wasteful(queue.capacity(), had) {
         *queue = VecDeque::new();

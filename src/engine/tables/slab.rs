@@ -1,4 +1,4 @@
-//! A table of values with small numbers as ids, in fixed segments. Growth moves one segment at most.
+//! A table of values with small numbers as ids, stored in segments of fixed size. Growth moves at most one segment.
 //!
 //! A new value is stored in the lowest segment with a vacancy. Segments without values are freed, except one, so that
 //! inserting and removing at the edge of a segment does not allocate each time.
@@ -12,10 +12,10 @@ const KEPT: usize = 64;
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct Slab<T> {
     segments: Vec<Segment<T>>,
-    /// The segments with a vacancy, the lowest last.
+    /// The indexes of the segments with a vacancy, in descending order.
     open: Vec<u32>,
     len: usize,
-    /// The allocated segment without values, if there is one.
+    /// The index of the segment that is allocated but has no values, if there is one.
     spare: Option<u32>,
 }
 
@@ -80,7 +80,7 @@ impl<T> Slab<T> {
         at * SEGMENT as u32 + offset as u32
     }
 
-    /// Adds a segment and returns its index. All other segments are full.
+    /// Adds a segment and returns its index. Called when all other segments are full.
     fn add_segment(&mut self) -> u32 {
         let at = self.segments.len();
         assert!(at < u32::MAX as usize / SEGMENT, "a table has fewer than 2^32 entries");
@@ -89,7 +89,7 @@ impl<T> Slab<T> {
         at as u32
     }
 
-    /// Returns the value of an id, if there is one.
+    /// Returns the value with an id, or `None` if the id is not in use.
     pub(in crate::engine) fn get(&self, id: u32) -> Option<&T> {
         let (segment, offset) = split(id);
         self.segments.get(segment)?.entries.get(offset)?.as_ref()
@@ -138,7 +138,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Frees everything except a small first segment. The table has no values.
+    /// Frees everything except a small first segment. The table must have no values.
     fn clear(&mut self) {
         self.segments.truncate(1);
         self.segments.shrink_to_fit();
@@ -153,7 +153,7 @@ impl<T> Slab<T> {
 
     /// Returns the ids and values in ascending order of ids.
     pub(in crate::engine) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        // Segment `n` has the ids from `n * SEGMENT` on, also while it is freed and has no entries.
+        // Segment `n` has the ids from `n * SEGMENT` on, even while the segment is freed and has no entries.
         let segments = self.segments.iter().zip((0..).step_by(SEGMENT));
         let entries = segments.flat_map(|(segment, first)| segment.entries.iter().zip(first..));
         entries.filter_map(|(value, id)| Some((id, value.as_ref()?)))
