@@ -1,5 +1,5 @@
-//! Unsynced watchers. They read history from their start revision, or from the revision at which their share of the
-//! queue was full.
+//! Unsynced watchers, which read history. A watcher starts to read at its start revision, or at the revision whose
+//! events found its share of the queue full.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -10,21 +10,21 @@ use crate::api::{
     first_unread,
 };
 
-/// The maximum number of changes that one piece of catching up visits, not counting the rest of the last revision.
+/// The maximum number of changes that one call of `read` visits, not counting the rest of the last revision.
 const SCAN_MAX: usize = 4096;
 
 /// The maximum number of revisions in one response (R-WCH-10).
 const REVISIONS_MAX: usize = 1000;
 
 impl WatchHub {
-    /// Catches up the unsynced watchers of a stream by ascending id. They share one budget of `SCAN_MAX` changes, which
-    /// only the last watcher can exceed.
+    /// Lets the unsynced watchers of a stream read history, by ascending watcher id. The watchers share one budget of
+    /// `SCAN_MAX` changes, which only the last watcher can exceed.
     pub(super) fn catch_up_all(&mut self, slot: u32, view: &EngineView<'_>) {
         let mut budget = SCAN_MAX;
         let mut after = None;
         while budget > 0 {
             let stream = self.streams.at(slot);
-            // Search again from the last id: catching up may have removed the watcher from the set.
+            // Search again from the last id, because `catch_up` may have removed the watcher from `unsynced`.
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let Some(&id) = stream.unsynced.range((from, Bound::Unbounded)).next() else {
                 return;
@@ -39,8 +39,9 @@ impl WatchHub {
         }
     }
 
-    /// Catches up an unsynced watcher by one response at most, and returns the number of changes visited. At the end of
-    /// history, the watcher becomes synced. If the next revision to read is compacted, the watcher ends (R-CMP-4).
+    /// Lets an unsynced watcher read history for at most one response, and returns the number of changes visited. At
+    /// the end of history, the watcher becomes synced. If the next revision to read is compacted, the watcher ends
+    /// (R-CMP-4).
     pub(super) fn catch_up(&mut self, watcher: u32, view: &EngineView<'_>) -> usize {
         let record = self.watchers.at(watcher);
         let (slot, id) = (record.stream, record.id);
@@ -49,12 +50,12 @@ impl WatchHub {
         };
         if next < view.keys.compacted_or_minus_one() {
             let kind = WatchResponseKind::Compacted(view.keys.compacted_or_minus_one());
-            // The response to a compaction has revision 0 in etcd (R-WCH-12).
+            // The response that ends a watcher after a compaction has revision 0 in etcd (R-WCH-12).
             let header = ResponseHeader { revision: Revision::new(0), ..view.header };
             self.respond(slot, id, kind, &EngineView { header, ..*view });
             self.leave(watcher);
             self.stop_progress(watcher);
-            // The record stays, because the id is in use until it is cancelled (R-WCH-13).
+            // The record stays, because the id is in use until the watcher is cancelled (R-WCH-13).
             self.watchers.at_mut(watcher).state = State::Compacted;
             return 0;
         }
@@ -73,7 +74,7 @@ impl WatchHub {
         looked_at
     }
 
-    /// Returns how far a watcher is behind, or `None` if there is no such watcher.
+    /// Returns how far a watcher is behind the revision `current`, or `None` if the watcher does not exist.
     pub(in crate::engine) fn lag(&self, stream: StreamId, id: WatchId, current: Revision) -> Option<Lag> {
         let stream = self.streams.at(self.find(stream)?);
         let watcher = self.watchers.at(*stream.watchers.get(&id)?);
@@ -88,8 +89,8 @@ impl WatchHub {
     }
 }
 
-/// Returns the events of a piece of history for a watcher, in whole revisions. Also returns the first revision after
-/// the piece, and the number of changes visited.
+/// Returns the events for a watcher from a piece of history that starts at `from` and has only whole revisions. Also
+/// returns the first revision after the piece, and the number of changes visited.
 fn read(watcher: &Watcher, from: Revision, view: &EngineView<'_>) -> (Vec<Event>, Revision, usize) {
     let history = &view.keys.history;
     let start = history.position_of(from);
@@ -97,7 +98,7 @@ fn read(watcher: &Watcher, from: Revision, view: &EngineView<'_>) -> (Vec<Event>
     let (mut revisions, mut last) = (0, from);
     for (looked_at, kv) in history.iter_from(start).enumerate() {
         let revision = kv.mod_revision();
-        // Stop only between revisions: a reader must not see a part of one (R-0-2).
+        // Stop only between revisions: a watcher must not see a part of a revision (R-0-2).
         if revision != last && looked_at >= SCAN_MAX {
             return (events, revision, looked_at);
         }

@@ -5,7 +5,7 @@ use crate::api::{LeaseId, Timestamp};
 use crate::engine::Diagnostics;
 
 impl WatchHub {
-    /// Checks the invariants of watchers.
+    /// Checks the invariants of watchers and streams.
     ///
     /// # Panics
     ///
@@ -22,6 +22,7 @@ impl WatchHub {
                 );
                 if let State::Synced(topic) = record.state {
                     synced += 1;
+                    // The binary search also fails if the watchers of the topic are out of order.
                     let member = ((stream.id, id), watcher);
                     assert!(
                         self.topics.members(topic).binary_search(&member).is_ok(),
@@ -58,6 +59,7 @@ impl WatchHub {
                 "invariant 14: a stream that requested a lease's end is listed under the lease"
             );
         }
+        // Equal totals: with the checks above, no table has an entry that no stream has.
         let of_streams: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
         assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher belongs to a stream");
         assert_eq!(self.topics.recount(), Some(synced), "invariant 9: topics have only synced watchers");
@@ -81,7 +83,7 @@ impl WatchHub {
         );
     }
 
-    /// Checks the counts of watchers with progress notifications, and the awaited starts.
+    /// Checks the counts of watchers with progress notifications, and the awaited start revisions.
     fn check_progress(&self) {
         let mut awaited = 0;
         for (_, stream) in self.streams.iter() {
@@ -109,7 +111,7 @@ impl WatchHub {
         );
     }
 
-    /// Sets the sizes of the hub's tables.
+    /// Sets the sizes of the hub's tables in `diagnostics`.
     pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.streams = self.streams.len();
         diagnostics.watchers = self.watchers.len();
@@ -125,8 +127,8 @@ impl WatchHub {
         self.topics.diagnose(diagnostics);
     }
 
-    /// Calls `text` with all state that later deliveries depend on, for the state hash. The patterns name every field,
-    /// so that a reader can check that none is forgotten.
+    /// Calls `text` with all state that later deliveries depend on, for the state hash. Together, the patterns name
+    /// every field of `Stream` and `Watcher`, so that a reader can check that no field is forgotten.
     pub(in crate::engine) fn hash_into(&self, now: Timestamp, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
             let Stream { id, watchers, next_watch_id, queue, epoch: _, is_drained, .. } = stream;
@@ -145,7 +147,8 @@ impl WatchHub {
                     State::Unsynced { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
-                // Hash the comparisons and not the numbers: only their results decide later deliveries.
+                // Hash the results of the comparisons and not the numbers, because only the results decide later
+                // deliveries.
                 let ticks = now.duration_since(*opened_at).as_nanos() as u64 / self.progress_interval;
                 let progress = progress.as_deref().map(|Progress { sent_after, notified_in }| {
                     (*sent_after == Some(ticks), *notified_in == Some(stream.epoch))

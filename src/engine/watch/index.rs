@@ -1,4 +1,5 @@
-//! The index from a key to the synced watchers of ranges that contain it. Watchers of one range share a topic.
+//! The index from a key to the synced watchers whose range contains the key. The synced watchers of one range form a
+//! topic.
 
 use crate::api::{KeyRange, StreamId, WatchId};
 use crate::engine::Diagnostics;
@@ -10,24 +11,25 @@ use crate::engine::tables::slab::Slab;
 #[derive(Clone, Debug)]
 pub(super) struct WatchIndex {
     hasher: KeyHasher,
-    /// The positions in `singles`, by the hash of the topic's key.
+    /// The slots in `singles`, by the hash of the topic's key.
     by_hash: HashIndex<()>,
-    /// The topics of a single key.
+    /// The topics of ranges that are a single key.
     singles: Slab<Single>,
-    /// The topics of a range.
+    /// The topics of ranges that are intervals.
     intervals: IntervalTree<Members>,
 }
 
+/// The topic of a single key.
 #[derive(Clone, Debug)]
 struct Single {
     key: Box<[u8]>,
     members: Members,
 }
 
-/// The watchers of a topic, in the order of delivery.
+/// The watchers of a topic in the order of delivery, each with its slot in `WatchHub::watchers`.
 type Members = Vec<(WatcherKey, u32)>;
 
-/// The order of delivery: by stream, and within a stream by watcher id (R-WCH-15).
+/// The stream and id of a watcher. The events of a revision are delivered in ascending order of this key (R-WCH-15).
 pub(super) type WatcherKey = (StreamId, WatchId);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +54,7 @@ impl WatchIndex {
 
     /// Calls `found` with each topic whose range contains a key.
     pub(super) fn of_key(&self, key: &[u8], mut found: impl FnMut(TopicId)) {
-        // Without single keys, spare the hash of the key.
+        // Do not hash the key if no watcher watches a single key.
         if self.singles.len() > 0
             && let Some(single) = self.find_single(self.hasher.bytes(key), key)
         {
@@ -98,7 +100,7 @@ impl WatchIndex {
         single
     }
 
-    /// Removes a watcher, and its topic if that is then empty.
+    /// Removes a watcher from a topic, and the topic from the index if the topic is then empty.
     pub(super) fn leave(&mut self, topic: TopicId, member: WatcherKey) {
         let members = self.members_mut(topic);
         let at = members.binary_search_by_key(&member, |(member, _)| *member);
@@ -107,7 +109,7 @@ impl WatchIndex {
         self.remove_if_empty(topic);
     }
 
-    /// Removes several watchers in one pass. `leaving` must be in order.
+    /// Removes several watchers from a topic in one pass. `leaving` must be in ascending order.
     pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[WatcherKey]) {
         let members = self.members_mut(topic);
         members.retain(|(member, _)| leaving.binary_search(member).is_err());
@@ -135,8 +137,8 @@ impl WatchIndex {
         }
     }
 
-    /// Sets the number of topics and of their slots. Adds the capacity of the member lists, and raises the longest probe to
-    /// that of this index.
+    /// Sets the number of topics and of their slots in `diagnostics`. Adds the capacity of the lists of watchers, and
+    /// raises the longest probe if a probe of this index is longer.
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.topics = self.singles.len() + self.intervals.len();
         diagnostics.topic_slots = self.singles.slots() + self.intervals.slots();
@@ -146,7 +148,7 @@ impl WatchIndex {
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.by_hash.longest_probe());
     }
 
-    /// Returns the number of watchers in topics, or `None` if the tables disagree, for tests.
+    /// Returns the number of watchers in all topics, or `None` if the tables are inconsistent, for tests.
     pub(super) fn recount(&self) -> Option<usize> {
         let singles: usize = self.singles.iter().map(|(_, single)| single.members.len()).sum();
         let intervals: usize = self.intervals.values().map(Vec::len).sum();

@@ -1,8 +1,9 @@
 //! The watch hub: watchers, and the deliveries that each stream has not received yet.
 //!
-//! A synced watcher is in a topic, where each commit finds it (`publish.rs`). A watcher is unsynced if it starts in the
-//! past or if its share of its stream's queue is full. An unsynced watcher is in no topic and reads history when its
-//! stream is received from (`catch_up.rs`). It joins its topic at the end of history.
+//! A topic is a watched range together with its synced watchers. Each commit finds the topics of its keys and queues
+//! events for their watchers (`publish.rs`). A watcher is unsynced if it starts in the past or if its share of its
+//! stream's queue is full. An unsynced watcher is in no topic, and reads history when its stream is received from
+//! (`catch_up.rs`). At the end of history, the watcher joins its topic and is synced.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -35,25 +36,28 @@ pub(super) struct WatchHub {
     timers: BTreeSet<(Timestamp, StreamId)>,
     /// The pending progress ticks of streams, soonest first.
     ticks: BTreeSet<(Timestamp, StreamId)>,
-    /// The streams to notify when a lease ends, by lease.
+    /// The streams to notify when a lease ends, ordered by lease.
     lease_ends: BTreeSet<(LeaseId, StreamId)>,
-    /// The streams that are ready: empty at the last receive, and with deliveries now. In the order in which they
-    /// became ready.
+    /// The ready streams, in the order in which they became ready. A stream becomes ready when it gets a delivery while
+    /// it is drained.
     woken: Vec<StreamId>,
-    /// The number of stale entries in `woken`: streams that were received from or closed since.
+    /// The number of stale entries in `woken`. An entry is stale if its stream was received from or closed after the
+    /// entry was added.
     stale_woken: usize,
-    /// The number of streams ever opened: the generation of the next stream's id.
+    /// The number of streams ever opened, modulo 2^32. It is the generation in the id of the next stream.
     opened: u32,
     /// The interval between progress ticks, in nanoseconds.
     progress_interval: u64,
-    /// The capacity of a watcher whose request sets none.
+    /// The capacity of a watcher whose request sets no capacity.
     capacity: usize,
-    /// The number of streams with watchers that want progress notifications.
+    /// The number of streams with watchers that requested progress notifications.
     progress_streams: usize,
-    /// Streams whose next tick is scheduled when the store reaches a revision, by that revision.
+    /// The streams whose next progress tick is scheduled only when the store reaches a revision, each with this
+    /// revision.
     awaited_starts: BTreeSet<(Revision, StreamId)>,
-    /// Lists that each transaction uses and empties. Kept to reuse their memory.
+    /// The watchers that get the events of the transaction being published. Kept between transactions for its memory.
     recipients: Vec<publish::Recipient>,
+    /// The watchers whose share of the queue was full in `publish`, which makes them unsynced at its end.
     overflowed: Vec<u32>,
 }
 
@@ -61,33 +65,36 @@ pub(super) struct WatchHub {
 #[derive(Clone, Debug)]
 struct Stream {
     id: StreamId,
+    /// The slots of the stream's watchers.
     watchers: BTreeMap<WatchId, u32>,
-    /// The next id for a watcher that requests none, unless it is in use.
+    /// The next id to try for a watcher that requests no id.
     next_watch_id: i64,
     queue: VecDeque<Delivery>,
-    /// The number of receives. A count of queued responses from an earlier epoch is out of date, because a receive
-    /// empties the queue.
+    /// The number of times that the queue was emptied. A watcher's count of queued responses is out of date if it is
+    /// from an earlier epoch.
     epoch: u64,
-    /// Set if the last receive left nothing and nothing was queued since: the next delivery makes the stream ready.
+    /// Set if the last receive left nothing to receive and nothing was queued since then. The next delivery makes a
+    /// drained stream ready.
     is_drained: bool,
-    /// The position of the stream in `WatchHub::woken`.
+    /// The position of the stream in `WatchHub::woken`, if the stream is ready.
     woken_position: Option<usize>,
-    /// Set while a fired timer is in the queue.
+    /// Set while the delivery of a fired timer is in the queue.
     has_timer_queued: bool,
-    /// The unsynced watchers.
+    /// The ids of the stream's unsynced watchers.
     unsynced: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
-    /// The next progress tick. `None` while no watcher can be notified: then a receive, a request for progress, a new
-    /// watcher, or the revision `awaited_start` schedules the next one.
+    /// The time of the next progress tick, or `None` while no watcher can be notified. Then a receive, a request for
+    /// progress, a new watcher, or a commit of the revision `awaited_start` schedules the next tick.
     tick: Option<Timestamp>,
-    /// The number of watchers that want progress notifications and have not ended.
+    /// The number of watchers that requested progress notifications and that no compaction has ended.
     progress_watchers: usize,
-    /// The lowest start revision among watchers with a start in the future, if the next tick waits for it.
+    /// The lowest start revision of watchers that start in the future, if the next progress tick is scheduled only at
+    /// this revision.
     awaited_start: Option<Revision>,
-    /// The leases whose end the stream is notified of.
+    /// The existing leases whose end the stream asked to be notified about.
     leases: BTreeSet<LeaseId>,
-    /// Answers to requests for progress queued since the last receive.
+    /// The number of responses to progress requests that were queued since the last receive.
     progress_answers: u32,
 }
 
@@ -95,41 +102,44 @@ struct Stream {
 struct Watcher {
     stream: u32,
     id: WatchId,
-    /// Boxed, because publishing does not read it: the topic of a synced watcher has the range.
+    /// The watched range. It is boxed to keep `Watcher` small, because publishing does not read the range.
     range: Box<KeyRange>,
-    /// The requested start revision. Before it, the watcher gets neither events nor progress notifications.
+    /// The requested start revision. The watcher gets no event and no progress notification with a revision below it.
     start: Revision,
     state: State,
     capacity: u32,
     options: Options,
-    /// Present if the watcher wants progress notifications.
+    /// The state of progress notifications, if the watcher requested them.
     progress: Option<Box<Progress>>,
     fragment: bool,
-    /// Responses with events in the stream's queue, as counted in `epoch`.
+    /// The number of this watcher's responses with events in the stream's queue. Valid if `epoch` is the stream's
+    /// epoch.
     queued: u32,
+    /// The stream's epoch at the last change of `queued`.
     epoch: u64,
-    /// The time since which the watcher has had unreceived events. Out of date if it has none.
+    /// The time since which the watcher has had unreceived events. Meaningless while the watcher has no unreceived
+    /// event.
     behind_since: Timestamp,
     /// The label of the watch request, if it has one.
     label: Option<Box<[u8]>>,
 }
 
-/// State that decides whether a tick notifies a watcher.
+/// The state of a watcher that decides whether a progress tick notifies the watcher.
 #[derive(Clone, Debug, Default)]
 struct Progress {
-    /// The number of the last tick before the last events were sent.
+    /// The number of ticks that had passed when the watcher was last sent events.
     sent_after: Option<u64>,
-    /// The epoch in which the last notification was queued.
+    /// The stream's epoch when the last progress notification was queued.
     notified_in: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// In a topic, and sent all events so far.
+    /// The watcher is in this topic and was sent all events so far.
     Synced(TopicId),
-    /// Unsynced. The watcher reads history from this revision on.
+    /// The watcher is in no topic and reads history from the revision `next` on.
     Unsynced { next: Revision },
-    /// Ended by a compaction. The id is in use until the watcher is cancelled (R-WCH-13).
+    /// A compaction ended the watcher. The id stays in use until the watcher is cancelled (R-WCH-13).
     Compacted,
 }
 
@@ -142,7 +152,7 @@ struct Options {
 }
 
 impl Options {
-    /// The number of different options.
+    /// The number of different values of `Options`.
     const COUNT: usize = 8;
 
     fn index(self) -> usize {
@@ -179,7 +189,8 @@ impl WatchHub {
     }
 
     pub(super) fn open(&mut self, now: Timestamp) -> StreamId {
-        // Slots are reused. The generation in the id keeps the id of a closed stream from naming a later one.
+        // Slots are reused. The generation in an id keeps the id of a closed stream from naming a later stream in the
+        // same slot.
         let generation = self.opened;
         self.opened = self.opened.wrapping_add(1);
         let slot = self.streams.insert(Stream {
@@ -200,6 +211,7 @@ impl WatchHub {
             leases: BTreeSet::new(),
             progress_answers: 0,
         });
+        // The slot is a part of the id, and known only after the insert.
         let id = StreamId::new(generation, slot);
         self.streams.at_mut(slot).id = id;
         id
@@ -220,9 +232,10 @@ impl WatchHub {
         let Some(slot) = self.find(id) else {
             return VecDeque::new();
         };
+        // Removes the pending timer. The time matters only for a new timer.
         self.set_timer(id, None, Timestamp::ORIGIN);
-        // Remove the highest ids first: they are the stream's last ones in each topic, so each removal moves few
-        // others.
+        // Remove the watchers with the highest ids first. They are the stream's last watchers in each topic, so each
+        // removal moves few others.
         let watchers = std::mem::take(&mut self.streams.at_mut(slot).watchers);
         for watcher in watchers.into_values().rev() {
             self.leave(watcher);
@@ -235,15 +248,16 @@ impl WatchHub {
             self.lease_ends.remove(&(lease, id));
         }
         self.mark_stale(stream.woken_position);
-        // Events are published to synced watchers only. Without one, the memory of `recipients` is freed.
+        // Events are published only to synced watchers. If there is none, free the memory of `recipients`.
         if self.topics.is_empty() {
             self.recipients = Vec::new();
         }
         stream.queue
     }
 
-    /// Appends the queue to `into`, and a bounded part of the history that unsynced watchers have to read. Returns
-    /// whether there may be more. If not, the stream becomes ready when something is queued.
+    /// Appends the queue of a stream to `into`, and then events from a bounded part of the history that its unsynced
+    /// watchers have to read. Returns whether more may be left to receive. After `false`, the next delivery makes the
+    /// stream ready.
     pub(super) fn receive(
         &mut self,
         id: StreamId,
@@ -256,26 +270,29 @@ impl WatchHub {
         self.take_queue(slot, into);
         if !self.streams.at(slot).unsynced.is_empty() {
             self.catch_up_all(slot, view);
+            // Take again, because `catch_up_all` queued the events that it read.
             self.take_queue(slot, into);
         }
-        // The receive may leave a watcher that the next tick can notify (R-WCH-20).
+        // A tick skips watchers with unreceived deliveries. After the receive, the next tick may have a watcher to
+        // notify (R-WCH-20).
         self.schedule_tick(slot, view);
         let stream = self.streams.at_mut(slot);
         stream.is_drained = stream.unsynced.is_empty();
         let (is_drained, place) = (stream.is_drained, stream.woken_position.take());
-        // The stream is received from before `take_ready_streams` returned it, so its entry is stale.
+        // If the stream is in `woken`, it was received from before `take_ready_streams` returned it, so its entry is
+        // stale.
         self.mark_stale(place);
         !is_drained
     }
 
-    /// Appends the queue to `into`, and starts a new epoch.
+    /// Moves the queue of a stream to the end of `into`, and starts a new epoch of the stream.
     fn take_queue(&mut self, slot: u32, into: &mut VecDeque<Delivery>) {
         let stream = self.streams.at_mut(slot);
         stream.epoch += 1;
         stream.has_timer_queued = false;
         stream.progress_answers = 0;
         let taken = stream.queue.len();
-        // Swap the buffers rather than copy, which leaves the caller's buffer to the stream.
+        // Swap the buffers instead of copying the deliveries. The stream reuses the caller's empty buffer.
         if into.is_empty() {
             std::mem::swap(&mut stream.queue, into);
         } else {
@@ -284,20 +301,20 @@ impl WatchHub {
         free_room(&mut stream.queue, taken);
     }
 
-    /// Queues a delivery, and marks the stream as ready if its receiver waits.
+    /// Queues a delivery, and adds the stream to the ready streams if the stream was drained.
     fn push(&mut self, slot: u32, delivery: Delivery) {
         self.streams.at_mut(slot).push(delivery, &mut self.woken);
     }
 
-    /// Queues a response about a watcher.
+    /// Queues a response with the id of a watcher, or with the id -1 (R-WCH-4).
     fn respond(&mut self, slot: u32, watch_id: WatchId, kind: WatchResponseKind, view: &EngineView<'_>) {
-        // A response may share the body of the one before it, so that equal responses in a row take little memory.
+        // A response may share the body of the response before it, so that equal responses in a row take little memory.
         let last = self.streams.at(slot).queue.back();
         let response = WatchResponse::new_after(last, watch_id, view.header, kind);
         self.push(slot, Delivery::Watch(response));
     }
 
-    /// Removes a watcher from its topic or from the unsynced ones.
+    /// Removes a watcher from its topic, or from the unsynced watchers of its stream.
     fn leave(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         let stream = self.streams.at_mut(record.stream);
@@ -310,14 +327,15 @@ impl WatchHub {
         }
     }
 
-    /// Makes a watcher unsynced, with history to read from `next` on. The watcher must not be in a topic.
+    /// Makes a watcher unsynced, with history to read from the revision `next` on. The caller removes the watcher from
+    /// its topic, if it was in one.
     fn fall_behind(&mut self, watcher: u32, next: Revision) {
         let record = self.watchers.at_mut(watcher);
         record.state = State::Unsynced { next };
         self.streams.at_mut(record.stream).unsynced.insert(record.id);
     }
 
-    /// Adds an unsynced watcher to its topic, so that it is synced.
+    /// Adds an unsynced watcher to the topic of its range, which makes the watcher synced.
     fn join(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         let stream = self.streams.at_mut(record.stream);
@@ -339,8 +357,9 @@ impl Stream {
 }
 
 impl Watcher {
-    /// Returns the number of responses with events in the stream's queue.
+    /// Returns the number of this watcher's responses with events in the queue of its stream.
     fn queued(&self, stream: &Stream) -> u32 {
+        // A count from an earlier epoch is out of date: the queue was emptied since then.
         if self.epoch == stream.epoch { self.queued } else { 0 }
     }
 }
@@ -351,32 +370,32 @@ pub(super) struct EngineView<'a> {
     pub(super) lessor: &'a Lessor,
     pub(super) header: ResponseHeader,
     pub(super) now: Timestamp,
-    /// Set while a lease expires: at one instant, leases expire before ticks and timers.
+    /// Set while a lease expires. A progress tick at `now` then counts as not passed yet.
     pub(super) is_expiring: bool,
     /// The interval between progress ticks, in nanoseconds.
     pub(super) progress_interval: u64,
-    /// The size from which on a response is sent in fragments.
+    /// The encoded length from which on a response is split, if its watcher requested fragments.
     pub(super) fragment_bytes: usize,
 }
 
 impl EngineView<'_> {
-    /// Returns how many ticks a stream opened at `opened_at` has had. A tick at this instant counts unless a lease
-    /// expires.
+    /// Returns how many progress ticks have passed for a stream opened at `opened_at`. A tick at `now` counts, except
+    /// while a lease expires.
     fn ticks_passed(&self, opened_at: Timestamp) -> u64 {
         let passed = self.now.as_nanos().saturating_sub(opened_at.as_nanos());
-        // Leases expire before ticks of the same instant.
+        // At one instant, leases expire before progress ticks.
         let passed = if self.is_expiring { passed.saturating_sub(1) } else { passed };
         passed / self.progress_interval
     }
 
-    /// Returns the event for watchers with these options.
+    /// Returns the event of a change, with the previous key-value pair if `options` request it.
     fn event(&self, kv: &KeyValue, options: Options) -> Event {
         let prev_kv = if options.prev_kv { self.keys.prev_kv(kv) } else { PrevKv::None };
         Event { kv: kv.clone(), prev_kv }
     }
 }
 
-/// Responses are fragmented above the request limit plus this size (R-WCH-18).
+/// The request limit plus this size is the length from which on responses are fragmented (R-WCH-18).
 const FRAGMENT_OVERHEAD: usize = 512 * 1024;
 
 impl Engine {
@@ -396,8 +415,8 @@ impl Engine {
         self.hub.open(self.now)
     }
 
-    /// Runs a request on a watch stream. [`receive`](Self::receive) returns its response, if it has one, and then the
-    /// events of a new watcher, from the present revision on (R-WCH-5). Does nothing to a closed stream.
+    /// Runs a request on a watch stream. [`receive`](Self::receive) returns the response to the request, if there is
+    /// one, and then the events of a new watcher (R-WCH-5). Does nothing to a closed stream.
     ///
     /// ```
     /// use leasehold::backend::{Delivery, WatchRequest};
@@ -427,7 +446,7 @@ impl Engine {
     /// Sets the timer of a stream, in place of an earlier one. `None` unsets it.
     ///
     /// At the instant `at`, the stream gets [`Delivery::Timer`], after everything else that happens at that instant. If
-    /// `at` is not after [`now`](Self::now), the stream gets it at once.
+    /// `at` is not after [`now`](Self::now), the stream gets the delivery at once.
     ///
     /// ```
     /// use leasehold::backend::Delivery;
@@ -453,8 +472,9 @@ impl Engine {
 
     /// Appends the deliveries of a stream to `into`, in order, and returns whether there may be more.
     ///
-    /// If watchers have history to read, one call reads a bounded part of it. Call `receive` again while it returns
-    /// true. After it returns false, [`take_ready_streams`](Self::take_ready_streams) returns the stream as soon as it has a delivery.
+    /// If watchers have history to read, one call reads a bounded part of the history. Call `receive` again while it
+    /// returns true. After it returns false, [`take_ready_streams`](Self::take_ready_streams) returns the stream as
+    /// soon as it has a delivery.
     ///
     /// ```
     /// use leasehold::backend::WatchRequest;
@@ -553,7 +573,7 @@ impl Engine {
         self.hub.has_ready_streams()
     }
 
-    /// Fires the ticks and timers of streams that are due.
+    /// Fires the progress ticks and timers of streams that are due at the current time.
     pub(super) fn fire_timers(&mut self) {
         let (hub, view) = self.hub_and_view();
         hub.fire_timers(&view);

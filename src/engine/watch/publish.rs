@@ -11,11 +11,11 @@ use crate::api::{
 };
 use crate::engine::tables::shrink;
 
-/// A watcher to notify of a transaction, and the index of its batch.
+/// The slot of a watcher that gets events of a transaction, and the index of the watcher's batch.
 pub(super) type Recipient = (u32, u32);
 
-/// The changes of a transaction in one topic, with a response for each set of options. Watchers with equal options
-/// share the response.
+/// The changes of a transaction to the keys of one topic. `made` has the response for each value of `Options` that a
+/// watcher needed, so that watchers with equal options share one response.
 struct Batch<'a> {
     changes: Vec<&'a KeyValue>,
     made: [Option<Arc<WatchResponseBody>>; Options::COUNT],
@@ -47,18 +47,19 @@ impl<'a> Batch<'a> {
 }
 
 impl WatchHub {
-    /// Queues the last `changes` changes of history, which are one transaction, for each synced watcher (R-WCH-9).
+    /// Queues the last `changes` changes of history, which are one transaction, for each synced watcher whose range has
+    /// a changed key (R-WCH-9).
     pub(in crate::engine) fn publish(&mut self, changes: u32, view: &EngineView<'_>) {
         if self.topics.is_empty() {
             return;
         }
-        // Before the events: a watcher whose start the store has reached gets progress notifications from now on
-        // (R-WCH-20).
+        // Schedule ticks before the events are queued: a watcher whose start revision the store has reached gets
+        // progress notifications from now on (R-WCH-20).
         self.start_ticks(view);
         let history = &view.keys.history;
-        // The changes of the transaction are the newest in history.
+        // The changes of the transaction are the newest changes in history.
         let first = history.end() - u64::from(changes);
-        // Take the list out of `self`, which `deliver` borrows mutably. It is put back below for its memory.
+        // Take the list out of `self`, which `deliver` borrows mutably. The list is put back below to reuse its memory.
         let mut recipients = std::mem::take(&mut self.recipients);
         recipients.clear();
         let mut batches = Vec::new();
@@ -69,13 +70,14 @@ impl WatchHub {
                 topics += 1;
                 self.add_recipients(topic, 0, &mut recipients);
             });
-            // The members of one topic are in order already.
+            // The watchers of one topic are already in the order of delivery.
             if topics > 1 {
                 self.put_in_order(&mut recipients);
             }
             batches.extend((topics > 0).then(|| Batch::of(vec![kv])));
         } else {
-            // A watcher is in one topic, so it gets all changes of the transaction in one response.
+            // Collect the changes by topic. A watcher is in one topic, so it gets all its changes of the transaction in
+            // one response.
             let mut concerned: BTreeMap<TopicId, Vec<&KeyValue>> = BTreeMap::new();
             for kv in history.iter_from(first) {
                 self.topics.of_key(kv.key(), |topic| concerned.entry(topic).or_default().push(kv));
@@ -92,12 +94,12 @@ impl WatchHub {
         shrink(&mut recipients);
         self.recipients = recipients;
         if !self.overflowed.is_empty() {
-            // After all deliveries, because it removes members from the topics that are iterated above.
+            // Make the watchers unsynced together, after all deliveries, so that `overflow` visits each topic once.
             self.overflow(view.header.revision);
         }
     }
 
-    /// Sorts the members of several topics in the order of delivery (R-WCH-15).
+    /// Sorts the watchers of several topics in the order of delivery (R-WCH-15).
     fn put_in_order(&self, recipients: &mut [Recipient]) {
         recipients.sort_by_cached_key(|&(watcher, _)| {
             let record = self.watchers.at(watcher);
@@ -105,18 +107,18 @@ impl WatchHub {
         });
     }
 
-    /// Adds the members of a topic to the recipients.
+    /// Adds the watchers of a topic to `recipients`, with the index of the topic's batch.
     fn add_recipients(&self, topic: TopicId, batch: usize, recipients: &mut Vec<Recipient>) {
         let batch = u32::try_from(batch).expect("a transaction concerns fewer than 2^32 topics");
         recipients.extend(self.topics.members(topic).iter().map(|&(_, watcher)| (watcher, batch)));
     }
 
-    /// Queues the response for a watcher. If the watcher's share of the queue is full, it becomes unsynced at the end
-    /// of `publish`.
+    /// Queues the response of a batch for a watcher. A watcher whose share of the queue is full becomes unsynced at the
+    /// end of `publish`.
     fn deliver(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &EngineView<'_>) {
         let record = self.watchers.at_mut(watcher);
         let revision = view.header.revision;
-        // A start in the future: no earlier event is delivered.
+        // The watcher starts at a later revision, so this event is not delivered (R-WCH-6).
         if revision < record.start {
             return;
         }
@@ -131,13 +133,14 @@ impl WatchHub {
         }
     }
 
-    /// Makes the watchers whose share of the queue was full unsynced. Visits the members of each topic once.
+    /// Makes the watchers in `overflowed` unsynced, from `revision` on. Visits each topic once.
     fn overflow(&mut self, revision: Revision) {
         let mut leaving: BTreeMap<TopicId, Vec<WatcherKey>> = BTreeMap::new();
         for watcher in std::mem::take(&mut self.overflowed) {
             let record = self.watchers.at(watcher);
             if let State::Synced(topic) = record.state {
                 let member = (self.streams.at(record.stream).id, record.id);
+                // `overflowed` is in the order of delivery, so each list is sorted, as `leave_all` requires.
                 leaving.entry(topic).or_default().push(member);
             }
             self.fall_behind(watcher, revision);
@@ -159,7 +162,7 @@ impl Watcher {
         woken: &mut Vec<StreamId>,
     ) {
         let queued = self.queued(stream);
-        // An unsynced watcher has lagged since an earlier event.
+        // An unsynced watcher has been behind since an earlier event, so its time stays.
         if queued == 0 && matches!(self.state, State::Synced(_)) {
             self.behind_since = view.now;
         }
@@ -182,7 +185,7 @@ impl Watcher {
         WatchResponse::envelope_len(self.id, &view.header)
     }
 
-    /// Queues a response in fragments. The last one is not marked as a fragment.
+    /// Queues a response in fragments. The last fragment has `fragment` set to false (R-WCH-18).
     fn send_in_pieces(
         &self,
         stream: &mut Stream,
@@ -190,7 +193,7 @@ impl Watcher {
         view: &EngineView<'_>,
         woken: &mut Vec<StreamId>,
     ) {
-        // The `fragment` field takes two bytes. Reserve them in each piece, also in the last one, which does not have
+        // The `fragment` field takes two bytes. Reserve them in each piece, even in the last piece, which does not have
         // the field.
         let envelope = self.envelope_len(view) + 2;
         while !rest.is_empty() {

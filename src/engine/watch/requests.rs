@@ -25,7 +25,7 @@ impl WatchHub {
         }
     }
 
-    /// Creates a watcher. The response comes before its first event (R-WCH-2 to R-WCH-6).
+    /// Creates a watcher. The response is queued before the watcher's first event (R-WCH-2 to R-WCH-6).
     fn create(&mut self, slot: u32, watch: &Watch, view: &EngineView<'_>) {
         let range = normalize(&watch.range);
         let id = match self.choose_id(slot, watch, &range) {
@@ -56,7 +56,8 @@ impl WatchHub {
             self.start_progress(slot, view);
         }
         self.respond(slot, id, WatchResponseKind::Created, view);
-        // Without a start in the past, there is no history to read. Start 0 means only future events (R-WCH-6).
+        // A watcher that starts in the future has no history to read. Start revision 0 means only future events
+        // (R-WCH-6).
         if watch.start == Revision::new(0) || watch.start > view.keys.current() {
             self.join(watcher);
         } else {
@@ -65,8 +66,8 @@ impl WatchHub {
         }
     }
 
-    /// Returns the id of a new watcher, or the reason to refuse it (R-WCH-3). Any unused id is accepted, also -1
-    /// (R-WCH-4). A refused request uses up no id.
+    /// Returns the id of a new watcher, or the reason to refuse the request (R-WCH-3). Any unused id is accepted, even
+    /// -1 (R-WCH-4). A refused request uses up no id.
     fn choose_id(&mut self, slot: u32, watch: &Watch, range: &KeyRange) -> Result<WatchId, WatchRefusal> {
         let stream = self.streams.at_mut(slot);
         if watch.start < Revision::new(0) {
@@ -88,7 +89,7 @@ impl WatchHub {
         Ok(WatchId::new(stream.next_watch_id - 1))
     }
 
-    /// Cancels a watcher, also one that a compaction ended. Ignores an unknown id (R-WCH-13, R-WCH-22).
+    /// Cancels a watcher, even a watcher that a compaction ended. Ignores an unknown id (R-WCH-13, R-WCH-22).
     fn cancel(&mut self, slot: u32, id: WatchId, view: &EngineView<'_>) {
         let Some(watcher) = self.streams.at_mut(slot).watchers.remove(&id) else {
             return;
@@ -100,7 +101,7 @@ impl WatchHub {
     }
 
     /// Notifies a stream when a lease ends, at once if the lease does not exist. A repeated request gets no second
-    /// notification while the first one is pending, or while it is the last delivery in the queue.
+    /// notification while the first notification is pending or is the last delivery in the queue.
     pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &EngineView<'_>) {
         if !view.lessor.exists(lease) {
             let answer = Delivery::LeaseEnded(lease);

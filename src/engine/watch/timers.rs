@@ -4,20 +4,21 @@ use super::{EngineView, State, WatchHub, Watcher};
 use crate::api::{Delivery, StreamId, Timestamp, WatchId, WatchResponseKind};
 use crate::engine::tables::shrink;
 
-/// The number of unreceived responses to progress requests from which on a response may replace the one before.
+/// The number of unreceived responses to progress requests that a stream queues before a new response may replace the
+/// last one.
 const ANSWERS_MAX: u32 = 128;
 
 impl WatchHub {
-    /// Returns the earliest timer or progress tick.
+    /// Returns the time of the earliest timer or progress tick of a stream.
     pub(in crate::engine) fn next_deadline(&self) -> Option<Timestamp> {
         self.timers.first().into_iter().chain(self.ticks.first()).map(|&(at, _)| at).min()
     }
 
-    /// Fires the ticks and then the timers that are due at `view.now`.
+    /// Fires the progress ticks, and then the timers, that are due at `view.now`.
     pub(in crate::engine) fn fire_timers(&mut self, view: &EngineView<'_>) {
         while let Some(&(at, id)) = self.ticks.first().filter(|&&(at, _)| at <= view.now) {
             let slot = self.find(id).expect("a stream in `ticks` is open");
-            // Remove the tick first: `tick` schedules the next one only if none is scheduled.
+            // Remove the tick first, because `tick` schedules the next tick only if no tick is scheduled.
             self.unschedule_tick(slot);
             self.tick(slot, at, view);
         }
@@ -40,7 +41,7 @@ impl WatchHub {
             stream.queue.retain(|delivery| !matches!(delivery, Delivery::Timer(_)));
         }
         let due = at.filter(|&at| at <= now);
-        // A timer at the end of time never fires.
+        // A timer at `Timestamp::MAX` never fires.
         let waiting = at.filter(|&at| at > now && at != Timestamp::MAX);
         let before = std::mem::replace(&mut self.streams.at_mut(slot).timer, waiting);
         if let Some(before) = before {
@@ -54,7 +55,7 @@ impl WatchHub {
         }
     }
 
-    /// Queues the delivery of a fired timer.
+    /// Queues the delivery of a timer that fired at the time `at`.
     fn queue_timer(&mut self, slot: u32, at: Timestamp) {
         self.streams.at_mut(slot).has_timer_queued = true;
         self.push(slot, Delivery::Timer(at));
@@ -64,7 +65,8 @@ impl WatchHub {
     /// none if a watcher is unsynced or has not reached its start, or if the stream has no watcher. A watcher that a
     /// compaction ended counts as unsynced until it is cancelled (R-WCH-13).
     pub(super) fn request_progress(&mut self, slot: u32, view: &EngineView<'_>) {
-        // A watcher may be unsynced only because its history was not read yet: read a piece before judging.
+        // A watcher may be unsynced only because it has not read history yet, so let the watchers read a piece before
+        // the check.
         self.catch_up_all(slot, view);
         self.schedule_tick(slot, view);
         let stream = self.streams.at(slot);
@@ -77,11 +79,15 @@ impl WatchHub {
         }
     }
 
-    /// Queues the response to a progress request. From `ANSWERS_MAX` unreceived responses on, it replaces the last
-    /// delivery if that is such a response too. So the queue of a caller that never receives is bounded.
+    /// Queues the response to a progress request. From `ANSWERS_MAX` unreceived responses on, the response replaces the
+    /// last delivery if this is a response to a progress request too. So progress requests cannot grow the queue of a
+    /// caller that never receives without bound.
     fn answer_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         let stream = self.streams.at_mut(slot);
-        let is_answer = |delivery: &Delivery| matches!(delivery, Delivery::Watch(last) if last.watch_id == WatchId::INVALID && last.is_progress_notify());
+        let is_answer = |delivery: &Delivery| match delivery {
+            Delivery::Watch(last) => last.watch_id == WatchId::INVALID && last.is_progress_notify(),
+            Delivery::LeaseEnded(_) | Delivery::Timer(_) => false,
+        };
         if stream.progress_answers < ANSWERS_MAX {
             stream.progress_answers += 1;
         } else if stream.queue.back().is_some_and(is_answer) {
@@ -100,7 +106,7 @@ impl WatchHub {
         self.progress_interval
     }
 
-    /// Counts a new watcher that requested progress notifications, and schedules a tick.
+    /// Counts a new watcher that requested progress notifications, and schedules the next tick of its stream.
     pub(super) fn start_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         let stream = self.streams.at_mut(slot);
         stream.progress_watchers += 1;
@@ -108,7 +114,7 @@ impl WatchHub {
         self.schedule_tick(slot, view);
     }
 
-    /// Uncounts a watcher that is about to end.
+    /// Uncounts a watcher that is about to end, if the watcher requested progress notifications.
     pub(super) fn stop_progress(&mut self, watcher: u32) {
         let record = self.watchers.at(watcher);
         // A watcher that a compaction ended is uncounted already.
@@ -124,9 +130,9 @@ impl WatchHub {
         }
     }
 
-    /// Notifies each watcher that requested progress notifications. Skips a watcher that was sent events since the last
-    /// tick, is unsynced, has a start in the future, or has unreceived deliveries (R-WCH-20). Schedules the next tick
-    /// only if a watcher can be notified then without a receive in between.
+    /// Notifies each watcher of a stream that requested progress notifications. Skips a watcher that was sent events
+    /// since the last tick, is unsynced, has a start in the future, or has unreceived deliveries (R-WCH-20). Schedules
+    /// the next tick only if that tick can notify a watcher even when the stream is not received from before.
     pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &EngineView<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
@@ -163,7 +169,7 @@ impl WatchHub {
         }
     }
 
-    /// Schedules the next ticks of streams with a watcher whose start the store has reached.
+    /// Schedules the next tick of each stream whose awaited start revision the store has reached.
     pub(super) fn start_ticks(&mut self, view: &EngineView<'_>) {
         while let Some(&(_, id)) =
             self.awaited_starts.first().filter(|&&(start, _)| start <= view.header.revision)
@@ -181,9 +187,10 @@ impl WatchHub {
             return;
         }
         let next = view.ticks_passed(stream.opened_at) + 1;
-        // A tick beyond the end of time is not scheduled.
+        // A tick at or after `Timestamp::MAX` is not scheduled.
         let passed = next.checked_mul(self.progress_interval);
         let nanos = passed.and_then(|passed| passed.checked_add(stream.opened_at.as_nanos()));
+        // The new tick takes the place of an awaited start revision.
         self.unschedule_tick(slot);
         let Some(at) = nanos.map(Timestamp::from_nanos).filter(|&at| at != Timestamp::MAX) else {
             return;
@@ -204,10 +211,10 @@ impl WatchHub {
         }
     }
 
-    /// Returns the streams that became ready, in the order in which they did, and empties the list.
+    /// Returns the ready streams in the order in which they became ready, and empties the list of ready streams.
     ///
-    /// A stream is in the list at most once and stores its position. If it is received from or closed before the list
-    /// is taken, its entry becomes stale. The list is compacted when half of its entries are stale.
+    /// A ready stream is in the list once and stores its position. If the stream is received from or closed before the
+    /// list is taken, its entry becomes stale. Stale entries are removed when half of the entries are stale.
     pub(in crate::engine) fn take_ready_streams(&mut self) -> Vec<StreamId> {
         let mut woken = std::mem::take(&mut self.woken);
         let mut place = 0;
@@ -224,20 +231,21 @@ impl WatchHub {
         woken
     }
 
-    /// Returns whether the list has an entry that is not stale.
+    /// Returns whether the list of ready streams has an entry that is not stale.
     pub(in crate::engine) fn has_ready_streams(&self) -> bool {
         self.woken.len() > self.stale_woken
     }
 
-    /// Returns whether the entry at `place` belongs to an open stream and is not stale.
+    /// Returns whether the stream `id` is open and its entry at `place` in `woken` is not stale.
     pub(super) fn is_woken_at(&self, id: StreamId, place: usize) -> bool {
         self.find(id).is_some_and(|slot| self.streams.at(slot).woken_position == Some(place))
     }
 
-    /// Marks the entry at `place`, if any, as stale, and compacts the list if half of it is stale.
+    /// Marks the entry of `woken` at `place`, if any, as stale. Removes the stale entries if half of the list is stale.
     pub(super) fn mark_stale(&mut self, place: Option<usize>) {
         self.stale_woken += usize::from(place.is_some());
-        // Compacting visits the whole list. With half of it stale, that is constant time for each entry on average.
+        // The removal visits the whole list. With half of the list stale, its cost for each stale entry is constant on
+        // average.
         if self.stale_woken < 32 || self.stale_woken * 2 < self.woken.len() {
             return;
         }
