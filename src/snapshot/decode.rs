@@ -1,4 +1,4 @@
-//! Reads saves. Memory is allocated only as bytes arrive, so that a corrupt length does not exhaust it.
+//! Reads saves. Memory is allocated only as bytes arrive, so that a corrupt length does not exhaust the memory.
 
 use std::io::{self, Read};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use crate::engine::{Crc32c, EngineConfig, Restorer, SavedLease, SavedRenewal, Sn
 
 type Result<T> = std::result::Result<T, LoadError>;
 
-/// Reads a save to its end and no further.
+/// Reads a save up to its last byte, and no byte after it.
 pub(crate) fn read_snapshot(config: EngineConfig, from: &mut dyn Read) -> Result<Restorer> {
     let (mut chunks, format) = Chunks::begin(from)?;
-    // The newest version of a save in format 1 has the current revision.
+    // Format 1 does not store the current revision, which is the mod revision of the newest version.
     let current = if format == 1 { None } else { Some(Revision::new(chunks.signed()?)) };
     let header = SnapshotHeader {
         compacted: Some(Revision::new(chunks.signed()?)).filter(|&revision| revision != Revision::new(-1)),
@@ -67,7 +67,8 @@ fn read_alarm(chunks: &mut Chunks<'_>) -> Result<Alarm> {
     Ok(Alarm { member_id, alarm })
 }
 
-/// Reads a version. `text` is a reused buffer for its key and value.
+/// Reads a version and adds it to `restorer`. `text` is a buffer for the key and value, which the caller passes again
+/// for each version.
 fn read_version(restorer: &mut Restorer, text: &mut Vec<u8>, chunks: &mut Chunks<'_>) -> Result<()> {
     let fields = Fields {
         create_revision: Revision::new(chunks.signed()?),
@@ -91,15 +92,16 @@ struct Chunks<'a> {
     from: &'a mut dyn Read,
     crc: Crc32c,
     chunk: Vec<u8>,
-    /// The number of bytes of the chunk that were returned.
+    /// The number of bytes of `chunk` that `next` has returned.
     consumed: usize,
 }
 
 impl<'a> Chunks<'a> {
-    /// Reads the preamble, and also returns its format, which is a known one.
+    /// Reads the preamble. Returns a reader of the chunks, and the number of the format, which is at most `FORMAT`.
     fn begin(from: &'a mut dyn Read) -> Result<(Self, u32)> {
         let mut magic = Vec::new();
-        // Not `read_exact`: a short input may be a truncated save, or no save.
+        // Unlike `read_exact`, `read_to_end` returns the bytes of a short input. They decide whether the input is a
+        // truncated save or no save.
         (&mut *from).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
         if !MAGIC.starts_with(&magic) {
             return Err(LoadError::BadMagic);
@@ -116,14 +118,14 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Reads the next bytes of the input, outside of chunks.
+    /// Reads the next `N` bytes of the input, which are not the contents of a chunk.
     fn raw<const N: usize>(&mut self) -> Result<[u8; N]> {
         let mut bytes = [0; N];
         self.from.read_exact(&mut bytes).map_err(truncated)?;
         Ok(bytes)
     }
 
-    /// Reads a checksum and compares it.
+    /// Reads a checksum from the input, and compares it with the checksum of all bytes before it.
     fn check(&mut self) -> Result<()> {
         if u32::from_le_bytes(self.raw()?) == self.crc.finish() {
             Ok(())
@@ -132,11 +134,12 @@ impl<'a> Chunks<'a> {
         }
     }
 
-    /// Reads the next chunk, after all bytes of the current chunk were returned.
+    /// Reads the next chunk. Called when `next` has returned all bytes of the current chunk.
     fn next_chunk(&mut self) -> Result<()> {
         let length = self.raw()?;
         self.crc.write(&length);
         let length = u32::from_le_bytes(length) as usize;
+        // Check before the allocation: the checksum that would reveal a corrupt length comes only after the chunk.
         if length > CHUNK_MAX {
             return Err(LoadError::Corrupt { what: "the length of a chunk" });
         }
@@ -147,12 +150,13 @@ impl<'a> Chunks<'a> {
         self.check()
     }
 
-    /// Returns the next bytes: at least one and at most `most`.
+    /// Returns the next bytes of the contents: at least one and at most `most` bytes.
     fn next(&mut self, most: usize) -> Result<&[u8]> {
         if self.consumed == self.chunk.len() {
             self.next_chunk()?;
         }
         let left = &self.chunk[self.consumed..];
+        // The empty chunk ends a save, so a record is incomplete.
         if left.is_empty() {
             return Err(LoadError::Corrupt { what: "the input ends before the last version" });
         }
@@ -161,7 +165,7 @@ impl<'a> Chunks<'a> {
         Ok(next)
     }
 
-    /// Appends the next `length` bytes to `into`.
+    /// Appends the next `length` bytes of the contents to `into`.
     fn take(&mut self, mut length: usize, into: &mut Vec<u8>) -> Result<()> {
         while length > 0 {
             let next = self.next(length)?;
@@ -198,7 +202,7 @@ impl<'a> Chunks<'a> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
-    /// Reads the empty chunk, which must come next.
+    /// Reads the empty chunk that ends a save. Fails if any contents are left.
     fn end(mut self) -> Result<()> {
         if self.consumed == self.chunk.len() {
             self.next_chunk()?;

@@ -7,9 +7,9 @@ use super::{BY_HAND, CHUNK_MAX, CORRUPT, FORMAT, MAGIC, NO_SPACE, STANDING, Save
 use crate::api::{AlarmType, KeyValue};
 use crate::engine::{Crc32c, SavedLease, SavedRenewal, Snapshot};
 
-/// Writes a snapshot in pieces of at most [`CHUNK_MAX`] bytes plus length and checksum.
+/// Writes a snapshot as a save, in chunks of at most [`CHUNK_MAX`] bytes. Returns a summary of the save.
 pub(crate) fn write_snapshot(mut snapshot: Snapshot, into: &mut dyn Write) -> io::Result<Saved> {
-    // Versions ascend in a save, and the index returns the old versions in no order.
+    // Versions ascend by revision in a save, but the old versions are in the order of their keys.
     snapshot.old.sort_unstable_by_key(|kv| (kv.mod_revision(), kv.sub()));
     let mut chunks = Chunks::begin(into)?;
     chunks.write(&snapshot.current.get().to_le_bytes())?;
@@ -74,17 +74,17 @@ fn write_version(kv: &KeyValue, chunks: &mut Chunks<'_>) -> io::Result<()> {
     chunks.write(kv.value())
 }
 
-/// Splits the written bytes into chunks.
+/// Writes bytes to `into` in chunks, each with its length and a checksum.
 struct Chunks<'a> {
     into: &'a mut dyn Write,
     crc: Crc32c,
-    /// Space for the length, and the bytes of the current chunk.
+    /// Space for the length of the current chunk, followed by the bytes of the chunk.
     chunk: Vec<u8>,
     /// The number of bytes written to `into`.
     written: u64,
 }
 
-/// The number of bytes of a chunk's length.
+/// The number of bytes that the length of a chunk takes.
 const LENGTH: usize = 4;
 
 impl<'a> Chunks<'a> {
@@ -102,6 +102,7 @@ impl<'a> Chunks<'a> {
             let room = LENGTH + CHUNK_MAX - self.chunk.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.chunk.extend_from_slice(now);
+            // Write a full chunk at once, so that `chunk` never holds more than `CHUNK_MAX` bytes.
             if now.len() == room {
                 self.write_chunk()?;
             }
@@ -113,7 +114,7 @@ impl<'a> Chunks<'a> {
     fn write_chunk(&mut self) -> io::Result<()> {
         let length = (self.chunk.len() - LENGTH) as u32;
         self.chunk[..LENGTH].copy_from_slice(&length.to_le_bytes());
-        // The running checksum leaves out the checksums of all chunks.
+        // The running checksum covers the lengths and contents of all chunks, but no checksum.
         self.crc.write(&self.chunk);
         self.chunk.extend_from_slice(&self.crc.finish().to_le_bytes());
         self.into.write_all(&self.chunk)?;
@@ -122,7 +123,8 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
-    /// Writes the rest and the empty chunk. Returns the number of bytes written and the last checksum.
+    /// Writes the buffered bytes, and the empty chunk that ends a save. Returns the number of bytes written and the
+    /// last checksum.
     fn end(mut self) -> io::Result<(u64, u32)> {
         if self.chunk.len() > LENGTH {
             self.write_chunk()?;

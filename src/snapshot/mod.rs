@@ -1,13 +1,13 @@
-//! Saves: the state of a store as bytes, and the errors of writing and reading it.
+//! Saves, which hold the state of a store as bytes, and the errors of writing and reading a save.
 //!
-//! [`Store::save`](crate::Store::save) writes a save and [`StoreBuilder::load`](crate::StoreBuilder::load) reads it. [`save`] and
-//! [`load`] write and read the state of a bare [`Engine`].
+//! [`Store::save`](crate::Store::save) writes a save and [`StoreBuilder::load`](crate::StoreBuilder::load) reads it.
+//! [`save`] and [`load`] write and read the state of a bare [`Engine`].
 
 // The format.
 //
 // A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
-// Chunks follow, each with its length, its bytes and a checksum; the last chunk is empty. A checksum is the CRC-32C of
-// all preceding bytes except other checksums. So no chunk can be omitted, moved or replaced by one from another save.
+// Chunks follow, each with its length, its bytes and a checksum. The last chunk is empty. A checksum is the CRC-32C of
+// all preceding bytes except other checksums. So a chunk that is missing, moved or from another save is found.
 //
 // The bytes of the chunks, concatenated, are these records. Numbers are little endian.
 //
@@ -21,7 +21,8 @@
 //
 // Lengths and positions have 32 bits, kinds 8, times 64 of seconds and 32 of nanoseconds, and other numbers 64.
 //
-// In format 1, the current revision is the newest version's mod revision. A bumped revision has no version, hence format 2.
+// In format 1, the current revision is the newest version's mod revision. After a bump, no version has the current
+// revision, so format 2 stores the current revision.
 
 mod decode;
 mod encode;
@@ -37,7 +38,8 @@ pub use crate::engine::snapshot::LoadOptions;
 pub(crate) use decode::read_snapshot;
 pub(crate) use encode::write_snapshot;
 
-/// Like PNG's signature: the first byte is not text, and CR LF reveals a conversion of line ends.
+/// The first bytes of a save. As in PNG's signature, the first byte is not text, and CR LF reveals a conversion of line
+/// ends.
 const MAGIC: [u8; 12] = *b"\x89leasehold\r\n";
 
 /// The format of new saves, and the newest format that can be read.
@@ -46,18 +48,22 @@ const FORMAT: u32 = 2;
 /// The maximum length of a chunk that is written or accepted.
 const CHUNK_MAX: usize = 64 * 1024;
 
-/// The kinds of a lease in a save.
+/// The kind of a saved lease without a standing keep-alive.
 const BY_HAND: u8 = 0;
+
+/// The kind of a saved lease with a standing keep-alive.
 const STANDING: u8 = 1;
 
-/// The kinds of an alarm in a save.
+/// The kind of a saved NOSPACE alarm.
 const NO_SPACE: u8 = 1;
+
+/// The kind of a saved CORRUPT alarm.
 const CORRUPT: u8 = 2;
 
 /// Writes the state of an engine, as [`Store::save`](crate::Store::save) does, and returns a summary.
 ///
-/// A lease is saved with its remaining time at the engine's last [`advance`](Engine::advance). Engines with equal commands write
-/// equal bytes.
+/// A lease is saved with its remaining time at the engine's last [`advance`](Engine::advance). Engines that ran equal
+/// commands at equal times write equal bytes.
 ///
 /// ```
 /// use leasehold::snapshot::{LoadOptions, load, save};
@@ -77,17 +83,19 @@ const CORRUPT: u8 = 2;
 ///
 /// # Errors
 ///
-/// The error of the writer, if it fails.
+/// The error of the writer, if the writer fails.
 pub fn save(engine: &Engine, mut into: impl Write) -> io::Result<Saved> {
     write_snapshot(engine.snapshot(), &mut into)
 }
 
-/// Creates an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) creates a store. Its time starts at `now`.
+/// Creates an engine from a save, as [`StoreBuilder::load`](crate::StoreBuilder::load) creates a store. The engine's
+/// time starts at `now`.
 ///
 /// # Errors
 ///
 /// - [`LoadError::Io`] if the reader fails.
-/// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and valid save.
+/// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and
+///   valid save.
 /// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
 /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
 pub fn load(
@@ -101,8 +109,8 @@ pub fn load(
 
 /// The summary of a save, like etcd's `snapshot status`.
 ///
-/// It describes the saved state, which may be older than the store's state when [`Store::save`](crate::Store::save)
-/// returns.
+/// The summary describes the saved state, which may be older than the store's state when
+/// [`Store::save`](crate::Store::save) returns.
 ///
 /// ```
 /// use leasehold::Store;
@@ -113,7 +121,8 @@ pub fn load(
 /// let mut bytes = Vec::new();
 /// let saved = store.save(&mut bytes)?;
 /// assert_eq!((saved.revision(), saved.keys(), saved.versions()), (store.revision()?, 1, 2));
-/// assert_eq!((saved.bytes(), saved.checksum().to_le_bytes()), (bytes.len() as u64, bytes[bytes.len() - 4..].try_into()?));
+/// assert_eq!(saved.bytes(), bytes.len() as u64);
+/// assert_eq!(saved.checksum().to_le_bytes(), bytes[bytes.len() - 4..]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,8 +167,8 @@ impl Saved {
         self.bytes
     }
 
-    /// Returns the checksum of the save, a CRC-32C. It is also the last four bytes of the save, in little endian. Equal states
-    /// have equal checksums.
+    /// Returns the checksum of the save, a CRC-32C. The last four bytes of the save are this checksum, in little
+    /// endian. Equal states have equal checksums.
     pub fn checksum(&self) -> u32 {
         self.checksum
     }
@@ -169,10 +178,11 @@ impl Saved {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SaveError {
-    /// The writer failed; its output is incomplete.
+    /// The writer failed, so the written save is incomplete.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The store refused the save: [`Error::Stopped`] after [`Store::close`](crate::Store::close).
+    /// The store is closed. The error is [`Error::Stopped`], as for each request after
+    /// [`Store::close`](crate::Store::close).
     #[error(transparent)]
     Closed(#[from] Error),
 }
