@@ -1,5 +1,5 @@
-//! The checks of a request before it changes anything. They cover its fields, the operations of a transaction against
-//! each other, its size, the byte quota and the alarms.
+//! The checks of a request before it runs: its fields, its size, the byte quota, the active alarms, and whether a
+//! transaction changes a key twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,15 +10,17 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// The upper bound of `Limits::max_request_bytes`. The length of a key must fit into its record.
+/// The upper bound of `Limits::max_request_bytes`, because a record stores the length of its key in 32 bits.
 const REQUEST_BYTES_MAX: usize = u32::MAX as usize;
 
-/// The cost of a put besides its key and value, and the cost of a grant, in the quota check (R-MNT-9).
+/// The cost of a put in the quota check, besides the bytes of its key and value (R-MNT-9).
 const PUT_COST: u64 = 256;
+
+/// The cost of a grant in the quota check (R-MNT-9).
 const GRANT_COST: u64 = 64;
 
-/// The cost of a request in the quota check. It is etcd's estimate and differs from the bytes that the store then
-/// holds.
+/// The cost of a request in the quota check: etcd's estimate, which differs from the bytes that the request adds to the
+/// store.
 pub(super) trait Cost {
     fn cost(&self) -> u64;
 }
@@ -99,7 +101,7 @@ impl Alarms {
         self.active.iter().any(|active| active.alarm == alarm)
     }
 
-    /// Lists, activates or deactivates alarms, and returns the alarms concerned (R-MNT-7).
+    /// Lists, activates or deactivates alarms, and returns the affected alarms (R-MNT-7).
     pub(super) fn request(&mut self, request: &AlarmRequest) -> Vec<Alarm> {
         let named = Alarm { member_id: request.member_id, alarm: request.alarm };
         let all = request.alarm == AlarmType::None;
@@ -134,7 +136,7 @@ struct Changes<'a> {
 }
 
 /// The keys that deletes cover, as sets with logarithmic lookup. A list would make the check quadratic: a txn may have
-/// tens of thousands of nested operations, and all other requests wait for it.
+/// tens of thousands of nested operations, and all other requests wait while the check runs.
 #[derive(Default)]
 struct Deleted<'a> {
     keys: BTreeSet<&'a [u8]>,
@@ -152,16 +154,18 @@ pub(super) fn check_overlap(txn: &Txn) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether the list needs no check, as most lists do not: it has at most one change and no nested txn.
+/// Returns whether a list of operations has at most one put or delete and no nested txn. Such a list cannot change a
+/// key twice.
 fn is_plain(operations: &[TxnOp]) -> bool {
     let nested = operations.iter().any(|op| matches!(op, TxnOp::Txn(_)));
     let changes = operations.iter().filter(|op| matches!(op, TxnOp::Put(_) | TxnOp::Delete(_)));
     !nested && changes.count() <= 1
 }
 
-/// Returns the keys that a list changes, or an error if it changes a key twice (R-TXN-17).
+/// Returns the keys that a list of operations changes, or an error if the list changes a key twice (R-TXN-17).
 fn changes_of(operations: &[TxnOp]) -> Result<Changes<'_>> {
-    // The order of R-TXN-17, on which the asymmetry of R-TXN-19 depends: the list's deletes, nested txns, the list's puts.
+    // R-TXN-17 fixes the order: the list's own deletes, then its nested txns, then its own puts. The asymmetry of
+    // R-TXN-19 follows from this order.
     let mut changes = Changes::default();
     for op in operations {
         if let TxnOp::Delete(delete) = op {
@@ -189,8 +193,8 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Adds the changes of both branches of a nested txn. Only one of the branches runs, so both may put a key, or one
-    /// may put it and the other delete it.
+    /// Adds the changes of both branches of a nested txn. Only one of the branches runs, so both branches may put one
+    /// key, or one branch may put a key that the other one deletes.
     fn add_nested(&mut self, success: Self, failure: Self) -> Result<()> {
         // The deletes are merged last, so that they conflict neither with the puts of the other branch nor with earlier
         // puts (R-TXN-19).
@@ -223,14 +227,14 @@ impl<'a> Deleted<'a> {
         if start >= end {
             return;
         }
-        // At most one interval that starts earlier reaches `start`, because the intervals are disjoint.
+        // The intervals are disjoint, so at most one interval that starts at or before `start` reaches `start`.
         if let Some((&before, &reach)) =
             self.intervals.range(..=start).next_back().filter(|(_, reach)| **reach >= start)
         {
             (start, end) = (before, end.max(reach));
         }
-        // Absorb every interval that starts inside. `end` grows with each, so the next one is searched for in the grown
-        // interval.
+        // Absorb every interval that starts inside the new one. An absorbed interval may raise `end`, so search again
+        // from `start` to the raised end.
         while let Some((&within, &reach)) = self.intervals.range(start..=end).next() {
             end = end.max(reach);
             self.intervals.remove(within);
@@ -265,7 +269,8 @@ impl Engine {
         self.limits.max_request_bytes.min(REQUEST_BYTES_MAX)
     }
 
-    /// Checks a put against the present state: its lease first, then its key (R-PUT-2).
+    /// Checks that the put's lease exists, and then that its key exists if the put keeps the key's value or lease
+    /// (R-PUT-2).
     pub(super) fn check_put_on_state(&self, put: &Put) -> Result<()> {
         if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
             return Err(Error::LeaseNotFound);
@@ -277,7 +282,7 @@ impl Engine {
     }
 }
 
-/// Checks the fields of a read: its key before its sort (R-RNG-3).
+/// Checks the fields of a read: first its key, then its sort order and target (R-RNG-3).
 pub(super) fn check_get(get: &Get) -> Result<()> {
     if get.range.start().is_empty() {
         return Err(Error::EmptyKey);
@@ -321,14 +326,15 @@ pub(super) fn check_txn(txn: &Txn, budget: usize) -> Result<()> {
             TxnOp::Put(put) => check_put(put)?,
             TxnOp::Delete(delete) => check_delete(delete)?,
             TxnOp::Txn(nested) => check_txn(nested, left)?,
-            // etcd's text for an operation of no kind (R-TXN-2).
+            // etcd reports an operation without a request as a missing key (R-TXN-2).
             TxnOp::Unset => return Err(Error::KeyNotFound),
         }
     }
     Ok(())
 }
 
-/// Returns whether etcd treats a txn as a write. A nested txn makes it one, even if the nested txn only reads.
+/// Returns whether etcd treats a txn as a write. Every operation except a range read makes a txn a write, even a nested
+/// txn that only reads.
 pub(super) fn is_writing(txn: &Txn) -> bool {
     txn.success.iter().chain(&txn.failure).any(|op| !matches!(op, TxnOp::Get(_)))
 }

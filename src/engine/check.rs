@@ -10,25 +10,27 @@ use crate::api::{LeaseId, Revision, Timestamp};
 impl Engine {
     /// Checks the invariants by recomputing all derived state, for tests. Visits every version, key, lease and watcher.
     ///
-    /// 1. Both indexes map each key to its slot.
-    /// 2. The versions of a key ascend by revision, and each continues its generation or begins one.
-    /// 3. History ascends. It has no gaps, except in a revision from which a compaction dropped changes before a save.
-    ///    Above the compacted revision, history and the versions of keys are the same records. The current revision is
-    ///    the newest in history or the compacted one.
+    /// 1. The hash index and the ordered index map each key to the same slot.
+    /// 2. The versions of a key ascend by revision, and each version continues the generation of the version before it
+    ///    or begins a generation.
+    /// 3. The changes in history ascend by revision, and by position in a revision, without gaps. Positions may be
+    ///    missing only in the revision that was the compacted one at a save, because a save omits the changes that a
+    ///    compaction dropped. Above the compacted revision, history and the keys have the same versions. The current
+    ///    revision is the highest revision in history, or the compacted revision if that is higher.
     /// 4. The counts of keys, versions and bytes equal a recount.
-    /// 5. Between calls no transaction is open.
+    /// 5. Between two calls, no transaction is open.
     /// 6. A key that exists and has a lease is in the lease's list of keys, once, at the position that the key stores.
-    ///    A lease has no other keys.
-    /// 7. The deadlines of the lease table are the deadlines of the leases that have one.
+    ///    A lease lists no other keys.
+    /// 7. The table of deadlines has the deadline of each lease without a standing keep-alive, and no other deadline.
     /// 8. No lease outlives its deadline.
-    /// 9. A synced watcher is in the index, and the index has no other watchers. A stream lists its unsynced watchers.
+    /// 9. The watch index has all synced watchers and no other watchers. Each stream lists its unsynced watchers.
     /// 10. The number of queued responses with events of a watcher is at most its capacity.
-    /// 11. A stream whose receiver waits has nothing to receive. A stream that is ready is in the list of ready streams
-    ///     once.
-    /// 12. The pending timers, ticks and starts are the timers, ticks and starts of streams. A stream counts its
-    ///     watchers that requested progress notifications.
-    /// 13. A create order has the keys of its range that exist.
-    /// 14. The streams to notify of a lease's end are the streams that requested it.
+    /// 11. The queue of a stream is empty if its last `receive` returned false and the stream got no delivery since. A
+    ///     ready stream is in the list of ready streams once.
+    /// 12. The tables of timers, progress ticks and awaited start revisions have the entries that the open streams
+    ///     store, and no others. Each stream counts its watchers that requested progress notifications.
+    /// 13. An index by create revision has the keys of its range that exist, and no other keys.
+    /// 14. The streams listed under a lease are the streams that requested a notification of the lease's end.
     ///
     /// ```
     /// use leasehold::clock::Timestamp;
@@ -42,7 +44,7 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If an invariant does not hold. The message contains its number.
+    /// If an invariant does not hold. The message contains the number of the invariant.
     pub fn check_invariants(&self) {
         self.check_index();
         self.check_create_orders();
@@ -101,11 +103,11 @@ impl Engine {
         for kv in history.iter_from(history.start()) {
             let at = (kv.mod_revision(), kv.sub());
             let follows = match before {
-                // The oldest change. A bump compacts to a revision without a change, and then history starts right
-                // after it.
+                // The oldest change in history. A bump compacts to a revision without a change, and history then starts
+                // at the revision after it.
                 None => at.0 <= compacted || at == (compacted.max(Revision::new(1)).next(), 0),
-                // A save omits the changes that a compaction dropped from its own revision, so positions in a revision
-                // may be skipped.
+                // A save omits the changes that a compaction dropped from the compacted revision, so a loaded history
+                // may skip positions in it.
                 Some((revision, sub)) if at.0 <= compacted => {
                     at.0 == revision && at.1 > sub || at.0 == revision.next()
                 }
@@ -177,7 +179,7 @@ impl Engine {
             self.lessor.is_consistent(),
             "invariant 7: the table of deadlines has the deadline of each lease that has one, and no other"
         );
-        // A deadline at the end of time was clamped, so the lease may outlive it.
+        // A deadline beyond `Timestamp::MAX` was clamped to `MAX`, so a lease may outlive that deadline.
         let is_overdue = |deadline| deadline <= self.now && deadline != Timestamp::MAX;
         let overdue = self.lessor.next_deadline().is_some_and(is_overdue);
         assert!(!overdue, "invariant 8: no lease outlives its deadline");

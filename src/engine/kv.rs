@@ -9,7 +9,7 @@ use crate::api::{
 use crate::{Error, Result};
 
 impl Engine {
-    /// Reads keys (R-RNG-1 to R-RNG-11).
+    /// Reads the keys of a range (R-RNG-1 to R-RNG-11).
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// Reads a page of a range, in key order and at one revision. Unlike [`get`](Self::get) it does not count the
-    /// range, so its cost depends only on the size of the page.
+    /// range, so it visits no key after the page.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -116,8 +116,8 @@ impl Engine {
     ///
     /// - [`NoSpace`](Error::NoSpace) if the put would reach the quota.
     /// - [`EmptyKey`](Error::EmptyKey) if the key is empty.
-    /// - [`ValueProvided`](Error::ValueProvided) if the put has a value and keeps the present one.
-    /// - [`LeaseProvided`](Error::LeaseProvided) if the put has a lease and keeps the present one.
+    /// - [`ValueProvided`](Error::ValueProvided) if the put has a value and also keeps the key's present value.
+    /// - [`LeaseProvided`](Error::LeaseProvided) if the put has a lease and also keeps the key's present lease.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the put is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
     /// - [`Corrupt`](Error::Corrupt) or [`NoSpace`](Error::NoSpace) if the alarm of that name is active.
@@ -127,11 +127,12 @@ impl Engine {
         self.put_draft(put, None)
     }
 
-    /// Puts a key like [`put`](Self::put). The store passes the record as `draft`, copied before it takes the lock.
+    /// Puts a key like [`put`](Self::put). `draft` is a record with the put's key and value, which the store builds
+    /// before it takes its lock. With `None`, this method builds the record.
     pub(crate) fn put_draft(&mut self, put: &Put, draft: Option<KeyValue>) -> Result<PutResponse> {
         self.check_quota(put)?;
         check_put(put)?;
-        // The other fields take less than 64 bytes, so the exact length matters only close to the limit.
+        // The other fields of a put take less than 64 bytes, so compute the exact length only close to the limit.
         if put.key.len() + put.value.len() + 64 > self.max_request_bytes() {
             self.check_size(put.encoded_len())?;
         }
@@ -196,24 +197,26 @@ impl Engine {
     /// - [`TooManyOps`](Error::TooManyOps) if the transaction has more than [`Txn::MAX_DEPTH`] levels.
     /// - [`NoSpace`](Error::NoSpace) if the transaction would reach the quota.
     /// - [`TooManyOps`](Error::TooManyOps) if a list is longer than [`Limits::max_txn_ops`](crate::Limits) permits.
-    ///   Then [`EmptyKey`](Error::EmptyKey) if a compare has an empty key. Then the errors of the operations' fields, in the order
-    ///   of the operations: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
+    ///   Then [`EmptyKey`](Error::EmptyKey) if a compare has an empty key, and then the errors of the operations'
+    ///   fields, in the order of the operations: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
     ///   [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided), and
-    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset). A nested txn is checked at its place in
-    ///   the same way.
-    /// - [`DuplicateKey`](Error::DuplicateKey) if a branch changes a key twice.
+    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset). A nested txn is checked in this
+    ///   way when its turn comes among the operations.
+    /// - [`DuplicateKey`](Error::DuplicateKey) if a branch puts a key twice, or puts and deletes a key, with the
+    ///   exceptions of R-TXN-19 and R-TXN-20.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the transaction writes and is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
-    /// - [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active and the transaction writes, and [`NoSpace`](Error::NoSpace) if
-    ///   the NOSPACE alarm is active and an operation counts towards the quota.
-    /// - Of the operations that would run: [`FutureRevision`](Error::FutureRevision), [`Compacted`](Error::Compacted),
-    ///   [`LeaseNotFound`](Error::LeaseNotFound), and [`KeyNotFound`](Error::KeyNotFound).
+    /// - [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active and the transaction writes.
+    /// - [`NoSpace`](Error::NoSpace) if the NOSPACE alarm is active and a put is in the transaction.
+    /// - The errors of the operations that would run, in their order: [`FutureRevision`](Error::FutureRevision),
+    ///   [`Compacted`](Error::Compacted), [`LeaseNotFound`](Error::LeaseNotFound), and
+    ///   [`KeyNotFound`](Error::KeyNotFound).
     pub fn txn(&mut self, txn: &Txn) -> Result<TxnResponse> {
-        // Before everything else: the checks below are recursive, and a deeper txn could exhaust the stack (R-TXN-3).
+        // Check the depth first: the checks below are recursive, and a deeper txn could exhaust the stack (R-TXN-3).
         if txn.is_too_deep() {
             return Err(Error::TooManyOps);
         }
-        // The order of R-TXN-1, which decides the error of a txn with several faults.
+        // The checks are in the order of R-TXN-1, which decides the error of a txn with several faults.
         self.check_quota(txn)?;
         check_txn(txn, self.limits.max_txn_ops)?;
         check_overlap(txn)?;
@@ -222,8 +225,9 @@ impl Engine {
             return Err(Error::RequestTooLarge);
         }
         self.alarms.check(|| writing, || txn.cost() > 0)?;
-        // Two phases: all compares and checks of the path read the state before the txn, and then the operations run.
-        // An error while they run is possible only by R-TXN-21, and is rolled back (R-TXN-5).
+        // The compares, and the checks of the branches that will run, see the state before the txn. Only then do
+        // operations run. A running operation fails only if an earlier one changed its key (R-TXN-21), and the txn is
+        // rolled back (R-TXN-5).
         let path = self.keys.choose_path(txn);
         self.check_path(txn, &path)?;
         let mut response = self.run(txn, &path).inspect_err(|_| self.roll_back())?;
@@ -234,11 +238,11 @@ impl Engine {
         Ok(response)
     }
 
-    /// Puts a key in the open transaction and moves it to the put's lease (R-PUT-5). Returns the previous pair if the
-    /// put requests it.
+    /// Puts a key in the open transaction and attaches the key to the put's lease (R-PUT-5). Returns the key-value pair
+    /// from before the put if the put requests it.
     pub(super) fn put_key(&mut self, put: &Put, draft: KeyValue) -> Result<Option<KeyValue>> {
         let written = self.keys.put(put, draft)?;
-        // A put with the same lease keeps the key's position in the lease's list.
+        // A put that does not change the key's lease keeps the key's position in the lease's list.
         if written.lease != written.lease_before {
             self.detach(written.lease_before, self.keys.slot(written.slot).attachment());
             self.attach(written.lease, written.slot);
@@ -246,8 +250,8 @@ impl Engine {
         Ok(written.prev_kv)
     }
 
-    /// Deletes keys in the open transaction, in ascending order (R-DEL-3). Returns the number of deleted keys, and the
-    /// previous pairs if the delete requests them.
+    /// Deletes the keys of a range in the open transaction, in ascending order (R-DEL-3). Returns the number of deleted
+    /// keys, and the deleted key-value pairs if the delete requests them.
     pub(super) fn delete_keys(&mut self, delete: &Delete) -> (i64, Vec<KeyValue>) {
         // Collect the slots first: the iterator over the range borrows the index that deleting changes.
         let slots = self.keys.live_slots(&delete.range);

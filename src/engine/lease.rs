@@ -14,17 +14,20 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// The size of a lease in the count of bytes held.
+/// The bytes that the count of bytes held includes for each lease.
 pub(super) const LEASE_BYTES: u64 = 96;
 
 #[derive(Clone, Debug)]
 pub(super) struct Lessor {
     hasher: KeyHasher,
+    /// The slots of leases, by the hash of the lease id.
     by_hash: HashIndex<()>,
     leases: Slab<Lease>,
-    /// The slots of leases that have a deadline, soonest first. A lease with a standing keep-alive has none.
+    /// The slots of leases that have a deadline, soonest first. A lease with a standing keep-alive has no deadline.
     deadlines: BTreeMap<(Timestamp, LeaseId), u32>,
+    /// The first id to try for a grant that requests no id.
     next_id: i64,
+    /// The number of leases ever granted.
     next_sequence: u64,
 }
 
@@ -32,31 +35,31 @@ pub(super) struct Lessor {
 pub(super) struct Lease {
     pub(super) id: LeaseId,
     pub(super) ttl: Duration,
-    /// The number of leases granted before this one: the tie-breaker of R-LSE-11.
+    /// The number of leases granted before this lease. It orders leases with equal remaining time (R-LSE-11).
     pub(super) sequence: u64,
     pub(super) renewal: Renewal,
-    /// The attached keys, in no order. Each key stores its position in this list.
+    /// The attached keys, in no particular order. Each key stores its position in this list.
     keys: Vec<SlotId>,
 }
 
 /// The way in which a lease is renewed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Renewal {
-    /// By its client. The lease expires at the deadline unless a client renews it.
+    /// Clients renew the lease, and the lease expires at `deadline` unless a client renews it before.
     ByHand { deadline: Timestamp },
-    /// By the engine, every third of the TTL, so the lease does not expire. At the instant `since`, the last renewal
-    /// was `elapsed` ago. `elapsed` is zero unless the lease was loaded from a save at `since`.
+    /// The engine renews the lease every third of the TTL, so the lease does not expire. At the instant `since`, the
+    /// last renewal was `elapsed` ago. `elapsed` is zero unless the lease was loaded from a save at `since`.
     Standing { since: Timestamp, elapsed: Duration },
 }
 
-/// Returns the interval at which a standing keep-alive renews a lease. It is positive, because [`Lease::since_renewal`]
-/// divides by it.
+/// Returns the interval at which a standing keep-alive renews a lease. The interval is at least a nanosecond, because
+/// [`Lease::since_renewal`] divides by it.
 pub(super) fn renewal_interval(ttl: Duration) -> Duration {
     (ttl / 3).max(Duration::from_nanos(1))
 }
 
 impl Renewal {
-    /// Returns a standing keep-alive whose first renewal is now.
+    /// Returns a standing keep-alive whose first renewal is at `now`.
     pub(super) const fn standing(now: Timestamp) -> Self {
         Self::Standing { since: now, elapsed: Duration::ZERO }
     }
@@ -97,7 +100,7 @@ impl Lessor {
         self.deadlines.first_key_value().map(|(&(deadline, _), _)| deadline)
     }
 
-    /// Adds a lease, and returns its id and effective TTL (R-LSE-2).
+    /// Adds the lease of a grant, and returns the id and effective TTL of the lease (R-LSE-2).
     pub(super) fn grant(
         &mut self,
         grant: &Grant,
@@ -107,11 +110,13 @@ impl Lessor {
         if grant.ttl > limits.max_lease_ttl {
             return Err(Error::LeaseTtlTooLarge);
         }
+        // No lease has the id `NONE`, so a grant that requests no id passes this check.
         if self.exists(grant.id) {
             return Err(Error::LeaseExists);
         }
         let id = if grant.id == LeaseId::NONE { self.choose_id() } else { grant.id };
-        // At least a nanosecond: a lease that is due at the instant of its grant would break invariant 8.
+        // `min_lease_ttl` may be zero. A TTL of zero would make a lease due at the instant of its grant and break
+        // invariant 8.
         let ttl = grant.ttl.max(limits.min_lease_ttl).max(Duration::from_nanos(1));
         let renewal =
             if grant.standing { Renewal::standing(now) } else { Renewal::ByHand { deadline: now + ttl } };
@@ -130,19 +135,20 @@ impl Lessor {
         }
     }
 
-    /// Adds a saved lease without keys. No other lease has its id.
+    /// Adds a lease from a save, without keys. The caller has checked that no other lease has the id.
     pub(super) fn restore(&mut self, id: LeaseId, ttl: Duration, sequence: u64, renewal: Renewal) {
         self.insert(Lease { id, ttl, sequence, renewal, keys: Vec::new() });
     }
 
-    /// Restores the counters of a save.
+    /// Sets the next lease id and the number of leases ever granted, from a save.
     pub(super) fn restore_counters(&mut self, next_id: i64, next_sequence: u64) {
         self.next_id = next_id;
         self.next_sequence = next_sequence;
     }
 
-    /// Returns the next number of the counter that is not the id of a lease.
+    /// Returns the first id from `next_id` on that no lease has, and advances `next_id` beyond it.
     fn choose_id(&mut self) -> LeaseId {
+        // Skip ids that clients chose and that are in use.
         loop {
             let id = LeaseId::new(self.next_id);
             self.next_id = self.next_id.checked_add(1).expect("2^63 leases are never granted");
@@ -159,6 +165,7 @@ impl Lessor {
         let ttl = lease.ttl;
         let renewed = match lease.renewal {
             Renewal::ByHand { .. } => Renewal::ByHand { deadline: now + ttl },
+            // A renewal by a client restarts the interval of the standing keep-alive.
             Renewal::Standing { .. } => Renewal::standing(now),
         };
         self.renew(slot, renewed);
@@ -170,11 +177,12 @@ impl Lessor {
     pub(super) fn pause_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
         let deadline = self.leases.at(slot).deadline(now);
+        // `Lease::deadline` returns the present deadline of a lease without a keep-alive, so such a lease keeps it.
         self.renew(slot, Renewal::ByHand { deadline });
         Ok(())
     }
 
-    /// Renews the lease and continues to renew it, which is a standing keep-alive. Does nothing to a lease that has one.
+    /// Renews a lease and starts a standing keep-alive for it. Does nothing to a lease that has a standing keep-alive.
     pub(super) fn resume_keep_alive(&mut self, id: LeaseId, now: Timestamp) -> Result<()> {
         let slot = self.find(id).ok_or(Error::LeaseNotFound)?;
         if let Renewal::ByHand { .. } = self.leases.at(slot).renewal {
@@ -187,7 +195,7 @@ impl Lessor {
         let lease = self.leases.at_mut(slot);
         let id = lease.id;
         let before = std::mem::replace(&mut lease.renewal, renewal);
-        // The table of deadlines has the entry already.
+        // An equal deadline is in the table already, and two standing keep-alives have no entry.
         if before == renewal {
             return;
         }
@@ -199,14 +207,16 @@ impl Lessor {
         }
     }
 
-    /// Removes a lease and returns the keys to delete, in no order.
+    /// Removes a lease and returns its keys in no particular order, for the caller to delete. Returns `None` if the
+    /// lease does not exist.
     pub(super) fn remove(&mut self, id: LeaseId) -> Option<Vec<SlotId>> {
         let slot = self.find(id)?;
         Some(self.remove_slot(slot))
     }
 
-    /// Removes the lease with the earliest deadline if that is at or before `now`, the lowest id first at one deadline
-    /// (R-LSE-6). Returns its id and keys, in no order.
+    /// Removes the lease with the earliest deadline, if this deadline is at or before `now`. Of leases with equal
+    /// deadlines, the lowest id is removed first (R-LSE-6). Returns the lease's id, and its keys in no particular
+    /// order.
     pub(super) fn remove_due(&mut self, now: Timestamp) -> Option<(LeaseId, Vec<SlotId>)> {
         let (&(deadline, id), &slot) = self.deadlines.first_key_value()?;
         (deadline <= now).then(|| (id, self.remove_slot(slot)))
@@ -244,27 +254,28 @@ impl Lessor {
         self.leases.iter().map(|(_, lease)| lease)
     }
 
-    /// Returns the ids of all leases by remaining time, and by the order of their grants at equal times (R-LSE-11).
+    /// Returns the ids of all leases, by ascending remaining time. Leases with equal remaining time are in the order of
+    /// their grants (R-LSE-11).
     pub(super) fn by_remaining(&self, now: Timestamp) -> Vec<LeaseId> {
         let mut leases: Vec<&Lease> = self.iter().collect();
         leases.sort_by_key(|lease| (lease.deadline(now), lease.sequence));
         leases.into_iter().map(|lease| lease.id).collect()
     }
 
-    /// Returns the next lease id to try and the number of leases granted. Both decide later ids and the order of
-    /// leases.
+    /// Returns the next lease id to try and the number of leases ever granted. Saves and the state hash include both,
+    /// because later grants depend on them.
     pub(super) fn counters(&self) -> (i64, u64) {
         (self.next_id, self.next_sequence)
     }
 
-    /// Adds the counts of the lease tables.
+    /// Adds the sizes of the lease tables to `diagnostics`.
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.lease_slots = self.leases.slots();
         diagnostics.list_slots += self.iter().map(|lease| lease.keys.capacity()).sum::<usize>();
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.by_hash.longest_probe());
     }
 
-    /// Returns whether the tables agree, for tests.
+    /// Returns whether the tables have the same leases and deadlines, for tests.
     pub(super) fn is_consistent(&self) -> bool {
         let due = self.leases.iter().filter_map(|(slot, lease)| match lease.renewal {
             Renewal::ByHand { deadline } => Some(((deadline, lease.id), slot)),
@@ -277,7 +288,8 @@ impl Lessor {
 }
 
 impl Lease {
-    /// Returns the deadline of the lease. For a standing keep-alive, it is the deadline that pausing it now would set.
+    /// Returns the deadline of the lease. For a lease with a standing keep-alive, this is the deadline that the lease
+    /// gets if the keep-alive is paused at `now`.
     pub(super) fn deadline(&self, now: Timestamp) -> Timestamp {
         match self.renewal {
             Renewal::ByHand { deadline } => deadline,
@@ -287,15 +299,15 @@ impl Lease {
         }
     }
 
-    /// Returns the time since the last renewal of a standing keep-alive, which is less than the renewal interval and so
-    /// than the TTL.
+    /// Returns the time since the last renewal by a standing keep-alive. This time is less than the renewal interval,
+    /// and so less than the TTL.
     pub(super) fn since_renewal(&self, since: Timestamp, elapsed: Duration, now: Timestamp) -> Duration {
         // Renewals fall on multiples of the interval after the start, so the remainder is the time since the last one.
         let nanos = (elapsed + now.duration_since(since)).as_nanos() % renewal_interval(self.ttl).as_nanos();
         Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
     }
 
-    /// Returns the attached keys, in no order.
+    /// Returns the attached keys, in no particular order.
     pub(super) fn keys(&self) -> &[SlotId] {
         &self.keys
     }
@@ -360,8 +372,8 @@ impl Engine {
         self.expire(id)
     }
 
-    /// Expires a lease now, even if it has a standing keep-alive. Unlike [`revoke`](Self::revoke), it works while the
-    /// CORRUPT alarm is active, as the passing of a deadline does.
+    /// Expires a lease now, even if it has a standing keep-alive. Unlike [`revoke`](Self::revoke), this method works
+    /// while the CORRUPT alarm is active, because leases also expire at their deadlines then.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -386,8 +398,8 @@ impl Engine {
         Ok(RevokeResponse { header: self.header() })
     }
 
-    /// Renews a lease: its new deadline is its TTL after [`now`](Self::now) (R-LSE-7). If the lease does not exist, the
-    /// response has no TTL.
+    /// Renews a lease, so that its new deadline is one TTL after [`now`](Self::now) (R-LSE-7). If the lease does not
+    /// exist, the response has no TTL.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -402,8 +414,8 @@ impl Engine {
         KeepAliveResponse { header: self.header(), id, ttl }
     }
 
-    /// Ends the standing keep-alive of a lease, as if its client hangs. The lease expires one TTL after the last
-    /// renewal, which may be at this very instant. Does nothing to a lease without a standing keep-alive.
+    /// Ends the standing keep-alive of a lease, as if the client that renews the lease hung. The lease expires one TTL
+    /// after the keep-alive's last renewal. Does nothing to a lease without a standing keep-alive.
     ///
     /// # Errors
     ///
@@ -414,8 +426,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Renews the lease and continues to renew it, which is a standing keep-alive. The lease has no deadline until the keep-alive is paused. Does
-    /// nothing to a lease that has a standing keep-alive.
+    /// Renews a lease and starts a standing keep-alive, which renews the lease every third of its TTL. The lease has no
+    /// deadline until the keep-alive is paused. Does nothing to a lease that has a standing keep-alive.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -444,16 +456,17 @@ impl Engine {
     /// Deletes the keys of an ended lease, in ascending order and as one revision (R-LSE-5). Then notifies the streams
     /// that requested the end of the lease.
     pub(super) fn delete_ended(&mut self, id: LeaseId, keys: Vec<SlotId>) {
-        // The lease's list is unordered. Events of one revision must ascend by key.
+        // The lease's list of keys is unordered, and the DELETE events must ascend by key (R-LSE-5).
         let mut keyed: Vec<_> =
             keys.into_iter().map(|slot| (self.keys.slot(slot).newest().key(), slot)).collect();
         keyed.sort_unstable_by_key(|&(key, _)| key);
         let slots: Vec<SlotId> = keyed.into_iter().map(|(_, slot)| slot).collect();
+        // The keys need not be detached, because the lease and its list of keys are removed already.
         for slot in slots {
             self.keys.delete(slot);
         }
         self.commit();
-        // After the commit: a receiver of this notification has the events of the deleted keys before it.
+        // Notify after the commit, so that a receiver gets the events of the deleted keys before the end of the lease.
         self.hub.lease_ended(id);
     }
 
@@ -470,7 +483,7 @@ impl Engine {
         if lease != LeaseId::NONE
             && let Some(moved) = self.lessor.detach(lease, place)
         {
-            // Another key moved to this position. Each key stores its own position.
+            // Another key moved to this position, and each key stores its own position.
             self.keys.index.set_attachment(moved, place);
         }
     }
@@ -505,7 +518,7 @@ impl Engine {
         }
     }
 
-    /// Returns all leases by their remaining time at [`now`](Self::now), the shortest first (R-LSE-11).
+    /// Returns the ids of all leases by their remaining time at [`now`](Self::now), the shortest first (R-LSE-11).
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};

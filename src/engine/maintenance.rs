@@ -9,8 +9,8 @@ use crate::api::{
 use crate::{Error, Result};
 
 impl Engine {
-    /// Returns etcd's hash of the retained records up to a revision; 0 and below mean the current one (R-MNT-1,
-    /// R-MNT-2).
+    /// Returns etcd's hash of the retained records up to a revision (R-MNT-1, R-MNT-2). A revision of 0 or below means
+    /// the current revision.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -41,7 +41,7 @@ impl Engine {
         self.hub.labels()
     }
 
-    /// Returns counts of what the engine holds, and its revisions.
+    /// Returns the engine's revisions, and the numbers of its keys, versions, leases and bytes.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -69,17 +69,17 @@ impl Engine {
         self.keys.bytes_held() + self.lessor.len() as u64 * LEASE_BYTES
     }
 
-    /// Returns the bytes held that count for the quota, which tombstones do not.
+    /// Returns the number of bytes that count for the quota. Tombstones do not count.
     pub(super) fn bytes_held_for_quota(&self) -> u64 {
         self.keys.bytes_for_quota() + self.lessor.len() as u64 * LEASE_BYTES
     }
 
     /// Compacts the history before a revision (R-CMP-1 to R-CMP-6).
     ///
-    /// The history is unreadable at once. Each later command frees a bounded piece of its memory. A command that
-    /// deletes thousands of keys leaves more to reclaim than one command frees. Where such commands are frequent and no
-    /// [`Store`](crate::Store) with a timer reclaims, call [`reclaim`](Self::reclaim) while
-    /// [`is_reclaiming`](Self::is_reclaiming) returns true.
+    /// Reads below the revision fail at once. This command and each later command free a bounded piece of the compacted
+    /// memory. A command that deletes thousands of keys leaves more to reclaim than one command frees. Where such
+    /// commands are frequent and no [`Store`](crate::Store) with a timer reclaims, call [`reclaim`](Self::reclaim)
+    /// while [`is_reclaiming`](Self::is_reclaiming) returns true.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -132,8 +132,8 @@ impl Engine {
 
     /// Reclaims at most 256 compacted versions, and returns how many. The number may be 0 while more versions remain.
     ///
-    /// Each command that succeeds also reclaims at most 256 versions. Call this method while [`is_reclaiming`](Self::is_reclaiming)
-    /// returns true to free the memory sooner.
+    /// Each command that succeeds also reclaims at most 256 versions. Call this method while
+    /// [`is_reclaiming`](Self::is_reclaiming) returns true to free the memory sooner.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -162,8 +162,8 @@ impl Engine {
         self.keys.reclaiming
     }
 
-    /// Returns the records that the last call reclaimed, so that the caller can drop them outside of a lock. The next
-    /// call that reclaims drops the records that were not taken.
+    /// Returns the records that the last reclaiming call removed, so that the caller can drop them outside of a lock.
+    /// The next reclaiming call drops all records that were not taken.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -183,15 +183,16 @@ impl Engine {
         std::mem::take(&mut self.garbage)
     }
 
-    /// Reclaims a piece on behalf of a command.
+    /// Reclaims up to 256 versions if a compaction may have left versions to reclaim. Commands call this function
+    /// before they return.
     pub(super) fn reclaim_some(&mut self) {
         if self.keys.reclaiming {
             self.reclaim();
         }
     }
 
-    /// Returns the next deadline of the compactor. A command may change it. An active CORRUPT alarm blocks compaction,
-    /// so there is no deadline.
+    /// Returns the time of the next automatic compaction, which later commands may change. Returns `None` without a
+    /// compactor, and while the CORRUPT alarm blocks compaction.
     pub(super) fn next_auto_compaction(&self) -> Option<Timestamp> {
         let compactor = self.auto_compactor.as_ref()?;
         compactor.next_compaction(self.keys.current()).filter(|_| !self.is_corrupt())
@@ -204,15 +205,18 @@ impl Engine {
             return;
         };
         if let Some(revision) = compactor.due(current, now).filter(|_| !is_corrupt)
-            // A manual compaction may have passed the revision: that counts as success (R-CMP-7, R-CMP-8).
+            // If a manual compaction has passed the revision, the `Compacted` error counts as success (R-CMP-7,
+            // R-CMP-8).
             && !matches!(self.keys.compact(revision), Err(Error::FutureRevision { .. }))
         {
             compactor.compacted(revision, now);
         }
+        // Sample last: a compaction at this tick uses the oldest sample from before the tick.
         compactor.sample_until(current, now);
     }
 
-    /// Samples the revision at the compactor's ticks up to `until`. None of these ticks compacts.
+    /// Samples the revision at the compactor's ticks up to `until`. The caller ensures that no compaction is due at
+    /// these ticks.
     pub(super) fn pass_idle_ticks(&mut self, until: Timestamp) {
         let current = self.keys.current();
         if let Some(compactor) = &mut self.auto_compactor {
@@ -253,39 +257,42 @@ impl Engine {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Diagnostics {
-    /// Open watch streams.
+    /// The number of open watch streams.
     pub streams: usize,
-    /// Watchers of all streams, including those that a compaction ended and that were not cancelled yet.
+    /// The number of watchers of all streams. It includes watchers that a compaction ended and that were not cancelled
+    /// yet.
     pub watchers: usize,
-    /// Ranges that synced watchers share.
+    /// The number of distinct ranges that synced watchers watch.
     pub topics: usize,
-    /// Streams with a pending timer.
+    /// The number of streams with a pending timer.
     pub timers: usize,
-    /// Streams with a pending progress tick.
+    /// The number of streams with a pending progress tick.
     pub progress_ticks: usize,
-    /// Deliveries in the queues of all streams.
+    /// The number of deliveries in the queues of all streams.
     pub queued_deliveries: usize,
-    /// Entries in the list of streams to wake, including entries of streams that were received from since.
+    /// The number of entries in the list of ready streams. It includes entries of streams that were received from or
+    /// closed since they were listed.
     pub wake_ups: usize,
-    /// Ranges whose keys are indexed by create revision.
+    /// The number of ranges whose keys are indexed by create revision.
     pub create_orders: usize,
-    /// Keys in all indexes by create revision.
+    /// The number of keys in all indexes by create revision.
     pub create_order_keys: usize,
-    /// Slots allocated for streams.
+    /// The number of slots allocated for streams.
     pub stream_slots: usize,
-    /// Slots allocated for watchers.
+    /// The number of slots allocated for watchers.
     pub watcher_slots: usize,
-    /// Slots allocated for topics.
+    /// The number of slots allocated for the ranges that synced watchers watch.
     pub topic_slots: usize,
-    /// Slots allocated for keys.
+    /// The number of slots allocated for keys.
     pub key_slots: usize,
-    /// Slots allocated for leases.
+    /// The number of slots allocated for leases.
     pub lease_slots: usize,
-    /// Slots allocated for the inboxes of streams; 0 in an engine without a store.
+    /// The number of slots allocated for the inboxes of streams. It is 0 in an engine without a store.
     pub inbox_slots: usize,
-    /// Places allocated in growing lists: queues of streams, members of topics, keys of leases, and lists of streams and
-    /// watchers that are reused by each command.
+    /// The number of places allocated in growing lists. The lists are the queues of streams, the watchers of each
+    /// range, the keys of leases, and the lists of streams and watchers that each command reuses.
     pub list_slots: usize,
-    /// The longest probe sequence in the hash indexes of keys, leases and topics: 1 if no two entries collide.
+    /// The number of places that the longest lookup visits in the hash indexes of keys, leases and watched keys. It is
+    /// 1 if no two entries collide.
     pub longest_probe: usize,
 }

@@ -1,8 +1,9 @@
-//! The deterministic core, for simulations and model checkers: a state machine without clock, threads, locks, I/O or randomness.
+//! The deterministic core, for simulations and model checkers: a state machine without clock, threads, locks, I/O or
+//! randomness.
 //!
-//! An [`Engine`] takes requests by reference and instants as [`Timestamp`]. Its streams take
+//! An [`Engine`] takes requests by reference and instants as [`Timestamp`]. Its watch streams take
 //! [`WatchRequest`](crate::backend::WatchRequest)s and return [`Delivery`](crate::backend::Delivery) values.
-//! [`snapshot::save`](crate::snapshot::save) saves it.
+//! [`snapshot::save`](crate::snapshot::save) writes the state of an engine.
 
 mod admission;
 mod check;
@@ -37,28 +38,28 @@ pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snap
 /// etcd's store as a pure state machine. The result of a command depends only on the earlier commands and on the times
 /// passed to [`advance`](Self::advance).
 ///
-/// [`Store`](crate::Store) is an engine behind a lock, with a clock. Use the engine itself where the caller provides
-/// both: in a simulation, a model checker, or a replay.
+/// [`Store`](crate::Store) is an engine behind a lock, with a clock. Use an `Engine` directly where the caller controls
+/// the time and the order of all calls: in a simulation, a model checker, or a replay.
 ///
 /// # Methods
 ///
-/// - **Input**: [`advance`](Self::advance) sets the time. It expires the leases that are due, compacts automatically,
-///   and fires the timers of streams.
+/// - **Input**: [`advance`](Self::advance) sets the time, expires the leases that are due, compacts automatically, and
+///   fires the timers of streams.
 /// - **Commands** change the state and return a response: [`put`](Self::put), [`delete`](Self::delete),
 ///   [`txn`](Self::txn), [`compact`](Self::compact), [`grant`](Self::grant), [`revoke`](Self::revoke),
 ///   [`expire`](Self::expire), [`keep_alive`](Self::keep_alive), [`pause_keep_alive`](Self::pause_keep_alive),
-///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). A command that fails changes nothing, but
-///   the quota may raise an alarm.
+///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). A command that fails changes nothing,
+///   except that a command that the quota rejects activates the NOSPACE alarm.
 /// - **Commands on watch streams** are answered by deliveries: [`open_stream`](Self::open_stream),
 ///   [`watch`](Self::watch), [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream).
 /// - **Outputs** are for the caller to act on:
-///   - [`next_deadline`](Self::next_deadline) returns the latest time of the next `advance`.
-///   - [`take_ready_streams`](Self::take_ready_streams) returns the streams whose receivers must be woken, and
-///     [`receive`](Self::receive) their deliveries.
-///   - [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage) free memory at a time of the caller's
-///     choice.
-/// - **Getters** read: [`get`](Self::get), [`page`](Self::page), [`events`](Self::events), [`lag`](Self::lag),
-///   [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv),
+///   - [`next_deadline`](Self::next_deadline) returns the time by which the caller must call `advance` again.
+///   - [`take_ready_streams`](Self::take_ready_streams) returns the streams whose receivers must be woken.
+///   - [`receive`](Self::receive) returns the deliveries of a stream.
+///   - [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage) let the caller choose when compacted
+///     versions are freed.
+/// - **Getters** read the state: [`get`](Self::get), [`page`](Self::page), [`events`](Self::events),
+///   [`lag`](Self::lag), [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv),
 ///   [`status`](Self::status), [`now`](Self::now), [`state_hash`](Self::state_hash),
 ///   [`diagnostics`](Self::diagnostics), [`check_invariants`](Self::check_invariants).
 /// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and
@@ -67,11 +68,11 @@ pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snap
 /// # Calling order
 ///
 /// Call [`advance`](Self::advance) with the current time before each command and before each
-/// [`receive`](Self::receive). Time must not run backwards. After each call, `next_deadline` may have changed, and
-/// [`take_ready_streams`](Self::take_ready_streams) may return streams. The engine is in a consistent state after each call, so no
-/// other order is required.
+/// [`receive`](Self::receive). The time must not decrease. Each call may change the result of `next_deadline` and add
+/// streams to [`take_ready_streams`](Self::take_ready_streams). The engine is consistent after each call, so no other
+/// order is required.
 ///
-/// The call to `advance` may be left out before a command that does not concern leases if all of these hold:
+/// The call to `advance` may be left out before a command that involves no lease if all of these conditions hold:
 ///
 /// - [`next_deadline`](Self::next_deadline) is later than the current time.
 /// - The engine does not compact automatically.
@@ -103,10 +104,11 @@ pub struct Engine {
     cluster_id: u64,
     member_id: u64,
     now: Timestamp,
-    /// Set while a lease expires. At one instant, leases expire before ticks and timers.
+    /// Set while a lease expires. A progress tick at this instant then counts as not passed yet, because leases expire
+    /// before ticks.
     is_expiring: bool,
-    /// The records reclaimed by the last call that reclaimed any, until [`take_garbage`](Self::take_garbage) takes
-    /// them.
+    /// The records that the last reclaiming call removed from the tables. [`take_garbage`](Self::take_garbage) empties
+    /// the list.
     garbage: Vec<KeyValue>,
 }
 
@@ -121,17 +123,18 @@ pub struct EngineConfig {
     pub cluster_id: u64,
     /// The member id in headers and alarms; 1 by default.
     pub member_id: u64,
-    /// The history that the engine compacts automatically; none by default.
+    /// The mode of automatic compaction. With `None`, the default, the engine compacts only on request.
     pub auto_compaction: Option<AutoCompaction>,
     /// The seed of the hash for point lookups; random by default.
     ///
-    /// A client that knows the seed can choose keys that collide, and then every lookup visits all of them. The seed
-    /// changes no response, delivery, save or [`state_hash`](Engine::state_hash). Set it to repeat a run at equal cost.
+    /// A client that knows the seed can choose keys that collide, and a lookup then visits all of these keys. The seed
+    /// changes no response, delivery, save or [`state_hash`](Engine::state_hash). Set a seed to make the cost of
+    /// lookups equal in repeated runs.
     pub hash_seed: u64,
-    /// The interval of progress notifications (R-WCH-20): 10 minutes by default, and at least 100 ms. They are sent to
-    /// a watcher that requested them and had no events since the last tick.
+    /// The interval of progress notifications (R-WCH-20): 10 minutes by default, and at least 100 ms. A notification is
+    /// sent to each watcher that requested progress notifications and had no events since the last one was due.
     pub progress_interval: Duration,
-    /// The [capacity](crate::Watch::capacity) of a watch that sets none:
+    /// The [capacity](crate::Watch::capacity) of a watch that sets no capacity:
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY) by default.
     pub watch_capacity: usize,
 }
@@ -155,7 +158,7 @@ impl Default for EngineConfig {
 const PROGRESS_INTERVAL_MIN: Duration = Duration::from_millis(100);
 
 impl Engine {
-    /// Creates an engine at revision 1, without keys and leases (R-REV-1). Its time starts at `now`.
+    /// Creates an engine at revision 1 and time `now`, without keys and leases (R-REV-1).
     ///
     /// ```
     /// use leasehold::clock::Timestamp;
@@ -188,7 +191,7 @@ impl Engine {
         }
     }
 
-    /// Sets the time to `now` and runs everything that is due until then.
+    /// Sets the time to `now` and runs everything that is due at or before `now`.
     ///
     /// Deadlines run in order, one at a time. Each lease expires at its own deadline and revision, the lowest id first
     /// among leases due together (R-LSE-6). At one instant, leases expire first. Then the engine compacts, sends
@@ -215,8 +218,8 @@ impl Engine {
     pub fn advance(&mut self, now: Timestamp) {
         assert!(now >= self.now, "time never runs backwards: {now:?} follows {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
-            // Sample only the ticks before this deadline. A tick at the deadline must see the revision after the leases
-            // expire.
+            // The compactor samples only at its ticks before this deadline. A sample at the deadline itself must see
+            // the revision after the leases expired.
             if let Some(before) = deadline.as_nanos().checked_sub(1) {
                 self.pass_idle_ticks(Timestamp::from_nanos(before));
             }
@@ -247,8 +250,8 @@ impl Engine {
     /// scheduled.
     ///
     /// A deadline is the end of a lease, an automatic compaction, a progress notification, or the timer of a stream. A
-    /// later command or [`receive`](Self::receive) may bring it forward. Two kinds of ticks are no deadlines. They are
-    /// a compactor's tick that only samples the revision, and a progress tick of a stream without a watcher to notify.
+    /// later command or [`receive`](Self::receive) may bring the next deadline forward. A compactor's tick that only
+    /// samples the revision is not a deadline, nor is a progress tick of a stream without a watcher to notify.
     ///
     /// ```
     /// use leasehold::Grant;
@@ -268,8 +271,8 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns whether the effect of a command depends on the time even if no deadline has passed. The automatic
-    /// compactor and progress notifications depend on the ticks between which a command runs.
+    /// Returns whether the effect of a command depends on the time even if no deadline has passed. It does with an
+    /// automatic compactor or progress notifications: their results depend on the last tick before the command.
     pub(crate) fn needs_time(&self) -> bool {
         self.auto_compactor.is_some() || self.hub.has_progress_watchers()
     }
@@ -297,7 +300,8 @@ impl Engine {
     /// Rolls back the open transaction, newest change first (R-TXN-5).
     fn roll_back(&mut self) {
         while let Some(undone) = self.keys.undo() {
-            // The reverse of `put_key`: leave the lease of the undone put, then rejoin the lease before it.
+            // Reverse `put_key`: detach the key from the lease of the undone put, then attach it to the lease that it
+            // had before.
             if let Some((lease, place)) = undone.attached {
                 self.detach(lease, place);
             }

@@ -1,4 +1,4 @@
-//! Snapshots of an engine's state for a save, and engines restored from a save.
+//! Snapshots of an engine's state for a save, and the restoring of engines from a save.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use super::tables::hash_index::KeyHasher;
 use super::{Engine, EngineConfig};
 use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
 
-/// The state of an engine at its current time, without its configuration and the samples of its automatic compactor.
-/// Keys and values are shared with the engine.
+/// The part of an engine's state that a save contains. It lacks the configuration, the watch streams and the samples of
+/// the automatic compactor. The records are shared with the engine.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) current: Revision,
     pub(crate) header: SnapshotHeader,
     /// The number of keys that exist.
     pub(crate) keys: u64,
-    /// Leases by ascending sequence.
+    /// The leases by ascending sequence.
     pub(crate) leases: Vec<SavedLease>,
-    /// Alarms in ascending order.
+    /// The active alarms in ascending order.
     pub(crate) alarms: Vec<Alarm>,
-    /// The retained versions from before the compacted revision, in no order.
+    /// The retained versions from before the compacted revision, in no particular order.
     pub(crate) old: Vec<KeyValue>,
     /// The retained versions from the compacted revision on, in the order of history.
     pub(crate) changes: Vec<KeyValue>,
 }
 
-/// The compacted revision and the counters of leases.
+/// The compacted revision and the lease counters of a save.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct SnapshotHeader {
     pub(crate) compacted: Option<Revision>,
@@ -47,17 +47,18 @@ pub(crate) struct SavedLease {
     pub(crate) renewal: SavedRenewal,
 }
 
-/// The renewal of a lease, without an instant of the saved clock.
+/// The renewal of a saved lease, with a duration instead of an instant of the saved engine's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SavedRenewal {
-    /// The lease expires after `remaining`, which is at most the TTL.
+    /// The lease expires `remaining` after the time of the save. `remaining` is at most the TTL.
     ByHand { remaining: Duration },
-    /// The last standing renewal was `elapsed` ago, which is less than the renewal interval.
+    /// The standing keep-alive last renewed the lease `elapsed` before the save. `elapsed` is less than the renewal
+    /// interval.
     Standing { elapsed: Duration },
 }
 
 impl Engine {
-    /// Returns a snapshot of the state. Visits every version.
+    /// Returns a snapshot of the engine's state for a save. Visits every key and change.
     pub(crate) fn snapshot(&self) -> Snapshot {
         let (next_lease_id, next_lease_sequence) = self.lessor.counters();
         let header = SnapshotHeader { compacted: self.keys.compacted(), next_lease_id, next_lease_sequence };
@@ -78,7 +79,7 @@ impl Engine {
 impl Lease {
     fn saved(&self, now: Timestamp) -> SavedLease {
         let renewal = match self.renewal {
-            // A deadline at the end of time was clamped, so the remaining time is unknown.
+            // A deadline of `Timestamp::MAX` was clamped, so the remaining time is unknown and the whole TTL is saved.
             Renewal::ByHand { deadline: Timestamp::MAX } => SavedRenewal::ByHand { remaining: self.ttl },
             Renewal::ByHand { deadline } => SavedRenewal::ByHand { remaining: deadline.duration_since(now) },
             Renewal::Standing { since, elapsed } => {
@@ -90,8 +91,8 @@ impl Lease {
 }
 
 impl KeySpace {
-    /// Returns the retained versions that history does not have. Of each key that existed at the compacted revision and
-    /// was last changed before it, this is the version at that revision.
+    /// Returns the retained versions from before the compacted revision, which history need not hold. A key has one
+    /// such version if it existed at the compacted revision and was last changed before that revision.
     fn old_versions(&self) -> Vec<KeyValue> {
         let Some(compacted) = self.compacted() else {
             return Vec::new();
@@ -100,41 +101,42 @@ impl KeySpace {
         survivors.filter(|kv| kv.mod_revision() < compacted).cloned().collect()
     }
 
-    /// Returns the changes in history from the compacted revision on, without versions that the compaction deletes.
+    /// Returns the changes in history from the compacted revision on, without changes that the compaction drops.
     fn changes_retained(&self) -> Vec<KeyValue> {
         let from = self.history.position_of(self.compacted_or_minus_one());
         self.history.iter_from(from).filter(|kv| self.is_retained(kv)).cloned().collect()
     }
 }
 
-/// A bound that revisions and counters of an engine never reach.
+/// A bound that the revisions and lease counters of an engine never reach. A save beyond this bound is rejected.
 const COUNT_END: u64 = 1 << 62;
 
-/// The number of lease ids that a bump skips: more than a lost timeline can have granted.
+/// The number of lease ids that a bump skips. A store is assumed to grant fewer leases between a save and its loss.
 const LEASE_IDS_SKIPPED: u64 = 1 << 32;
 
-/// The reason for which a save is rejected.
+/// The reason why a save is rejected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RestoreError {
-    /// The named part is in a state that no engine can reach.
+    /// The named part of the save is in a state that no engine can reach.
     InvalidState(&'static str),
-    /// A bump leaves the range of revisions or lease ids.
+    /// The requested bump would raise the current revision or the number of leases above `BUMPED_MAX`.
     BumpOutOfRange,
 }
 
-/// Builds an engine from a save: leases by ascending sequence, then ascending alarms, then versions by ascending revision,
-/// then [`start`](Self::start). The input is untrusted: states that no engine can reach are rejected, so the invariants hold for
-/// every restored engine.
+/// Builds an engine from the parts of a save. The caller adds the leases by ascending sequence, then the alarms in
+/// ascending order, then the versions by ascending revision, and calls [`start`](Self::start). The input is untrusted:
+/// a state that no engine can reach is rejected, so the invariants hold for every restored engine.
 #[derive(Debug)]
 pub(crate) struct Restorer {
     config: EngineConfig,
-    /// The current revision. `None` in format 1, where it is the revision of the newest version.
+    /// The current revision in the save. `None` in format 1, where the current revision is the mod revision of the
+    /// newest version.
     current: Option<Revision>,
     header: SnapshotHeader,
     leases: Vec<SavedLease>,
     alarms: Alarms,
     keys: KeySpace,
-    /// The revision of the last version and its position in the revision.
+    /// The mod revision of the last added version, and the position of the version in that revision.
     last: (Revision, u32),
 }
 
@@ -148,7 +150,7 @@ impl Restorer {
         let is_possible = |revision: Revision| (0..COUNT_END as i64).contains(&revision.get());
         check(compacted.is_none_or(is_possible), "the compacted revision")?;
         check(next_lease_sequence < COUNT_END, "the number of leases granted")?;
-        // Each id below the counter was granted.
+        // Each id from 1 to `next_lease_id - 1` was granted.
         let passed = next_lease_id.checked_sub(1).and_then(|passed| u64::try_from(passed).ok());
         check(passed.is_some_and(|passed| passed <= next_lease_sequence), "the counter of lease ids")?;
         let mut keys = KeySpace::new(KeyHasher::new(config.hash_seed));
@@ -194,7 +196,7 @@ impl Restorer {
         if fields.version == 0 {
             let is_empty = fields.create_revision == Revision::new(0) && fields.lease == LeaseId::NONE;
             check(is_empty && value.is_empty(), "a tombstone")?;
-            // A tombstone at the compacted revision is retained without the version that it superseded (R-CMP-2).
+            // A tombstone at the compacted revision is retained, but the version before it is not (R-CMP-2).
             let is_first = fields.mod_revision == self.keys.compacted_or_minus_one();
             let is_placed = before.map_or(is_first, |before| follows(before, &fields));
             check(is_placed, "a tombstone of nothing")?;
@@ -214,25 +216,28 @@ impl Restorer {
         Ok(())
     }
 
-    /// Checks that versions ascend, and that revisions above the compacted one have no gaps.
+    /// Checks that a version follows the last added version, and that above the compacted revision no revision or
+    /// position is skipped.
     fn check_place(&self, fields: &Fields) -> Result<(), RestoreError> {
         let (revision, sub) = self.last;
         let place = (fields.mod_revision, fields.sub);
         let compacted = self.keys.compacted_or_minus_one();
         let follows = if fields.mod_revision > compacted {
-            // A store that was compacted at a bumped revision has no version of it. Format 1 has no bumped revisions.
+            // After a bump, no version has the compacted revision, so the next version may follow this revision
+            // directly. Format 1 has no bumps.
             let before = if self.current.is_some() { revision.max(compacted) } else { revision };
             place == (revision, sub + 1) || place == (before.next(), 0)
         } else {
             place > self.last
         };
-        // The first revision has no changes. The last position of a revision has none, so that counting does not
-        // overflow.
+        // Revision 1 has no changes. The position `u32::MAX` is rejected, so that adding 1 to a position never
+        // overflows.
         let is_possible = fields.mod_revision > Revision::new(1) && fields.sub < u32::MAX;
         check(follows && is_possible, "the order of versions")
     }
 
-    /// Sets the current revision. It is the revision of the newest version or the compacted one (invariant 3).
+    /// Sets the current revision to the higher one of the newest version's revision and the compacted revision
+    /// (invariant 3).
     fn restore_current(&mut self) -> Result<(), RestoreError> {
         let newest = self.keys.current();
         let latest = newest.max(self.keys.compacted_or_minus_one());
@@ -244,7 +249,8 @@ impl Restorer {
         Ok(())
     }
 
-    /// Checks that the number of granted leases covers each id below the counter and each lease with another id.
+    /// Checks that the save counts enough granted leases: one for each id below `next_lease_id`, and one for each lease
+    /// with another id.
     fn check_lease_ids(&self) -> Result<(), RestoreError> {
         let passed = 1..self.header.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
@@ -252,7 +258,8 @@ impl Restorer {
         check(granted <= self.header.next_lease_sequence, "the counter of lease ids")
     }
 
-    /// Raises the current revision, compacts to it and skips lease ids, if `options` request a bump.
+    /// Bumps the store if `options` request it: raises the current revision, compacts to the raised revision, and skips
+    /// lease ids.
     fn bump(&mut self, options: &LoadOptions) -> Result<(), RestoreError> {
         let Some(bumped) = options.bumped(self.keys.current())? else {
             return Ok(());
@@ -266,7 +273,7 @@ impl Restorer {
         self.header.next_lease_id += LEASE_IDS_SKIPPED as i64;
         self.keys.raise_current(bumped);
         self.keys.compact(bumped).expect("a bumped revision is above the compacted one");
-        // Reclaim at once: only commands and the timer that they arm would do it later.
+        // Reclaim at once: otherwise the memory stays allocated until commands run.
         let mut garbage = Vec::new();
         while self.keys.reclaiming {
             self.keys.reclaim(&mut garbage);
@@ -275,7 +282,8 @@ impl Restorer {
         Ok(())
     }
 
-    /// Returns the engine. Its time starts at `now`.
+    /// Returns an engine whose time starts at `now`, after the checks that need all parts of the save and the bump of
+    /// `options`.
     pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, RestoreError> {
         self.restore_current()?;
         self.check_lease_ids()?;
@@ -302,7 +310,7 @@ impl Restorer {
     }
 }
 
-/// Returns the keys that exist and have a lease.
+/// Returns the lease and slot of each existing key that has a lease.
 fn attached(keys: &KeySpace) -> Vec<(LeaseId, SlotId)> {
     let leased = |slot| Some((keys.slot(slot).live()?.lease(), slot));
     let slots = keys.index.iter().filter_map(|(_, slot)| leased(slot));
@@ -321,23 +329,24 @@ fn resumed(lease: &SavedLease, options: &LoadOptions, now: Timestamp) -> Renewal
     }
 }
 
-/// Returns whether a generation can have such a version, if each version of a generation has its own revision.
+/// Returns whether a version with these fields can be part of a generation, in which each version has a revision of its
+/// own.
 fn is_in_generation(fields: &Fields) -> bool {
     let since_created = fields.mod_revision.get().saturating_sub(fields.create_revision.get());
     begins(fields)
         || fields.version > 1
             && fields.create_revision > Revision::new(1)
-            // Each version after the first needs one revision of its own since the creation.
+            // Each version after the first one has a revision of its own, above the create revision.
             && fields.version - 1 <= since_created
 }
 
-/// Returns [`RestoreError::InvalidState`] with the part's name if the condition does not hold.
+/// Returns [`RestoreError::InvalidState`] with the part's name `what` unless `holds` is true.
 fn check(holds: bool, what: &'static str) -> Result<(), RestoreError> {
     if holds { Ok(()) } else { Err(RestoreError::InvalidState(what)) }
 }
 
-/// The highest revision or number of leases that a bump may reach. Restoring rejects 2^62, so a bumped store can count
-/// 2^61 further and its saves can still be loaded.
+/// The highest revision or number of leases that a bump may reach. Loading rejects a save that reaches 2^62, so a
+/// bumped store can count 2^61 further before its saves are rejected.
 const BUMPED_MAX: u64 = 1 << 61;
 
 /// Options for loading a save: [`StoreBuilder::load_options`](crate::StoreBuilder::load_options) and
@@ -346,16 +355,16 @@ const BUMPED_MAX: u64 = 1 << 61;
 /// # Loading an older save
 ///
 /// Changes after a save are lost when the save is loaded, and their revisions are assigned again. A fencing token, a
-/// `mod_revision` or a watch position from a lost revision then appears valid to the loaded store. A bump prevents
-/// that, as `--bump-revision` with `--mark-compacted` does in etcd. It raises the current revision beyond the lost
-/// revisions and compacts the store to the raised revision:
+/// `mod_revision` or a watch position from a lost revision then appears valid to the loaded store. A bump makes the
+/// loaded store reject such revisions, as `--bump-revision` with `--mark-compacted` does in etcd. A bump raises the
+/// current revision beyond the lost revisions and compacts the store to the raised revision:
 ///
-/// - New revisions, and with them fencing tokens, are higher than each lost one.
-/// - Reads at a lost revision fail with [`Compacted`](crate::Error::Compacted), and watches that resume at one end with
-///   it.
-/// - Compares for equality with a lost `mod_revision` or `create_revision` fail.
+/// - New revisions, and with them fencing tokens, are higher than each lost revision.
+/// - Reads at a lost revision fail with [`Compacted`](crate::Error::Compacted), and watches that resume at a lost
+///   revision end with this error.
+/// - Compares that require a lost `mod_revision` or `create_revision` do not hold.
 /// - History before the bump is dropped.
-/// - 2^32 lease ids are skipped, so a lease id that was granted after the save is not granted again.
+/// - 2^32 lease ids are skipped, so the loaded store does not choose a lease id that was chosen after the save.
 ///
 /// A bump is not needed if no change was lost, or if no client, cache or [`Fence`](crate::concurrency::Fence) that
 /// still exists has seen a lost revision.
@@ -393,24 +402,27 @@ enum Bump {
 }
 
 impl LoadOptions {
-    /// Creates the default options: no bump and ordinary leases.
+    /// Creates the default options: no bump, and no restored keep-alives.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Raises the current revision by `by` and compacts the store to it; 0 does nothing. Replaces an earlier bump.
+    /// Raises the current revision by `by` and compacts the store to the raised revision. Replaces an earlier bump, and
+    /// 0 means no bump.
     ///
     /// Choose at least 2 more than the number of lost revisions: a watch that resumes after the last lost revision then
-    /// ends. If the number is unknown, choose a large one. etcd's manual uses 1,000,000,000 for a save of the last week.
+    /// ends. If the number of lost revisions is unknown, choose a large bump. etcd's manual uses 1,000,000,000 for a
+    /// save of the last week.
     pub fn bump_revision(mut self, by: u64) -> Self {
         self.bump = Bump::By(by);
         self
     }
 
-    /// Raises the current revision to `revision + 2` and compacts the store to it. Replaces an earlier bump.
+    /// Raises the current revision to `revision + 2` and compacts the store to the raised revision. Replaces an earlier
+    /// bump.
     ///
     /// `revision` is the highest lost revision that may have been seen outside the store. A watch that resumes at
-    /// `revision + 1` ends. If the save has a revision above `revision`, it is loaded unchanged.
+    /// `revision + 1` ends. If the current revision of the save is above `revision`, the save is loaded without a bump.
     pub fn bump_revision_above(mut self, revision: impl Into<Revision>) -> Self {
         self.bump = Bump::Above(revision.into());
         self
@@ -419,23 +431,23 @@ impl LoadOptions {
     /// Restores standing keep-alives, so the loaded store continues exactly as the saved one would.
     ///
     /// By default, a lease with a standing keep-alive becomes an ordinary lease with its remaining time, because its
-    /// owner may no longer exist. A process that returns keeps the lease with
+    /// owner may no longer exist. A restarted owner keeps the lease alive with
     /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease).
     ///
     /// A restored keep-alive has no owner and never ends by itself. Use this option only where every owner of such a
-    /// lease continues too, as in a simulation.
+    /// lease also continues, as in a simulation.
     pub fn keep_standing(mut self) -> Self {
         self.keep_standing = true;
         self
     }
 
-    /// Returns the revision to bump to, or `None` without a bump.
+    /// Returns the revision to bump to from `current`, or `None` if no bump is needed.
     fn bumped(&self, current: Revision) -> Result<Option<Revision>, RestoreError> {
         let bumped = match self.bump {
             Bump::None | Bump::By(0) => return Ok(None),
             Bump::Above(revision) if revision < current => return Ok(None),
             Bump::By(by) => current.get().checked_add_unsigned(by),
-            // Two above: a watch that resumes at `revision + 1` must be below the compacted revision to end.
+            // A watch that resumes at `revision + 1` ends only if the compacted revision is above that.
             Bump::Above(revision) => revision.get().checked_add(2),
         };
         let is_possible = |&bumped: &i64| bumped.unsigned_abs() <= BUMPED_MAX;

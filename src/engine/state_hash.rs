@@ -4,15 +4,15 @@ use super::Engine;
 use super::lease::Renewal;
 
 impl Engine {
-    /// Returns a hash of the state, to compare engines within one version of this crate. Visits everything that is
-    /// held.
+    /// Returns a hash of the state, to compare engines within one version of this crate. Visits the whole state.
     ///
     /// The hash covers time, revisions, all readable versions, leases, alarms, watch streams with their unreceived
-    /// deliveries, and pending deadlines. It is equal in two engines that ran the same commands, regardless of their
-    /// hash seeds and of how much of a compaction each has reclaimed. A command that fails leaves it unchanged.
+    /// deliveries, and pending deadlines. The hash is equal in two engines that ran the same commands, regardless of
+    /// their hash seeds and of how much of a compaction each engine has reclaimed. A command that fails leaves the hash
+    /// unchanged.
     ///
-    /// With a quota, unreclaimed bytes affect results, so they are hashed too. A command that the quota rejects
-    /// activates the NOSPACE alarm, and so changes the hash.
+    /// An engine with a quota is an exception. Its unreclaimed bytes affect results, so they are hashed too. A command
+    /// that the quota rejects activates the NOSPACE alarm, which changes the hash.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -51,7 +51,8 @@ impl Engine {
 
     fn hash_keys(&self, hash: &mut Fnv1a) {
         for (key, slot) in self.keys.index.iter() {
-            // Only versions that the compaction retains: how much of the rest is reclaimed must not matter.
+            // Hash only the versions that the compaction retains, so that the hash does not depend on how many other
+            // versions are reclaimed.
             for kv in self.keys.slot(slot).retained(self.keys.compacted_or_minus_one()) {
                 hash.bytes(key);
                 hash.bytes(kv.value());
@@ -68,7 +69,7 @@ impl Engine {
         let (next_id, next_sequence) = self.lessor.counters();
         hash.number(next_id.cast_unsigned());
         hash.number(next_sequence);
-        // The slots of leases depend on earlier leases, so sort by id.
+        // The order of the slots depends on leases that no longer exist, so sort by id.
         let mut leases: Vec<_> = self.lessor.iter().collect();
         leases.sort_by_key(|lease| lease.id);
         for lease in leases {
@@ -77,8 +78,8 @@ impl Engine {
             hash.number(lease.sequence);
             let (kind, at) = match lease.renewal {
                 Renewal::ByHand { deadline } => (0, deadline),
-                // `since` and `elapsed` differ after a save and a load, but the deadline that pausing would set does
-                // not.
+                // A save and a load change `since` and `elapsed`, but not the deadline that pausing the keep-alive
+                // would set.
                 Renewal::Standing { .. } => (1, lease.deadline(self.now)),
             };
             hash.number(kind);

@@ -11,15 +11,15 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// The outcomes of the compares of a txn and of the nested txns in the branches that run. Nested outcomes are in the
-/// order in which `run_branch` visits them. Most txns have no nested txn, and then `nested` allocates nothing.
+/// The chosen branch of a txn and of each nested txn that runs: true for the success branch. `nested` is in the order
+/// in which `run_branch` visits the nested txns. Most txns have no nested txn, so `nested` mostly allocates nothing.
 pub(super) struct Branches {
     succeeded: bool,
     nested: Vec<bool>,
 }
 
 impl KeySpace {
-    /// Evaluates the compares of all txns on the path, before any operation runs (R-TXN-13).
+    /// Evaluates the compares of a txn and of the nested txns that will run, before any operation runs (R-TXN-13).
     pub(super) fn choose_path(&self, txn: &Txn) -> Branches {
         let succeeded = self.all_hold(&txn.compare);
         let mut path = Branches { succeeded, nested: Vec::new() };
@@ -30,7 +30,7 @@ impl KeySpace {
     fn choose_nested(&self, txn: &Txn, succeeded: bool, chosen: &mut Vec<bool>) {
         for op in taken(txn, succeeded) {
             if let TxnOp::Txn(nested) = op {
-                // Preorder: `check_branch` and `run_branch` consume the outcomes in this order.
+                // Push in preorder, because `check_branch` and `run_branch` consume the outcomes in preorder.
                 let succeeded = self.all_hold(&nested.compare);
                 chosen.push(succeeded);
                 self.choose_nested(nested, succeeded, chosen);
@@ -44,7 +44,8 @@ impl KeySpace {
 
     /// Returns whether a compare holds for every key of its range (R-TXN-7, R-TXN-8).
     fn holds(&self, compare: &Compare) -> bool {
-        // A compare on a lock queue would visit all keys of the queue. Its create order has the revisions at hand.
+        // An indexed range is likely a lock queue. Its index has the create revisions of the existing keys, while a
+        // scan would also visit deleted keys.
         if let CompareOperand::CreateRevision(operand) = compare.operand
             && !self.create_order.is_empty()
             && let Some(holds) = self
@@ -57,13 +58,14 @@ impl KeySpace {
         if live.peek().is_some() {
             return live.all(|kv| holds_for(compare, Some(kv)));
         }
-        // No key exists. A value compare fails for every operator; the other targets compare with 0 (R-TXN-8).
+        // No key exists in the range. A compare of the value fails for every operator, and every other target compares
+        // 0 (R-TXN-8).
         let of_value = matches!(compare.operand, CompareOperand::Value(_));
         !of_value && holds_for(compare, None)
     }
 }
 
-/// Returns whether a compare holds for a pair. An absent key has 0 in every number.
+/// Returns whether a compare holds for a key-value pair. `None` is an absent key, whose numbers are all 0.
 fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
     let number = |field: fn(&KeyValue) -> i64| kv.map_or(0, field);
     let order = match &compare.operand {
@@ -74,7 +76,7 @@ fn holds_for(compare: &Compare, kv: Option<&KeyValue>) -> bool {
         CompareOperand::ModRevision(operand) => number(|kv| kv.mod_revision().get()).cmp(&operand.get()),
         CompareOperand::Lease(operand) => number(|kv| kv.lease().get()).cmp(&operand.get()),
         CompareOperand::Value(operand) => kv.map_or(&[][..], KeyValue::value).cmp(operand),
-        // An unknown target means "stored equals operand" in etcd (R-TXN-11).
+        // etcd treats the operand of an unknown target as equal to the stored value (R-TXN-11).
         CompareOperand::Unrecognized => Ordering::Equal,
     };
     compares(compare.op, order)
@@ -96,7 +98,8 @@ fn taken(txn: &Txn, succeeded: bool) -> &[TxnOp] {
 }
 
 impl Engine {
-    /// Checks the operations on the path against the state before the txn, in their order (R-TXN-4).
+    /// Checks the operations of the branches in `path` against the state before the txn, in the order in which they
+    /// will run (R-TXN-4).
     pub(super) fn check_path(&self, txn: &Txn, path: &Branches) -> Result<()> {
         self.check_branch(txn, path.succeeded, &mut path.nested.iter())
     }
@@ -123,7 +126,8 @@ impl Engine {
         Ok(())
     }
 
-    /// Runs the path. On an error, some operations have run, and the caller rolls them back.
+    /// Runs the operations of the branches in `path`. After an error, the caller must roll back the operations that ran
+    /// before the failed one.
     pub(super) fn run(&mut self, txn: &Txn, path: &Branches) -> Result<TxnResponse> {
         let responses = self.run_branch(txn, path.succeeded, &mut path.nested.iter())?;
         // `Engine::txn` sets the header after the commit.
@@ -176,7 +180,7 @@ impl Engine {
     }
 
     /// Indexes the ranges that a txn reads by first or last created key, or compares by create revision. Such a range
-    /// is likely a lock queue, and the next hand-over reads it again.
+    /// is likely a lock queue, which later lock requests read in the same way.
     pub(super) fn index_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
             txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));
