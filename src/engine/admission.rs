@@ -164,8 +164,8 @@ fn is_plain(operations: &[TxnOp]) -> bool {
 
 /// Returns the keys that a list of operations changes, or an error if the list changes a key twice (R-TXN-17).
 fn changes_of(operations: &[TxnOp]) -> Result<Changes<'_>> {
-    // R-TXN-17 fixes the order: the list's own deletes, then its nested txns, then its own puts. The asymmetry of
-    // R-TXN-19 follows from this order.
+    // Add the list's own deletes, then its nested txns, then its own puts, in the order of R-TXN-17. Another order
+    // would lose the asymmetry between sibling txns (R-TXN-19).
     let mut changes = Changes::default();
     for op in operations {
         if let TxnOp::Delete(delete) = op {
@@ -223,7 +223,7 @@ impl<'a> Deleted<'a> {
 
     /// Adds an interval and merges it with the intervals that it overlaps or touches.
     fn add_interval(&mut self, mut start: &'a [u8], mut end: &'a [u8]) {
-        // An inverted interval deletes nothing (R-DEL-1), and `BTreeMap::range` panics on one.
+        // An inverted interval deletes nothing (R-DEL-1), and `BTreeMap::range` panics on an inverted interval.
         if start >= end {
             return;
         }
@@ -233,8 +233,8 @@ impl<'a> Deleted<'a> {
         {
             (start, end) = (before, end.max(reach));
         }
-        // Absorb every interval that starts inside the new one. An absorbed interval may raise `end`, so search again
-        // from `start` to the raised end.
+        // Absorb every interval that starts inside the new interval. An absorbed interval may raise `end`, so search
+        // again from `start` to the raised end.
         while let Some((&within, &reach)) = self.intervals.range(start..=end).next() {
             end = end.max(reach);
             self.intervals.remove(within);

@@ -14,13 +14,13 @@ impl Engine {
     /// 2. The versions of a key ascend by revision, and each version continues the generation of the version before it
     ///    or begins a generation.
     /// 3. The changes in history ascend by revision, and by position in a revision, without gaps. Positions may be
-    ///    missing only in the revision that was the compacted one at a save, because a save omits the changes that a
+    ///    missing only in a revision that was the compacted revision at a save, because a save omits the changes that a
     ///    compaction dropped. Above the compacted revision, history and the keys have the same versions. The current
     ///    revision is the highest revision in history, or the compacted revision if that is higher.
     /// 4. The counts of keys, versions and bytes equal a recount.
     /// 5. Between two calls, no transaction is open.
-    /// 6. A key that exists and has a lease is in the lease's list of keys, once, at the position that the key stores.
-    ///    A lease lists no other keys.
+    /// 6. The list of keys of a lease has exactly the existing keys attached to the lease, each once and at the
+    ///    position that the key stores.
     /// 7. The table of deadlines has the deadline of each lease without a standing keep-alive, and no other deadline.
     /// 8. No lease outlives its deadline.
     /// 9. The watch index has all synced watchers and no other watchers. Each stream lists its unsynced watchers.

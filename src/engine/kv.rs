@@ -26,7 +26,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`EmptyKey`](crate::Error::EmptyKey) if the range starts with an empty key.
     /// - [`InvalidSort`](crate::Error::InvalidSort) if the sort order or target is unknown.
@@ -38,8 +38,8 @@ impl Engine {
         Ok(self.keys.read(get, at, self.header()))
     }
 
-    /// Reads a page of a range, in key order and at one revision. Unlike [`get`](Self::get) it does not count the
-    /// range, so it visits no key after the page.
+    /// Reads a page of a range, in key order and at one revision. Unlike [`get`](Self::get), `page` does not count the
+    /// keys of the range, so it stops at the end of the page.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -56,7 +56,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`EmptyKey`](Error::EmptyKey) if the range starts with an empty key.
     /// - [`FutureRevision`](Error::FutureRevision) if the revision is above the current one.
@@ -112,7 +112,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`NoSpace`](Error::NoSpace) if the put would reach the quota.
     /// - [`EmptyKey`](Error::EmptyKey) if the key is empty.
@@ -160,7 +160,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`EmptyKey`](Error::EmptyKey) if the range starts with an empty key.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
@@ -192,7 +192,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`TooManyOps`](Error::TooManyOps) if the transaction has more than [`Txn::MAX_DEPTH`] levels.
     /// - [`NoSpace`](Error::NoSpace) if the transaction would reach the quota.
@@ -200,8 +200,8 @@ impl Engine {
     ///   Then [`EmptyKey`](Error::EmptyKey) if a compare has an empty key, and then the errors of the operations'
     ///   fields, in the order of the operations: [`EmptyKey`](Error::EmptyKey), [`InvalidSort`](Error::InvalidSort),
     ///   [`ValueProvided`](Error::ValueProvided), [`LeaseProvided`](Error::LeaseProvided), and
-    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset). A nested txn is checked in this
-    ///   way when its turn comes among the operations.
+    ///   [`KeyNotFound`](Error::KeyNotFound) for [`TxnOp::Unset`](crate::TxnOp::Unset). A nested txn goes through these
+    ///   checks too, at its position among the operations.
     /// - [`DuplicateKey`](Error::DuplicateKey) if a branch puts a key twice, or puts and deletes a key, with the
     ///   exceptions of R-TXN-19 and R-TXN-20.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the transaction writes and is larger than
@@ -225,9 +225,9 @@ impl Engine {
             return Err(Error::RequestTooLarge);
         }
         self.alarms.check(|| writing, || txn.cost() > 0)?;
-        // The compares, and the checks of the branches that will run, see the state before the txn. Only then do
-        // operations run. A running operation fails only if an earlier one changed its key (R-TXN-21), and the txn is
-        // rolled back (R-TXN-5).
+        // The compares, and the checks of the branches that will run, see the state before the txn, so no operation
+        // runs before them. A running operation fails only if an earlier operation of the txn deleted its key
+        // (R-TXN-21), and the txn is then rolled back (R-TXN-5).
         let path = self.keys.choose_path(txn);
         self.check_path(txn, &path)?;
         let mut response = self.run(txn, &path).inspect_err(|_| self.roll_back())?;

@@ -35,7 +35,7 @@ pub(super) struct Lessor {
 pub(super) struct Lease {
     pub(super) id: LeaseId,
     pub(super) ttl: Duration,
-    /// The number of leases granted before this lease. It orders leases with equal remaining time (R-LSE-11).
+    /// The number of leases granted before this lease, which orders leases with equal remaining time (R-LSE-11).
     pub(super) sequence: u64,
     pub(super) renewal: Renewal,
     /// The attached keys, in no particular order. Each key stores its position in this list.
@@ -148,7 +148,7 @@ impl Lessor {
 
     /// Returns the first id from `next_id` on that no lease has, and advances `next_id` beyond it.
     fn choose_id(&mut self) -> LeaseId {
-        // Skip ids that clients chose and that are in use.
+        // Skip the ids of existing leases whose grants requested an id.
         loop {
             let id = LeaseId::new(self.next_id);
             self.next_id = self.next_id.checked_add(1).expect("2^63 leases are never granted");
@@ -262,8 +262,8 @@ impl Lessor {
         leases.into_iter().map(|lease| lease.id).collect()
     }
 
-    /// Returns the next lease id to try and the number of leases ever granted. Saves and the state hash include both,
-    /// because later grants depend on them.
+    /// Returns the next lease id to try and the number of leases ever granted. Saves and the state hash include both
+    /// numbers, because later grants depend on these numbers.
     pub(super) fn counters(&self) -> (i64, u64) {
         (self.next_id, self.next_sequence)
     }
@@ -299,10 +299,11 @@ impl Lease {
         }
     }
 
-    /// Returns the time since the last renewal by a standing keep-alive. This time is less than the renewal interval,
+    /// Returns the time since the last renewal by a standing keep-alive. The result is less than the renewal interval,
     /// and so less than the TTL.
     pub(super) fn since_renewal(&self, since: Timestamp, elapsed: Duration, now: Timestamp) -> Duration {
-        // Renewals fall on multiples of the interval after the start, so the remainder is the time since the last one.
+        // A standing keep-alive renews at multiples of the interval after its start, so the remainder is the time since
+        // the last renewal.
         let nanos = (elapsed + now.duration_since(since)).as_nanos() % renewal_interval(self.ttl).as_nanos();
         Duration::new((nanos / 1_000_000_000) as u64, (nanos % 1_000_000_000) as u32)
     }
@@ -330,7 +331,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`NoSpace`](Error::NoSpace) if the lease would reach the quota.
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
@@ -373,7 +374,7 @@ impl Engine {
     }
 
     /// Expires a lease now, even if it has a standing keep-alive. Unlike [`revoke`](Self::revoke), this method works
-    /// while the CORRUPT alarm is active, because leases also expire at their deadlines then.
+    /// while the CORRUPT alarm is active, because the alarm does not stop leases from expiring at their deadlines.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};

@@ -97,7 +97,7 @@ impl Engine {
     ///
     /// # Errors
     ///
-    /// In this order:
+    /// The first of these errors that applies:
     ///
     /// - [`RequestTooLarge`](Error::RequestTooLarge) if the request is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits).
@@ -191,8 +191,8 @@ impl Engine {
         }
     }
 
-    /// Returns the time of the next automatic compaction, which later commands may change. Returns `None` without a
-    /// compactor, and while the CORRUPT alarm blocks compaction.
+    /// Returns the time of the next automatic compaction, which later commands may change. Returns `None` if the engine
+    /// does not compact automatically, and while the CORRUPT alarm blocks compaction.
     pub(super) fn next_auto_compaction(&self) -> Option<Timestamp> {
         let compactor = self.auto_compactor.as_ref()?;
         compactor.next_compaction(self.keys.current()).filter(|_| !self.is_corrupt())
@@ -259,7 +259,7 @@ impl Engine {
 pub struct Diagnostics {
     /// The number of open watch streams.
     pub streams: usize,
-    /// The number of watchers of all streams. It includes watchers that a compaction ended and that were not cancelled
+    /// The number of watchers of all streams, including watchers that a compaction ended and that were not cancelled
     /// yet.
     pub watchers: usize,
     /// The number of distinct ranges that synced watchers watch.
@@ -270,8 +270,8 @@ pub struct Diagnostics {
     pub progress_ticks: usize,
     /// The number of deliveries in the queues of all streams.
     pub queued_deliveries: usize,
-    /// The number of entries in the list of ready streams. It includes entries of streams that were received from or
-    /// closed since they were listed.
+    /// The number of entries in the list of ready streams, including entries of streams that were received from or
+    /// closed since they became ready.
     pub wake_ups: usize,
     /// The number of ranges whose keys are indexed by create revision.
     pub create_orders: usize,
@@ -287,12 +287,12 @@ pub struct Diagnostics {
     pub key_slots: usize,
     /// The number of slots allocated for leases.
     pub lease_slots: usize,
-    /// The number of slots allocated for the inboxes of streams. It is 0 in an engine without a store.
+    /// The number of slots allocated for the inboxes of streams, which is 0 in an engine without a store.
     pub inbox_slots: usize,
-    /// The number of places allocated in growing lists. The lists are the queues of streams, the watchers of each
-    /// range, the keys of leases, and the lists of streams and watchers that each command reuses.
+    /// The number of places allocated in growing lists: the queues of streams, the watchers of each range, the keys of
+    /// leases, and the lists of streams and watchers that each command reuses.
     pub list_slots: usize,
-    /// The number of places that the longest lookup visits in the hash indexes of keys, leases and watched keys. It is
-    /// 1 if no two entries collide.
+    /// The number of places that the longest lookup visits in the hash indexes of keys, leases and watched keys. The
+    /// number is 1 if no two entries collide.
     pub longest_probe: usize,
 }

@@ -1,7 +1,7 @@
 //! The deterministic core, for simulations and model checkers: a state machine without clock, threads, locks, I/O or
 //! randomness.
 //!
-//! An [`Engine`] takes requests by reference and instants as [`Timestamp`]. Its watch streams take
+//! An [`Engine`] takes requests by reference and instants as [`Timestamp`]. The watch streams of an engine take
 //! [`WatchRequest`](crate::backend::WatchRequest)s and return [`Delivery`](crate::backend::Delivery) values.
 //! [`snapshot::save`](crate::snapshot::save) writes the state of an engine.
 
@@ -39,7 +39,7 @@ pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snap
 /// passed to [`advance`](Self::advance).
 ///
 /// [`Store`](crate::Store) is an engine behind a lock, with a clock. Use an `Engine` directly where the caller controls
-/// the time and the order of all calls: in a simulation, a model checker, or a replay.
+/// the time and the order of all calls, as in a simulation, a model checker, or a replay.
 ///
 /// # Methods
 ///
@@ -132,7 +132,7 @@ pub struct EngineConfig {
     /// lookups equal in repeated runs.
     pub hash_seed: u64,
     /// The interval of progress notifications (R-WCH-20): 10 minutes by default, and at least 100 ms. A notification is
-    /// sent to each watcher that requested progress notifications and had no events since the last one was due.
+    /// sent to each watcher that requested progress notifications and had no events since the last progress tick.
     pub progress_interval: Duration,
     /// The [capacity](crate::Watch::capacity) of a watch that sets no capacity:
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY) by default.
@@ -194,8 +194,8 @@ impl Engine {
     /// Sets the time to `now` and runs everything that is due at or before `now`.
     ///
     /// Deadlines run in order, one at a time. Each lease expires at its own deadline and revision, the lowest id first
-    /// among leases due together (R-LSE-6). At one instant, leases expire first. Then the engine compacts, sends
-    /// progress notifications, and fires the timers of streams, in this order.
+    /// among leases due together (R-LSE-6). At one instant, leases expire first, then the engine compacts, then it
+    /// sends progress notifications, and last it fires the timers of streams.
     ///
     /// ```
     /// use leasehold::Grant;
@@ -271,8 +271,8 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns whether the effect of a command depends on the time even if no deadline has passed. It does with an
-    /// automatic compactor or progress notifications: their results depend on the last tick before the command.
+    /// Returns whether the effect of a command depends on the time even if no deadline has passed. The results of the
+    /// automatic compactor and of progress notifications depend on the last tick before the command.
     pub(crate) fn needs_time(&self) -> bool {
         self.auto_compactor.is_some() || self.hub.has_progress_watchers()
     }
@@ -291,8 +291,8 @@ impl Engine {
         let changes = self.keys.commit();
         if changes > 0 {
             let (hub, view) = self.hub_and_view();
-            // Publish after the commit, so that a reader that has an event also sees its revision as the current one
-            // (R-0-3).
+            // Publish after the commit, so that a receiver of an event never reads a current revision below the
+            // revision of the event (R-0-3).
             hub.publish(changes, &view);
         }
     }

@@ -12,8 +12,8 @@ use super::tables::hash_index::KeyHasher;
 use super::{Engine, EngineConfig};
 use crate::api::{Alarm, AlarmType, Fields, KeyValue, LeaseId, Revision, Timestamp};
 
-/// The part of an engine's state that a save contains. It lacks the configuration, the watch streams and the samples of
-/// the automatic compactor. The records are shared with the engine.
+/// The part of an engine's state that a save contains. The configuration, the watch streams and the samples of the
+/// automatic compactor are left out. The records are shared with the engine.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) current: Revision,
@@ -91,8 +91,8 @@ impl Lease {
 }
 
 impl KeySpace {
-    /// Returns the retained versions from before the compacted revision, which history need not hold. A key has one
-    /// such version if it existed at the compacted revision and was last changed before that revision.
+    /// Returns the retained versions from before the compacted revision, which history need not hold. Each key that
+    /// existed at the compacted revision and was last changed before that revision has one such version.
     fn old_versions(&self) -> Vec<KeyValue> {
         let Some(compacted) = self.compacted() else {
             return Vec::new();
@@ -236,7 +236,7 @@ impl Restorer {
         check(follows && is_possible, "the order of versions")
     }
 
-    /// Sets the current revision to the higher one of the newest version's revision and the compacted revision
+    /// Sets the current revision to the newest version's revision or the compacted revision, whichever is higher
     /// (invariant 3).
     fn restore_current(&mut self) -> Result<(), RestoreError> {
         let newest = self.keys.current();
@@ -250,7 +250,7 @@ impl Restorer {
     }
 
     /// Checks that the save counts enough granted leases: one for each id below `next_lease_id`, and one for each lease
-    /// with another id.
+    /// whose id is not below.
     fn check_lease_ids(&self) -> Result<(), RestoreError> {
         let passed = 1..self.header.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;

@@ -11,8 +11,8 @@ impl Engine {
     /// their hash seeds and of how much of a compaction each engine has reclaimed. A command that fails leaves the hash
     /// unchanged.
     ///
-    /// An engine with a quota is an exception. Its unreclaimed bytes affect results, so they are hashed too. A command
-    /// that the quota rejects activates the NOSPACE alarm, which changes the hash.
+    /// In an engine with a quota, the unreclaimed bytes affect results, so the number of these bytes is hashed too. A
+    /// command that the quota rejects activates the NOSPACE alarm, which changes the hash.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -88,7 +88,7 @@ impl Engine {
     }
 }
 
-/// The 64-bit FNV-1a hash. Unlike std's hasher, it is equal in every process.
+/// The 64-bit FNV-1a hash. Unlike the hash of std's default hasher, an FNV-1a hash is equal in every process.
 struct Fnv1a(u64);
 
 impl Fnv1a {

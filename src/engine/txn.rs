@@ -44,8 +44,8 @@ impl KeySpace {
 
     /// Returns whether a compare holds for every key of its range (R-TXN-7, R-TXN-8).
     fn holds(&self, compare: &Compare) -> bool {
-        // An indexed range is likely a lock queue. Its index has the create revisions of the existing keys, while a
-        // scan would also visit deleted keys.
+        // An index by create revision has only the existing keys of a range, while a scan of the range would also visit
+        // its deleted keys.
         if let CompareOperand::CreateRevision(operand) = compare.operand
             && !self.create_order.is_empty()
             && let Some(holds) = self

@@ -87,7 +87,7 @@ fn read_version(restorer: &mut Restorer, text: &mut Vec<u8>, chunks: &mut Chunks
     Ok(restorer.add_version(key, value, fields)?)
 }
 
-/// Reads the bytes of chunks, and returns them only after the checksum of their chunk matched.
+/// Reads the bytes of chunks, and returns the bytes of a chunk only after its checksum matched.
 struct Chunks<'a> {
     from: &'a mut dyn Read,
     crc: Crc32c,
@@ -100,7 +100,7 @@ impl<'a> Chunks<'a> {
     /// Reads the preamble. Returns a reader of the chunks, and the number of the format, which is at most `FORMAT`.
     fn begin(from: &'a mut dyn Read) -> Result<(Self, u32)> {
         let mut magic = Vec::new();
-        // Unlike `read_exact`, `read_to_end` returns the bytes of a short input. They decide whether the input is a
+        // Unlike `read_exact`, `read_to_end` returns the bytes of a short input, which decide whether the input is a
         // truncated save or no save.
         (&mut *from).take(MAGIC.len() as u64).read_to_end(&mut magic)?;
         if !MAGIC.starts_with(&magic) {

@@ -7,9 +7,10 @@
 //
 // A save begins with a preamble of 20 bytes, which every format has: [`MAGIC`], the format's number, and a checksum.
 // Chunks follow, each with its length, its bytes and a checksum. The last chunk is empty. A checksum is the CRC-32C of
-// all preceding bytes except other checksums. So a chunk that is missing, moved or from another save is found.
+// all preceding bytes except other checksums. A reader therefore detects a chunk that is missing, moved, or from
+// another save.
 //
-// The bytes of the chunks, concatenated, are these records. Numbers are little endian.
+// The concatenated bytes of the chunks are the following records. Numbers are little endian.
 //
 // | record | fields |
 // |---|---|

@@ -1,4 +1,4 @@
-//! Compaction, which takes effect at once. Its memory is reclaimed later, in bounded pieces.
+//! Compaction, which takes effect at once. The memory of compacted versions is reclaimed later, in bounded pieces.
 //!
 //! Reclaiming walks through history in order. At each change up to the compacted revision, the version that the change
 //! superseded is dropped. A change below the compacted revision leaves history, and if it is a tombstone, the tombstone
@@ -37,7 +37,7 @@ impl KeySpace {
         };
         let before = self.versions();
         let mut walked = 0;
-        // Each step drops two versions at most: the superseded one and a tombstone.
+        // Each step drops at most two versions: a superseded version and a tombstone.
         while walked < RECLAIM_MAX / 2 && self.reclaim_next(compacted, garbage) {
             walked += 1;
         }
@@ -56,8 +56,8 @@ impl KeySpace {
         let start = self.history.start();
         debug_assert!(self.reclaimed >= start, "`reclaimed` is at or after the start of history");
         // Two positions advance through history. `start` is the oldest change, which leaves history if it is below the
-        // compacted revision. `reclaimed` is the first change whose superseded versions are still held. It runs ahead
-        // of `start`, because the changes of the compacted revision itself stay in history.
+        // compacted revision. `reclaimed` is the first change whose superseded versions are still held. The position
+        // `reclaimed` runs ahead of `start`, because the changes of the compacted revision itself stay in history.
         let below = self.history.get(start).is_some_and(|kv| kv.mod_revision() < compacted);
         let position = if below { start } else { self.reclaimed };
         let Some(kv) = self.history.get(position).filter(|kv| kv.mod_revision() <= compacted).cloned() else {
@@ -118,8 +118,8 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 /// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
 /// ticks only sample.
 ///
-/// While the revision does not change, the samples of the following ticks are known in advance. So only the next tick
-/// that compacts is a deadline, and `Engine::advance` takes the samples of all ticks before that tick in one step.
+/// While the revision does not change, the samples of the following ticks are known in advance. Only the next tick that
+/// compacts is therefore a deadline, and `Engine::advance` takes the samples of all ticks before that tick in one step.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct AutoCompactor {
     mode: Mode,
@@ -271,7 +271,7 @@ impl Samples {
             return Some(0);
         }
         let is_last = self.runs.len() == 1 && current == revision;
-        // The window must first fill up. Then each new sample pushes out one sample of the oldest run.
+        // The window must first fill up. In a full window, each new sample pushes out one sample of the oldest run.
         (!is_last).then(|| self.len_max - self.len + run)
     }
 }

@@ -1,11 +1,12 @@
 //! Indexes by create revision, for ranges that are read by their first or last created key: the queues of locks and
 //! elections.
 //!
-//! Without an index, such a read visits all keys of the range, including deleted keys that are not reclaimed yet. Each
-//! release in a lock queue of n waiters would then cost O(n).
+//! Without an index, a read of the first or last created key visits all keys of the range, including deleted keys that
+//! are not reclaimed yet. Each release of a lock with n waiters would cost O(n) without an index.
 //!
 //! A range with many keys is indexed when a transaction reads its first or last created keys with a limit, or compares
-//! its create revisions. The index is dropped when reclaiming leaves few keys in the range and none of them exists.
+//! its create revisions. The index is dropped when reclaiming leaves few keys in the range and none of these keys
+//! exists.
 
 use std::collections::BTreeSet;
 use std::iter;
@@ -81,7 +82,7 @@ impl CreateOrder {
         self.ranges.len() == 0
     }
 
-    /// Returns whether a range is not indexed yet and the limit of indexed ranges allows one more.
+    /// Returns whether a range is not indexed yet and fewer than `RANGES_MAX` ranges are indexed.
     pub(in crate::engine) fn has_room_for(&self, range: &KeyRange) -> bool {
         self.ranges.len() < RANGES_MAX && self.ranges.find(range).is_none()
     }

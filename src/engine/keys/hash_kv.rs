@@ -26,8 +26,8 @@ impl KeySpace {
             records.extend(held.filter_map(|kv| {
                 let old = kv.mod_revision() <= compacted;
                 let is_kept = kept.is_some_and(|kept| kept.same_record(kv));
-                // A tombstone at the compacted revision is never hashed (R-MNT-2). The flag marks a version at or below
-                // the compacted revision that is not the live version of its key at `revision`.
+                // A tombstone at the compacted revision is never hashed (R-MNT-2). The flag in the pair marks a version
+                // at or below the compacted revision that is not the live version of its key at `revision`.
                 (!old || !kv.is_tombstone()).then_some((kv, old && !is_kept))
             }));
         }
@@ -95,7 +95,7 @@ fn encode_varint(mut number: u64, into: &mut Vec<u8>) {
 #[derive(Debug)]
 pub(crate) struct Crc32c(u32);
 
-/// The CRC of each byte, with the reflected polynomial `0x82f63b78`.
+/// The CRC-32C of each single byte, from the reflected polynomial `0x82f63b78`.
 const TABLE: [u32; 256] = {
     let mut table = [0; 256];
     let mut byte = 0;

@@ -2,7 +2,7 @@
 //! in which they were made.
 //!
 //! The position of a change is the number of changes before it since the store was created or loaded. A segment starts
-//! at a multiple of `SEGMENT` and holds the changes at `SEGMENT` positions. So growth reallocates at most the first
+//! at a multiple of `SEGMENT` and holds the changes at `SEGMENT` positions. Growth reallocates at most the first
 //! segment, and dropping old changes moves no other change.
 
 use std::collections::VecDeque;
@@ -30,7 +30,8 @@ impl History {
     }
 
     pub(in crate::engine) fn push(&mut self, kv: KeyValue) {
-        // Add a segment if the next position is the first of one. An empty history has no segment, wherever its end is.
+        // Add a segment if the next position is the first position of a segment, or if history is empty and thus has no
+        // segment.
         if self.end.is_multiple_of(SEGMENT as u64) || self.segments.is_empty() {
             // The first segment grows like a `Vec`, so that a small store stays small.
             let capacity = if self.end < SEGMENT as u64 { 0 } else { SEGMENT };

@@ -111,7 +111,7 @@ impl KeyIndex {
     }
 
     /// Removes and returns the oldest version of a key, if `should_drop` accepts this version and the key has a newer
-    /// one.
+    /// version.
     pub(in crate::engine) fn pop_oldest(
         &mut self,
         slot: SlotId,
@@ -139,7 +139,7 @@ impl KeyIndex {
             return Slots { single: self.find(start), interval: None };
         }
         let end = if range.is_from_key() { Bound::Unbounded } else { Bound::Excluded(range.range_end()) };
-        // An inverted range is empty (R-RNG-1), but `BTreeMap::range` panics on one.
+        // An inverted range is empty (R-RNG-1), but `BTreeMap::range` panics on an inverted range.
         let is_empty = !range.is_from_key() && start >= range.range_end();
         let interval = (!is_empty).then(|| self.order.range::<[u8], _>((Bound::Included(start), end)));
         Slots { single: None, interval }
@@ -254,13 +254,13 @@ impl<'a> KeySlot<'a> {
 /// be above `revision`.
 ///
 /// The search starts at a guessed version, doubles its steps from there, and then bisects. The guess assumes that
-/// versions were written at the average interval of the newest generation. Most searches then read one or two versions.
-/// A bisection of the whole list would read O(log n) versions, each in another cache line.
+/// versions were written at the average interval of the newest generation. If the guess is good, a search reads one or
+/// two versions. A bisection of the whole list would read O(log n) versions, each in another cache line.
 fn count_until(older: &VecDeque<OldVersion>, newest: &KeyValue, revision: Revision) -> usize {
     let is_until = |place: usize| older[place].mod_revision <= revision;
     let distance = |earlier: Revision| newest.mod_revision().get().abs_diff(earlier.get());
     // `back` estimates how many versions are above `revision`: the distance in revisions, times the versions per
-    // revision. It is 0 if `newest` is a tombstone, whose version is 0.
+    // revision. `back` is 0 if `newest` is a tombstone, because the version of a tombstone is 0.
     let span = distance(newest.create_revision()).max(1);
     let back = distance(revision).saturating_mul(newest.version().unsigned_abs()) / span;
     let back = usize::try_from(back).unwrap_or(usize::MAX);

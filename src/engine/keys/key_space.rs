@@ -12,12 +12,12 @@ use crate::engine::Diagnostics;
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::{Error, Result};
 
-/// The bytes that `bytes_held` counts for a version besides its key and value. They are the record's fixed fields, the
-/// handle in history (16), and the entry among the versions of the key (24).
+/// The bytes that `bytes_held` counts for a version besides its key and value: the record's fixed fields, the handle in
+/// history (16), and the entry among the versions of the key (24).
 const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
 
-/// The bytes that `bytes_held` counts for a key besides its name. They are the entries in the hash index (32) and the
-/// ordered index (40), both with a share of the unused capacity, and the `KeyHistory` (40).
+/// The bytes that `bytes_held` counts for a key besides its name: the entries in the hash index (32) and the ordered
+/// index (40), both with a share of the unused capacity, and the `KeyHistory` (40).
 const KEY_BYTES: u64 = 112;
 
 #[derive(Clone, Debug)]
@@ -34,8 +34,8 @@ pub(in crate::engine) struct KeySpace {
     bytes_held: u64,
     /// The part of `bytes_held` that belongs to tombstones.
     tombstone_bytes: u64,
-    /// The position in history of the first change whose superseded versions are not reclaimed yet. It is at or after
-    /// the start of history.
+    /// The position in history, at or after its start, of the first change whose superseded versions are not reclaimed
+    /// yet.
     pub(in crate::engine) reclaimed: u64,
     /// Set if a compaction may have left versions to reclaim.
     pub(in crate::engine) reclaiming: bool,
@@ -110,15 +110,15 @@ impl KeySpace {
         self.bytes_held
     }
 
-    /// Returns the bytes that the quota counts: all bytes held except the bytes of tombstones. So a delete uses none of
-    /// the quota. A compaction to the current revision retains the tombstones of that revision, and they must not block
-    /// the next write.
+    /// Returns the bytes that the quota counts: all bytes held except the bytes of tombstones. A delete therefore uses
+    /// none of the quota. Tombstones do not count because a compaction to the current revision retains the tombstones
+    /// of that revision, which must not block the next write.
     pub(in crate::engine) fn bytes_for_quota(&self) -> u64 {
         self.bytes_held - self.tombstone_bytes
     }
 
     /// Returns the revision for the header of an operation in the open transaction (R-REV-7): the next revision if the
-    /// transaction has a change, or the current one.
+    /// transaction has a change, or else the current revision.
     pub(in crate::engine) fn header_revision(&self) -> Revision {
         if self.changes > 0 { self.current.next() } else { self.current }
     }
@@ -156,7 +156,7 @@ impl KeySpace {
             fields.create_revision = before.create_revision();
             fields.version = before.version() + 1;
         }
-        // If the put keeps the present value, the draft has an empty value: build the record from the present one.
+        // If the put keeps the present value, the draft has an empty value, so build a record with the present value.
         let kept = before.filter(|_| put.ignore_value);
         let draft = kept.map_or(draft, |kept| KeyValue::draft(&put.key, kept.value()));
         let kv = draft.with_fields(fields);
@@ -191,8 +191,8 @@ impl KeySpace {
         before
     }
 
-    /// Adds a version to history and to its key. `found` is the slot of the key; if it is `None`, the key is new and
-    /// has the hash `hash`.
+    /// Adds a version to history and to its key. `found` is the slot of the key, or `None` for a new key with the hash
+    /// `hash`.
     fn append(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.history.push(kv.clone());
         self.changes += 1;
@@ -220,8 +220,8 @@ impl KeySpace {
         self.current = current;
     }
 
-    /// Adds a version to its key, but not to history. `found` is the slot of the key; if it is `None`, the key is new
-    /// and has the hash `hash`.
+    /// Adds a version to its key, but not to history. `found` is the slot of the key, or `None` for a new key with the
+    /// hash `hash`.
     fn add_version(&mut self, hash: u32, found: Option<SlotId>, kv: KeyValue) -> SlotId {
         self.count_version(&kv);
         match found {
@@ -333,8 +333,8 @@ impl KeySpace {
 
     /// Returns the revision at which a read in a txn reads, or `None` if it reads the latest state (R-REV-9).
     pub(in crate::engine) fn resolve_in_txn(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
-        // etcd checks the number literally, before it takes a negative number as the latest state. So -2 always fails,
-        // and -1 fails after the first compaction.
+        // etcd checks the number literally, before it takes a negative number as the latest state. A read at -2
+        // therefore always fails, and a read at -1 fails after the first compaction.
         let Some(revision) = revision.filter(|revision| revision.get() != 0) else {
             return Ok(None);
         };

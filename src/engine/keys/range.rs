@@ -123,7 +123,7 @@ impl KeySpace {
 
     /// Indexes a range by create revision if the range has at least `KEYS_MIN` keys, including deleted keys.
     pub(in crate::engine) fn index_create_order(&mut self, range: &KeyRange) {
-        // Check the number of all keys first. It is cheap to read, and below `KEYS_MIN` in a store with few keys.
+        // Check the number of all keys first, which is cheap to read and below `KEYS_MIN` in a store with few keys.
         let has_few = self.index.len() < KEYS_MIN || self.index.has_fewer(range, KEYS_MIN);
         if has_few || !self.create_order.has_room_for(range) {
             return;
@@ -146,7 +146,7 @@ impl KeySpace {
         (found.kvs, found.count)
     }
 
-    /// Scans the latest state in batches. The newest versions of a batch are all looked up before the first one is
+    /// Scans the latest state in batches. The newest versions of a batch are all looked up before the first version is
     /// read, so that the processor's waits for memory overlap.
     fn scan_latest(&self, get: &Get, mut slots: Slots<'_>, found: &mut Scanned) {
         let is_counted = covers_everything(&get.range);
@@ -198,7 +198,8 @@ impl Scanned {
     }
 }
 
-/// Returns whether the range certainly contains every key. Every key is at or above `"\0"`, because no key is empty.
+/// Returns whether the range starts at `"\0"` and has no upper end. Such a range contains every key, because no key is
+/// empty.
 fn covers_everything(range: &KeyRange) -> bool {
     range.is_from_key() && range.start() == b"\0"
 }

@@ -112,7 +112,8 @@ impl<T> Table<T> {
         let mask = self.entries.len().wrapping_sub(1);
         let places = self.entries.iter().enumerate();
         let entries = places.filter_map(|(at, entry)| Some((at, entry.as_ref()?)));
-        // The distance from an entry's first place, around the end of the table.
+        // The distance from the place where a search for the entry starts to the entry, counted around the end of the
+        // table.
         entries.map(|(at, entry)| (at.wrapping_sub(entry.hash as usize) & mask) + 1).max().unwrap_or(0)
     }
 
@@ -133,16 +134,16 @@ impl<T> Table<T> {
         self.entries[at] = Some(entry);
     }
 
-    /// Removes the entry at a place and returns its value. Moves later entries of the run into the hole, unless that
-    /// would put an entry before the first place of its search.
+    /// Removes the entry at a place and returns its value. Moves later entries of the run of occupied places into the
+    /// vacated place, unless a search for the entry starts after that place.
     fn remove(&mut self, at: usize) -> T {
         let mask = self.entries.len() - 1;
         let removed = self.entries[at].take().expect("`find` returns the place of an entry");
         let (mut hole, mut next) = (at, (at + 1) & mask);
         while let Some(entry) = &self.entries[next] {
             let home = entry.hash as usize & mask;
-            // The entry may move if it is at least as far from its first place as from the hole. Distances wrap around
-            // the end.
+            // An entry may move if it is at least as far from its home, where a search for it starts, as from the hole.
+            // Distances wrap around the end of the table.
             if (next.wrapping_sub(home) & mask) >= (next.wrapping_sub(hole) & mask) {
                 self.entries.swap(hole, next);
                 hole = next;
@@ -160,10 +161,10 @@ fn table_of(hash: u32) -> usize {
 
 /// Hashes keys and lease ids with one seed, for point lookups.
 ///
-/// Two 64-bit words at a time are mixed with secrets derived from the seed, multiplied to 128 bits, and folded. No keys
-/// are known that collide under most seeds. The hash is not cryptographic and its 32 bits collide by chance. A client
-/// that knows the seed, or finds it by timing lookups, can compute keys that collide. std's hasher resists that, but
-/// costs several times as much for the short keys of a coordination store.
+/// Two 64-bit words at a time are mixed with secrets derived from the seed, multiplied to 128 bits, and folded. No set
+/// of keys is known that collides under most seeds. The hash is not cryptographic and its 32 bits collide by chance. A
+/// client that knows the seed, or finds it by timing lookups, can compute keys that collide. std's hasher resists that,
+/// but costs several times as much for the short keys of a coordination store.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct KeyHasher {
     secrets: [u64; 3],

@@ -122,7 +122,7 @@ impl<T: Default> IntervalTree<T> {
 
     /// Removes a node that is in the tree.
     pub(in crate::engine) fn remove(&mut self, node: u32) {
-        // Unlink the node first: the search for the node compares its interval.
+        // Unlink the node before its slot is freed, because the search for the node compares its interval.
         self.root = self.remove_below(self.root, node);
         self.nodes.remove(node);
     }
@@ -244,7 +244,7 @@ impl<T: Default> IntervalTree<T> {
         self.nodes.at_mut(at).furthest = furthest;
     }
 
-    /// Returns whether the order, the priorities and the furthest ends are valid, for tests.
+    /// Returns whether the order, the priorities and the furthest ends of all nodes are valid, for tests.
     pub(in crate::engine) fn is_consistent(&self) -> bool {
         let all = self.nodes.iter().all(|(at, node)| {
             let children = [node.left, node.right].into_iter().flatten().map(|child| self.nodes.at(child));

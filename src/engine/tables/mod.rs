@@ -13,7 +13,7 @@ const KEPT: usize = 64;
 /// Frees most of a list's capacity if the list uses less than a quarter of the capacity.
 pub(super) fn shrink<T>(list: &mut Vec<T>) {
     if is_wasteful(list.capacity(), list.len()) {
-        // Twice the length, so that the next pushes do not reallocate.
+        // Keep twice the length as capacity, so that the next pushes do not reallocate.
         list.shrink_to(list.len() * 2);
     }
 }

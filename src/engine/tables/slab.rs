@@ -1,7 +1,7 @@
 //! A table of values with small numbers as ids, stored in segments of fixed size. Growth moves at most one segment.
 //!
-//! A new value is stored in the lowest segment with a vacancy. Segments without values are freed, except one, so that
-//! inserting and removing at the edge of a segment does not allocate each time.
+//! A new value is stored in the lowest segment with a vacancy. All segments without values except one are freed, so
+//! that inserting and removing at the edge of a segment does not allocate each time.
 
 /// The number of entries in a segment. The first segment grows like a `Vec`, so that a small store stays small.
 pub(in crate::engine) const SEGMENT: usize = 4096;
@@ -56,7 +56,8 @@ impl<T> Slab<T> {
     }
 
     pub(in crate::engine) fn insert(&mut self, value: T) -> u32 {
-        // `open` is sorted with the lowest segment last, so low segments fill first and high ones can become vacant.
+        // `open` is sorted with the lowest segment last, so low segments fill first and high segments can become
+        // vacant.
         let at = self.open.last().copied().unwrap_or_else(|| self.add_segment());
         let segment = &mut self.segments[at as usize];
         let offset = if let Some(offset) = segment.vacant.pop() {
@@ -71,7 +72,7 @@ impl<T> Slab<T> {
             segment.entries.len() - 1
         };
         self.len += 1;
-        // A segment with a value is no longer the spare one.
+        // A segment with a value is not the spare segment.
         self.spare.take_if(|spare| *spare == at);
         if segment.is_full() {
             self.open.pop();
@@ -129,7 +130,8 @@ impl<T> Slab<T> {
         value
     }
 
-    /// Keeps the lower of the spare segment and the one that just became vacant, and frees the other.
+    /// Frees the spare segment or the segment `vacant`, which just lost its last value, whichever has the higher index.
+    /// The other segment is the spare one from now on.
     fn free_all_but_one(&mut self, vacant: u32) {
         let spare = self.spare.unwrap_or(vacant);
         self.spare = Some(spare.min(vacant));

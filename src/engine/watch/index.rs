@@ -86,7 +86,7 @@ impl WatchIndex {
         };
         let members = self.members_mut(topic);
         if members.is_empty() {
-            // Most topics have one member, and `Vec` would reserve room for four.
+            // Most topics have one watcher, and `Vec` would reserve room for four.
             members.reserve_exact(1);
         }
         let at = members.partition_point(|(earlier, _)| *earlier < member);

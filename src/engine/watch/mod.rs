@@ -44,7 +44,7 @@ pub(super) struct WatchHub {
     /// The number of stale entries in `woken`. An entry is stale if its stream was received from or closed after the
     /// entry was added.
     stale_woken: usize,
-    /// The number of streams ever opened, modulo 2^32. It is the generation in the id of the next stream.
+    /// The number of streams ever opened, modulo 2^32, which is the generation in the id of the next stream.
     opened: u32,
     /// The interval between progress ticks, in nanoseconds.
     progress_interval: u64,
@@ -57,7 +57,8 @@ pub(super) struct WatchHub {
     awaited_starts: BTreeSet<(Revision, StreamId)>,
     /// The watchers that get the events of the transaction being published. Kept between transactions for its memory.
     recipients: Vec<publish::Recipient>,
-    /// The watchers whose share of the queue was full in `publish`, which makes them unsynced at its end.
+    /// The watchers whose share of the queue was full in the running `publish`. At its end, `publish` makes these
+    /// watchers unsynced.
     overflowed: Vec<u32>,
 }
 
@@ -84,8 +85,8 @@ struct Stream {
     unsynced: BTreeSet<WatchId>,
     timer: Option<Timestamp>,
     opened_at: Timestamp,
-    /// The time of the next progress tick, or `None` while no watcher can be notified. Then a receive, a request for
-    /// progress, a new watcher, or a commit of the revision `awaited_start` schedules the next tick.
+    /// The time of the next progress tick, or `None` while no watcher can be notified. A receive, a request for
+    /// progress, a new watcher, or a commit of the revision `awaited_start` schedules the tick again.
     tick: Option<Timestamp>,
     /// The number of watchers that requested progress notifications and that no compaction has ended.
     progress_watchers: usize,
@@ -102,7 +103,7 @@ struct Stream {
 struct Watcher {
     stream: u32,
     id: WatchId,
-    /// The watched range. It is boxed to keep `Watcher` small, because publishing does not read the range.
+    /// The watched range. The range is boxed to keep `Watcher` small, because publishing does not read the range.
     range: Box<KeyRange>,
     /// The requested start revision. The watcher gets no event and no progress notification with a revision below it.
     start: Revision,
@@ -112,15 +113,15 @@ struct Watcher {
     /// The state of progress notifications, if the watcher requested them.
     progress: Option<Box<Progress>>,
     fragment: bool,
-    /// The number of this watcher's responses with events in the stream's queue. Valid if `epoch` is the stream's
-    /// epoch.
+    /// The number of this watcher's responses with events in the stream's queue. The number is valid if `epoch` is the
+    /// stream's epoch.
     queued: u32,
     /// The stream's epoch at the last change of `queued`.
     epoch: u64,
     /// The time since which the watcher has had unreceived events. Meaningless while the watcher has no unreceived
     /// event.
     behind_since: Timestamp,
-    /// The label of the watch request, if it has one.
+    /// The label of the watch request, if the request has a label.
     label: Option<Box<[u8]>>,
 }
 
@@ -234,8 +235,8 @@ impl WatchHub {
         };
         // Removes the pending timer. The time matters only for a new timer.
         self.set_timer(id, None, Timestamp::ORIGIN);
-        // Remove the watchers with the highest ids first. They are the stream's last watchers in each topic, so each
-        // removal moves few others.
+        // Remove the watchers with the highest ids first. These watchers are the stream's last ones in each topic, so
+        // each removal moves few other watchers.
         let watchers = std::mem::take(&mut self.streams.at_mut(slot).watchers);
         for watcher in watchers.into_values().rev() {
             self.leave(watcher);
@@ -248,7 +249,7 @@ impl WatchHub {
             self.lease_ends.remove(&(lease, id));
         }
         self.mark_stale(stream.woken_position);
-        // Events are published only to synced watchers. If there is none, free the memory of `recipients`.
+        // Events are published only to synced watchers, so without a topic the memory of `recipients` can be freed.
         if self.topics.is_empty() {
             self.recipients = Vec::new();
         }
@@ -328,7 +329,7 @@ impl WatchHub {
     }
 
     /// Makes a watcher unsynced, with history to read from the revision `next` on. The caller removes the watcher from
-    /// its topic, if it was in one.
+    /// its topic, if the watcher was synced.
     fn fall_behind(&mut self, watcher: u32, next: Revision) {
         let record = self.watchers.at_mut(watcher);
         record.state = State::Unsynced { next };
@@ -416,7 +417,7 @@ impl Engine {
     }
 
     /// Runs a request on a watch stream. [`receive`](Self::receive) returns the response to the request, if there is
-    /// one, and then the events of a new watcher (R-WCH-5). Does nothing to a closed stream.
+    /// one, and later the events of a new watcher (R-WCH-5). Does nothing to a closed stream.
     ///
     /// ```
     /// use leasehold::backend::{Delivery, WatchRequest};
@@ -443,7 +444,7 @@ impl Engine {
         hub.request(stream, request, &view);
     }
 
-    /// Sets the timer of a stream, in place of an earlier one. `None` unsets it.
+    /// Sets the timer of a stream, in place of an earlier timer of the stream. `None` unsets it.
     ///
     /// At the instant `at`, the stream gets [`Delivery::Timer`], after everything else that happens at that instant. If
     /// `at` is not after [`now`](Self::now), the stream gets the delivery at once.
@@ -470,11 +471,11 @@ impl Engine {
         self.hub.set_timer(stream, at, self.now);
     }
 
-    /// Appends the deliveries of a stream to `into`, in order, and returns whether there may be more.
+    /// Appends the deliveries of a stream to `into`, in order, and returns whether the stream may have more deliveries.
     ///
     /// If watchers have history to read, one call reads a bounded part of the history. Call `receive` again while it
-    /// returns true. After it returns false, [`take_ready_streams`](Self::take_ready_streams) returns the stream as
-    /// soon as it has a delivery.
+    /// returns true. After `receive` returns false, [`take_ready_streams`](Self::take_ready_streams) returns the stream
+    /// as soon as the stream has a delivery.
     ///
     /// ```
     /// use leasehold::backend::WatchRequest;

@@ -193,8 +193,8 @@ impl Watcher {
         view: &EngineView<'_>,
         woken: &mut Vec<StreamId>,
     ) {
-        // The `fragment` field takes two bytes. Reserve them in each piece, even in the last piece, which does not have
-        // the field.
+        // Reserve the two bytes of the `fragment` field in each piece, even in the last piece, which does not have the
+        // field.
         let envelope = self.envelope_len(view) + 2;
         while !rest.is_empty() {
             let room = view.fragment_bytes.saturating_sub(envelope);

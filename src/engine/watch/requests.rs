@@ -7,7 +7,7 @@ use crate::api::{
 };
 
 impl WatchHub {
-    /// Runs a request and queues its response, if it has one.
+    /// Runs a request of a stream and queues the response, if the request has a response.
     pub(in crate::engine) fn request(
         &mut self,
         stream: StreamId,

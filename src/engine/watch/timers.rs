@@ -5,7 +5,7 @@ use crate::api::{Delivery, StreamId, Timestamp, WatchId, WatchResponseKind};
 use crate::engine::tables::shrink;
 
 /// The number of unreceived responses to progress requests that a stream queues before a new response may replace the
-/// last one.
+/// last response.
 const ANSWERS_MAX: u32 = 128;
 
 impl WatchHub {
@@ -30,7 +30,8 @@ impl WatchHub {
         }
     }
 
-    /// Sets the timer of a stream, in place of an earlier one. A timer that is already due fires at once.
+    /// Sets the timer of a stream, in place of an earlier timer of the stream. A timer that is already due fires at
+    /// once.
     pub(in crate::engine) fn set_timer(&mut self, id: StreamId, at: Option<Timestamp>, now: Timestamp) {
         let Some(slot) = self.find(id) else {
             return;
@@ -61,9 +62,9 @@ impl WatchHub {
         self.push(slot, Delivery::Timer(at));
     }
 
-    /// Queues one response for all watchers of a stream, after everything that is already queued (R-WCH-21). Queues
-    /// none if a watcher is unsynced or has not reached its start, or if the stream has no watcher. A watcher that a
-    /// compaction ended counts as unsynced until it is cancelled (R-WCH-13).
+    /// Queues one response for all watchers of a stream, after everything that is already queued (R-WCH-21). Queues no
+    /// response if a watcher of the stream is unsynced or has a start in the future, or if the stream has no watcher. A
+    /// watcher that a compaction ended counts as unsynced until it is cancelled (R-WCH-13).
     pub(super) fn request_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         // A watcher may be unsynced only because it has not read history yet, so let the watchers read a piece before
         // the check.
@@ -80,8 +81,8 @@ impl WatchHub {
     }
 
     /// Queues the response to a progress request. From `ANSWERS_MAX` unreceived responses on, the response replaces the
-    /// last delivery if this is a response to a progress request too. So progress requests cannot grow the queue of a
-    /// caller that never receives without bound.
+    /// last delivery if this is a response to a progress request too. Progress requests of a caller that never receives
+    /// therefore do not grow the queue without bound.
     fn answer_progress(&mut self, slot: u32, view: &EngineView<'_>) {
         let stream = self.streams.at_mut(slot);
         let is_answer = |delivery: &Delivery| match delivery {
@@ -136,7 +137,8 @@ impl WatchHub {
     pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &EngineView<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
-        // The number of the tick before this one. Ticks are numbered from 1, and number 0 is the opening of the stream.
+        // The number of the tick before the tick at `at`. The progress ticks of a stream are numbered from 1, and
+        // number 0 is the opening of the stream.
         let before = at.duration_since(stream.opened_at).as_nanos() as u64 / self.progress_interval - 1;
         let (mut can_be_notified, mut awaited_start) = (false, None);
         let watchers: Vec<u32> = stream.watchers.values().copied().collect();
@@ -244,8 +246,8 @@ impl WatchHub {
     /// Marks the entry of `woken` at `place`, if any, as stale. Removes the stale entries if half of the list is stale.
     pub(super) fn mark_stale(&mut self, place: Option<usize>) {
         self.stale_woken += usize::from(place.is_some());
-        // The removal visits the whole list. With half of the list stale, its cost for each stale entry is constant on
-        // average.
+        // Removing the stale entries visits the whole list. With half of the list stale, the cost for each stale entry
+        // is constant on average.
         if self.stale_woken < 32 || self.stale_woken * 2 < self.woken.len() {
             return;
         }
