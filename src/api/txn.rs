@@ -43,8 +43,9 @@ impl Txn {
     /// [`Limits::max_txn_ops`](crate::Limits).
     ///
     /// Txns are processed recursively, so the maximum bounds the required stack: 1 MiB suffices in unoptimized builds.
-    /// If a txn is built deeper, the nested txn that exceeds the maximum is dropped. Every store then refuses the outer
-    /// txn with [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
+    /// [`and_then`](Self::and_then) and [`or_else`](Self::or_else) drop a nested txn that already has `MAX_DEPTH`
+    /// levels, with all its operations. Every store refuses the outer txn with
+    /// [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
     ///
     /// ```
     /// use leasehold::{Error, Store, Txn, TxnOp};

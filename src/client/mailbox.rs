@@ -166,8 +166,8 @@ impl Mailbox {
     /// Polls a call, and returns the answer once the answer is ready.
     ///
     /// The answer notifies the inbox, and the inbox wakes the receiver or sets the ready token. Deliveries that
-    /// arrive before the answer are discarded, so the caller must watch again from the answer's revision. The end of
-    /// a lease is still known to [`has_ended`](Self::has_ended).
+    /// arrive before the answer are discarded, so the caller must watch again from the answer's revision. If a
+    /// discarded delivery reports the end of a lease, [`has_ended`](Self::has_ended) returns true for the lease.
     pub(crate) fn poll_call<T>(&mut self, call: &mut Call<T>, waker: Option<&Waker>) -> Poll<Result<T>> {
         if call.is_answered() {
             // The usual case: the call holds its answer, so the poll needs no waker.

@@ -39,8 +39,8 @@ use crate::api::{
 ///
 /// - An etcd server that reads the header of a creation late (R-WCH-5) may deliver events of earlier revisions than
 ///   the header's, and a cut can lose these events, unless the watcher has a start revision.
-/// - A resumed watcher that has received all events starts after the store's current revision. The store then answers
-///   a request for progress only once the store has a further revision (R-WCH-21).
+/// - A resumed watcher that has received all events starts after the store's current revision. Until the next commit,
+///   the store ignores a request for progress of the stream, and never answers the ignored request (R-WCH-21).
 /// - A watcher whose keys do not change keeps an old next revision. If a compaction passes the next revision of the
 ///   watcher, a cut ends the watcher with that compaction, even if none of the watcher's events was compacted. A
 ///   watcher that is not cut continues (R-CMP-4). Progress notifications advance the next revision: a watch with

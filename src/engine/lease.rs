@@ -268,7 +268,7 @@ impl Lessor {
         (self.next_id, self.next_sequence)
     }
 
-    /// Adds the sizes of the lease tables to `diagnostics`.
+    /// Writes the sizes of the lease tables into `diagnostics`: slots, lists of keys, and the longest probe.
     pub(super) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.lease_slots = self.leases.slots();
         diagnostics.list_slots += self.iter().map(|lease| lease.keys.capacity()).sum::<usize>();

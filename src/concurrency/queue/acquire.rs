@@ -204,8 +204,8 @@ fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>)
 /// key in the queue.
 ///
 /// A txn can compare keys but cannot count keys. So one txn reads the predecessors, and the next txn puts the key
-/// unless a predecessor was created after the read. Further txns are needed only if another client creates a
-/// predecessor between two txns, or if another client's key has the name of this key.
+/// unless a predecessor was created after the read. Further txns are needed only if a predecessor is
+/// created between two txns, also by this session, or if another client's key has the name of this key.
 pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
     let client = hold.session().client().clone();
     // Every key is created after revision 0, so the first txn puts the key only if the key has no predecessors.

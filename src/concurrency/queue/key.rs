@@ -47,7 +47,8 @@ enum KeyKind {
 /// The progress of a hold, from the put of the hold's key to the deletion.
 #[derive(Clone, Copy)]
 enum KeyState {
-    /// The response to the put is pending, or the put was refused.
+    /// The hold has no key yet: the put is not sent, is pending or was refused, or the hold tried to join a key that
+    /// is not the oldest.
     Putting,
     /// The put failed with an ambiguous error, so the key may exist now or later.
     Unknown,
@@ -264,7 +265,8 @@ impl Hold {
         Ticket::new(client, KeyLost::new(client, key, self.token, end.clone(), !is_resumed))
     }
 
-    /// Returns the end of the session's lease, or `None` for a resumed key, which may have another lease.
+    /// Returns the [`LeaseEnd`] of the session, also while the lease exists. Returns `None` for a resumed key, which may
+    /// have another lease than the session's.
     pub(in crate::concurrency) fn end(&self) -> Option<LeaseEnd> {
         (!matches!(self.kind, KeyKind::Resumed)).then(|| self.session.end().clone())
     }
