@@ -108,7 +108,8 @@ impl KeySpace {
     }
 }
 
-/// A bound that the revisions and lease counters of an engine never reach. A save beyond this bound is rejected.
+/// A number that the revisions and lease counters of an engine never reach. Loading rejects a save in which the current
+/// revision, the compacted revision or the number of granted leases reaches `COUNT_END`.
 const COUNT_END: u64 = 1 << 62;
 
 /// The number of lease ids that a bump skips. A store is assumed to grant fewer leases between a save and its loss.
@@ -245,6 +246,7 @@ impl Restorer {
             Some(current) => check(current == latest, "the current revision")?,
             None => check(newest == latest, "no version at the compacted revision")?,
         }
+        check(latest.get().unsigned_abs() < COUNT_END, "the current revision")?;
         self.keys.raise_current(latest);
         Ok(())
     }

@@ -191,6 +191,17 @@ fn current_revision_without_its_version_is_refused() {
     }
 }
 
+/// No engine counts to 2^62, and the room above it keeps the numbers of a loaded engine from overflowing.
+#[test]
+fn current_revision_of_2_to_the_62_is_refused() {
+    let created_at = |revision| {
+        let versions = vec![version("a", [revision, revision, 1, 0], 0)];
+        State { current: revision, compacted: revision - 1, versions, ..State::good() }.save()
+    };
+    load(&created_at((1 << 62) - 1)).unwrap().check_invariants();
+    assert_eq!(corrupt(&created_at(1 << 62)), "the current revision");
+}
+
 /// A bump leaves a gap of revisions up to the compacted one. A gap above the compacted revision is refused.
 #[test]
 fn gap_above_compacted_revision_is_refused() {
