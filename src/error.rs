@@ -44,7 +44,8 @@ pub enum Error {
     /// many levels of nested txns (R-TXN-3). Message: `etcdserver: too many operations in txn request`
     #[error("etcdserver: too many operations in txn request")]
     TooManyOps,
-    /// A txn changes one key twice (R-TXN-16). Message: `etcdserver: duplicate key given in txn request`
+    /// A branch of a txn puts one key twice, or both puts and deletes one key. Two deletes of one key are allowed.
+    /// R-TXN-16 to R-TXN-22 define exceptions. Message: `etcdserver: duplicate key given in txn request`
     #[error("etcdserver: duplicate key given in txn request")]
     DuplicateKey,
     /// etcd does not know the sort order or target. Message: `etcdserver: invalid sort option`

@@ -96,7 +96,7 @@ use crate::{Error, Result};
 /// ```
 ///
 /// In this example, a compaction discards events that a watcher with a capacity of 1 has yet to read. The watcher
-/// still receives the queued response first:
+/// receives the response that was queued before the compaction, and then the error `Compacted`:
 ///
 /// ```
 /// use leasehold::{Error, Store, Watch};

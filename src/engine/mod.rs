@@ -271,8 +271,8 @@ impl Engine {
         deadlines.into_iter().flatten().min()
     }
 
-    /// Returns whether the effect of a command depends on the time even if no deadline has passed. The results of the
-    /// automatic compactor and of progress notifications depend on the last tick before the command.
+    /// Returns whether the engine has an automatic compactor or a watcher with progress notifications. Their results
+    /// depend on the last tick before a command, so the caller advances the time even if no deadline has passed.
     pub(crate) fn needs_time(&self) -> bool {
         self.auto_compactor.is_some() || self.hub.has_progress_watchers()
     }

@@ -271,7 +271,8 @@ impl CampaignTask {
         Phase::Waiting { candidacy, turn }
     }
 
-    /// Polls the current phase and changes to the next phase. Returns the response once the candidate leads.
+    /// Polls the current phase, and changes to the next phase once the current phase is done. Returns the response once
+    /// the candidate leads.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Stepped {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {

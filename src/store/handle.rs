@@ -208,7 +208,7 @@ impl Store {
     ///   [`EmptyKey`](crate::Error::EmptyKey), [`InvalidSort`](crate::Error::InvalidSort),
     ///   [`ValueProvided`](crate::Error::ValueProvided) or [`LeaseProvided`](crate::Error::LeaseProvided): an operation
     ///   of any branch is invalid by itself, as in [`get`](Self::get), [`put`](Self::put) and [`delete`](Self::delete).
-    /// - [`DuplicateKey`](crate::Error::DuplicateKey): a branch changes one key twice.
+    /// - [`DuplicateKey`](crate::Error::DuplicateKey): a branch puts one key twice, or both puts and deletes one key.
     /// - [`RequestTooLarge`](crate::Error::RequestTooLarge): the txn is not a list of reads, and is larger than
     ///   [`Limits::max_request_bytes`](crate::Limits::max_request_bytes).
     /// - [`Corrupt`](crate::Error::Corrupt): the CORRUPT alarm is active, and the txn is not a list of reads.
