@@ -1,0 +1,24 @@
+//! etcd's API without a server.
+mod auth;
+#[cfg(feature = "client")]
+mod channel;
+mod clock;
+mod cluster;
+mod election;
+mod kv;
+mod lease;
+mod lock;
+mod maintenance;
+mod proto;
+mod pump;
+mod requests;
+mod responses;
+mod service;
+mod watch;
+
+#[cfg(feature = "client")]
+pub use channel::{channel, client, client_over};
+pub use clock::TokioClock;
+#[cfg(feature = "client")]
+pub use etcd_client;
+pub use service::{EtcdService, service};

@@ -1,0 +1,194 @@
+//! `EtcdService`: etcd's gRPC services as one tower service.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use http_body::Body as HttpBody;
+use leasehold::Client;
+use leasehold::service::{ElectionService, LockService};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::{Service, StdError};
+
+use crate::auth::Registry;
+use crate::proto::etcdserverpb::auth_server::AuthServer;
+use crate::proto::etcdserverpb::cluster_server::ClusterServer;
+use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::lease_server::LeaseServer;
+use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::proto::etcdserverpb::watch_server::WatchServer;
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
+use crate::pump::Pumps;
+
+/// Returns etcd's gRPC services over a store or another backend.
+pub fn service(client: impl Into<Client>) -> EtcdService {
+    EtcdService::new(client.into())
+}
+
+/// etcd's gRPC services over a store, as a tower service of HTTP requests.
+#[derive(Clone)]
+pub struct EtcdService {
+    etcd: Arc<Etcd>,
+}
+
+/// What the services share.
+pub(crate) struct Etcd {
+    pub(crate) client: Client,
+    pub(crate) locks: LockService,
+    pub(crate) elections: ElectionService,
+    pub(crate) registry: Registry,
+    pub(crate) pumps: Arc<Pumps>,
+}
+
+type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl EtcdService {
+    fn new(client: Client) -> Self {
+        let etcd = Etcd {
+            locks: LockService::new(&client),
+            elections: ElectionService::new(&client),
+            registry: Registry::default(),
+            pumps: Arc::default(),
+            client,
+        };
+        Self { etcd: Arc::new(etcd) }
+    }
+
+    /// Calls the service that the path of the request names.
+    fn dispatch<B>(&self, request: Request<B>) -> ResponseFuture
+    where
+        B: HttpBody<Error: Into<StdError> + Send> + Send + 'static,
+    {
+        /// Requests of any length are decoded: the store has its own limit, with etcd's error.
+        macro_rules! call {
+            ($server:ident) => {
+                $server::from_arc(Arc::clone(&self.etcd)).max_decoding_message_size(usize::MAX).call(request)
+            };
+        }
+
+        let path = request.uri().path();
+        match path.split('/').nth(1).unwrap_or_default() {
+            _ if !METHODS.contains(&path) => {
+                let status = Status::unimplemented(format!("{path} is not a method of etcd's API"));
+                Box::pin(std::future::ready(Ok(status.into_http())))
+            }
+            "etcdserverpb.KV" => call!(KvServer),
+            "etcdserverpb.Watch" => call!(WatchServer),
+            "etcdserverpb.Lease" => call!(LeaseServer),
+            "etcdserverpb.Cluster" => call!(ClusterServer),
+            "etcdserverpb.Maintenance" => call!(MaintenanceServer),
+            "etcdserverpb.Auth" => call!(AuthServer),
+            "v3lockpb.Lock" => call!(LockServer),
+            _ => call!(ElectionServer),
+        }
+    }
+}
+
+impl<B> Service<Request<B>> for EtcdService
+where
+    B: HttpBody<Error: Into<StdError> + Send> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = ResponseFuture;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        // Messages that were sent on streams before this call act before it.
+        self.etcd.pumps.run();
+        let Some(timeout) = timeout(request.headers()) else {
+            return self.dispatch(request);
+        };
+        let (client, call) = (self.etcd.client.clone(), self.dispatch(request));
+        Box::pin(async move {
+            client
+                .timeout(timeout, call)
+                .await
+                .unwrap_or_else(|| Ok(Status::deadline_exceeded("context deadline exceeded").into_http()))
+        })
+    }
+}
+
+impl fmt::Debug for EtcdService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EtcdService").field("client", &self.etcd.client).finish_non_exhaustive()
+    }
+}
+
+/// Returns the timeout of a request, which gRPC sends as a number with a unit: `grpc-timeout: 100m`.
+fn timeout(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(number.saturating_mul(3600)),
+        "M" => Duration::from_secs(number.saturating_mul(60)),
+        "S" => Duration::from_secs(number),
+        "m" => Duration::from_millis(number),
+        "u" => Duration::from_micros(number),
+        "n" => Duration::from_nanos(number),
+        _ => return None,
+    })
+}
+
+/// The paths of all methods.
+const METHODS: [&str; 49] = [
+    "/etcdserverpb.KV/Range",
+    "/etcdserverpb.KV/RangeStream",
+    "/etcdserverpb.KV/Put",
+    "/etcdserverpb.KV/DeleteRange",
+    "/etcdserverpb.KV/Txn",
+    "/etcdserverpb.KV/Compact",
+    "/etcdserverpb.Watch/Watch",
+    "/etcdserverpb.Lease/LeaseGrant",
+    "/etcdserverpb.Lease/LeaseRevoke",
+    "/etcdserverpb.Lease/LeaseKeepAlive",
+    "/etcdserverpb.Lease/LeaseTimeToLive",
+    "/etcdserverpb.Lease/LeaseLeases",
+    "/etcdserverpb.Cluster/MemberAdd",
+    "/etcdserverpb.Cluster/MemberRemove",
+    "/etcdserverpb.Cluster/MemberUpdate",
+    "/etcdserverpb.Cluster/MemberList",
+    "/etcdserverpb.Cluster/MemberPromote",
+    "/etcdserverpb.Maintenance/Alarm",
+    "/etcdserverpb.Maintenance/Status",
+    "/etcdserverpb.Maintenance/Defragment",
+    "/etcdserverpb.Maintenance/Hash",
+    "/etcdserverpb.Maintenance/HashKV",
+    "/etcdserverpb.Maintenance/Snapshot",
+    "/etcdserverpb.Maintenance/MoveLeader",
+    "/etcdserverpb.Maintenance/Downgrade",
+    "/etcdserverpb.Auth/AuthEnable",
+    "/etcdserverpb.Auth/AuthDisable",
+    "/etcdserverpb.Auth/AuthStatus",
+    "/etcdserverpb.Auth/Authenticate",
+    "/etcdserverpb.Auth/UserAdd",
+    "/etcdserverpb.Auth/UserGet",
+    "/etcdserverpb.Auth/UserList",
+    "/etcdserverpb.Auth/UserDelete",
+    "/etcdserverpb.Auth/UserChangePassword",
+    "/etcdserverpb.Auth/UserGrantRole",
+    "/etcdserverpb.Auth/UserRevokeRole",
+    "/etcdserverpb.Auth/RoleAdd",
+    "/etcdserverpb.Auth/RoleGet",
+    "/etcdserverpb.Auth/RoleList",
+    "/etcdserverpb.Auth/RoleDelete",
+    "/etcdserverpb.Auth/RoleGrantPermission",
+    "/etcdserverpb.Auth/RoleRevokePermission",
+    "/v3lockpb.Lock/Lock",
+    "/v3lockpb.Lock/Unlock",
+    "/v3electionpb.Election/Campaign",
+    "/v3electionpb.Election/Proclaim",
+    "/v3electionpb.Election/Leader",
+    "/v3electionpb.Election/Observe",
+    "/v3electionpb.Election/Resign",
+];
