@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt, stream};
-use leasehold::Grant;
+use leasehold::{Client, Grant};
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Result, Streaming};
 
@@ -49,15 +49,13 @@ impl Lease for Etcd {
         let (sender, mut answers) = mpsc::channel(UNREAD_ANSWERS);
         let (client, mut messages) = (self.client.clone(), request.into_inner());
         let pump = self.pumps.start(async move {
-            // The stream ends when the client ends it, as etcd's does. A message that cannot be decoded ends it too.
-            while let Ok(Some(pb::LeaseKeepAliveRequest { id })) = messages.message().await {
-                let answer = client.keep_alive(id).await.map_err(status);
+            // The stream ends when the client ends its messages, as etcd's does.
+            while let Some(message) = messages.message().await.transpose() {
+                let answer = match message {
+                    Ok(pb::LeaseKeepAliveRequest { id }) => renew(&client, id).await,
+                    Err(error) => Err(error),
+                };
                 let is_over = answer.is_err();
-                let answer = answer.map(|renewed| pb::LeaseKeepAliveResponse {
-                    header: responses::header(renewed.header()),
-                    id: renewed.id().get(),
-                    ttl: renewed.ttl().map_or(0, seconds),
-                });
                 if sender.send(answer).await.is_err() || is_over {
                     return;
                 }
@@ -96,4 +94,14 @@ impl Lease for Etcd {
             leases: found.leases().iter().map(|id| pb::LeaseStatus { id: id.get() }).collect(),
         }))
     }
+}
+
+async fn renew(client: &Client, id: i64) -> Result<pb::LeaseKeepAliveResponse> {
+    let renewed = client.keep_alive(id).await.map_err(status)?;
+    Ok(pb::LeaseKeepAliveResponse {
+        header: responses::header(renewed.header()),
+        id: renewed.id().get(),
+        // etcd's answer for a lease that does not exist (R-LSE-7).
+        ttl: renewed.ttl().map_or(0, seconds),
+    })
 }

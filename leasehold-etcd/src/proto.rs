@@ -6,7 +6,6 @@
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     clippy::too_many_lines,
-    clippy::use_self,
     reason = "generated code"
 )]
 

@@ -1,9 +1,12 @@
 //! etcd's service `Watch`.
 
+use std::future::ready;
 use std::pin::Pin;
 use std::task::{Poll, ready};
 
 use futures_util::{Stream, StreamExt, stream};
+use leasehold::watch::WatchRequests;
+use tokio::sync::oneshot;
 use tonic::{Request, Response, Result, Streaming};
 
 use crate::proto::etcdserverpb as pb;
@@ -22,17 +25,12 @@ impl Watch for Etcd {
         request: Request<Streaming<pb::WatchRequest>>,
     ) -> Result<Response<Self::WatchStream>> {
         let (watchers, mut receiver) = self.client.watch_stream().split();
-        let mut messages = request.into_inner();
-        // etcd's stream goes on delivering events after the client has ended its requests, so the end of the messages ends only
-        // the pump.
+        let (failed, failure) = oneshot::channel();
+        let messages = request.into_inner();
         let pump = self.pumps.start(async move {
-            while let Ok(Some(message)) = messages.message().await {
-                match message.request_union {
-                    Some(RequestUnion::CreateRequest(request)) => watchers.create(requests::watch(request)),
-                    Some(RequestUnion::CancelRequest(request)) => watchers.cancel(request.watch_id),
-                    Some(RequestUnion::ProgressRequest(_)) => watchers.request_progress(),
-                    None => {}
-                }
+            if let Err(error) = act(messages, watchers).await {
+                // The client may have dropped the stream of responses.
+                let _unsent = failed.send(error);
             }
         });
         let answers = stream::poll_fn(move |context| {
@@ -40,6 +38,20 @@ impl Watch for Etcd {
             let received = ready!(receiver.poll_recv(context)).map_err(status).transpose();
             Poll::Ready(received.map(|received| received.map(|response| responses::watch(&response))))
         });
-        Ok(Response::new(answers.boxed()))
+        let failures = stream::once(failure).filter_map(|error| ready(error.ok().map(Err)));
+        Ok(Response::new(stream::select(answers, failures).boxed()))
     }
+}
+
+/// Acts on each message until the client ends its messages. etcd continues to deliver events after that end.
+async fn act(mut messages: Streaming<pb::WatchRequest>, watchers: WatchRequests) -> Result<()> {
+    while let Some(message) = messages.message().await? {
+        match message.request_union {
+            Some(RequestUnion::CreateRequest(request)) => watchers.create(requests::watch(request)),
+            Some(RequestUnion::CancelRequest(request)) => watchers.cancel(request.watch_id),
+            Some(RequestUnion::ProgressRequest(_)) => watchers.request_progress(),
+            None => {}
+        }
+    }
+    Ok(())
 }
