@@ -13,6 +13,8 @@ mod proto;
 mod pump;
 mod requests;
 mod responses;
+#[cfg(feature = "serve")]
+mod routes;
 mod service;
 mod watch;
 
@@ -21,4 +23,6 @@ pub use channel::{channel, client, client_over};
 pub use clock::TokioClock;
 #[cfg(feature = "client")]
 pub use etcd_client;
+#[cfg(feature = "serve")]
+pub use routes::routes;
 pub use service::{EtcdService, service};
