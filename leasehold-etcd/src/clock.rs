@@ -13,8 +13,10 @@ use tokio::time::{Instant, sleep_until};
 /// A task of the runtime ticks the store. Once the runtime has shut down, the store's time stands still.
 ///
 /// ```
-/// /// use leasehold_etcd::TokioClock;
 /// use std::time::Duration;
+///
+/// use leasehold::Store;
+/// use leasehold_etcd::TokioClock;
 ///
 /// #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// async fn main() -> leasehold::Result<()> {
