@@ -166,6 +166,11 @@ impl Auth for Etcd {
         request: Request<pb::AuthUserGrantRoleRequest>,
     ) -> Result<Response<pb::AuthUserGrantRoleResponse>> {
         let pb::AuthUserGrantRoleRequest { user, role } = request.into_inner();
+        let header = Some(self.member().await?);
+        // etcd answers a repeated grant, which is no change.
+        if self.registry.lock().user(&user)?.contains(&role) {
+            return Ok(Response::new(pb::AuthUserGrantRoleResponse { header }));
+        }
         changed!(self, AuthUserGrantRoleResponse, |names| {
             names.user(&user)?;
             // etcd grants the role `root` although nobody has added it.
@@ -258,7 +263,7 @@ impl Auth for Etcd {
             };
             // Only an end of "\0", which means every key from the first one on, may be below the key.
             let is_range = range_end.is_empty() || range_end == "\0" || key < range_end;
-            if !is_range || key.is_empty() && range_end.is_empty() {
+            if !is_range || key.is_empty() {
                 return Err(Status::invalid_argument("etcdserver: invalid auth management"));
             }
             names.role(&name)?.insert((key, range_end), perm_type);

@@ -21,6 +21,9 @@ const VERSION: &str = "3.7.0";
 /// The length of the pieces of a snapshot, in bytes: etcd's.
 const PIECE: usize = 32 * 1024;
 
+/// The length of a page of etcd's file, in bytes. `etcdctl` takes a snapshot for incomplete unless whole pages and a digest arrive.
+const PAGE: usize = 512;
+
 #[tonic::async_trait]
 impl Maintenance for Etcd {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>> {
@@ -78,7 +81,8 @@ impl Maintenance for Etcd {
         Ok(Response::new(pb::HashKvResponse {
             header: responses::header(done.header()),
             hash: done.hash(),
-            compact_revision: Revision::to_wire(done.compact_revision()),
+            // etcd's number for a store that was never compacted (R-MNT-3).
+            compact_revision: done.compact_revision().map_or(-1, Revision::get),
             hash_revision: done.hash_revision().get(),
         }))
     }
@@ -86,12 +90,16 @@ impl Maintenance for Etcd {
     type SnapshotStream = Pin<Box<dyn Stream<Item = Result<pb::SnapshotResponse>> + Send>>;
 
     /// Sends a save of the store in pieces and then its SHA-256 digest, as etcd sends its file.
+    ///
+    /// Zeros fill the save's last page. `StoreBuilder::load` reads up to the end of the save, so it loads the file of a client.
     async fn snapshot(
         &self,
         _request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>> {
         let saved = self.client.snapshot().await.map_err(status)?;
-        let mut rest = saved.blob().clone();
+        let mut padded = saved.blob().to_vec();
+        padded.resize(padded.len().next_multiple_of(PAGE), 0);
+        let mut rest = Bytes::from(padded);
         let digest = Bytes::copy_from_slice(&Sha256::digest(&rest));
         let mut pieces = Vec::new();
         while !rest.is_empty() {
