@@ -38,7 +38,8 @@ impl Maintenance for Etcd {
         let found = self.client.status().await.map_err(status)?;
         let alarms = self.client.alarm(AlarmRequest::list()).await.map_err(status)?;
         let header = found.header();
-        let size = found.bytes_held().try_into().unwrap_or(i64::MAX);
+        // etcd's file is never empty, so clients take a size of 0 for a failure.
+        let size = found.bytes_held().try_into().unwrap_or(i64::MAX).max(1);
         // A store has no raft log. Its revision is a number that grows with each write, as the log's index does.
         let index = header.revision().get().unsigned_abs();
         let error = |alarm: &leasehold::maintenance::Alarm| {
