@@ -5,6 +5,7 @@
 //!
 //! Each round measures each workload once with each server. A figure is the median of the rounds. A ratio is the median of the
 //! rounds' ratios: etcd's time divided by the store's.
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -162,7 +163,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
     let etcd = std::env::var_os("ETCD").map(|binary| Etcd::start(&binary)).transpose()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let mut store = Server::new(leasehold_etcd::client(&Store::new()), 2000).await?;
+        let mut store = Server::new(leasehold_etcd::client(Store::new()), 2000).await?;
         let mut etcd = match &etcd {
             Some(etcd) => Some(Server::new(etcd.connect().await?, 100).await?),
             None => None,

@@ -51,3 +51,15 @@ async fn permission_without_key_or_range_is_refused() {
     }
     assert_eq!(etcd.role_get("reader").await.expect("the role exists").permissions().len(), allowed.len());
 }
+
+/// The size of a new etcd's file is 20,480 bytes.
+#[tokio::test]
+async fn status_of_empty_store_has_size_above_zero() {
+    let store = Store::new();
+    let mut etcd = client(&store);
+    let empty = etcd.status().await.expect("the status is returned");
+    store.put(("a", "1")).expect("an open store accepts a put");
+    let written = etcd.status().await.expect("the status is returned");
+    assert!(empty.db_size() > 0, "{empty:?}");
+    assert!(written.db_size() > empty.db_size(), "{written:?}");
+}
