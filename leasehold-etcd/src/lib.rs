@@ -9,6 +9,7 @@ mod kv;
 mod lease;
 mod lock;
 mod maintenance;
+mod method;
 mod proto;
 mod pump;
 mod requests;
@@ -23,6 +24,7 @@ pub use channel::{channel, client, client_over};
 pub use clock::TokioClock;
 #[cfg(feature = "client")]
 pub use etcd_client;
+pub use method::Method;
 #[cfg(feature = "serve")]
 pub use routes::routes;
 pub use service::{EtcdService, service};

@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, StdError};
 
 use crate::auth::Registry;
+use crate::method::Method;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
@@ -74,7 +75,7 @@ impl EtcdService {
 
         let path = request.uri().path();
         match path.split('/').nth(1).unwrap_or_default() {
-            _ if !METHODS.contains(&path) => {
+            _ if Method::from_path(path).is_none() => {
                 let status = Status::unimplemented(format!("{path} is not a method of etcd's API"));
                 Box::pin(std::future::ready(Ok(status.into_http())))
             }
@@ -139,56 +140,3 @@ fn timeout(headers: &HeaderMap) -> Option<Duration> {
         _ => return None,
     })
 }
-
-/// The paths of all methods.
-const METHODS: [&str; 49] = [
-    "/etcdserverpb.KV/Range",
-    "/etcdserverpb.KV/RangeStream",
-    "/etcdserverpb.KV/Put",
-    "/etcdserverpb.KV/DeleteRange",
-    "/etcdserverpb.KV/Txn",
-    "/etcdserverpb.KV/Compact",
-    "/etcdserverpb.Watch/Watch",
-    "/etcdserverpb.Lease/LeaseGrant",
-    "/etcdserverpb.Lease/LeaseRevoke",
-    "/etcdserverpb.Lease/LeaseKeepAlive",
-    "/etcdserverpb.Lease/LeaseTimeToLive",
-    "/etcdserverpb.Lease/LeaseLeases",
-    "/etcdserverpb.Cluster/MemberAdd",
-    "/etcdserverpb.Cluster/MemberRemove",
-    "/etcdserverpb.Cluster/MemberUpdate",
-    "/etcdserverpb.Cluster/MemberList",
-    "/etcdserverpb.Cluster/MemberPromote",
-    "/etcdserverpb.Maintenance/Alarm",
-    "/etcdserverpb.Maintenance/Status",
-    "/etcdserverpb.Maintenance/Defragment",
-    "/etcdserverpb.Maintenance/Hash",
-    "/etcdserverpb.Maintenance/HashKV",
-    "/etcdserverpb.Maintenance/Snapshot",
-    "/etcdserverpb.Maintenance/MoveLeader",
-    "/etcdserverpb.Maintenance/Downgrade",
-    "/etcdserverpb.Auth/AuthEnable",
-    "/etcdserverpb.Auth/AuthDisable",
-    "/etcdserverpb.Auth/AuthStatus",
-    "/etcdserverpb.Auth/Authenticate",
-    "/etcdserverpb.Auth/UserAdd",
-    "/etcdserverpb.Auth/UserGet",
-    "/etcdserverpb.Auth/UserList",
-    "/etcdserverpb.Auth/UserDelete",
-    "/etcdserverpb.Auth/UserChangePassword",
-    "/etcdserverpb.Auth/UserGrantRole",
-    "/etcdserverpb.Auth/UserRevokeRole",
-    "/etcdserverpb.Auth/RoleAdd",
-    "/etcdserverpb.Auth/RoleGet",
-    "/etcdserverpb.Auth/RoleList",
-    "/etcdserverpb.Auth/RoleDelete",
-    "/etcdserverpb.Auth/RoleGrantPermission",
-    "/etcdserverpb.Auth/RoleRevokePermission",
-    "/v3lockpb.Lock/Lock",
-    "/v3lockpb.Lock/Unlock",
-    "/v3electionpb.Election/Campaign",
-    "/v3electionpb.Election/Proclaim",
-    "/v3electionpb.Election/Leader",
-    "/v3electionpb.Election/Observe",
-    "/v3electionpb.Election/Resign",
-];
