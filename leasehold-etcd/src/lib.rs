@@ -5,6 +5,7 @@ mod channel;
 mod clock;
 mod cluster;
 mod election;
+pub mod faults;
 mod kv;
 mod lease;
 mod lock;

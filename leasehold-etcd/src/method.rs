@@ -3,7 +3,7 @@
 /// Declares the methods and their paths.
 macro_rules! methods {
     ($($method:ident $path:literal,)*) => {
-        /// A method of etcd's gRPC API.
+        /// A method of etcd's gRPC API, which a [`Fault`](crate::faults::Fault) names.
         ///
         /// ```
         /// use leasehold_etcd::Method;
@@ -85,4 +85,14 @@ methods! {
     Leader "/v3electionpb.Election/Leader",
     Observe "/v3electionpb.Election/Observe",
     Resign "/v3electionpb.Election/Resign",
+}
+
+impl Method {
+    /// Returns whether the response is a stream of messages.
+    pub(crate) const fn is_stream(self) -> bool {
+        matches!(
+            self,
+            Self::RangeStream | Self::Watch | Self::LeaseKeepAlive | Self::Snapshot | Self::Observe
+        )
+    }
 }

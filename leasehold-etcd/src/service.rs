@@ -126,7 +126,7 @@ impl fmt::Debug for EtcdService {
 }
 
 /// Returns the timeout of a request, which gRPC sends as a number with a unit: `grpc-timeout: 100m`.
-fn timeout(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get("grpc-timeout")?.to_str().ok()?;
     let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
     let number: u64 = number.parse().ok()?;
