@@ -2,10 +2,12 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use http::{HeaderMap, Request, Response};
 use http_body::Frame;
@@ -13,6 +15,7 @@ use http_body_util::{BodyExt, StreamBody};
 use leasehold::Store;
 use leasehold_etcd::Method;
 use leasehold_etcd::faults::{Fault, Faults, Outage};
+use leasehold_testkit::wakers::on_wake;
 use tonic::Status;
 use tonic::body::Body;
 use tower::Service;
@@ -122,6 +125,25 @@ async fn cut_in_message_waits_for_its_end() {
         assert_eq!(rest, all[split..105], "the first message is whole, and the second is lost");
         assert_eq!(trailers["grpc-status"], "2");
     }
+}
+
+/// The server's side of this stream wakes no task when it is dropped.
+#[tokio::test]
+async fn cut_wakes_client_that_waits_for_frame() {
+    let faults = Faults::new(Store::new());
+    let mut body = watch(&faults, stream::pending().boxed()).await;
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let counting = Arc::clone(&wakes);
+    let waker = on_wake(move || {
+        counting.fetch_add(1, Ordering::SeqCst);
+    });
+    let mut context = Context::from_waker(&waker);
+    assert!(body.frame().poll_unpin(&mut context).is_pending());
+    assert_eq!(wakes.load(Ordering::SeqCst), 0);
+    assert_eq!(faults.cut(Method::Watch, Outage::ConnectionLost), 1);
+    assert_eq!(wakes.load(Ordering::SeqCst), 1);
+    let (_, trailers) = receive(&mut body).await;
+    assert_eq!(trailers["grpc-status"], "2");
 }
 
 /// The server's side polls requests of the client, so a poll may run code that cuts the stream.
