@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -27,6 +28,9 @@ use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
 use crate::pump::Pumps;
 
+/// The time in nanoseconds after which a call runs due work: the resolution of tokio's timers. In real time, most calls so skip it.
+const DUE_INTERVAL: u64 = 1_000_000;
+
 /// Returns etcd's gRPC services over a store or another backend.
 pub fn service(client: impl Into<Client>) -> EtcdService {
     EtcdService::new(client.into())
@@ -45,6 +49,8 @@ pub(crate) struct Etcd {
     pub(crate) elections: ElectionService,
     pub(crate) registry: Registry,
     pub(crate) pumps: Arc<Pumps>,
+    /// The time in nanoseconds at which a call last ran due work.
+    last_due: AtomicU64,
 }
 
 type ResponseFuture = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
@@ -56,6 +62,7 @@ impl EtcdService {
             elections: ElectionService::new(&client),
             registry: Registry::default(),
             pumps: Arc::default(),
+            last_due: AtomicU64::new(0),
             client,
         };
         Self { etcd: Arc::new(etcd) }
@@ -104,6 +111,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        self.etcd.run_due();
         // Messages that were sent on streams before this call act before it.
         self.etcd.pumps.run();
         let Some(timeout) = timeout(request.headers()) else {
@@ -116,6 +124,19 @@ where
                 .await
                 .unwrap_or_else(|| Ok(Status::deadline_exceeded("context deadline exceeded").into_http()))
         })
+    }
+}
+
+impl Etcd {
+    /// Runs the due work of the store if the time has changed. A read runs none, and a runtime's timer fires only once the reading task
+    /// waits: after `tokio::time::advance`, a read would find the keys of an expired lease.
+    fn run_due(&self) {
+        let now = self.client.now().as_nanos();
+        if now.saturating_sub(self.last_due.load(Ordering::Relaxed)) >= DUE_INTERVAL {
+            self.last_due.store(now, Ordering::Relaxed);
+            // Setting a timer runs due work. No backend sends a request for it.
+            drop(self.client.sleep(Duration::ZERO));
+        }
     }
 }
 
