@@ -6,27 +6,40 @@ use leasehold::clock::{Clock, Timer, Timestamp, WeakStore};
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-/// A clock that follows the time of a tokio runtime, so that `tokio::time::pause` and `advance` drive leases, sessions and locks.
+/// A clock that follows the time of a tokio runtime. `tokio::time::pause` and `advance` move it too.
 ///
-/// A task of the runtime ticks the store. Once the runtime has shut down, the store's time stands still.
+/// A task of the runtime ticks the store at each of its deadlines, and ends when the store is dropped. Threads outside the runtime may
+/// use the store, and read the runtime's time.
 ///
 /// ```
-/// use std::time::Duration;
-///
 /// use leasehold::Store;
 /// use leasehold_etcd::TokioClock;
+/// use std::time::Duration;
 ///
 /// #[tokio::main(flavor = "current_thread", start_paused = true)]
 /// async fn main() -> leasehold::Result<()> {
 ///     let store = Store::builder().clock(TokioClock::new()).build();
 ///     let lease = store.grant(Duration::from_secs(3600))?.id();
-///     tokio::time::sleep(Duration::from_secs(3601)).await; // passes at once
+///     tokio::time::sleep(Duration::from_secs(3601)).await; // no real time passes
 ///     assert_eq!(store.time_to_live(lease, false)?.ttl(), None);
 ///     Ok(())
 /// }
 /// ```
+///
+/// # Paused time
+///
+/// While time is paused, tokio moves it to the next timer whenever each task of the runtime waits. The deadlines of the store are
+/// such timers. So a test that waits for something outside the runtime, for example for a thread, lets the leases expire that no task
+/// renews. A `spawn_blocking` that runs stops the time.
+///
+/// `sleep` moves the time through each deadline in order. `advance` moves it in one step, and the timers fire after it has returned.
+///
+/// # The end of the runtime
+///
+/// After the runtime has shut down, no task ticks the store: a lease expires at the next call that writes or that depends on the
+/// time, and timers and watchers are not notified before. Paused time is frozen from then on, and real time continues.
 #[derive(Clone, Debug)]
 pub struct TokioClock {
     runtime: Handle,
@@ -34,17 +47,20 @@ pub struct TokioClock {
 }
 
 impl TokioClock {
-    /// Creates a clock of the current runtime, which starts at [`Timestamp::ORIGIN`].
+    /// Creates a clock of the current runtime. The current time is its [`Timestamp::ORIGIN`].
     ///
     /// # Panics
     ///
-    /// Panics outside a tokio runtime. The clock's task panics if the runtime's time is not enabled.
+    /// Panics outside a tokio runtime, and in a runtime whose time is not enabled.
     pub fn new() -> Self {
-        Self { runtime: Handle::current(), origin: Instant::now() }
+        let (runtime, origin) = (Handle::current(), Instant::now());
+        // Panics here, and not in the task, if the runtime has no timers.
+        drop(sleep_until(origin));
+        Self { runtime, origin }
     }
 }
 
-/// Creates a clock of the current runtime: see [`new`](TokioClock::new).
+/// Creates a clock of the current runtime, as [`new`](TokioClock::new) does.
 impl Default for TokioClock {
     fn default() -> Self {
         Self::new()
@@ -53,9 +69,9 @@ impl Default for TokioClock {
 
 impl Clock for TokioClock {
     fn now(&self) -> Timestamp {
-        // On a thread outside the runtime, `Instant::now` would ignore a paused time.
+        // On a thread outside the runtime, `Instant::now` would ignore paused time.
         let _entered = self.runtime.enter();
-        Timestamp::ORIGIN + Instant::now().duration_since(self.origin)
+        Timestamp::ORIGIN + Instant::now().saturating_duration_since(self.origin)
     }
 
     fn attach(&self, store: WeakStore) -> Option<Box<dyn Timer>> {
@@ -65,6 +81,7 @@ impl Clock for TokioClock {
     }
 }
 
+/// The store's handle to its task.
 struct TokioTimer {
     armed: Arc<Notify>,
     task: AbortHandle,
@@ -82,21 +99,21 @@ impl Drop for TokioTimer {
     }
 }
 
-/// Ticks the store at its deadlines until it is dropped.
+/// Ticks the store at its deadlines and whenever its timer is armed, until the store is dropped.
 async fn tick(store: WeakStore, origin: Instant, armed: Arc<Notify>) {
     loop {
-        // No handle to the store is held while the task waits: the store's last owner drops it.
-        let Some(deadline) = store.upgrade().map(|store| store.next_deadline()) else { return };
+        // The handle lives for one tick, so a waiting task does not keep the store alive.
+        let deadline = {
+            let Some(store) = store.upgrade() else { return };
+            // Memory to reclaim arms the timer without a deadline, so an armed timer ticks at once.
+            store.tick();
+            store.next_deadline()
+        };
         let due = deadline.map(|deadline| deadline.duration_since(Timestamp::ORIGIN));
         match due.and_then(|due| origin.checked_add(due)) {
             None => armed.notified().await,
-            Some(due) => tokio::select! {
-                () = sleep_until(due) => {
-                    let Some(store) = store.upgrade() else { return };
-                    store.tick();
-                }
-                () = armed.notified() => {}
-            },
+            // Both outcomes continue with a tick.
+            Some(due) => timeout_at(due, armed.notified()).await.unwrap_or_default(),
         }
     }
 }
