@@ -1,4 +1,170 @@
-//! etcd's API without a server.
+//! The [`etcd-client`](etcd_client) crate, or another gRPC client, over a [`leasehold`] store in the same process: etcd's API without a
+//! server, a port or a container.
+//!
+//! Code that was written for an etcd is tested unchanged. The test makes the client from a store:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), etcd_client::Error> {
+//! let store = leasehold::Store::new();
+//! let mut etcd = leasehold_etcd::client(&store);
+//!
+//! etcd.put("config/mode", "blue", None).await?; // or any code that takes an `etcd_client::Client`
+//! # assert_eq!(store.get("config/mode").unwrap().count(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | to | see |
+//! |---|---|
+//! | make a client | [`client`]; with options [`channel`](channel()); through a tower layer [`client_over`] |
+//! | let hours pass in milliseconds | [`TokioClock`] |
+//! | use another gRPC client | [`service`](service()), [`EtcdService`] |
+//! | replace a container, a simulator or a fake | [`moving`] |
+//! | provoke a crash, a hang or a full store | [`leasehold::manual::testing`] |
+//!
+//! # Inspect the store
+//!
+//! The test and the code under test share the store. So a test prepares keys, reads what the code wrote, and ends leases at once:
+//!
+//! ```
+//! use etcd_client::{Client, Error, PutOptions};
+//! use leasehold::Store;
+//!
+//! /// The code under test: registers a worker until its lease ends.
+//! async fn register(etcd: &mut Client, name: &str) -> Result<i64, Error> {
+//!     let lease = etcd.lease_grant(10, None).await?.id();
+//!     let options = PutOptions::new().with_lease(lease);
+//!     etcd.put(format!("workers/{name}"), "alive", Some(options)).await?;
+//!     Ok(lease)
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::new();
+//! let lease = register(&mut leasehold_etcd::client(&store), "7").await?;
+//! assert_eq!(store.get("workers/7")?.kv().map(|kv| kv.lease().get()), Some(lease));
+//!
+//! store.expire(lease)?; // the worker crashed
+//! assert_eq!(store.get("workers/7")?.count(), 0);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Time
+//!
+//! A [`TokioClock`] lets the store follow tokio's time. While that time is paused, a test of leases, locks and timeouts takes
+//! milliseconds, and each deadline passes in order:
+//!
+//! ```
+//! use etcd_client::{Error, LockOptions};
+//! use leasehold::Store;
+//! use leasehold_etcd::TokioClock;
+//! use std::time::Duration;
+//! use tokio::time::{Instant, timeout};
+//!
+//! #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! async fn main() -> Result<(), Error> {
+//!     let store = Store::builder().clock(TokioClock::new()).build();
+//!     let mut etcd = leasehold_etcd::client(&store);
+//!
+//!     // The holder of the lock crashes: no task renews its lease.
+//!     let crashed = etcd.lease_grant(60, None).await?.id();
+//!     etcd.lock("backup", Some(LockOptions::new().with_lease(crashed))).await?;
+//!
+//!     let start = Instant::now();
+//!     assert!(timeout(Duration::from_secs(30), etcd.lock("backup", None)).await.is_err());
+//!     etcd.lock("backup", None).await?;
+//!     assert_eq!(start.elapsed().as_secs(), 60); // no real time has passed
+//!     Ok(())
+//! }
+//! ```
+//!
+//! A [`ManualClock`](leasehold::ManualClock) is an alternative: the test alone moves it, and it is independent of tokio's time. The
+//! default clock is real time.
+//!
+//! # Namespaces and layers
+//!
+//! Each function takes a [`Store`](leasehold::Store) or a [`Client`](leasehold::Client): a namespace, or a
+//! [`Layer`](leasehold::backend::Layer) that loses or delays requests.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = leasehold::Store::new();
+//! let mut etcd = leasehold_etcd::client(store.client().namespace("billing/"));
+//! etcd.put("rate", "7", None).await?;
+//! assert_eq!(store.get("billing/rate")?.count(), 1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! <!-- faults -->
+//!
+//! <!-- serve -->
+//!
+//! # Beside leasehold's own types
+//!
+//! Locks and elections of [`leasehold::concurrency`] and of `etcd-client` queue for the same keys, as different clients of one etcd
+//! do. So one part of a program can already use guards with fencing tokens, while another part still uses `etcd-client`.
+//!
+//! ```
+//! use leasehold::Store;
+//! use leasehold::concurrency::{Mutex, Session};
+//! use std::time::Duration;
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = Store::new();
+//! let mut etcd = leasehold_etcd::client(&store);
+//! let key = etcd.lock("backup", None).await?.key().to_vec();
+//!
+//! let session = Session::open(&store, Duration::from_secs(10)).await?;
+//! let mutex = Mutex::new(&session, "backup");
+//! assert!(mutex.try_lock().await?.is_none(), "etcd-client holds the lock");
+//! etcd.unlock(key).await?;
+//! assert!(mutex.try_lock().await?.is_some());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Runtimes
+//!
+//! No runtime is required: calls complete, and streams deliver, on any executor. Under tokio, on either flavor of its runtime, a
+//! message that a client sends on a watch or keep-alive stream also acts if no task receives the answers. Without tokio it acts at
+//! the next call, or when the stream is polled.
+//!
+//! ```
+//! let store = leasehold::Store::new();
+//! let mut etcd = leasehold_etcd::client(&store);
+//! futures_executor::block_on(etcd.put("config/mode", "blue", None))?;
+//! # assert_eq!(store.get("config/mode").unwrap().count(), 1);
+//! # Ok::<(), etcd_client::Error>(())
+//! ```
+//!
+//! # Answers
+//!
+//! All services of etcd 3.7 are answered: KV with its range stream, Watch, Lease, Lock, Election, Cluster, Maintenance and Auth. Codes,
+//! texts and headers equal etcd's: SEMANTICS.md of `leasehold` has the rules, and recorded conversations with a real etcd check them.
+//! These answers differ:
+//!
+//! | service | answer |
+//! |---|---|
+//! | Auth | authentication is off. Users, roles and permissions are kept as names, and nothing checks them. `AuthEnable` is unimplemented, `Authenticate` is refused as by an etcd without authentication |
+//! | Cluster | one member without addresses, which is always the leader. Changes are refused as by a member that would lose its quorum |
+//! | Maintenance | `Snapshot` sends a save for [`StoreBuilder::load`](leasehold::StoreBuilder::load), and not etcd's file. `Hash` is the hash of the keys. `Status` has the revision as raft index. `Defragment` does nothing. `Downgrade` is unimplemented |
+//! | other paths | code `UNIMPLEMENTED`, with a text that names the path |
+//!
+//! There is no transport, and so no TLS, no endpoint and no reconnection. `Client::add_endpoint` reports
+//! `EndpointsNotManaged`. The limit of 4 MiB on a decoded answer is the client's own and stays in place.
+//!
+//! # Features
+//!
+//! | feature | adds |
+//! |---|---|
+//! | `client` (default) | [`client`], [`channel`](channel()), [`client_over`] and the re-exported [`etcd_client`] crate |
+//! | `serve` | the services for a tonic server |
+
 mod auth;
 #[cfg(feature = "client")]
 mod channel;
@@ -21,6 +187,10 @@ mod service;
 mod watch;
 
 #[cfg(feature = "client")]
+#[doc = include_str!("moving.md")]
+pub mod moving {}
+
+#[cfg(feature = "client")]
 pub use channel::{channel, client, client_over};
 pub use clock::TokioClock;
 #[cfg(feature = "client")]
@@ -29,3 +199,8 @@ pub use method::Method;
 #[cfg(feature = "serve")]
 pub use routes::routes;
 pub use service::{EtcdService, service};
+
+/// Compiles and runs the programs of the package's page.
+#[cfg(all(doctest, feature = "client"))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -31,18 +31,54 @@ use crate::pump::Pumps;
 /// The time in nanoseconds after which a call runs due work: the resolution of tokio's timers. In real time, most calls so skip it.
 const DUE_INTERVAL: u64 = 1_000_000;
 
-/// Returns etcd's gRPC services over a store or another backend.
+/// Returns etcd's gRPC services over a store or another backend, for any client that takes a tower service of HTTP requests.
+///
+/// The client sends gRPC over the types of the `http` crate, version 1. Such clients are tonic's generated ones, and `etcd-client` in
+/// releases that this crate does not re-export:
+///
+/// ```
+/// use etcd_client::{Channel, Client}; // of any release with the feature `raw-channel`, over tonic 0.14
+/// use tower::util::{BoxCloneSyncService, MapErr};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), etcd_client::Error> {
+/// let store = leasehold::Store::new();
+/// let service = MapErr::new(leasehold_etcd::service(&store), Into::into);
+/// let channel = Channel::Custom(BoxCloneSyncService::new(service));
+/// let mut etcd = Client::from_channel(channel, None).await?;
+/// etcd.put("config/mode", "blue", None).await?;
+/// # Ok(())
+/// # }
+/// ```
 pub fn service(client: impl Into<Client>) -> EtcdService {
     EtcdService::new(client.into())
 }
 
-/// etcd's gRPC services over a store, as a tower service of HTTP requests.
+/// etcd's gRPC services over a store, as a tower service of HTTP requests. [`service`](service()) returns it.
+///
+/// Clones share the store, and the names of users and roles. The service is always ready, and reports every failure as a gRPC status.
+/// It obeys the `grpc-timeout` of a request in the store's time, so a [`ManualClock`](leasehold::ManualClock) ends a call, too.
+/// Dropping a call cancels its wait: a lock that was not acquired leaves no key.
+///
+/// ```
+/// use http::Request;
+/// use tower::ServiceExt;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let service = leasehold_etcd::service(leasehold::Store::new());
+/// let request = Request::post("/etcdserverpb.KV/Rename").body(String::new())?;
+/// let response = service.oneshot(request).await?;
+/// assert_eq!(response.headers()["grpc-status"], "12"); // UNIMPLEMENTED
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone)]
 pub struct EtcdService {
     etcd: Arc<Etcd>,
 }
 
-/// What the services share.
+/// The state that the services share.
 pub(crate) struct Etcd {
     pub(crate) client: Client,
     pub(crate) locks: LockService,
