@@ -173,7 +173,7 @@ impl Auth for Etcd {
         }
         changed!(self, AuthUserGrantRoleResponse, |names| {
             names.user(&user)?;
-            // etcd grants the role `root` although nobody has added it.
+            // etcd grants the role `root` although no client has added it.
             if role != ROOT {
                 names.role(&role)?;
             }

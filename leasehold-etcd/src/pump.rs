@@ -1,4 +1,4 @@
-//! The receiving side of streams from clients: a message of a stream acts when it is sent, although nobody polls.
+//! The receiving side of streams from clients: a message of a stream acts when it is sent, although no task polls.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
