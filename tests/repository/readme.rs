@@ -1,5 +1,5 @@
 //! The programs of README.md, compiled and run as a reader pastes them into a new crate. rustdoc would wrap a block without
-//! `main` in a function.
+//! `main` in a function. The program for `leasehold-etcd` is compiled by that crate, because it needs `protoc`.
 
 use std::env;
 use std::fs;
@@ -8,10 +8,15 @@ use std::process::Command;
 
 /// Returns the text of each block of Rust code.
 fn programs(markdown: &str) -> Vec<String> {
+    blocks(markdown, "```rust")
+}
+
+/// Returns the text of each block that begins with this line.
+fn blocks(markdown: &str, fence: &str) -> Vec<String> {
     let mut programs = Vec::new();
     let mut lines = markdown.lines();
     while let Some(line) = lines.next() {
-        if line.trim_end() == "```rust" {
+        if line.trim_end() == fence {
             let block: Vec<&str> = lines.by_ref().take_while(|line| line.trim_end() != "```").collect();
             programs.push(block.join("\n") + "\n");
         }
@@ -63,4 +68,20 @@ fn readme_programs_compile_and_run_as_pasted() {
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "program {number}:\n{}\n{errors}", programs[number - 1]);
     }
+}
+
+/// The block is marked `rs`, so that neither rustdoc nor the test above compiles it. The doc tests of `leasehold-etcd` compile the
+/// same program in that crate's README.
+#[test]
+fn readme_program_of_adapter_is_in_the_adapters_readme() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("the package has a README");
+    let marked = blocks(&read("README.md"), "```rs");
+    assert_eq!(marked.len(), 1, "the README has one program that needs leasehold-etcd");
+    let compiled = programs(&read("leasehold-etcd/README.md"));
+    assert!(
+        compiled.contains(&marked[0]),
+        "leasehold-etcd/README.md has no program as this one:\n{}",
+        marked[0]
+    );
 }

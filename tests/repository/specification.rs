@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 /// Folders and pages that cite rules.
-const CITING: [&str; 11] = [
+const CITING: [&str; 12] = [
     "src",
     "tests",
     "examples",
@@ -13,6 +13,7 @@ const CITING: [&str; 11] = [
     "fuzz/src",
     "fuzz/fuzz_targets",
     "fuzz/examples",
+    "leasehold-etcd",
     "README.md",
     "ARCHITECTURE.md",
     "SEMANTICS.md",

@@ -54,7 +54,10 @@ const PAGES: [&str; 5] =
     ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "fuzz/README.md", "tests/conformance/README.md"];
 
 /// The folders with tested pages.
-const PAGE_FOLDERS: [&str; 2] = ["tests", "src/manual"];
+const PAGE_FOLDERS: [&str; 4] = ["tests", "src/manual", "leasehold-etcd", "leasehold-etcd/src"];
+
+/// The folder of protocol files. Their comments have the form of comments in Rust.
+const PROTOCOL: &str = "leasehold-etcd/proto";
 
 /// The prose of one file: paragraphs of comments or of a page, and messages of panics and assertions.
 struct Prose {
@@ -114,19 +117,20 @@ fn assert_no_hit(hits: impl Fn(&Prose) -> Vec<String>) {
 /// Reads all sources and pages.
 fn all_prose() -> Vec<Prose> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut pages: Vec<String> = PAGES.map(str::to_owned).into();
-    for folder in PAGE_FOLDERS {
-        for entry in fs::read_dir(root.join(folder)).expect("a folder of the repository can be listed") {
-            let name = entry.expect("an entry of the folder can be read").file_name();
-            let name = name.to_string_lossy();
-            pages.extend(name.ends_with(".md").then(|| format!("{folder}/{name}")));
-        }
-    }
-    let page = |path: &String| {
-        let text = fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
-        Prose::of_page(path, &text)
+    let files_in = |folder: &'static str, extension: &'static str| {
+        let entries = fs::read_dir(root.join(folder)).expect("a folder of the repository can be listed");
+        let names = entries.map(|entry| entry.expect("an entry of the folder can be read").file_name());
+        let paths = names.map(move |name| format!("{folder}/{}", name.to_string_lossy()));
+        paths.filter(move |path| path.ends_with(extension)).collect::<Vec<String>>()
     };
-    let mut all: Vec<Prose> = pages.iter().map(page).collect();
+    let text =
+        |path: &str| fs::read_to_string(root.join(path)).unwrap_or_else(|error| panic!("{path}: {error}"));
+    let pages = PAGES.map(str::to_owned).into_iter();
+    let pages = pages.chain(PAGE_FOLDERS.into_iter().flat_map(|folder| files_in(folder, ".md")));
+    let mut all: Vec<Prose> = pages.map(|path| Prose::of_page(&path, &text(&path))).collect();
+    let protocol = files_in(PROTOCOL, ".proto");
+    assert!(protocol.len() > 3, "the protocol has only {} files", protocol.len());
+    all.extend(protocol.iter().map(|path| Prose::of_source(&Source::new(path, &text(path)))));
     all.extend(ALL_SOURCES.map(sources).iter().flatten().map(Prose::of_source));
     all
 }
