@@ -7,8 +7,6 @@
 //! rounds' ratios: etcd's time divided by the store's.
 #![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
 
-#![expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
