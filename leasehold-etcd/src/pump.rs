@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Wake, Waker};
 
 use futures_util::task::AtomicWaker;
 use tokio::runtime::Handle;
+use tokio::task::unconstrained;
 
 type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
@@ -44,7 +45,8 @@ impl Pumps {
     pub(crate) fn start(self: &Arc<Self>, task: impl Future<Output = ()> + Send + 'static) -> PumpGuard {
         let pump = Arc::new(Pump {
             pumps: Arc::downgrade(self),
-            task: Mutex::new(Some(Box::pin(task))),
+            // `run` polls a woken task again. Tokio wakes a task at once that has used up its budget, so `run` would never return.
+            task: Mutex::new(Some(Box::pin(unconstrained(task)))),
             is_marked: AtomicBool::new(true),
             is_stream_dropped: AtomicBool::new(false),
             runner: AtomicWaker::new(),
