@@ -4,7 +4,6 @@ mod calls;
 mod delays;
 mod frames;
 mod outages;
-mod service;
 mod streams;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

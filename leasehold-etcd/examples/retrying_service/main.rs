@@ -2,6 +2,10 @@
 //!
 //! Orders are numbered, followed and shipped with the `etcd-client` crate. Each call is repeated after an outage, and each repetition
 //! is harmless, whether etcd has applied the call or not. `Orders::place_with_bug` repeats a put that draws a second number.
+//! `cargo test -p leasehold-etcd --example retrying_service` tests each fault.
+
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -74,17 +78,17 @@ fn is_outage(error: &Error) -> bool {
 }
 
 /// Numbers orders, beginning with 1 and without a gap.
-pub(crate) struct Orders {
+struct Orders {
     etcd: Client,
 }
 
 impl Orders {
-    pub(crate) fn new(etcd: Client) -> Self {
+    fn new(etcd: Client) -> Self {
         Self { etcd }
     }
 
     /// Writes an order and returns its number.
-    pub(crate) async fn place(&mut self, name: &str) -> Result<u64> {
+    async fn place(&mut self, name: &str) -> Result<u64> {
         let order = format!("orders/{name}");
         retry(async || {
             loop {
@@ -112,7 +116,7 @@ impl Orders {
 
     /// Writes an order and returns its number. An attempt that was applied without an answer is not noticed, so the next attempt
     /// draws another number.
-    pub(crate) async fn place_with_bug(&mut self, name: &str) -> Result<u64> {
+    async fn place_with_bug(&mut self, name: &str) -> Result<u64> {
         retry(async || {
             let last = self.etcd.get(LAST, None).await?;
             let next = last.kvs().first().map_or(0, number) + 1;
@@ -139,7 +143,7 @@ fn number(kv: &KeyValue) -> u64 {
 }
 
 /// Follows the orders from the first one.
-pub(crate) struct Feed {
+struct Feed {
     etcd: Client,
     watch: Option<WatchStream>,
     /// The revision at which the next watch begins.
@@ -148,12 +152,12 @@ pub(crate) struct Feed {
 }
 
 impl Feed {
-    pub(crate) fn new(etcd: Client) -> Self {
+    fn new(etcd: Client) -> Self {
         Self { etcd, watch: None, next: 1, received: Vec::new().into_iter() }
     }
 
     /// Waits for an order and returns its name and number.
-    pub(crate) async fn next(&mut self) -> Result<(String, u64)> {
+    async fn next(&mut self) -> Result<(String, u64)> {
         loop {
             if let Some(order) = self.received.next() {
                 return Ok(order);
@@ -201,7 +205,7 @@ impl Feed {
 }
 
 /// Ships orders, one worker at a time.
-pub(crate) struct Worker {
+struct Worker {
     etcd: Client,
     name: String,
     /// The lease of the worker's lock.
@@ -209,12 +213,12 @@ pub(crate) struct Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(etcd: Client, name: &str) -> Self {
+    fn new(etcd: Client, name: &str) -> Self {
         Self { etcd, name: name.to_owned(), lease: None }
     }
 
     /// Ships an order. Returns `false` if another worker has shipped the order.
-    pub(crate) async fn ship(&mut self, order: &str) -> Result<bool> {
+    async fn ship(&mut self, order: &str) -> Result<bool> {
         let shipped = format!("shipped/{order}");
         retry(async || {
             loop {

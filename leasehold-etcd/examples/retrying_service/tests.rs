@@ -1,23 +1,23 @@
-//! The service of the example `retrying_service` under each fault, and its variant with a bug.
+//! The service under each fault, and its variant with a bug.
 
 use std::time::Duration;
 
 use leasehold::{Get, Store};
 use leasehold_etcd::etcd_client::Client;
-use leasehold_etcd::faults::{Fault, Outage};
-use leasehold_etcd::{Method, TokioClock};
+use leasehold_etcd::faults::{Fault, Faults, Outage};
+use leasehold_etcd::{Method, TokioClock, client_over, service};
 use tonic::Code;
 
-use self::retrying_service::{Feed, Orders, Worker};
-use crate::over;
-
-// An example is no library, so its file is compiled here.
-#[path = "../../examples/retrying_service.rs"]
-#[expect(dead_code, reason = "the example's `main` has its own test")]
-mod retrying_service;
+use super::{Feed, Orders, Worker};
 
 /// Longer than the service's deadline for a call.
 const LONG: Duration = Duration::from_secs(8);
+
+fn over(store: Store) -> (Store, Faults, Client) {
+    let faults = Faults::new(&store);
+    let client = client_over(faults.layer(service(&store)));
+    (store, faults, client)
+}
 
 fn store() -> Store {
     Store::builder().clock(TokioClock::new()).build()
