@@ -20,6 +20,8 @@
 //! | make a client | [`client`]; with options [`channel`](channel()); through a tower layer [`client_over`] |
 //! | let hours pass in milliseconds | [`TokioClock`] |
 //! | use another gRPC client | [`service`](service()), [`EtcdService`] |
+//! | lose, refuse or delay calls, and cut streams | [`faults`] |
+//! | serve clients in other languages | feature `serve` |
 //! | replace a container, a simulator or a fake | [`moving`] |
 //! | provoke a crash, a hang or a full store | [`leasehold::manual::testing`] |
 //!
@@ -99,9 +101,34 @@
 //! # }
 //! ```
 //!
-//! <!-- faults -->
+//! # Faults
 //!
-//! <!-- serve -->
+//! A [`Faults`](faults::Faults) layer refuses calls, loses their answers, delays them and cuts streams, with the codes and texts of a
+//! real outage. The client knows no difference, and the test knows how often each fault happened:
+//!
+//! ```
+//! use leasehold_etcd::faults::{Fault, Faults, Outage};
+//! use leasehold_etcd::{Method, client_over, service};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let store = leasehold::Store::new();
+//! let faults = Faults::new(&store);
+//! let mut etcd = client_over(faults.layer(service(&store)));
+//!
+//! let lost = faults.add(Fault::lose_answer(Method::Put, Outage::TimedOut));
+//! assert!(etcd.put("config/mode", "blue", None).await.is_err());
+//! assert_eq!((lost.count(), store.get("config/mode")?.count()), (1, 1), "the put was applied");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The example `retrying_service` is a service that survives each fault, and a variant with a bug that does not.
+//!
+//! # Other languages
+//!
+//! The feature `serve` adds `routes`, the services for a tonic server. The example `serve` opens a port on loopback, and `etcdctl` or a
+//! client in any language uses the store as it uses an etcd.
 //!
 //! # Beside leasehold's own types
 //!
