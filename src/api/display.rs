@@ -1,5 +1,5 @@
-//! `Display` of requests, pairs and events: each is formatted as one line for logs. Long keys, values and lists are
-//! cut, so that the length of a line is bounded. The formatted text may change in any release.
+//! `Display` of requests, key-value pairs and events: each is formatted as one line for logs. Long keys, values and
+//! lists are cut, so that the length of a line is bounded. The formatted text may change in any release.
 
 use std::fmt;
 
@@ -15,8 +15,8 @@ const BYTES_MAX: usize = 48;
 /// The maximum number of elements of a list that are shown.
 const LIST_MAX: usize = 4;
 
-/// Formats bytes as quoted text. If there are more than [`BYTES_MAX`] bytes, formats the first ones and the number of
-/// all bytes.
+/// Formats bytes as quoted text. If there are more than [`BYTES_MAX`] bytes, formats the first `BYTES_MAX` bytes and
+/// the total number of bytes.
 struct Text<'a>(&'a [u8]);
 
 impl fmt::Display for Text<'_> {
@@ -30,7 +30,7 @@ impl fmt::Display for Text<'_> {
     }
 }
 
-/// Formats the first [`LIST_MAX`] elements of a list in brackets, with the number of the other elements.
+/// Formats the first [`LIST_MAX`] elements of a list in brackets, and the number of further elements, if any.
 struct List<'a, T>(&'a [T]);
 
 impl<T: fmt::Display> fmt::Display for List<'_, T> {
@@ -57,7 +57,7 @@ fn numbers<const N: usize>(f: &mut fmt::Formatter<'_>, numbers: [(&str, i64); N]
     numbers.into_iter().filter(|(_, number)| *number != 0).try_for_each(|(name, n)| write!(f, " {name} {n}"))
 }
 
-/// Writes a lease id in hexadecimal, as etcd's lock keys do, unless it is [`LeaseId::NONE`].
+/// Writes `lease` and the lease id in hexadecimal, as in etcd's lock keys. Writes nothing for [`LeaseId::NONE`].
 fn lease(f: &mut fmt::Formatter<'_>, id: LeaseId) -> fmt::Result {
     if id == LeaseId::NONE { Ok(()) } else { write!(f, " lease {id:x}") }
 }
@@ -67,8 +67,8 @@ fn lease(f: &mut fmt::Formatter<'_>, id: LeaseId) -> fmt::Result {
 impl fmt::Display for KeyRange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (start, end) = (Text(self.start()), Text(self.range_end()));
-        // Test the special ranges first: the range of all keys has no upper end either, and the range of a prefix is an
-        // interval too.
+        // Test for all keys before `is_from_key`, since the range of all keys has no upper end. The last case matches
+        // every interval, so test for a prefix before it.
         if self.is_single() {
             write!(f, "{start}")
         } else if *self == Self::all() {
@@ -200,7 +200,7 @@ impl fmt::Display for AlarmRequest {
             AlarmType::NoSpace => " NOSPACE",
             AlarmType::Corrupt => " CORRUPT",
         })?;
-        // A listing ignores the member id (R-MNT-7), so the line does not show it.
+        // A request that lists alarms ignores the member id (R-MNT-7), so its line does not show the id.
         if self.action == AlarmAction::Get { Ok(()) } else { write!(f, " member {:x}", self.member_id) }
     }
 }
@@ -254,7 +254,7 @@ impl fmt::Display for Event {
         match self.event_type() {
             EventType::Put => write!(f, "{} {}", EventType::Put, self.kv()),
             EventType::Delete => {
-                // The pair of a delete has no value, and the `Display` of a pair would show an empty one.
+                // The pair of a delete has no value, and the `Display` of a pair would show an empty value.
                 let kv = self.kv();
                 write!(f, "{} {} (revision {})", EventType::Delete, Text(kv.key()), kv.mod_revision())
             }

@@ -41,7 +41,7 @@ impl Grant {
 
 impl Get {
     fn encoded_len(&self) -> usize {
-        // Only for a read inside a txn: etcd does not limit the length of a single read.
+        // Called only for a read inside a txn: etcd does not limit the length of a read outside of a txn.
         let revision = self.revision.map_or(0, |revision| revision.get());
         // A sort order or target is encoded like a boolean: as a tag and one byte, or not at all if it is the default.
         let enums = [self.sort_order != SortOrder::None, self.sort_target != SortTarget::Key];
@@ -81,8 +81,8 @@ impl Txn {
 }
 
 impl TxnOp {
-    /// Returns the length of the operation's keys and values together. For a nested txn, returns an upper bound of its
-    /// encoding.
+    /// Returns the length of the operation's keys and values together. For a nested txn, returns an upper bound of the
+    /// length of its encoding.
     fn payload_len(&self) -> usize {
         match self {
             Self::Get(get) => get.range.start().len() + get.range.range_end().len(),

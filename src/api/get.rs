@@ -85,20 +85,22 @@ impl Get {
         Self { limit, ..self }
     }
 
-    /// Reads the state at a revision instead of the latest state. The read fails if the revision is compacted or in the
-    /// future.
+    /// Reads the state at a revision instead of the latest state. The read fails if the revision is below the compacted
+    /// revision or above the current revision.
     ///
-    /// 0 means the latest state, and so does a negative number outside of a txn. Inside a txn, a negative number fails
-    /// if it is below the compacted revision, which counts as -1 before the first compaction (R-REV-8, R-REV-9).
+    /// 0 means the latest state, and so does a negative number outside of a txn. Inside a txn, -1 means the latest
+    /// state until the first compaction. A txn fails if it reads at -1 after a compaction, or at a number below -1
+    /// (R-REV-8, R-REV-9).
     #[must_use]
     pub fn at(self, revision: impl Into<Revision>) -> Self {
         Self { revision: Some(revision.into()), ..self }
     }
 
-    /// Sorts the pairs. Pairs that compare equal stay in ascending key order, in both directions (R-RNG-8).
+    /// Sorts the pairs. Pairs with equal sort fields are in ascending key order, even in a descending sort (R-RNG-8).
     ///
-    /// If the target is not the key, the order is [`SortOrder::None`] and a limit is set, only the first `limit + 1`
-    /// pairs in key order are sorted, as in etcd (R-RNG-5).
+    /// One combination returns unexpected pairs, as in etcd (R-RNG-5): a target other than the key, the order
+    /// [`SortOrder::None`], a limit, and no bound on a revision. With this combination, only the first `limit + 1`
+    /// pairs in key order are sorted, and up to `limit` of these are returned.
     #[must_use]
     pub fn sort(self, target: SortTarget, order: SortOrder) -> Self {
         Self { sort_target: target, sort_order: order, ..self }
@@ -160,7 +162,8 @@ impl<K: Into<KeyRange>> From<K> for Get {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum SortOrder {
-    /// Requests no direction. The pairs are then sorted in ascending order of the target.
+    /// Requests no direction: the pairs are sorted in ascending order of the target. [`Get::sort`] describes an
+    /// exception.
     #[default]
     None,
     /// Sorts in ascending order.
@@ -259,7 +262,7 @@ impl GetResponse {
         self.kvs.as_slice()
     }
 
-    /// Returns the first pair, or `None` if no key was found. A read of one key has at most one pair.
+    /// Returns the first pair, or `None` if the response has no pair. A read of one key returns at most one pair.
     ///
     /// ```
     /// use leasehold::Store;
@@ -294,8 +297,8 @@ impl GetResponse {
     }
 }
 
-/// The pairs of a response. `Single` stores the pair of a read of one key without allocating a list. `PartialEq` and
-/// `Debug` see only the pairs, not the variant.
+/// The pairs of a response. `Single` stores at most one pair without allocating a list. `PartialEq` and `Debug` see
+/// only the pairs, not the variant.
 #[derive(Clone)]
 pub(crate) enum KeyValues {
     Single(Option<KeyValue>),
@@ -418,8 +421,8 @@ impl SortTarget {
 }
 
 impl GetResponse {
-    /// Creates a response, for a backend. The header has the store's current revision, not the revision that was read
-    /// (R-REV-7). `count` is the number of keys in the range, regardless of limit and filters (R-RNG-6).
+    /// Creates a response, for a backend. The header must have the store's current revision, not the revision that was
+    /// read (R-REV-7). `count` is the number of keys in the range, regardless of limit and filters (R-RNG-6).
     pub fn new(header: ResponseHeader, kvs: Vec<KeyValue>, more: bool, count: i64) -> Self {
         Self { header, kvs: KeyValues::Many(kvs), more, count }
     }
@@ -427,8 +430,8 @@ impl GetResponse {
 
 /// Reads one page of a long range: up to `limit` pairs in key order, at one revision (R-RNG-12).
 ///
-/// Unlike a [`Get`] with a limit, a page does not count the keys of the range, so its cost depends only on the page.
-/// [`after`](Self::after) returns the request for the next page.
+/// Unlike a [`Get`] with a limit, a page does not count the keys of the range, so its cost does not grow with the
+/// number of keys after the page. [`after`](Self::after) returns the request for the next page.
 ///
 /// ```
 /// use leasehold::{KeyRange, Page, Store};
@@ -529,7 +532,7 @@ pub struct PageResponse {
 
 impl PageResponse {
     /// Creates a response, for a backend, from the revision that was read and the pairs in key order. `more` states
-    /// whether the range has pairs after these.
+    /// whether the range has pairs after the last pair of `kvs`.
     pub fn new(
         header: ResponseHeader,
         revision: impl Into<Revision>,
@@ -545,7 +548,7 @@ impl PageResponse {
         &self.header
     }
 
-    /// Returns the revision of the page.
+    /// Returns the revision at which the page was read.
     pub fn revision(&self) -> Revision {
         self.revision
     }

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// The store-wide number of a transaction: etcd's main revision.
 ///
 /// A new store has revision 1, and each transaction that changes a key increments the store's revision by one (R-REV-1,
-/// R-REV-2). Any `i64` is accepted, as on etcd's wire. [`Get::at`](crate::Get::at) explains 0 and negative numbers.
+/// R-REV-2). A `Revision` can contain any `i64`, as a revision on etcd's wire can. [`Get::at`](crate::Get::at) explains
+/// 0 and negative numbers.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Revision(i64);
 
@@ -159,8 +160,9 @@ impl WatchId {
     /// The id -1. A response that refuses a watcher has this id. The response to a progress request has this id too,
     /// since it is for all watchers of a stream (R-WCH-4, R-WCH-21).
     ///
-    /// A request may choose -1 as the id of a watcher, as in etcd, but should not. In a stream with such a watcher, a
-    /// progress notification with the id -1 does not show whether it is for this watcher alone or for all watchers.
+    /// A request may choose -1 as the id of a watcher, as in etcd, but should not. In a stream with a watcher of the id
+    /// -1, a progress notification with the id -1 does not show whether it is for this watcher alone or for all
+    /// watchers.
     pub const INVALID: Self = Self(-1);
 
     /// Creates the id with this number.

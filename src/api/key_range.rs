@@ -3,9 +3,10 @@ use std::ops::{Range, RangeFrom, RangeFull, RangeTo};
 
 use bytes::Bytes;
 
-/// A range of keys: one key, or all keys from a start to an end (R-RNG-1).
+/// A range of keys: one key, all keys from a start up to but not including an end, or all keys from a start (R-RNG-1).
 ///
-/// A key converts into the range of this key, and `"a".."c"` into [`between`](Self::between).
+/// A key converts into the range of this key. `"a".."c"` converts into the range that [`between`](Self::between)
+/// creates.
 ///
 /// ```
 /// use leasehold::KeyRange;
@@ -57,7 +58,7 @@ impl KeyRange {
     /// Creates the range of `key` and all keys above it. If `key` is empty, creates the range of all keys.
     pub fn from_key(key: impl IntoBytes) -> Self {
         let key = key.into_bytes();
-        // etcd refuses an empty key, so start at the first key that can exist.
+        // A request with an empty key is an error in etcd, so start at the first key that can exist.
         let key = if key.is_empty() { Bytes::from_static(FROM_KEY) } else { key };
         Self { key, range_end: Bytes::from_static(FROM_KEY) }
     }
@@ -91,7 +92,7 @@ impl KeyRange {
         Self { key: Bytes::from_static(FROM_KEY), range_end: Bytes::from_static(FROM_KEY) }
     }
 
-    /// Creates the range of etcd's `key` and `range_end` fields, without a check.
+    /// Creates the range of etcd's `key` and `range_end` fields, without checking the fields.
     ///
     /// An empty `range_end` means the single key, and a `range_end` of `"\0"` means no upper end. With any other
     /// `range_end` that is not above `key`, the range is empty. A request with an empty `key` fails with
@@ -188,8 +189,8 @@ impl From<RangeFull> for KeyRange {
 
 /// Converts text or bytes into a key or a value.
 ///
-/// `Bytes`, `Vec<u8>`, `String` and boxes are converted without a copy. Borrowed text, borrowed bytes and arrays are
-/// copied.
+/// `Bytes`, `&Bytes`, `Vec<u8>`, `String`, boxes and an owned `Cow` are converted without a copy. All other types of
+/// text or bytes, such as `&str`, `&[u8]` and arrays, are copied.
 ///
 /// ```
 /// use leasehold::Store;

@@ -7,8 +7,8 @@ use crate::api::{LeaseId, Revision};
 
 /// A key-value pair with its revisions, version and lease: etcd's `mvccpb.KeyValue`.
 ///
-/// A `KeyValue` is an immutable handle to the store's own record, which the key's history and all readers share. A
-/// clone only increments a reference count.
+/// A `KeyValue` is a handle to an immutable record, which the store's history and readers share. Cloning the handle
+/// only increments a reference count.
 ///
 /// ```
 /// use leasehold::Store;
@@ -195,7 +195,7 @@ impl KeyValue {
     }
 }
 
-/// Compares all public fields. The position of the change in its transaction is not compared.
+/// Compares key, value, revisions, version and lease, but not the position of the change in its transaction.
 impl PartialEq for KeyValue {
     fn eq(&self, other: &Self) -> bool {
         // Skip the bytes of `sub`, which only the engine uses.
@@ -300,8 +300,8 @@ impl Event {
     /// itself. For a delete of the compacted revision, the result is `true` even if the transaction had created the key
     /// before it deleted the key, because the compaction dropped the record of the put.
     ///
-    /// If the watcher requested previous pairs, `false` for an event without a previous pair means that the key did not
-    /// exist before the transaction.
+    /// If a [`Store`](crate::Store) delivered the event to a watcher that requested previous pairs, `false` without a
+    /// previous pair means that the key did not exist before the transaction.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -378,7 +378,7 @@ impl Event {
     /// Creates an event, for a backend: a delete if the version of `kv` is 0, and a put otherwise.
     ///
     /// R-WCH-17 defines which events have a previous pair. [`is_prev_kv_compacted`](Self::is_prev_kv_compacted) returns
-    /// `false` for the created event, because etcd does not send the reason why a previous pair is missing.
+    /// `false` for the returned event, because etcd does not send the reason why a previous pair is missing.
     ///
     /// ```
     /// use leasehold::{Event, EventType, KeyValue};

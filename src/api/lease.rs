@@ -46,7 +46,8 @@ impl Grant {
     /// Creates the grant of etcd's `TTL` and `ID` fields. The TTL is in whole seconds, and 0 or less means the minimum
     /// TTL. With the id 0, the store chooses the id.
     pub fn from_wire(ttl: i64, id: i64) -> Self {
-        // The store raises a TTL of 0 to the minimum, as etcd raises a negative one (R-LSE-2).
+        // A `Duration` cannot be negative, so convert a negative TTL to 0. The store raises 0 to the minimum, as etcd
+        // raises 0 and negative TTLs (R-LSE-2).
         Self::new(Duration::from_secs(u64::try_from(ttl).unwrap_or(0))).id(id)
     }
 
@@ -67,10 +68,11 @@ impl Grant {
         Self { id: id.into(), ..self }
     }
 
-    /// Keeps the lease alive without requests, until [`Store::pause_keep_alive`](crate::Store::pause_keep_alive) is
-    /// called.
+    /// Keeps the lease alive without requests by the caller.
+    /// [`Store::pause_keep_alive`](crate::Store::pause_keep_alive), and [`Client::renew`](crate::Client::renew) with
+    /// `false`, end the keep-alive.
     ///
-    /// The effect is as if a client renewed the lease every third of its TTL, but the store executes no renewals.
+    /// The effect is as if a client renewed the lease every third of its TTL, but a store executes no renewals.
     ///
     /// ```
     /// use leasehold::{Grant, ManualClock, Store};
@@ -158,7 +160,7 @@ impl KeepAliveResponse {
     }
 
     /// Returns the time that the lease has left after the renewal, which is its TTL. `None`, which is 0 on etcd's wire,
-    /// means that no such lease exists.
+    /// means that no lease has the requested id.
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
@@ -185,14 +187,15 @@ impl TimeToLiveResponse {
         self.id
     }
 
-    /// Returns the remaining time of the lease. `None`, which is -1 on etcd's wire, means that no such lease exists. A
-    /// [`Store`](crate::Store) returns the exact time, and etcd truncates the time to whole seconds (R-LSE-10).
+    /// Returns the remaining time of the lease. `None`, which is -1 on etcd's wire, means that no lease has the
+    /// requested id. A [`Store`](crate::Store) returns the exact time, and etcd truncates the time to whole seconds
+    /// (R-LSE-10).
     pub fn ttl(&self) -> Option<Duration> {
         self.ttl
     }
 
-    /// Returns the TTL that the lease has after each renewal. `None`, which is 0 on etcd's wire, means that no such
-    /// lease exists.
+    /// Returns the TTL that the lease has after each renewal. `None`, which is 0 on etcd's wire, means that no lease
+    /// has the requested id.
     pub fn granted_ttl(&self) -> Option<Duration> {
         self.granted_ttl
     }
@@ -235,8 +238,9 @@ impl Grant {
         self.id
     }
 
-    /// Returns whether the lease is kept alive without requests. A backend always receives `false`. If a caller sets
-    /// the option, the client calls [`renew`](crate::backend::Backend::renew) after it has received the response.
+    /// Returns whether the lease is kept alive without requests by the caller. A backend always receives `false`. If a
+    /// caller sets the option, the client calls [`renew`](crate::backend::Backend::renew) after it has received the
+    /// response.
     pub const fn get_keep_alive(&self) -> bool {
         self.standing
     }
@@ -251,7 +255,7 @@ impl Grant {
     /// assert_eq!(Grant::new(Duration::from_millis(1500)).id(7).to_wire(), (2, 7));
     /// ```
     pub fn to_wire(&self) -> (i64, i64) {
-        // Saturate, since etcd refuses any TTL above 9,000,000,000 s.
+        // Saturate: a TTL above 9,000,000,000 s is an error in etcd, so the exact number does not matter.
         let seconds = self.ttl.as_secs().saturating_add(u64::from(self.ttl.subsec_nanos() > 0));
         (i64::try_from(seconds).unwrap_or(i64::MAX), self.id.get())
     }
@@ -272,15 +276,16 @@ impl RevokeResponse {
 }
 
 impl KeepAliveResponse {
-    /// Creates a response, for a backend. A TTL of `None`, etcd's 0, means that no such lease exists (R-LSE-7).
+    /// Creates a response, for a backend. A TTL of `None`, etcd's 0, means that no lease has the requested id
+    /// (R-LSE-7).
     pub fn new(header: ResponseHeader, id: impl Into<LeaseId>, ttl: Option<Duration>) -> Self {
         Self { header, id: id.into(), ttl }
     }
 }
 
 impl TimeToLiveResponse {
-    /// Creates a response, for a backend. Both TTLs are `None` if no such lease exists. `keys` is in ascending order,
-    /// or empty if the keys were not requested (R-LSE-10).
+    /// Creates a response, for a backend. Both TTLs are `None` if no lease has the requested id. `keys` is in ascending
+    /// order, or empty if the keys were not requested (R-LSE-10).
     pub fn new(
         header: ResponseHeader,
         id: impl Into<LeaseId>,

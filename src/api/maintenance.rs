@@ -7,7 +7,7 @@ use crate::api::Revision;
 /// Makes the history before a revision unreadable: etcd's `CompactionRequest`.
 ///
 /// etcd 3.5.16 and later have a fault that this crate does not reproduce ([`which_etcd`](crate::manual::which_etcd)).
-/// If the compacted revision deleted a key and put the key again, the server crashes when the key is read.
+/// If the compacted revision deleted a key and put the key again, etcd's server crashes when the key is read.
 ///
 /// ```
 /// use leasehold::{Compact, Store};
@@ -63,8 +63,8 @@ impl CompactResponse {
 /// The amount of history that automatic compaction keeps (R-CMP-7, R-CMP-8).
 ///
 /// A periodic compaction compacts to the oldest sample of the store's revision, which is about one period old. The
-/// first compaction runs one period after the store was built, and compacts to the revision at which the store was
-/// built. So history is kept for one to two periods:
+/// first compaction runs one period after the store was built, and compacts to the revision that the store had when it
+/// was built. So history is kept for one to two periods:
 ///
 /// ```
 /// use leasehold::{AutoCompaction, ManualClock, Store};
@@ -85,14 +85,14 @@ impl CompactResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AutoCompaction {
-    /// Keeps the history of this period. Zero turns automatic compaction off, as in etcd.
+    /// Keeps at least the history of the last period of this length. Zero turns automatic compaction off, as in etcd.
     ///
     /// The store samples its revision every tenth of the period, and compacts to the oldest sample once per period.
     /// With a period above one hour, the store samples every 6 minutes and compacts every hour. A period below 10 ms is
     /// raised to 10 ms.
     Periodic(Duration),
-    /// Keeps this number of revisions. The store compacts every five minutes. Zero turns automatic compaction off, as
-    /// in etcd.
+    /// Keeps at least this number of the latest revisions. The store compacts every five minutes. Zero turns automatic
+    /// compaction off, as in etcd.
     Revision(u64),
 }
 
@@ -205,7 +205,7 @@ impl Status {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum AlarmType {
-    /// No type. An [`AlarmRequest`] with this type lists the alarms of all types.
+    /// No type. A request that lists the alarms of this type lists the alarms of all types.
     None,
     /// The quota was reached. While this alarm is active, puts, grants and txns that contain a put fail (R-MNT-8).
     NoSpace,
@@ -231,7 +231,7 @@ pub enum AlarmAction {
     Get,
     /// Raises an alarm.
     Activate,
-    /// Ends the alarm of exactly this member and type. A store never ends an alarm by itself.
+    /// Ends the alarm with exactly the member id and type of the request. A store never ends an alarm by itself.
     Deactivate,
 }
 
@@ -359,7 +359,7 @@ pub struct SnapshotResponse {
 }
 
 impl SnapshotResponse {
-    /// Creates a response, for a backend. The header has the revision of the copied state.
+    /// Creates a response, for a backend. The header must have the current revision of the copied state.
     pub fn new(header: ResponseHeader, blob: impl Into<Bytes>) -> Self {
         Self { header, blob: blob.into() }
     }
@@ -378,7 +378,7 @@ impl SnapshotResponse {
 
 /// The header of every response: etcd's `ResponseHeader`.
 ///
-/// In the response to an operation inside a txn, only the revision of the header is set, as in etcd (R-REV-7).
+/// In the response to an operation inside a txn, the ids and the raft term of the header are 0, as in etcd (R-REV-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseHeader {
     pub(crate) cluster_id: u64,
@@ -393,12 +393,14 @@ impl ResponseHeader {
         Self { cluster_id: 0, member_id: 0, revision, raft_term: 0 }
     }
 
-    /// Returns the id of the cluster that sent the response. A store always returns the id with which it was built.
+    /// Returns the id of the cluster that sent the response: in a response of a store, the id with which the store was
+    /// built. Returns 0 for an operation inside a txn.
     pub const fn cluster_id(&self) -> u64 {
         self.cluster_id
     }
 
-    /// Returns the id of the member that sent the response. A store always returns the id with which it was built.
+    /// Returns the id of the member that sent the response: in a response of a store, the id with which the store was
+    /// built. Returns 0 for an operation inside a txn.
     pub const fn member_id(&self) -> u64 {
         self.member_id
     }
@@ -409,7 +411,7 @@ impl ResponseHeader {
         self.revision
     }
 
-    /// Returns the raft term. A store, which has no raft, always returns 1.
+    /// Returns the raft term: in a response of a store, which has no raft, 1. Returns 0 for an operation inside a txn.
     pub const fn raft_term(&self) -> u64 {
         self.raft_term
     }
@@ -440,13 +442,14 @@ impl ResponseHeader {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The maximum size of a writing request in its protobuf encoding: 1.5 MiB by default, and never more than 4 GiB -
-    /// 1 byte. A larger request fails with [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
+    /// The maximum size of a writing request in its protobuf encoding: 1.5 MiB by default. A number above 4 GiB - 1
+    /// byte counts as 4 GiB - 1 byte. A larger request fails with
+    /// [`Error::RequestTooLarge`](crate::Error::RequestTooLarge).
     pub max_request_bytes: usize,
-    /// The maximum length of each list of a txn (compares, success and failure operations): 128 by default. A nested
-    /// txn may only use what the longest list of the outer txn leaves (R-TXN-3). A txn with a longer list fails with
-    /// [`Error::TooManyOps`](crate::Error::TooManyOps). Txns nest at most [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH)
-    /// levels, whatever this limit is.
+    /// The maximum length of each list of a txn (compares, success and failure operations): 128 by default. For the
+    /// lists of a nested txn, the maximum is reduced by the length of the outer txn's longest list (R-TXN-3). A txn
+    /// with a longer list fails with [`Error::TooManyOps`](crate::Error::TooManyOps). Txns nest at most
+    /// [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH) levels, whatever this limit is.
     pub max_txn_ops: usize,
     /// The minimum TTL of a lease: 2 s by default, and at least 1 ns. The store raises a shorter TTL of a grant to this
     /// minimum.

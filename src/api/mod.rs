@@ -1,5 +1,5 @@
-//! Requests, responses and records, with etcd's names. The types only construct and return data, and the engine
-//! executes the requests.
+//! The requests, responses and records of etcd's API. The types only contain data, and the engine executes the
+//! requests.
 
 mod display;
 mod encoded_len;

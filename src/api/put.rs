@@ -49,7 +49,8 @@ impl Put {
         Self { prev_kv: true, ..self }
     }
 
-    /// Keeps the current value of the key. The put must have an empty value, and the key must exist.
+    /// Keeps the current value of the key. The put fails with [`ValueProvided`](crate::Error::ValueProvided) if its
+    /// value is not empty, and with [`KeyNotFound`](crate::Error::KeyNotFound) if the key does not exist.
     ///
     /// ```
     /// use leasehold::{Put, Store};
@@ -68,7 +69,8 @@ impl Put {
         Self { ignore_value: true, ..self }
     }
 
-    /// Keeps the current lease of the key. The put must have no lease, and the key must exist.
+    /// Keeps the current lease of the key. The put fails with [`LeaseProvided`](crate::Error::LeaseProvided) if it has
+    /// a lease, and with [`KeyNotFound`](crate::Error::KeyNotFound) if the key does not exist.
     ///
     /// ```
     /// use leasehold::{Put, Store};

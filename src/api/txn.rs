@@ -44,8 +44,8 @@ impl Txn {
     ///
     /// Txns are processed recursively, so the maximum bounds the required stack: 1 MiB suffices in unoptimized builds.
     /// [`and_then`](Self::and_then) and [`or_else`](Self::or_else) drop a nested txn that already has `MAX_DEPTH`
-    /// levels, with all its operations. Every store refuses the outer txn with
-    /// [`Error::TooManyOps`](crate::Error::TooManyOps) before any other check.
+    /// levels, with all its operations. Every store then fails the outer txn with
+    /// [`Error::TooManyOps`](crate::Error::TooManyOps), before any other check.
     ///
     /// ```
     /// use leasehold::{Error, Store, Txn, TxnOp};
@@ -58,12 +58,13 @@ impl Txn {
     /// ```
     pub const MAX_DEPTH: usize = 256;
 
-    /// Creates a txn without compares and operations. A txn without compares succeeds.
+    /// Creates a txn without compares or operations. A txn without compares runs the operations of
+    /// [`and_then`](Self::and_then).
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds compares. The txn succeeds if all compares hold.
+    /// Adds compares. The operations of [`and_then`](Self::and_then) run only if all compares of the txn hold.
     #[must_use]
     pub fn when(mut self, compares: impl IntoIterator<Item = Compare>) -> Self {
         self.compare.extend(compares);
@@ -110,8 +111,8 @@ impl Txn {
     }
 }
 
-/// Adds operations to a list of a txn, and raises its `levels_inside`. Drops a nested txn that would exceed
-/// [`Txn::MAX_DEPTH`].
+/// Adds operations to a list of a txn, and raises the `levels_inside` of the txn if a nested txn has more levels. Drops
+/// a nested txn that would exceed [`Txn::MAX_DEPTH`].
 fn add_operations(
     list: &mut Vec<TxnOp>,
     levels_inside: &mut usize,
@@ -171,8 +172,8 @@ pub enum CompareOperand {
     Value(Bytes),
     /// Compares the id of the lease.
     Lease(LeaseId),
-    /// Stands for a target number that etcd's protocol does not define. Every stored key then compares as equal to the
-    /// operand (R-TXN-11).
+    /// Stands for a target number that etcd's protocol does not define. With this target, every stored key compares as
+    /// equal to the operand (R-TXN-11).
     Unrecognized,
 }
 
@@ -323,7 +324,8 @@ pub enum CompareOp {
     Less,
     /// The stored field is not equal to the operand.
     NotEqual,
-    /// Stands for an operator number that etcd's protocol does not define. The compare then holds (R-TXN-11).
+    /// Stands for an operator number that etcd's protocol does not define. A compare with this operator holds
+    /// (R-TXN-11), except a compare of the value of an absent key.
     Unrecognized,
 }
 
@@ -497,8 +499,8 @@ impl Compare {
     }
 
     /// Returns the arguments of [`from_wire`](Self::from_wire) that create this compare: range, result, target, number
-    /// and value. An argument that the target does not use is 0 or empty. For an unrecognized operator or target, the
-    /// number is -1.
+    /// and value. An argument that the target does not use is 0 or empty. The result is -1 for an unrecognized
+    /// operator, and the target is -1 for an unrecognized target.
     ///
     /// ```
     /// use leasehold::{Compare, CompareOp};
@@ -536,8 +538,9 @@ impl CompareOp {
 }
 
 impl TxnResponse {
-    /// Creates a response, for a backend, with one response for each operation that ran. The headers of these responses
-    /// have only a revision, and the header of a nested txn is all 0 (R-REV-7, R-TXN-14).
+    /// Creates a response, for a backend, with one response for each operation that ran. In the header of each
+    /// operation's response, all numbers but the revision must be 0. In the header of a nested txn, the revision must
+    /// be 0 too (R-REV-7, R-TXN-14).
     pub fn new(header: ResponseHeader, succeeded: bool, responses: Vec<TxnOpResponse>) -> Self {
         Self { header, succeeded, responses }
     }

@@ -22,7 +22,8 @@ pub struct Watch {
     pub(crate) range: KeyRange,
     pub(crate) start: Revision,
     pub(crate) id: WatchId,
-    /// The number of responses to queue, or `None` for the store's default.
+    /// The maximum number of responses with events that the store queues for the watcher, or `None` for the store's
+    /// default.
     pub(crate) capacity: Option<usize>,
     pub(crate) prev_kv: bool,
     pub(crate) no_put: bool,
@@ -37,7 +38,8 @@ impl Watch {
     /// [another default](crate::StoreBuilder::watch_capacity).
     pub const DEFAULT_CAPACITY: usize = 128;
 
-    /// Watches the keys of a range. A range that ends at or before its start is refused (R-WCH-2).
+    /// Watches the keys of a range. If the range ends at or before its start, the watch fails with
+    /// [`Error::WatchRangeEmpty`] (R-WCH-2).
     ///
     /// An empty start key is accepted, unlike in a read: etcd replaces the empty key by `"\0"`, the first key that can
     /// exist. So the range `KeyRange::key("")`, into which `""` converts, watches the single key `"\0"`.
@@ -90,8 +92,8 @@ impl Watch {
     ///
     /// The store reads events up to its current revision from history. If the start revision is below the compacted
     /// revision, the watch ends, and the last response has the compacted revision. If the start revision is in the
-    /// future, no earlier event is delivered. 0, the default, means all events from now on, and a negative start
-    /// revision is refused.
+    /// future, no event before the start revision is delivered. 0, the default, means all events from now on. With a
+    /// negative start revision, the watch fails with [`Error::Compacted`].
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -108,8 +110,8 @@ impl Watch {
         Self { start: revision.into(), ..self }
     }
 
-    /// Requests the pair as it was before each change (R-WCH-17). [`Event::is_prev_kv_compacted`] reports whether an
-    /// event has no such pair because of a compaction.
+    /// Requests, for each event, the pair as it was before the event's transaction (R-WCH-17).
+    /// [`Event::is_prev_kv_compacted`] returns whether an event lacks this previous pair because of a compaction.
     #[must_use]
     pub fn prev_kv(self) -> Self {
         Self { prev_kv: true, ..self }
@@ -152,9 +154,9 @@ impl Watch {
     /// capacity of 0 to 1. The default is [`StoreBuilder::watch_capacity`](crate::StoreBuilder::watch_capacity).
     ///
     /// While the queue is full, later events stay in history, and the store reads them from there when the watcher
-    /// receives. Events are lost only if they are compacted before the store reads them. The receiver takes all queued
-    /// responses at once, so up to `responses` further ones may wait in the receiver itself. With a capacity of 1, a
-    /// test can compact events before a watcher receives them.
+    /// receives. If events are compacted before the store reads them, the watch ends with [`Error::Compacted`]. The
+    /// receiver takes all queued responses at once, so up to `responses` further responses may wait in the receiver.
+    /// With a capacity of 1, a test can compact events before a watcher receives them.
     #[must_use]
     pub fn capacity(self, responses: usize) -> Self {
         Self { capacity: Some(responses), ..self }
@@ -181,9 +183,9 @@ impl<K: Into<KeyRange>> From<K> for Watch {
 /// Responses are queued until they are received. Each creation and each cancellation has its own response, so the queue
 /// grows without a limit if a caller makes such requests and never receives.
 ///
-/// A [`Store`](crate::Store) bounds the number of queued responses to the other requests, as the variants describe. A
-/// backend that [pushes](crate::backend::Inbox::push) its deliveries cannot inspect the queue, and need not bound these
-/// responses.
+/// A [`Store`](crate::Store) bounds the number of queued responses to [`Progress`](Self::Progress) and
+/// [`Lease`](Self::Lease) requests, as these variants describe. A backend that [pushes](crate::backend::Inbox::push)
+/// its deliveries cannot inspect the queue, and need not bound any responses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WatchRequest {
@@ -194,14 +196,15 @@ pub enum WatchRequest {
     /// response if the stream has no such watcher (R-WCH-22).
     Cancel(WatchId),
     /// Requests the progress of all watchers of the stream. The response is [progress](WatchResponse::new_progress) for
-    /// [`WatchId::INVALID`]. There is no response unless all watchers are synced (R-WCH-21).
+    /// [`WatchId::INVALID`]. There is no response if the stream has no watcher, or if a watcher is unsynced or starts
+    /// in the future (R-WCH-21).
     ///
     /// Once 128 responses to progress requests are queued and not received, a `Store` replaces the last delivery in the
     /// queue by the next such response, if that delivery is also a response to a progress request.
     Progress,
     /// Requests one [`Delivery::LeaseEnded`] when a lease ends, or at once if the lease does not exist. etcd has no
-    /// such request: its clients detect the end of a lease by the responses to keep-alives (R-LSE-7), but a standing
-    /// keep-alive has no responses.
+    /// such request: its clients detect the end of a lease by the responses to keep-alives (R-LSE-7). A lease that a
+    /// store [keeps alive](crate::Grant::keep_alive) has no such responses.
     ///
     /// A receiver should repeat the request for a lease only after it has received the `LeaseEnded` of the lease. A
     /// `Store` ignores a repeated request while the lease exists, or while that `LeaseEnded` is the last delivery in
@@ -279,7 +282,8 @@ pub(crate) enum WatchRefusal {
     DuplicateId,
     /// The requested start revision is negative. Holds this revision.
     NegativeStart(Revision),
-    /// A backend other than a store refused the watcher, for a reason that is none of the others. Holds the reason.
+    /// A backend other than a store refused the watcher, for a reason that no other variant represents. Holds the
+    /// reason.
     Foreign(Box<str>),
 }
 
@@ -442,15 +446,16 @@ impl fmt::Debug for WatchResponse {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Delivery {
-    /// A response of a watcher.
+    /// A response of the stream, to one watcher or to all watchers.
     Watch(WatchResponse),
     /// The timer of the stream has fired. Holds the instant to which the timer was set.
     Timer(Timestamp),
     /// The lease with this id has ended, and the receiver had [requested](WatchRequest::Lease) a notification.
     ///
     /// A [`Store`](crate::Store) queues this delivery after the deletions of the lease's keys. A backend that is cut
-    /// off from its store queues `LeaseEnded` when the lease [may have ended](crate::backend::LeaseStep::Over). In this
-    /// case, the lease's keys may still exist, and their deletions are delivered later or not at all.
+    /// off from its store queues `LeaseEnded` when the lease [may have ended](crate::backend::LeaseStep::Over). After a
+    /// `LeaseEnded` of such a backend, the lease's keys may still exist, and their deletions are delivered later or not
+    /// at all.
     LeaseEnded(LeaseId),
 }
 
@@ -486,13 +491,13 @@ pub(crate) fn first_unread<'a>(sent: impl Iterator<Item = &'a Delivery>, id: Wat
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lag {
-    /// The store's revision.
+    /// The store's current revision.
     pub current: Revision,
     /// The number of revisions from the first one whose events are pending, up to the current one. 0 if the watcher has
     /// received all events.
     ///
-    /// The number can include revisions that have no event for the watcher, as long as the store has not searched these
-    /// revisions.
+    /// The number also counts revisions that have no event for the watcher. The number can be above 0 without any
+    /// pending event, as long as the store has not searched the history for events.
     pub revisions: u64,
     /// The time since which events for the watcher are pending. `None` if the watcher has received all events.
     ///
@@ -557,7 +562,8 @@ impl Watch {
 /// - only `created`: [`new_created`](Self::new_created);
 /// - only `canceled`: [`new_compacted`](Self::new_compacted) if `compact_revision` is not 0, and otherwise
 ///   [`new_canceled`](Self::new_canceled);
-/// - no flag: [`new_events`](Self::new_events) if there are events, and otherwise [`new_progress`](Self::new_progress).
+/// - neither flag: [`new_events`](Self::new_events) if there are events, and otherwise
+///   [`new_progress`](Self::new_progress).
 impl WatchResponse {
     /// Creates the response to a request that created a watcher. A backend must send this response before the watcher's
     /// events. A watcher without a start revision receives the events after the header's revision (R-WCH-5).
@@ -565,11 +571,11 @@ impl WatchResponse {
         Self::new(watch_id.into(), header, WatchResponseKind::Created)
     }
 
-    /// Creates the response to a request that was refused.
+    /// Creates the response to a request to create a watcher, if the backend refused the request.
     ///
     /// A [`Watcher`](crate::Watcher) reports etcd's own reasons (R-WCH-2, R-WCH-3, R-WCH-6) as the matching variant of
-    /// [`Error`]. For a negative start revision, this is an [`Error::Compacted`] whose requested revision is 0, because
-    /// etcd's message does not contain the revision.
+    /// [`Error`]. For a negative start revision, the variant is [`Error::Compacted`] with the requested revision 0,
+    /// because etcd's message does not contain the revision.
     pub fn new_refused(header: ResponseHeader, reason: &str) -> Self {
         let refusal = match reason {
             WatchRefusal::EMPTY_RANGE => WatchRefusal::EmptyRange,
