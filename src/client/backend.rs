@@ -18,7 +18,7 @@ use crate::sync::Mutex;
 /// [`Client`](crate::Client) is a handle to a backend.
 ///
 /// A backend in front of another backend implements [`Layer`](crate::backend::Layer), which forwards each method that
-/// the layer does not override. A wrapper that implements `Backend` itself must forward every method, including the
+/// the layer does not override. A wrapper that implements `Backend` directly must forward every method, including the
 /// methods with a default.
 ///
 /// # Contract
@@ -55,8 +55,8 @@ use crate::sync::Mutex;
 ///
 /// - The backend closes every inbox that it knows, so that no receiver waits for ever. [`watch`](Self::watch) and
 ///   [`timer`](Self::timer) close an inbox that is new to the backend.
-/// - A call that the backend has sent but not answered returns `Unavailable { maybe_applied: true }`. A new call returns
-///   [`Stopped`](crate::Error::Stopped) or `Unavailable { maybe_applied: false }`.
+/// - A call that the backend has sent but not answered returns `Unavailable { maybe_applied: true }`. A new call
+///   returns [`Stopped`](crate::Error::Stopped) or `Unavailable { maybe_applied: false }`.
 /// - [`pull`](Self::pull), [`cancel`](Self::cancel) and [`renew`](Self::renew) do nothing. A renewed lease expires
 ///   one TTL after its last renewal.
 /// - [Detached](Self::detach) tasks that are polled end, since their calls return errors and their inboxes are
@@ -77,12 +77,12 @@ use crate::sync::Mutex;
 /// | [`Session`](crate::concurrency::Session) | grant, keep_alive, time_to_live without keys, revoke; `renew`; `WatchRequest::Lease` |
 /// | a lock, permit or candidacy, queued | a txn: if the key has create revision 0, get the newest n keys of a range (sort by create revision, descending, limit n), put the key with the lease |
 /// | a lock, permit or candidacy, tried | a txn: if a range has create revision 0, which holds only for an empty range, put the key. With several permits or readers, a txn: if a range has create revisions below r and the key has create revision 0, put the key, else get the key and the newest n keys of the range |
-/// | a re-entrant lock | in the else branch of both txns: put the key with `ignore_value`, `ignore_lease` and `prev_kv`, and get the oldest key of the range. A try nests these operations in a txn: if the key has a create revision above 0 |
-/// | a wait | a txn without compares: get the newest n keys up to `max_create_revision` r - 1, get the key, and, if another client may have put it, get the keys below it with `min_create_revision` and `max_create_revision` r (sort by key, descending, limit n) |
+/// | a re-entrant lock | in the else branch of the two txns above: put the key with `ignore_value`, `ignore_lease` and `prev_kv`, and get the oldest key of the range. A try nests these operations in a txn: if the key has a create revision above 0 |
+/// | a wait | a txn without compares: get the newest n keys up to `max_create_revision` r - 1, get the key, and, if another client may have put the key, get the keys below the key with `min_create_revision` and `max_create_revision` r (sort by key, descending, limit n) |
 /// | | one stream: watches of single keys with ids above 0, from a revision, `no_put`; later cancels of these ids, also of watches that have ended; `WatchRequest::Lease` |
 /// | a release | a txn: if the key has create revision r, delete the key. For a re-entrant key, the txn also compares the mod revision with m, and gets the key if a compare fails |
 /// | `lost` | get the key, then a stream as for a wait |
-/// | the cleanup after an ambiguous error | get the key, then a stream as for a wait with `no_delete`, and a cancel of id 0, which is unknown |
+/// | the cleanup after an ambiguous error | get the key, then a stream as for a wait, but with `no_delete` instead of `no_put`, and a cancel of id 0, which the stream does not have |
 /// | a guarded txn, `check`, `proclaim` | a txn: if the key has create revision r, the nested txn |
 /// | `queue`, `candidates`, `leader` | get a range (sort by create revision, ascending), with limit 1 for the leader |
 /// | [`LeaderWatcher`](crate::concurrency::LeaderWatcher) | get a range as `candidates`, then a stream: watches of the range with ids above 0, from a revision; cancels, the first of the unknown id 0 |
@@ -115,8 +115,7 @@ use crate::sync::Mutex;
 /// }
 ///
 /// impl Switch {
-///     /// Runs a command under the lock, and calls the wakers that the command has collected after the lock is
-///     /// released.
+///     /// Runs a command under the lock. Once the lock is released, calls the wakers that the command has collected.
 ///     fn locked<T>(&self, command: impl FnOnce(&mut State, &mut Vec<Waker>) -> T) -> T {
 ///         let mut wakers = Vec::new();
 ///         let answer = command(&mut self.0.lock().expect("no command panics"), &mut wakers);
@@ -224,16 +223,16 @@ pub trait Backend: Send + Sync + 'static {
     /// registers the inbox, so that it can [close](Inbox::close) the inbox when the backend ends.
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>);
 
-    /// Sets the timer of `inbox` to deliver [`Delivery::Timer`](crate::backend::Delivery) at `at`, or unsets it if `at` is
-    /// `None`.
+    /// Sets the timer of `inbox` to deliver [`Delivery::Timer`](crate::backend::Delivery) at `at`, or unsets it if `at`
+    /// is `None`.
     ///
     /// A new timer replaces the earlier timer of the inbox. If `at` has passed, the timer fires at once. The delivery
     /// contains `at` even if the timer fires late, since a receiver ignores a `Delivery::Timer` with any other
     /// instant.
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>);
 
-    /// Starts renewing a lease if `is_on` is true, with the first renewal at once. Otherwise stops renewing the
-    /// lease.
+    /// Starts renewing a lease if `is_on` is true, with the first renewal at once. Stops renewing the lease if `is_on`
+    /// is false.
     ///
     /// The call is local and immediate, and it cannot fail. The call has no effect on a lease that has ended. A
     /// [`Store`](crate::Store) renews the lease internally, and a backend over a network sends a renewal every third
@@ -242,8 +241,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// [Fills](Inbox::fill) an inbox with the deliveries that it was [notified](Inbox::notify) of.
     ///
-    /// A notified inbox calls this method when its receiver polls. In a backend that [pushes](Inbox::push) each delivery, the
-    /// method does nothing.
+    /// A notified inbox calls this method when its receiver polls. In a backend that [pushes](Inbox::push) each
+    /// delivery, the method does nothing.
     fn pull(&self, inbox: &Inbox);
 
     /// Ends the watchers and the timer of an inbox. The backend ignores an inbox that it does not know: a client has
@@ -265,8 +264,8 @@ pub trait Backend: Send + Sync + 'static {
     /// Most tasks complete after one or two calls. The cleanup after an ambiguous error may wait as long as the lease
     /// of its session exists.
     ///
-    /// In an async program, the runtime's `spawn` can run the tasks. Without a runtime, a thread of the backend polls
-    /// the tasks that were woken. The simplest executor has a thread for each task:
+    /// In an async program, the runtime's `spawn` can run the tasks. Without a runtime, a thread of the backend can
+    /// poll the tasks that were woken. The simplest executor has a thread for each task:
     ///
     /// ```
     /// use std::pin::Pin;
@@ -480,8 +479,8 @@ impl<T> Call<T> {
         matches!(self.state, State::Ready(_))
     }
 
-    /// Returns the backend by which a pending call blocks the thread and measures timeouts. A call that no client has
-    /// made has no backend.
+    /// Returns the backend by which a pending call blocks the thread and measures timeouts. Returns `None` for an
+    /// answered call, and for a call that no client has made.
     pub(super) fn backend(&self) -> Option<&Arc<dyn Backend>> {
         match &self.state {
             State::Pending { backend, .. } => backend.as_ref(),
@@ -494,7 +493,8 @@ impl<T> Call<T> {
         matches!(self.state, State::Pending { .. })
     }
 
-    /// Returns a call whose answer is `change` of this call's answer. An error of this call is returned unchanged.
+    /// Returns a call whose answer is the result of `change` for this call's answer. An error of this call is returned
+    /// unchanged.
     pub(super) fn map<U>(
         self,
         backend: &Arc<dyn Backend>,
@@ -506,7 +506,7 @@ impl<T> Call<T> {
         self.map_result(backend, |answer| answer.map(change))
     }
 
-    /// Returns a call whose result is `change` of this call's result.
+    /// Returns a call whose result is the result of `change` for this call's result.
     pub(super) fn map_result<U>(
         self,
         backend: &Arc<dyn Backend>,
