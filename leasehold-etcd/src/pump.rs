@@ -1,4 +1,4 @@
-//! The receiving side of streams from clients: a message of a stream acts when it is sent, although no task polls.
+//! The receiving side of streams from clients: a message acts when it is sent, although no task polls the stream.
 
 use std::cell::Cell;
 use std::future::poll_fn;

@@ -11,7 +11,6 @@ use leasehold_etcd::etcd_client::{
     Client, Compare, CompareOp, Error, GetOptions, LeaseGrantOptions, LockOptions, PutOptions, ResignOptions,
     Txn, TxnOp, WatchOptions,
 };
-
 use tokio::task::yield_now;
 
 pub(crate) struct Worker {
