@@ -17,16 +17,15 @@ use crate::api::{
 
 /// A cheaply cloned handle to a [`Backend`]: a store, or a real or simulated network in front of a store.
 ///
-/// A client has a method for each kind of [`Request`]. The method sends the request, and
-/// returns a [`Call`], which is a future of the response. Code that uses a `Client` runs unchanged on a store and in
-/// a simulation.
+/// A client has a method for each kind of [`Request`]. Each method sends its request, and returns a [`Call`], which is
+/// a future of the response. Code that uses a `Client` runs unchanged on a store and in a simulation.
 ///
 /// No request exists for these methods of a store, so a client does not have them:
 ///
 /// | [`Store`](crate::Store) | reason | instead |
 /// |---|---|---|
-/// | [`events`](crate::Store::events) | returns a list of unbounded length | [`watch`](Self::watch) from the revision |
-/// | [`waiters`](crate::Store::waiters) | reads the labels of watches, which no response contains | |
+/// | [`events`](crate::Store::events) | returns a list of unbounded length | [`watch`](Self::watch) with a [start revision](crate::Watch::start_revision) |
+/// | [`waiters`](crate::Store::waiters) | reads which keys the waiters in the store watch, which no response contains | none |
 /// | [`expire`](crate::Store::expire) | expires a lease early, for tests | [`revoke`](Self::revoke) |
 /// | [`range_pages`](crate::Store::range_pages) | returns an iterator that blocks | [`page`](Self::page) |
 /// | [`save`](crate::Store::save) | writes the copy in pieces, so that it is never whole in memory | [`snapshot`](Self::snapshot) |
@@ -57,7 +56,7 @@ pub struct Client {
 }
 
 /// Defines a method for each listed request. Each method sends its request, and returns the contents of the listed
-/// variant of [`Response`]. The method panics if the backend answers with another variant.
+/// variant of [`Response`]. The method, or a poll of its call, panics if the backend answers with another variant.
 macro_rules! calls {
     ($($(#[$doc:meta])* $name:ident($($argument:ident: $type:ty),*) -> $answer:ty, $request:expr, $variant:pat => $got:expr;)*) => {
         $($(#[$doc])*
@@ -78,9 +77,9 @@ impl Client {
 
     /// Returns a client that adds a prefix to the keys in requests, and strips the prefix from the keys in responses.
     ///
-    /// The prefix applies to reads, writes, txns, compares, watches and the keys of a lease. A range of all keys from
-    /// its start key on ends with the last key that has the prefix. Leases and revisions are shared with the whole
-    /// store.
+    /// The prefix applies to reads, writes, txns, compares, watches and the keys of a lease. A range without an upper
+    /// end, such as [`Get::all`], ends with the last key that has the prefix. Leases and revisions belong to the whole
+    /// store, and the prefix does not change them.
     ///
     /// ```
     /// use leasehold::{Get, Store};
@@ -134,7 +133,8 @@ impl Client {
         /// Lists, activates or deactivates alarms, as [`Store::alarm`](crate::Store::alarm).
         alarm(request: AlarmRequest) -> AlarmResponse, Request::Alarm(request.into()), Response::Alarm(answer) => answer;
 
-        /// Reads one page of a long range, as [`Store::page`](crate::Store::page). [`Page`] has an example that reads all pages.
+        /// Reads one page of a long range, as [`Store::page`](crate::Store::page). [`Page`] has an example that reads
+        /// all pages.
         page(page: Page) -> PageResponse, Request::Page(page.into()), Response::Page(answer) => answer;
 
         /// Copies the store into memory, in the format of [`Store::save`](crate::Store::save). The namespace of the
@@ -155,12 +155,14 @@ impl Client {
 
     /// Grants a lease, as [`Store::grant`](crate::Store::grant).
     ///
-    /// If the grant requests a [keep-alive](Grant::keep_alive), the client starts to renew the lease when the client
-    /// receives the answer. If the answer is lost, the lease expires after its TTL.
+    /// If the grant requests a [keep-alive](Grant::keep_alive), the client starts to renew the lease when the call
+    /// receives the answer. A pending call receives the answer only when it is polled. If the answer is lost, or the
+    /// call is dropped before it receives the answer, the lease expires after its TTL.
     pub fn grant(&self, grant: impl Into<Grant>) -> Call<GrantResponse> {
         let grant = grant.into();
         let backend = grant.standing.then(|| Arc::clone(&self.backend));
-        // The request asks for no keep-alive: if the answer were lost, the lease would be renewed for ever.
+        // The request is sent without the keep-alive. If the store started the renewing and the answer were lost, the
+        // store would renew the lease for ever.
         self.send(Request::Grant(Grant { standing: false, ..grant }), move |response| match response {
             Response::Grant(answer) => {
                 if let Some(backend) = backend {
@@ -201,8 +203,8 @@ impl Client {
         })
     }
 
-    /// Sends a request with the prefix of the namespace. `answer` converts the response, from which the prefix is
-    /// stripped.
+    /// Adds the prefix of the namespace to the keys of a request, and sends the request. Strips the prefix from the
+    /// keys of the response, and then converts the response by `answer`.
     fn send<T: 'static>(
         &self,
         request: Request,
@@ -246,7 +248,8 @@ impl Client {
         self.backend.detach(Box::pin(task));
     }
 
-    /// Returns a call whose result is `change` of the result of `call`.
+    /// Returns a call whose result is the result of `call`, converted by `change`. If the returned call is dropped
+    /// while it is pending, `change` does not run.
     pub(crate) fn map<T: 'static, U>(
         &self,
         call: Call<T>,
@@ -255,14 +258,14 @@ impl Client {
         call.map_result(&self.backend, change)
     }
 
-    /// Returns a call whose result is `change` of the result of `call`. `change` runs even if the returned call is
-    /// dropped while it is pending, so a resource that `change` releases is not leaked.
+    /// Returns a call whose result is the result of `call`, converted by `change`. `change` runs even if the returned
+    /// call is dropped while it is pending, so a resource that `change` releases is not leaked.
     pub(crate) fn complete<T: Send + 'static, U: Send + 'static>(
         &self,
         call: Call<T>,
         change: impl FnOnce(Result<T>) -> Result<U> + Send + 'static,
     ) -> Call<U> {
-        // An answered call needs no task.
+        // A call that is answered already needs no future in the background, so run `change` now.
         if call.is_answered() {
             return call.map_result(&self.backend, change);
         }

@@ -13,11 +13,11 @@ use crate::sync::Mutex;
 /// A channel for `select!` that holds a token while an item may be available. The token carries no data.
 pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 
-/// A queue of a [`Backend`](crate::backend::Backend)'s deliveries to one receiver, in the order in which the backend decided
-/// them.
+/// A queue of a [`Backend`](crate::backend::Backend)'s deliveries to one receiver, in the order in which the backend
+/// decided them.
 ///
 /// An inbox also identifies the receiver's watch stream. A backend either [pushes](Self::push) each delivery, or it
-/// [notifies](Self::notify) the inbox once and [fills](Self::fill) the inbox when the inbox
+/// [notifies](Self::notify) the inbox that there are deliveries, and [fills](Self::fill) the inbox when the inbox
 /// [pulls](crate::backend::Backend::pull). `push`, `notify` and [`close`](Self::close) return the waker of a waiting
 /// receiver. The backend calls the waker after it has released its locks.
 ///
@@ -70,10 +70,12 @@ pub type ReadyChannel = crossbeam_channel::Receiver<()>;
 ///
 /// # No wake-up is lost
 ///
-/// Contents and waker share one mutex. A receiver that finds the inbox empty registers its waker before it unlocks,
-/// and `push`, `notify` and `close` take the waker before they unlock. The inbox clears the mark of a notification
-/// before it pulls, so a notification during the pull is kept. During a pull, the backend decides under its own lock
-/// whether the pull delivers everything, and if so, notifies the inbox of the next delivery.
+/// The deliveries and the waker of an inbox share one mutex. A receiver that finds the inbox empty registers its waker
+/// before it unlocks, and `push`, `notify` and `close` take the waker before they unlock.
+///
+/// The inbox clears the mark of a notification before it pulls, so a notification during the pull is kept. During a
+/// pull, the backend decides under its own lock whether it has more deliveries for the inbox than the pull takes. If
+/// it has more, the inbox stays notified. If it has no more, the backend notifies the inbox of the next new delivery.
 pub struct Inbox {
     id: InboxId,
     stream: OnceLock<StreamId>,
@@ -121,9 +123,11 @@ struct Contents {
     /// Whether a poll has reported to the receiver that the inbox is closed.
     is_seen_closed: bool,
     /// The time since which the oldest delivery in the queue is available: the time of a push to the empty queue, or
-    /// the time of the notification before a pull. `None` if the notification before the last pull had no time.
+    /// the time of the notification before a pull. `None` before the first delivery, and after a pull whose
+    /// notification had no time.
     oldest_at: Option<Timestamp>,
-    /// The time of the notification. A pull that leaves deliveries with the backend keeps the time.
+    /// The time of the notification that the next pull consumes. `None` if the inbox is not notified, or the
+    /// notification has no time. A pull that leaves deliveries with the backend keeps its time for the next pull.
     notified_at: Option<Timestamp>,
     waker: Option<Waker>,
 }
@@ -138,14 +142,13 @@ enum Next {
 }
 
 impl Contents {
-    /// Returns whether a poll would not be pending: there is a delivery, a notification, or a close that no poll has
-    /// reported.
+    /// Returns whether a poll may be ready: there is a delivery, a notification, or a close that no poll has reported.
     fn has_something(&self) -> bool {
         !self.queue.is_empty() || self.is_notified || self.is_closed && !self.is_seen_closed
     }
 
-    /// Marks the inbox as notified again, because a pull left deliveries with the backend. The backend sends no new
-    /// notification of these deliveries, so the time of the earlier notification is kept.
+    /// Marks the inbox as notified again, because a pull panicked or left deliveries with the backend. The backend
+    /// sends no new notification of these deliveries, so the time of the earlier notification is kept.
     fn must_pull_again(&mut self) {
         if !std::mem::replace(&mut self.is_notified, true) {
             self.notified_at = self.oldest_at;
@@ -186,7 +189,8 @@ impl Inbox {
         self.id
     }
 
-    /// Returns the cell in which a backend over an [`Engine`](crate::engine::Engine) keeps the id of this inbox's stream.
+    /// Returns the cell in which a backend over an [`Engine`](crate::engine::Engine) keeps the id of this inbox's
+    /// stream.
     pub fn stream(&self) -> &OnceLock<StreamId> {
         &self.stream
     }
@@ -204,8 +208,8 @@ impl Inbox {
 
     /// Notifies the inbox at the backend's time `now` that the backend has deliveries.
     ///
-    /// The receiver's next poll [pulls](crate::backend::Backend::pull) from the backend. Returns the waker of a waiting receiver,
-    /// which the backend calls.
+    /// The receiver's next poll that finds the queue empty [pulls](crate::backend::Backend::pull) from the backend.
+    /// Returns the waker of a waiting receiver, which the backend calls.
     #[must_use = "the backend must wake the waiting receiver"]
     pub fn notify(&self, now: Timestamp) -> Option<Waker> {
         self.change(|contents| {
@@ -215,7 +219,8 @@ impl Inbox {
         })
     }
 
-    /// Closes the inbox: the receiver receives the deliveries in the queue, and then the end.
+    /// Closes the inbox. The receiver receives the deliveries that the inbox has or was notified of, and then `None`
+    /// from each poll.
     ///
     /// Returns the waker of a waiting receiver, which the backend calls.
     #[must_use = "the backend must wake the waiting receiver"]
@@ -232,8 +237,8 @@ impl Inbox {
 
     /// Adds deliveries: a backend calls this method in its [`pull`](crate::backend::Backend::pull).
     ///
-    /// The closure appends to the queue of deliveries that were not received yet, and returns whether the backend has more. The
-    /// inbox is not locked while the closure runs.
+    /// The closure appends to the queue of deliveries that were not received yet, and returns whether the backend has
+    /// more. The inbox is not locked while the closure runs.
     ///
     /// # Panics
     ///
@@ -244,10 +249,10 @@ impl Inbox {
         filling.has_more = pull(&mut filling.queue);
     }
 
-    /// Receives the next delivery, as [`poll_recv`](Self::poll_recv), but pulls by `pull`.
+    /// Receives the next delivery, as [`poll_recv`](Self::poll_recv), but calls `pull` to pull from the backend.
     ///
-    /// Moves all other deliveries of the queue into `rest`, which the caller passes empty, unless the ready channel
-    /// was requested.
+    /// Unless the ready channel was requested, moves all other deliveries of the queue into `rest`, which must be
+    /// empty.
     pub(super) fn receive(
         &self,
         mut pull: impl FnMut(&Self),
@@ -258,7 +263,8 @@ impl Inbox {
             match self.poll_queue(rest.as_deref_mut(), waker) {
                 Next::Delivery(delivery) => return Poll::Ready(Some(delivery)),
                 Next::NeedsPull => {
-                    // The pull runs without the lock of the inbox, since the backend fills the inbox.
+                    // The pull runs without the lock of the inbox, since the backend calls `fill`, which acquires the
+                    // lock.
                     let mut pulling = PullGuard { inbox: self, is_done: false };
                     pull(self);
                     pulling.is_done = true;
@@ -269,8 +275,8 @@ impl Inbox {
         }
     }
 
-    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`, unless the ready channel
-    /// was requested. Registers the waker if the inbox has no delivery.
+    /// Takes the first delivery of the queue. Unless the ready channel was requested, moves the other deliveries into
+    /// `rest`. Registers the waker if the result is [`Next::Empty`].
     fn poll_queue(&self, mut rest: Option<&mut VecDeque<Delivery>>, waker: Option<&Waker>) -> Next {
         let mut contents = self.contents.lock();
         let next = self.take_next(&mut contents, rest.as_deref_mut());
@@ -293,8 +299,9 @@ impl Inbox {
         next
     }
 
-    /// Takes the first delivery of the queue, and moves the other deliveries into `rest`, unless the ready channel
-    /// was requested. If the queue is empty, takes the notification instead.
+    /// Takes the first delivery of the queue. Unless the ready channel was requested, moves the other deliveries into
+    /// `rest`. If the queue is empty and the inbox is notified, clears the notification and returns
+    /// [`Next::NeedsPull`].
     fn take_next(&self, contents: &mut Contents, rest: Option<&mut VecDeque<Delivery>>) -> Next {
         let next = if let Some(delivery) = contents.queue.pop_front() {
             // If the ready channel was requested, the deliveries stay in the queue, since `sync_token` sets the token

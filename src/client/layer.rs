@@ -54,8 +54,8 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// - [`pull`](Self::pull), to receive from the inner inbox and to [fill](Inbox::fill) the outer inbox. The waker for
 ///   `poll_recv` is the outer inbox (`Waker::from(Arc<Inbox>)`). If a task of the layer receives and
 ///   [pushes](Inbox::push) the deliveries, `pull` does nothing.
-/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop the inner inbox. Closing the
-///   inner inbox ends a task that receives from it.
+/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop the inner inbox. If a task of the
+///   layer receives from the inner inbox, `cancel` also closes the inner inbox, which ends the task.
 /// - [`lag`](Self::lag), to forward the call with the inner inbox.
 ///
 /// When the inner inbox is closed, the layer closes the outer inbox. `pull` and `cancel` ignore an inbox that the
@@ -159,7 +159,8 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 ///
 /// # Delays
 ///
-/// A layer that holds deliveries back needs a task that receives and pushes, and a timer of its own for each receiver:
+/// For each receiver, a layer that holds deliveries back needs a task that receives and pushes deliveries, and a timer
+/// of the layer's own:
 ///
 /// - The task polls two inner inboxes with one waker. The layer forwards the receiver's requests and timer with the
 ///   first inbox. The layer sets its own timer on the second inbox, since an inbox has one timer.

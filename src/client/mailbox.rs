@@ -13,8 +13,8 @@ use super::wake::{contain, finish};
 use crate::api::{Delivery, Lag, LeaseId, Timestamp, WatchId, WatchRequest, first_unread};
 use crate::{Error, Result};
 
-/// The receiving half of an [`Inbox`], which shares the inbox's one timer between an alarm and a deadline. Dropping
-/// the mailbox ends the watchers and the timer of the inbox.
+/// The receiving half of an [`Inbox`]. A mailbox also sends watch requests for the inbox, and shares the inbox's one
+/// timer between an alarm and a deadline. Dropping the mailbox ends the watchers and the timer of the inbox.
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     backend: Shared,
@@ -23,18 +23,19 @@ pub(crate) struct Mailbox {
     inbox: OnceLock<Arc<Inbox>>,
     /// Deliveries that were taken from the inbox, many in one lock acquisition, and not returned yet.
     rest: VecDeque<Delivery>,
-    /// The instant at which the owner receives [`Delivery::Timer`].
+    /// The instant at which the owner of the mailbox receives [`Delivery::Timer`].
     alarm: Option<Timestamp>,
     /// The instant at which [`block_until`](Self::block_until) times out.
     deadline: Option<Timestamp>,
     /// The instant of the backend's timer: the earlier of `alarm` and `deadline`.
     timer: Option<Timestamp>,
-    /// Whether the timer of the deadline was delivered. No other delivery is returned until the deadline is removed.
+    /// Whether the timer of the deadline was delivered. No further delivery is returned until
+    /// [`block_until`](Self::block_until) ends.
     is_timed_out: bool,
     /// The lease of the last received [`Delivery::LeaseEnded`], even if [`poll_call`](Self::poll_call) discarded the
     /// delivery.
     ended: Option<LeaseId>,
-    /// Whether [`end`](Self::end) has cancelled the inbox at the backend.
+    /// Whether [`end`](Self::end) was called, which cancels the inbox at the backend.
     is_over: bool,
 }
 
@@ -71,7 +72,7 @@ impl Mailbox {
         send(&*self.backend.0, &self.namespace, self.inbox(), requests);
     }
 
-    /// Returns a handle that sends requests on the stream of this mailbox, for another task.
+    /// Returns a handle by which another task sends watch requests on the stream of this mailbox.
     pub(super) fn request_sender(&self) -> RequestSender {
         let (backend, namespace) = (Shared(Arc::clone(&self.backend.0)), self.namespace.clone());
         RequestSender { backend, namespace, inbox: Arc::clone(self.inbox()) }
@@ -87,7 +88,8 @@ impl Mailbox {
         self.arm();
     }
 
-    /// Sets the backend's timer to the earlier of `alarm` and `deadline`, unless the timer is set to that instant.
+    /// Sets the backend's timer to the earlier of `alarm` and `deadline`, unless the timer is set to that instant
+    /// already, or the mailbox has [ended](Self::end).
     fn arm(&mut self) {
         let next = self.alarm.into_iter().chain(self.deadline).min();
         if !self.is_over && self.timer != next {
@@ -100,7 +102,7 @@ impl Mailbox {
     /// Processes a delivery of the timer. Returns whether the owner's alarm fires.
     fn fire(&mut self, at: Timestamp) -> bool {
         if self.timer != Some(at) {
-            // The timer was set to another instant after this delivery was queued, so ignore the delivery.
+            // The timer was unset, or set to another instant, after this delivery was queued, so ignore the delivery.
             return false;
         }
         self.timer = None;
@@ -158,7 +160,8 @@ impl Mailbox {
         Poll::Pending
     }
 
-    /// Returns whether the end of a lease was received. An owner watches the end of one lease at most.
+    /// Returns whether the end of this lease was received. The mailbox remembers only one ended lease, since an owner
+    /// watches the end of one lease at most.
     pub(crate) fn has_ended(&self, lease: LeaseId) -> bool {
         self.ended == Some(lease)
     }
@@ -252,13 +255,13 @@ impl Inbox {
     /// is cloned or dropped, or during a pull.
     ///
     /// An inbox has one receiver. A [`Layer`](crate::backend::Layer), or other code that calls a backend directly,
-    /// polls only inboxes that it has created, from one task at a time. If two tasks receive from one inbox, both
-    /// miss deliveries and wake-ups.
+    /// polls only inboxes that it has created, from one task at a time. If two tasks receive from one inbox, each task
+    /// may miss deliveries and wake-ups.
     ///
     /// # Panics
     ///
-    /// Panics if the backend panics during a pull, or if the waker panics when it is cloned. No delivery is lost, and the
-    /// caller may poll again.
+    /// Panics if the backend panics during a pull, or if the waker panics when it is cloned. No delivery is lost, and
+    /// the caller may poll again.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -329,7 +332,7 @@ impl<T> Call<T> {
     }
 }
 
-/// Sends requests on the stream of a mailbox from another task.
+/// Sends watch requests on the stream of a mailbox from another task.
 #[derive(Debug)]
 pub(super) struct RequestSender {
     backend: Shared,
@@ -365,10 +368,9 @@ fn lag(backend: &dyn Backend, inbox: &Inbox, id: WatchId, rest: &VecDeque<Delive
     let Some(next) = unread else {
         return Some(behind);
     };
-    // The number counts the revisions from the first unread event up to the current revision, including both.
+    // `revisions` counts the revisions from the first unread event up to the current revision, including both.
     let revisions = behind.current.next().get().abs_diff(next.get());
-    // Events in the inbox are older than the events that the backend has, so the time of the inbox replaces the time
-    // of the backend.
+    // Events in the inbox are older than the events that the backend has, so `since` is the time of the inbox.
     Some(Lag { revisions, since, ..behind })
 }
 

@@ -44,8 +44,8 @@ impl Namespace {
             Response::Txn(txn) => Response::Txn(self.txn_response(txn)),
             Response::Page(page) => Response::Page(PageResponse { kvs: self.strip_all(&page.kvs), ..page }),
             Response::TimeToLive(mut lease) => {
-                // The lease may also have keys outside the namespace. Leave them out of the response, since the
-                // client cannot access them.
+                // The lease may also have keys outside the namespace, which the client cannot access. The response
+                // omits the keys outside the namespace.
                 lease.keys =
                     lease.keys.iter().filter_map(|key| Some(key.strip_prefix(&*self.0)?.to_vec())).collect();
                 Response::TimeToLive(lease)
@@ -86,12 +86,13 @@ impl Namespace {
         WatchResponse::new(response.watch_id, *response.header(), kind)
     }
 
-    /// Adds the prefix to a key. An empty key stays empty, so that the store refuses it.
+    /// Adds the prefix to a key or a range end. An empty key stays empty, so that the request fails with `EmptyKey`. An
+    /// empty range end stays empty, since it means a single key.
     fn key(&self, key: &[u8]) -> Bytes {
         if key.is_empty() { Bytes::new() } else { [&self.0, key].concat().into() }
     }
 
-    /// Adds the prefix to a range. A range of all keys from its start key on ends with the last key of the namespace.
+    /// Adds the prefix to a range. A range without an upper end ends with the last key of the namespace.
     fn range(&self, range: &KeyRange) -> KeyRange {
         let end = if range.is_from_key() {
             // The end of the range of a prefix is the first key after all keys with the prefix.

@@ -34,18 +34,22 @@ impl QueueEntry {
         &self.key
     }
 
-    /// Returns the key's value: the proposal of a candidate, or the [name](crate::concurrency::Session::with_name) of a lock's
-    /// session.
+    /// Returns the key's value: the proposal of a candidate, or the [name](crate::concurrency::Session::with_name) of a
+    /// lock's session. The value is empty for a lock of the [`LockService`](crate::service::LockService), and for a
+    /// deleted key.
     pub fn value(&self) -> &[u8] {
         &self.value
     }
 
-    /// Returns the key's create revision, which is the fencing token of the lock or leadership, or 0 if the key is deleted.
+    /// Returns the key's create revision, which is the fencing token of the lock or leadership, or 0 if the key is
+    /// deleted.
     pub fn token(&self) -> Revision {
         self.token
     }
 
-    /// Returns the lease that the key is attached to, which is the lease of its session.
+    /// Returns the lease that the key is attached to, or [`LeaseId::NONE`] if the key is deleted. A key of
+    /// [`concurrency`](crate::concurrency) has the lease of its session. A key of [`service`](crate::service) has the
+    /// lease of its request, or a lease that the service granted.
     pub fn lease(&self) -> LeaseId {
         self.lease
     }

@@ -10,8 +10,9 @@ use crate::Result;
 
 /// Receives the items that a backend delivers, in order.
 ///
-/// The items are the responses of a [`Watcher`](crate::Watcher) or a [`WatchStream`](crate::watch::WatchStream), the events of a
-/// [`LeaderWatcher`](crate::concurrency::LeaderWatcher), or the leaders of an [`Observer`](crate::service::Observer).
+/// The items are the responses of a [`Watcher`](crate::Watcher) or a [`WatchStream`](crate::watch::WatchStream), the
+/// events of a [`LeaderWatcher`](crate::concurrency::LeaderWatcher), or the leaders of an
+/// [`Observer`](crate::service::Observer).
 ///
 /// | method | if there is no item |
 /// |---|---|
@@ -20,13 +21,13 @@ use crate::Result;
 /// | [`try_recv`](Self::try_recv) | returns `Ok(None)` |
 /// | [`next`](Self::next), [`poll_recv`](Self::poll_recv) | are pending |
 /// | `for item in &mut receiver` | blocks for each item |
-/// | [`ready_channel`](Self::ready_channel), for `select!` | the channel holds no token |
+/// | [`ready_channel`](Self::ready_channel), for `select!` | the channel usually holds no token |
 ///
 /// A receiver that fails returns the error once, and `Ok(None)` from then on. [`is_ended`](Self::is_ended)
 /// distinguishes a receiver that has ended from a receiver that waits for its next item.
 ///
-/// Dropping a receiver ends its subscription. A receiver keeps its store alive. When the store is [closed](crate::Store::close),
-/// a blocked receive returns [`Stopped`](crate::Error::Stopped).
+/// Dropping a receiver ends its subscription. A receiver keeps its store alive. When the store is
+/// [closed](crate::Store::close), a blocked receive returns [`Stopped`](crate::Error::Stopped).
 ///
 /// ```
 /// use leasehold::watch::WatchStream;
@@ -107,12 +108,13 @@ impl<T> Receiver<T> {
         }
     }
 
-    /// Returns the next item, or `None` if there is no item yet or the receiver has [ended](Self::is_ended), without blocking.
+    /// Returns the next item, or `None` if there is no item yet or the receiver has [ended](Self::is_ended), without
+    /// blocking.
     ///
     /// # Errors
     ///
-    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
-    /// that the documentation of the receiver's type lists.
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or
+    /// an error that the documentation of the receiver's type lists.
     ///
     /// ```
     /// use leasehold::Store;
@@ -137,8 +139,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
-    /// that the documentation of the receiver's type lists.
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or
+    /// an error that the documentation of the receiver's type lists.
     ///
     /// ```
     /// use leasehold::{Error, Store};
@@ -169,8 +171,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
-    /// that the documentation of the receiver's type lists.
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or
+    /// an error that the documentation of the receiver's type lists.
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
         let at = self.mailbox.now() + timeout;
         let source = &mut self.source;
@@ -185,8 +187,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
-    /// that the documentation of the receiver's type lists.
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or
+    /// an error that the documentation of the receiver's type lists.
     pub fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Result<Option<T>>> {
         let polled = self.source.poll(&mut self.mailbox, Some(context.waker()));
         self.sync_ready_token();
@@ -197,8 +199,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or an error
-    /// that the documentation of the receiver's type lists.
+    /// Returns the error that ends the receiver, once: [`Stopped`](crate::Error::Stopped) if the store was closed, or
+    /// an error that the documentation of the receiver's type lists.
     ///
     /// ```
     /// use leasehold::{Client, Store};
@@ -220,8 +222,8 @@ impl<T> Receiver<T> {
 
     /// Returns a channel for `select!` that holds a token while [`try_recv`](Self::try_recv) may return an item.
     ///
-    /// The token carries no item, so dropping the token loses nothing. `try_recv` puts the token back if there may be another
-    /// item. After a token, `try_recv` may also return `None`.
+    /// The token carries no item, so dropping the token loses no item. `try_recv` and `ready_channel` put the token
+    /// back if there may be another item. After a token, `try_recv` may also return `None`.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -263,15 +265,15 @@ impl<T> Receiver<T> {
     fn sync_ready_token(&mut self) {
         let has_channel = self.mailbox.has_ready_channel();
         // The token shows only that the inbox has deliveries. A delivery may contain several items or none, so a
-        // batched source is polled for the next item. A call that the receive has made wakes the inbox only after the
-        // source was polled, so a source with a pending call is polled too.
+        // batched source is polled for the next item. The answer to a call that this receive has made wakes the inbox
+        // only if the source is polled again. So a source with a pending call is polled too.
         if !self.source.has_item()
             && (has_channel && self.source.is_batched() || self.source.has_pending_call())
         {
             self.poll_ahead();
         }
         if has_channel {
-            // This sets the token for an item that the source holds.
+            // `ready_channel` also sets the token for an item that the source holds.
             self.ready_channel();
         }
     }

@@ -18,51 +18,56 @@ const RETRY: Duration = Duration::from_millis(500);
 ///   [`WatchRequest::Lease`](crate::backend::WatchRequest::Lease) to [`watch`](Self::watch) and
 ///   [`Backend::cancel`](crate::backend::Backend::cancel) to [`cancel`](Self::cancel), also without a connection.
 /// - The backend passes the answers to the grants, renewals and revocations of its clients to [`note`](Self::note).
-/// - After each of these calls, and at [`next_deadline`](Self::next_deadline), the backend calls [`poll`](Self::poll)
-///   until `poll` returns `None`. The backend sends the requests, and delivers the ends of leases, that `poll`
-///   returns.
-/// - The backend passes the answers to requests of `poll` to [`answer`](Self::answer), and calls `poll` again. A
-///   request that fails or is lost needs no call, since the request is due again after the retry interval.
+/// - After each call of `renew`, `watch`, `cancel` or `note`, and at [`next_deadline`](Self::next_deadline), the
+///   backend calls [`poll`](Self::poll) until `poll` returns `None`. The backend sends the requests, and delivers the
+///   ends of leases, that `poll` returns.
+/// - The backend passes the answers to the requests that `poll` returned to [`answer`](Self::answer), and calls `poll`
+///   again. A request that fails or is lost needs no call of `answer`, since the request is due again after the retry
+///   interval.
 ///
-/// A [`WatchResumer`](crate::backend::WatchResumer) does not replace `watch`, since a resumer delivers no end of a
-/// lease while there is no connection.
+/// A backend that uses a [`WatchResumer`](crate::backend::WatchResumer) also passes each `WatchRequest::Lease` to
+/// `watch`. A resumer delivers no end of a lease while there is no connection.
 ///
 /// # When a lease is renewed
 ///
-/// The first renewal is due at once. Each further renewal is due a third of the TTL after the last answered renewal
-/// was sent. An unanswered renewal is sent again after the retry interval: a sixth of the TTL, or 500 ms if that is
-/// less or the TTL is not known. While renewing continues, two renewals of a lease are at least a retry interval
-/// apart. If polls are on time and no further renewal is answered, at least four renewals are sent before the lease
-/// is over.
+/// The first renewal is due when [`renew`](Self::renew) turns renewing on. Each further renewal is due a third of the
+/// TTL after the last answered renewal was sent. An unanswered renewal is sent again after the retry interval: a sixth
+/// of the TTL, or 500 ms if that is less or the TTL is not known. While renewing continues, two renewals of a lease are
+/// at least a retry interval apart. If polls are on time and no further renewal is answered, at least four renewals are
+/// sent before the lease is over.
 ///
 /// # When a lease is over
 ///
-/// - The store reports that there is no such lease (R-LSE-7).
-/// - One TTL has passed since the last answered renewal was sent. The store's deadline is not earlier (R-LSE-3), so
-///   the lease exists until then unless it is revoked. The late answer to an earlier renewal does not move the
-///   deadline of the lease back.
+/// A lease is over in two cases:
 ///
-/// A lease has no deadline until a renewal is answered, or a grant or renewal is [noted](Self::note). A backend that notes grants
-/// reports the end of a lease even if it is cut off right after the grant.
+/// - The store reports that the lease does not exist (R-LSE-7), or a revocation of the lease is [noted](Self::note).
+/// - One TTL has passed since the last answered renewal, or the last [noted](Self::note) grant or renewal, was sent.
+///   The store's deadline of the lease is not earlier (R-LSE-3), so before that instant the lease ends only by a
+///   revocation. The late answer to an earlier renewal does not move the deadline of the lease back.
+///
+/// A lease has no deadline until a renewal is answered, or a grant or renewal is [noted](Self::note). A backend that
+/// notes grants reports the end of a lease even if it is cut off right after the grant.
 ///
 /// # When a lease is watched and not renewed
 ///
-/// A lease keeps its deadline when renewing stops. While an inbox watches the lease, the renewer requests the lease's
-/// [time to live](Request::TimeToLive): at once, then a third of the remaining time after the last answered request
-/// was sent. The retry interval of these requests is 500 ms.
+/// A lease keeps its deadline when renewing stops. While an inbox watches a lease that is not renewed, the renewer
+/// requests the lease's [time to live](Request::TimeToLive). The first request is due at once. Each further request is
+/// due a third of the remaining time after the last answered request was sent. An unanswered request for the time to
+/// live is sent again after 500 ms.
 ///
-/// The answers extend the deadline, since another client may renew the lease. etcd cuts the remaining time to whole
-/// seconds (R-LSE-10), so an extended deadline is up to a second early. A lease without a deadline is over only if
-/// the store reports that the lease does not exist.
+/// The remaining time in an answer extends the deadline of the lease, since another client may have renewed the lease.
+/// etcd cuts the remaining time to whole seconds (R-LSE-10), so an extended deadline is up to a second early. A lease
+/// without a deadline is over only if the store reports that the lease does not exist.
 ///
 /// # Time and memory
 ///
-/// Instants are times of [`Backend::now`](crate::backend::Backend::now), which must be monotonic. If the clock is set back,
-/// requests and ends of leases are late.
+/// Instants are times of [`Backend::now`](crate::backend::Backend::now), which must be monotonic. If the clock is set
+/// back, requests and ends of leases are late.
 ///
-/// The renewer forgets a lease that is over, and a lease that is neither renewed nor watched once its deadline
-/// passes. Each method takes logarithmic time in the number of leases, for each lease that it changes and each inbox
-/// that watches such a lease. `cancel` also visits the leases whose end `poll` has yet to return.
+/// The renewer forgets a lease that is over. The renewer forgets a lease that is neither renewed nor watched once its
+/// deadline passes, or at once if the lease has no deadline. Each method takes logarithmic time for each lease that the
+/// method changes, and for each inbox that watches the changed lease. `cancel` also visits the leases whose end `poll`
+/// has yet to return.
 ///
 /// ```
 /// use leasehold::{Grant, LeaseId, ManualClock, Store};
@@ -133,8 +138,8 @@ pub struct LeaseRenewer {
 pub enum LeaseStep {
     /// Send this request, and pass its answer to [`LeaseRenewer::answer`].
     Send(LeaseRequest),
-    /// Deliver [`Delivery::LeaseEnded`](crate::backend::Delivery::LeaseEnded) to the inboxes: the lease has ended, or may have
-    /// ended if the backend is cut off. The renewer has forgotten the lease.
+    /// Deliver [`Delivery::LeaseEnded`](crate::backend::Delivery::LeaseEnded) to the inboxes: the lease has ended, or
+    /// may have ended if the backend is cut off. The renewer has forgotten the lease.
     Over {
         /// The lease that is over.
         lease: LeaseId,
@@ -146,8 +151,8 @@ pub enum LeaseStep {
 
 /// A request about a lease that a [`LeaseRenewer`] made. The backend keeps the request until the answer arrives.
 ///
-/// etcd answers the renewals of a stream in their order (R-LSE-7), so a backend finds the request of each answer at
-/// the front of a queue of the requests that were sent on the stream.
+/// etcd answers the renewals of a keep-alive stream in the order in which they were sent (R-LSE-7). A backend can
+/// therefore queue the requests that it sends on the stream: each answer belongs to the request at the front.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LeaseRequest {
     lease: LeaseId,
@@ -253,10 +258,12 @@ impl LeaseRenewer {
         Self::default()
     }
 
-    /// Starts renewing a lease if `is_on` is true, with the first renewal due now. Otherwise stops renewing the
-    /// lease. A repeated call has no effect.
+    /// Starts renewing a lease if `is_on` is true, with the first renewal due now. Stops renewing the lease if `is_on`
+    /// is false. A call has no effect if it starts renewing a renewed lease, or stops renewing a lease that is not
+    /// renewed.
     ///
-    /// Answers to requests that `poll` returned before this call are ignored. The lease keeps its deadline.
+    /// After a call that starts or stops renewing, the answers to requests that `poll` returned before the call are
+    /// ignored. The lease keeps a deadline that has not passed.
     pub fn renew(&mut self, lease: LeaseId, is_on: bool, now: Timestamp) {
         let is_renewed = self.leases.get(&lease).is_some_and(|state| state.is_renewed);
         if is_on == is_renewed {
@@ -271,7 +278,8 @@ impl LeaseRenewer {
         });
     }
 
-    /// Watches the end of a lease for an inbox. The [`LeaseStep::Over`] of the lease then lists the inbox.
+    /// Watches the end of a lease for an inbox. When the lease is over, the [`LeaseStep::Over`] of the lease lists the
+    /// inbox.
     ///
     /// A repeated call has no effect before the lease is over. The renewer forgets a lease that is over, so a later
     /// watch requests the lease's time to live again.
@@ -305,8 +313,8 @@ impl LeaseRenewer {
 
     /// Notes the answer to a grant, renewal or revocation that a client requested, and when the request was sent.
     ///
-    /// `ttl` is the TTL of the lease, from `sent` on. If the lease was revoked or does not exist, `ttl` is `None`, or zero as on
-    /// etcd's wire, and `sent` is ignored. Do not pass a remaining time, which is not a TTL.
+    /// `ttl` is the TTL of the lease, from `sent` on. If the lease was revoked or does not exist, `ttl` is `None`, or
+    /// zero as on etcd's wire, and `sent` is ignored. Do not pass a remaining time, which is not a TTL.
     pub fn note(&mut self, lease: LeaseId, ttl: Option<Duration>, sent: Timestamp) {
         match ttl {
             Some(ttl) if !ttl.is_zero() => self.change(lease, |state| state.extend(ttl, sent)),
@@ -314,13 +322,14 @@ impl LeaseRenewer {
         }
     }
 
-    /// Processes the answer to a request that [`poll`](Self::poll) returned. Answers may arrive in any order, and more than once.
+    /// Processes the answer to a request that [`poll`](Self::poll) returned. Answers may arrive in any order, and more
+    /// than once.
     ///
-    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If there is no
-    /// such lease, `ttl` is `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
+    /// `ttl` is the TTL that a renewal returned, or the remaining time that `TimeToLive` returned. If the lease does
+    /// not exist, `ttl` is `None`, or for a renewal zero as on etcd's wire (R-LSE-7).
     ///
-    /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request was
-    /// returned.
+    /// The answer is ignored if the lease is over, or if renewing it [began or stopped](Self::renew) after the request
+    /// was returned.
     pub fn answer(&mut self, request: LeaseRequest, ttl: Option<Duration>) {
         let LeaseRequest { lease, is_renewal, sent, number } = request;
         // The renewer has forgotten the lease, or renewing it began or stopped after the request.
@@ -345,8 +354,8 @@ impl LeaseRenewer {
     /// A returned request counts as sent at `now`. If the backend sends the request later, the deadline of the lease
     /// is early, never late.
     ///
-    /// Leases that do not exist come first, in the order of the store's reports. The steps of the other leases are
-    /// ordered by the instants at which they became due, and at one instant by lease id.
+    /// The ends of leases that the store has reported as missing come first, in the order of the reports. All other
+    /// steps are ordered by the instants at which the steps became due, and at one instant by lease id.
     pub fn poll(&mut self, now: Timestamp) -> Option<LeaseStep> {
         if let Some((lease, inboxes)) = self.gone.pop_front() {
             return Some(LeaseStep::Over { lease, inboxes: inboxes.into_iter().collect() });
@@ -366,8 +375,8 @@ impl LeaseRenewer {
         None
     }
 
-    /// Returns the next instant at which [`poll`](Self::poll) may return a step. A poll before that instant returns
-    /// `None`.
+    /// Returns the next instant at which [`poll`](Self::poll) may return a step, or `None` if no step is scheduled. A
+    /// poll before that instant returns `None`.
     ///
     /// The instant may be in the past. The method returns [`Timestamp::ORIGIN`] while `poll` has yet to return the
     /// end of a lease that does not exist.
@@ -415,8 +424,8 @@ impl LeaseRenewer {
         Some(state)
     }
 
-    /// Changes the state of a lease, creating it if there is none, and updates the schedule. Forgets the lease if it is neither
-    /// active nor has a deadline after the change.
+    /// Changes the state of a lease, creating it if there is none, and updates the schedule. Forgets the lease if it is
+    /// neither active nor has a deadline after the change.
     fn change<T>(&mut self, lease: LeaseId, change: impl FnOnce(&mut Lease) -> T) -> T {
         let state = self.leases.entry(lease).or_insert_with(|| Lease::new(self.next_number));
         let before = state.next();

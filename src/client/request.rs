@@ -177,7 +177,8 @@ impl Request {
         }
     }
 
-    /// Returns whether the request may change the store: its keys, its leases and their deadlines, its history or its alarms.
+    /// Returns whether the request may change the store: its keys, its leases and their deadlines, its history or its
+    /// alarms.
     ///
     /// A txn is a write if it contains a put or a delete, also in a nested txn.
     ///
@@ -220,8 +221,9 @@ impl Request {
 
     /// Returns the keys and ranges that the request reads, compares, puts or deletes.
     ///
-    /// The ranges of a txn are in the order of its compares, the operations of both branches, and then the nested txns. A
-    /// [`Revoke`](Self::Revoke) has no ranges, although it deletes the keys of its lease.
+    /// The ranges of a txn are in the order of its compares, the operations of both branches, and then the nested txns.
+    /// A request that names no key has no ranges, such as a [`Snapshot`](Self::Snapshot) or a [`Revoke`](Self::Revoke),
+    /// which deletes the keys of its lease.
     pub fn ranges(&self) -> Vec<KeyRange> {
         match self {
             Self::Get(get) => vec![get.range.clone()],
@@ -288,8 +290,8 @@ fn visit<'a>(txn: &'a Txn, mut visitor: impl FnMut(Part<'a>)) {
     }
 }
 
-/// Writes one line for a log: the kind and the parameters. Long keys, values and lists are shortened. The text may change in any
-/// release.
+/// Writes one line for a log: the kind and the parameters. Long keys, values and lists are shortened. The text may
+/// change in any release.
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
