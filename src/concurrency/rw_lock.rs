@@ -57,14 +57,15 @@ pub enum Reading {}
 #[derive(Debug)]
 pub enum Writing {}
 
-/// A [`RwLock`] that a reader holds, possibly together with other readers.
+/// The guard of a reader that holds a [`RwLock`], possibly together with other readers. [`unlock`](Self::unlock) or a
+/// drop releases the lock.
 ///
 /// Read guards that are held at one time have different [tokens](Guard::token), and a
 /// [`Fence`](crate::concurrency::Fence) admits only the newest token. So readers must use [`Guard::txn`] instead of a
 /// common fence.
 pub type ReadGuard = Guard<Reading>;
 
-/// A [`RwLock`] that a writer holds.
+/// The guard of a writer that holds a [`RwLock`]. [`unlock`](Self::unlock) or a drop releases the lock.
 pub type WriteGuard = Guard<Writing>;
 
 impl RwLock {
@@ -88,8 +89,8 @@ impl RwLock {
     /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
     /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
     /// another client deletes the key, before the lock is acquired. The ticket returns
-    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if the quota or an alarm rejects the
+    /// put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn read(&self) -> Ticket<ReadGuard> {
         AcquireTask::enter(self.reader())
@@ -101,9 +102,9 @@ impl RwLock {
     /// # Errors
     ///
     /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock could be acquired and the session's
-    /// lease has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
-    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such
-    /// as [`Unavailable`](crate::Error::Unavailable).
+    /// lease has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if
+    /// the quota or an alarm rejects the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the
+    /// backend's errors, such as [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -131,8 +132,8 @@ impl RwLock {
     /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
     /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
     /// another client deletes the key, before the lock is acquired. The ticket returns
-    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if the quota or an alarm rejects the
+    /// put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn write(&self) -> Ticket<WriteGuard> {
         AcquireTask::enter(self.writer())
@@ -144,9 +145,9 @@ impl RwLock {
     /// # Errors
     ///
     /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the lock could be acquired and the session's
-    /// lease has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an
-    /// alarm refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such
-    /// as [`Unavailable`](crate::Error::Unavailable).
+    /// lease has ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if
+    /// the quota or an alarm rejects the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the
+    /// backend's errors, such as [`Unavailable`](crate::Error::Unavailable).
     pub fn try_write(&self) -> Call<Option<WriteGuard>> {
         try_acquire(self.writer())
     }
@@ -203,12 +204,13 @@ impl RwLock {
 impl ReadGuard {
     /// Releases the lock. The call succeeds even if the lock was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
-    /// create revision, so a repeated call cannot delete another owner's key.
+    /// The call deletes the guard's queue key. A failed call can be repeated, even if the store has already deleted the
+    /// key. The deletion compares the key's create revision, so a repeated call cannot delete another owner's key.
     ///
     /// # Errors
     ///
-    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`Corrupt`](crate::Error::Corrupt) if the CORRUPT alarm is active,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn unlock(&self) -> Call<()> {
         self.hold.release()
@@ -218,12 +220,13 @@ impl ReadGuard {
 impl WriteGuard {
     /// Releases the lock. The call succeeds even if the lock was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
-    /// create revision, so a repeated call cannot delete another owner's key.
+    /// The call deletes the guard's queue key. A failed call can be repeated, even if the store has already deleted the
+    /// key. The deletion compares the key's create revision, so a repeated call cannot delete another owner's key.
     ///
     /// # Errors
     ///
-    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`Corrupt`](crate::Error::Corrupt) if the CORRUPT alarm is active,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     pub fn unlock(&self) -> Call<()> {
         self.hold.release()

@@ -15,13 +15,14 @@ use crate::client::{Call, Ticket};
 /// A number of permits shared between processes, acquired in arrival order and released when their session ends.
 ///
 /// Each permit has a key, `name/<lease>-<n>`, in the queue of the [`Mutex`](crate::concurrency::Mutex) with this name.
-/// A semaphore with one permit is that mutex. Every key under `name/` is in the queue, so keep no other keys there.
+/// A semaphore with one permit and that mutex are one lock: each excludes the other. Every key under `name/` is in the
+/// queue, so keep no other keys there.
 ///
 /// The store does not know the number of permits, so every process must pass an equal number. If the numbers differ,
-/// each handle acquires a permit once fewer keys precede its key than the handle's number of permits. The highest
-/// number of all handles then limits how many permits are held at a time.
+/// each handle acquires a permit once fewer keys precede its key than the handle's number of permits. The number of
+/// permits held at a time is at most the highest number of all handles.
 ///
-/// A waiter for one of n permits watches the n keys that precede the waiter's key, and a release wakes at most n
+/// A waiter for one of n permits watches the n keys directly before the waiter's key, and a release wakes at most n
 /// waiters. The cost of a wait is proportional to n, so use several small semaphores instead of a semaphore with
 /// thousands of permits.
 ///
@@ -95,8 +96,8 @@ impl Semaphore {
     /// The ticket returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session's lease ended before the key
     /// was put. The ticket returns [`SessionExpired`](crate::Error::SessionExpired) if the lease ends later, or if
     /// another client deletes the key, before the permit is acquired. The ticket returns
-    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm refuses the put,
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if the quota or an alarm rejects the
+    /// put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
@@ -120,15 +121,16 @@ impl Semaphore {
     /// Acquires a permit if a permit is free and no client waits. If the client would have to wait, the call returns
     /// `None` and leaves no key in the queue.
     ///
-    /// A semaphore with several permits needs two or more requests if some permits are held, because a txn cannot count
-    /// keys. One txn reads the keys. The next txn puts a key, unless another client has queued in between.
+    /// To acquire one of several permits while others are held, the call needs two or more requests, because a txn
+    /// cannot count keys. One txn reads the newest keys. The next txn puts a key, unless another key was queued in
+    /// between.
     ///
     /// # Errors
     ///
     /// The call returns [`LeaseNotFound`](crate::Error::LeaseNotFound) if a permit is free and the session's lease has
-    /// ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if an alarm
-    /// refuses the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](crate::Error::Unavailable).
+    /// ended. The call returns [`NoSpace`](crate::Error::NoSpace) or [`Corrupt`](crate::Error::Corrupt) if the quota or
+    /// an alarm rejects the put, [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors,
+    /// such as [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -185,12 +187,13 @@ impl Semaphore {
 impl Permit {
     /// Releases the permit. The call succeeds even if the permit was already lost.
     ///
-    /// A failed call can be repeated, even if the store has executed the deletion. The deletion compares the key's
-    /// create revision, so a repeated call cannot delete another owner's key.
+    /// The call deletes the permit's queue key. A failed call can be repeated, even if the store has already deleted
+    /// the key. The deletion compares the key's create revision, so a repeated call cannot delete another owner's key.
     ///
     /// # Errors
     ///
-    /// The call returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// The call returns [`Corrupt`](crate::Error::Corrupt) if the CORRUPT alarm is active,
+    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
     /// [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```

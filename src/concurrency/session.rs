@@ -15,9 +15,10 @@ use crate::sync::{Mutex, MutexGuard};
 
 /// A lease that is kept alive while the session exists. The keys of locks and candidacies are attached to the lease.
 ///
-/// Handles are cheap to clone. Each guard, leadership and ticket of an acquisition contains a handle. When the last
-/// handle is dropped, the lease is revoked, which deletes all keys attached to the lease. A forgotten handle
-/// (`mem::forget`) keeps the session alive until the session is [closed](Self::close).
+/// A `Session` value is a handle to the session, and is cheap to clone. Each lock, election, guard, leadership and
+/// ticket of an acquisition contains a handle. When the last handle is dropped, the lease is revoked, which deletes all
+/// keys attached to the lease. A forgotten handle (`mem::forget`) keeps the session alive until the session is
+/// [closed](Self::close).
 ///
 /// ```
 /// use leasehold::Store;
@@ -89,8 +90,8 @@ struct HoldNumbers {
 impl Session {
     /// Opens a session with a new lease that expires `ttl` after its last renewal.
     ///
-    /// The client renews the lease from the grant's response until the session is dropped. Over a
-    /// [`Store`](crate::Store), renewing costs nothing. A TTL below the store's minimum is raised to the minimum, which
+    /// The client renews the lease from the grant's response until the session is dropped. A [`Store`](crate::Store)
+    /// renews the lease internally, without requests. A TTL below the store's minimum is raised to the minimum, which
     /// is 2 s by default (see [`Limits`](crate::Limits) and [`ttl`](Self::ttl)). If the call is dropped before its
     /// response is received, the lease remains until it expires.
     ///
@@ -98,8 +99,9 @@ impl Session {
     ///
     /// The call returns [`LeaseTtlTooLarge`](Error::LeaseTtlTooLarge) if the TTL is above
     /// [`Limits::max_lease_ttl`](crate::Limits::max_lease_ttl), and [`NoSpace`](Error::NoSpace) or
-    /// [`Corrupt`](Error::Corrupt) if an alarm refuses the grant. The call returns [`Stopped`](Error::Stopped) if the
-    /// store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable).
+    /// [`Corrupt`](Error::Corrupt) if the quota or an alarm rejects the grant. The call returns
+    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
+    /// [`Unavailable`](Error::Unavailable).
     pub fn open(client: impl Into<Client>, ttl: Duration) -> Call<Self> {
         let client = client.into();
         // The client starts the renewal when the response is received, so a dropped call leaves a lease that expires.
@@ -112,17 +114,17 @@ impl Session {
 
     /// Opens a session with an existing lease and renews the lease, as etcd's `WithLease` does.
     ///
-    /// A restarted process can take over the keys of its earlier session this way: see
+    /// A restarted process can take over the keys of its earlier session by passing that session's lease: see
     /// [`Election::resume`](super::Election::resume). The session revokes the lease when the session is dropped, even
     /// if other clients use the lease. Call [`orphan`](Self::orphan) first to keep the lease.
     ///
-    /// The backend renews a lease once for all its sessions. [`pause`](Self::pause), [`orphan`](Self::orphan),
+    /// All sessions with one lease over a backend share one renewal. [`pause`](Self::pause), [`orphan`](Self::orphan),
     /// [`close`](Self::close) or a drop of one session stops the renewal for all these sessions, and
     /// [`resume`](Self::resume) of one session starts the renewal again.
     ///
-    /// After an [ambiguous](Error::is_ambiguous) failure to lock, this session reads the key of the lock once, and
-    /// deletes the key if it exists. The session does not delete a key that appears later, because another session with
-    /// this lease may have put that key. A session from [`open`](Self::open) deletes a later key too.
+    /// After an [ambiguous](Error::is_ambiguous) failure to lock, this session reads the failed call's queue key once,
+    /// and deletes the key if it exists. The session does not delete a key that appears later, because another session
+    /// with this lease may have put that key. A session from [`open`](Self::open) deletes a later key too.
     ///
     /// # Errors
     ///
@@ -217,7 +219,7 @@ impl Session {
     /// # Errors
     ///
     /// The call returns [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](Error::Unavailable). An ended lease is not an error.
+    /// [`Unavailable`](Error::Unavailable). If the lease has ended, the call returns `false`.
     pub fn is_alive(&self) -> Call<bool> {
         let client = self.client();
         client.map(client.time_to_live(self.shared.lease, false), |lease| Ok(lease?.ttl().is_some()))
@@ -226,15 +228,15 @@ impl Session {
     /// Returns a ticket that completes when the lease has expired or was revoked. The ticket completes immediately if
     /// the lease had ended before.
     ///
-    /// A completed ticket returns its result again each time it is polled. Later tickets complete immediately. A lost
-    /// session does not come back, so open a new session. Only if a backend has reported the end although the lease is
-    /// alive, [`resume`](Self::resume) makes later tickets wait again. After [`orphan`](Self::orphan), the ticket stays
-    /// pending until the lease ends.
+    /// A completed ticket returns its result again each time it is polled, and later tickets of the session complete
+    /// immediately. No call revives an ended lease, so open a new session. If a backend has reported the end although
+    /// the lease is alive, [`resume`](Self::resume) makes later tickets wait again. After [`orphan`](Self::orphan), the
+    /// ticket stays pending until the lease ends.
     ///
     /// Another client may already hold the session's locks when the ticket completes. Over a [`Store`](crate::Store),
     /// the keys of the session are deleted before the ticket completes. A backend that is cut off from its store
-    /// reports the end one TTL after the last answered renewal. The keys may then still exist, and no watcher has
-    /// received a deletion.
+    /// reports the end one TTL after the last answered renewal. When such a backend reports the end, the keys may still
+    /// exist, and watchers may have received no deletion.
     ///
     /// # Errors
     ///
@@ -261,9 +263,9 @@ impl Session {
 
     /// Stops the renewal of the lease, as if this process were suspended or cut off from the store.
     ///
-    /// The lease expires one TTL after its last renewal, which was at most a third of the TTL ago. The renewal stops at
-    /// once, even if the call is dropped or its request is lost. The request of the call only checks whether the lease
-    /// exists.
+    /// The lease expires one TTL after its last renewal. Over a [`Store`](crate::Store), the last renewal was at most a
+    /// third of the TTL ago. The renewal stops at once, even if the call is dropped or its request is lost. The request
+    /// of the call only checks whether the lease exists.
     ///
     /// The latest of `pause`, [`resume`](Self::resume), [`orphan`](Self::orphan) and [`close`](Self::close) determines
     /// whether the lease is renewed, even if their calls are answered in another order.
@@ -286,7 +288,7 @@ impl Session {
     ///
     /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has ended, [`Stopped`](Error::Stopped) if
     /// the store is closed, and the backend's errors, such as [`Unavailable`](Error::Unavailable). After such a backend
-    /// error, the renewal continues until [`pause`](Self::pause) is called.
+    /// error, the renewal that the call has started continues.
     ///
     /// ```
     /// use leasehold::concurrency::Session;
@@ -351,14 +353,14 @@ impl Session {
 
     /// Stops the renewal of the lease and revokes the lease, which releases every lock of the session (R-SES-3).
     ///
-    /// The renewal stops at once, even if the revocation is lost. The lease then expires one TTL after its last
-    /// renewal. A failed call can be repeated.
+    /// The renewal stops at once, even if the revocation is lost. After a lost revocation, the lease expires one TTL
+    /// after its last renewal. A failed call can be repeated.
     ///
     /// # Errors
     ///
     /// The call returns [`LeaseNotFound`](Error::LeaseNotFound) if the lease has already ended,
-    /// [`Stopped`](Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](Error::Unavailable).
+    /// [`Corrupt`](Error::Corrupt) if the CORRUPT alarm is active, [`Stopped`](Error::Stopped) if the store is closed,
+    /// and the backend's errors, such as [`Unavailable`](Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -377,8 +379,8 @@ impl Session {
         self.shared.set_renewal(|renewal| renewal.is_renewed = false);
         client.complete(client.revoke(self.shared.lease), move |revoked| {
             revoked?;
-            // A `resume` after this `close` has set `is_renewed` and takes precedence, so the session does not count as
-            // ended.
+            // If `is_renewed` is set, `resume` was called after this `close` and takes precedence, so the session does
+            // not count as ended.
             let mut renewal = session.shared.renewal.lock();
             renewal.is_ended |= !renewal.is_renewed;
             Ok(())
@@ -429,8 +431,8 @@ impl Session {
         numbers.assigned - 1
     }
 
-    /// Makes the number of a released hold available again. Not called if another client deleted the hold's key, since
-    /// that client may have created the key again.
+    /// Makes the number of a hold available again, after the hold's key was deleted or was not put. Not called if
+    /// another client deleted the hold's key, since that client may have created the key again.
     pub(super) fn return_number(&self, number: u64) {
         self.shared.hold_numbers.lock().free.push(Reverse(number));
     }

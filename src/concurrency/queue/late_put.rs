@@ -13,8 +13,8 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// A wait that completes with the key's create and mod revision when a key is put with the session's lease, or with
-/// `None` when the lease has ended.
+/// A wait for the put of a key with the session's lease. The wait completes with the key's create and mod revision once
+/// the key was put, or with `None` once the lease has ended.
 pub(in crate::concurrency) struct LatePut {
     client: Client,
     key: Bytes,
@@ -22,7 +22,7 @@ pub(in crate::concurrency) struct LatePut {
     is_end_requested: bool,
     /// The first revision whose events are not received yet.
     next: Revision,
-    /// Whether `next` is compacted, so that the current key must be read before the key is watched.
+    /// Whether `next` is compacted, so that the key must be read before the key is watched again.
     is_compacted: bool,
     phase: Phase,
     /// The number of watches created, which is the id of the newest watch.
@@ -33,10 +33,10 @@ pub(in crate::concurrency) struct LatePut {
 enum Phase {
     /// Puts of the key are watched from `next` on.
     Watching,
-    /// The read of the key is pending, because `next` is compacted.
+    /// A read of the key is pending. The key is read because `next` is compacted and no watch can start there.
     Reading(Call<GetResponse>),
-    /// No watch exists: the backend has ended the watch and the next attempt is not due, or no poll has created a watch
-    /// yet.
+    /// No watch exists and no read is pending. Either the last attempt has failed and the next attempt is not due, or
+    /// no poll has started an attempt yet.
     Retrying,
 }
 
@@ -80,7 +80,8 @@ impl LatePut {
         }
     }
 
-    /// Records that a watch or a read has failed. Tries again at once, or when the next attempt is due.
+    /// Records that a watch or a read has failed. Starts the next attempt if it is due. If it is not due, sets the
+    /// mailbox's timer for it.
     fn schedule_retry(&mut self, mailbox: &mut Mailbox) {
         self.phase = Phase::Retrying;
         if self.retry.is_due(mailbox) {
@@ -89,7 +90,7 @@ impl LatePut {
     }
 
     /// Returns the key's revisions if the key exists and is attached to the session's lease. If the key does not exist
-    /// or has another lease, watches the key from the revision after the read's revision on.
+    /// or is not attached to that lease, watches the key from the revision after the read's revision on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> Option<KeyVersion> {
         (self.next, self.is_compacted) = (found.header().revision().next(), false);
         let put = found.kvs().first().and_then(|kv| self.on_lease(kv));
@@ -99,7 +100,8 @@ impl LatePut {
         put
     }
 
-    /// Processes a watch response. Returns the revisions of a put with the session's lease.
+    /// Processes a watch response. If the response has an event that put the key with the session's lease, returns the
+    /// key's create and mod revision after that put.
     fn on_watch_response(
         &mut self,
         mailbox: &mut Mailbox,

@@ -13,8 +13,8 @@ use crate::api::{
 };
 use crate::client::{Call, Client, Mailbox, Waiting};
 
-/// The id of a session's lease, and whether a ticket of the session has received the end of the lease. Clones share
-/// this state, and do not keep the session alive.
+/// The id of a session's lease, and whether a ticket of the session has received the end of the lease. Clones share the
+/// flag `is_known`, and do not keep the session alive.
 #[derive(Clone)]
 pub(in crate::concurrency) struct LeaseEnd {
     lease: LeaseId,
@@ -46,8 +46,8 @@ impl LeaseEnd {
         self.is_known.store(is_known, Ordering::Release);
     }
 
-    /// Returns whether this mailbox or an earlier ticket has received the end of the lease. If the mailbox has, records
-    /// the end for later tickets.
+    /// Returns whether `mailbox` or any ticket of the session has received the end of the lease. If `mailbox` has
+    /// received the end, records the end for later tickets.
     pub(in crate::concurrency) fn is_received(&self, mailbox: &Mailbox) -> bool {
         if mailbox.has_ended(self.lease) {
             self.set_known(true);
@@ -56,14 +56,15 @@ impl LeaseEnd {
     }
 }
 
-/// A wait that completes when a key is deleted, or was deleted and created again, or when the session's lease has
-/// ended.
+/// A wait that completes when a key is deleted, or was deleted and created again. If the key is attached to the
+/// session's lease, the wait also completes when that lease has ended.
 pub(in crate::concurrency) struct KeyLost {
     client: Client,
     key: Bytes,
     created: Revision,
     end: LeaseEnd,
-    /// Whether the key was attached to the session's lease when the key was put or last read.
+    /// Whether the key was attached to the session's lease when the key was last read. Before the first read: whether
+    /// the session has put the key.
     is_of_session: bool,
     /// Whether the backend was requested to report `end`.
     is_end_requested: bool,
@@ -78,7 +79,7 @@ pub(in crate::concurrency) struct KeyLost {
 enum Phase {
     /// The read of the key is pending.
     Reading(Call<GetResponse>),
-    /// The key is watched from a revision at which the key existed.
+    /// The key is watched from the revision after one at which the key existed.
     Watching,
     /// The backend ended the watch or the read failed, and the next read is not due yet.
     Retrying,
@@ -124,7 +125,8 @@ impl KeyLost {
         self.query();
     }
 
-    /// Records that the watch or the read has failed. Reads again at once, or when the next attempt is due.
+    /// Records that the watch or the read has failed. Reads the key again if the next attempt is due. If it is not due,
+    /// sets the mailbox's timer for it.
     fn schedule_retry(&mut self, mailbox: &mut Mailbox) {
         self.phase = Phase::Retrying;
         if self.retry.is_due(mailbox) {
@@ -132,8 +134,8 @@ impl KeyLost {
         }
     }
 
-    /// Returns whether the key is deleted, or was deleted and created again. If the key still exists, watches the key
-    /// from the revision after the read's revision on.
+    /// Returns whether the key is deleted, or was deleted and created again. If the key exists and was not created
+    /// again, watches the key from the revision after the read's revision on.
     fn on_read(&mut self, mailbox: &Mailbox, found: &GetResponse) -> bool {
         let Some(kv) = found.kvs().first().filter(|kv| kv.create_revision() == self.created) else {
             return true;
@@ -143,8 +145,8 @@ impl KeyLost {
         false
     }
 
-    /// Requests that the backend reports the end of the session's lease, unless that was requested before or the key
-    /// has another lease.
+    /// Requests that the backend report the end of the session's lease. Does nothing if the report was requested
+    /// before, or if the key is not attached to that lease.
     fn request_end(&mut self, mailbox: &Mailbox) {
         if self.needs_end() {
             mailbox.watch(&[self.end.request()]);
@@ -168,8 +170,8 @@ impl KeyLost {
         let (is_first, needs_end) = (self.watches == 1, self.needs_end());
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;
-        // The first watch replaces no watch, so the slice omits the cancel. The slice omits the lease's request unless
-        // `needs_end` is set.
+        // The first watch replaces no watch, so the slice omits the cancel. The slice omits the request for the lease's
+        // end unless `needs_end` is set.
         mailbox.watch(&requests[usize::from(is_first)..2 + usize::from(needs_end)]);
         self.phase = Phase::Watching;
         self.is_end_requested |= needs_end;
@@ -218,8 +220,8 @@ impl Waiting<()> for KeyLost {
                     }
                     match ready!(read) {
                         Ok(found) => self.on_read(mailbox, &found),
-                        // The first read failed. Watch from the key's create revision on instead: the watch reads the
-                        // key's history, which is slower, but the watch is retried after any failure.
+                        // The first read failed. Watch the key from the revision after its create revision on instead:
+                        // the watch needs no read, but examines the key's history, which is slower.
                         Err(_) if self.watches == 0 => {
                             self.watch(mailbox, self.created);
                             false

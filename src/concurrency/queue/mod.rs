@@ -1,5 +1,5 @@
-//! The queues of locks and elections: the txns that put a key into a queue, and the rule that decides when the turn of
-//! the key has come (R-LCK-3, R-LCK-4).
+//! The queues of locks, semaphores and elections: the txns that put a key into a queue, and the rule for the key's
+//! turn. The turn is when the key acquires its lock, permit or leadership (R-LCK-3, R-LCK-4).
 
 pub(super) mod acquire;
 pub(super) mod key;
@@ -21,9 +21,10 @@ use crate::api::{
 };
 use crate::concurrency::session::Session;
 
-/// A key to put into the queue of a lock or an election, with its value and lease.
+/// A key to put into the queue of a lock, semaphore or election, with the key's value and lease.
 pub(crate) struct Entry {
-    /// The rule that decides how many earlier keys delay the turn of `key`.
+    /// The rule that decides when the turn of `key` comes: which keys are its predecessors, and how many of them delay
+    /// it.
     pub(crate) before: Predecessors,
     pub(crate) key: Bytes,
     pub(crate) value: Bytes,
@@ -39,20 +40,21 @@ impl Entry {
         Txn::new().when([self.key_absent()]).and_then([self.put(), oldest()]).or_else(if_exists)
     }
 
-    /// Returns the txn by which a guard or leadership enters a queue. The txn reads the newest keys of the queue and
-    /// then puts the key. If the key exists, the txn does nothing.
+    /// Returns the txn by which a guard or leadership enters a queue. The txn reads the newest keys of the range of
+    /// predecessors and then puts the key. If the key exists, the txn does nothing.
     pub(in crate::concurrency) fn guard_txn(&self) -> Txn {
         // The read precedes the put, so the key is not read as its own predecessor.
         let newest = TxnOp::Get(self.before.newest());
         Txn::new().when([self.key_absent()]).and_then([newest, self.put()])
     }
 
-    /// Returns operations that put the existing key again and read the oldest key of the queue.
+    /// Returns operations that put the existing key again, with its present value and lease, and read the oldest key of
+    /// the queue.
     ///
     /// The put keeps the create revision, and so the key's place in the queue (R-LCK-4). The put raises the mod
     /// revision, so a concurrent deletion that compares the mod revision deletes nothing.
     pub(in crate::concurrency) fn touch_ops(&self) -> [TxnOp; 2] {
-        // The response to a put lacks the create revision. The previous version has it.
+        // Request the previous version, which has the create revision: the response to a put lacks the create revision.
         let touch = Put::new(self.key.clone(), "").ignore_value().ignore_lease().prev_kv();
         [TxnOp::Put(touch), TxnOp::Get(oldest(self.before.range()))]
     }
@@ -62,8 +64,9 @@ impl Entry {
         TxnOp::Put(Put::new(self.key.clone(), self.value.clone()).lease(self.lease))
     }
 
-    /// Returns whether a single predecessor delays the key, and the range of predecessors contains the key. For such a
-    /// key, one compare of the range checks both that no predecessor exists and that no key with this name exists.
+    /// Returns whether one predecessor is enough to delay the key's turn, and the range of predecessors contains the
+    /// key. For such a key, one compare of the range checks both that no predecessor exists and that no key with this
+    /// name exists.
     pub(in crate::concurrency) fn has_exclusive_range(&self) -> bool {
         self.before.is_exclusive() && self.before.range().contains(&self.key)
     }
@@ -102,8 +105,8 @@ pub(in crate::concurrency) fn by_creation(range: &KeyRange, order: SortOrder) ->
     Get::range(range.clone()).sort(SortTarget::CreateRevision, order)
 }
 
-/// Returns the create revision of the key that a txn has put or found, and the create revision and name of the oldest
-/// key of the queue.
+/// Returns the create revision of the key that a txn has put or found. The second pair is the create revision and the
+/// name of the oldest key of the queue.
 ///
 /// `response` is the response to [`Entry::service_txn`], or to a txn with the operations of [`Entry::touch_ops`].
 pub(crate) fn create_revisions(response: &TxnResponse) -> (Revision, (Revision, &[u8])) {
@@ -125,9 +128,9 @@ pub(crate) fn create_revisions(response: &TxnResponse) -> (Revision, (Revision, 
     (own, oldest.expect("the queue contains the entry's key"))
 }
 
-/// The rule that decides when a queued key acquires its lock or permit, which is the key's turn: once fewer than
-/// `permits` keys of `range` have a lower create revision. The queued key may be outside of `range`, as a reader's key
-/// is outside of the range of writers.
+/// The rule for the turn of a queued key, at which the key acquires its lock, permit or leadership. The turn comes once
+/// fewer than `permits` keys of `range` have a lower create revision. The queued key may be outside of `range`, as a
+/// reader's key is outside of the range of writers.
 ///
 /// No key with a lower create revision can be created later, so the number of predecessors only falls. The nearest
 /// predecessors have the highest create revisions. A key's turn cannot come before one of its nearest `permits`
@@ -139,7 +142,8 @@ pub(crate) struct Predecessors {
 }
 
 impl Predecessors {
-    /// Returns the rule of a lock: a key's turn comes once no key of `range` has a lower create revision.
+    /// Returns the rule of a lock or an election: a key's turn comes once no key of `range` has a lower create
+    /// revision.
     pub(crate) fn all(range: KeyRange) -> Self {
         Self { range, permits: NonZeroU32::MIN }
     }
@@ -164,7 +168,7 @@ impl Predecessors {
         predecessors < self.watched()
     }
 
-    /// Returns whether a single predecessor delays a key's turn.
+    /// Returns whether one predecessor is enough to delay a key's turn.
     pub(in crate::concurrency) fn is_exclusive(&self) -> bool {
         self.permits == NonZeroU32::MIN
     }

@@ -15,10 +15,11 @@ pub(in crate::concurrency) fn is_transient(error: &Error) -> bool {
     is_too_busy || error.is_ambiguous() || matches!(error, Error::Unavailable { .. })
 }
 
-/// Decides when to retry after the backend has ended a watch. The first retry is immediate, and later retries are
-/// `INTERVAL` apart in the backend's time.
+/// Decides when to retry after the backend has ended a watch or a request has failed. A retry is due at once, unless an
+/// attempt was recorded less than `INTERVAL` ago in the backend's time.
 ///
-/// A poll by the caller also retries, and records its attempt with [`record_attempt`](Self::record_attempt).
+/// A poll by the caller retries even if no retry is due, and records its attempt with
+/// [`record_attempt`](Self::record_attempt).
 #[derive(Debug, Default)]
 pub(crate) struct Retry {
     /// The time of the latest attempt.
@@ -26,12 +27,13 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    /// Returns whether to retry now. If the retry is not due, sets the mailbox's timer for the next attempt.
+    /// Returns whether to retry now. If the retry is due, records an attempt. If the retry is not due, sets the
+    /// mailbox's timer for the next attempt.
     pub(crate) fn is_due(&mut self, mailbox: &mut Mailbox) -> bool {
         let now = mailbox.now();
         let next = self.last.map(|last| last + INTERVAL);
-        // At `Timestamp::MAX` the sum is not later than the last attempt, and no timer can fire later. Only a caller's
-        // poll retries then.
+        // At `Timestamp::MAX` the sum is not later than the last attempt, and no timer can fire later. Only a poll by
+        // the caller retries at that time.
         let is_due = next.is_none_or(|next| now >= next && self.last < Some(next));
         if is_due {
             self.record_attempt(now);

@@ -51,7 +51,8 @@ impl SharedKeys {
     }
 
     /// Records that a pending hold has put or joined the key with the create revision `created`. Returns the newest
-    /// known key of this name if no hold needs the newest key, because this hold has joined an older key.
+    /// known key of this name if no hold needs that key, because this hold has joined an older one. The caller must
+    /// delete the returned key.
     pub(in crate::concurrency) fn on_put(
         &mut self,
         key: &Bytes,
@@ -66,8 +67,8 @@ impl SharedKeys {
         self.unneeded(key)
     }
 
-    /// Removes a pending hold that is dropped or whose put has failed. Returns the newest known key of this name if no
-    /// hold needs the key.
+    /// Removes a pending hold that is dropped or whose put has failed. Returns the newest known key of this name, for
+    /// the caller to delete, if no hold needs the key.
     pub(in crate::concurrency) fn remove_pending(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a pending hold is in `keys`");
         share.pending -= 1;
@@ -88,8 +89,8 @@ impl SharedKeys {
 
     /// Returns whether a hold needs or may need the key that has the revisions `version`.
     ///
-    /// A pending hold may still join the key, so the key is kept while a hold is pending. The key's revisions are then
-    /// recorded, so that the last of these holds deletes the key.
+    /// A pending hold may still join the key, so the key is kept while a hold is pending. While a hold is pending, this
+    /// method records the key's revisions, so that the last hold of the name deletes the key.
     pub(in crate::concurrency) fn is_needed(&mut self, key: &Bytes, version: KeyVersion) -> bool {
         let KeyVersion { create_revision: created, mod_revision: modified } = version;
         let Some(share) = self.keys.get_mut(key) else {
@@ -103,8 +104,8 @@ impl SharedKeys {
         true
     }
 
-    /// Returns the newest known key of this name, if no hold is pending and no hold has put or joined the newest key.
-    /// Older keys of the name are deleted already, since only one key of a name exists at a time.
+    /// Returns the newest known key of this name, if no hold is pending and no unreleased hold has put or joined the
+    /// newest key. Older keys of the name are deleted already, since only one key of a name exists at a time.
     fn unneeded(&mut self, key: &Bytes) -> Option<KeyVersion> {
         let share = self.keys.get_mut(key).expect("the key of a change is in `keys`");
         // A pending hold may join the newest key, so the response to its put decides whether the key is needed.

@@ -16,17 +16,17 @@ use crate::{Error, Result};
 
 /// The state machine that waits until the turn of a queued key comes, by the rule `before` (R-LCK-4).
 ///
-/// A waiter for a lock watches only its immediate predecessor, so that a release wakes one waiter. A waiter for one of
-/// n permits watches the nearest n predecessors.
+/// A waiter for a mutex watches one predecessor, the nearest, so that a release wakes one waiter. A waiter for one of n
+/// permits watches the nearest n predecessors.
 pub(crate) struct Turn {
     before: Predecessors,
-    /// The waiting key.
+    /// The waiting key: the queued key whose turn is awaited.
     key: Bytes,
     /// The create revision of `key`.
     revision: Revision,
     rules: Rules,
-    /// The end of the key's lease, at which the wait fails. `None` in the services and for a resumed key, whose waits
-    /// do not fail when a lease ends.
+    /// The end of the key's lease, at which the wait fails. `None` for a service, whose wait does not fail when the
+    /// lease ends, and for a resumed key, whose lease may not be the session's.
     end: Option<LeaseEnd>,
     /// Whether the backend was requested to report `end`.
     is_end_requested: bool,
@@ -42,11 +42,11 @@ pub(crate) struct Turn {
 /// The rules of a wait for keys with an equal create revision, and for the deletion of the waiting key.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Rules {
-    /// etcd's rules, for the services: only keys with a lower create revision precede, and a deletion of the waiting
-    /// key does not end the wait (R-LCK-7).
+    /// etcd's rules, for the services. Only keys with a lower create revision precede the waiting key, and a deletion
+    /// of the waiting key does not end the wait (R-LCK-7).
     Service,
-    /// The rules for guards and leaderships: keys with an equal create revision are ordered by key (R-RNG-8), and the
-    /// deletion of the waiting key ends the wait.
+    /// The rules for guards and leaderships. Keys with an equal create revision are ordered by key (R-RNG-8), and the
+    /// deletion of the waiting key ends the wait with an error.
     Guard {
         /// Whether other keys of the queue may have the create revision of the waiting key. Another client may have put
         /// all these keys in one txn.
@@ -189,7 +189,7 @@ impl Turn {
     }
 
     /// Processes the read of the predecessors and of the waiting key. Returns whether the key's turn has come, or an
-    /// error if the key is deleted.
+    /// error if the key is deleted or was created again.
     fn on_read_both(&mut self, mailbox: &Mailbox, found: &TxnResponse) -> Result<bool> {
         let [TxnOpResponse::Get(earlier), TxnOpResponse::Get(own), ties @ ..] = found.responses() else {
             panic!("the responses to gets are get responses, not {found:?}");
@@ -201,15 +201,15 @@ impl Turn {
             [TxnOpResponse::Get(ties)] => ties.kvs(),
             _ => &[],
         };
-        // A key that is created later has a higher create revision. If no other key has this create revision now, no
-        // later key will have this create revision.
+        // A key that is created later has a higher create revision. If no lower key has the waiting key's create
+        // revision now, no later key will have that create revision.
         self.rules = Rules::Guard { may_tie: !ties.is_empty() };
         let nearest = ties.iter().chain(earlier.kvs());
         Ok(self.check_turn(mailbox, nearest, found.header().revision()))
     }
 
-    /// Returns whether the key's turn has come, if the predecessors at the revision `seen_at` are `nearest`. Watches
-    /// these predecessors if the turn has not come.
+    /// Returns whether the key's turn has come. `nearest` are the nearest predecessors at the revision `seen_at`, which
+    /// are watched if the turn has not come.
     fn check_turn<'a>(
         &mut self,
         mailbox: &Mailbox,
@@ -250,7 +250,8 @@ impl Turn {
             let awaited = watch(predecessor.key()).id(self.id_of(nth)).label(self.key.clone());
             WatchRequest::Create(awaited)
         }));
-        // The end of the lease is requested once: unlike the watches, that request is not cancelled by a replacement.
+        // The report of the lease's end is requested once: unlike the watches, that request is not cancelled when the
+        // watches are replaced.
         requests.extend(self.end.iter().filter(|_| !self.is_end_requested).map(LeaseEnd::request));
         // If the backend panics, the next poll reads again.
         self.phase = Phase::Retrying;
@@ -271,7 +272,8 @@ impl Turn {
         self.id_of(self.before.watched())
     }
 
-    /// Processes a watch response. Reads again if a watched predecessor was deleted or a watch has ended.
+    /// Processes a watch response. Reads again if a watched predecessor was deleted or a guard's watch has ended.
+    /// Returns an error if a guard's waiting key was deleted or a service's watch has ended.
     fn on_watch_response(
         &mut self,
         client: &Client,

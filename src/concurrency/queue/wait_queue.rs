@@ -49,8 +49,8 @@ const LOCK: Words = Words { empty: "no holder", first: "held by", others: "waite
 const ELECTION: Words = Words { empty: "no leader", first: "led by", others: "to be followed by" };
 
 impl WaitQueue {
-    /// Reads the queue of a lock. `holders` returns how many of the oldest keys hold the lock. A number above the
-    /// number of keys stands for all keys.
+    /// Reads the queue of a lock. `holders` returns how many of the oldest keys hold the lock. If `holders` returns
+    /// more than the number of keys, all keys count as holders.
     pub(in crate::concurrency) fn of_lock(
         client: &Client,
         name: &Bytes,
