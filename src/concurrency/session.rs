@@ -78,7 +78,7 @@ struct RenewalState {
 }
 
 /// The numbers in the keys of holds. Released numbers are reused, so a lock that is acquired in a loop writes new
-/// versions of one key instead of a new key each time.
+/// versions of one key, not a new key each time.
 #[derive(Default)]
 struct HoldNumbers {
     /// The lowest number that was never assigned.

@@ -1,5 +1,5 @@
-//! The checks of a request before it runs: its fields, its size, the byte quota, the active alarms, and whether a
-//! transaction changes a key twice.
+//! The checks of a request before it runs: its fields, its size, the quota of bytes, the active alarms, and conflicts
+//! within a transaction.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -135,7 +135,7 @@ struct Changes<'a> {
     deletes: Deleted<'a>,
 }
 
-/// The keys that deletes cover, as sets with logarithmic lookup. A list would make the check quadratic: a txn may have
+/// The keys that deletes cover, as sets with logarithmic lookup. A list would make the check quadratic. A txn may have
 /// tens of thousands of nested operations, and all other requests wait while the check runs.
 #[derive(Default)]
 struct Deleted<'a> {
@@ -144,7 +144,8 @@ struct Deleted<'a> {
     intervals: BTreeMap<&'a [u8], &'a [u8]>,
 }
 
-/// Checks that no branch changes a key twice, judged from the request alone (R-TXN-16 to R-TXN-22).
+/// Checks that no branch puts a key twice, or puts and deletes a key, with the exceptions of R-TXN-19 and R-TXN-20. The
+/// check depends on the request alone, not on existing keys (R-TXN-16).
 pub(super) fn check_overlap(txn: &Txn) -> Result<()> {
     for branch in [&txn.success, &txn.failure] {
         if !is_plain(branch) {
@@ -154,15 +155,16 @@ pub(super) fn check_overlap(txn: &Txn) -> Result<()> {
     Ok(())
 }
 
-/// Returns whether a list of operations has at most one put or delete and no nested txn. Such a list cannot change a
-/// key twice.
+/// Returns whether a list of operations has at most one put or delete and no nested txn. Such a list cannot put a key
+/// twice, or put and delete a key.
 fn is_plain(operations: &[TxnOp]) -> bool {
     let nested = operations.iter().any(|op| matches!(op, TxnOp::Txn(_)));
     let changes = operations.iter().filter(|op| matches!(op, TxnOp::Put(_) | TxnOp::Delete(_)));
     !nested && changes.count() <= 1
 }
 
-/// Returns the keys that a list of operations changes, or an error if the list changes a key twice (R-TXN-17).
+/// Returns the keys that a list of operations changes. Returns an error if the list puts a key twice, or puts and
+/// deletes a key (R-TXN-17).
 fn changes_of(operations: &[TxnOp]) -> Result<Changes<'_>> {
     // Add the list's own deletes, then its nested txns, then its own puts, in the order of R-TXN-17. Another order
     // would lose the asymmetry between sibling txns (R-TXN-19).
@@ -193,8 +195,8 @@ impl<'a> Changes<'a> {
         Ok(())
     }
 
-    /// Adds the changes of both branches of a nested txn. Only one of the branches runs, so both branches may put one
-    /// key, or one branch may put a key that the other one deletes.
+    /// Adds the changes of both branches of a nested txn. Only one of the branches runs, so both branches may put a
+    /// key, or one branch may put a key that the other branch deletes.
     fn add_nested(&mut self, success: Self, failure: Self) -> Result<()> {
         // The deletes are merged last, so that they conflict neither with the puts of the other branch nor with earlier
         // puts (R-TXN-19).
@@ -269,8 +271,8 @@ impl Engine {
         self.limits.max_request_bytes.min(REQUEST_BYTES_MAX)
     }
 
-    /// Checks that the put's lease exists, and then that its key exists if the put keeps the key's value or lease
-    /// (R-PUT-2).
+    /// Checks that the put's lease exists, if the put has a lease. Then checks that the put's key exists, if the put
+    /// keeps the key's value or lease (R-PUT-2).
     pub(super) fn check_put_on_state(&self, put: &Put) -> Result<()> {
         if put.lease != LeaseId::NONE && !self.lessor.exists(put.lease) {
             return Err(Error::LeaseNotFound);
@@ -312,8 +314,8 @@ pub(super) fn check_delete(delete: &Delete) -> Result<()> {
     if delete.range.start().is_empty() { Err(Error::EmptyKey) } else { Ok(()) }
 }
 
-/// Checks the fields of a txn, in both branches and all nested txns (R-TXN-2). The longest list of a txn is subtracted
-/// from the budget of operations, and each nested txn may use the remainder (R-TXN-3).
+/// Checks the fields of a txn, in both branches and all nested txns (R-TXN-2). The length of the txn's longest list is
+/// subtracted from `budget`, and each nested txn may use the remainder (R-TXN-3).
 pub(super) fn check_txn(txn: &Txn, budget: usize) -> Result<()> {
     let longest = txn.compare.len().max(txn.success.len()).max(txn.failure.len());
     let left = budget.checked_sub(longest).ok_or(Error::TooManyOps)?;

@@ -11,12 +11,12 @@ impl Engine {
     /// Checks the invariants by recomputing all derived state, for tests. Visits every version, key, lease and watcher.
     ///
     /// 1. The hash index and the ordered index map each key to the same slot.
-    /// 2. The versions of a key ascend by revision, and each version continues the generation of the version before it
-    ///    or begins a generation.
-    /// 3. The changes in history ascend by revision, and by position in a revision, without gaps. Positions may be
-    ///    missing only in a revision that was the compacted revision at a save, because a save omits the changes that a
-    ///    compaction dropped. Above the compacted revision, history and the keys have the same versions. The current
-    ///    revision is the highest revision in history, or the compacted revision if that is higher.
+    /// 2. The versions of a key ascend by revision, and each version continues or ends the generation of the version
+    ///    before it, or begins a generation.
+    /// 3. The changes in history ascend by revision, and by position in a revision, without gaps. Only a revision that
+    ///    was the compacted revision at a save may lack positions, since the save omits the changes that the compaction
+    ///    dropped. Above the compacted revision, history and the keys have the same versions. The current revision is
+    ///    the highest revision in history, or the compacted revision if that is higher.
     /// 4. The counts of keys, versions and bytes equal a recount.
     /// 5. Between two calls, no transaction is open.
     /// 6. The list of keys of a lease has exactly the existing keys attached to the lease, each once and at the
@@ -24,11 +24,12 @@ impl Engine {
     /// 7. The table of deadlines has the deadline of each lease without a standing keep-alive, and no other deadline.
     /// 8. No lease outlives its deadline.
     /// 9. The watch index has all synced watchers and no other watchers. Each stream lists its unsynced watchers.
-    /// 10. The number of queued responses with events of a watcher is at most its capacity.
+    /// 10. The number of a watcher's queued responses with events is at most the watcher's capacity.
     /// 11. The queue of a stream is empty if its last `receive` returned false and the stream got no delivery since. A
     ///     ready stream is in the list of ready streams once.
     /// 12. The tables of timers, progress ticks and awaited start revisions have the entries that the open streams
-    ///     store, and no others. Each stream counts its watchers that requested progress notifications.
+    ///     store, and no others. Each stream counts its watchers that requested progress notifications and that no
+    ///     compaction has cancelled.
     /// 13. An index by create revision has the keys of its range that exist, and no other keys.
     /// 14. The streams listed under a lease are the streams that requested a notification of the lease's end.
     ///
@@ -103,11 +104,11 @@ impl Engine {
         for kv in history.iter_from(history.start()) {
             let at = (kv.mod_revision(), kv.sub());
             let follows = match before {
-                // The oldest change in history. A bump compacts to a revision without a change, and history then starts
-                // at the revision after it.
+                // The oldest change in history is at or below the compacted revision, or is the first change of the
+                // next revision. `LoadOptions::bump_revision` compacts to a revision that has no change.
                 None => at.0 <= compacted || at == (compacted.max(Revision::new(1)).next(), 0),
                 // A save omits the changes that a compaction dropped from the compacted revision, so a loaded history
-                // may skip positions in it.
+                // may skip positions in the compacted revision.
                 Some((revision, sub)) if at.0 <= compacted => {
                     at.0 == revision && at.1 > sub || at.0 == revision.next()
                 }
@@ -179,7 +180,7 @@ impl Engine {
             self.lessor.is_consistent(),
             "invariant 7: the table of deadlines has the deadline of each lease that has one, and no other"
         );
-        // A deadline beyond `Timestamp::MAX` was clamped to `MAX`, so a lease may outlive that deadline.
+        // A deadline beyond `Timestamp::MAX` was clamped to `MAX`, so a lease may outlive the clamped deadline.
         let is_overdue = |deadline| deadline <= self.now && deadline != Timestamp::MAX;
         let overdue = self.lessor.next_deadline().is_some_and(is_overdue);
         assert!(!overdue, "invariant 8: no lease outlives its deadline");

@@ -176,7 +176,8 @@ impl Engine {
         Ok(DeleteResponse { header: self.header(), deleted, prev_kvs })
     }
 
-    /// Runs a transaction, as one revision (R-TXN-1 to R-TXN-22). A transaction that fails changes nothing.
+    /// Runs a transaction, whose changes all have one revision (R-TXN-1 to R-TXN-22). A transaction that returns an
+    /// error changes no key. A compare that does not hold is no error, and selects the failure branch.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};

@@ -14,7 +14,7 @@ use crate::api::{
 };
 use crate::{Error, Result};
 
-/// The bytes that the count of bytes held includes for each lease.
+/// The bytes that `Engine::bytes_held` and the quota count for each lease.
 pub(super) const LEASE_BYTES: u64 = 96;
 
 #[derive(Clone, Debug)]
@@ -195,7 +195,7 @@ impl Lessor {
         let lease = self.leases.at_mut(slot);
         let id = lease.id;
         let before = std::mem::replace(&mut lease.renewal, renewal);
-        // An equal deadline is in the table already, and two standing keep-alives have no entry.
+        // An unchanged deadline is in the table already, and a standing keep-alive has no entry in the table.
         if before == renewal {
             return;
         }
@@ -455,7 +455,7 @@ impl Engine {
     }
 
     /// Deletes the keys of an ended lease, in ascending order and as one revision (R-LSE-5). Then notifies the streams
-    /// that requested the end of the lease.
+    /// that requested a notification of the lease's end.
     pub(super) fn delete_ended(&mut self, id: LeaseId, keys: Vec<SlotId>) {
         // The lease's list of keys is unordered, and the DELETE events must ascend by key (R-LSE-5).
         let mut keyed: Vec<_> =

@@ -1,10 +1,11 @@
 //! Compaction, which takes effect at once. The memory of compacted versions is reclaimed later, in bounded pieces.
 //!
 //! Reclaiming walks through history in order. At each change up to the compacted revision, the version that the change
-//! superseded is dropped. A change below the compacted revision leaves history, and if it is a tombstone, the tombstone
-//! is dropped too (R-CMP-2). A key without versions is removed.
+//! superseded is dropped. A change below the compacted revision leaves history. A tombstone below the compacted
+//! revision also leaves the versions of its key (R-CMP-2). A key without versions is removed.
 //!
-//! The work is proportional to the writes since the last compaction, and independent of the number of keys.
+//! The work of a compaction is proportional to the number of changes between the previous and the new compacted
+//! revision. The number of keys does not matter.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use super::key_space::KeySpace;
 use crate::Result;
 use crate::api::{AutoCompaction, KeyValue, Revision, Timestamp};
 
-/// The maximum number of versions that one call reclaims.
+/// The maximum number of versions that one call of `reclaim` reclaims.
 pub(in crate::engine) const RECLAIM_MAX: usize = 256;
 
 impl KeySpace {
@@ -51,7 +52,7 @@ impl KeySpace {
         reclaimed
     }
 
-    /// Processes one change of history. Returns false if no change up to the compacted revision is left.
+    /// Processes one change of history. Returns false if no change up to the compacted revision is left to process.
     fn reclaim_next(&mut self, compacted: Revision, garbage: &mut Vec<KeyValue>) -> bool {
         let start = self.history.start();
         debug_assert!(self.reclaimed >= start, "`reclaimed` is at or after the start of history");
@@ -63,8 +64,8 @@ impl KeySpace {
         let Some(kv) = self.history.get(position).filter(|kv| kv.mod_revision() <= compacted).cloned() else {
             return false;
         };
-        // Drop the superseded versions only at the first visit of a change. A change of an earlier compacted revision
-        // stayed in history and was visited then.
+        // Drop the superseded versions only at the first visit of a change. A change at an earlier compacted revision
+        // was visited by the compaction to that revision, and stayed in history.
         if position == self.reclaimed {
             self.reclaim_superseded(&kv, garbage);
             self.reclaimed += 1;
@@ -106,7 +107,8 @@ impl KeySpace {
     }
 }
 
-/// The shortest period of periodic compaction. A busy machine could not run the ticks of a shorter period in time.
+/// The shortest period of periodic compaction, to which a shorter period is raised. A busy machine could not run the
+/// ticks of a shorter period in time.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
 const HOUR: Duration = Duration::from_secs(60 * 60);
 
@@ -115,8 +117,8 @@ const REVISION_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
 /// Decides when an engine compacts automatically, and to which revision (R-CMP-7, R-CMP-8).
 ///
-/// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due, and samples the revision. Most
-/// ticks only sample.
+/// etcd's compactor ticks at fixed intervals. A tick compacts if a compaction is due and, in periodic mode, samples the
+/// current revision. Most ticks do not compact.
 ///
 /// While the revision does not change, the samples of the following ticks are known in advance. Only the next tick that
 /// compacts is therefore a deadline, and `Engine::advance` takes the samples of all ticks before that tick in one step.
@@ -215,7 +217,8 @@ impl AutoCompactor {
         }
     }
 
-    /// Samples the revision `current` once for each tick at or before `now`.
+    /// Passes all ticks at or before `now`. In periodic mode, samples the revision `current` once for each of these
+    /// ticks.
     pub(in crate::engine) fn sample_until(&mut self, current: Revision, now: Timestamp) {
         let Some(next) = self.next_tick.filter(|&next| next <= now) else {
             return;

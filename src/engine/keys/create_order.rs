@@ -1,8 +1,8 @@
 //! Indexes by create revision, for ranges that are read by their first or last created key: the queues of locks and
 //! elections.
 //!
-//! Without an index, a read of the first or last created key visits all keys of the range, including deleted keys that
-//! are not reclaimed yet. Each release of a lock with n waiters would cost O(n) without an index.
+//! Without an index, a read of the first or last created key visits the whole range, including deleted keys that are
+//! not reclaimed yet. Each release of a lock with n waiters would cost O(n) without an index.
 //!
 //! A range with many keys is indexed when a transaction reads its first or last created keys with a limit, or compares
 //! its create revisions. The index is dropped when reclaiming leaves few keys in the range and none of these keys
@@ -37,7 +37,8 @@ struct OrderedRange {
     keys: Keys,
 }
 
-/// The existing keys of a range, each after its create revision, so that iteration is in order of creation.
+/// The existing keys of a range. Each entry begins with the key's create revision, so that iteration is in order of
+/// creation.
 pub(in crate::engine) type Keys = BTreeSet<(Revision, Box<[u8]>)>;
 
 /// The result of a read of the first or last created key.
@@ -158,8 +159,8 @@ impl CreateOrder {
         Some(Found { key, more: passing.next().is_some(), count: keys.len() as i64 })
     }
 
-    /// Returns the keys that pass a read of the first or last created keys, in the read's sort order, and the number of
-    /// keys in the range. Returns `None` if the range is not indexed. A step of the iterator costs O(log n).
+    /// Returns the keys that pass the read's maximum create revision, in the read's sort order, and the number of keys
+    /// in the range. Returns `None` if the range is not indexed. A step of the iterator costs at most O(log n).
     pub(in crate::engine) fn find_several(&self, get: &Get) -> Option<(impl Iterator<Item = &[u8]>, i64)> {
         let keys = &self.ranges.at(self.ranges.find(&get.range)?).keys;
         let is_descending = get.sort_order == SortOrder::Descend;

@@ -15,8 +15,8 @@ impl KeySpace {
         let revision = if revision.get() > 0 { revision } else { self.current() };
         let compacted = self.compacted_or_minus_one();
         let mut records = Vec::new();
-        // etcd's oddity: old versions are skipped only if some key is alive at `revision`. If no key is alive then, all
-        // versions are hashed (R-MNT-2).
+        // etcd's oddity (R-MNT-2): superseded versions at or below the compacted revision are skipped only if some key
+        // is live at `revision`. If no key is live at `revision`, superseded versions are hashed too.
         let mut keeps_any = false;
         for (_, slot) in self.index.iter() {
             let slot = self.slot(slot);
@@ -91,7 +91,7 @@ fn encode_varint(mut number: u64, into: &mut Vec<u8>) {
     into.push(number as u8);
 }
 
-/// A CRC-32C (Castagnoli, reflected) of the bytes written so far. HashKV and saves use it.
+/// A CRC-32C (Castagnoli, reflected) of the bytes written so far. HashKV and saves use this checksum.
 #[derive(Debug)]
 pub(crate) struct Crc32c(u32);
 

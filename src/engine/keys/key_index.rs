@@ -120,7 +120,8 @@ impl KeyIndex {
         let older = &mut self.histories.at_mut(slot.id).older;
         older.front().filter(|oldest| should_drop(&oldest.kv))?;
         let oldest = older.pop_front()?;
-        // Shrink far below the limit for growth, so that a key with a steady number of versions does not reallocate.
+        // Shrink only once less than a quarter of the capacity is used, so that a key with a steady number of versions
+        // does not reallocate.
         if older.len() * 4 < older.capacity() {
             older.shrink_to(older.len() * 2);
         }
@@ -232,7 +233,8 @@ impl<'a> KeySlot<'a> {
     /// Returns the versions that a compaction to `compacted` retains (R-CMP-2), regardless of how many other versions
     /// are reclaimed already.
     pub(in crate::engine) fn retained(self, compacted: Revision) -> impl Iterator<Item = &'a KeyValue> {
-        // R-CMP-2 retains the newest version at or below the compacted revision, unless it is an older tombstone.
+        // R-CMP-2 retains the newest version at or below the compacted revision, unless it is a tombstone below that
+        // revision.
         let survivor = self.version_at(compacted);
         self.versions().filter(move |kv| {
             let survives = survivor.is_some_and(|last| last.same_record(kv));

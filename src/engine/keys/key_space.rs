@@ -12,12 +12,12 @@ use crate::engine::Diagnostics;
 use crate::engine::tables::hash_index::KeyHasher;
 use crate::{Error, Result};
 
-/// The bytes that `bytes_held` counts for a version besides its key and value: the record's fixed fields, the handle in
-/// history (16), and the entry among the versions of the key (24).
+/// The bytes that `bytes_held` counts for a version besides its key and value. The summands are the record's fixed
+/// fields, the handle in history (16), and the entry among the versions of the key (24).
 const VERSION_BYTES: u64 = KeyValue::OVERHEAD + 16 + 24;
 
-/// The bytes that `bytes_held` counts for a key besides its name: the entries in the hash index (32) and the ordered
-/// index (40), both with a share of the unused capacity, and the `KeyHistory` (40).
+/// The bytes that `bytes_held` counts for a key besides its name. The summands are the entries in the hash index (32)
+/// and the ordered index (40), and the `KeyHistory` (40). Both index entries include a share of the unused capacity.
 const KEY_BYTES: u64 = 112;
 
 #[derive(Clone, Debug)]
@@ -59,7 +59,8 @@ pub(in crate::engine) struct PutOutcome {
 
 /// A change that a rollback undid, and the change of leases that the caller must undo.
 pub(in crate::engine) struct UndoneChange {
-    /// The slot of the key, or `None` if the change had created the key, which then no longer exists.
+    /// The slot of the key, or `None` if the undone change was the key's only version, so that the key has no slot any
+    /// more.
     pub(in crate::engine) slot: Option<SlotId>,
     /// The lease of the undone put and the key's position in the lease's list, if the put had a lease.
     pub(in crate::engine) attached: Option<(LeaseId, u32)>,
@@ -117,8 +118,8 @@ impl KeySpace {
         self.bytes_held - self.tombstone_bytes
     }
 
-    /// Returns the revision for the header of an operation in the open transaction (R-REV-7): the next revision if the
-    /// transaction has a change, or else the current revision.
+    /// Returns the revision for the header of an operation in the open transaction (R-REV-7). The header has the next
+    /// revision if the transaction has a change, or else the current revision.
     pub(in crate::engine) fn header_revision(&self) -> Revision {
         if self.changes > 0 { self.current.next() } else { self.current }
     }
@@ -277,7 +278,8 @@ impl KeySpace {
         Some(UndoneChange { slot: Some(slot).filter(|_| !created), attached, lease })
     }
 
-    /// Removes a key and its only version, and returns this version. The caller must have uncounted the version.
+    /// Removes a key and its only version, and returns this version. The caller must have called `uncount_version` for
+    /// this version.
     pub(in crate::engine) fn purge(&mut self, slot: SlotId) -> KeyValue {
         let kv = self.index.purge(slot);
         if !self.create_order.is_empty() {
@@ -313,7 +315,7 @@ impl KeySpace {
         ([self.live_keys, self.versions, self.bytes_held, self.tombstone_bytes], recounted)
     }
 
-    /// Adds the counts of the key tables.
+    /// Writes the counts of the key tables into `diagnostics`.
     pub(in crate::engine) fn diagnose(&self, diagnostics: &mut Diagnostics) {
         diagnostics.create_orders = self.create_order.iter().count();
         diagnostics.create_order_keys = self.create_order.iter().map(|(_, keys)| keys.len()).sum();
@@ -321,7 +323,7 @@ impl KeySpace {
         diagnostics.longest_probe = diagnostics.longest_probe.max(self.index.longest_probe());
     }
 
-    /// Returns the revision at which a plain read reads, or `None` if it reads the latest state (R-REV-8).
+    /// Returns the revision at which a read outside of a txn reads, or `None` if it reads the latest state (R-REV-8).
     pub(in crate::engine) fn resolve(&self, revision: Option<Revision>) -> Result<Option<Revision>> {
         let Some(revision) = revision.filter(|revision| revision.get() > 0) else {
             return Ok(None);
@@ -380,8 +382,8 @@ impl KeySpace {
     }
 
     /// Returns the key-value pair that a change's key had before the whole transaction of the change (R-WCH-17).
-    /// Returns `None` if the change created the key or the key did not exist before, and `Compacted` if the state
-    /// before the transaction is compacted (R-CMP-5).
+    /// Returns `None` if the change created the key, or if the key did not exist before the transaction. Returns
+    /// `Compacted` if the state before the transaction is compacted and the change did not create the key (R-CMP-5).
     pub(in crate::engine) fn prev_kv(&self, kv: &KeyValue) -> PrevKv {
         let before = Revision::new(kv.mod_revision().get() - 1);
         let is_created = !kv.is_tombstone() && kv.create_revision() == kv.mod_revision();

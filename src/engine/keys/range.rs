@@ -99,8 +99,8 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Many(kvs), more: keys.next().is_some(), count }
     }
 
-    /// Returns the response of a read of the first or last created key from one scan of the range that keeps only the
-    /// best key.
+    /// Returns the response of a read of the first or last created key from one scan of the range. The scan keeps one
+    /// key: the first or last created key so far.
     fn scan_for_first_or_last(&self, get: &Get, header: ResponseHeader) -> GetResponse {
         let descend = get.sort_order == SortOrder::Descend;
         let (mut found, mut passing, mut count): (Option<&KeyValue>, _, _) = (None, 0, 0);
@@ -121,7 +121,8 @@ impl KeySpace {
         GetResponse { header, kvs: KeyValues::Single(kv), more: passing > 1, count }
     }
 
-    /// Indexes a range by create revision if the range has at least `KEYS_MIN` keys, including deleted keys.
+    /// Indexes a range by create revision if the range has at least `KEYS_MIN` keys, including deleted keys. Does
+    /// nothing if the range is already indexed or too many ranges are indexed.
     pub(in crate::engine) fn index_create_order(&mut self, range: &KeyRange) {
         // Check the number of all keys first, which is cheap to read and below `KEYS_MIN` in a store with few keys.
         let has_few = self.index.len() < KEYS_MIN || self.index.has_fewer(range, KEYS_MIN);
