@@ -7,10 +7,11 @@ use crate::api::{
     WatchResponse, WatchResponseKind,
 };
 
-/// Resumes a watch stream after lost connections, so that its receiver receives each event once, in order, without a gap.
+/// Resumes a watch stream after lost connections, so that its receiver receives each event once, in order, without a
+/// gap.
 ///
-/// A [`Backend`](crate::backend::Backend) over a network keeps one resumer for each [`Inbox`](crate::backend::Inbox) and does the
-/// I/O itself:
+/// A [`Backend`](crate::backend::Backend) over a network keeps one resumer for each [`Inbox`](crate::backend::Inbox)
+/// and does the I/O itself:
 ///
 /// - The backend passes each request of the receiver to [`request`](Self::request), and each delivery of the server
 ///   to [`receive`](Self::receive). A [`WatchRequest::Lease`] goes to
@@ -18,39 +19,42 @@ use crate::api::{
 ///   the ends of leases on its watch streams.
 /// - When the connection is lost, the backend calls [`cut`](Self::cut), and drops the requests and deliveries in
 ///   flight.
-/// - When a connection is established, even for the first time, the backend calls [`resume`](Self::resume), and sends
-///   the returned requests on a new stream before any other request.
+/// - When a connection is established, also for the first time, the backend calls [`resume`](Self::resume). The backend
+///   sends the returned requests on a new stream before any other request.
 ///
 /// # What is resumed
 ///
 /// A watcher is created again, with its id, from its next revision: the revision after its last event or progress
-/// notification. A watcher that has received no event and no progress notification starts at its start revision, or,
-/// without a start revision, after the revision of its [creation](WatchResponse::created).
+/// notification. A watcher that has received no event and no notification starts at its start revision. Without a start
+/// revision, the watcher starts after the revision of its [creation](WatchResponse::created).
 ///
-/// The response to the repeated creation is not delivered. A response that was cut between two
+/// The response to the repeated creation is not delivered. If the server refuses the repeated creation, the receiver
+/// receives a cancellation instead, with the server's reason. A response that was cut between two
 /// [pieces](WatchResponse::fragment) continues after the last delivered piece. If the next revision is older than the
 /// compacted revision, the compaction is delivered.
 ///
-/// Unanswered requests are sent again in their order. The unanswered requests for progress are sent as one request,
-/// after all other requests. A watcher that is cancelled without a connection is not created again, and the
-/// cancellation is answered at once, with the newest header that was received.
+/// The unanswered creations are sent again in their order, each followed by the unanswered cancellations that came
+/// after it. The resumer itself answers all other unanswered cancellations of known watchers, with the newest header
+/// that was received. A watcher whose cancellation the resumer answers is not created again. The unanswered requests
+/// for progress are sent as one request, after all other requests.
 ///
 /// # Limits
 ///
-/// - An etcd server that reads the header of a creation late (R-WCH-5) may deliver events of earlier revisions than
-///   the header's, and a cut can lose these events, unless the watcher has a start revision.
+/// - An etcd server that reads the header of a creation late (R-WCH-5) may afterwards deliver events of revisions up to
+///   the header's. If the connection is lost before these events are delivered, the watcher misses them, unless it has
+///   a start revision.
 /// - A resumed watcher that has received all events starts after the store's current revision. Until the next commit,
 ///   the store ignores a request for progress of the stream, and never answers the ignored request (R-WCH-21).
-/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes the next revision of the
-///   watcher, a cut ends the watcher with that compaction, even if none of the watcher's events was compacted. A
-///   watcher that is not cut continues (R-CMP-4). Progress notifications advance the next revision: a watch with
-///   [`progress_notify`](Watch::progress_notify) receives them periodically, and [`WatchRequest::Progress`] requests
-///   a single notification. The resumer itself requests no progress, because a client and a store with periodic
-///   requests are never idle.
+/// - A watcher whose keys do not change keeps an old next revision. If a compaction passes this next revision and the
+///   connection is then lost, the resumed watcher ends with the compaction. The watcher ends even if none of its events
+///   was compacted. A watcher that keeps its connection continues (R-CMP-4). Progress notifications advance the next
+///   revision: a watch with [`progress_notify`](Watch::progress_notify) receives them periodically, and
+///   [`WatchRequest::Progress`] requests a single notification. The resumer itself requests no progress, because a
+///   client and a store with periodic requests are never idle.
 /// - The end of a lease is not delivered while there is no connection. A
 ///   [`LeaseRenewer`](crate::backend::LeaseRenewer) reports the end of a lease also without a connection.
-/// - If the next revision changes a key twice, a compaction to exactly that revision drops the first change
-///   (R-CMP-2), and the resumed watcher never receives the first change.
+/// - If the watcher's next revision changes a key twice, a compaction to exactly that revision drops the first change
+///   (R-CMP-2). The resumed watcher receives only the second change.
 ///
 /// ```
 /// use leasehold::Watch;
@@ -73,12 +77,13 @@ use crate::api::{
 #[derive(Clone, Debug)]
 pub struct WatchResumer {
     is_connected: bool,
-    /// The watchers that were created and not cancelled.
+    /// The watchers whose creation was answered and whose cancellation was not. Includes watchers that a compaction has
+    /// ended.
     watchers: BTreeMap<WatchId, Watcher>,
     /// The watchers whose creation was sent again on this connection and is not answered yet, in the order of the
     /// requests.
     resuming: VecDeque<WatchId>,
-    /// The unanswered creations and cancellations, in the order of the requests. The first entry is never a
+    /// The receiver's unanswered creations and cancellations, in the order of the requests. The first entry is never a
     /// cancellation that the server ignores.
     pending: VecDeque<Pending>,
     /// The number of creations in `pending`.
@@ -107,8 +112,8 @@ pub enum Requested {
     Send(WatchRequest),
     /// Deliver this answer to the receiver, and send nothing.
     Deliver(Delivery),
-    /// Do nothing. The resumer keeps the request, and [`resume`](WatchResumer::resume) returns the request if it is
-    /// still needed.
+    /// Send and deliver nothing now. The resumer keeps a request that the next connection needs, and
+    /// [`resume`](WatchResumer::resume) returns it.
     Kept,
 }
 
@@ -156,7 +161,7 @@ impl Watcher {
         }
     }
 
-    /// Returns whether an event was delivered before the cut.
+    /// Returns whether an event was delivered on an earlier connection. Advances `repeated` past such an event.
     fn has_seen(&mut self, kv: &KeyValue) -> bool {
         if kv.mod_revision() != self.next {
             return kv.mod_revision() < self.floor;
@@ -245,8 +250,9 @@ impl WatchResumer {
             WatchRequest::Create(watch) => return self.request_create(watch.clone()),
             WatchRequest::Cancel(id) => {
                 let is_known = self.watchers.contains_key(id);
-                // An unanswered creation may use the cancelled id, or may be refused because a watcher has the id.
-                // The cancellation therefore stays in `pending`, behind the creation.
+                // With a connection, the server answers the cancellation of a known watcher. An unanswered creation may
+                // get the cancelled id, or may be refused because a watcher has that id. A cancellation is therefore
+                // queued behind such a creation in `pending`.
                 if self.pending_creates > 0 || is_known && self.is_connected {
                     self.pending.push_back(Pending::Cancel(*id));
                 // Without a connection, no server has the watcher, so the resumer itself answers.
@@ -271,8 +277,8 @@ impl WatchResumer {
 
     /// Returns the watch to send on this connection, and the id that the resumer assigns to it, if any.
     ///
-    /// The server's counter of automatic ids restarts at 0 on each connection. On a resumed connection, the resumer therefore
-    /// requests the next automatic id of an uncut stream as an explicit id.
+    /// The server's counter of automatic ids restarts at 0 on each connection. On a resumed connection, the resumer
+    /// therefore requests the next automatic id of an uncut stream as an explicit id.
     fn assign_id(&mut self, watch: &Watch) -> (Watch, Option<i64>) {
         let assigned = match &mut self.next_assigned {
             Some(next) if watch.id == WatchId::AUTO => {
@@ -297,8 +303,8 @@ impl WatchResumer {
 
     /// Notes a delivery of the server, and returns the part of the delivery that the receiver has not received.
     ///
-    /// A delivery of the server that arrives without a connection is dropped, since the next connection repeats it.
-    /// [`Delivery::Timer`] is returned unchanged.
+    /// Returns `None` for a delivery of the server between [`cut`](Self::cut) and [`resume`](Self::resume): `resume`
+    /// requests its contents again, or `cut` has returned the answer. [`Delivery::Timer`] is returned unchanged.
     pub fn receive(&mut self, delivery: Delivery) -> Option<Delivery> {
         match delivery {
             Delivery::Watch(response) if self.is_connected => self.respond(response).map(Delivery::Watch),
@@ -337,8 +343,8 @@ impl WatchResumer {
             }
             WatchResponseKind::Events { events, fragment } => {
                 let watcher = self.watchers.get_mut(&id)?;
-                // Either the watcher is not created again on this connection yet, or a compaction has ended the
-                // watcher.
+                // Drop events of a watcher that is not created again on this connection yet, or that a compaction has
+                // ended.
                 if watcher.is_resuming || watcher.is_compacted {
                     return None;
                 }
@@ -367,8 +373,8 @@ impl WatchResumer {
         self.pending_creates -= 1;
         self.unclaim(assigned.map_or(watch.id, WatchId::new));
         if response.canceled() {
-            // A refused creation uses up no automatic id (R-WCH-3). Assign the refused id again, unless a later
-            // creation already has the next id.
+            // A refused creation uses up no automatic id (R-WCH-3). Assign the refused id again, unless a later id is
+            // assigned already.
             self.next_assigned = match (self.next_assigned, assigned) {
                 (Some(next), Some(id)) if next == id + 1 => Some(id),
                 (next, _) => next,
@@ -383,8 +389,8 @@ impl WatchResumer {
         Some(response)
     }
 
-    /// Processes the answer to a repeated creation. Returns the end of the watcher if the server did not resume the
-    /// watcher.
+    /// Processes the answer to a repeated creation. Returns a cancellation for the receiver if the server did not
+    /// create the watcher again with its id.
     fn answer_resumed(&mut self, id: WatchId, response: &WatchResponse) -> Option<WatchResponse> {
         let watcher = self.watchers.get_mut(&id)?;
         watcher.is_resuming = false;
@@ -397,8 +403,8 @@ impl WatchResumer {
         self.drop_ignored();
         let reason = if response.canceled() { response.cancel_reason() } else { "the watch id was not kept" };
         let ended = WatchResponse::new_canceled(id, *response.header(), reason);
-        // A delivered compaction has ended the watcher for the receiver, so deliver another end only if the receiver
-        // has requested it.
+        // A delivered compaction has ended the watcher for the receiver, so deliver a cancellation only if the receiver
+        // has requested one.
         Some(ended).filter(|_| is_asked || !is_compacted)
     }
 
@@ -409,7 +415,8 @@ impl WatchResumer {
         place.is_some_and(|place| self.pending.remove(place).is_some())
     }
 
-    /// Drops the cancellations of unknown watchers at the front of `pending`: the server does not answer them (R-WCH-22).
+    /// Drops the cancellations of unknown watchers at the front of `pending`: the server does not answer them
+    /// (R-WCH-22).
     fn drop_ignored(&mut self) {
         while let Some(Pending::Cancel(id)) = self.pending.front()
             && !self.watchers.contains_key(id)
@@ -443,7 +450,8 @@ impl WatchResumer {
         watcher.map(|watcher| watcher.advance_past(to)).is_some()
     }
 
-    /// Notes that the connection is lost. Returns the answers to pending cancellations, which the backend delivers in order.
+    /// Notes that the connection is lost. Returns answers to the cancellations that no unanswered creation precedes.
+    /// The backend delivers these answers in order.
     #[must_use = "the receiver waits for these answers"]
     pub fn cut(&mut self) -> Vec<Delivery> {
         self.is_connected = false;

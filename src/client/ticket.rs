@@ -13,13 +13,13 @@ use crate::api::Delivery;
 /// A result that may be pending, such as a queued lock. A lock that the ticket returns may be lost already, which the
 /// guard's `check` reports.
 ///
-/// A ticket waits for a lock or leadership, for the loss of a lock or leadership, or for a timer. Wait for the result
-/// with [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with `.await`, or
-/// in a `select!` on [`ready_channel`](Self::ready_channel). A wait that times out keeps the ticket's place in the
-/// queue. Dropping the ticket withdraws the request at once.
+/// A ticket waits for a lock or leadership, for the loss of a session, lock or leadership, or for a timer. Wait for the
+/// result with [`wait`](Self::wait), [`wait_timeout`](Self::wait_timeout) or [`try_wait`](Self::try_wait), with
+/// `.await`, or in a `select!` on [`ready_channel`](Self::ready_channel). A wait that times out keeps the ticket's
+/// place in the queue. Dropping the ticket withdraws the request at once.
 ///
-/// The lease of the session can end at any moment, also between the acquisition and the wait, or right after a check. A write
-/// that requires the lock therefore uses `guard.txn()`, or passes `guard.token()` to a fence.
+/// The lease of the session can end at any moment, also between the acquisition and the wait, or right after a check. A
+/// write that requires the lock therefore uses `guard.txn()`, or passes `guard.token()` to a fence.
 ///
 /// A ticket keeps its store alive.
 ///
@@ -50,7 +50,8 @@ pub struct Ticket<T> {
 
 enum State<T> {
     Waiting(Box<dyn Waiting<T>>),
-    /// The result is ready and was not returned. Dropping the wait, if there is one, withdraws the result.
+    /// The result is ready and was not returned. The wait is kept if dropping it withdraws the result, or if the result
+    /// is permanent.
     Done(Result<T>, Option<Box<dyn Waiting<T>>>),
     /// The result was returned once, and each later poll returns it again.
     Repeats(Result<T>, Box<dyn Waiting<T>>),
@@ -102,26 +103,28 @@ impl<T> Ticket<T> {
 
     /// Blocks the thread until the result is ready.
     ///
-    /// Under a [`ManualClock`](crate::ManualClock) with one thread, a wait for an instant or for the end of a lease never returns
-    /// unless another thread moves the clock. In a test with one thread, move the clock and call [`try_wait`](Self::try_wait).
+    /// Under a [`ManualClock`](crate::ManualClock), time passes only if another thread moves the clock. A wait for an
+    /// instant or for the expiry of a lease may therefore block for ever. In a test with one thread, move the clock and
+    /// call [`try_wait`](Self::try_wait).
     ///
     /// # Errors
     ///
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed during the wait.
-    /// - [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session of a lock or candidacy had ended before the ticket was
-    ///   queued.
-    /// - [`SessionExpired`](crate::Error::SessionExpired) for a lock, [`NotLeader`](crate::Error::NotLeader) for a candidacy, if
-    ///   the session ended or the queue key was deleted during the wait.
-    /// - [`Unavailable`](crate::Error::Unavailable), or another error of a request, if the backend answered a request of the wait
-    ///   with that error.
+    /// - [`LeaseNotFound`](crate::Error::LeaseNotFound) if the session of a lock or candidacy had ended before the
+    ///   queue key was put.
+    /// - [`SessionExpired`](crate::Error::SessionExpired) for a lock, [`NotLeader`](crate::Error::NotLeader) for a
+    ///   candidacy, if the session ended or the queue key was deleted during the wait.
+    /// - [`Unavailable`](crate::Error::Unavailable), or another error of a request, if the backend answered a request
+    ///   of the wait with that error.
     ///
     /// # Panics
     ///
-    /// Panics if the result was returned before. A ticket for the loss of a lock or leadership does not panic: a loss
-    /// is permanent, so each wait returns the loss.
+    /// Panics if the result was returned before. A ticket for the loss of a session, lock or leadership does not panic:
+    /// a loss is permanent, so each wait returns the loss.
     #[track_caller]
     pub fn wait(mut self) -> Result<T> {
-        // A result that is ready is returned without `Backend::drive`, which may do the work of the backend.
+        // A result that is ready is returned without `Backend::drive`, in which a simulated backend runs its
+        // simulation.
         if !matches!(self.state, State::Waiting(_))
             && let Poll::Ready(result) = self.state.poll(&mut self.mailbox, None)
         {
@@ -145,12 +148,13 @@ impl<T> Ticket<T> {
     ///
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed during the wait.
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound), [`SessionExpired`](crate::Error::SessionExpired) or
-    ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was deleted.
+    ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was
+    ///   deleted.
     /// - Another error with which the backend answered a request of the wait: see [`wait`](Self::wait).
     ///
     /// # Panics
     ///
-    /// Panics if the result was returned before, except for the loss of a lock or leadership.
+    /// Panics if the result was returned before, except for a ticket for the loss of a session, lock or leadership.
     #[track_caller]
     pub fn wait_timeout(&mut self, timeout: Duration) -> Result<Option<T>> {
         let at = self.mailbox.now() + timeout;
@@ -164,12 +168,13 @@ impl<T> Ticket<T> {
     ///
     /// - [`Stopped`](crate::Error::Stopped) if the store was closed before the result was ready.
     /// - [`LeaseNotFound`](crate::Error::LeaseNotFound), [`SessionExpired`](crate::Error::SessionExpired) or
-    ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was deleted.
+    ///   [`NotLeader`](crate::Error::NotLeader) if the session of the lock or candidacy has ended, or its queue key was
+    ///   deleted.
     /// - Another error with which the backend answered a request of the wait: see [`wait`](Self::wait).
     ///
     /// # Panics
     ///
-    /// Panics if the result was returned before, except for the loss of a lock or leadership.
+    /// Panics if the result was returned before, except for a ticket for the loss of a session, lock or leadership.
     #[track_caller]
     pub fn try_wait(&mut self) -> Result<Option<T>> {
         match self.state.poll(&mut self.mailbox, None) {
@@ -180,8 +185,8 @@ impl<T> Ticket<T> {
 
     /// Returns a channel for `select!` that holds a token while [`try_wait`](Self::try_wait) may return a result.
     ///
-    /// After a token, `try_wait` may still return `None`. `try_wait` puts the token back if there are more deliveries
-    /// to process.
+    /// After a token, `try_wait` may still return `None`, since a delivery may leave the result pending. Each later
+    /// delivery sets the token again.
     pub fn ready_channel(&self) -> &ReadyChannel {
         self.mailbox.ready(matches!(self.state, State::Done(..) | State::Repeats(..)))
     }
@@ -265,8 +270,8 @@ impl Ticket<()> {
 impl Client {
     /// Returns a ticket that completes when `duration` of the backend's time has passed.
     ///
-    /// Other events at the instant of completion, such as the end of a lease, are delivered before the ticket
-    /// completes.
+    /// Over a [`Store`](crate::Store), the leases that expire at the instant of completion are revoked before the
+    /// ticket completes.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -287,14 +292,14 @@ impl Client {
 
     /// Awaits a future, and returns `None` once `duration` of the backend's time has passed.
     ///
-    /// A result that is ready at the instant of the timeout is returned. After a timeout the future is dropped: pass
-    /// `&mut future` to keep the future.
+    /// The output of a future that is ready at the instant of the timeout is returned in `Some`. After a timeout the
+    /// future is dropped: pass `&mut future` to keep the future.
     ///
     /// The method also returns `None`, without waiting, if the backend has ended and the future is pending: no clock
     /// would end the wait. A call or ticket of a closed [`Store`](crate::Store) is ready with
     /// [`Stopped`](crate::Error::Stopped), so the method returns that error in `Some`.
     ///
-    /// In an async program, a future that is ready in time is returned in `Some`:
+    /// In an async program, the output of a future that is ready in time is returned in `Some`:
     ///
     /// ```
     /// use leasehold::concurrency::{Mutex, Session};
@@ -313,8 +318,8 @@ impl Client {
     /// # Ok::<(), leasehold::Error>(())
     /// ```
     ///
-    /// Under a [`ManualClock`](crate::ManualClock), another thread moves the clock. The ticket below keeps its place after the
-    /// timeout:
+    /// Under a [`ManualClock`](crate::ManualClock), another thread moves the clock. The example borrows the ticket, so
+    /// the ticket keeps its place after the timeout:
     ///
     /// ```
     /// use leasehold::concurrency::{Mutex, Session};

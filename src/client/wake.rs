@@ -30,16 +30,17 @@ impl Wake for Unpark {
 /// Polls until `poll` is ready, and parks the thread between polls. The first poll passes a waker that does nothing,
 /// since most calls are ready.
 ///
-/// `is_woken`, not the park token of the thread, decides whether to poll again. A stale park token causes only
-/// another check of `is_woken`. A nested `park_until` on the same thread may consume the park token, but `is_woken`
-/// was set before the token and is still set.
+/// `is_woken`, not the park token of the thread, decides whether to poll again. A stale park token causes only another
+/// check of `is_woken`. A nested `park_until` on the same thread may consume the park token, but the `is_woken` of the
+/// outer call is still set.
 ///
 /// The function parks without spinning. A thread that spins and yields waits for the other busy threads of its core.
-/// With yields and a busy thread on each core, a lock handover took 700 us instead of 12 us on one core, and 2 to 4
-/// ms instead of 18 us on two cores.
+/// With yields and a busy thread on each core, a lock handover took 700 us instead of 12 us on one core. On two cores,
+/// the handover took 2 to 4 ms instead of 18 us.
 ///
 /// Spinning without yields helps only if the other thread runs at the same time on another core. With 20 us of
-/// spinning, a lock handover took 5 us instead of 10 us on two cores, and 21 us instead of 3 us on one core.
+/// spinning, a lock handover took 5 us instead of 10 us on two cores. On one core, the handover took 21 us instead of 3
+/// us.
 pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     if poll(&mut Context::from_waker(Waker::noop())).is_ready() {
         return;
@@ -48,7 +49,7 @@ pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
     let waker = Waker::from(Arc::clone(&unpark));
     let mut context = Context::from_waker(&waker);
     while poll(&mut context).is_pending() {
-        // The mark is cleared before the poll, so a wake-up during the poll causes another poll.
+        // `is_woken` is cleared before the poll, so a wake-up during the poll causes another poll.
         while !unpark.is_woken.swap(false, Ordering::Acquire) {
             thread::park();
         }
@@ -57,12 +58,13 @@ pub(super) fn park_until(poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
 
 /// Runs each step of a destructor, even if an earlier step panics.
 ///
-/// Resumes the first panic after the last step, unless the thread is already unwinding: a second panic would abort the process.
+/// Resumes the first panic after the last step, unless the thread is already unwinding: a second panic would abort the
+/// process.
 pub(crate) fn finish(steps: &mut [&mut dyn FnMut()]) {
     let mut first = None;
     for step in steps {
         match catch_unwind(AssertUnwindSafe(step)) {
-            // Only the first panic is resumed. Dropping the payload of another panic runs user code, so it is
+            // Only the first panic is resumed. Dropping the payload of another panic runs user code, so that drop is
             // contained.
             Err(payload) if first.is_none() && !thread::panicking() => first = Some(payload),
             Err(payload) => contain(|| drop(payload)),

@@ -10,14 +10,14 @@ use crate::api::{Delivery, Lag, Watch, WatchId, WatchRequest, WatchResponse};
 
 /// A watch stream of etcd: any number of watchers whose responses arrive as one sequence (R-WCH-1).
 ///
-/// Each response has the [id](WatchResponse::watch_id) of its watcher. The stream derefs to [`Receiver`], which has all methods
-/// that receive. [`Watcher`](crate::Watcher) is simpler for a single watcher.
+/// Each response has the [id](WatchResponse::watch_id) of its watcher. The stream derefs to [`Receiver`], which has all
+/// methods that receive. [`Watcher`](crate::Watcher) is simpler for a single watcher.
 ///
-/// The end of a watcher does not end the stream. The stream ends with [`Stopped`](crate::Error::Stopped) when the store is
-/// closed. Dropping the stream ends its watchers.
+/// The end of a watcher does not end the stream. The stream ends with [`Stopped`](crate::Error::Stopped) when the store
+/// is closed. Dropping the stream ends its watchers.
 ///
-/// Each creation and cancellation is answered by one response, which is queued until it is received. The queue of a
-/// stream that creates and cancels watchers without receiving therefore grows.
+/// Each creation, and each cancellation of a known watcher, is answered by one response, which is queued until it is
+/// received. The queue of a stream that creates and cancels watchers without receiving therefore grows.
 ///
 /// ```
 /// use leasehold::{Store, Watch};
@@ -119,9 +119,10 @@ impl WatchStream {
 
     /// Requests the progress of all watchers of the stream.
     ///
-    /// If all watchers are synced, the answer is one response with the id [`WatchId::INVALID`]. The response is
-    /// received after all events up to the revision of its header. If a watcher is unsynced, the store sends no
-    /// answer (R-WCH-21).
+    /// If all watchers are synced and their start revisions are reached, the answer is one response with the id
+    /// [`WatchId::INVALID`]. The response is received after all events up to the revision of its header. The store
+    /// ignores the request for good if a watcher is unsynced or has a future start revision, or if the stream has no
+    /// watcher (R-WCH-21). A watcher that a compaction has ended counts as unsynced until it is cancelled.
     ///
     /// ```
     /// use leasehold::{Store, Watch};
@@ -184,8 +185,8 @@ impl WatchRequests {
 
     /// Returns how far a watcher is behind: see [`WatchStream::lag`].
     ///
-    /// Unlike `WatchStream::lag`, this method does not know the responses that the receiving half has taken from the
-    /// inbox and not returned yet: they count as received.
+    /// Responses that the receiving half has taken from the inbox and not returned yet count as received.
+    /// [`WatchStream::lag`] counts such responses as not received.
     pub fn lag(&self, id: impl Into<WatchId>) -> Option<Lag> {
         self.sender.lag(id.into())
     }

@@ -9,8 +9,9 @@ use crate::{Error, Result};
 
 /// Receives the changes of keys from a revision on.
 ///
-/// A watcher receives each event once and in order, all events of one revision together, without a gap (R-WCH-7).
-/// `Watcher` derefs to [`Receiver`], which has all methods that receive.
+/// A watcher receives each event once and in order, without a gap (R-WCH-7). One response contains all events of a
+/// revision, unless [`Watch::fragment`] allows the store to split the response. `Watcher` derefs to [`Receiver`], which
+/// has all methods that receive.
 ///
 /// In a [`Store`](crate::Store), a slow watcher uses a bounded amount of memory. Events beyond the watcher's
 /// [capacity](Watch::capacity) are read from history when the watcher receives. If events are compacted before they
@@ -145,8 +146,9 @@ impl Watcher {
 
     /// Requests the progress of the watch.
     ///
-    /// If the watcher is synced, it receives a response without events after all events up to the response's
-    /// revision. If the watcher is unsynced, the store sends no response (R-WCH-21).
+    /// If the watcher is synced and its start revision is reached, it receives a response without events, after all
+    /// events up to the revision in the header. The store ignores the request for good if the watcher is unsynced or
+    /// its start revision is in the future (R-WCH-21).
     ///
     /// ```
     /// use leasehold::Store;
@@ -201,14 +203,14 @@ impl Watching {
                 self.is_created = true;
                 return Ok(None);
             }
-            // A `Watcher` sends no cancellation, so the backend ended the watch.
+            // A `Watcher` sends no cancellation, so the backend ended or refused the watch.
             WatchResponseKind::Canceled | WatchResponseKind::Refused(_) => {
                 return Err(response.ended_by_backend());
             }
             WatchResponseKind::Compacted(compacted) => {
                 return Err(Error::Compacted { requested: self.next, compacted: Some(*compacted) });
             }
-            // The revision of the header can be later than the last event, so count from the event (R-WCH-10).
+            // The revision of the header can be later than the last event, so continue after the event (R-WCH-10).
             WatchResponseKind::Events { events, .. } => {
                 let last = events.as_slice().last();
                 self.next = last.map_or(self.next, |event| event.kv.mod_revision().next());
