@@ -121,8 +121,8 @@ impl WatchStream {
     ///
     /// If all watchers are synced and their start revisions are reached, the answer is one response with the id
     /// [`WatchId::INVALID`]. The response is received after all events up to the revision of its header. The store
-    /// ignores the request for good if a watcher is unsynced or has a future start revision, or if the stream has no
-    /// watcher (R-WCH-21). A watcher that a compaction has ended counts as unsynced until it is cancelled.
+    /// ignores the request for good if a watcher is unsynced or has a future start revision, or without any watcher
+    /// (R-WCH-21). A watcher that a compaction has ended counts as unsynced until it is cancelled.
     ///
     /// ```
     /// use leasehold::{Store, Watch};

@@ -146,9 +146,9 @@ impl Watcher {
 
     /// Requests the progress of the watch.
     ///
-    /// If the watcher is synced and its start revision is reached, it receives a response without events, after all
-    /// events up to the revision in the header. The store ignores the request for good if the watcher is unsynced or
-    /// its start revision is in the future (R-WCH-21).
+    /// If the watcher is synced and its start revision is reached, it receives a response without events. All events up
+    /// to the revision in the header are received before that response. The store ignores the request for good if the
+    /// watcher is unsynced or its start revision is in the future (R-WCH-21).
     ///
     /// ```
     /// use leasehold::Store;

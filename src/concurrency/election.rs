@@ -19,7 +19,7 @@ use crate::client::{Call, Ticket};
 /// such as [`ElectionService`](crate::service::ElectionService), take part in the election with this name.
 ///
 /// Every key under `name/` is a candidate, whichever client put it (R-ELC-10), so keep no other keys there. A lock and
-/// an election with one name share a queue.
+/// an election with equal names share a queue.
 ///
 /// ```
 /// use leasehold::concurrency::{Election, Session};
@@ -114,10 +114,10 @@ impl Election {
     ///
     /// # Errors
     ///
-    /// The ticket returns [`NotLeader`](crate::Error::NotLeader) if the key is outside of this election, has another
-    /// create revision than `token`, or is deleted before the candidate is elected. The ticket returns
-    /// [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors, such as
-    /// [`Unavailable`](crate::Error::Unavailable).
+    /// The ticket returns [`NotLeader`](crate::Error::NotLeader) if the key is outside of this election or has another
+    /// create revision than `token`. `NotLeader` is also returned if the key is deleted before the candidate is
+    /// elected. The ticket returns [`Stopped`](crate::Error::Stopped) if the store is closed, and the backend's errors,
+    /// such as [`Unavailable`](crate::Error::Unavailable).
     ///
     /// ```
     /// use leasehold::Store;
@@ -146,7 +146,7 @@ impl Election {
         AcquireTask::wait(Hold::resumed(&self.session, &self.queue, key, token.into()))
     }
 
-    /// Returns the leader's key, or `None` if there is no leader.
+    /// Returns the leader's key and value, or `None` if there is no leader.
     ///
     /// # Errors
     ///
@@ -172,7 +172,8 @@ impl Election {
         WaitQueue::of_election(self.session.client(), &self.name, &self.queue)
     }
 
-    /// Returns a watcher that receives every change of the leadership. The first event is the current state.
+    /// Returns a watcher that receives every change of the leadership, or a [`Gap`](super::LeaderEvent::Gap) if changes
+    /// are compacted first. The first event is the current state.
     pub fn observe(&self) -> LeaderWatcher {
         LeaderWatcher::new(self.session.client(), &*self.name)
     }
@@ -184,9 +185,9 @@ impl Election {
 
 /// A held leadership of an [`Election`]. [`resign`](Self::resign) or a drop ends the leadership.
 ///
-/// Only the leadership's own key is deleted. A drop deletes the key in the background, and repeats the deletion while
-/// the backend is unavailable, until the session ends. Prefer `resign` over a backend that may lose requests, since the
-/// call of `resign` reports whether the key is deleted.
+/// `resign` and a drop delete only the leadership's own key. A drop deletes the key in the background, and repeats the
+/// deletion while the backend is unavailable, until the session ends. If the backend may lose requests, call `resign`,
+/// which reports whether the key is deleted.
 ///
 /// A leadership is lost if the session's lease ends or another client deletes the key. Run an operation that must not
 /// happen after the loss in a [`txn`](Self::txn), or pass the [`token`](Self::token) to a
@@ -221,13 +222,14 @@ impl Acquired for Leadership {
 }
 
 impl Leadership {
-    /// Returns the fencing token, which is higher than the token of every earlier leader.
+    /// Returns the fencing token, which is higher than the token of every earlier leader. A [resumed](Election::resume)
+    /// leadership keeps the token of its previous owner.
     ///
     /// The token is the create revision of the [`key`](Self::key), which etcd calls `LeaderKey.rev`.
     ///
-    /// A store that is loaded from an older save may assign the tokens of lost leaderships again. Load the save with
-    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen
-    /// such a token.
+    /// A store that is loaded from a save may assign tokens again that the earlier store assigned after the save. Load
+    /// the save with [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence
+    /// may have seen such a token.
     pub fn token(&self) -> Revision {
         self.hold.token()
     }
@@ -237,7 +239,7 @@ impl Leadership {
         self.hold.key()
     }
 
-    /// Returns a compare that holds while the leadership is held, for other txns.
+    /// Returns a compare that holds while the leadership is held, for the caller's own txns.
     ///
     /// ```
     /// use leasehold::concurrency::{Election, Session};
@@ -318,7 +320,8 @@ impl Leadership {
     /// [`Guard::lost`](super::Guard::lost).
     ///
     /// A [resumed](Election::resume) leadership keeps the lease of an earlier session until it proclaims. A ticket that
-    /// was requested before the proclamation does not complete when the new session's lease ends.
+    /// was requested before the proclamation may ignore a reported end of the new session's lease. The ticket then
+    /// completes when the deletion of the key is received.
     ///
     /// # Errors
     ///

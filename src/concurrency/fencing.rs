@@ -10,8 +10,8 @@ use crate::{Error, Result};
 /// transaction.
 ///
 /// [`Guard::txn`] and [`Leadership::txn`] create the transaction. The transaction is sent as the only operation of an
-/// outer txn, which compares the create revision of the owner's key. The transaction may therefore have one operation
-/// fewer than a plain [`Txn`] (R-TXN-3).
+/// outer txn, which compares the create revision of the owner's key. The limit for each list of compares or operations
+/// is therefore one lower than in a plain [`Txn`] (R-TXN-3).
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
@@ -116,12 +116,13 @@ impl fmt::Debug for GuardedTxn<'_> {
 ///
 /// A lock can be lost without notice: its lease may have ended while the owner's process was suspended. Only the
 /// protected resource can then reject the late requests of that owner. The fence rejects the late requests once it has
-/// admitted the token of the next owner, so pass the token as soon as the lock is acquired.
+/// admitted the token of the next owner. A new owner should therefore pass its token as soon as it has acquired the
+/// lock.
 ///
-/// A store that is loaded from an older save may assign the tokens of lost locks again. The fence then admits the token
-/// of a lost owner beside the token of the new owner. To prevent this, load the save with
-/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass the newest token that
-/// the fence has seen, or a later revision if another client has seen a later token.
+/// A store that is loaded from a save may assign tokens again that the earlier store assigned after the save. The fence
+/// then admits an earlier owner and the new owner with equal tokens. To prevent this, load the save with
+/// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above). Pass this method the newest
+/// token that the fence has seen, or a later revision if another client has seen a later token.
 ///
 /// ```
 /// use leasehold::Error;

@@ -14,8 +14,8 @@ use crate::{Error, Result};
 /// Receives every leadership change of an election in order, including periods without a leader.
 ///
 /// The first event is the current state. If changes are compacted before they are received, the watcher delivers a
-/// [`Gap`](LeaderEvent::Gap) and then the new state. Events are received as from a [`Watcher`](crate::Watcher). The
-/// watcher needs no session, and a drop ends the watcher.
+/// [`Gap`](LeaderEvent::Gap) and then the new state. `LeaderWatcher` derefs to [`Receiver`], which has all methods that
+/// receive. The watcher needs no session, and a drop ends the watcher.
 ///
 /// The watcher keeps all candidates in memory. etcd's `Observe` keeps only the leader, and may miss leaders: see
 /// [`ElectionService::observe`](crate::service::ElectionService::observe) (R-ELC-12).
@@ -169,7 +169,8 @@ impl LeaderFeed {
         let watch = Watch::range(self.queue.clone()).start_revision(self.next).id(self.watches);
         // If the backend panics, the next poll watches again.
         self.phase = Phase::Retrying;
-        // A watcher that was cancelled by a compaction keeps its id until an explicit cancel (R-WCH-13).
+        // A watcher that was cancelled by a compaction keeps its id until an explicit cancel (R-WCH-13). The first
+        // cancel has the unknown id 0 and no effect (R-WCH-22).
         mailbox.watch(&[WatchRequest::Cancel(before), WatchRequest::Create(watch)]);
         self.phase = Phase::Watching;
     }
@@ -259,7 +260,7 @@ fn elected(revision: Revision, leader: Option<KeyValue>) -> LeaderEvent {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LeaderEvent {
-    /// A candidate became the leader.
+    /// A candidate became the leader, or was the leader when the watcher read the election.
     Elected {
         /// The revision of the change. The first event, and the first event after a [`Gap`](Self::Gap), come from a
         /// read of the election's keys, and have the revision of that read.
@@ -267,8 +268,8 @@ pub enum LeaderEvent {
         /// The leader's key. Its create revision is the fencing token, and its value is the leader's proposal.
         kv: KeyValue,
     },
-    /// The leader has proclaimed a value, which may equal the previous value. The revision of the change is the key's
-    /// mod revision.
+    /// The leader has proclaimed a value, or another client has put the leader's key. The value may equal the previous
+    /// value. The revision of the change is the key's mod revision.
     Updated {
         /// The leader's key.
         kv: KeyValue,

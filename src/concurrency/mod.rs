@@ -4,8 +4,8 @@
 //! `Guard::lost` returns a ticket that completes when the lock is lost. The [services](crate::service) reproduce etcd's
 //! quirks, and the guards of this module do not (R-0-5).
 //!
-//! [`Mutex`] and [`RwLock`] have the names of the standard library's locks. A file that imports both locks can rename
-//! one import: `use leasehold::concurrency::Mutex as StoreMutex`.
+//! [`Mutex`] and [`RwLock`] have the names of the standard library's locks. A file that also imports a standard lock
+//! can rename one import: `use leasehold::concurrency::Mutex as StoreMutex`.
 //!
 //! The page [`asked`](crate::manual::asked) lists the wishes of users of locks and elections, and how each is met.
 

@@ -15,12 +15,13 @@ use crate::client::{Call, Ticket};
 
 /// A lock between processes, acquired in arrival order and released when its session ends.
 ///
-/// Each acquisition puts its own key, `name/<lease>-<n>`, so threads that share a session exclude each other. Clients
-/// that use etcd's keys, such as [`LockService`](crate::service::LockService), wait in the same queue.
+/// Unless the mutex is [re-entrant](Self::reentrant), each acquisition puts its own key, `name/<lease>-<n>`, so threads
+/// that share a session exclude each other. Clients that use etcd's keys, such as
+/// [`LockService`](crate::service::LockService), wait in this lock's queue too.
 ///
 /// Every key under `name/` is in the queue, whichever client put it (R-LCK-13), so keep no other keys there. A key
-/// `jobs/last` blocks the lock `jobs` until the key is deleted. The lock `jobs/nightly`, while held, also blocks the
-/// lock `jobs`. Use [`queue`](Self::queue) to find such keys.
+/// `jobs/last` blocks each later acquisition of the lock `jobs` until the key is deleted. The lock `jobs/nightly`,
+/// while held, also blocks later acquisitions of the lock `jobs`. Use [`queue`](Self::queue) to find such keys.
 ///
 /// ```
 /// use leasehold::concurrency::{Mutex, Session};
@@ -91,7 +92,7 @@ impl Mutex {
     }
 
     /// Queues for the lock. The ticket keeps its place in the queue until the ticket is dropped, which deletes its
-    /// queue key at once.
+    /// queue key at once. A key that re-entrant guards or tickets share is deleted with the last of them.
     ///
     /// A thread that holds the lock and waits for the lock again deadlocks, unless the mutex is
     /// [re-entrant](Self::reentrant). The ticket also returns a guard that was lost after the lock was acquired and
@@ -109,8 +110,9 @@ impl Mutex {
         AcquireTask::enter(self.hold())
     }
 
-    /// Acquires the lock if no client holds the lock or waits for the lock. If the client would have to wait, the call
-    /// returns `None` and leaves no key in the queue.
+    /// Acquires the lock if no client holds the lock or waits for the lock. A re-entrant mutex also acquires the lock
+    /// if its session holds the lock. If the caller would have to wait, the call returns `None` and leaves no key in
+    /// the queue.
     ///
     /// The call returns `None` for a held lock even if the session's lease has ended, so a loop of attempts must also
     /// check [`Session::lost`].
@@ -152,11 +154,10 @@ impl Mutex {
 ///
 /// A lock is released by `unlock` ([`MutexGuard::unlock`], [`ReadGuard::unlock`], [`WriteGuard::unlock`]) and a permit
 /// by [`Permit::release`]. Dropping the guard also releases the lock or permit, even during a panic, so locks are not
-/// poisoned. Only the guard's own key is deleted.
+/// poisoned. A release deletes only the guard's own key.
 ///
 /// A drop deletes the key in the background, and repeats the deletion while the backend is unavailable, until the
-/// session ends. Prefer `unlock` or `release` over a backend that may lose requests, since the call reports whether the
-/// key is deleted.
+/// session ends. If the backend may lose requests, call `unlock` or `release`, which report whether the key is deleted.
 ///
 /// A guard is lost if the session's lease ends or another client deletes the key. Run an operation that must not happen
 /// after the loss in a [`txn`](Self::txn), or pass the [`token`](Self::token) to a
@@ -210,10 +211,12 @@ impl<Of> Guard<Of> {
     /// The token is the create revision of the [`key`](Self::key), by which etcd orders the queue. Re-entrant guards
     /// that share a key have equal tokens.
     ///
-    /// A store that is loaded from an older save may assign the tokens of lost guards again. Load the save with
-    /// [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence may have seen
-    /// such a token. If another client puts several keys of the queue in one txn, guards of these keys have equal
-    /// tokens, and are held one at a time, in key order.
+    /// A store that is loaded from a save may assign tokens again that the earlier store assigned after the save. Load
+    /// the save with [`LoadOptions::bump_revision_above`](crate::snapshot::LoadOptions::bump_revision_above) if a fence
+    /// may have seen such a token.
+    ///
+    /// If another client puts several keys of the queue in one txn, guards of these keys have equal tokens. These
+    /// guards are held one at a time, in key order.
     ///
     /// ```
     /// use leasehold::Store;
@@ -248,7 +251,8 @@ impl<Of> Guard<Of> {
         self.hold.key()
     }
 
-    /// Returns a compare that holds while the guard is held, for other txns (R-MTX-5).
+    /// Returns a compare that holds while the guard is held, for the caller's own txns (R-MTX-5). If re-entrant guards
+    /// share a key, the compare holds until the last of them is released.
     ///
     /// ```
     /// use leasehold::concurrency::{Mutex, Session};

@@ -19,11 +19,11 @@ pub(in crate::concurrency) trait Acquired: Send + 'static {
     fn acquired(hold: Hold) -> Self;
 }
 
-/// Acquires the lock, permit or leadership of `hold` if no wait is needed. If the client would have to wait, the call
+/// Acquires the lock, permit or leadership of `hold` if no wait is needed. If the caller would have to wait, the call
 /// returns `None` and leaves no key in the queue.
 pub(in crate::concurrency) fn try_acquire<A: Acquired>(mut hold: Hold) -> Call<Option<A>> {
     let client = hold.session().client().clone();
-    // A txn cannot count keys, so the other rules may need several txns.
+    // A txn cannot count keys, so a permit or a read lock may need several txns.
     if !hold.entry().has_exclusive_range() {
         return client.call_async(enter_if_admitted(hold));
     }
@@ -153,7 +153,8 @@ impl<A: Acquired> AcquireTask<A> {
     /// before the deletion.
     fn fail(&mut self, error: &Error) {
         if let Phase::Putting { mut hold, call } = std::mem::replace(&mut self.phase, Phase::Over) {
-            // The error is the mailbox's, such as `Stopped`, and the put may still be executed.
+            // If the call is pending, the error came from the mailbox, such as `Stopped`, and the put may still be
+            // executed.
             if call.is_pending() {
                 release_after_put(&self.session, hold, call);
             } else {
@@ -203,9 +204,9 @@ fn release_after_put(session: &Session, mut hold: Hold, call: Call<TxnResponse>)
 /// Puts the key of `hold` if the key's turn comes at once. If the key would have to wait, returns `None` and leaves no
 /// key in the queue.
 ///
-/// A txn can compare keys but cannot count keys. So one txn reads the predecessors, and the next txn puts the key
-/// unless a predecessor was created after the read. Further txns are needed only if a predecessor is
-/// created between two txns, also by this session, or if another client's key has the name of this key.
+/// A txn can compare keys but cannot count keys. If the key has predecessors, one txn reads them, and the next txn puts
+/// the key unless a predecessor was created after the read. Further txns are needed if a predecessor is created between
+/// two txns, also by this session. Further txns are also needed if another client's key has the name of this key.
 pub(in crate::concurrency) async fn enter_if_admitted<A: Acquired>(mut hold: Hold) -> Result<Option<A>> {
     let client = hold.session().client().clone();
     // Every key is created after revision 0, so the first txn puts the key only if the key has no predecessors.

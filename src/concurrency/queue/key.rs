@@ -20,8 +20,8 @@ use crate::concurrency::session::Session;
 use crate::sync::Mutex;
 use crate::{Error, Result};
 
-/// A queue key of an owner, a leader or a waiter. Dropping the hold deletes the key, if the key's create revision is
-/// unchanged and no other hold shares the key.
+/// A handle to the queue key of an owner, a leader or a waiter. Dropping the hold deletes the key, if the key's create
+/// revision is unchanged and no other hold needs the key.
 pub(in crate::concurrency) struct Hold {
     session: Session,
     entry: Entry,
@@ -38,7 +38,8 @@ pub(in crate::concurrency) struct Hold {
 enum KeyKind {
     /// The hold has put the key `name/<lease>-<n>`, and no other hold uses the key. `number` is `n`.
     Exclusive { number: u64 },
-    /// The hold has taken over a key that another client or session has put, and no other hold uses the key.
+    /// The hold has taken over a key that another client or session has put. No other hold of this session uses the
+    /// key.
     Resumed,
     /// The session's re-entrant holds share the key `name/<lease>` (R-LCK-1).
     Shared,
@@ -47,8 +48,8 @@ enum KeyKind {
 /// The progress of a hold, from the put of the hold's key to the deletion.
 #[derive(Clone, Copy)]
 enum KeyState {
-    /// The hold has no key yet: the put is not sent, is pending or was refused, or the hold tried to join a key that
-    /// is not the oldest.
+    /// The hold has no key yet: the put is not sent, is pending, or has failed without an effect. A hold that has tried
+    /// to join a key that is not the oldest also stays in this state.
     Putting,
     /// The put failed with an ambiguous error, so the key may exist now or later.
     Unknown,
@@ -188,8 +189,8 @@ impl Hold {
         self.token = token;
         *self.state.get_mut() = KeyState::Held;
         if let KeyKind::Shared = self.kind {
-            // This put may have joined an older key, while another hold joined a newer key and was released. No hold
-            // needs the newer key then, so delete the newer key.
+            // The key may have been deleted and created again. If this put joined the earlier key, and the holds of the
+            // later key were released before this response, no hold needs the later key.
             let unneeded = self.session.shared_keys().on_put(&self.entry.key, token, modified);
             self.detach(unneeded.map(DeleteIf::Unmodified));
         }
@@ -220,8 +221,8 @@ impl Hold {
             ([TxnOpResponse::Txn(joined)], KeyKind::Shared) if joined.succeeded() => {
                 let (own, oldest) = create_revisions(joined);
                 let is_oldest = (own, &*self.entry.key) == oldest;
-                // If the key is not the oldest, this hold stays pending, and the key is left to the holds that wait
-                // with the key.
+                // If the key is not the oldest, this hold counts as pending until it is dropped. The key is left to the
+                // holds that wait with the key.
                 if is_oldest {
                     self.on_found(own, at);
                 }
@@ -257,7 +258,8 @@ impl Hold {
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
         let is_resumed = matches!(self.kind, KeyKind::Resumed);
-        // A resumed key may have another lease than the session, so the end of the session's lease is ignored.
+        // A resumed key may have another lease than the session, so the end of the session's lease does not prove that
+        // the key is lost.
         if self.is_released() || end.is_known() && !is_resumed {
             return Ticket::new(client, AlreadyLost);
         }
@@ -265,8 +267,8 @@ impl Hold {
         Ticket::new(client, KeyLost::new(client, key, self.token, end.clone(), !is_resumed))
     }
 
-    /// Returns the [`LeaseEnd`] of the session, also while the lease exists. Returns `None` for a resumed key, which may
-    /// have another lease than the session's.
+    /// Returns the [`LeaseEnd`] of the session, also while the lease exists. Returns `None` for a resumed key, which
+    /// may have another lease than the session's.
     pub(in crate::concurrency) fn end(&self) -> Option<LeaseEnd> {
         (!matches!(self.kind, KeyKind::Resumed)).then(|| self.session.end().clone())
     }
@@ -315,8 +317,8 @@ impl Hold {
         self.released.get().is_some_and(|released| released.load(Ordering::Acquire))
     }
 
-    /// Marks the hold as released. Returns which key to delete, or `None` if the key is deleted, was not put, or is
-    /// needed by other holds.
+    /// Marks the hold as released, or as releasing if its key must be deleted. Returns the condition of the deletion,
+    /// or `None` if the key is deleted, was not put, or is needed by other holds.
     fn begin_release(&self) -> Option<DeleteIf> {
         if self.is_release_answered() {
             return None;
@@ -326,7 +328,7 @@ impl Hold {
         let is_shared = matches!(self.kind, KeyKind::Shared);
         let shared_keys = || self.session.shared_keys();
         let delete_if = match (*state, is_shared) {
-            // An earlier release failed, so repeat its deletion.
+            // An earlier release failed or is not answered, so repeat its deletion.
             (KeyState::Releasing(delete_if), _) => Some(delete_if),
             (KeyState::Released, _) | (KeyState::Putting, false) => None,
             (KeyState::Unknown, false) => Some(DeleteIf::OwnLease),
@@ -435,8 +437,8 @@ enum Pause {
 }
 
 impl Release {
-    /// Deletes the key, and retries while the backend is unavailable, until the session ends. A retry is safe, since
-    /// each deletion compares the create revision.
+    /// Deletes the key, and retries after [transient](is_transient) errors until the session ends. A retry is safe,
+    /// since each deletion compares the create revision.
     ///
     /// If the outcome of the hold's put is unknown and no key was deleted, the backend may still execute the put. The
     /// release then waits until the key is put, and deletes the key. The wait ends with the session's lease. A release
@@ -481,7 +483,7 @@ impl Release {
         }
     }
 
-    /// Sends one deletion, and succeeds if the key is already deleted.
+    /// Makes one attempt to delete the key, and succeeds if the key is already deleted.
     ///
     /// Returns the revision at which the key was read, if the condition is [`DeleteIf::OwnLease`] and no key was
     /// deleted. Returns `None` in all other cases.
