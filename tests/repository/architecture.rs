@@ -56,13 +56,15 @@ const BANNED: [(&str, &str); 6] = [
 ];
 
 /// The folders of all sources. `sources` skips packages below them.
-pub(super) const ALL_SOURCES: [&str; 10] = [
+pub(super) const ALL_SOURCES: [&str; 12] = [
     "src",
     "tests",
     "tests/testkit/src",
     "examples",
     "benches",
     "benches/peers/src",
+    "leasehold-sim/src",
+    "leasehold-sim/tests",
     "fuzz/src",
     "fuzz/fuzz_targets",
     "fuzz/examples",

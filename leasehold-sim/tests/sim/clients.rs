@@ -1,0 +1,183 @@
+//! Clients, virtual time, verdicts and the story.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use leasehold::concurrency::{Mutex, Session};
+use leasehold::{Error, Get};
+use leasehold_sim::Simulation;
+
+const fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[test]
+fn sleep_takes_virtual_time() {
+    let mut sim = Simulation::new(1);
+    sim.set_time_limit(secs(4000));
+    sim.spawn("a", |me| async move { me.sleep(secs(3600)).await });
+    sim.run().unwrap();
+    assert_eq!(sim.now().as_nanos() / 1_000_000_000, 3600);
+}
+
+#[test]
+fn futures_need_not_be_send() {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let mut sim = Simulation::new(1);
+    for name in ["a", "b"] {
+        let log = Rc::clone(&log);
+        sim.spawn(name, move |me| {
+            let log = Rc::clone(&log);
+            async move {
+                me.put((me.name(), "1")).await?;
+                log.borrow_mut().push(me.name().to_owned());
+                Ok::<(), Error>(())
+            }
+        });
+    }
+    sim.run().unwrap();
+    assert_eq!(log.borrow().len(), 2);
+    assert_eq!(sim.read(|engine| engine.get(&Get::all())).unwrap().count(), 2);
+}
+
+#[test]
+fn calls_of_one_client_overtake_each_other() {
+    let mut overtaken = 0;
+    for seed in 0..100 {
+        let mut sim = Simulation::new(seed);
+        sim.spawn("a", |me| async move {
+            let (first, second) = (me.put(("k", "first")), me.put(("k", "second")));
+            first.await?;
+            second.await.map(drop)
+        });
+        sim.run().unwrap();
+        let value = sim.read(|engine| engine.get(&"k".into()).unwrap().kvs()[0].value().to_vec());
+        overtaken += u32::from(value == b"first");
+    }
+    assert!((20..80).contains(&overtaken), "{overtaken} of 100");
+}
+
+#[test]
+fn timeout_races_call() {
+    let mut timed_out = 0;
+    for seed in 0..100 {
+        let mut sim = Simulation::new(seed);
+        sim.spawn("a", |me| async move {
+            match me.timeout(Duration::from_millis(1), me.get("k")).await {
+                Some(answer) => answer.map(drop),
+                None => me.put(("timed out", "")).await.map(drop),
+            }
+        });
+        sim.run().unwrap();
+        timed_out += sim.read(|engine| engine.get(&"timed out".into())).unwrap().count();
+    }
+    assert!((20..90).contains(&timed_out), "{timed_out} of 100");
+}
+
+#[test]
+fn session_is_kept_alive_for_a_year() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let session = Session::open(&*me, secs(3600)).await?;
+        me.sleep(secs(365 * 24 * 3600)).await?;
+        assert!(session.is_alive().await?);
+        session.close().await
+    });
+    sim.set_time_limit(secs(366 * 24 * 3600));
+    sim.run().unwrap();
+}
+
+#[test]
+fn panic_of_client_is_its_verdict() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let got = me.get("k").await?;
+        assert_eq!(got.count(), 1, "the key exists");
+        Ok::<(), Error>(())
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.is_panic() && verdict.class().contains("clients.rs"), "{}", verdict.class());
+    assert!(verdict.to_string().contains("the key exists"), "{verdict}");
+}
+
+#[test]
+fn error_without_fault_is_verdict() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move { me.put(("", "v")).await.map(drop) });
+    let verdict = sim.run().unwrap_err();
+    assert_eq!(verdict.to_string(), "a failed without a fault: etcdserver: key is not provided");
+}
+
+#[test]
+fn stuck_report_names_the_owner_of_the_key() {
+    let mut sim = Simulation::new(3);
+    sim.spawn("owner", |me| async move {
+        let session = Session::open(&*me, secs(5)).await?;
+        let guard = Mutex::new(&session, "disk").lock().await?;
+        me.put(("held", "")).await?;
+        // Waits for a key that no client writes, while it holds the lock.
+        me.watch("never").next().await?;
+        me.watch("never").next().await?;
+        guard.unlock().await
+    });
+    sim.spawn("waiter", |me| async move {
+        while me.get("held").await?.count() == 0 {
+            me.sleep(secs(1)).await?;
+        }
+        let session = Session::open(&*me, secs(5)).await?;
+        Mutex::new(&session, "disk").lock().await?.unlock().await
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.is_stuck(), "{verdict}");
+    let report = verdict.to_string();
+    assert!(report.contains("held by lease"), "{report}");
+    assert!(report.contains("of owner"), "{report}");
+    assert!(report.contains("owner watches") || report.contains("owner waits"), "{report}");
+}
+
+#[test]
+fn story_tells_calls_and_owners() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let session = Session::open(&*me, secs(5)).await?;
+        let guard = Mutex::new(&session, "disk").lock().await?;
+        me.note("inside");
+        guard.unlock().await
+    });
+    sim.run().unwrap();
+    let story = sim.story();
+    for part in [
+        "#0 > grant 5s",
+        "#0 applied",
+        "#0 < lease",
+        "first in disk: a (token 2",
+        "\"inside\"",
+        "a            is done",
+    ] {
+        assert!(story.contains(part), "`{part}` is in the story:\n{story}");
+    }
+    assert!(story.contains("first in disk: no client"), "{story}");
+}
+
+#[test]
+fn equal_seeds_have_equal_stories_and_others_not() {
+    let run = |seed| {
+        let mut sim = Simulation::new(seed);
+        for name in ["a", "b", "c"] {
+            sim.spawn(name, |me| async move {
+                let session = Session::open(&*me, secs(5)).await?;
+                for _ in 0..3 {
+                    let guard = Mutex::new(&session, "disk").lock().await?;
+                    me.sleep(Duration::from_millis(me.random(1000))).await?;
+                    guard.unlock().await?;
+                }
+                session.close().await
+            });
+        }
+        sim.run().unwrap();
+        (sim.story(), sim.read(|engine| engine.state_hash()))
+    };
+    assert_eq!(run(1), run(1));
+    assert_ne!(run(1).0, run(2).0);
+}

@@ -1,0 +1,87 @@
+//! Exploration, shrinking and replays.
+
+use std::panic::catch_unwind;
+
+use leasehold::{Compare, Put, Result, Txn};
+use leasehold_sim::{Explorer, Fault, Faults, Me, Simulation, Verdict, explore};
+
+/// Adds one to a counter, and retries after any error: wrong after an ambiguous one.
+async fn count(me: Me) -> Result<()> {
+    loop {
+        let now = me.get("counter").await;
+        let Ok(now) = now else { continue };
+        let (value, version) = now.kv().map_or((0, 0), |kv| {
+            (kv.value_str().expect("a number").parse().expect("a number"), kv.version())
+        });
+        let put = Put::new("counter", (value + 1_i64).to_string());
+        let txn = Txn::new()
+            .when([Compare::version("counter", leasehold::CompareOp::Equal, version)])
+            .and_then([put]);
+        if me.txn(txn).await.is_ok_and(|txn| txn.succeeded()) {
+            return Ok(());
+        }
+    }
+}
+
+fn counter(sim: &mut Simulation) -> std::result::Result<(), Verdict> {
+    for name in ["a", "b"] {
+        sim.spawn(name, count);
+    }
+    sim.run()?;
+    let value = sim.read(|engine| engine.get(&"counter".into()))?.kvs()[0].value_str()?.to_owned();
+    if value == "2" { Ok(()) } else { Err(Verdict::new(format!("two clients have counted to {value}"))) }
+}
+
+#[test]
+fn explorer_shrinks_to_one_fault_and_replays_it() {
+    let faults = Faults::swarm().without(&[Fault::Crash]);
+    let explorer = Explorer::new(0..2_000).faults(faults);
+    let report = explorer.run(counter);
+    let failure = &report.failures()[0];
+    assert_eq!(failure.verdict().to_string(), "two clients have counted to 3");
+    let (_, left) = failure.replay().split_once(':').unwrap();
+    assert!(!left.contains('+'), "one fault is left: {left}");
+    assert!(failure.story().contains("FAULT"), "{}", failure.story());
+    let text = failure.to_string();
+    assert!(text.contains(&format!("LEASEHOLD_SEED={} cargo test explorer::", failure.replay())), "{text}");
+}
+
+#[test]
+fn report_does_not_depend_on_threads() {
+    let run = |threads| {
+        let report = Explorer::new(0..400).threads(threads).gather().run(counter);
+        report
+            .failures()
+            .iter()
+            .map(|failure| (failure.to_string(), failure.seeds().to_vec()))
+            .collect::<Vec<_>>()
+    };
+    let one = run(1);
+    assert!(!one.is_empty());
+    assert_eq!(one, run(3));
+}
+
+#[test]
+fn calm_runs_pass() {
+    assert!(Explorer::new(0..300).calm().run(counter).failures().is_empty());
+}
+
+#[test]
+fn explore_panics_with_the_replay() {
+    let caught = catch_unwind(|| explore(2_000, counter)).unwrap_err();
+    let text = caught.downcast_ref::<String>().unwrap();
+    assert!(text.contains("replay: LEASEHOLD_SEED="), "{text}");
+}
+
+#[test]
+fn panic_of_scenario_is_a_failure() {
+    let report = Explorer::new(0..10).calm().threads(1).run(|sim| {
+        sim.spawn("a", |me| async move { me.put(("k", "")).await.map(drop) });
+        sim.run()?;
+        assert_eq!(sim.read(|engine| engine.get(&"k".into()))?.count(), 2, "two keys");
+        Ok(())
+    });
+    let failure = &report.failures()[0];
+    assert_eq!((failure.seed(), report.seeds()), (0, 1));
+    assert!(failure.verdict().is_panic() && failure.verdict().to_string().contains("two keys"));
+}
