@@ -330,6 +330,11 @@ impl Report {
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
+
+    /// Returns the failures by value.
+    pub fn into_failures(self) -> Vec<Failure> {
+        self.failures
+    }
 }
 
 impl Failure {

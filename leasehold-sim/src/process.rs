@@ -1,5 +1,6 @@
 //! Processes: their lives, their clocks, and the faults that act on them.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ pub(crate) struct Process {
     pub(crate) held: Vec<Entry>,
     pub(crate) clock: LocalClock,
     pub(crate) renewer: LeaseRenewer,
+    /// The leases that the process renews.
+    pub(crate) renewed: BTreeSet<LeaseId>,
     /// The number of times that the instant of the renewer's next step was set, and the instant.
     pub(crate) renew_setting: u64,
     pub(crate) renew_at: Option<Timestamp>,
@@ -52,6 +55,7 @@ impl Process {
             held: Vec::new(),
             clock: LocalClock::default(),
             renewer: LeaseRenewer::new(),
+            renewed: BTreeSet::new(),
             renew_setting: 0,
             renew_at: None,
             requests: 0,
@@ -154,7 +158,7 @@ impl World {
     }
 
     /// Returns whether the process has a client that is not done.
-    fn is_busy(&self, process: usize) -> bool {
+    pub(crate) fn is_busy(&self, process: usize) -> bool {
         self.clients.iter().any(|client| client.process == process && !client.is_done)
     }
 
@@ -211,6 +215,7 @@ impl World {
         state.life += 1;
         state.pause = None;
         state.renewer = LeaseRenewer::new();
+        state.renewed.clear();
         state.renew_at = None;
         state.aimed.clear();
         let life = state.life;

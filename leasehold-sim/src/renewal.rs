@@ -17,8 +17,22 @@ impl World {
             return;
         }
         let now = self.local_now(process);
-        self.processes[process].renewer.renew(lease, is_on, now);
+        let state = &mut self.processes[process];
+        state.renewer.renew(lease, is_on, now);
+        if is_on {
+            state.renewed.insert(lease);
+        } else {
+            state.renewed.remove(&lease);
+        }
         self.poll_renewer(process);
+    }
+
+    /// Stops all renewals of a process whose clients are done: such a program has ended.
+    pub(crate) fn stop_renewals(&mut self, process: usize) {
+        let life = self.processes[process].life;
+        for lease in std::mem::take(&mut self.processes[process].renewed) {
+            self.renew(process, life, lease, false);
+        }
     }
 
     /// Lets the renewer of a process take its steps, and schedules the next one.

@@ -64,6 +64,9 @@ enum Factory {
 /// test takes a [`Client`]. A client is done when it returns `Ok`, or an error. After a fault, an error is a way to end: the
 /// client has ended early. Without any fault, an error of a client is a verdict, and a panic always is.
 ///
+/// A process whose clients are done renews no lease any more, as a program that has exited. Tasks that destructors have detached,
+/// such as the revocation of a dropped session, still run.
+///
 /// Blocking clients run on threads. Exactly one thread of a simulation runs at a time. Time passes only while no client can continue.
 ///
 /// # Limits
@@ -401,6 +404,10 @@ fn finish(shared: &Arc<Shared>, actor: ActorId, outcome: Result<Result<(), Strin
             Err(panic) => format!("panics: {}", panic.message),
         };
         world.line(Line::Outcome { client: Arc::clone(&label), text: text.into() });
+        let process = world.clients[client].process;
+        if !world.is_busy(process) {
+            world.stop_renewals(process);
+        }
         let verdict = match outcome {
             Err(panic) => Some(Verdict::panic(&label, &panic.message, &panic.place)),
             Ok(Err(error)) if world.faults == 0 => Some(Verdict::error(&label, &error)),
