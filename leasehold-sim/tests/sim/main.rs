@@ -1,5 +1,6 @@
 //! Tests of the simulation through its public API.
 
+mod checkers;
 mod clients;
 mod explorer;
 mod faults;
