@@ -56,13 +56,14 @@ const BANNED: [(&str, &str); 6] = [
 ];
 
 /// The folders of all sources. `sources` skips packages below them.
-pub(super) const ALL_SOURCES: [&str; 12] = [
+pub(super) const ALL_SOURCES: [&str; 13] = [
     "src",
     "tests",
     "tests/testkit/src",
     "examples",
     "benches",
     "benches/peers/src",
+    "leasehold-sim/examples",
     "leasehold-sim/src",
     "leasehold-sim/tests",
     "fuzz/src",
