@@ -71,6 +71,24 @@ impl Simulation {
         self.by_hand(process, |process| Action::CutWatches { process, lasts });
     }
 
+    /// Lets the store send nothing to a process's watch streams for a time: their watchers fall behind, and may be compacted.
+    pub fn lag_watches(&mut self, process: &str, lasts: Duration) {
+        let process = self.index(process);
+        self.shared.with(|world| {
+            world.faults += 1;
+            world.lag_watches(process, lasts);
+        });
+    }
+
+    /// Delays the next delivery that the store sends to a process, and with it the later ones of its stream.
+    pub fn delay_next_delivery(&mut self, process: &str, delay: Duration) {
+        let process = self.index(process);
+        self.shared.with(|world| {
+            world.faults += 1;
+            world.processes[process].delivery_delay += delay;
+        });
+    }
+
     /// Ends a lease of a process before its time: the first one that exists.
     pub fn expire_lease(&mut self, process: &str) {
         self.by_hand(process, |process| Action::ExpireLease { process });

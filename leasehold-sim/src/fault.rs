@@ -23,6 +23,7 @@ use std::time::Duration;
 /// | `X` | [`ExpireLease`](Self::ExpireLease) |
 /// | `K` | [`Compact`](Self::Compact) |
 /// | `V` | [`DelayDelivery`](Self::DelayDelivery) |
+/// | `G` | [`Lag`](Self::Lag) |
 /// | `W` | [`CutWatch`](Self::CutWatch) |
 /// | `S` | [`Skew`](Self::Skew) |
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -53,6 +54,8 @@ pub enum Fault {
     Compact,
     /// The deliveries of a watch stream arrive late.
     DelayDelivery,
+    /// The store sends a watch stream nothing for a while. Its watchers fall behind, and may be compacted.
+    Lag,
     /// A watch stream loses its connection, and connects again later.
     CutWatch,
     /// The clock of a process runs faster or slower, by at most a tenth.
@@ -61,7 +64,7 @@ pub enum Fault {
 
 impl Fault {
     /// All kinds of faults.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Refuse,
         Self::LoseRequest,
         Self::LoseAnswer,
@@ -74,6 +77,7 @@ impl Fault {
         Self::ExpireLease,
         Self::Compact,
         Self::DelayDelivery,
+        Self::Lag,
         Self::CutWatch,
         Self::Skew,
     ];
@@ -92,6 +96,7 @@ impl Fault {
             Self::ExpireLease => 'X',
             Self::Compact => 'K',
             Self::DelayDelivery => 'V',
+            Self::Lag => 'G',
             Self::CutWatch => 'W',
             Self::Skew => 'S',
         }
@@ -99,7 +104,7 @@ impl Fault {
 
     /// Returns whether the `nth` of the fault's id counts requests, rather than deliveries or nothing.
     pub(crate) const fn is_of_request(self) -> bool {
-        !matches!(self, Self::DelayDelivery | Self::CutWatch | Self::Skew)
+        !matches!(self, Self::DelayDelivery | Self::Lag | Self::CutWatch | Self::Skew)
     }
 
     /// Returns the description of a fault for a story.
@@ -117,6 +122,7 @@ impl Fault {
             Self::ExpireLease => "a lease of the process will end",
             Self::Compact => "the store will compact",
             Self::DelayDelivery => "the delivery is delayed",
+            Self::Lag => "the store sends the watch stream nothing",
             Self::CutWatch => "the watch stream is cut",
             Self::Skew => "the clock runs at another rate",
         }

@@ -180,6 +180,10 @@ pub(crate) enum Line {
         process: usize,
         lasts: Duration,
     },
+    Lagging {
+        process: usize,
+        lasts: Duration,
+    },
     LeaseEnded(usize),
     LeaseExpired {
         lease: LeaseId,

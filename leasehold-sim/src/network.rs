@@ -205,7 +205,7 @@ impl World {
             }
             Fault::ExpireLease => Action::ExpireLease { process },
             Fault::Compact => Action::Compact,
-            Fault::DelayDelivery | Fault::CutWatch | Fault::Skew => return Duration::ZERO,
+            Fault::DelayDelivery | Fault::Lag | Fault::CutWatch | Fault::Skew => return Duration::ZERO,
         };
         let draw = |key, end| self.draws.below(process as u64, Purpose::FaultDetail, nth * 8 + key, end);
         // The moment at which an answer has arrived is the likeliest: the client then acts on what it has just learned.

@@ -39,6 +39,8 @@ pub(crate) struct Process {
     pub(crate) requests: u64,
     pub(crate) deliveries: u64,
     pub(crate) renewals: u64,
+    /// The delay of the next delivery.
+    pub(crate) delivery_delay: Duration,
     /// The keys whose next request is delayed, after an aimed fault.
     pub(crate) aimed: Vec<KeyRange>,
 }
@@ -61,6 +63,7 @@ impl Process {
             requests: 0,
             deliveries: 0,
             renewals: 0,
+            delivery_delay: Duration::ZERO,
             aimed: Vec::new(),
         }
     }
@@ -225,9 +228,7 @@ impl World {
         let holds: Vec<usize> =
             self.holds.iter().filter(|(_, of)| *of == process).map(|(record, _)| *record).collect();
         holds.into_iter().for_each(|record| self.end_hold(record));
-        let streams: Vec<InboxId> =
-            self.streams.iter().filter(|(_, stream)| stream.process == process).map(|(id, _)| *id).collect();
-        for inbox in streams {
+        for inbox in self.streams_of(process) {
             self.end_stream(inbox, true);
         }
         if let Some(lasts) = lasts {
@@ -327,12 +328,22 @@ impl World {
         self.line(Line::Skewed { process, gain });
     }
 
+    /// Lets the store send nothing to the watch streams of a process for a while.
+    pub(crate) fn lag_watches(&mut self, process: usize, lasts: Duration) {
+        self.line(Line::Lagging { process, lasts });
+        for inbox in self.streams_of(process) {
+            self.lag(inbox, lasts);
+        }
+    }
+
+    fn streams_of(&self, process: usize) -> Vec<InboxId> {
+        self.streams.iter().filter(|(_, stream)| stream.process == process).map(|(id, _)| *id).collect()
+    }
+
     /// Cuts the connections of all watch streams of a process.
     pub(crate) fn cut_watches(&mut self, process: usize, lasts: Duration) {
         self.line(Line::Cut { process, lasts });
-        let streams: Vec<InboxId> =
-            self.streams.iter().filter(|(_, stream)| stream.process == process).map(|(id, _)| *id).collect();
-        for inbox in streams {
+        for inbox in self.streams_of(process) {
             self.cut(inbox, lasts);
         }
     }

@@ -26,6 +26,8 @@ pub(crate) enum Event {
     Timeout(CallId),
     /// Requests of a watch stream arrive at the store.
     Watch { inbox: InboxId, connection: u64, requests: Vec<WatchRequest> },
+    /// The store sends what a lagging watch stream has not been sent.
+    Send { inbox: InboxId },
     /// A delivery arrives at its inbox.
     Delivery { inbox: InboxId, connection: u64, delivery: Delivery },
     /// A watch stream that was cut connects again.
@@ -75,6 +77,7 @@ impl Entry {
             | Event::Timeout(_)
             | Event::Timer { .. }
             | Event::Renew { .. }
+            | Event::Send { .. }
             | Event::Act(_) => false,
         }
     }
@@ -91,7 +94,11 @@ impl Entry {
             | Event::Timer { .. }
             | Event::Renew { .. }
             | Event::Renewed { .. } => true,
-            Event::Request(_) | Event::Watch { .. } | Event::Renewal { .. } | Event::Act(_) => false,
+            Event::Request(_)
+            | Event::Watch { .. }
+            | Event::Send { .. }
+            | Event::Renewal { .. }
+            | Event::Act(_) => false,
         }
     }
 

@@ -117,6 +117,9 @@ fn write_line(story: &mut String, world: &World, at: Timestamp, line: &Line) {
         Line::Cut { process, lasts } => {
             write(name(process), format_args!("WATCHES CUT{}", for_time(Some(*lasts))));
         }
+        Line::Lagging { process, lasts } => {
+            write(name(process), format_args!("WATCHES LAG{}", for_time(Some(*lasts))));
+        }
         Line::LeaseEnded(record) => {
             let lease = &history.leases[*record];
             write("store", format_args!("lease {:x} of {} has ended", lease.lease, lease.process));

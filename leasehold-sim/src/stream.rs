@@ -29,6 +29,8 @@ pub(crate) struct Stream {
     /// The arrival times of the last request and the last delivery: messages of a stream do not overtake each other.
     last_request: Timestamp,
     last_delivery: Timestamp,
+    /// The store sends nothing before this instant.
+    lags_until: Timestamp,
     /// The number of times that the timer was set.
     timer_setting: u64,
     /// The instant of the timer, in the time of the process's clock.
@@ -67,6 +69,7 @@ impl World {
                 resumer,
                 last_request: Timestamp::ORIGIN,
                 last_delivery: Timestamp::ORIGIN,
+                lags_until: Timestamp::ORIGIN,
                 timer_setting: 0,
                 timer: None,
                 watches: Vec::new(),
@@ -152,12 +155,27 @@ impl World {
 
     /// Sends what the engine has for a stream.
     pub(crate) fn send_deliveries(&mut self, id: StreamId) {
-        let mut deliveries = VecDeque::new();
-        while self.engine.receive(id, &mut deliveries) {}
         let Some(&inbox) = self.inboxes.get(&id) else { return };
-        for delivery in deliveries {
-            self.send_delivery(inbox, delivery);
+        let is_lagging =
+            |world: &Self| world.streams.get(&inbox).is_some_and(|stream| stream.lags_until > world.now);
+        let mut deliveries = VecDeque::new();
+        // One piece at a time, since a delivery may begin a lag.
+        while !is_lagging(self) {
+            let has_more = self.engine.receive(id, &mut deliveries);
+            for delivery in deliveries.drain(..) {
+                self.send_delivery(inbox, delivery);
+            }
+            if !has_more {
+                return;
+            }
         }
+    }
+
+    /// Ends the lag of a stream.
+    pub(crate) fn send_again(&mut self, inbox: InboxId) {
+        self.advance_engine();
+        let stream = self.streams.get(&inbox).and_then(|stream| stream.stream);
+        stream.into_iter().for_each(|id| self.send_deliveries(id));
     }
 
     fn send_delivery(&mut self, inbox: InboxId, delivery: Delivery) {
@@ -165,7 +183,8 @@ impl World {
         self.processes[process].deliveries += 1;
         let nth = self.processes[process].deliveries;
         let mut latency = self.draws.latency(process as u64, Purpose::Delivery, nth);
-        for fault in [Fault::DelayDelivery, Fault::CutWatch] {
+        latency += std::mem::take(&mut self.processes[process].delivery_delay);
+        for fault in [Fault::DelayDelivery, Fault::Lag, Fault::CutWatch] {
             let id = FaultId { process, nth, fault };
             if !self.plan.decides(id, &self.draws, self.now, self.happened.len()) {
                 continue;
@@ -175,19 +194,27 @@ impl World {
             let (from, to) = (Duration::from_millis(5), Duration::from_secs(20));
             let key = nth * 8 + 7;
             let span = self.draws.span(process as u64, Purpose::FaultDetail, key, from, to);
-            if fault == Fault::DelayDelivery {
-                latency += span;
-            } else {
-                let lasts = span;
-                // The delivery is on its way when the connection is lost, so it is lost or not by its latency.
-                let at = self.now + self.draws.latency(process as u64, Purpose::Reconnect, nth);
-                self.schedule(at, Action::CutWatches { process, lasts });
+            match fault {
+                Fault::DelayDelivery => latency += span,
+                Fault::Lag => self.lag(inbox, span),
+                _ => {
+                    // The delivery is on its way when the connection is lost, so it is lost or not by its latency.
+                    let at = self.now + self.draws.latency(process as u64, Purpose::Reconnect, nth);
+                    self.schedule(at, Action::CutWatches { process, lasts: span });
+                }
             }
         }
         let Some(stream) = self.streams.get_mut(&inbox) else { return };
         stream.last_delivery = stream.last_delivery.max(self.now + latency);
         let event = Event::Delivery { inbox, connection: stream.connection, delivery };
         self.queue.push(stream.last_delivery, 0, process, stream.life, event);
+    }
+
+    /// Lets the store send nothing to a stream for a while.
+    pub(crate) fn lag(&mut self, inbox: InboxId, lasts: Duration) {
+        let Some(stream) = self.streams.get_mut(&inbox) else { return };
+        stream.lags_until = stream.lags_until.max(self.now + lasts);
+        self.queue.push(stream.lags_until, 1, stream.process, stream.life, Event::Send { inbox });
     }
 
     /// Lets a delivery arrive at its process.

@@ -308,6 +308,7 @@ impl World {
             Event::Answer(call) => self.answer(call),
             Event::Timeout(call) => self.time_out(call),
             Event::Watch { inbox, connection, requests } => self.watch_at_store(inbox, connection, &requests),
+            Event::Send { inbox } => self.send_again(inbox),
             Event::Delivery { inbox, connection, delivery } => self.deliver(inbox, connection, delivery),
             Event::Connect { inbox, connection } => self.connect(inbox, connection),
             Event::Timer { inbox, setting, at } => self.fire(inbox, setting, at),

@@ -198,6 +198,88 @@ fn compaction_during_a_cut_ends_the_watch() {
     assert_eq!(count(&sim, "compacted"), 1);
 }
 
+/// A watcher of `k` that writes the time of each event, and a writer of an event every ten seconds.
+fn timed() -> Simulation {
+    let mut sim = Simulation::new(1);
+    sim.spawn("watcher", |me| async move {
+        let mut watcher = me.watch(Watch::key("k").capacity(1));
+        let mut seen = 0;
+        while seen < 3 {
+            let response = watcher.next().await?.expect("the watch continues");
+            for event in response.events() {
+                seen += 1;
+                assert_eq!(event.kv().version(), seen);
+                me.put((format!("at/{seen}"), (me.now().as_nanos() / 1_000_000_000).to_string())).await?;
+            }
+        }
+        Ok::<(), Error>(())
+    });
+    sim.spawn("writer", |me| async move {
+        for _ in 0..3 {
+            me.sleep(secs(10)).await?;
+            me.put(("k", "")).await?;
+        }
+        Ok::<(), Error>(())
+    });
+    sim.run_for(secs(5)).expect("no client fails");
+    sim
+}
+
+fn times(sim: &Simulation) -> Vec<String> {
+    let at = sim.read(|engine| engine.get(&leasehold::Get::prefix("at/"))).expect("the read is valid");
+    at.kvs().iter().map(|kv| kv.value_str().expect("a text").to_owned()).collect()
+}
+
+#[test]
+fn delayed_delivery_and_lag_keep_the_order() {
+    let mut sim = timed();
+    sim.delay_next_delivery("watcher", secs(15));
+    sim.run().unwrap();
+    assert_eq!(times(&sim), ["25", "25", "30"]);
+    let mut sim = timed();
+    sim.lag_watches("watcher", secs(50));
+    sim.run_for(secs(40)).unwrap();
+    assert!(times(&sim).is_empty());
+    sim.run().unwrap();
+    assert_eq!(times(&sim), ["55", "55", "55"]);
+}
+
+#[test]
+fn overlapping_pause_and_partition_end() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        for _ in 0..4 {
+            drop(me.put(("k", "")).await);
+        }
+        Ok::<(), Error>(())
+    });
+    sim.at_request("a", 1).then_pause(secs(10));
+    sim.at_request("a", 1).then_partition(secs(5));
+    sim.at_request("a", 1).then_pause(secs(3));
+    sim.at_request("a", 2).then_partition(secs(20));
+    sim.run().unwrap();
+    assert!(sim.now().as_nanos() < 60_000_000_000, "{:?}", sim.now());
+}
+
+/// The answer of the grant arrives before or after the crash, and no later life renews the lease.
+#[test]
+fn lease_of_a_crashed_life_is_not_renewed() {
+    for delay in [0, 3] {
+        let mut sim = Simulation::new(1);
+        sim.spawn("a", |me| async move {
+            let session = Session::open(&*me, secs(5)).await?;
+            me.sleep(secs(1000)).await?;
+            session.close().await
+        });
+        sim.at_request("a", 1).delay_answer(secs(delay));
+        sim.run_for(secs(1)).unwrap();
+        assert_eq!(sim.read(|engine| engine.leases().leases().len()), 1);
+        sim.crash("a");
+        sim.run_for(secs(6)).unwrap();
+        assert_eq!(sim.read(|engine| engine.leases().leases().len()), 0, "a dead life renews nothing");
+    }
+}
+
 #[test]
 fn expired_lease_is_reported_to_its_session() {
     let mut sim = holding();
