@@ -2,6 +2,7 @@
 
 mod checkers;
 mod clients;
+mod determinism;
 mod explorer;
 mod faults;
 mod own;
