@@ -50,8 +50,14 @@ const ODD_STARTS: [&str; 12] = [
 ];
 
 /// The tested pages. SEMANTICS.md is a specification with its own wording.
-const PAGES: [&str; 5] =
-    ["README.md", "ARCHITECTURE.md", "CHANGELOG.md", "fuzz/README.md", "tests/conformance/README.md"];
+const PAGES: [&str; 6] = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "fuzz/README.md",
+    "leasehold-sim/README.md",
+    "tests/conformance/README.md",
+];
 
 /// The folders with tested pages.
 const PAGE_FOLDERS: [&str; 4] = ["tests", "src/manual", "leasehold-etcd", "leasehold-etcd/src"];
