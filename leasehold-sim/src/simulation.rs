@@ -73,7 +73,7 @@ enum Factory {
 ///
 /// The simulation sees nothing but the store and the timers of its clients. A client must not wait in another way, such as for a
 /// lock of the standard library that another client holds while that one blocks. It must not read the time of the system, and it
-/// must not draw random numbers other than by [`Me::random`].
+/// must not draw random numbers other than by [`Me::random`]. A blocking client must not catch the unwinding that ends it.
 pub struct Simulation {
     pub(crate) shared: Arc<Shared>,
     tasks: BTreeMap<ActorId, Task>,
@@ -236,7 +236,11 @@ impl Simulation {
                 Next::Thread(actor) | Next::Main(Chore::Unwind(actor)) => self.pass_to(actor),
                 Next::Main(Chore::Start { client, life }) => self.start(client, life),
                 Next::Main(Chore::Poll(actor)) => self.poll(actor),
-                Next::Main(Chore::Drop(actor)) => drop(self.tasks.remove(&actor)),
+                Next::Main(Chore::Drop(actor)) => {
+                    // A destructor that panics is part of the crash.
+                    let task = self.tasks.remove(&actor);
+                    drop(capture(|| drop(task)));
+                }
                 Next::Main(Chore::Stop(stop)) => return stop,
             }
         }

@@ -1,6 +1,8 @@
 //! Exploration, shrinking and replays.
 
+use std::env;
 use std::panic::catch_unwind;
+use std::process::Command;
 
 use leasehold::{Compare, Put, Result, Txn};
 use leasehold_sim::{Explorer, Fault, Faults, Me, Simulation, Verdict, explore};
@@ -84,4 +86,31 @@ fn panic_of_scenario_is_a_failure() {
     let failure = &report.failures()[0];
     assert_eq!((failure.seed(), report.seeds()), (0, 1));
     assert!(failure.verdict().is_panic() && failure.verdict().to_string().contains("two keys"));
+}
+
+/// Explores, for the test below.
+#[test]
+#[ignore = "fails: run by `variable_replays_one_run`"]
+fn explore_counter() {
+    explore(2_000, counter);
+}
+
+#[test]
+fn variable_replays_one_run() {
+    let run = |seed: &str| {
+        let mut command = Command::new(env::current_exe().expect("the path of the test is known"));
+        command.args(["--exact", "explorer::explore_counter", "--ignored", "--nocapture"]);
+        let output = command.env("LEASEHOLD_SEED", seed).output().expect("the test can be started");
+        (output.status.success(), String::from_utf8(output.stderr).expect("the output is text"))
+    };
+    let faults = Faults::only(&[Fault::LoseAnswer]);
+    let report = Explorer::new(0..2_000).faults(faults).run(counter);
+    let replay = report.failures()[0].replay();
+    let (passes, text) = run(replay);
+    assert!(!passes && text.contains(&format!("{replay}: two clients have counted to 3")), "{text}");
+    assert!(text.contains("FAULT") && text.contains("applied at revision"), "the story is printed: {text}");
+    let (passes, text) = run(&format!("{}:", report.failures()[0].seed()));
+    assert!(passes && text.contains("passes"), "{text}");
+    let (passes, text) = run("7:a3");
+    assert!(!passes && text.contains("is not a fault"), "{text}");
 }
