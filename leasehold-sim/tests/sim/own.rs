@@ -101,6 +101,58 @@ fn mutex() {
     });
 }
 
+/// Opens a session, and opens it again until that succeeds.
+async fn open(me: &Me) -> Result<Session> {
+    loop {
+        match Session::open(&**me, secs(4)).await {
+            Ok(session) => return Ok(session),
+            Err(_) => me.sleep(Duration::from_millis(100)).await?,
+        }
+    }
+}
+
+/// A session outlives the failed calls of its locks. A queue key that one of them leaves behind would block the others for ever.
+#[test]
+fn failed_calls_of_a_long_session_leave_no_key() {
+    explore("long session", |sim| {
+        for name in ["a", "b", "c"] {
+            sim.spawn(name, |me| async move {
+                let mut session = open(&me).await?;
+                for _ in 0..6 {
+                    let lock = Mutex::new(&session, "disk");
+                    let leads = me.random(3) == 0;
+                    let mark = || me.acts_as_owner("disk", session.lease());
+                    if leads {
+                        if let Ok(leadership) = Election::new(&session, "disk").campaign("").await {
+                            let mark = mark();
+                            me.sleep(Duration::from_millis(me.random(500))).await?;
+                            drop(mark);
+                            drop(leadership.resign().await);
+                        }
+                    } else if let Ok(guard) = lock.lock().await {
+                        let mark = mark();
+                        me.sleep(Duration::from_millis(me.random(500))).await?;
+                        drop(mark);
+                        drop(guard.unlock().await);
+                    }
+                    if !session.is_alive().await.unwrap_or(true) {
+                        session = open(&me).await?;
+                    }
+                }
+                // The session stays open while the others work.
+                me.sleep(secs(600)).await
+            });
+        }
+        sim.set_time_limit(secs(1200));
+        sim.run_for(secs(300))?;
+        let waiting = sim.read(|engine| engine.get(&Get::prefix("disk/")))?.count();
+        if waiting > 0 {
+            return Err(Verdict::new(format!("keys are left in the queue: {waiting}\n{}", sim.report())));
+        }
+        sim.run()
+    });
+}
+
 #[test]
 fn mutex_of_one_session_in_threads() {
     explore("threads", |sim| {
