@@ -49,8 +49,9 @@
 //!
 //! # A bug, found
 //!
-//! This worker does not write by the guard's txn. If its process pauses while it has the lock, the lease ends, another worker
-//! acquires the lock, and then the first one resumes and writes:
+//! This worker does not write by the guard's txn. If its process pauses while it has the lock, the lease ends and another worker
+//! acquires the lock. Then the first one resumes, and its put overwrites the count of the other. A put that is delayed in the
+//! network does so too.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -85,8 +86,29 @@
 //! ```
 //!
 //! In a test, `explore(5_000, scenario)` panics with this failure. Its first lines are the verdict and the command that replays
-//! the shrunk run, such as `LEASEHOLD_SEED=731:a3P cargo test`. The story has a line for each request (`>`), execution, answer
-//! (`<`) and delivery (`*`), for each fault, and for each change of the first key in the queue of a lock.
+//! the shrunk run. The rest is the story, here without some lines:
+//!
+//! ```text
+//! seed 29: a count is lost
+//! replay: LEASEHOLD_SEED=29:a4Q cargo test jobs
+//!       0.001948 store        first in job: a (token 2, lease 1)
+//!       0.002979 a            #4 > get "count"
+//!       0.003588 store        #4 applied at revision 3
+//!       0.004171 a            #4 < 0 of 0:
+//!       0.004186 a            #5 > put "count" = "1"
+//!       0.004186 a            FAULT a4Q: the request is delayed
+//!       5.004186 a            #5 < error: the store is unavailable; the request may have been executed
+//!       5.004209 a            ends with an error: the store is unavailable; the request may have been executed
+//!       5.004731 store        first in job: b (token 3, lease 2)
+//!       5.017391 b            #10 > put "count" = "1"
+//!       5.018256 store        #10 applied at revision 5
+//!       5.019905 b            is done
+//!      19.041375 store        #5 applied at revision 7
+//! ```
+//!
+//! A line has the time in seconds, the client or the store, and a request (`>`), its execution, its answer (`<`), a delivery (`*`),
+//! a fault, or a change of the first key in the queue of a lock. The fault `a4Q` is the delay of the fourth request of the first
+//! process. Its call failed after 5 s, the worker released the lock, and the put arrived when `b` was done.
 //!
 //! # What makes a good check
 //!
@@ -157,3 +179,8 @@ pub use profile::Faults;
 pub use rule::RequestFault;
 pub use simulation::Simulation;
 pub use verdict::Verdict;
+
+/// The program in README.md.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
