@@ -60,7 +60,7 @@ fn checkers_find_every_planted_bug() {
 
     let cargo = env::var_os("CARGO").expect("cargo sets `CARGO` for a test");
     let status = Command::new(cargo)
-        .args(["test", "--package", "leasehold-sim", "--test", "planted", "--target-dir"])
+        .args(["test", "--package", "leasehold-sim", "--test", "mutations", "--target-dir"])
         .arg(&folder)
         .args(["--", "--nocapture"])
         .env("RUSTFLAGS", "--cfg planted_bugs")
