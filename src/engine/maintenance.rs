@@ -1,4 +1,4 @@
-//! Engine commands for compaction and alarms, and counts that describe an engine.
+//! Compaction, reclaiming and alarms of an engine, and the hash and the counts that describe its state.
 
 use super::Engine;
 use super::lease::LEASE_BYTES;
@@ -76,10 +76,11 @@ impl Engine {
 
     /// Compacts the history before a revision (R-CMP-1 to R-CMP-6).
     ///
-    /// Reads below the revision fail at once. This command and each later command free a bounded piece of the compacted
-    /// memory. A command that deletes thousands of keys leaves more to reclaim than one command frees. Where such
-    /// commands are frequent and no [`Store`](crate::Store) with a timer reclaims, call [`reclaim`](Self::reclaim)
-    /// while [`is_reclaiming`](Self::is_reclaiming) returns true.
+    /// After this command, reads below the revision fail. This command frees a bounded part of the compacted memory,
+    /// and each later command that succeeds frees another part. One command frees less than a command that deletes
+    /// thousands of keys leaves to reclaim. If an engine without a [`Store`](crate::Store) often runs commands that
+    /// delete thousands of keys, call [`reclaim`](Self::reclaim) while [`is_reclaiming`](Self::is_reclaiming) returns
+    /// true.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -162,8 +163,9 @@ impl Engine {
         self.keys.reclaiming
     }
 
-    /// Returns the records that the last reclaiming call removed, so that the caller can drop them outside of a lock.
-    /// The next reclaiming call drops all records that were not taken.
+    /// Returns the records that the last call of [`reclaim`](Self::reclaim), by the caller or by a command, removed.
+    /// The caller can drop these records outside of a lock. The next call of `reclaim` drops all records that were not
+    /// taken.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -183,8 +185,8 @@ impl Engine {
         std::mem::take(&mut self.garbage)
     }
 
-    /// Reclaims up to 256 versions if a compaction may have left versions to reclaim. Commands call this function
-    /// before they return.
+    /// Reclaims up to 256 versions if a compaction may have left versions to reclaim. Commands that succeed call this
+    /// function before they return.
     pub(super) fn reclaim_some(&mut self) {
         if self.keys.reclaiming {
             self.reclaim();
@@ -192,7 +194,8 @@ impl Engine {
     }
 
     /// Returns the time of the next automatic compaction, which later commands may change. Returns `None` if the engine
-    /// does not compact automatically, and while the CORRUPT alarm blocks compaction.
+    /// does not compact automatically, while the CORRUPT alarm blocks compaction, and while no compaction is due unless
+    /// the revision changes.
     pub(super) fn next_auto_compaction(&self) -> Option<Timestamp> {
         let compactor = self.auto_compactor.as_ref()?;
         compactor.next_compaction(self.keys.current()).filter(|_| !self.is_corrupt())
@@ -241,8 +244,8 @@ impl Engine {
 
 /// Counts of an engine's internal objects and of the table slots allocated for them.
 ///
-/// A count that grows while the load stays the same is a leak. The names and the meaning of the counts follow the
-/// implementation and may change in any release.
+/// A count that keeps growing while the load stays the same indicates a leak. The names and the meaning of the counts
+/// follow the implementation and may change in any release.
 ///
 /// ```
 /// use leasehold::{Store, Watch};
@@ -292,7 +295,7 @@ pub struct Diagnostics {
     /// The number of places allocated in growing lists: the queues of streams, the watchers of each range, the keys of
     /// leases, and the lists of streams and watchers that each command reuses.
     pub list_slots: usize,
-    /// The number of places that the longest lookup visits in the hash indexes of keys, leases and watched keys. The
-    /// number is 1 if no two entries collide.
+    /// The number of places that the longest lookup of an entry visits in the hash indexes of keys, leases and watched
+    /// keys. The number is 0 without entries, and 1 if no two entries collide.
     pub longest_probe: usize,
 }

@@ -1,9 +1,9 @@
-//! The deterministic core, for simulations and model checkers: a state machine without clock, threads, locks, I/O or
-//! randomness.
+//! The deterministic core, for simulations and model checkers: a state machine without clock, threads, locks or I/O.
+//! The only random number, the default of [`EngineConfig::hash_seed`], changes no result.
 //!
 //! An [`Engine`] takes requests by reference and instants as [`Timestamp`]. The watch streams of an engine take
 //! [`WatchRequest`](crate::backend::WatchRequest)s and return [`Delivery`](crate::backend::Delivery) values.
-//! [`snapshot::save`](crate::snapshot::save) writes the state of an engine.
+//! [`snapshot::save`](crate::snapshot::save) writes the keys, leases and alarms of an engine.
 
 mod admission;
 mod check;
@@ -35,8 +35,9 @@ pub(crate) use maintenance::Diagnostics;
 pub(crate) use keys::hash_kv::Crc32c;
 pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snapshot, SnapshotHeader};
 
-/// etcd's store as a pure state machine. The result of a command depends only on the earlier commands and on the times
-/// passed to [`advance`](Self::advance).
+/// etcd's store as a pure state machine. The result of a call depends only on its arguments, on the
+/// [configuration](EngineConfig), and on the earlier calls, which include each time passed to
+/// [`advance`](Self::advance).
 ///
 /// [`Store`](crate::Store) is an engine behind a lock, with a clock. Use an `Engine` directly where the caller controls
 /// the time and the order of all calls, as in a simulation, a model checker, or a replay.
@@ -45,15 +46,16 @@ pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snap
 ///
 /// - **Input**: [`advance`](Self::advance) sets the time, expires the leases that are due, compacts automatically, and
 ///   fires the timers of streams.
-/// - **Commands** change the state and return a response: [`put`](Self::put), [`delete`](Self::delete),
+/// - **Commands** change the state and return a result: [`put`](Self::put), [`delete`](Self::delete),
 ///   [`txn`](Self::txn), [`compact`](Self::compact), [`grant`](Self::grant), [`revoke`](Self::revoke),
 ///   [`expire`](Self::expire), [`keep_alive`](Self::keep_alive), [`pause_keep_alive`](Self::pause_keep_alive),
 ///   [`resume_keep_alive`](Self::resume_keep_alive), [`alarm`](Self::alarm). A command that fails changes nothing,
 ///   except that a command that the quota rejects activates the NOSPACE alarm.
-/// - **Commands on watch streams** are answered by deliveries: [`open_stream`](Self::open_stream),
-///   [`watch`](Self::watch), [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream).
+/// - **Commands on watch streams**: [`open_stream`](Self::open_stream), [`watch`](Self::watch),
+///   [`set_timer`](Self::set_timer), [`close_stream`](Self::close_stream). The response to a watch request and a fired
+///   timer are deliveries of the stream.
 /// - **Outputs** are for the caller to act on:
-///   - [`next_deadline`](Self::next_deadline) returns the time by which the caller must call `advance` again.
+///   - [`next_deadline`](Self::next_deadline) returns the time at which the caller must call `advance` again.
 ///   - [`take_ready_streams`](Self::take_ready_streams) returns the streams whose receivers must be woken.
 ///   - [`receive`](Self::receive) returns the deliveries of a stream.
 ///   - [`reclaim`](Self::reclaim) and [`take_garbage`](Self::take_garbage) let the caller choose when compacted
@@ -62,8 +64,8 @@ pub(crate) use snapshot::{RestoreError, Restorer, SavedLease, SavedRenewal, Snap
 ///   [`lag`](Self::lag), [`time_to_live`](Self::time_to_live), [`leases`](Self::leases), [`hash_kv`](Self::hash_kv),
 ///   [`status`](Self::status), [`now`](Self::now), [`state_hash`](Self::state_hash),
 ///   [`diagnostics`](Self::diagnostics), [`check_invariants`](Self::check_invariants).
-/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes the whole state, and
-///   [`snapshot::load`](crate::snapshot::load) builds an engine from it.
+/// - **Saving**: [`snapshot::save`](crate::snapshot::save) writes a save of the keys with their history, leases and
+///   alarms, but not of the watch streams. [`snapshot::load`](crate::snapshot::load) builds an engine from a save.
 ///
 /// # Calling order
 ///
@@ -104,11 +106,11 @@ pub struct Engine {
     cluster_id: u64,
     member_id: u64,
     now: Timestamp,
-    /// Set while a lease expires. A progress tick at this instant then counts as not passed yet, because leases expire
-    /// before ticks.
+    /// Set while a lease expires. A progress tick at the present time then counts as not passed yet, because at one
+    /// instant leases expire before ticks.
     is_expiring: bool,
-    /// The records that the last reclaiming call removed from the tables. [`take_garbage`](Self::take_garbage) empties
-    /// the list.
+    /// The records that the last call of [`reclaim`](Self::reclaim) removed from the tables.
+    /// [`take_garbage`](Self::take_garbage) empties the list.
     garbage: Vec<KeyValue>,
 }
 
@@ -131,8 +133,10 @@ pub struct EngineConfig {
     /// changes no response, delivery, save or [`state_hash`](Engine::state_hash). Set a seed to make the cost of
     /// lookups equal in repeated runs.
     pub hash_seed: u64,
-    /// The interval of progress notifications (R-WCH-20): 10 minutes by default, and at least 100 ms. A notification is
-    /// sent to each watcher that requested progress notifications and had no events since the last progress tick.
+    /// The interval of progress notifications (R-WCH-20): 10 minutes by default. An interval below 100 ms is raised to
+    /// 100 ms. At the end of each interval, each synced watcher that requested progress notifications gets a
+    /// notification. A watcher is skipped if it was sent events during the interval, has unreceived deliveries, or
+    /// starts in the future.
     pub progress_interval: Duration,
     /// The [capacity](crate::Watch::capacity) of a watch that sets no capacity:
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY) by default.
@@ -193,9 +197,9 @@ impl Engine {
 
     /// Sets the time to `now` and runs everything that is due at or before `now`.
     ///
-    /// Deadlines run in order, one at a time. Each lease expires at its own deadline and revision, the lowest id first
-    /// among leases due together (R-LSE-6). At one instant, leases expire first, then the engine compacts, then it
-    /// sends progress notifications, and last it fires the timers of streams.
+    /// Deadlines run in order, one at a time. Each lease expires at its own deadline, and its keys are deleted as one
+    /// revision. Of leases with equal deadlines, the lowest id expires first (R-LSE-6). At one instant, leases expire
+    /// first, then the engine compacts, then it sends progress notifications, and last it fires the timers of streams.
     ///
     /// ```
     /// use leasehold::Grant;
@@ -214,11 +218,11 @@ impl Engine {
     ///
     /// # Panics
     ///
-    /// If `now` is before the time of the last call.
+    /// If the argument is before the present time of the engine, which [`now`](Self::now) returns.
     pub fn advance(&mut self, now: Timestamp) {
         assert!(now >= self.now, "time never runs backwards: {now:?} follows {:?}", self.now);
         while let Some(deadline) = self.next_deadline().filter(|&deadline| deadline <= now) {
-            // The compactor samples only at its ticks before this deadline. A sample at the deadline itself must see
+            // Here, the compactor samples only at its ticks before `deadline`. A sample at the deadline itself must see
             // the revision after the leases expired.
             if let Some(before) = deadline.as_nanos().checked_sub(1) {
                 self.pass_idle_ticks(Timestamp::from_nanos(before));
@@ -241,7 +245,8 @@ impl Engine {
         self.now = now;
     }
 
-    /// Returns the time of the last call to [`advance`](Self::advance), or the start time.
+    /// Returns the time that was passed to the last call of [`advance`](Self::advance), or the start time before the
+    /// first call.
     pub fn now(&self) -> Timestamp {
         self.now
     }
@@ -250,8 +255,8 @@ impl Engine {
     /// scheduled.
     ///
     /// A deadline is the end of a lease, an automatic compaction, a progress notification, or the timer of a stream. A
-    /// later command or [`receive`](Self::receive) may bring the next deadline forward. A compactor's tick that only
-    /// samples the revision is not a deadline, nor is a progress tick of a stream without a watcher to notify.
+    /// later command or [`receive`](Self::receive) may make the next deadline earlier or later. A compactor's tick that
+    /// only samples the revision is not a deadline, nor is a progress tick of a stream without a watcher to notify.
     ///
     /// ```
     /// use leasehold::Grant;

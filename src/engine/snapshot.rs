@@ -50,7 +50,7 @@ pub(crate) struct SavedLease {
 /// The renewal of a saved lease, with a duration instead of an instant of the saved engine's clock.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum SavedRenewal {
-    /// The lease expires `remaining` after the time of the save. `remaining` is at most the TTL.
+    /// A client renews the lease. `remaining` is the time from the save to the deadline, and at most the TTL.
     ByHand { remaining: Duration },
     /// The standing keep-alive last renewed the lease `elapsed` before the save. `elapsed` is less than the renewal
     /// interval.
@@ -91,8 +91,8 @@ impl Lease {
 }
 
 impl KeySpace {
-    /// Returns the retained versions from before the compacted revision, which history need not hold. Each key that
-    /// existed at the compacted revision and was last changed before that revision has one such version.
+    /// Returns, for each key that existed at the compacted revision, its version at that revision if the version is
+    /// older than the revision. History may have dropped these versions.
     fn old_versions(&self) -> Vec<KeyValue> {
         let Some(compacted) = self.compacted() else {
             return Vec::new();
@@ -112,7 +112,8 @@ impl KeySpace {
 /// revision, the compacted revision or the number of granted leases reaches `COUNT_END`.
 const COUNT_END: u64 = 1 << 62;
 
-/// The number of lease ids that a bump skips. A store is assumed to grant fewer leases between a save and its loss.
+/// The number of lease ids that a bump skips. A store is assumed to grant fewer leases between its last save and the
+/// loss of the store.
 const LEASE_IDS_SKIPPED: u64 = 1 << 32;
 
 /// The reason why a save is rejected.
@@ -120,7 +121,7 @@ const LEASE_IDS_SKIPPED: u64 = 1 << 32;
 pub(crate) enum RestoreError {
     /// The named part of the save is in a state that no engine can reach.
     InvalidState(&'static str),
-    /// The requested bump would raise the current revision or the number of leases above `BUMPED_MAX`.
+    /// The requested bump would raise the current revision or the number of leases granted above `BUMPED_MAX`.
     BumpOutOfRange,
 }
 
@@ -224,8 +225,8 @@ impl Restorer {
         let place = (fields.mod_revision, fields.sub);
         let compacted = self.keys.compacted_or_minus_one();
         let follows = if fields.mod_revision > compacted {
-            // After a bump, no version has the compacted revision, so the next version may follow this revision
-            // directly. Format 1 has no bumps.
+            // After a bump, no version has the compacted revision, so the next version may have the revision directly
+            // after the compacted one. Format 1 has no bumps.
             let before = if self.current.is_some() { revision.max(compacted) } else { revision };
             place == (revision, sub + 1) || place == (before.next(), 0)
         } else {
@@ -238,7 +239,8 @@ impl Restorer {
     }
 
     /// Sets the current revision to the newest version's revision or the compacted revision, whichever is higher
-    /// (invariant 3).
+    /// (invariant 3). Rejects a save that states another current revision. In format 1, rejects a save whose compacted
+    /// revision is the higher one.
     fn restore_current(&mut self) -> Result<(), RestoreError> {
         let newest = self.keys.current();
         let latest = newest.max(self.keys.compacted_or_minus_one());
@@ -251,8 +253,8 @@ impl Restorer {
         Ok(())
     }
 
-    /// Checks that the save counts enough granted leases: one for each id below `next_lease_id`, and one for each lease
-    /// whose id is not below.
+    /// Checks that the save counts enough granted leases: one for each id from 1 to `next_lease_id - 1`, and one for
+    /// each lease with another id.
     fn check_lease_ids(&self) -> Result<(), RestoreError> {
         let passed = 1..self.header.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;
@@ -275,7 +277,7 @@ impl Restorer {
         self.header.next_lease_id += LEASE_IDS_SKIPPED as i64;
         self.keys.raise_current(bumped);
         self.keys.compact(bumped).expect("a bumped revision is above the compacted one");
-        // Reclaim at once: otherwise the memory stays allocated until commands run.
+        // Reclaim at once, because the memory would stay allocated until commands run.
         let mut garbage = Vec::new();
         while self.keys.reclaiming {
             self.keys.reclaim(&mut garbage);
@@ -284,8 +286,8 @@ impl Restorer {
         Ok(())
     }
 
-    /// Returns an engine whose time starts at `now`, after the checks that need all parts of the save and the bump of
-    /// `options`.
+    /// Returns an engine whose time starts at `now`. First runs the checks that need all parts of the save, and applies
+    /// the bump that `options` request.
     pub(crate) fn start(mut self, options: &LoadOptions, now: Timestamp) -> Result<Engine, RestoreError> {
         self.restore_current()?;
         self.check_lease_ids()?;
@@ -347,8 +349,8 @@ fn check(holds: bool, what: &'static str) -> Result<(), RestoreError> {
     if holds { Ok(()) } else { Err(RestoreError::InvalidState(what)) }
 }
 
-/// The highest revision or number of leases that a bump may reach. Loading rejects a save that reaches 2^62, so a
-/// bumped store can count 2^61 further before its saves are rejected.
+/// The highest revision or number of leases granted that a bump may reach. Loading rejects a save that reaches 2^62, so
+/// a bumped store can count 2^61 further before its saves are rejected.
 const BUMPED_MAX: u64 = 1 << 61;
 
 /// Options for loading a save: [`StoreBuilder::load_options`](crate::StoreBuilder::load_options) and
@@ -357,8 +359,8 @@ const BUMPED_MAX: u64 = 1 << 61;
 /// # Loading an older save
 ///
 /// Changes after a save are lost when the save is loaded, and their revisions are assigned again. A fencing token, a
-/// `mod_revision` or a watch position from a lost revision then appears valid to the loaded store. A bump makes the
-/// loaded store reject such revisions, as `--bump-revision` with `--mark-compacted` does in etcd. A bump raises the
+/// `mod_revision` or a watch position from a lost revision then appears valid to the loaded store. A bump makes lost
+/// revisions invalid in the loaded store, as `--bump-revision` with `--mark-compacted` does in etcd. A bump raises the
 /// current revision beyond the lost revisions and compacts the store to the raised revision:
 ///
 /// - New revisions, and with them fencing tokens, are higher than each lost revision.
@@ -409,8 +411,8 @@ impl LoadOptions {
         Self::default()
     }
 
-    /// Raises the current revision by `by` and compacts the store to the raised revision. Replaces an earlier bump, and
-    /// 0 means no bump.
+    /// Raises the current revision of the loaded store by `by` and compacts the store to the raised revision. Replaces
+    /// a bump set earlier in these options. 0 means no bump.
     ///
     /// Choose at least 2 more than the number of lost revisions: a watch that resumes after the last lost revision then
     /// ends. If the number of lost revisions is unknown, choose a large bump. etcd's manual uses 1,000,000,000 for a
@@ -420,8 +422,8 @@ impl LoadOptions {
         self
     }
 
-    /// Raises the current revision to `revision + 2` and compacts the store to the raised revision. Replaces an earlier
-    /// bump.
+    /// Raises the current revision of the loaded store to `revision + 2` and compacts the store to the raised revision.
+    /// Replaces a bump set earlier in these options.
     ///
     /// `revision` is the highest lost revision that may have been seen outside the store. A watch that resumes at
     /// `revision + 1` ends. If the current revision of the save is above `revision`, the save is loaded without a bump.
@@ -430,14 +432,14 @@ impl LoadOptions {
         self
     }
 
-    /// Restores standing keep-alives, so the loaded store continues exactly as the saved one would.
+    /// Restores standing keep-alives, so the loaded store continues to renew the leases that the saved store renewed.
     ///
-    /// By default, a lease with a standing keep-alive becomes an ordinary lease with its remaining time, because its
-    /// owner may no longer exist. A restarted owner keeps the lease alive with
+    /// By default, a lease loses its standing keep-alive and expires after its remaining time, because the owner of the
+    /// keep-alive may no longer exist. A restarted owner keeps the lease alive with
     /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease).
     ///
-    /// A restored keep-alive has no owner and never ends by itself. Use this option only where every owner of such a
-    /// lease also continues, as in a simulation.
+    /// A restored keep-alive has no owner and never ends by itself. Use this option only where every owner of a
+    /// keep-alive also continues, as in a simulation.
     pub fn keep_standing(mut self) -> Self {
         self.keep_standing = true;
         self
@@ -449,7 +451,7 @@ impl LoadOptions {
             Bump::None | Bump::By(0) => return Ok(None),
             Bump::Above(revision) if revision < current => return Ok(None),
             Bump::By(by) => current.get().checked_add_unsigned(by),
-            // A watch that resumes at `revision + 1` ends only if the compacted revision is above that.
+            // A watch that resumes at `revision + 1` ends only if the compacted revision is at least `revision + 2`.
             Bump::Above(revision) => revision.get().checked_add(2),
         };
         let is_possible = |&bumped: &i64| bumped.unsigned_abs() <= BUMPED_MAX;

@@ -1,4 +1,4 @@
-//! A hash of all state that a response can depend on.
+//! A hash of all state that a later response or delivery can depend on.
 
 use super::Engine;
 use super::lease::Renewal;
@@ -7,12 +7,12 @@ impl Engine {
     /// Returns a hash of the state, to compare engines within one version of this crate. Visits the whole state.
     ///
     /// The hash covers time, revisions, all readable versions, leases, alarms, watch streams with their unreceived
-    /// deliveries, and pending deadlines. The hash is equal in two engines that ran the same commands, regardless of
-    /// their hash seeds and of how much of a compaction each engine has reclaimed. A command that fails leaves the hash
-    /// unchanged.
+    /// deliveries, and pending deadlines. The hash is equal in two engines that ran equal calls at equal times, if
+    /// their configurations are equal except for the hash seed. Without a quota, the hash does not depend on how much
+    /// of a compaction is reclaimed. A command that fails for a reason other than the quota leaves the hash unchanged.
     ///
-    /// In an engine with a quota, the unreclaimed bytes affect results, so the number of these bytes is hashed too. A
-    /// command that the quota rejects activates the NOSPACE alarm, which changes the hash.
+    /// In an engine with a quota, the number of bytes held affects results, so this number is hashed too, unreclaimed
+    /// versions included. A command that the quota rejects activates the NOSPACE alarm, which changes the hash.
     ///
     /// ```
     /// use leasehold::engine::{Engine, EngineConfig};
@@ -79,7 +79,7 @@ impl Engine {
             let (kind, at) = match lease.renewal {
                 Renewal::ByHand { deadline } => (0, deadline),
                 // A save and a load change `since` and `elapsed`, but not the deadline that pausing the keep-alive
-                // would set.
+                // would set, so hash this deadline.
                 Renewal::Standing { .. } => (1, lease.deadline(self.now)),
             };
             hash.number(kind);
@@ -88,7 +88,7 @@ impl Engine {
     }
 }
 
-/// The 64-bit FNV-1a hash. Unlike the hash of std's default hasher, an FNV-1a hash is equal in every process.
+/// The 64-bit FNV-1a hash. Unlike a hash of std's `RandomState`, an FNV-1a hash is equal in every process.
 struct Fnv1a(u64);
 
 impl Fnv1a {

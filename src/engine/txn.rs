@@ -58,8 +58,8 @@ impl KeySpace {
         if live.peek().is_some() {
             return live.all(|kv| holds_for(compare, Some(kv)));
         }
-        // No key exists in the range. A compare of the value fails for every operator, and every other target compares
-        // 0 (R-TXN-8).
+        // No key exists in the range. A compare of the value then does not hold, whatever the operator. A compare of
+        // another target holds if it holds for 0 (R-TXN-8).
         let of_value = matches!(compare.operand, CompareOperand::Value(_));
         !of_value && holds_for(compare, None)
     }
@@ -179,8 +179,9 @@ impl Engine {
         }
     }
 
-    /// Indexes the ranges that a txn reads by first or last created key, or compares by create revision. Such a range
-    /// is likely a lock queue, which later lock requests read in the same way.
+    /// Indexes by create revision the ranges that a txn reads by first or last created key, or compares by create
+    /// revision. Skips ranges with few keys. An indexed range is likely a lock queue, and later lock requests read it
+    /// with the index.
     pub(super) fn index_create_orders(&mut self, txn: &Txn, succeeded: bool) {
         let compared =
             txn.compare.iter().filter(|compare| matches!(compare.operand, CompareOperand::CreateRevision(_)));

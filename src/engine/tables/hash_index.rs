@@ -19,7 +19,7 @@ struct Table<T> {
     used: usize,
 }
 
-/// An entry with its value inline, so that a lookup follows no pointer.
+/// An entry with its value inline, so that a lookup follows no pointer to the value.
 #[derive(Clone, Debug)]
 struct Entry<T> {
     hash: u32,
@@ -48,7 +48,7 @@ impl<T> HashIndex<T> {
         value
     }
 
-    /// Returns the value of an id that is in the index under `hash`, for a change.
+    /// Returns the value of an id that is in the index under `hash`, for the caller to change.
     pub(in crate::engine) fn at_mut(&mut self, hash: u32, id: u32) -> &mut T {
         let table = &mut self.tables[table_of(hash)];
         let at =
@@ -59,8 +59,8 @@ impl<T> HashIndex<T> {
     /// Adds an id under a hash, with a value. The id must not be in the index.
     pub(in crate::engine) fn insert(&mut self, hash: u32, id: u32, value: T) {
         let table = &mut self.tables[table_of(hash)];
-        // Keep the table at most 4/5 full. A search ends only at a vacant place, and runs of entries grow quickly in a
-        // fuller table.
+        // Keep the table at most 4/5 full. A search without a match ends only at a vacant place, and runs of entries
+        // grow quickly in a fuller table.
         if (table.used + 1) * 5 > table.entries.len() * 4 {
             table.resize((table.entries.len() * 2).max(8));
         }
@@ -117,7 +117,8 @@ impl<T> Table<T> {
         entries.map(|(at, entry)| (at.wrapping_sub(entry.hash as usize) & mask) + 1).max().unwrap_or(0)
     }
 
-    /// Rebuilds the table with another capacity. The capacity must be a power of two, or 0 if the table is empty.
+    /// Rebuilds the table with another capacity. The capacity must be a power of two above the number of entries, or 0
+    /// if the table is empty.
     fn resize(&mut self, capacity: usize) {
         let places = std::iter::repeat_with(|| None).take(capacity).collect();
         for entry in std::mem::replace(&mut self.entries, places).into_iter().flatten() {
@@ -134,8 +135,9 @@ impl<T> Table<T> {
         self.entries[at] = Some(entry);
     }
 
-    /// Removes the entry at a place and returns its value. Moves later entries of the run of occupied places into the
-    /// vacated place, unless a search for the entry starts after that place.
+    /// Removes the entry at a place and returns its value. Moves a later entry of the same run of occupied places into
+    /// the vacated place, unless a search for the later entry starts after the vacated place. Then fills the place of
+    /// the moved entry likewise.
     fn remove(&mut self, at: usize) -> T {
         let mask = self.entries.len() - 1;
         let removed = self.entries[at].take().expect("`find` returns the place of an entry");
@@ -154,17 +156,18 @@ impl<T> Table<T> {
     }
 }
 
-/// Returns the table of a hash. The upper bits choose the table, and the lower bits choose the place in that table.
+/// Returns the index of the table for a hash. The upper bits choose the table, and the lower bits choose the place in
+/// that table.
 fn table_of(hash: u32) -> usize {
     (hash >> (32 - TABLE_BITS)) as usize
 }
 
-/// Hashes keys and lease ids with one seed, for point lookups.
+/// Hashes keys and numbers with one seed, for point lookups and for the priorities of `IntervalTree`.
 ///
 /// Two 64-bit words at a time are mixed with secrets derived from the seed, multiplied to 128 bits, and folded. No set
 /// of keys is known that collides under most seeds. The hash is not cryptographic and its 32 bits collide by chance. A
-/// client that knows the seed, or finds it by timing lookups, can compute keys that collide. std's hasher resists that,
-/// but costs several times as much for the short keys of a coordination store.
+/// client that knows the seed, or finds it by timing lookups, can compute keys that collide. The seed of std's hasher
+/// cannot be found by timing, but that hasher costs several times as much for the short keys of a coordination store.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct KeyHasher {
     secrets: [u64; 3],

@@ -1,8 +1,8 @@
 //! A treap of key intervals, ordered by start and end, that finds the intervals containing a key.
 //!
-//! Each node stores the furthest end in its subtree, so that a search skips subtrees that end before the key.
-//! Priorities are hashes of insertion numbers under the engine's seed, so a client cannot choose intervals that degrade
-//! the tree to a list. No result depends on the shape of the tree.
+//! Each node stores the furthest end in its subtree, so that a search skips a subtree whose intervals all end at or
+//! before the key. Priorities are hashes of insertion numbers under the engine's seed, so a client cannot choose
+//! intervals that degrade the tree to a list. No result depends on the shape of the tree.
 
 use std::cmp::Ordering;
 
@@ -16,7 +16,7 @@ use crate::api::KeyRange;
 pub(in crate::engine) struct IntervalTree<T> {
     nodes: Slab<Node<T>>,
     root: Link,
-    /// The number of nodes ever inserted. The priority of a node is a hash of this number.
+    /// The number of nodes ever inserted. The priority of a node is a hash of the number of nodes inserted before it.
     inserted: i64,
     hasher: KeyHasher,
 }
@@ -137,7 +137,7 @@ impl<T: Default> IntervalTree<T> {
             return;
         };
         let node = self.nodes.at(at);
-        // Every interval in this subtree ends at or before the key.
+        // If the furthest end is at or before the key, no interval in this subtree contains the key.
         if !node.furthest.is_after(key) {
             return;
         }
@@ -162,7 +162,8 @@ impl<T: Default> IntervalTree<T> {
         let Some(at) = link else {
             return new;
         };
-        // The new node has the highest priority, so it becomes the root, and the subtree is split around it.
+        // A new node with a higher priority than the root becomes the root, and the subtree is split around the new
+        // node.
         if self.nodes.at(new).priority > self.nodes.at(at).priority {
             let (left, right) = self.split(link, new);
             let node = self.nodes.at_mut(new);

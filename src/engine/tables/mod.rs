@@ -10,7 +10,7 @@ use std::collections::VecDeque;
 /// The largest capacity that a list or queue keeps while it is nearly empty.
 const KEPT: usize = 64;
 
-/// Frees most of a list's capacity if the list uses less than a quarter of the capacity.
+/// Shrinks a list's capacity if the capacity is above `KEPT` and the list uses less than a quarter of it.
 pub(super) fn shrink<T>(list: &mut Vec<T>) {
     if is_wasteful(list.capacity(), list.len()) {
         // Keep twice the length as capacity, so that the next pushes do not reallocate.
@@ -18,7 +18,8 @@ pub(super) fn shrink<T>(list: &mut Vec<T>) {
     }
 }
 
-/// Frees the capacity of an emptied queue if its `had` former entries used less than a quarter of the capacity.
+/// Frees the capacity of an emptied queue if the capacity is above `KEPT` and the queue's `had` former entries used
+/// less than a quarter of it.
 pub(super) fn free_room<T>(queue: &mut VecDeque<T>, had: usize) {
     if is_wasteful(queue.capacity(), had) {
         *queue = VecDeque::new();

@@ -1,7 +1,7 @@
 //! A table of values with small numbers as ids, stored in segments of fixed size. Growth moves at most one segment.
 //!
-//! A new value is stored in the lowest segment with a vacancy. All segments without values except one are freed, so
-//! that inserting and removing at the edge of a segment does not allocate each time.
+//! A new value is stored in the lowest segment with a vacancy. Of the segments without values, one stays allocated and
+//! the others are freed. Inserting and removing in turn at the edge of a segment therefore does not allocate each time.
 
 /// The number of entries in a segment. The first segment grows like a `Vec`, so that a small store stays small.
 pub(in crate::engine) const SEGMENT: usize = 4096;
@@ -130,8 +130,8 @@ impl<T> Slab<T> {
         value
     }
 
-    /// Frees the spare segment or the segment `vacant`, which just lost its last value, whichever has the higher index.
-    /// The other segment is the spare one from now on.
+    /// Makes the segment `vacant`, which just lost its last value, the spare segment. If there is a spare segment
+    /// already, keeps the one with the lower index and frees the other segment.
     fn free_all_but_one(&mut self, vacant: u32) {
         let spare = self.spare.unwrap_or(vacant);
         self.spare = Some(spare.min(vacant));

@@ -1,5 +1,5 @@
-//! Unsynced watchers, which read history. A watcher starts to read at its start revision, or at the revision whose
-//! events found its share of the queue full.
+//! Unsynced watchers, which read history. An unsynced watcher reads from its start revision on, or from the revision
+//! whose events found its share of the queue full.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ impl WatchHub {
             after = Some(id);
             let watcher = stream.watchers[&id];
             let record = self.watchers.at(watcher);
-            // A watcher with a full share of the queue waits for the next receive.
+            // A watcher with a full share of the queue reads nothing until the next receive.
             if record.queued(stream) < record.capacity {
                 budget = budget.saturating_sub(self.catch_up(watcher, view));
             }

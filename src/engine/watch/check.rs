@@ -22,7 +22,7 @@ impl WatchHub {
                 );
                 if let State::Synced(topic) = record.state {
                     synced += 1;
-                    // The binary search also fails if the watchers of the topic are out of order.
+                    // The binary search can also fail because the watchers of the topic are out of order.
                     let member = ((stream.id, id), watcher);
                     assert!(
                         self.topics.members(topic).binary_search(&member).is_ok(),
@@ -59,7 +59,8 @@ impl WatchHub {
                 "invariant 14: a stream that requested a lease's end is listed under the lease"
             );
         }
-        // Equal totals: with the checks above, no table has an entry that no stream has.
+        // The checks above show that the tables have every entry that a stream has. Equal totals show that the tables
+        // have no other entries.
         let of_streams: usize = self.streams.iter().map(|(_, stream)| stream.watchers.len()).sum();
         assert_eq!(self.watchers.len(), of_streams, "invariant 9: each watcher belongs to a stream");
         assert_eq!(self.topics.recount(), Some(synced), "invariant 9: topics have only synced watchers");
@@ -147,7 +148,7 @@ impl WatchHub {
                     State::Unsynced { next } => format!("from {next:?}"),
                     State::Compacted => "compacted".to_owned(),
                 };
-                // Hash the results of the comparisons and not the numbers, because only the results decide later
+                // Hash whether the numbers in `Progress` equal the present ones, because only this decides later
                 // deliveries.
                 let ticks = now.duration_since(*opened_at).as_nanos() as u64 / self.progress_interval;
                 let progress = progress.as_deref().map(|Progress { sent_after, notified_in }| {

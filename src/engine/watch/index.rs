@@ -54,7 +54,7 @@ impl WatchIndex {
 
     /// Calls `found` with each topic whose range contains a key.
     pub(super) fn of_key(&self, key: &[u8], mut found: impl FnMut(TopicId)) {
-        // Do not hash the key if no watcher watches a single key.
+        // Do not hash the key if no synced watcher watches a single key.
         if self.singles.len() > 0
             && let Some(single) = self.find_single(self.hasher.bytes(key), key)
         {
@@ -109,7 +109,8 @@ impl WatchIndex {
         self.remove_if_empty(topic);
     }
 
-    /// Removes several watchers from a topic in one pass. `leaving` must be in ascending order.
+    /// Removes several watchers from a topic in one pass, and the topic from the index if the topic is then empty.
+    /// `leaving` must be in ascending order.
     pub(super) fn leave_all(&mut self, topic: TopicId, leaving: &[WatcherKey]) {
         let members = self.members_mut(topic);
         members.retain(|(member, _)| leaving.binary_search(member).is_err());

@@ -1,9 +1,10 @@
-//! The watch hub: watchers, and the deliveries that each stream has not received yet.
+//! The watch hub: watchers, and the deliveries of each stream that its receiver has not received yet.
 //!
 //! A topic is a watched range together with its synced watchers. Each commit finds the topics of its keys and queues
-//! events for their watchers (`publish.rs`). A watcher is unsynced if it starts in the past or if its share of its
-//! stream's queue is full. An unsynced watcher is in no topic, and reads history when its stream is received from
-//! (`catch_up.rs`). At the end of history, the watcher joins its topic and is synced.
+//! events for their watchers (`publish.rs`). A watcher becomes unsynced if it starts in the past, or if an event finds
+//! its share of its stream's queue full. An unsynced watcher is in no topic. It reads history when it is created, and
+//! at each receive or progress request of its stream (`catch_up.rs`). At the end of history, the watcher joins its
+//! topic and is synced.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -55,7 +56,8 @@ pub(super) struct WatchHub {
     /// The streams whose next progress tick is scheduled only when the store reaches a revision, each with this
     /// revision.
     awaited_starts: BTreeSet<(Revision, StreamId)>,
-    /// The watchers that get the events of the transaction being published. Kept between transactions for its memory.
+    /// The watchers that get the events of the transaction being published. The list is kept between transactions to
+    /// reuse its memory.
     recipients: Vec<publish::Recipient>,
     /// The watchers whose share of the queue was full in the running `publish`. At its end, `publish` makes these
     /// watchers unsynced.
@@ -86,7 +88,8 @@ struct Stream {
     timer: Option<Timestamp>,
     opened_at: Timestamp,
     /// The time of the next progress tick, or `None` while no watcher can be notified. A receive, a request for
-    /// progress, a new watcher, or a commit of the revision `awaited_start` schedules the tick again.
+    /// progress, a new watcher with progress notifications, or a commit of the revision `awaited_start` schedules the
+    /// tick again.
     tick: Option<Timestamp>,
     /// The number of watchers that requested progress notifications and that no compaction has ended.
     progress_watchers: usize,
@@ -95,7 +98,8 @@ struct Stream {
     awaited_start: Option<Revision>,
     /// The existing leases whose end the stream asked to be notified about.
     leases: BTreeSet<LeaseId>,
-    /// The number of responses to progress requests that were queued since the last receive.
+    /// The number of responses to progress requests that were queued since the last receive, counted up to
+    /// `ANSWERS_MAX`.
     progress_answers: u32,
 }
 
@@ -144,7 +148,8 @@ enum State {
     Compacted,
 }
 
-/// The parts of events that a watcher requests. Watchers of a topic with equal options share responses.
+/// The options of a watcher that decide the contents of its responses with events. Watchers of a topic with equal
+/// options share responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Options {
     prev_kv: bool,
@@ -444,10 +449,11 @@ impl Engine {
         hub.request(stream, request, &view);
     }
 
-    /// Sets the timer of a stream, in place of an earlier timer of the stream. `None` unsets it.
+    /// Sets the timer of a stream, in place of an earlier timer of the stream. `None` removes the timer. If the earlier
+    /// timer has fired, its delivery is removed from the queue.
     ///
-    /// At the instant `at`, the stream gets [`Delivery::Timer`], after everything else that happens at that instant. If
-    /// `at` is not after [`now`](Self::now), the stream gets the delivery at once.
+    /// When [`advance`](Self::advance) reaches the instant `at`, the stream gets [`Delivery::Timer`], after everything
+    /// else that is due at that instant. If `at` is not after [`now`](Self::now), the stream gets the delivery at once.
     ///
     /// ```
     /// use leasehold::backend::Delivery;
@@ -500,7 +506,7 @@ impl Engine {
         hub.receive(stream, into, &view)
     }
 
-    /// Returns how far a watcher is behind the current revision, or `None` if the watcher does not exist.
+    /// Returns how far a watcher is behind the current revision, or `None` if the watcher or its stream does not exist.
     ///
     /// ```
     /// use leasehold::backend::WatchRequest;
@@ -540,8 +546,10 @@ impl Engine {
         self.hub.close(stream)
     }
 
-    /// Returns the streams that became ready: their last [`receive`](Self::receive) returned false, and they have
-    /// deliveries now. Each stream is listed once, in the order in which the streams became ready.
+    /// Returns the streams that became ready since the last call of this method. Leaves out a stream that was received
+    /// from or closed after it became ready. A stream becomes ready at its first delivery after it is opened, and at
+    /// the first delivery after [`receive`](Self::receive) returned false. Each stream is listed once, in the order in
+    /// which the streams became ready.
     ///
     /// ```
     /// use leasehold::backend::WatchRequest;

@@ -1,4 +1,4 @@
-//! Delivery of a transaction's changes to synced watchers, at its commit.
+//! Delivery of a transaction's changes to synced watchers, when the transaction is committed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +14,8 @@ use crate::engine::tables::shrink;
 /// The slot of a watcher that gets events of a transaction, and the index of the watcher's batch.
 pub(super) type Recipient = (u32, u32);
 
-/// The changes of a transaction to the keys of one topic. `made` has the response for each value of `Options` that a
-/// watcher needed, so that watchers with equal options share one response.
+/// The changes of a transaction to the keys of one topic, or its only change for all topics of the key. `made` has the
+/// response for each value of `Options` that a watcher needed, so that watchers with equal options share one response.
 struct Batch<'a> {
     changes: Vec<&'a KeyValue>,
     made: [Option<Arc<WatchResponseBody>>; Options::COUNT],
@@ -113,12 +113,12 @@ impl WatchHub {
         recipients.extend(self.topics.members(topic).iter().map(|&(_, watcher)| (watcher, batch)));
     }
 
-    /// Queues the response of a batch for a watcher. A watcher whose share of the queue is full becomes unsynced at the
-    /// end of `publish`.
+    /// Queues the response of a batch for a watcher. A watcher whose share of the queue is full gets no response, and
+    /// becomes unsynced at the end of `publish`.
     fn deliver(&mut self, watcher: u32, batch: &mut Batch<'_>, view: &EngineView<'_>) {
         let record = self.watchers.at_mut(watcher);
         let revision = view.header.revision;
-        // The watcher starts at a later revision, so this event is not delivered (R-WCH-6).
+        // A watcher that starts at a later revision does not get these events (R-WCH-6).
         if revision < record.start {
             return;
         }

@@ -1,4 +1,4 @@
-//! Requests on a stream: creating and cancelling watchers, progress, and the ends of leases.
+//! Requests on a stream: creating and cancelling watchers, progress, and notifications of the ends of leases.
 
 use super::{EngineView, Options, State, WatchHub, Watcher};
 use crate::api::{
@@ -80,8 +80,7 @@ impl WatchHub {
             let is_taken = stream.watchers.contains_key(&watch.id);
             return if is_taken { Err(WatchRefusal::DuplicateId) } else { Ok(watch.id) };
         }
-        // Skip ids that were requested explicitly. The counter moves only forward, so ids of cancelled watchers are not
-        // reused.
+        // Skip ids that were requested explicitly. The counter moves only forward, so it never chooses an id twice.
         while stream.watchers.contains_key(&WatchId::new(stream.next_watch_id)) {
             stream.next_watch_id += 1;
         }
@@ -100,8 +99,8 @@ impl WatchHub {
         self.respond(slot, id, WatchResponseKind::Canceled, view);
     }
 
-    /// Notifies a stream when a lease ends, at once if the lease does not exist. A repeated request gets no second
-    /// notification while the first notification is pending or is the last delivery in the queue.
+    /// Notifies a stream when a lease ends, at once if the lease does not exist. A repeated request has no effect while
+    /// the lease exists, or while the notification is the last delivery in the queue.
     pub(super) fn await_lease_end(&mut self, slot: u32, lease: LeaseId, view: &EngineView<'_>) {
         if !view.lessor.exists(lease) {
             let answer = Delivery::LeaseEnded(lease);
@@ -115,8 +114,8 @@ impl WatchHub {
         self.lease_ends.insert((lease, stream.id));
     }
 
-    /// Notifies the streams that requested the end of a lease. Called after the lease's keys are deleted and the events
-    /// are queued.
+    /// Notifies the streams that requested a notification of the lease's end. Called after the lease's keys are deleted
+    /// and the events are queued.
     pub(in crate::engine) fn lease_ended(&mut self, lease: LeaseId) {
         // The lowest stream id, so that the range starts at the first stream of the lease.
         let first = (lease, StreamId::new(0, 0));

@@ -131,9 +131,10 @@ impl WatchHub {
         }
     }
 
-    /// Notifies each watcher of a stream that requested progress notifications. Skips a watcher that was sent events
-    /// since the last tick, is unsynced, has a start in the future, or has unreceived deliveries (R-WCH-20). Schedules
-    /// the next tick only if that tick can notify a watcher even when the stream is not received from before.
+    /// Queues a progress notification for each watcher of the stream `slot` that requested progress notifications.
+    /// Skips a watcher that was sent events since the last tick, is unsynced, has a start in the future, or has
+    /// unreceived events or notifications (R-WCH-20). Schedules the next tick only if that tick can notify a watcher,
+    /// even if no receive happens before that tick.
     pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &EngineView<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
@@ -243,7 +244,8 @@ impl WatchHub {
         self.find(id).is_some_and(|slot| self.streams.at(slot).woken_position == Some(place))
     }
 
-    /// Marks the entry of `woken` at `place`, if any, as stale. Removes the stale entries if half of the list is stale.
+    /// Marks the entry of `woken` at `place`, if any, as stale. Removes the stale entries if there are at least 32 and
+    /// half of the list is stale.
     pub(super) fn mark_stale(&mut self, place: Option<usize>) {
         self.stale_woken += usize::from(place.is_some());
         // Removing the stale entries visits the whole list. With half of the list stale, the cost for each stale entry
