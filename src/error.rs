@@ -9,12 +9,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// The error of a failed request.
 ///
-/// A request that a store refuses changes nothing, with one exception: a request that would reach the quota raises the
-/// NOSPACE alarm (R-MNT-9). If a request fails between the client and the store, for example in a network, the store
-/// may have executed it: see [`is_ambiguous`](Self::is_ambiguous).
+/// A request to which a store returns an error changes nothing, except that a request that would reach the quota
+/// activates the NOSPACE alarm (R-MNT-9). If a request fails between the client and the store, for example in a
+/// network, the store may have executed it: see [`is_ambiguous`](Self::is_ambiguous).
 ///
-/// `Display` writes etcd's exact message, and [`code`](Self::code) returns etcd's gRPC code (section 14 of
-/// [`semantics`](crate::manual::semantics)).
+/// For an error that etcd has, `Display` writes etcd's exact message, and [`code`](Self::code) returns etcd's gRPC code
+/// (section 14 of [`semantics`](crate::manual::semantics)).
 ///
 /// ```
 /// use leasehold::{Code, Error, Put, Store};
@@ -48,7 +48,7 @@ pub enum Error {
     /// R-TXN-16 to R-TXN-22 define exceptions. Message: `etcdserver: duplicate key given in txn request`
     #[error("etcdserver: duplicate key given in txn request")]
     DuplicateKey,
-    /// etcd does not know the sort order or target. Message: `etcdserver: invalid sort option`
+    /// The sort order or sort target of a read is not one that etcd defines. Message: `etcdserver: invalid sort option`
     #[error("etcdserver: invalid sort option")]
     InvalidSort,
     /// A writing request is larger than [`Limits::max_request_bytes`](crate::Limits::max_request_bytes). Message:
@@ -98,8 +98,9 @@ pub enum Error {
     #[error("mvcc: duplicate watch ID provided on the WatchStream")]
     WatchIdTaken,
     /// The backend ended a watch and reported no reason, for example because a connection was lost. The receiver had
-    /// not cancelled the watch, and no compaction ended it. If the backend reports a reason, the error is
-    /// [`Foreign`](Self::Foreign) instead (R-WCH-24). The message is not etcd's.
+    /// not cancelled the watch, and no compaction ended it. If the backend reports a reason, the error is instead the
+    /// variant whose message is the reason, or [`Foreign`](Self::Foreign) (R-WCH-24). The message of `WatchCanceled` is
+    /// not etcd's.
     #[error("watch was canceled by the backend")]
     WatchCanceled,
     /// The backend ended the watch by which a call of the lock or election service waits for its predecessor. Message:
@@ -228,8 +229,8 @@ impl Error {
     /// | `Foreign` with [`ResourceExhausted`](Code::ResourceExhausted) or [`OutOfRange`](Code::OutOfRange), and a message that does not begin with `etcdserver: ` | the response was longer than the limit of a gRPC library |
     /// | [`Service`](Self::Service) | the inner error is ambiguous |
     ///
-    /// After any other error, the request was not executed. etcd returns the other errors before it executes a request,
-    /// and a gRPC library returns none of them for an executed request.
+    /// After any other error, the request that failed was not executed. etcd returns the other errors before it
+    /// executes a request, and a gRPC library returns none of them for an executed request.
     ///
     /// ```
     /// use leasehold::{Code, Error};
@@ -247,8 +248,8 @@ impl Error {
                 | Code::DeadlineExceeded
                 | Code::Internal
                 | Code::Unavailable => true,
-                // grpc-go and tonic report a response that is too long by one of these codes. etcd uses the codes for
-                // refused requests, with messages that begin with `etcdserver: `.
+                // grpc-go and tonic report a response that is too long by one of these codes. etcd uses these codes for
+                // requests that it does not execute, with messages that begin with `etcdserver: `.
                 Code::ResourceExhausted | Code::OutOfRange => !message.starts_with("etcdserver: "),
                 _ => false,
             },
@@ -257,7 +258,8 @@ impl Error {
         }
     }
 
-    /// Returns the gRPC code that etcd sends with this error.
+    /// Returns the gRPC code that etcd sends with this error. An error that etcd does not have, such as
+    /// [`StaleToken`](Self::StaleToken), has a code that the crate chose.
     pub fn code(&self) -> Code {
         match self {
             Self::EmptyKey
@@ -277,7 +279,8 @@ impl Error {
             | Self::MissingLeaderField
             | Self::WatcherLost
             | Self::Service(_) => Code::Unknown,
-            // etcd's client reports the reasons for the end of a watch, the last three, by this code (R-WCH-24).
+            // etcd's client reports the reason why a watch ended, one of the last three variants, by this code
+            // (R-WCH-24).
             Self::StaleToken { .. }
             | Self::LeaseExists
             | Self::WatchRangeEmpty
@@ -316,13 +319,13 @@ pub enum Code {
     FailedPrecondition = 9,
     /// The request was aborted, for example because of a conflict.
     Aborted = 10,
-    /// A revision or a TTL is outside the valid range.
+    /// A revision, a TTL or the length of a response is outside the valid range.
     OutOfRange = 11,
-    /// The combination of options is not supported.
+    /// The operation, or its combination of options, is not supported.
     Unimplemented = 12,
     /// The backend violated an invariant.
     Internal = 13,
-    /// The store does not execute requests.
+    /// The store is closed or cannot be reached, or the connection to it was lost.
     Unavailable = 14,
     /// The data cannot be trusted.
     DataLoss = 15,

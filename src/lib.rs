@@ -1,7 +1,7 @@
 //! etcd v3's data model inside your process: keys with revisions, history, transactions, leases, watches, locks and
 //! elections. The crate needs no server, network or disk, and with a [`ManualClock`] no real time.
 //!
-//! A [`Store`] returns etcd's responses and etcd's errors: the test suite sends recorded requests to a store, and
+//! A [`Store`] returns etcd's responses and etcd's errors. The test suite sends recorded requests to a store, and
 //! compares its responses with the recorded ones of a real etcd. So code that coordinates through etcd can be tested in
 //! microseconds and simulated deterministically, and the threads of one process can use etcd's primitives.
 //!
@@ -18,8 +18,8 @@
 //!
 //! # Keys and revisions
 //!
-//! Every transaction that changes keys has the next [`Revision`] of the whole store. An old value stays readable until
-//! its revision is compacted.
+//! Every transaction that changes keys gets the next [`Revision`] of the whole store. An old value stays readable until
+//! it is compacted.
 //!
 //! ```
 //! use leasehold::{Get, Put, Store};
@@ -66,8 +66,8 @@
 //!
 //! # Leases and time
 //!
-//! A key that is attached to a lease is deleted when the lease expires. Under a [`ManualClock`], time passes only when
-//! the test advances the clock, and all deadlines up to the new time run in order. Under the
+//! A key that is attached to a lease is deleted when the lease expires or is revoked. Under a [`ManualClock`], time
+//! passes only when the test advances the clock, and all deadlines up to the new time run in order. Under the
 //! [`SystemClock`](clock::SystemClock), the default, a timer thread ends leases on time.
 //!
 //! ```
@@ -114,8 +114,8 @@
 //!
 //! Code against a [`Client`] runs over every [`Backend`](backend::Backend): a store, or a real or simulated network in
 //! front of one. A client has the methods of [`Store`] for keys and leases, and each method returns a [`Call`]. An
-//! operation that waits for more than one response returns a [`Ticket`]. Both are futures, and both can block a thread
-//! with `wait()`. No runtime is needed.
+//! operation that waits for more than one response returns a [`Ticket`]. Calls and tickets are futures, and can also
+//! block a thread with `wait()`. No async runtime is needed.
 //!
 //! ```
 //! use leasehold::{ManualClock, Store};
@@ -141,7 +141,7 @@
 //!
 //! [`concurrency`] has locks, semaphores, read-write locks and elections. A guard has a fencing token, and reports when
 //! its lock is lost. [`service`] has etcd's lock and election services, message for message. A lock of [`concurrency`]
-//! and a lock of [`service`] share a queue if they have one name.
+//! and a lock of [`service`] share a queue if their names are equal.
 //!
 //! ```
 //! use leasehold::concurrency::{Mutex, Session};
@@ -186,9 +186,10 @@
 //! # Memory
 //!
 //! History is kept until it is compacted by [`Store::compact`] or by the store itself: see [`AutoCompaction`]. A store
-//! that lives long needs one of the two. Neither bounds bytes: a periodic compaction keeps the history of one to two
-//! periods, so memory grows with the rate of writes. A quota ([`Limits::quota_bytes`]) refuses puts, but deletes
-//! nothing. The page [`manual::embedding`] shows how to bound bytes.
+//! that lives long needs manual or automatic compaction. Compaction alone does not bound bytes: a periodic compaction
+//! keeps the history of one to two periods, so memory grows with the rate of writes. A quota ([`Limits::quota_bytes`])
+//! makes puts that would reach it fail with [`Error::NoSpace`], but deletes nothing. The page [`manual::embedding`]
+//! shows how to bound bytes.
 //!
 //! ```
 //! use leasehold::{AutoCompaction, Error, Get, Store};
@@ -206,14 +207,14 @@
 //!
 //! # Errors and limits
 //!
-//! An [`Error`] has etcd's message and [`Code`]. A refused request has changed nothing. The default [`Limits`] of a
-//! store are the limits of etcd's server, without a quota.
+//! An [`Error`] has etcd's message and [`Code`]. A request to which a store returns an error has changed no key or
+//! lease. The default [`Limits`] of a store are the limits of etcd's server, without a quota.
 //!
 //! # Determinism
 //!
 //! An [`Engine`](engine::Engine) is the store without lock, clock and threads: a state machine whose input includes the
-//! time. Equal commands have equal answers, events, saves and [`state_hash`](engine::Engine::state_hash) in every
-//! process.
+//! time. Equal calls at equal times have equal responses, events, saves and [`state_hash`](engine::Engine::state_hash)
+//! in every process.
 //!
 //! ```
 //! use leasehold::clock::Timestamp;
@@ -265,11 +266,11 @@ pub mod service;
 pub mod snapshot;
 /// The thread-safe store, and clocks.
 mod store;
-/// The locks that the crate uses.
+/// The mutexes and other thread locks that the crate uses internally.
 mod sync;
 
-/// Types for a backend of your own, such as a simulated network or a real etcd: see [`Backend`](backend::Backend) and
-/// [`Layer`](backend::Layer).
+/// Types to implement a backend of your own, such as a simulated network or a real etcd: see
+/// [`Backend`](backend::Backend) and [`Layer`](backend::Layer).
 pub mod backend {
     pub use crate::api::{CompareOperand, Delivery, WatchRequest};
     pub use crate::client::{

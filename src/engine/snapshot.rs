@@ -253,8 +253,8 @@ impl Restorer {
         Ok(())
     }
 
-    /// Checks that the save counts enough granted leases: one for each id from 1 to `next_lease_id - 1`, and one for
-    /// each lease with another id.
+    /// Checks that the save counts enough granted leases: one for each id in `1..next_lease_id`, and one for each lease
+    /// with another id.
     fn check_lease_ids(&self) -> Result<(), RestoreError> {
         let passed = 1..self.header.next_lease_id;
         let others = self.leases.iter().filter(|lease| !passed.contains(&lease.id.get())).count() as u64;

@@ -1,5 +1,5 @@
-//! The manual: testing recipes, the store in a long-lived process, costs, alternatives, the behaviour of etcd rule by
-//! rule, and requests of users.
+//! The manual: testing recipes, the store in a long-lived process, costs, alternatives, etcd's behaviour rule by rule,
+//! differences of etcd's releases, and requests of users.
 
 pub mod asked {
     #![doc = include_str!("asked.md")]

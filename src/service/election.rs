@@ -17,8 +17,8 @@ use crate::concurrency::{Predecessors, Turn, queue_range};
 use crate::{Error, Result};
 
 /// etcd's election service, `v3electionpb.Election`, for code that uses etcd's messages. The service behaves like etcd,
-/// oddities included (R-ELC-1 to R-ELC-13). All errors have the code Unknown (R-ELC-13), except
-/// [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable).
+/// oddities included (R-ELC-1 to R-ELC-13). All errors have the code Unknown (R-ELC-13), except errors with the code
+/// Unavailable, such as [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable).
 ///
 /// ```
 /// use leasehold::Store;
@@ -43,8 +43,8 @@ impl ElectionService {
         Self { client: client.into() }
     }
 
-    /// Becomes a candidate and waits to be leader, in arrival order. Dropping the ticket before its response is
-    /// received withdraws the candidacy.
+    /// Becomes a candidate and waits to be leader. Candidates lead in the order in which their keys were created.
+    /// Dropping the ticket before its response is received withdraws the candidacy, by deleting the key.
     ///
     /// ```
     /// use leasehold::Store;
@@ -70,7 +70,9 @@ impl ElectionService {
     ///
     /// - [`NotLeader`](Error::NotLeader) if the candidate's key existed with another value and was deleted before the
     ///   requested value was put (R-ELC-2).
-    /// - [`Service`](Error::Service), which contains the error of a grant, put, read or watch that failed (R-LCK-8).
+    /// - [`WatcherLost`](Error::WatcherLost) if the backend ended the watch of the earlier keys.
+    /// - [`Service`](Error::Service), which contains the error of a grant, put, read or watch that failed for another
+    ///   reason (R-LCK-8).
     ///
     /// A candidate whose key no longer exists when its turn comes receives a response, not an error (R-ELC-5).
     pub fn campaign(&self, request: CampaignRequest) -> Ticket<CampaignResponse> {
@@ -98,7 +100,7 @@ impl ElectionService {
     ///
     /// - [`MissingLeaderField`](Error::MissingLeaderField) if the request has no leader.
     /// - [`NotLeader`](Error::NotLeader) if the candidate's key no longer exists or has another create revision.
-    /// - [`Service`](Error::Service), which contains the error of the grant or put, if the request failed.
+    /// - [`Service`](Error::Service), which contains the error of the grant or put, if the grant or put failed.
     pub fn proclaim(&self, request: ProclaimRequest) -> Call<ProclaimResponse> {
         let ProclaimRequest { leader, value } = request;
         self.with_leader(
@@ -111,8 +113,8 @@ impl ElectionService {
         )
     }
 
-    /// Resigns a leader or withdraws a waiting candidate. The call succeeds without effect if the candidate's key no
-    /// longer exists (R-ELC-9).
+    /// Resigns a leader or withdraws a waiting candidate. The call succeeds and deletes nothing if the candidate's key
+    /// no longer exists or has another create revision (R-ELC-9).
     ///
     /// ```
     /// use leasehold::Store;
@@ -131,12 +133,13 @@ impl ElectionService {
     /// The call returns:
     ///
     /// - [`MissingLeaderField`](Error::MissingLeaderField) if the request has no leader.
-    /// - [`Service`](Error::Service), which contains the error of the grant or deletion, if the request failed.
+    /// - [`Service`](Error::Service), which contains the error of the grant or deletion, if the grant or deletion
+    ///   failed.
     pub fn resign(&self, request: ResignRequest) -> Call<ResignResponse> {
         self.with_leader(
             request.leader,
             |client, leader| client.txn(resign_txn(&leader)),
-            // A failed compare is not an error, since the key is deleted already (R-ELC-9).
+            // A failed compare is not an error, since the candidate's key was deleted already (R-ELC-9).
             |header, _| Ok(ResignResponse { header }),
         )
     }
@@ -193,8 +196,8 @@ impl ElectionService {
         })
     }
 
-    /// Returns a stream of the leaders of an election: the present leader, each later leader, and each new value of a
-    /// leader (R-ELC-11, R-ELC-12).
+    /// Returns a stream of the leaders of an election: the present leader, later leaders, and new values of a leader
+    /// (R-ELC-11). The stream may skip a leader that resigned soon (R-ELC-12).
     pub fn observe(&self, request: ObserveRequest) -> Observer {
         Observer::new(&self.client, request.name)
     }
@@ -219,7 +222,7 @@ enum Phase {
     Waiting { candidacy: CampaignResponse, turn: Turn },
     /// The candidate leads, and the caller has not received the response yet.
     Won { candidacy: CampaignResponse },
-    /// The wait has failed, or the caller has received the response.
+    /// The campaign has failed, or the caller has received the response.
     Over,
 }
 
@@ -287,7 +290,7 @@ impl CampaignTask {
                 Err(error) => return self.fail(error),
             },
             Phase::Proclaiming { candidacy, call } => match ready!(mailbox.poll_call(call, waker)) {
-                // The response keeps the header of the first transaction (R-ELC-3).
+                // The campaign's response keeps the header of the transaction that found the key (R-ELC-3).
                 Ok(done) if done.succeeded() => {
                     let candidacy = candidacy.clone();
                     self.wait(candidacy)

@@ -136,8 +136,8 @@ impl<T> Table<T> {
     }
 
     /// Removes the entry at a place and returns its value. Moves a later entry of the same run of occupied places into
-    /// the vacated place, unless a search for the later entry starts after the vacated place. Then fills the place of
-    /// the moved entry likewise.
+    /// the vacated place, unless a search for that entry starts after this place. Then fills the place of the moved
+    /// entry likewise.
     fn remove(&mut self, at: usize) -> T {
         let mask = self.entries.len() - 1;
         let removed = self.entries[at].take().expect("`find` returns the place of an entry");
@@ -167,7 +167,8 @@ fn table_of(hash: u32) -> usize {
 /// Two 64-bit words at a time are mixed with secrets derived from the seed, multiplied to 128 bits, and folded. No set
 /// of keys is known that collides under most seeds. The hash is not cryptographic and its 32 bits collide by chance. A
 /// client that knows the seed, or finds it by timing lookups, can compute keys that collide. The seed of std's hasher
-/// cannot be found by timing, but that hasher costs several times as much for the short keys of a coordination store.
+/// cannot be found by timing. However, std's hasher costs several times as much for the short keys of a coordination
+/// store.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct KeyHasher {
     secrets: [u64; 3],

@@ -18,8 +18,8 @@ pub(super) fn shrink<T>(list: &mut Vec<T>) {
     }
 }
 
-/// Frees the capacity of an emptied queue if the capacity is above `KEPT` and the queue's `had` former entries used
-/// less than a quarter of it.
+/// Frees the capacity of an emptied queue if it is above `KEPT` and the queue's `had` former entries used less than a
+/// quarter of it.
 pub(super) fn free_room<T>(queue: &mut VecDeque<T>, had: usize) {
     if is_wasteful(queue.capacity(), had) {
         *queue = VecDeque::new();

@@ -132,9 +132,9 @@ impl WatchHub {
     }
 
     /// Queues a progress notification for each watcher of the stream `slot` that requested progress notifications.
-    /// Skips a watcher that was sent events since the last tick, is unsynced, has a start in the future, or has
-    /// unreceived events or notifications (R-WCH-20). Schedules the next tick only if that tick can notify a watcher,
-    /// even if no receive happens before that tick.
+    /// Skips a watcher that was sent events since the last tick, is unsynced, starts in the future, or has unreceived
+    /// events or notifications (R-WCH-20). Schedules the next tick only if that tick can notify a watcher, even if no
+    /// receive happens before that tick.
     pub(super) fn tick(&mut self, slot: u32, at: Timestamp, view: &EngineView<'_>) {
         let stream = self.streams.at(slot);
         let epoch = stream.epoch;
