@@ -33,8 +33,9 @@ impl LockService {
         Self { client: client.into() }
     }
 
-    /// Acquires a lock in arrival order. Dropping the ticket before its response is received leaves the queue: the key
-    /// in the queue is deleted.
+    /// Acquires a lock. Each request has the key `name/<lease>`, and the requests for one lock acquire it in the order
+    /// in which their keys were created. Dropping the ticket before the caller has received the response withdraws the
+    /// request: its key is deleted.
     ///
     /// ```
     /// use leasehold::Store;
@@ -55,14 +56,14 @@ impl LockService {
     /// The ticket returns an error with the code Unknown:
     ///
     /// - [`SessionExpired`](Error::SessionExpired) if the waiting key no longer exists when every earlier key is
-    ///   deleted. The wait does not end before every earlier key is deleted (R-LCK-7).
+    ///   deleted. The deletion of the waiting key alone does not end the wait (R-LCK-7).
     /// - [`Service`](Error::Service), which contains the error of a grant, put, read or watch that failed (R-LCK-8).
     ///
     /// [`Stopped`](Error::Stopped) and [`Unavailable`](Error::Unavailable) keep their code.
     pub fn lock(&self, request: LockRequest) -> Ticket<LockResponse> {
         let LockRequest { name, lease } = request;
-        // etcd grants the lease first, so a lock that fails or is dropped leaves an empty lease until it expires
-        // (R-LCK-2).
+        // Grant the lease first, as etcd does. A request that fails or is dropped leaves this lease without a key until
+        // the lease expires (R-LCK-2).
         let phase = if lease == LeaseId::NONE {
             Phase::Granting(grant(&self.client))
         } else {
@@ -72,7 +73,8 @@ impl LockService {
         Ticket::new(&self.client, lock)
     }
 
-    /// Releases a lock by deleting its key. The call deletes any key, also a key that another client put (R-LCK-12).
+    /// Releases a lock by deleting its key. The call deletes whatever key the request names, without a check of the
+    /// key's owner (R-LCK-12).
     ///
     /// ```
     /// use leasehold::Store;
@@ -123,7 +125,7 @@ fn before(name: &[u8]) -> Predecessors {
     Predecessors::all(queue_range(name))
 }
 
-/// Sends the transaction that puts the key and reads the oldest key of the queue (R-LCK-3).
+/// Sends the txn that puts the key, or reads the key if it exists, and reads the oldest key of the queue (R-LCK-3).
 fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
     let key = key_of(name, lease);
     let entry = Entry { before: before(name), key: key.clone(), value: Bytes::new(), lease };
@@ -131,7 +133,8 @@ fn enter(client: &Client, name: &Bytes, lease: LeaseId) -> Phase {
 }
 
 impl LockTask {
-    /// Polls the current phase and changes to the next phase. Returns the response once the lock is acquired.
+    /// Polls the current phase. Returns the response if the lock is acquired, and `None` after a change to another
+    /// phase.
     fn step(&mut self, mailbox: &mut Mailbox, waker: Option<&Waker>) -> Poll<Result<Option<LockResponse>>> {
         let next = match &mut self.phase {
             Phase::Granting(call) => match ready!(mailbox.poll_call(call, waker)) {
@@ -141,8 +144,8 @@ impl LockTask {
             Phase::Putting { key, call } => match ready!(mailbox.poll_call(call, waker)) {
                 Ok(response) => {
                     let (own, (oldest, _)) = create_revisions(&response);
-                    // The oldest key holds the lock. The response has the header of this transaction. If one txn
-                    // created several keys, each of these keys holds the lock (R-LCK-3).
+                    // The oldest key holds the lock, and the `LockResponse` has the header of this txn. Several keys
+                    // are the oldest if one txn created them, and each of them then holds the lock (R-LCK-3).
                     if own == oldest {
                         let (header, key) = (*response.header(), key.clone());
                         return self.done(header, key);
@@ -191,7 +194,8 @@ impl LockTask {
         Poll::Ready(Err(degrade(error)))
     }
 
-    /// Deletes the waiting key unconditionally, even if another client has created the key again (R-LCK-9).
+    /// Withdraws the request: deletes its key, if it has put one, even if another client has created the key again
+    /// (R-LCK-9).
     fn withdraw(&mut self) {
         let client = self.client.clone();
         match std::mem::replace(&mut self.phase, Phase::Over) {
@@ -202,7 +206,7 @@ impl LockTask {
                     drop(client.delete(key).await);
                 }
             }),
-            // The services delete the key without a compare of the create revision, as etcd does (R-LCK-9).
+            // Delete the key without a compare of the create revision, as etcd's lock service does (R-LCK-9).
             Phase::Waiting { key, .. } | Phase::Checking { key, .. } | Phase::Acquired { key } => {
                 self.client.detach(async move { drop(client.delete(key).await) });
             }

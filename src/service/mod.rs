@@ -30,7 +30,7 @@ pub struct LockRequest {
     pub lease: LeaseId,
 }
 
-/// The response to an acquired lock: etcd's `v3lockpb.LockResponse`.
+/// The response to a [`LockRequest`] whose lock is acquired: etcd's `v3lockpb.LockResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LockResponse {
     /// The header of the txn or read which showed that the lock was acquired (R-LCK-3, R-LCK-5).
@@ -42,11 +42,12 @@ pub struct LockResponse {
 /// A request to release a lock: etcd's `v3lockpb.UnlockRequest`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UnlockRequest {
-    /// The key of the [`LockResponse`]. The request deletes any key, also a key that another client put (R-LCK-12).
+    /// The key of the [`LockResponse`]. The service deletes whatever key this is, without a check of the key's owner
+    /// (R-LCK-12).
     pub key: Bytes,
 }
 
-/// The response to a released lock: etcd's `v3lockpb.UnlockResponse`.
+/// The response to an [`UnlockRequest`], also if the key did not exist: etcd's `v3lockpb.UnlockResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnlockResponse {
     /// The header of the deletion's response.
@@ -58,7 +59,8 @@ pub struct UnlockResponse {
 pub struct LeaderKey {
     /// The name of the election.
     pub name: Bytes,
-    /// The candidate's key, which exists until the candidate resigns or the key's lease ends.
+    /// The candidate's key, which exists until the candidate resigns, the key's lease ends, or a client deletes the
+    /// key.
     pub key: Bytes,
     /// The revision at which the key was created.
     pub rev: Revision,
@@ -73,7 +75,7 @@ pub struct CampaignRequest {
     pub name: Bytes,
     /// The lease of the candidate's key. [`LeaseId::NONE`] requests a new lease of 60 s, which is not renewed.
     pub lease: LeaseId,
-    /// The first value of the leader.
+    /// The value of the candidate's key, which is the leader's value once the candidate leads.
     pub value: Bytes,
 }
 
@@ -115,7 +117,8 @@ pub type ObserveRequest = LeaderRequest;
 /// The leader of an election and its value: etcd's `v3electionpb.LeaderResponse`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeaderResponse {
-    /// The header of the read or watch response that contained `kv`.
+    /// The header of the read or watch response that contained `kv`. If an [`Observer`] has waited without a leader,
+    /// the revision in the header of its next item is the mod revision of `kv` (R-ELC-11).
     pub header: ResponseHeader,
     /// The leader's key and value.
     pub kv: KeyValue,
@@ -148,7 +151,8 @@ fn grant(client: &Client) -> Call<GrantResponse> {
     client.grant(Grant::new(TTL))
 }
 
-/// Replaces the code of an error by Unknown, as etcd's services do with the errors of their requests (R-LCK-8).
+/// Replaces the code of an error by Unknown, as etcd's services do with the errors of their requests (R-LCK-8). Keeps
+/// an error with the code Unavailable unchanged.
 fn degrade(error: Error) -> Error {
     match error.code() {
         // `Unavailable` is the code of a closed store or a failed backend, not of an answer of etcd's store.
@@ -174,7 +178,7 @@ fn resign_txn(leader: &LeaderKey) -> Txn {
 
 /// Returns a transaction that changes the value of a candidate's key if its create revision is unchanged (R-ELC-7).
 fn proclaim_txn(leader: &LeaderKey, value: Bytes) -> Txn {
-    // etcd trusts the lease of the request, and attaches the key to any existing lease (R-ELC-8).
+    // etcd trusts the lease of the request, and moves the key to that lease if it exists (R-ELC-8).
     let put = Put::new(leader.key.clone(), value).lease(leader.lease);
     Txn::new().when([leader_unchanged(leader)]).and_then([TxnOp::Put(put)])
 }

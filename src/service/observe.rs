@@ -12,12 +12,12 @@ use crate::client::{Call, Client, Mailbox, Receiver, Source, receives};
 use crate::concurrency::queue_range;
 use crate::{Error, Result};
 
-/// A stream of an election's leaders and their values, as etcd's `Observe` sends (R-ELC-11).
+/// A stream of an election's leaders and their values, as etcd's `Observe` sends them (R-ELC-11).
 ///
-/// The first item is the present leader, or the first candidate if there is no leader yet. Each later item is a new
-/// value of the leader, or a new leader with its current value. The stream has no item for a time without a leader, and
-/// may skip a leader that resigned soon (R-ELC-12). The stream ends without an error if events that the stream had not
-/// received yet were compacted.
+/// The first item is the present leader, or the first candidate if there is no leader yet. Each later item is a value
+/// that the leader proclaimed, or a new leader with its current value. The stream has no item for a time without a
+/// leader, and may skip a leader that led only for a short time (R-ELC-12). The stream ends without an error if events
+/// that it had not received yet were compacted.
 ///
 /// Items are received as from a [`Watcher`](crate::Watcher). Dropping the observer ends the stream.
 ///
@@ -49,7 +49,7 @@ struct LeaderFeed {
     phase: Phase,
     /// The number of watches created, which is the id of the newest watch.
     watches: i64,
-    /// Items that no poll has returned yet.
+    /// The items that the next polls return, in order.
     ready: VecDeque<Result<LeaderResponse>>,
 }
 
@@ -146,7 +146,7 @@ impl LeaderFeed {
         self.phase = Phase::Watching;
     }
 
-    /// Creates a watch, and cancels the previous watch.
+    /// Creates a watch, and cancels the previous watch, if any.
     fn watch(&mut self, mailbox: &Mailbox, watch: Watch) {
         let before = WatchId::new(self.watches);
         self.watches += 1;
@@ -177,7 +177,8 @@ impl LeaderFeed {
                 header.revision = event.kv().mod_revision();
                 return self.follow(mailbox, header, event.kv().clone());
             }
-            // Later events of this response are dropped: the read finds a key that was put again (R-ELC-11).
+            // After a deletion, read the leader again and drop the later events of this response. If one of these
+            // events is a put of the key, the read finds the key (R-ELC-11).
             if event.event_type() == EventType::Delete {
                 self.phase = Phase::Reading(self.client.get(get_leader(&self.name)));
                 return;
