@@ -125,7 +125,8 @@ impl<'a> Chunks<'a> {
         Ok(bytes)
     }
 
-    /// Reads a checksum from the input, and compares it with the checksum of all bytes before it.
+    /// Reads a checksum from the input, and compares it with the checksum of all bytes before it except other
+    /// checksums.
     fn check(&mut self) -> Result<()> {
         if u32::from_le_bytes(self.raw()?) == self.crc.finish() {
             Ok(())

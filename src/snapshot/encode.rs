@@ -102,7 +102,7 @@ impl<'a> Chunks<'a> {
             let room = LENGTH + CHUNK_MAX - self.chunk.len();
             let (now, later) = bytes.split_at(room.min(bytes.len()));
             self.chunk.extend_from_slice(now);
-            // Write a full chunk at once, so that `chunk` never holds more than `CHUNK_MAX` bytes.
+            // Write a full chunk at once, so that no chunk has more than `CHUNK_MAX` bytes of contents.
             if now.len() == room {
                 self.write_chunk()?;
             }
@@ -114,7 +114,7 @@ impl<'a> Chunks<'a> {
     fn write_chunk(&mut self) -> io::Result<()> {
         let length = (self.chunk.len() - LENGTH) as u32;
         self.chunk[..LENGTH].copy_from_slice(&length.to_le_bytes());
-        // The running checksum covers the lengths and contents of all chunks, but no checksum.
+        // The running checksum covers everything that is written, except the checksums.
         self.crc.write(&self.chunk);
         self.chunk.extend_from_slice(&self.crc.finish().to_le_bytes());
         self.into.write_all(&self.chunk)?;
@@ -123,8 +123,8 @@ impl<'a> Chunks<'a> {
         Ok(())
     }
 
-    /// Writes the buffered bytes, and the empty chunk that ends a save. Returns the number of bytes written and the
-    /// last checksum.
+    /// Writes the buffered bytes and the empty chunk that ends a save, and flushes `into`. Returns the number of bytes
+    /// written and the last checksum.
     fn end(mut self) -> io::Result<(u64, u32)> {
         if self.chunk.len() > LENGTH {
             self.write_chunk()?;

@@ -16,9 +16,9 @@
 // |---|---|
 // | header | current revision (since format 2), compacted revision or -1, next lease id, number of leases granted |
 // | counts | numbers of the leases, alarms and versions that follow |
-// | lease | id, TTL, sequence, 0 and the remaining time or 1 and the time since the last renewal |
-// | alarm | member, 1 for NOSPACE or 2 for CORRUPT |
-// | version | create revision, mod revision, version, lease, position in its revision, lengths of key and value; both |
+// | lease | id, TTL, sequence, kind; for kind 0 the remaining time, for kind 1 the time since the last renewal |
+// | alarm | member, kind: 1 for NOSPACE or 2 for CORRUPT |
+// | version | create and mod revision, version, lease, position in its revision, lengths of key and value, key, value |
 //
 // Lengths and positions have 32 bits, kinds 8, times 64 of seconds and 32 of nanoseconds, and other numbers 64.
 //
@@ -97,7 +97,7 @@ pub fn save(engine: &Engine, mut into: impl Write) -> io::Result<Saved> {
 /// - [`LoadError::Io`] if the reader fails.
 /// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and
 ///   valid save.
-/// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
+/// - [`LoadError::NewerVersion`] if the save has a format that only a newer version of this crate can read.
 /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
 pub fn load(
     config: EngineConfig,
@@ -203,7 +203,7 @@ pub enum LoadError {
     NewerVersion {
         /// The format of the save.
         found: u32,
-        /// The newest format that this version can read.
+        /// The newest format that this version of the crate can read.
         known: u32,
     },
     /// The input ends before the save does.
@@ -215,7 +215,7 @@ pub enum LoadError {
         /// The first part that is invalid.
         what: &'static str,
     },
-    /// The bump of [`LoadOptions`] would raise the current revision or the number of leases above 2^61.
+    /// The bump of [`LoadOptions`] would raise the current revision or the number of granted leases above 2^61.
     #[error("the bump leaves the range of revisions or lease ids")]
     BumpOutOfRange,
 }
