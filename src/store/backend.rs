@@ -111,9 +111,9 @@ impl Store {
 /// A detached future that has no thread of its own. A thread that wakes the future also polls it, without holding the
 /// store's lock, unless another thread is polling.
 ///
-/// Only wakers own the task. While the future waits, it owns an inbox that holds such a waker, so the future lives
-/// until it completes. A future that uses a client also keeps the store alive, until the future completes or the store
-/// is closed.
+/// Only wakers own the task. While the future waits, it owns an inbox that holds a waker of the task, so the future
+/// lives until it completes. A future that uses a client also keeps the store alive, until the future completes or the
+/// store is closed.
 pub(super) struct Task {
     state: Mutex<State>,
 }
@@ -126,7 +126,7 @@ struct State {
 }
 
 impl Task {
-    /// Runs a future to completion, starting now.
+    /// Polls a future once on this thread. Later wake-ups poll the future until it completes.
     pub(super) fn spawn(future: Pin<Box<dyn Future<Output = ()> + Send>>) {
         let state = Mutex::new(State { future: Some(future), is_woken: false });
         Arc::new(Self { state }).wake();
@@ -138,7 +138,8 @@ impl Wake for Task {
         let mut future = {
             let mut state = self.state.lock();
             state.is_woken = true;
-            // Another thread is polling the future, and checks `is_woken` when its poll returns.
+            // The future has completed, or a poll of the future is running. After that poll, its thread checks
+            // `is_woken`.
             let Some(future) = state.future.take() else {
                 return;
             };
@@ -153,7 +154,8 @@ impl Wake for Task {
                 return;
             }
             let mut state = self.state.lock();
-            // Under one lock, so that a wake-up either finds the future or sets the mark that this thread sees.
+            // Check `is_woken` and store the future under one lock, so that a wake-up either finds the future or sets
+            // the mark that this thread sees.
             if !state.is_woken {
                 state.future = Some(future);
                 return;

@@ -52,7 +52,7 @@ impl StoreBuilder {
         Self { clock: Some(Arc::new(clock)), ..self }
     }
 
-    /// Sets the limits. The defaults are the limits of etcd's server.
+    /// Sets the limits. The defaults are the limits of etcd's server, but without a quota of bytes.
     ///
     /// ```
     /// use leasehold::{Error, Limits, Store, Txn, TxnOp};
@@ -114,7 +114,7 @@ impl StoreBuilder {
     }
 
     /// Sets the interval of progress notifications to watchers that requested them and receive no events (R-WCH-20).
-    /// The default is 10 minutes, and the minimum is 100 ms.
+    /// The default is 10 minutes. The store raises an interval below 100 ms to 100 ms.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store, Watch};
@@ -138,7 +138,8 @@ impl StoreBuilder {
     /// Sets the [capacity](crate::Watch::capacity) of watches whose request sets no capacity. The default is
     /// [`Watch::DEFAULT_CAPACITY`](crate::Watch::DEFAULT_CAPACITY).
     ///
-    /// With a capacity of 1, a slow watcher is unsynced after two changes, so a test can compact its next events:
+    /// With a capacity of 1, a watcher that does not receive is unsynced after two changes. A test can then compact the
+    /// events that are not queued for the watcher:
     ///
     /// ```
     /// use leasehold::{Error, Store, Watch};
@@ -229,7 +230,7 @@ impl StoreBuilder {
     /// - [`LoadError::Io`] if the reader fails.
     /// - [`LoadError::BadMagic`], [`LoadError::Truncated`] or [`LoadError::Corrupt`] if the input is not a complete and
     ///   valid save.
-    /// - [`LoadError::NewerVersion`] if a newer version of this crate wrote the save.
+    /// - [`LoadError::NewerVersion`] if the save has a format that only a newer version of this crate can read.
     /// - [`LoadError::BumpOutOfRange`] if the bump of [`LoadOptions`] is too large.
     pub fn load(self, mut from: impl Read) -> Result<Store, LoadError> {
         let (config, clock, options) = self.into_parts();
@@ -268,10 +269,10 @@ impl fmt::Debug for StoreBuilder {
 }
 
 impl Store {
-    /// Creates an empty store at revision 1, with real time and etcd's limits.
+    /// Creates an empty store at revision 1, with real time and the [default limits](Limits).
     ///
-    /// The store starts a timer thread when it first has a deadline: the end of a lease, a timed wait, or an automatic
-    /// compaction.
+    /// The store starts a timer thread when it first has a deadline, or memory that a compaction left to reclaim. A
+    /// deadline is the end of a lease or of a timed wait, an automatic compaction, or a progress notification.
     pub fn new() -> Self {
         Self::builder().build()
     }

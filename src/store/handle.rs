@@ -222,8 +222,8 @@ impl Store {
 
     /// Makes the history before a revision unreadable.
     ///
-    /// Later commands and the clock's timer reclaim the memory of this history in pieces. With [`Compact::physical`],
-    /// the memory is reclaimed before `compact` returns.
+    /// This call reclaims one piece of the history's memory, and later commands and the clock's timer reclaim the other
+    /// pieces. With [`Compact::physical`], the memory is reclaimed before `compact` returns.
     ///
     /// ```
     /// use leasehold::{Error, Get, Store};
@@ -259,8 +259,8 @@ impl Store {
     }
 
     /// Returns all changes of keys from a revision on, in order. The list is empty if the revision is in the future.
-    /// Before the first compaction, revision 1 returns all changes. After a compaction, [`Status::compact_revision`]
-    /// returns all changes that remain.
+    /// Before the first compaction, pass revision 1 to get all changes. After a compaction, pass
+    /// [`Status::compact_revision`] to get all changes that remain.
     ///
     /// The read lock is held until the list is complete, so other calls can read but not write. For a long history,
     /// pass a late revision or compact first.
@@ -391,8 +391,8 @@ impl Store {
         self.shell.diagnostics()
     }
 
-    /// Returns the pending waits for locks and elections, sorted by the create revision of the waiting key. Waits in
-    /// `concurrency` and in `service` are included.
+    /// Returns the pending waits for locks, permits and elections, sorted by the create revision of the waiting key.
+    /// Waits in `concurrency` and in `service` are included.
     ///
     /// ```
     /// use leasehold::Store;
@@ -538,7 +538,8 @@ impl Store {
         self.shell.command(Advance::Always, |engine| engine.expire(id))
     }
 
-    /// Renews a lease once, so that its full TTL remains. If no such lease exists, the response has no TTL (R-LSE-7).
+    /// Renews a lease once, so that its full TTL remains. If the lease does not exist, the response has no TTL
+    /// (R-LSE-7).
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -622,7 +623,7 @@ impl Store {
 
     /// Returns the remaining time of a lease and, if `keys` is `true`, its keys.
     ///
-    /// If no such lease exists, the response has no TTL (R-LSE-10).
+    /// If the lease does not exist, the response has no TTL (R-LSE-10).
     ///
     /// ```
     /// use leasehold::{ManualClock, Put, Store};
@@ -674,11 +675,13 @@ impl Store {
     /// Runs the work that is due: expires leases, compacts, sends progress notifications, fires timers and reclaims
     /// memory.
     ///
-    /// The clocks of this crate call `tick` at the store's deadlines. With another [`Clock`](crate::clock::Clock), call
-    /// `tick` at [`next_deadline`](Self::next_deadline). A closed store ignores the call.
+    /// The clocks of this crate call `tick` at the store's deadlines. With another [`Clock`](crate::clock::Clock), the
+    /// program or the clock's [`Timer`](crate::clock::Timer) calls `tick` at [`next_deadline`](Self::next_deadline). A
+    /// closed store ignores the call.
     ///
-    /// Every request that changes the store runs due work first, and so do [`time_to_live`](Self::time_to_live) and
-    /// [`leases`](Self::leases). Other reads run no due work, and return the present state even if work is due.
+    /// Every request that changes the store runs due work first, and so do [`time_to_live`](Self::time_to_live),
+    /// [`leases`](Self::leases) and [`save`](Self::save). Other reads run no due work, and return the present state
+    /// even if work is due.
     ///
     /// ```
     /// use leasehold::{Put, Store};
@@ -722,7 +725,8 @@ impl Store {
     /// Returns the time of the next scheduled work, or `None` if no work is scheduled or the store is closed.
     ///
     /// Scheduled work is the end of a lease, an automatic compaction, a progress notification or the end of a timed
-    /// wait. An automatic compaction without history to compact is not scheduled, so a write can add a deadline.
+    /// wait. An automatic compaction is scheduled only if it has a new revision to compact to, so a write can add a
+    /// deadline.
     ///
     /// ```
     /// use leasehold::{ManualClock, Store};
@@ -740,15 +744,15 @@ impl Store {
         self.shell.read(|engine| Ok(engine.next_deadline())).unwrap_or_default()
     }
 
-    /// Saves the current state and returns a summary of it. [`StoreBuilder::load`](crate::StoreBuilder::load) restores
-    /// it.
+    /// Saves the current state and returns a summary of the save. [`StoreBuilder::load`](crate::StoreBuilder::load)
+    /// restores the state.
     ///
     /// A save contains the keys with their history from the compacted revision on, leases with their remaining time,
     /// and alarms. A save contains neither the clock, the configuration nor the samples of automatic compaction.
     ///
-    /// The store collects the state under the read lock, without copying keys or values. The store writes pieces of 64
-    /// KiB without the lock, so the writer may be slow and may call the store. At the end, the store flushes the
-    /// writer. A save has checksums. A file of a save survives a crash only if it is synced and then renamed into
+    /// The store collects the state under the read lock, without copying keys or values. The store writes pieces of
+    /// about 64 KiB without the lock, so the writer may be slow and may call the store. At the end, the store flushes
+    /// the writer. A save has checksums. A file of a save survives a crash only if it is synced and then renamed into
     /// place, as in the example `save`.
     ///
     /// A store that loads the save does not have later changes, and assigns their revisions and fencing tokens again.

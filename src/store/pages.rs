@@ -6,8 +6,8 @@ use crate::{Error, Result};
 
 /// An iterator over the pages of a long read, returned by [`Store::range_pages`].
 ///
-/// All pages are read at one revision. If this revision is compacted before the last page is read, the next item is
-/// [`Error::Compacted`], and the iterator ends.
+/// All pages are read at one revision. If the store compacts to a later revision before the last page is read, the next
+/// item is [`Error::Compacted`], and the iterator ends.
 #[derive(Debug)]
 pub struct RangePages {
     store: Store,
@@ -15,7 +15,7 @@ pub struct RangePages {
     page_size: usize,
     /// The number of pairs that the limit of the `Get` still allows.
     left: usize,
-    /// The request for the next page.
+    /// The request for the next page, or `None` if the iterator has ended.
     next: Option<Page>,
 }
 

@@ -107,8 +107,8 @@ impl Drop for WakeList {
 pub(super) enum Advance {
     /// Advances always, because the result of the command depends on the time.
     Always,
-    /// Advances only if the engine has a deadline, has an open stream to notify with a time, or needs the time.
-    /// Otherwise does not read the clock.
+    /// Advances if the engine has a deadline, an open stream, an automatic compactor or a watcher with progress
+    /// notifications. In all other cases, the clock is not read.
     IfDue,
     /// Does not advance, and runs no due work.
     Never,
@@ -151,8 +151,8 @@ impl Shell {
     /// Runs due work, and then a query that depends on the time.
     pub(super) fn read_now<T>(&self, query: impl FnOnce(&Engine) -> T) -> Result<T> {
         self.command(Advance::Always, |_| Ok(()))?;
-        // Query under the read lock, so that a long query does not block other reads. Another command may run in
-        // between.
+        // Query under the read lock, so that a long query does not block other reads. Another command may run between
+        // the due work and the query.
         self.read(|engine| Ok(query(engine)))
     }
 
@@ -196,7 +196,7 @@ impl Shell {
             }
             let answer = change(&mut state);
             let engine = &mut state.engine;
-            // If the command was a compaction, the timer must tick at once to reclaim the memory.
+            // If the command was a compaction that left memory to reclaim, the timer must tick at once.
             let next = if engine.is_reclaiming() && !was_reclaiming {
                 Some(engine.now())
             } else {
@@ -280,7 +280,7 @@ impl Shell {
             let has_more = self.write(Advance::IfDue, |state| {
                 Ok(state.owns(stream, inbox) && state.engine.receive(stream, queue))
             });
-            // A closed store has no more deliveries, and `Shell::close` has closed the inbox.
+            // A closed store has no more deliveries, and `Shell::close` closes the inbox.
             has_more.unwrap_or(false)
         });
     }
@@ -302,7 +302,8 @@ impl Shell {
         Ok(())
     }
 
-    /// Returns how far a watcher of an inbox's stream is behind, or `None` if there is no such watcher.
+    /// Returns how far a watcher of an inbox's stream is behind. Returns `None` if the stream has no watcher with this
+    /// id, or if the store is closed.
     pub(super) fn lag(&self, inbox: &Inbox, id: WatchId) -> Option<Lag> {
         let stream = *inbox.stream().get()?;
         self.read_state(|state| Ok(state.engine.lag(stream, id).filter(|_| state.owns(stream, inbox))))

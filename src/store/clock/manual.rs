@@ -28,9 +28,10 @@ use crate::sync::Mutex;
 /// # Ok::<(), leasehold::Error>(())
 /// ```
 ///
-/// If a thread of a test waits with a timeout, the test must advance the clock only after the wait has started. From
-/// then on, the end of the timeout is a deadline of the store, which the example waits for. If the store has an earlier
-/// deadline, such as the end of a lease, the test must find out in another way that the thread waits.
+/// If a thread of a test waits with a timeout, the test must advance the clock only after the wait has started. Once
+/// the wait has started, the end of the timeout is a deadline of the store, so the example waits until the store has a
+/// deadline. If the store has an earlier deadline, such as the end of a lease, the test must find out in another way
+/// that the thread waits.
 ///
 /// ```
 /// use leasehold::{ManualClock, Store, Watch};
@@ -73,8 +74,8 @@ impl ManualClock {
         self.time.lock().now
     }
 
-    /// Advances the time through every deadline of the attached stores, in order. When the call returns, all work that
-    /// was due is done.
+    /// Advances the time by `duration`, and stops at every deadline of the attached stores on the way, in order. When
+    /// the call returns, all work that is due by the new time is done.
     ///
     /// Each lease expires at its own instant and revision. If several threads call `advance` concurrently, the
     /// durations add up.

@@ -110,9 +110,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 pub trait Timer: Send + Sync {
     /// Requests a call of [`Store::tick`](crate::Store::tick) at `deadline` or soon after.
     ///
-    /// The store calls `arm` without holding its lock, when a request makes the store's next deadline earlier or leaves
-    /// memory to reclaim. Each call adds a deadline: a call with a later deadline does not replace an earlier deadline.
-    /// After a tick, the timer must read [`Store::next_deadline`](crate::Store::next_deadline), since the store does
-    /// not arm it again for deadlines that it already had.
+    /// The store calls `arm` without holding its lock. A call announces a first or earlier deadline, memory that a
+    /// request left to reclaim, or the closing of a store that has a deadline. Each call adds a deadline: a call with a
+    /// later deadline does not replace an earlier deadline. After a tick, the timer must read
+    /// [`Store::next_deadline`](crate::Store::next_deadline), since the store does not arm the timer again for
+    /// deadlines that the store already had.
     fn arm(&self, deadline: Timestamp);
 }

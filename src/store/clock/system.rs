@@ -15,9 +15,12 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// The operating system's monotonic clock. The origin is the time at which the `SystemClock` was created.
 ///
-/// A store with this clock has one timer thread. The thread starts when the store first has a deadline: the end of a
-/// lease, a compaction, or the end of a timed wait. The thread sleeps between deadlines. The thread ends when the store
-/// is dropped, or when the store is closed while it has a deadline.
+/// A store with this clock has at most one timer thread. The thread starts when the store first has a deadline, or
+/// memory that a compaction left to reclaim. A deadline is the end of a lease or of a timed wait, an automatic
+/// compaction, or a progress notification.
+///
+/// The thread sleeps between deadlines. The thread ends when the store is dropped, or when the store is closed while it
+/// has a deadline.
 ///
 /// ```
 /// use leasehold::Store;
@@ -33,8 +36,8 @@ const RETRY: Duration = Duration::from_secs(1);
 ///
 /// # Panics
 ///
-/// The call that sets the store's first deadline panics if the operating system cannot start the timer thread. The next
-/// call that sets a deadline tries to start the thread again.
+/// The request that needs the timer thread first panics if the operating system cannot start the thread. The next
+/// request that makes the store's deadline earlier, or leaves memory to reclaim, tries to start the thread again.
 #[derive(Clone, Copy, Debug)]
 pub struct SystemClock {
     origin: Instant,
@@ -84,7 +87,7 @@ struct TimerSignal {
 
 #[derive(Default)]
 struct TimerState {
-    /// The earliest deadline that the store has armed and for which the thread has not ticked the store.
+    /// The time of the thread's next tick: the earliest deadline that was added since the thread last began a tick.
     deadline: Option<Timestamp>,
     is_started: bool,
     is_stopped: bool,
