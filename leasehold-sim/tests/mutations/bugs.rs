@@ -14,8 +14,8 @@ pub(super) const BUGS: [Bug; 12] = [
     Bug {
         name: "compaction drops events without a word",
         file: "src/engine/watch/catch_up.rs",
-        right: r#"if next < view.keys.floor() {"#,
-        wrong: r#"if next < view.keys.floor() && !BUG {"#,
+        right: r#"if next < view.keys.compacted_or_minus_one() {"#,
+        wrong: r#"if next < view.keys.compacted_or_minus_one() && !BUG {"#,
     },
     Bug {
         name: "watch delivers an event twice",
