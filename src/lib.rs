@@ -11,7 +11,9 @@
 //! | follow changes | [`Store::watch`], [`Watcher`] |
 //! | coordinate | [`concurrency`]: sessions, locks, semaphores, elections |
 //! | use etcd's lock and election messages | [`service`] |
-//! | simulate | [`engine::Engine`], or a [`Client`] over a [`backend`] of your own |
+//! | simulate a network with faults, in thousands of seeds | the crate `leasehold-sim` |
+//! | simulate in another way | [`engine::Engine`], or a [`Client`] over a [`backend`] of your own |
+//! | test code of the `etcd-client` crate, or serve other languages | the crate `leasehold-etcd` |
 //! | provoke a fault in a test | [`manual::testing`], [`backend::Layer`] |
 //! | run a store for weeks | [`manual::embedding`] |
 //! | save and load | [`Store::save`], [`StoreBuilder::load`], [`snapshot`] |
