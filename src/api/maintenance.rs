@@ -451,8 +451,8 @@ pub struct Limits {
     /// with a longer list fails with [`Error::TooManyOps`](crate::Error::TooManyOps). Txns nest at most
     /// [`Txn::MAX_DEPTH`](crate::Txn::MAX_DEPTH) levels, whatever this limit is.
     pub max_txn_ops: usize,
-    /// The minimum TTL of a lease: 2 s by default, and at least 1 ns. The store raises a shorter TTL of a grant to this
-    /// minimum.
+    /// The minimum TTL of a lease: 2 s by default. A minimum of 0 counts as 1 ns. The store raises a shorter TTL of a
+    /// grant to this minimum.
     pub min_lease_ttl: Duration,
     /// The maximum TTL of a lease: 9,000,000,000 s by default. A grant with a longer TTL fails with
     /// [`Error::LeaseTtlTooLarge`](crate::Error::LeaseTtlTooLarge).

@@ -252,7 +252,8 @@ impl Shell {
     fn with_stream(&self, inbox: &Arc<Inbox>, command: impl FnOnce(&mut Engine, StreamId)) -> Result<()> {
         self.write(Advance::Always, |state| {
             let State { engine, inboxes, .. } = state;
-            // Open the stream under the lock, so that concurrent first calls open one stream.
+            // `get_or_init` opens at most one stream for the inbox. The call needs the store's lock, because opening a
+            // stream changes the engine and `inboxes`.
             let stream = *inbox.stream().get_or_init(|| {
                 let stream = engine.open_stream();
                 if inboxes.len() <= stream.slot() {

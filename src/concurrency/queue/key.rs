@@ -41,7 +41,8 @@ enum KeyKind {
     /// The hold has taken over a key that another client or session has put. No other hold of this session uses the
     /// key.
     Resumed,
-    /// The session's re-entrant holds share the key `name/<lease>` (R-LCK-1).
+    /// The session's re-entrant holds share the key `name/<lease>` (R-LCK-1). A hold joins the key if another hold has
+    /// put the key.
     Shared,
 }
 
@@ -53,7 +54,7 @@ enum KeyState {
     Putting,
     /// The put failed with an ambiguous error, so the key may exist now or later.
     Unknown,
-    /// The key was put or joined, or the hold has resumed the key.
+    /// The hold has put the key, has joined the key of another re-entrant hold, or has resumed the key.
     Held,
     /// The hold was released, and the deletion of the key has not succeeded yet.
     Releasing(DeleteIf),
@@ -63,7 +64,7 @@ enum KeyState {
 
 /// The result of putting a key into a queue.
 pub(in crate::concurrency) enum PutResult {
-    /// The key was put or joined, and its turn has come.
+    /// The hold has put the key or has joined the key of another re-entrant hold, and the key's turn has come.
     First,
     /// The key's turn has not come. Contains the nearest predecessors if the txn has read them.
     Behind(Option<KeyValues>),
@@ -89,7 +90,7 @@ impl Hold {
         Self::make(session, before, key, value, KeyKind::Exclusive { number })
     }
 
-    /// Creates a hold with the key that the session's re-entrant holds share. The key is not put or joined yet.
+    /// Creates a hold of the key that the session's re-entrant holds share. The hold has not put or joined the key yet.
     pub(in crate::concurrency) fn shared(session: &Session, queue: &KeyRange) -> Self {
         let key = key_of(queue.start(), session, None);
         session.shared_keys().add_pending(&key);
@@ -162,7 +163,7 @@ impl Hold {
             && response.succeeded()
     }
 
-    /// Records whether [`put_txn`](Self::put_txn) has put or joined the key, and returns whether the key's turn has
+    /// Records whether the hold has put or joined the key by [`put_txn`](Self::put_txn), and returns whether the key's turn has
     /// come.
     pub(in crate::concurrency) fn on_put(&mut self, response: &TxnResponse) -> PutResult {
         let at = response.header().revision();
@@ -184,7 +185,7 @@ impl Hold {
         }
     }
 
-    /// Records the create and mod revision of the key that was put or joined.
+    /// Records the create and mod revision of the key that the hold has put or joined.
     pub(in crate::concurrency) fn on_found(&mut self, token: Revision, modified: Revision) {
         self.token = token;
         *self.state.get_mut() = KeyState::Held;

@@ -66,7 +66,7 @@ pub(in crate::concurrency) struct KeyLost {
     /// Whether the key was attached to the session's lease when the key was last read. Before the first read: whether
     /// the session has put the key.
     is_of_session: bool,
-    /// Whether the backend was requested to report `end`.
+    /// Whether the backend was requested to report the end of the session's lease.
     is_end_requested: bool,
     phase: Phase,
     /// The number of watches created, which is the id of the newest watch.
