@@ -488,7 +488,7 @@ impl<T> Call<T> {
         }
     }
 
-    /// Returns whether the call is pending.
+    /// Returns whether the call still waits for its future, so that the future must be polled.
     pub(crate) fn is_pending(&self) -> bool {
         matches!(self.state, State::Pending { .. })
     }

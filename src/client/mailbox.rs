@@ -260,8 +260,8 @@ impl Inbox {
     ///
     /// # Panics
     ///
-    /// Panics if the backend panics during a pull, or if the waker panics when it is cloned. No delivery is lost, and
-    /// the caller may poll again.
+    /// Panics if the backend panics during a pull, or if the waker panics when it is cloned. After such a panic, the
+    /// inbox keeps its deliveries, and the caller may poll again.
     ///
     /// ```
     /// use leasehold::{Store, Watch};

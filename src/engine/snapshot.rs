@@ -24,7 +24,7 @@ pub(crate) struct Snapshot {
     pub(crate) leases: Vec<SavedLease>,
     /// The active alarms in ascending order.
     pub(crate) alarms: Vec<Alarm>,
-    /// The retained versions from before the compacted revision, in no particular order.
+    /// The retained versions with a mod revision below the compacted revision, in the order of their keys.
     pub(crate) old: Vec<KeyValue>,
     /// The retained versions from the compacted revision on, in the order of history.
     pub(crate) changes: Vec<KeyValue>,

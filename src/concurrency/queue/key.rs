@@ -163,8 +163,8 @@ impl Hold {
             && response.succeeded()
     }
 
-    /// Records whether the hold has put or joined the key by [`put_txn`](Self::put_txn), and returns whether the key's turn has
-    /// come.
+    /// Records whether the hold has put or joined the key by [`put_txn`](Self::put_txn), and returns whether the key's
+    /// turn has come.
     pub(in crate::concurrency) fn on_put(&mut self, response: &TxnResponse) -> PutResult {
         let at = response.header().revision();
         match (response.responses(), self.kind) {
@@ -255,7 +255,8 @@ impl Hold {
         self.is_release_answered() || matches!(*self.state.lock(), KeyState::Released)
     }
 
-    /// Returns a ticket that completes once the key is deleted or the session's lease has ended.
+    /// Returns a ticket that completes once the key is deleted, or at once if the hold was released. The end of the
+    /// session's lease also completes the ticket, except while a resumed key may have another lease.
     pub(in crate::concurrency) fn lost(&self) -> Ticket<()> {
         let (client, end) = (self.session.client(), self.session.end());
         let is_resumed = matches!(self.kind, KeyKind::Resumed);
@@ -528,9 +529,9 @@ impl Release {
         Ok(false)
     }
 
-    /// Returns the version of the key in `found`, or `None` if there is no key to delete. The key must have the create
-    /// revision `created`, or be attached to the session's lease if `created` is `None`. A key that a hold needs is not
-    /// deleted.
+    /// Returns the version of the key in `found` if the key is to be deleted, and otherwise `None`. The key is deleted
+    /// only if it has the create revision `created`, or, if `created` is `None`, is attached to the session's lease. A
+    /// key that a hold needs is not deleted.
     fn unneeded(&self, found: &GetResponse, created: Option<Revision>) -> Option<KeyVersion> {
         let kv = found.kvs().first()?;
         let is_meant = match created {

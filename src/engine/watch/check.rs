@@ -128,7 +128,7 @@ impl WatchHub {
         self.topics.diagnose(diagnostics);
     }
 
-    /// Calls `text` with all state that later deliveries depend on, for the state hash. Together, the patterns name
+    /// Calls `text` with each part of the hub's state that later deliveries depend on, for the state hash. Together, the patterns name
     /// every field of `Stream` and `Watcher`, so that a reader can check that no field is forgotten.
     pub(in crate::engine) fn hash_into(&self, now: Timestamp, mut text: impl FnMut(&str)) {
         for (_, stream) in self.streams.iter() {
