@@ -221,7 +221,7 @@ pub struct DeleteResponse {
 
 impl DeleteResponse {
     /// Returns the header. The header's revision is the revision of this delete if a key was deleted, and otherwise the
-    /// store's current revision. R-REV-7 has the revisions inside a txn.
+    /// store's current revision. R-REV-7 defines the header's revision inside a txn.
     pub fn header(&self) -> &ResponseHeader {
         &self.header
     }

@@ -203,7 +203,7 @@ impl Watcher {
         self.repeated.clear();
     }
 
-    /// Notes that all events up to a revision were delivered.
+    /// Notes that all events up to and including the revision `to` were delivered.
     fn advance_past(&mut self, to: Revision) {
         // A notification for all watchers of the stream does not cover a watcher that is not created again yet, or
         // that a compaction has ended.

@@ -112,8 +112,8 @@ impl KeySpace {
 /// revision, the compacted revision or the number of granted leases reaches `COUNT_END`.
 const COUNT_END: u64 = 1 << 62;
 
-/// The number of lease ids that a bump skips. A store is assumed to grant fewer leases between its last save and the
-/// loss of the store.
+/// The number of lease ids that a bump skips. A store is assumed to grant fewer than `LEASE_IDS_SKIPPED` leases
+/// between its last save and the loss of the store.
 const LEASE_IDS_SKIPPED: u64 = 1 << 32;
 
 /// The reason why a save is rejected.

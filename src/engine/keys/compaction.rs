@@ -77,7 +77,7 @@ impl KeySpace {
         true
     }
 
-    /// Drops the versions of a change's key that are older than the change.
+    /// Moves the versions of a change's key that are older than the change into `garbage`.
     fn reclaim_superseded(&mut self, kv: &KeyValue, garbage: &mut Vec<KeyValue>) {
         let slot =
             self.index.find(kv.key()).expect("a change at or after `reclaimed` is a version of its key");
