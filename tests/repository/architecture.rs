@@ -56,14 +56,16 @@ const BANNED: [(&str, &str); 6] = [
 ];
 
 /// The folders of all sources. `sources` skips packages below them.
-pub(super) const ALL_SOURCES: [&str; 13] = [
+pub(super) const ALL_SOURCES: [&str; 15] = [
     "src",
     "tests",
     "tests/testkit/src",
     "examples",
     "benches",
     "benches/peers/src",
+    "leasehold-sim/elsewhere",
     "leasehold-sim/examples",
+    "leasehold-sim/madsim",
     "leasehold-sim/src",
     "leasehold-sim/tests",
     "fuzz/src",
