@@ -240,7 +240,7 @@
 //! # Pages
 //!
 //! - [`manual::testing`]: recipes for a crash, a hang, a late leader, a lost lease, a compaction under a watcher, a
-//!   full store.
+//!   full store, a prepared state.
 //! - [`manual::embedding`]: bounded memory, caches, lost sessions and monitoring in a long-lived process.
 //! - [`manual::costs`]: what each operation costs, measured.
 //! - [`manual::compared`]: when to use this crate, and when etcd, the client of a simulator or a map.
