@@ -39,8 +39,18 @@ impl Watch for Etcd {
             Poll::Ready(received.map(|received| received.map(|response| responses::watch(&response))))
         });
         let failures = stream::once(failure).filter_map(|error| ready(error.ok().map(Err)));
-        Ok(Response::new(stream::select(answers, failures).boxed()))
+        Ok(Response::new(until_error(stream::select(answers, failures).boxed()).boxed()))
     }
+}
+
+/// Ends a stream after its first error, and drops the source then: the watchers of a broken stream end, as etcd's do.
+fn until_error<T>(source: impl Stream<Item = Result<T>> + Unpin) -> impl Stream<Item = Result<T>> {
+    stream::unfold(Some(source), |source| async {
+        let mut source = source?;
+        let item = source.next().await?;
+        let rest = item.is_ok().then_some(source);
+        Some((item, rest))
+    })
 }
 
 /// Acts on each message until the client ends its messages. etcd continues to deliver events after that end.
