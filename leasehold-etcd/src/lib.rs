@@ -197,6 +197,7 @@ mod auth;
 mod channel;
 mod clock;
 mod cluster;
+mod deadline;
 mod election;
 pub mod faults;
 mod kv;

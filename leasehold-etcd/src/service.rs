@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{Request, Response};
 use http_body::Body as HttpBody;
 use leasehold::Client;
 use leasehold::service::{ElectionService, LockService};
@@ -17,6 +17,7 @@ use tonic::body::Body;
 use tonic::codegen::{Service, StdError};
 
 use crate::auth::Registry;
+use crate::deadline;
 use crate::method::Method;
 use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
@@ -57,7 +58,8 @@ pub fn service(client: impl Into<Client>) -> EtcdService {
 /// etcd's gRPC services over a store, as a tower service of HTTP requests. [`service`](service()) returns it.
 ///
 /// Clones share the store, and the names of users and roles. The service is always ready, and reports every failure as a gRPC status.
-/// It obeys the `grpc-timeout` of a request in the store's time, so a [`ManualClock`](leasehold::ManualClock) ends a call, too.
+/// It obeys the `grpc-timeout` of a request in the store's time, so a [`ManualClock`](leasehold::ManualClock) ends a call or a stream,
+/// too.
 /// Dropping a call cancels its wait: a lock that was not acquired leaves no key.
 ///
 /// ```
@@ -150,16 +152,11 @@ where
         self.etcd.run_due();
         // Messages that were sent on streams before this call act before it.
         self.etcd.pumps.run();
-        let Some(timeout) = timeout(request.headers()) else {
+        let Some(timeout) = deadline::timeout(request.headers()) else {
             return self.dispatch(request);
         };
-        let (client, call) = (self.etcd.client.clone(), self.dispatch(request));
-        Box::pin(async move {
-            client
-                .timeout(timeout, call)
-                .await
-                .unwrap_or_else(|| Ok(Status::deadline_exceeded("context deadline exceeded").into_http()))
-        })
+        let is_stream = Method::from_path(request.uri().path()).is_some_and(Method::is_stream);
+        Box::pin(deadline::end_in(timeout, self.etcd.client.clone(), is_stream, self.dispatch(request)))
     }
 }
 
@@ -180,20 +177,4 @@ impl fmt::Debug for EtcdService {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EtcdService").field("client", &self.etcd.client).finish_non_exhaustive()
     }
-}
-
-/// Returns the timeout of a request, which gRPC sends as a number with a unit: `grpc-timeout: 100m`.
-pub(crate) fn timeout(headers: &HeaderMap) -> Option<Duration> {
-    let value = headers.get("grpc-timeout")?.to_str().ok()?;
-    let (number, unit) = value.split_at_checked(value.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    Some(match unit {
-        "H" => Duration::from_secs(number.saturating_mul(3600)),
-        "M" => Duration::from_secs(number.saturating_mul(60)),
-        "S" => Duration::from_secs(number),
-        "m" => Duration::from_millis(number),
-        "u" => Duration::from_micros(number),
-        "n" => Duration::from_nanos(number),
-        _ => return None,
-    })
 }

@@ -9,14 +9,13 @@ use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body as HttpBody;
 use http_body_util::{BodyExt, Full};
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::{Service, StdError};
 
 use super::stream::StreamBody;
 use super::{Count, End, Faults, Plan, keys};
+use crate::deadline;
 use crate::method::Method;
-use crate::service::timeout;
 
 /// A service in front of another one, in which [`Faults`] happen: see [`Faults::layer`].
 ///
@@ -84,15 +83,13 @@ where
         request = Request::from_parts(parts, Body::new(Full::new(body)));
     }
     let plan = faults.plan(method, &keys);
-    let deadline = timeout(request.headers());
     let is_delayed = !(plan.delays.is_empty() && plan.answer_delays.is_empty());
-    match deadline {
+    match deadline::timeout(request.headers()) {
         // The deadline of the call passes during the delays too.
-        Some(deadline) if is_delayed => {
+        Some(timeout) if is_delayed => {
             let client = faults.shared.client.clone();
             let call = run(&faults, inner, method, request, plan);
-            let answer = client.timeout(deadline, call).await;
-            answer.unwrap_or_else(|| Ok(Status::deadline_exceeded("context deadline exceeded").into_http()))
+            deadline::end_in(timeout, client, method.is_stream(), call).await
         }
         _ => run(&faults, inner, method, request, plan).await,
     }

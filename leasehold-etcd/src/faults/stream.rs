@@ -7,13 +7,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::task::AtomicWaker;
-use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use tonic::Status;
 use tonic::body::Body;
 
 use super::keys::PREFIX;
 use super::{Count, Faults, Outage};
+use crate::deadline::trailers;
 use crate::method::Method;
 use crate::pump::lock;
 
@@ -80,7 +80,7 @@ impl HttpBody for StreamBody {
         self.stream.waker.register(context.waker());
         let mut body = match self.stream.take() {
             Source::Server(body) => body,
-            Source::Outage(outage) => return Poll::Ready(Some(Ok(trailers(&outage)))),
+            Source::Outage(outage) => return Poll::Ready(Some(Ok(trailers(&outage.of_stream())))),
             Source::Polled | Source::Ended => return Poll::Ready(None),
         };
         // Polled without the lock: the server's side may poll requests of the client, and their code may cut streams.
@@ -108,7 +108,7 @@ impl OpenStream {
         let mut state = lock(&self.state);
         if let Source::Outage(outage) = &state.source {
             // Another thread, or the code that was polled, has cut the stream.
-            let trailers = trailers(outage);
+            let trailers = trailers(&outage.of_stream());
             state.source = Source::Ended;
             drop(state);
             drop(body);
@@ -165,14 +165,6 @@ impl State {
         cut.count.add();
         Some(replace(&mut self.source, Source::Outage(cut.outage)))
     }
-}
-
-/// Returns the last frame of a stream that was cut.
-fn trailers(outage: &Outage) -> Frame<Bytes> {
-    let mut trailers = HeaderMap::new();
-    let added = outage.of_stream().add_header(&mut trailers);
-    added.expect("a status without details is valid in headers");
-    Frame::trailers(trailers)
 }
 
 /// The position in a stream of gRPC messages, which frames split at any byte.

@@ -16,7 +16,7 @@ use tonic::codegen::Service;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
 
-use crate::helpers::{done, lock, start, status, store_with_leases, watch};
+use crate::helpers::{done, lock, put, received, start, status, store_with_leases, watch};
 
 /// Adds a `grpc-timeout` to each request, as a client with a deadline does.
 #[derive(Clone)]
@@ -72,6 +72,43 @@ fn call_before_its_deadline_succeeds() {
     assert_eq!(all_keys(&store), ["k"]);
     let counts = store.diagnostics().expect("the store is open");
     assert_eq!((counts.timers, store.next_deadline()), (0, None));
+}
+
+/// The deadline of a stream passes while it is open, and ends the server's side.
+#[test]
+fn stream_past_its_deadline_fails_and_leaves_nothing() {
+    let (store, clock, mut client) = store_with_leases();
+    drop(block_on(client.campaign("boss", "1", 1)).expect("the election is free"));
+    let mut client = with_timeout(&store, "5S");
+    let mut events = block_on(watch(&mut client, "a"));
+    let (_keeper, mut answers) = block_on(client.lease_keep_alive(1)).expect("the lease exists");
+    let mut leaders = block_on(client.observe("boss")).expect("the store is open");
+    block_on(leaders.message()).expect("the store is open").expect("the stream is open");
+
+    clock.advance(secs(4));
+    put(&mut client, "a", "1");
+    assert_eq!(received(&mut events), ["0 1"]);
+    put(&mut client, "a", "2");
+    clock.advance(secs(1));
+    let exceeded = (Code::DeadlineExceeded, "context deadline exceeded".to_owned());
+    let event = events.message().now_or_never().expect("the event is available").expect("the event is first");
+    assert_eq!(event.map(|response| response.events().len()), Some(1));
+    assert_eq!(status(events.message().now_or_never().expect("the stream ends")), exceeded);
+    assert_eq!(status(answers.message().now_or_never().expect("the stream ends")), exceeded);
+    assert_eq!(status(leaders.message().now_or_never().expect("the stream ends")), exceeded);
+    let counts = store.diagnostics().expect("the store is open");
+    assert_eq!((counts.streams, counts.watchers, counts.timers), (0, 0, 0));
+}
+
+/// The largest number that gRPC allows, and the largest of the type, are beyond the end of time.
+#[test]
+fn call_with_longest_timeout_succeeds() {
+    let (store, _clock) = manual();
+    for timeout in ["99999999H", "18446744073709551615H"] {
+        let mut client = with_timeout(&store, timeout);
+        block_on(client.put("k", "1", None)).expect("the put is valid");
+        block_on(watch(&mut client, "k"));
+    }
 }
 
 #[test]

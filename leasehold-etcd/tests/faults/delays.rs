@@ -128,6 +128,31 @@ async fn deadline_passes_during_delay() {
     }
 }
 
+/// The time of a delay counts for the deadline of a stream.
+#[tokio::test]
+async fn deadline_of_delayed_stream_counts_from_the_call() {
+    for delay in [Fault::delay, Fault::delay_answer] {
+        let (clock, store, faults, _etcd) = with_clock();
+        let deadline = |mut request: http::Request<_>| {
+            request.headers_mut().insert("grpc-timeout", http::HeaderValue::from_static("90S"));
+            request
+        };
+        let faulty = ServiceBuilder::new().map_request(deadline).layer(&faults).service(service(&store));
+        let mut etcd = client_over(faulty);
+        let delayed = faults.add(delay(Method::Watch, MINUTE));
+        let call = tokio::spawn(async move { etcd.watch("key", None).await });
+        happened(&delayed).await;
+        clock.advance(MINUTE);
+        let call = call.await.expect("the call does not panic");
+        let mut stream = call.expect("the delay ends before the deadline");
+        stream.message().await.expect("the deadline has not passed");
+        clock.advance(MINUTE / 2);
+        let error = status(stream.message().await);
+        assert_eq!((error.code(), error.message()), (Code::DeadlineExceeded, "context deadline exceeded"));
+        assert_eq!(store.diagnostics().expect("the store is open").streams, 0);
+    }
+}
+
 #[tokio::test]
 async fn delayed_call_of_closed_store_is_answered() {
     let (_clock, store, faults, mut etcd) = with_clock();
