@@ -34,6 +34,10 @@ pub(crate) async fn end_in<E>(
     is_stream: bool,
     call: impl Future<Output = Result<Response<Body>, E>>,
 ) -> Result<Response<Body>, E> {
+    // A call without time is not polled, so it is not applied.
+    if timeout.is_zero() {
+        return Ok(exceeded().into_http());
+    }
     // Set before the call, because the deadline does not depend on when the response begins.
     let timer = is_stream.then(|| client.sleep(timeout));
     let Some(answer) = client.timeout(timeout, call).await else {

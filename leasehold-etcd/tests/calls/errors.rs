@@ -100,6 +100,18 @@ fn stream_past_its_deadline_fails_and_leaves_nothing() {
     assert_eq!((counts.streams, counts.watchers, counts.timers), (0, 0, 0));
 }
 
+/// A client sends a timeout of 0 if its deadline has passed before the call. etcd does not apply the request.
+#[test]
+fn call_without_time_fails_and_is_not_applied() {
+    let (store, _clock) = manual();
+    for timeout in ["0n", "0H"] {
+        let (code, message) = status(block_on(with_timeout(&store, timeout).put("k", "1", None)));
+        assert_eq!((code, &*message), (Code::DeadlineExceeded, "context deadline exceeded"));
+        assert_eq!(status(block_on(with_timeout(&store, timeout).watch("k", None))).0, code);
+        assert!(all_keys(&store).is_empty(), "{timeout}");
+    }
+}
+
 /// The largest number that gRPC allows, and the largest of the type, are beyond the end of time.
 #[test]
 fn call_with_longest_timeout_succeeds() {
