@@ -182,6 +182,10 @@
 //! | Maintenance | `Snapshot` sends a save for [`StoreBuilder::load`](leasehold::StoreBuilder::load), and not etcd's file. `Hash` is the hash of the keys. `Status` has the revision as raft index. `Defragment` does nothing. `Downgrade` is unimplemented |
 //! | other paths | code `UNIMPLEMENTED`, with a text that names the path |
 //!
+//! Messages differ in three ways. A compressed message is refused, where etcd accepts gzip. A txn of more than 49 nested levels cannot
+//! be decoded, where etcd accepts 127. A request far above `max_request_bytes` fails with `INVALID_ARGUMENT`, where etcd's transport
+//! reports `RESOURCE_EXHAUSTED`.
+//!
 //! There is no transport, and so no TLS, no endpoint and no reconnection. `Client::add_endpoint` reports
 //! `EndpointsNotManaged`. The limit of 4 MiB on a decoded answer is the client's own and stays in place.
 //!
