@@ -1,5 +1,6 @@
 """Runs all parts. Arguments: the addresses of five servers with empty stores, the process id of the last, and a seed."""
 
+import signal
 import sys
 import traceback
 
@@ -20,6 +21,8 @@ def attempt(run, *args):
 
 
 def main():
+    # A shell starts background jobs with SIGINT ignored, and their children inherit that. Interrupted clients would not end.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     first, second, third, fourth, fifth, process, seed = sys.argv[1:]
     attempt(keys.run, first)
     attempt(coordination.run, first, second)
