@@ -245,7 +245,7 @@ impl<T> fmt::Debug for Ticket<T> {
     }
 }
 
-/// A wait for the alarm of the mailbox.
+/// The wait of [`Client::sleep`], which ends at the instant that the mailbox was set to.
 struct Sleep;
 
 impl Waiting<()> for Sleep {

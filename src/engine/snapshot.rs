@@ -333,8 +333,8 @@ fn resumed(lease: &SavedLease, options: &LoadOptions, now: Timestamp) -> Renewal
     }
 }
 
-/// Returns whether a version with these fields can be part of a generation, in which each version has a revision of its
-/// own.
+/// Returns whether a generation can contain a version with these fields. A transaction adds at most one version to a
+/// generation, so the mod revision rises with each version.
 fn is_in_generation(fields: &Fields) -> bool {
     let since_created = fields.mod_revision.get().saturating_sub(fields.create_revision.get());
     begins(fields)

@@ -140,7 +140,8 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Frees everything except a small first segment. The table must have no values.
+    /// Frees the memory of the segments, except the first segment if its capacity is at most `KEPT`. The table must have
+    /// no values.
     fn clear(&mut self) {
         self.segments.truncate(1);
         self.segments.shrink_to_fit();
