@@ -25,6 +25,31 @@ pub(crate) enum Current {
 
 thread_local! {
     static CURRENT: Cell<Current> = const { Cell::new(Current::Outside) };
+    /// The number of commands to the backend in the turn of the current code.
+    static COMMANDS: Cell<u32> = const { Cell::new(0) };
+}
+
+/// The number of commands in one turn that shows a client in a loop without an end.
+const MOST_COMMANDS: u32 = 200_000;
+
+/// Counts a command of the current client to its backend.
+///
+/// # Panics
+///
+/// Panics if the client has sent too many commands in its turn: no time passes until the turn ends.
+pub(crate) fn count_command() {
+    let commands = COMMANDS.get() + 1;
+    COMMANDS.set(commands);
+    // A second panic would abort the process.
+    if commands > MOST_COMMANDS && !std::thread::panicking() {
+        COMMANDS.set(0);
+        panic!("a loop without an end: {MOST_COMMANDS} calls in one turn, in which no time passes");
+    }
+}
+
+/// Begins a turn of the current client.
+pub(crate) fn begin_turn() {
+    COMMANDS.set(0);
 }
 
 impl Current {
@@ -42,16 +67,20 @@ impl Current {
 
     /// Makes this the current code of the thread until the guard is dropped.
     pub(crate) fn enter(self) -> CurrentGuard {
-        CurrentGuard(CURRENT.replace(self))
+        CurrentGuard { current: CURRENT.replace(self), commands: COMMANDS.replace(0) }
     }
 }
 
 /// Restores the earlier code of the thread when it is dropped.
-pub(crate) struct CurrentGuard(Current);
+pub(crate) struct CurrentGuard {
+    current: Current,
+    commands: u32,
+}
 
 impl Drop for CurrentGuard {
     fn drop(&mut self) {
-        CURRENT.set(self.0);
+        CURRENT.set(self.current);
+        COMMANDS.set(self.commands);
     }
 }
 

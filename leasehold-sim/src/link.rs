@@ -8,7 +8,7 @@ use leasehold::backend::{Backend, Inbox, Request, Response, WatchRequest};
 use leasehold::clock::Timestamp;
 use leasehold::{Call, Error, LeaseId, Result};
 
-use crate::actor::{ActorId, Current, waker};
+use crate::actor::{ActorId, Current, begin_turn, count_command, waker};
 use crate::network::CallId;
 use crate::threads;
 use crate::world::{ActorKind, Detached, Shared};
@@ -49,7 +49,7 @@ impl Drop for Answer {
 
 impl Backend for Link {
     fn call(&self, request: Request) -> Call<Response> {
-        let current = Current::get();
+        let current = self.current();
         let sent = self.shared.with(|world| world.send(self.process, self.life, current.actor(), request));
         match (sent, current) {
             (Some(call), _) => {
@@ -63,12 +63,12 @@ impl Backend for Link {
     }
 
     fn watch(&self, requests: &[WatchRequest], inbox: &Arc<Inbox>) {
-        let actor = Current::get().actor();
+        let actor = self.current().actor();
         self.shared.with(|world| world.watch(self.process, self.life, actor, requests, inbox));
     }
 
     fn timer(&self, at: Option<Timestamp>, inbox: &Arc<Inbox>) {
-        let actor = Current::get().actor();
+        let actor = self.current().actor();
         self.shared.with(|world| world.set_timer(self.process, self.life, actor, at, inbox));
     }
 
@@ -83,6 +83,7 @@ impl Backend for Link {
     }
 
     fn now(&self) -> Timestamp {
+        self.current();
         self.shared.with(|world| world.local_now(self.process))
     }
 
@@ -116,12 +117,22 @@ impl Backend for Link {
 }
 
 impl Link {
+    /// Returns the code that sends a command, and counts the command if the code is a client.
+    fn current(&self) -> Current {
+        let current = Current::get();
+        if current != Current::Outside {
+            count_command();
+        }
+        current
+    }
+
     fn drive_thread(&self, actor: ActorId, poll: &mut dyn FnMut(&mut Context<'_>) -> Poll<()>) {
         let waker = waker(&self.shared, actor);
         let mut context = Context::from_waker(&waker);
         let depth = threads::enter_drive();
         while poll(&mut context).is_pending() {
             threads::block(&self.shared, actor);
+            begin_turn();
         }
         if depth.is_nested() {
             // The wake-ups of the outer wait may have been taken by this one.

@@ -74,6 +74,9 @@ enum Factory {
 /// The simulation sees nothing but the store and the timers of its clients. A client must not wait in another way, such as for a
 /// lock of the standard library that another client holds while that one blocks. It must not read the time of the system, and it
 /// must not draw random numbers other than by [`Me::random`]. A blocking client must not catch the unwinding that ends it.
+///
+/// A client in a loop without an end is a verdict if the loop calls the store, reads the time or awaits. Another loop, such as one
+/// of `try_recv`, hangs the test.
 pub struct Simulation {
     pub(crate) shared: Arc<Shared>,
     tasks: BTreeMap<ActorId, Task>,
@@ -176,7 +179,7 @@ impl Simulation {
     /// # Errors
     ///
     /// Returns a verdict if a client panics, if a client fails without a fault, if no client can continue, if a client is not done
-    /// at the [time limit](Self::set_time_limit), or if the history is wrong.
+    /// at the [time limit](Self::set_time_limit), if a client continues without a rest, or if the history is wrong.
     pub fn run(&mut self) -> Result<(), Verdict> {
         let limit = self.now() + self.time_limit;
         match self.go(Goal { limit, stops_when_done: true, checks_each_step: false, detects_stuck: true }) {

@@ -31,6 +31,7 @@ enum Kind {
     Panic,
     Stuck,
     Limit,
+    Restless,
     Error,
     Unsafe,
 }
@@ -61,6 +62,11 @@ impl Verdict {
 
     pub(crate) fn limit(report: String) -> Self {
         Self::of(Kind::Limit, format!("the clients are not done at the time limit\n{report}"))
+    }
+
+    pub(crate) fn restless(client: &str, turns: u32) -> Self {
+        let text = format!("{client} continues without a rest: a loop whose awaits are ready, for {turns} turns");
+        Self::of(Kind::Restless, text)
     }
 
     pub(crate) fn error(client: &str, error: &str) -> Self {

@@ -76,7 +76,15 @@ pub(crate) struct Actor {
     pub(crate) kind: ActorKind,
     pub(crate) is_scheduled: bool,
     turns: u64,
+    /// The number of turns without a rest, and the instant of the last one.
+    restless: (u32, Timestamp),
 }
+
+/// The time between two turns that is a rest. Wake-ups of a client by itself are at most 50 us apart.
+const REST: Duration = Duration::from_millis(1);
+
+/// The number of turns without a rest that shows a client in a loop without an end.
+const MOST_RESTLESS: u32 = 400_000;
 
 pub(crate) enum ActorKind {
     /// A client that is a future, which the simulation's own thread polls.
@@ -302,7 +310,7 @@ impl World {
         }
         let Entry { process, life, event, .. } = entry;
         match event {
-            Event::Run(actor) => return self.run(actor),
+            Event::Run(actor) => return self.run(process, actor),
             Event::Start { client, life } => return Step::Main(Chore::Start { client, life }),
             Event::Request(call) => self.apply(call),
             Event::Answer(call) => self.answer(call),
@@ -320,9 +328,15 @@ impl World {
         Step::Moved
     }
 
-    fn run(&mut self, id: ActorId) -> Step {
+    fn run(&mut self, process: usize, id: ActorId) -> Step {
         let Some(actor) = self.actors.get_mut(&id) else { return Step::Moved };
         actor.is_scheduled = false;
+        let (turns, last) = actor.restless;
+        actor.restless = (if self.now < last + REST { turns + 1 } else { 0 }, self.now);
+        if turns == MOST_RESTLESS && self.verdict.is_none() {
+            self.verdict = Some(Verdict::restless(&self.label(Some(id), process), turns));
+            return Step::Moved;
+        }
         match &mut actor.kind {
             ActorKind::Task => Step::Main(Chore::Poll(id)),
             ActorKind::Thread { .. } => Step::Thread(id),
@@ -340,7 +354,7 @@ impl World {
     ) -> ActorId {
         self.next_actor += 1;
         let id = ActorId(self.next_actor);
-        let actor = Actor { process, life, client, kind, is_scheduled: false, turns: 0 };
+        let actor = Actor { process, life, client, kind, is_scheduled: false, turns: 0, restless: (0, self.now) };
         self.actors.insert(id, actor);
         id
     }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Mutex, Session};
 use leasehold::{Error, Get};
 use leasehold_sim::Simulation;
@@ -180,4 +181,56 @@ fn equal_seeds_have_equal_stories_and_others_not() {
     };
     assert_eq!(run(1), run(1));
     assert_ne!(run(1).0, run(2).0);
+}
+
+#[test]
+fn client_that_yields_forever_is_a_verdict() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |_me| async {
+        std::future::poll_fn::<(), _>(|context| {
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        })
+        .await;
+        Ok::<(), Error>(())
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.to_string().starts_with("a continues without a rest"), "{verdict}");
+}
+
+#[test]
+fn sleeps_of_no_time_without_an_end_are_a_verdict() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        while me.now() < Timestamp::MAX {
+            me.sleep(Duration::ZERO).await?;
+        }
+        Ok::<(), Error>(())
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.to_string().starts_with("a continues without a rest"), "{verdict}");
+}
+
+#[test]
+fn loop_that_waits_for_the_time_without_a_sleep_panics() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let end = me.now() + secs(1);
+        while me.now() < end {}
+        Ok::<(), Error>(())
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.is_panic() && verdict.to_string().contains("a loop without an end"), "{verdict}");
+}
+
+#[test]
+fn calls_without_an_end_in_one_turn_panic() {
+    let mut sim = Simulation::new(1);
+    sim.spawn_thread("a", |me| -> leasehold::Result<()> {
+        loop {
+            drop(me.get("k"));
+        }
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.is_panic() && verdict.to_string().contains("a loop without an end"), "{verdict}");
 }
