@@ -426,15 +426,17 @@ fn finish(shared: &Arc<Shared>, actor: ActorId, outcome: Result<Result<(), Strin
     });
 }
 
-/// Ends the clients. Their destructors reach no store, and no thread is left.
+/// Ends the clients. Their destructors reach no store, their panics are ignored, and no thread is left.
 impl Drop for Simulation {
     fn drop(&mut self) {
         let threads: Vec<ActorId> = self.shared.with(|world| world.end());
-        self.tasks.clear();
+        // A destructor that panics must not keep the other clients.
+        let tasks = std::mem::take(&mut self.tasks);
+        tasks.into_values().for_each(|task| drop(capture(|| drop(task))));
         for actor in threads {
             self.pass_to(actor);
         }
-        self.factories.clear();
+        self.factories.drain(..).for_each(|factory| drop(capture(|| drop(factory))));
         self.shared.with(World::clear);
     }
 }

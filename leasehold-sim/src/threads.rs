@@ -6,9 +6,11 @@
 use std::cell::Cell;
 use std::panic::resume_unwind;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll};
 
 use crate::actor::{ActorId, Baton, Current, waker};
+use crate::panics::capture;
+use crate::verdict::Verdict;
 use crate::world::{ActorKind, Chore, Detached, Shared, Step};
 
 /// The payload of the unwinding that ends a thread whose process has crashed, or whose simulation is dropped.
@@ -61,22 +63,31 @@ fn poll_detached(shared: &Arc<Shared>, actor: ActorId, mut task: Detached) {
     let polled = {
         let _current = Current::Task(actor).enter();
         let waker = waker(shared, actor);
-        task.as_mut().poll(&mut Context::from_waker(&waker))
+        capture(|| task.as_mut().poll(&mut Context::from_waker(&waker)))
     };
-    let dropped = shared.with(|world| {
-        // The actor is gone if the process has crashed, which no poll does by itself.
-        match world.actors.get_mut(&actor).map(|actor| &mut actor.kind) {
-            Some(ActorKind::Detached(slot)) if polled.is_pending() => {
-                *slot = Some(task);
-                None
+    let is_pending = polled.as_ref().is_ok_and(Poll::is_pending);
+    if is_pending {
+        return shared.with(|world| {
+            // The actor is gone if the process has crashed, which no poll does by itself.
+            match world.actors.get_mut(&actor).map(|actor| &mut actor.kind) {
+                Some(ActorKind::Detached(slot)) => *slot = Some(task),
+                _ => world.left.dropped_tasks.push(task),
             }
-            _ => {
-                world.actors.remove(&actor);
-                Some(task)
-            }
+        });
+    }
+    let dropped = {
+        let _current = Current::Task(actor).enter();
+        capture(|| drop(task))
+    };
+    shared.with(|world| {
+        let Some(state) = world.actors.remove(&actor) else { return };
+        if let Err(panic) = polled.map(drop).and(dropped)
+            && world.verdict.is_none()
+        {
+            let name = Arc::clone(&world.processes[state.process].name);
+            world.verdict = Some(Verdict::panic(&name, &panic.message, &panic.place));
         }
     });
-    drop(dropped);
 }
 
 /// Blocks the thread of a client until the client can continue. Unwinds if the client's life has ended.

@@ -65,7 +65,8 @@ impl Verdict {
     }
 
     pub(crate) fn restless(client: &str, turns: u32) -> Self {
-        let text = format!("{client} continues without a rest: a loop whose awaits are ready, for {turns} turns");
+        let text =
+            format!("{client} continues without a rest: a loop whose awaits are ready, for {turns} turns");
         Self::of(Kind::Restless, text)
     }
 

@@ -19,6 +19,7 @@ use crate::draw::{Draws, Purpose};
 use crate::fault::{Fault, FaultId};
 use crate::history::{History, Hold, Line};
 use crate::network::{CallId, PendingCall};
+use crate::panics::capture;
 use crate::process::Process;
 use crate::profile::Plan;
 use crate::queue::{Entry, Event, Queue};
@@ -64,6 +65,8 @@ pub(crate) struct Left {
 impl Left {
     fn finish(self) {
         self.wakers.into_iter().for_each(Waker::wake);
+        // A destructor that panics is part of the crash.
+        self.dropped_tasks.into_iter().for_each(|task| drop(capture(|| drop(task))));
     }
 }
 
@@ -354,7 +357,8 @@ impl World {
     ) -> ActorId {
         self.next_actor += 1;
         let id = ActorId(self.next_actor);
-        let actor = Actor { process, life, client, kind, is_scheduled: false, turns: 0, restless: (0, self.now) };
+        let actor =
+            Actor { process, life, client, kind, is_scheduled: false, turns: 0, restless: (0, self.now) };
         self.actors.insert(id, actor);
         id
     }

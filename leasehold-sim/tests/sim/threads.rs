@@ -178,3 +178,78 @@ fn panic_of_thread_is_its_verdict() {
     let verdict = sim.run().unwrap_err();
     assert!(verdict.to_string().starts_with("a panicked at"), "{verdict}");
 }
+
+/// Panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(std::thread::panicking(), "a destructor panics");
+    }
+}
+
+#[test]
+fn panic_of_a_destructor_leaves_no_thread() {
+    let ends = Arc::new(AtomicUsize::new(0));
+    for place in 0..3 {
+        let mut sim = Simulation::new(1);
+        let bomb = (place == 0).then(|| Bomb);
+        sim.spawn("a", move |me| {
+            let _in_the_closure = &bomb;
+            let bombs = [(place == 1).then(|| Bomb), (place == 2).then(|| Bomb)];
+            async move {
+                let [mine, detached] = bombs;
+                let other = me.clone();
+                me.detach(async move {
+                    let _bomb = detached;
+                    other.sleep(secs(9)).await.unwrap_or_default();
+                });
+                me.sleep(secs(9)).await?;
+                drop(mine);
+                Ok::<(), leasehold::Error>(())
+            }
+        });
+        let ends = Arc::clone(&ends);
+        sim.spawn_thread("b", move |me| {
+            let slept = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| me.sleep(secs(9)).wait()));
+            ends.fetch_add(1, Ordering::Relaxed);
+            slept.unwrap_or_else(|payload| std::panic::resume_unwind(payload))
+        });
+        sim.run_for(secs(1)).unwrap();
+    }
+    assert_eq!(ends.load(Ordering::Relaxed), 3, "every thread has unwound");
+}
+
+#[test]
+fn panic_of_a_detached_task_is_the_verdict_of_its_process() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let other = me.clone();
+        me.detach(async move {
+            other.sleep(secs(2)).await.unwrap_or_default();
+            panic!("in a detached task");
+        });
+        me.sleep(secs(9)).await
+    });
+    // The world takes its steps on this thread.
+    sim.spawn_thread("b", |me| me.sleep(secs(9)).wait());
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.is_panic() && verdict.to_string().starts_with("a panicked at"), "{verdict}");
+}
+
+#[test]
+fn crash_ends_a_detached_task_whose_destructor_panics() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let other = me.clone();
+        me.detach(async move {
+            let _bomb = Bomb;
+            other.sleep(secs(9)).await.unwrap_or_default();
+        });
+        me.sleep(secs(9)).await
+    });
+    sim.run_for(secs(1)).unwrap();
+    sim.crash("a");
+    sim.restart("a");
+    sim.run_for(secs(1)).unwrap();
+}
