@@ -183,7 +183,11 @@ impl Explorer {
                 None => by_class.push(self.shrink(seed, verdict, happened, &scenario, test.clone())),
             }
         }
-        Report { seeds: search.done.into_inner(), failures: by_class }
+        let seeds = match by_class.first() {
+            Some(first) if !self.gathers => first.seed - self.seeds.start + 1,
+            _ => search.done.into_inner(),
+        };
+        Report { seeds, failures: by_class }
     }
 
     fn work(
@@ -193,10 +197,12 @@ impl Explorer {
         progress: Option<&Progress>,
     ) {
         loop {
-            let seed = search.next.fetch_add(1, Ordering::Relaxed);
-            if seed >= search.end.load(Ordering::Relaxed) {
+            let end = search.end.load(Ordering::Relaxed);
+            // No seed follows the end, also if that is the last number.
+            let next = |seed: u64| (seed < end).then(|| seed + 1);
+            let Ok(seed) = search.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next) else {
                 return;
-            }
+            };
             let run = self.run_seed(seed, None, scenario, false);
             search.done.fetch_add(1, Ordering::Relaxed);
             if let Some(verdict) = run.verdict {
@@ -321,7 +327,7 @@ impl Progress {
 }
 
 impl Report {
-    /// Returns the number of seeds that were run.
+    /// Returns the number of seeds that were run, up to the first failure unless the explorer gathers.
     pub fn seeds(&self) -> u64 {
         self.seeds
     }

@@ -3,6 +3,7 @@
 use std::env;
 use std::panic::catch_unwind;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use leasehold::{Compare, Put, Result, Txn};
 use leasehold_sim::{Explorer, Fault, Faults, Me, Simulation, Verdict, explore};
@@ -61,6 +62,29 @@ fn report_does_not_depend_on_threads() {
     let one = run(1);
     assert!(!one.is_empty());
     assert_eq!(one, run(3));
+}
+
+#[test]
+fn last_seeds_are_run_once() {
+    let runs = AtomicU64::new(0);
+    let report = Explorer::new(u64::MAX - 3..u64::MAX).threads(4).calm().run(|_| {
+        let run = runs.fetch_add(1, Ordering::Relaxed);
+        if run < 100 { Ok(()) } else { Err(Verdict::new("the seeds begin again")) }
+    });
+    assert_eq!((report.seeds(), report.failures().len()), (3, 0));
+}
+
+#[test]
+fn seeds_of_a_report_do_not_depend_on_threads() {
+    let fails_late = |sim: &mut Simulation| {
+        sim.spawn("a", |me| async move { me.put(("k", "")).await.map(drop) });
+        sim.run()?;
+        if sim.replay() == "20:" { Err(Verdict::new("the seed is 20")) } else { Ok(()) }
+    };
+    for threads in [1, 8] {
+        let report = Explorer::new(5..10_000).threads(threads).calm().run(fails_late);
+        assert_eq!(report.seeds(), 16);
+    }
 }
 
 #[test]
