@@ -24,7 +24,8 @@ use crate::verdict::Verdict;
 /// with which the run still fails in this way, the command that replays it, and its story.
 ///
 /// If the variable `LEASEHOLD_SEED` is set, only that run is made, and its story is printed: `LEASEHOLD_SEED=7` for the faults
-/// that the seed draws, `LEASEHOLD_SEED=7:a3L+b9P` for chosen ones. The letters are those of [`Fault`](crate::Fault).
+/// that the seed draws, `LEASEHOLD_SEED=7:a3L+b9P` for chosen ones. The letters are those of [`Fault`](crate::Fault). A chosen
+/// fault that does not happen is reported too. Each exploration of the process makes this run, so name one test.
 ///
 /// ```
 /// use leasehold_sim::{Simulation, Verdict, explore};
@@ -42,17 +43,7 @@ use crate::verdict::Verdict;
 ///
 /// Panics if a run fails, or if `LEASEHOLD_SEED` is no seed.
 pub fn explore(seeds: u64, scenario: impl Fn(&mut Simulation) -> Result<(), Verdict> + Sync) {
-    let explorer = Explorer::new(0..seeds);
-    if let Ok(text) = std::env::var("LEASEHOLD_SEED") {
-        let run = explorer.replay(&text, &scenario).unwrap_or_else(|error| panic!("LEASEHOLD_SEED: {error}"));
-        eprintln!("{}", run.story);
-        match run.verdict {
-            Some(verdict) => panic!("{}: {verdict}", run.replay),
-            None => eprintln!("{}: passes", run.replay),
-        }
-        return;
-    }
-    let report = explorer.run(scenario);
+    let report = Explorer::new(0..seeds).run(scenario);
     if let Some(failure) = report.failures.first() {
         panic!("{failure}");
     }
@@ -151,17 +142,25 @@ impl Explorer {
     ///
     /// The report does not depend on the number of threads: the first failure is the one of the lowest seed.
     ///
+    /// If the variable `LEASEHOLD_SEED` is set, only that run is made, as by [`explore`]. A seed without faults draws those of
+    /// this explorer. The report has that one run.
+    ///
     /// # Panics
     ///
-    /// Panics if a thread cannot be started.
+    /// Panics if a thread cannot be started, or if `LEASEHOLD_SEED` is no seed.
     pub fn run(&self, scenario: impl Fn(&mut Simulation) -> Result<(), Verdict> + Sync) -> Report {
+        let test = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
+        if let Ok(text) = std::env::var("LEASEHOLD_SEED") {
+            return self
+                .replay(&text, &scenario, test)
+                .unwrap_or_else(|error| panic!("LEASEHOLD_SEED: {error}"));
+        }
         let search = Search {
             next: AtomicU64::new(self.seeds.start),
             end: AtomicU64::new(self.seeds.end),
             done: AtomicU64::new(0),
             found: Mutex::new(BTreeMap::new()),
         };
-        let test = std::thread::current().name().filter(|name| *name != "main").map(str::to_owned);
         let progress = Progress::new();
         scope(|scope| {
             for worker in 0..self.threads {
@@ -239,15 +238,35 @@ impl Explorer {
         Run { verdict, happened: sim.happened(), replay: sim.replay(), story }
     }
 
-    /// Runs the scenario once, as a text names it.
+    /// Runs the scenario once, as a text names it, and prints the story.
     fn replay(
         &self,
         text: &str,
         scenario: &impl Fn(&mut Simulation) -> Result<(), Verdict>,
-    ) -> Result<Run, String> {
+        test: Option<String>,
+    ) -> Result<Report, String> {
         let replay = replay::parse(text)?;
-        let faults = replay.faults.map(|faults| faults.into_iter().collect::<Vec<_>>());
-        Ok(self.run_seed(replay.seed, faults.as_deref(), scenario, true))
+        let faults: Vec<FaultId> = replay.faults.iter().flatten().copied().collect();
+        let run = self.run_seed(replay.seed, replay.faults.is_some().then_some(&faults), scenario, true);
+        eprintln!("{}", run.story);
+        let absent: Vec<_> = faults.iter().filter(|fault| !run.happened.contains(fault)).collect();
+        if !absent.is_empty() {
+            let absent: Vec<String> = absent.into_iter().map(ToString::to_string).collect();
+            eprintln!("faults that did not happen: {}", absent.join("+"));
+        }
+        match &run.verdict {
+            Some(verdict) => eprintln!("run `{}` fails: {verdict}", run.replay),
+            None => eprintln!("run `{}` passes", run.replay),
+        }
+        let failure = run.verdict.map(|verdict| Failure {
+            verdict,
+            seed: replay.seed,
+            replay: run.replay,
+            story: run.story,
+            seeds: vec![replay.seed],
+            test,
+        });
+        Ok(Report { seeds: 1, failures: failure.into_iter().collect() })
     }
 
     /// Removes faults from a failing run, as long as its verdict stays in its class.
