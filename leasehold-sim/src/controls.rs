@@ -85,7 +85,8 @@ impl Simulation {
         let process = self.index(process);
         self.shared.with(|world| {
             world.faults += 1;
-            world.processes[process].delivery_delay += delay;
+            let sum = &mut world.processes[process].delivery_delay;
+            *sum = sum.saturating_add(delay);
         });
     }
 

@@ -87,9 +87,9 @@ impl World {
             nth,
         };
         let mut delay = self.draws.latency(process as u64, Purpose::Request, nth);
-        delay += self.aimed_delay(process, nth, &request);
+        delay = delay.saturating_add(self.aimed_delay(process, nth, &request));
         for (fault, amount) in self.faults_of(process, nth, &request) {
-            delay += self.begin_fault(&mut call, fault, amount, &request);
+            delay = delay.saturating_add(self.begin_fault(&mut call, fault, amount, &request));
         }
         let (at, timeout) = (self.now + delay, self.timeout_at(process));
         if call.answer.is_some() {
@@ -252,7 +252,8 @@ impl World {
         }
         let answer = if call.loses_answer { Err(LOST) } else { answer };
         call.answer = Some(answer);
-        let delay = self.draws.latency(process as u64, Purpose::Answer, call.nth) + call.answer_delay;
+        let latency = self.draws.latency(process as u64, Purpose::Answer, call.nth);
+        let delay = latency.saturating_add(call.answer_delay);
         self.queue.push(self.now + delay, 1, process, life, Event::Answer(id));
         self.calls.insert(id, call);
     }

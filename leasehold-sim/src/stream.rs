@@ -183,7 +183,7 @@ impl World {
         self.processes[process].deliveries += 1;
         let nth = self.processes[process].deliveries;
         let mut latency = self.draws.latency(process as u64, Purpose::Delivery, nth);
-        latency += std::mem::take(&mut self.processes[process].delivery_delay);
+        latency = latency.saturating_add(std::mem::take(&mut self.processes[process].delivery_delay));
         for fault in [Fault::DelayDelivery, Fault::Lag, Fault::CutWatch] {
             let id = FaultId { process, nth, fault };
             if !self.plan.decides(id, &self.draws, self.now, self.happened.len()) {
@@ -195,7 +195,7 @@ impl World {
             let key = nth * 8 + 7;
             let span = self.draws.span(process as u64, Purpose::FaultDetail, key, from, to);
             match fault {
-                Fault::DelayDelivery => latency += span,
+                Fault::DelayDelivery => latency = latency.saturating_add(span),
                 Fault::Lag => self.lag(inbox, span),
                 _ => {
                     // The delivery is on its way when the connection is lost, so it is lost or not by its latency.

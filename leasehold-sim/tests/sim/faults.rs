@@ -324,3 +324,27 @@ fn swarm_draws_each_kind() {
         assert!(drawn >= 10, "{kind:?} happens in {drawn} of 40 runs");
     }
 }
+
+#[test]
+fn longest_delays_last_for_ever() {
+    for fault in 0..3 {
+        let mut sim = Simulation::new(1);
+        sim.spawn("a", |me| async move {
+            let mut watcher = me.watch(leasehold::Watch::key("k"));
+            assert!(me.put(("k", "")).await.is_err_and(|error| error.is_ambiguous()));
+            me.timeout(secs(1), watcher.next()).await;
+            Ok::<(), Error>(())
+        });
+        match fault {
+            0 => sim.at_request("a", 1).delay(Duration::MAX),
+            1 => sim.at_request("a", 1).delay_answer(Duration::MAX),
+            _ => {
+                sim.delay_next_delivery("a", Duration::MAX);
+                sim.delay_next_delivery("a", Duration::MAX);
+                sim.at_request("a", 1).lose_answer();
+            }
+        }
+        sim.run_for(secs(60)).unwrap();
+        assert!(sim.report().is_empty(), "{}", sim.report());
+    }
+}
