@@ -326,6 +326,11 @@ impl World {
         let now = self.now;
         self.processes[process].clock.set_gain(gain, now);
         self.line(Line::Skewed { process, gain });
+        self.move_timers(process);
+        // A paused process takes its steps when it resumes.
+        if self.processes[process].pause.is_none() {
+            self.poll_renewer(process);
+        }
     }
 
     /// Lets the store send nothing to the watch streams of a process for a while.

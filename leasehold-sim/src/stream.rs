@@ -279,10 +279,28 @@ impl World {
         stream.timer = at;
         let setting = stream.timer_setting;
         if let Some(at) = at {
-            let instant = self.processes[process].clock.instant(at).max(self.now);
-            let event = Event::Timer { inbox: inbox.id(), setting, at };
-            // The last of its instant: a delivery of the same instant comes first.
-            self.queue.push(instant, u64::MAX, process, life, event);
+            self.push_timer(process, life, inbox.id(), setting, at);
+        }
+    }
+
+    fn push_timer(&mut self, process: usize, life: u32, inbox: InboxId, setting: u64, at: Timestamp) {
+        let instant = self.processes[process].clock.instant(at).max(self.now);
+        let event = Event::Timer { inbox, setting, at };
+        // The last of its instant: a delivery of the same instant comes first.
+        self.queue.push(instant, u64::MAX, process, life, event);
+    }
+
+    /// Sets the timers of a process again, after its clock has got another rate.
+    pub(crate) fn move_timers(&mut self, process: usize) {
+        let mut moved = Vec::new();
+        for (inbox, stream) in self.streams.iter_mut().filter(|(_, stream)| stream.process == process) {
+            if let Some(at) = stream.timer {
+                stream.timer_setting += 1;
+                moved.push((stream.life, *inbox, stream.timer_setting, at));
+            }
+        }
+        for (life, inbox, setting, at) in moved {
+            self.push_timer(process, life, inbox, setting, at);
         }
     }
 

@@ -326,6 +326,27 @@ fn swarm_draws_each_kind() {
 }
 
 #[test]
+fn changed_rate_of_a_clock_moves_its_timers() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move {
+        let (begin, nap) = (me.now(), secs(10));
+        me.sleep(nap).await?;
+        let slept = me.now().duration_since(begin);
+        assert!(slept >= nap && slept < nap + secs(1), "the clock has measured {slept:?}");
+        Ok::<(), Error>(())
+    });
+    // The clock is at 1.5 s, then at 2 s, and 8 s are left.
+    sim.skew("a", 500_000);
+    sim.run_for(secs(1)).unwrap();
+    sim.skew("a", -500_000);
+    sim.run_for(secs(1)).unwrap();
+    sim.skew("a", 0);
+    sim.run_for(secs(1)).unwrap();
+    sim.run().unwrap();
+    assert_eq!(sim.now().as_nanos() / 100_000_000, 100);
+}
+
+#[test]
 fn longest_delays_last_for_ever() {
     for fault in 0..3 {
         let mut sim = Simulation::new(1);
