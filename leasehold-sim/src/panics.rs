@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind, set_hook, take_hook};
+use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
 
 /// A caught panic.
@@ -15,7 +15,8 @@ pub(crate) struct Panic {
 
 thread_local! {
     static IS_CAPTURED: Cell<bool> = const { Cell::new(false) };
-    static LAST: RefCell<Option<(String, String)>> = const { RefCell::new(None) };
+    /// The place of the last panic that the hook has met.
+    static LAST: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
 /// Runs user code and catches its panic. While it runs, the panics of this thread are not printed.
@@ -25,7 +26,7 @@ pub(crate) fn capture<T>(code: impl FnOnce() -> T) -> Result<T, Panic> {
         let before = take_hook();
         set_hook(Box::new(move |info| {
             if IS_CAPTURED.get() {
-                LAST.set(Some(describe(info)));
+                LAST.set(info.location().map(|at| format!("{}:{}", at.file(), at.line())));
             } else {
                 before(info);
             }
@@ -35,16 +36,14 @@ pub(crate) fn capture<T>(code: impl FnOnce() -> T) -> Result<T, Panic> {
     let caught = catch_unwind(AssertUnwindSafe(code));
     IS_CAPTURED.set(was_captured);
     caught.map_err(|payload| {
-        let (message, place) = LAST.take().unwrap_or_default();
-        Panic { message, place, payload }
+        // A payload that was thrown again has the place of the last panic, and under a foreign hook none.
+        let place = LAST.take().unwrap_or_default();
+        Panic { message: message(&*payload), place, payload }
     })
 }
 
-fn describe(info: &PanicHookInfo<'_>) -> (String, String) {
-    let payload = info.payload();
+fn message(payload: &(dyn Any + Send)) -> String {
     let literal = payload.downcast_ref::<&str>().map(|message| (*message).to_owned());
     let message = literal.or_else(|| payload.downcast_ref::<String>().cloned());
-    let message = message.unwrap_or_else(|| "a panic without a message".to_owned());
-    let place = info.location().map(|at| format!("{}:{}", at.file(), at.line())).unwrap_or_default();
-    (message, place)
+    message.unwrap_or_else(|| "a panic without a message".to_owned())
 }

@@ -51,7 +51,8 @@ impl Verdict {
     }
 
     pub(crate) fn panic(client: &str, message: &str, place: &str) -> Self {
-        let text = format!("{client} panicked at {place}: {message}");
+        let at = if place.is_empty() { String::new() } else { format!(" at {place}") };
+        let text = format!("{client} panicked{at}: {message}");
         Self { kind: Kind::Panic, text, class: format!("Panic: {place}") }
     }
 

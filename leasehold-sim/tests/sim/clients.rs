@@ -103,6 +103,19 @@ fn panic_of_client_is_its_verdict() {
 }
 
 #[test]
+fn panic_that_is_thrown_again_keeps_its_message() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |_me| async {
+        drop(std::panic::catch_unwind(|| panic!("the first")));
+        std::panic::resume_unwind(Box::new("the second".to_owned()));
+        #[expect(unreachable_code, reason = "the error needs a type")]
+        Ok::<(), Error>(())
+    });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.to_string().ends_with(": the second"), "{verdict}");
+}
+
+#[test]
 fn error_without_fault_is_verdict() {
     let mut sim = Simulation::new(1);
     sim.spawn("a", |me| async move { me.put(("", "v")).await.map(drop) });
