@@ -5,7 +5,7 @@ use std::fmt;
 /// The reason for which a run has failed: see [`explore`](crate::explore).
 ///
 /// A verdict has a class. Exploration gathers failures by their class, and shrinking keeps it. The class of a panic is its place
-/// in the code; otherwise it is the kind, and the first line of the text up to its first digit.
+/// in the code; otherwise it is the kind, and the first line of the text, without a leading number, up to its first digit.
 ///
 /// Any error converts into a verdict by `?`, and [`Verdict::new`] makes one of a text.
 ///
@@ -44,8 +44,9 @@ impl Verdict {
 
     fn of(kind: Kind, text: String) -> Self {
         let first_line = text.lines().next().unwrap_or_default();
+        let is_digit = |letter: char| letter.is_ascii_digit();
         let before_number =
-            first_line.split(|letter: char| letter.is_ascii_digit()).next().unwrap_or_default();
+            first_line.trim_start_matches(is_digit).split(is_digit).next().unwrap_or_default();
         let class = format!("{kind:?}: {before_number}");
         Self { kind, text, class }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use leasehold::clock::Timestamp;
 use leasehold::concurrency::{Mutex, Session};
 use leasehold::{Error, Get};
-use leasehold_sim::Simulation;
+use leasehold_sim::{Simulation, Verdict};
 
 const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -113,6 +113,13 @@ fn panic_that_is_thrown_again_keeps_its_message() {
     });
     let verdict = sim.run().unwrap_err();
     assert!(verdict.to_string().ends_with(": the second"), "{verdict}");
+}
+
+#[test]
+fn class_of_a_verdict_begins_after_a_leading_number() {
+    let class = |text: &str| Verdict::new(text).class().to_owned();
+    assert_eq!(class("2 of 3 jobs were run"), class("1 of 3 jobs were run"));
+    assert_ne!(class("2 of 3 jobs were run"), class("2 leases are left"));
 }
 
 #[test]
