@@ -63,6 +63,14 @@ fn receive<'a>(
         }
         return Ok(());
     }
+    // A `Watcher` of leasehold does not return the creation of its watch, which is the only one of its stream.
+    if watchers.is_empty()
+        && requests.len() == 1
+        && let (Some(watch), Some(first)) = (requests.pop_front(), response.events().first())
+    {
+        let created = Revision::new(first.kv().mod_revision().get() - 1);
+        watchers.insert(id, Watcher::new(history, watch, created));
+    }
     let watcher = watchers.get_mut(&id).ok_or("receives events, and does not exist")?;
     watcher.events(response)
 }

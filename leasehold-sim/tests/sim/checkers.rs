@@ -269,6 +269,16 @@ fn watch_of_all_events_is_good() {
 }
 
 #[test]
+fn responses_of_a_watcher_without_the_creation_are_checked() {
+    assert_eq!(watched(|responses| drop(responses.remove(0))), "");
+    let text = watched(|responses| {
+        responses.remove(0);
+        responses.remove(2);
+    });
+    assert!(text.contains("and the next event is"), "{text}");
+}
+
+#[test]
 fn watch_with_a_gap_is_found() {
     assert!(watched(|responses| drop(responses.remove(2))).contains("and the next event is"));
 }
