@@ -32,6 +32,13 @@ pub(crate) fn report(world: &World) -> String {
                 waits.extend(of_stream(world, client.process, stream));
             }
         }
+        if waits.is_empty() && process.is_alive && process.pause.is_none() {
+            let can_continue = match client.actor {
+                Some(actor) => world.actors.get(&actor).is_some_and(|actor| actor.is_scheduled),
+                None => true,
+            };
+            waits.extend(can_continue.then(|| "is about to continue".to_owned()));
+        }
         if waits.is_empty() {
             waits.push("waits for something outside the simulation".to_owned());
         }

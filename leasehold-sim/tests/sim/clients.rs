@@ -116,6 +116,15 @@ fn panic_that_is_thrown_again_keeps_its_message() {
 }
 
 #[test]
+fn report_at_the_time_limit_names_a_client_that_can_continue() {
+    let mut sim = Simulation::new(1);
+    sim.spawn("a", |me| async move { me.get("k").await.map(drop) });
+    sim.set_time_limit(Duration::ZERO);
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.to_string().contains("a is about to continue"), "{verdict}");
+}
+
+#[test]
 fn class_of_a_verdict_begins_after_a_leading_number() {
     let class = |text: &str| Verdict::new(text).class().to_owned();
     assert_eq!(class("2 of 3 jobs were run"), class("1 of 3 jobs were run"));
