@@ -351,7 +351,7 @@ fn longest_delays_last_for_ever() {
     for fault in 0..3 {
         let mut sim = Simulation::new(1);
         sim.spawn("a", |me| async move {
-            let mut watcher = me.watch(leasehold::Watch::key("k"));
+            let mut watcher = me.watch(Watch::key("k"));
             assert!(me.put(("k", "")).await.is_err_and(|error| error.is_ambiguous()));
             me.timeout(secs(1), watcher.next()).await;
             Ok::<(), Error>(())
