@@ -50,13 +50,14 @@ use crate::api::{Lag, LeaseId, Timestamp, WatchId, WatchRequest};
 /// the inner inbox by [`poll_recv`](Inbox::poll_recv), and delivers to the outer inbox. The receiver's events, ends
 /// of leases and timers therefore stay in one order. A layer that changes deliveries overrides these methods:
 ///
-/// - [`watch`](Self::watch) and [`timer`](Self::timer), to forward the call with the inner inbox.
-/// - [`pull`](Self::pull), to receive from the inner inbox and to [fill](Inbox::fill) the outer inbox. The waker for
+/// - [`watch`](Self::watch) and [`timer`](Self::timer) forward the call to the inner backend, with the inner inbox in
+///   place of the outer inbox.
+/// - [`pull`](Self::pull) receives from the inner inbox and [fills](Inbox::fill) the outer inbox. The waker for
 ///   `poll_recv` is the outer inbox (`Waker::from(Arc<Inbox>)`). If a task of the layer receives and
 ///   [pushes](Inbox::push) the deliveries, `pull` does nothing.
-/// - [`cancel`](Self::cancel), to forward the call with the inner inbox and to drop the inner inbox. If a task of the
+/// - [`cancel`](Self::cancel) forwards the call with the inner inbox and drops the inner inbox. If a task of the
 ///   layer receives from the inner inbox, `cancel` also closes the inner inbox, which ends the task.
-/// - [`lag`](Self::lag), to forward the call with the inner inbox.
+/// - [`lag`](Self::lag) forwards the call with the inner inbox.
 ///
 /// When the inner inbox is closed, the layer closes the outer inbox. `pull` and `cancel` ignore an inbox that the
 /// layer does not know: a client has used such an inbox only to wait for calls.

@@ -41,8 +41,8 @@ use crate::api::{
 /// # Limits
 ///
 /// - An etcd server that reads the header of a creation late (R-WCH-5) may afterwards deliver events of revisions up to
-///   the header's. If the connection is lost before these events are delivered, the watcher misses them, unless it has
-///   a start revision.
+///   the header's. If the connection is lost first, a watcher without a start revision misses the events up to the
+///   revision of the header that were not delivered.
 /// - A resumed watcher that has received all events starts after the store's current revision. Until the next commit,
 ///   the store ignores a request for progress of the stream, and never answers the ignored request (R-WCH-21).
 /// - A watcher whose keys do not change keeps an old next revision. If a compaction passes this next revision and the

@@ -203,9 +203,9 @@ impl StoreBuilder {
     /// another system may have seen one of these revisions or tokens, load with [`LoadOptions::bump_revision`] or
     /// [`LoadOptions::bump_revision_above`].
     ///
-    /// Every lease is restored as an ordinary lease with its remaining time, counted from the end of the load
-    /// (R-LSE-12). Standing keep-alives end, so the locks of a process that does not restart are released when its
-    /// lease expires. A process that restarts keeps its lease with
+    /// By default, every lease is restored without a standing keep-alive. A restored lease expires after its
+    /// remaining time, counted from the end of the load (R-LSE-12), so the locks of a process that does not restart are
+    /// released then. A process that restarts keeps its lease with
     /// [`Session::open_with_lease`](crate::concurrency::Session::open_with_lease). [`LoadOptions::keep_standing`]
     /// restores standing keep-alives instead.
     ///

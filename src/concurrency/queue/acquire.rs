@@ -45,7 +45,7 @@ pub(in crate::concurrency) struct AcquireTask<A> {
 enum Phase {
     /// The response to the txn that puts the key is pending.
     Putting { hold: Hold, call: Call<TxnResponse> },
-    /// The key exists, and its turn has not come.
+    /// The key is put, or is a key to resume, and `turn` waits for the turn of the key.
     Waiting { hold: Hold, turn: Turn },
     /// The key to resume is outside of the election's queue, so the wait fails.
     Refused,

@@ -590,7 +590,7 @@ impl Engine {
 
     pub(super) fn hub_and_view(&mut self) -> (&mut WatchHub, EngineView<'_>) {
         let header = self.header();
-        let fragment_bytes = self.limits.max_request_bytes.saturating_add(FRAGMENT_OVERHEAD);
+        let fragment_bytes = self.max_request_bytes().saturating_add(FRAGMENT_OVERHEAD);
         let view = EngineView {
             keys: &self.keys,
             lessor: &self.lessor,

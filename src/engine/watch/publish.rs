@@ -47,8 +47,8 @@ impl<'a> Batch<'a> {
 }
 
 impl WatchHub {
-    /// Queues the last `changes` changes of history, which are one transaction, for each synced watcher whose range has
-    /// a changed key (R-WCH-9).
+    /// Queues the events of the newest transaction, the last `changes` changes of history, for the synced watchers. Each
+    /// watcher gets only the changes to keys in its range (R-WCH-9).
     pub(in crate::engine) fn publish(&mut self, changes: u32, view: &EngineView<'_>) {
         if self.topics.is_empty() {
             return;
