@@ -141,7 +141,8 @@ impl Simulation {
     /// Adds a client that blocks, to the process with this name.
     ///
     /// The client runs on a thread, which takes its turns with the simulation's other clients. The closure is called again after
-    /// a crash. A crash ends the thread by unwinding it where it blocks, and so does dropping the simulation.
+    /// a crash. A crash ends the thread by unwinding it where it blocks, and so does dropping the simulation. A destructor
+    /// that panics during this unwinding aborts the test, as Rust does: a call that waits there fails with `Unavailable`.
     pub fn spawn_thread<E>(
         &mut self,
         process: &str,
@@ -302,9 +303,19 @@ impl Simulation {
                     drop(factory);
                     shared.main.pass();
                 };
-                let thread = Builder::new().name(name).spawn(body).expect("a thread can be started");
-                self.threads.insert(actor, thread);
-                self.pass_to(actor);
+                match Builder::new().name(name).spawn(body) {
+                    Ok(thread) => {
+                        self.threads.insert(actor, thread);
+                        self.pass_to(actor);
+                    }
+                    // An actor without a thread would be awaited for ever.
+                    Err(error) => self.shared.with(|world| {
+                        world.actors.remove(&actor);
+                        world.clients[client].actor = None;
+                        let label = &world.clients[client].label;
+                        world.verdict = Some(Verdict::new(format!("{label} has no thread: {error}")));
+                    }),
+                }
             }
         }
     }

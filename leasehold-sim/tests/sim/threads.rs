@@ -253,3 +253,23 @@ fn crash_ends_a_detached_task_whose_destructor_panics() {
     sim.restart("a");
     sim.run_for(secs(1)).unwrap();
 }
+
+/// Runs with a size of stacks that no thread can have, for the test below.
+#[test]
+#[ignore = "run by `thread_that_cannot_be_started_is_a_verdict`"]
+fn client_without_a_thread() {
+    let mut sim = Simulation::new(1);
+    sim.spawn_thread("a", |me| me.get("k").wait().map(drop));
+    sim.spawn("b", |me| async move { me.sleep(secs(9)).await });
+    let verdict = sim.run().unwrap_err();
+    assert!(verdict.to_string().starts_with("a has no thread"), "{verdict}");
+}
+
+#[test]
+fn thread_that_cannot_be_started_is_a_verdict() {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    // With one thread, the harness runs the test on the main thread.
+    command.args(["--exact", "threads::client_without_a_thread", "--ignored", "--test-threads=1"]);
+    let output = command.env("RUST_MIN_STACK", (1_u64 << 46).to_string()).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+}
