@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 use std::task::{Wake, Waker};
 use std::thread::Thread;
+use std::time::{Duration, Instant};
 
 use crate::world::Shared;
 
@@ -126,6 +127,21 @@ impl Baton {
         *self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(std::thread::current());
         while !self.is_here.swap(false, Ordering::Acquire) {
             std::thread::park();
+        }
+    }
+
+    /// Parks the thread until the baton is passed to it, and calls `remind` after each interval of real time.
+    #[expect(clippy::disallowed_methods, reason = "only a reminder depends on real time")]
+    pub(crate) fn wait_and(&self, interval: Duration, mut remind: impl FnMut()) {
+        *self.thread.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(std::thread::current());
+        let mut begin = Instant::now();
+        while !self.is_here.swap(false, Ordering::Acquire) {
+            std::thread::park_timeout(interval);
+            // A thread may be unparked without the baton.
+            if begin.elapsed() >= interval {
+                remind();
+                begin = Instant::now();
+            }
         }
     }
 }

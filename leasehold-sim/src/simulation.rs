@@ -254,7 +254,15 @@ impl Simulation {
     fn pass_to(&mut self, actor: ActorId) {
         let Some(baton) = threads::baton(&self.shared, actor) else { return };
         baton.pass();
-        self.shared.main.wait();
+        let (mut steps, mut is_reminded) = (None, false);
+        self.shared.main.wait_and(REMINDER, || {
+            let now = self.shared.with(|world| world.steps);
+            // A thread that takes no step in the whole interval hides from the simulation.
+            if steps.replace(now) == Some(now) && !is_reminded {
+                is_reminded = true;
+                eprintln!("a blocking client has run for {REMINDER:?} without a call: does it wait for another client by a lock of the standard library?");
+            }
+        });
         let is_over = self.shared.with(|world| !world.actors.contains_key(&actor));
         if is_over && let Some(thread) = self.threads.remove(&actor) {
             // The thread has caught every panic, so it ends without one.
@@ -396,6 +404,9 @@ impl Simulation {
         found.unwrap_or_else(|| panic!("there is no process `{process}`"))
     }
 }
+
+/// The real time in which a thread should call the store, or block.
+const REMINDER: Duration = Duration::from_secs(10);
 
 /// Runs the closure of a client on its thread.
 fn run_thread(shared: &Arc<Shared>, actor: ActorId, code: impl FnOnce() -> Result<(), String>) {
