@@ -268,15 +268,15 @@ impl World {
         self.is_unchecked = true;
         let deadline = self.engine.next_deadline();
         let Some(next) = self.queue.next_time().into_iter().chain(deadline).min() else {
-            return self.stop_stuck();
+            return self.stop_unless_done(Stop::Stuck);
         };
         if next > self.goal.limit {
             self.now = self.goal.limit;
-            return Step::Main(Chore::Stop(Stop::Limit));
+            return self.stop_unless_done(Stop::Limit);
         }
         let patience = self.longest_ttl * 3 + Duration::from_secs(60);
         if self.goal.detects_stuck && self.queue.is_quiet() && next > self.last_activity + patience {
-            return self.stop_stuck();
+            return self.stop_unless_done(Stop::Stuck);
         }
         self.now = next;
         if deadline == Some(next) {
@@ -290,9 +290,10 @@ impl World {
         }
     }
 
-    fn stop_stuck(&self) -> Step {
+    /// Stops. A request that no longer arrives does not keep clients that are done.
+    fn stop_unless_done(&self, stop: Stop) -> Step {
         let is_done = self.clients.iter().all(|client| client.is_done);
-        let stop = if is_done && self.goal.stops_when_done { Stop::Done } else { Stop::Stuck };
+        let stop = if is_done && self.goal.stops_when_done { Stop::Done } else { stop };
         Step::Main(Chore::Stop(stop))
     }
 

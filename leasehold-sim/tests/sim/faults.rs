@@ -365,7 +365,6 @@ fn longest_delays_last_for_ever() {
                 sim.at_request("a", 1).lose_answer();
             }
         }
-        sim.run_for(secs(60)).unwrap();
-        assert!(sim.report().is_empty(), "{}", sim.report());
+        sim.run().unwrap();
     }
 }
