@@ -235,7 +235,7 @@ impl History {
     /// Adds a watch stream: the watches in the order of their requests, and the responses in the order of their receipt.
     ///
     /// The responses include the creation of each watch. A stream of one watch may leave it out, as
-    /// [`Watcher::recv`](leasehold::watch::Receiver::recv) does. Without a start revision, the check then begins at the first event.
+    /// a [`Watcher`](leasehold::Watcher) does. Without a start revision, the check then begins at the first event.
     pub fn add_stream(
         &mut self,
         client: &str,
