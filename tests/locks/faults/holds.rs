@@ -52,6 +52,13 @@ proptest! {
     }
 }
 
+/// Two reads of a lost key fail, and the deletion is found by the third, after the pause between attempts.
+#[test]
+fn loss_whose_reads_failed_is_reported_after_a_pause() {
+    let fault_rates = FaultRates { at_once: 8, late: 12, ..FaultRates::default() };
+    run(13815458132611951364, Rules { fault_rates, compacts: true });
+}
+
 /// R-LCK-9: the ticket is dropped after each number of steps, before it polls the result of the last one. Its key is deleted,
 /// and the next waiter acquires the lock.
 #[test]

@@ -82,8 +82,19 @@ impl HoldsHarness {
         self.followers[place] = Follower::new(&self.client, queue, since, poll_mode);
     }
 
-    /// Settles the run: all calls are answered and all woken waiters are polled. Then checks the invariants of a settled run.
+    /// Settles the run, and checks the invariants of a settled run.
     pub(super) fn rest(&mut self) {
+        self.settle();
+        // A wait for a loss whose reads have failed twice reads again after 100 ms.
+        if self.held.iter().any(|held| held.lost.is_some() && !held.is_there(self.stepped.store())) {
+            self.stepped.clock().advance(millis(100));
+            self.settle();
+        }
+        self.check_rest();
+    }
+
+    /// Answers all calls and polls all woken waiters.
+    fn settle(&mut self) {
         loop {
             self.stepped.settle();
             let before = self.stepped.steps_taken();
@@ -102,6 +113,9 @@ impl HoldsHarness {
                 break;
             }
         }
+    }
+
+    fn check_rest(&mut self) {
         // The run is settled, so each write has its response, and no waker is needed.
         let mut context = Context::from_waker(Waker::noop());
         for (queue, mut call) in std::mem::take(&mut self.writes) {
